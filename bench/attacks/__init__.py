@@ -1,0 +1,1 @@
+"""Attacks: threat models, projections, losses, the sweep engine, the adapter to torchattacks, verification."""

@@ -1,0 +1,52 @@
+"""Attack losses: larger is worse for the classifier; a positive margin is a misclassification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+LossName = Literal["cross_entropy", "margin", "dlr"]
+LOSSES: tuple[LossName, ...] = get_args(LossName)
+
+
+def _others(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits with the true class's set to minus infinity."""
+    return logits.scatter(1, labels[:, None], -torch.inf)
+
+
+def _true(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None]).squeeze(1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in log-odds form, log((1 - p_y) / p_y), per example; (N, K), (N,) -> (N,).
+
+    It increases with the cross-entropy, so its gradient has the same direction; but where the softmax saturates
+    and the cross-entropy's gradient underflows to exactly zero in float32, this one does not. Confident nets with
+    small gradients therefore are not mistaken for robust ones.
+    """
+    return torch.logsumexp(_others(logits, labels), dim=1) - _true(logits, labels)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y, per example (Carlini and Wagner 2017); positive exactly when misclassified."""
+    return _others(logits, labels).amax(1) - _true(logits, labels)
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce and Hein 2020, section 4.2): the margin over the spread of the top logits.
+
+    The spread is z_(1) - z_(3), or z_(1) - z_(2) where there are only two classes.
+    """
+    top = logits.topk(min(3, logits.shape[1]), dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, -1] + 1e-12)
+
+
+LOSS_FUNCTIONS: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+}

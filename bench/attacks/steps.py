@@ -1,0 +1,58 @@
+"""Steepest-ascent steps and random starts for each norm, batched, with one size per example."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.attacks.norms import distance, per_example
+from bench.core.threat import Norm
+
+
+def steepest_step(gradient: Tensor, images: Tensor, step_size: Tensor, norm: Norm, sparsity: Tensor) -> Tensor:
+    """The step of length `step_size` in `norm` along which the linearised loss grows fastest.
+
+    L-inf: the sign. L2: the direction. L1: the sign on the `sparsity` share of pixels with the largest gradient among
+    those that the box lets move (Tramer and Boneh 2019; the box: Croce and Hein 2021), each moved equally.
+
+    Args:
+        gradient: (N, C, H, W).
+        images: (N, C, H, W) current points; used by L1 to leave out pixels at the edge of [0, 1].
+        step_size: (N,).
+        sparsity: (N,) in (0, 1]; used by L1 only.
+    """
+    if norm == "linf":
+        return gradient.sign().mul_(per_example(step_size, gradient))
+    if norm == "l2":
+        scale = step_size / distance(gradient, "l2").clamp_min_(1e-30)
+        return gradient * per_example(scale, gradient)
+    movable = torch.where(gradient > 0, images < 1.0, images > 0.0)
+    magnitude = (gradient.abs() * movable).flatten(1)
+    chosen = (magnitude >= _kth_largest(magnitude, sparsity)[:, None]) & (magnitude > 0)
+    scale = step_size / chosen.sum(1).clamp_min_(1)
+    return (gradient.sign().flatten(1) * chosen * scale[:, None]).view_as(gradient)
+
+
+def _kth_largest(values: Tensor, share: Tensor) -> Tensor:
+    """For each row, the value that `share` of the row's entries reach; (N, D), (N,) -> (N,)."""
+    count = values.shape[1]
+    rank = (share * count).long().clamp_(1, count) - 1
+    return values.sort(dim=1, descending=True).values.gather(1, rank[:, None]).squeeze(1)
+
+
+def random_start(clean: Tensor, eps: Tensor, norm: Norm, uniform: Tensor) -> Tensor:
+    """A random perturbation inside the ball (the box is left to the projection).
+
+    Args:
+        clean: (N, C, H, W).
+        uniform: (N, C, H, W) uniform numbers in [0, 1), keyed per example where verdicts depend on them.
+
+    Returns:
+        (N, C, H, W) perturbations: uniform in the box for L-inf; towards a uniform image for L2 (as advertorch, IR
+        section 5) and, shrunk to the ball, for L1.
+    """
+    if norm == "linf":
+        return (2.0 * uniform - 1.0) * per_example(eps, clean)
+    towards = uniform - clean
+    factor = (eps / distance(towards, norm).clamp_min(1e-12)).clamp_max_(1.0)
+    return towards * per_example(factor, clean)

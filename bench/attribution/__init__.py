@@ -1,0 +1,1 @@
+"""Attribution maps: gradients of a logit with respect to the pixels, and their averages."""

@@ -1,0 +1,1 @@
+"""Finding things by name: model cards and their weights, suite files."""

@@ -1,0 +1,96 @@
+"""The model card: everything needed to trust, load and repeat one trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.catalog.toml_files import read_toml, validate, write_toml
+from bench.data.specs import dataset_spec
+
+SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
+NAME = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Section):
+    """The weights file beside the card."""
+
+    sha256: str = SHA256
+    parameters: int = Field(gt=0)
+
+
+class Training(_Section):
+    """How `bench train` made the weights; absent for a model trained elsewhere."""
+
+    recipe: str
+    parameters: dict[str, Any]
+    schedule: dict[str, Any]
+    seed: int
+    data_sha256: str = SHA256
+    training_examples: int = Field(gt=0)
+    validation_examples: int = Field(ge=0)
+    source_model: str | None = None
+    source_sha256: str | None = None
+    bench_version: str
+    torch_version: str
+    device: str
+    threads: int = Field(gt=0)
+    minutes: float = Field(ge=0)
+    finished_at: str
+
+
+class Accuracy(_Section):
+    """Clean accuracies of the published weights, as fractions."""
+
+    validation: float | None = Field(default=None, ge=0, le=1)
+    test: float | None = Field(default=None, ge=0, le=1)
+
+
+class ModelCard(_Section):
+    """card.toml, validated; unknown keys are refused."""
+
+    schema_version: Literal[1]
+    id: str = NAME
+    method: str
+    dataset: str = NAME
+    description: str = ""
+    num_classes: int | None = Field(default=None, gt=1)
+    """Needed only where the data set is not one that this package knows."""
+    architecture: str
+    architecture_parameters: dict[str, Any] = Field(default_factory=dict)
+    weights: Weights
+    accuracy: Accuracy = Field(default_factory=Accuracy)
+    training: Training | None = None
+
+    @property
+    def name(self) -> str:
+        """The full name, e.g. `fashion_mnist/at_linf`."""
+        return f"{self.dataset}/{self.id}"
+
+    @property
+    def expected_classes(self) -> int:
+        """How many logits the net must return."""
+        spec = dataset_spec(self.dataset)
+        return spec.num_classes if spec is not None else int(self.num_classes or 0)
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> ModelCard:
+        if self.expected_classes < 2:
+            raise ValueError(f"num_classes is needed, since {self.dataset} is not a known data set")
+        return self
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and validate `folder/card.toml`; raises BenchError."""
+    path = folder / "card.toml"
+    return validate(ModelCard, read_toml(path, "model card"), f"model card {path}")
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    write_toml(folder / "card.toml", card.model_dump(exclude_none=True))

@@ -1,0 +1,37 @@
+"""Choosing where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, checked before anything starts."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.core.errors import BenchError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for a name of the command line.
+
+    Raises:
+        BenchError: the name is no device, or that device is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BenchError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BenchError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BenchError(f"device {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BenchError("device 'mps' was asked for, but torch sees none; use --device cpu.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise BenchError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:N or mps.")
+    return device
+
+
+def device_label(device: torch.device) -> str:
+    """What the leaderboard prints: `cpu`, or the GPU's name."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return device.type

@@ -1,0 +1,44 @@
+"""Looking names up: wildcards select several, a wrong name suggests the nearest ones."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+
+from bench.core.errors import BenchError
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def require_safe_name(name: str, what: str) -> str:
+    """Return `name` if it can be a file's name on every system; raise BenchError otherwise."""
+    if not _SAFE_NAME.fullmatch(name):
+        raise BenchError(f"{what} {name!r} is not a plain name; use letters, digits, '.', '_' and '-'.")
+    return name
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> BenchError:
+    """The error for a name that nothing has, with the nearest known names in it."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return BenchError(f"unknown {what} {name!r}; did you mean {' or '.join(near)}?")
+    listed = ", ".join(names) if names else "none"
+    return BenchError(f"unknown {what} {name!r}; known: {listed}.")
+
+
+def select_names(patterns: Sequence[str], known: Sequence[str], what: str) -> list[str]:
+    """Expand `all`, wildcards and plain names into known names, in the order given and each once.
+
+    Raises:
+        BenchError: a pattern matches nothing.
+    """
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        matches = list(known) if pattern == "all" else [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+        if not matches:
+            raise unknown_name(pattern, known, what)
+        chosen.update(dict.fromkeys(matches))
+    return list(chosen)

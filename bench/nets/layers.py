@@ -1,0 +1,37 @@
+"""Small layers that several architectures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalization(nn.Module):
+    """Per-channel (x - mean) / std, as the first layer, so that attacks always work in pixels of [0, 1].
+
+    Mean and std are buffers: they travel with the weights and are covered by their digest.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+def make_activation(name: str, softplus_beta: float) -> nn.Module:
+    """`relu`, or `softplus` with the given beta (LGA, section 1.3: beta 3 makes input gradients differentiable)."""
+    if name == "relu":
+        return nn.ReLU()
+    if name == "softplus":
+        if softplus_beta <= 0:
+            raise ValueError("softplus_beta must be positive")
+        return nn.Softplus(beta=softplus_beta)
+    raise ValueError(f"unknown activation {name!r}, use relu or softplus")
