@@ -1,0 +1,249 @@
+"""The sweep: one batched gradient attack over many radii at once, for one norm.
+
+Each lane of the batch carries one example down the ladder of radii, from the largest: an adversarial example found at
+one radius is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its
+restarts the example has been decided, and the lane takes the next example. So easy and hard examples share full
+batches, successes at small radii settle the larger ones, and no work is done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin
+from bench.attacks.norms import per_example
+from bench.attacks.projections import project
+from bench.attacks.steps import random_start, steepest_step
+from bench.attacks.verification import Ledger, verify
+from bench.core.keyed_random import keyed_uniform
+from bench.core.threat import Norm
+
+_HIT = 1e-6
+"""A margin above this is claimed as a misclassification; the verification decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """What a suite pins of the sweep.
+
+    Attributes:
+        steps: gradient steps per example, radius and restart.
+        losses: one restart for each loss, in this order.
+        patience: how many radii in a row may withstand the attack before the smaller ones are taken as withstanding
+            too (any point of a smaller ball lies in the larger one); 0 attacks every radius.
+        seed: keys the random starts, together with the example's id.
+    """
+
+    steps: int = 40
+    losses: tuple[LossName, ...] = ("cross_entropy", "margin")
+    patience: int = 1
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class _Lanes:
+    """The batch: row i of every tensor belongs to lane i."""
+
+    example: Tensor
+    clean: Tensor
+    label: Tensor
+    images: Tensor
+    previous: Tensor
+    rung: Tensor
+    eps: Tensor
+    restart: Tensor
+    failures: Tensor
+    iteration: Tensor
+    found: Tensor
+    found_images: Tensor
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    def take(self, chosen: Tensor) -> _Lanes:
+        return _Lanes(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
+
+    def join(self, other: _Lanes) -> _Lanes:
+        return _Lanes(*(torch.cat([getattr(self, entry.name), getattr(other, entry.name)]) for entry in fields(self)))
+
+    def put(self, where: Tensor, other: _Lanes) -> None:
+        for entry in fields(self):
+            getattr(self, entry.name)[where] = getattr(other, entry.name)
+
+
+@dataclass(slots=True)
+class NormSweep:
+    """Attack a shard of examples in one norm at all radii; what is verified goes into the ledger.
+
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1] on the model's device.
+        example_ids: (N,) the ids that key the random starts.
+        radii: any order, without repetition.
+        on_progress: called with the number of examples newly decided.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    norm: Norm
+    radii: Sequence[float]
+    settings: SweepSettings
+    ledger: Ledger
+    batch_size: int = 256
+    check_every: int = 2
+    on_progress: Callable[[int], None] = lambda decided: None
+    _ladder: Tensor = field(init=False)
+    _schedule: Tensor = field(init=False)
+    _sparsity: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.images.device
+        self._ladder = torch.tensor(sorted(self.radii, reverse=True), device=device)
+        share = torch.arange(self.settings.steps + 1, device=device) / self.settings.steps
+        self._schedule = _FIRST_STEP[self.norm] * (0.5 * (1.0 + torch.cos(torch.pi * share))).clamp_min(_LAST_STEP)
+        self._sparsity = (0.1 * 0.1**share).clamp_min(0.005)
+
+    def run(self) -> None:
+        """Attack every example that the clean model classifies right and that is not yet broken at all radii."""
+        smallest = min(self.radii)
+        waiting = (~self.ledger.broken(self.norm, smallest)).nonzero().squeeze(1).to(self.images.device)
+        self.on_progress(len(self.labels) - len(waiting))
+        lanes = self._enter(waiting[: self.batch_size])
+        waiting = waiting[self.batch_size :]
+        while len(lanes):
+            for _ in range(self.check_every):
+                self._step(lanes)
+            done = self._harvest(lanes)
+            lanes, waiting = self._replace(lanes, done, waiting)
+
+    def _enter(self, examples: Tensor) -> _Lanes:
+        """Lanes for new examples, at the largest radius that is not yet broken."""
+        clean = self.images[examples]
+        zeros = torch.zeros_like(examples)
+        rung = self._next_rung(examples)
+        lanes = _Lanes(
+            example=examples, clean=clean, label=self.labels[examples], images=clean, previous=clean, rung=rung,
+            eps=self._ladder[rung], restart=zeros, failures=zeros.clone(), iteration=zeros.clone(),
+            found=torch.zeros_like(zeros, dtype=torch.bool), found_images=clean.clone(),
+        )  # fmt: skip
+        return self._start(lanes)
+
+    def _next_rung(self, examples: Tensor) -> Tensor:
+        """The first rung of the ladder (largest radius) that the ledger does not show broken."""
+        distances = self.ledger.distances[self.norm][examples.cpu()].to(self._ladder.device)
+        return (self._ladder.double()[None] * (1 + 1e-6) >= distances[:, None]).sum(1).clamp_max_(len(self._ladder) - 1)
+
+    def _start(self, lanes: _Lanes) -> _Lanes:
+        """Put the lanes at a fresh random start of their radius."""
+        key = lanes.rung * 1024 + lanes.restart
+        uniform = keyed_uniform(
+            self.settings.seed, f"sweep/{self.norm}", self.example_ids[lanes.example], lanes.clean.shape[1:], key
+        )
+        noise = random_start(lanes.clean, lanes.eps * _START[self.norm], self.norm, uniform)
+        lanes.images = project(lanes.clean + noise, lanes.clean, lanes.eps, self.norm)
+        lanes.previous = lanes.images.clone()
+        lanes.iteration = torch.zeros_like(lanes.iteration)
+        return lanes
+
+    def _step(self, lanes: _Lanes) -> None:
+        """One gradient step of every lane; nothing here waits for the device."""
+        current = lanes.images.detach().requires_grad_(True)
+        logits = self.model(current)
+        (gradient,) = torch.autograd.grad(self._loss(logits, lanes).sum(), current)
+        with torch.no_grad():
+            current = current.detach()
+            running = lanes.iteration <= self.settings.steps
+            hit = (margin(logits, lanes.label) > _HIT) & ~lanes.found & running
+            lanes.found_images = torch.where(per_example(hit, current), current, lanes.found_images)
+            lanes.found |= hit
+            progress = lanes.iteration.clamp_max(self.settings.steps)
+            size = lanes.eps * self._schedule[progress]
+            moved = steepest_step(gradient, current, size, self.norm, self._sparsity[progress]).add_(current)
+            moved.add_(current - lanes.previous, alpha=_MOMENTUM[self.norm])
+            lanes.previous = current
+            lanes.images = project(moved, lanes.clean, lanes.eps, self.norm)
+            lanes.iteration += 1
+        self.ledger.gradient_evaluations += len(lanes)
+
+    def _loss(self, logits: Tensor, lanes: _Lanes) -> Tensor:
+        losses = [LOSS_FUNCTIONS[name](logits, lanes.label) for name in self.settings.losses]
+        if len(losses) == 1:
+            return losses[0]
+        return torch.stack(losses, 1).gather(1, lanes.restart[:, None]).squeeze(1)
+
+    def _harvest(self, lanes: _Lanes) -> Tensor:
+        """Verify what was found, move lanes to their next radius or restart; returns which lanes are done."""
+        done = torch.zeros_like(lanes.found)
+        claimed = lanes.found.nonzero().squeeze(1)
+        exhausted = ((lanes.iteration > self.settings.steps) & ~lanes.found).nonzero().squeeze(1)
+        if len(claimed):
+            done[claimed] = self._descend(lanes, claimed)
+        if len(exhausted):
+            done[exhausted] = self._give_up(lanes, exhausted)
+        return done
+
+    def _descend(self, lanes: _Lanes, claimed: Tensor) -> Tensor:
+        part = lanes.take(claimed)
+        verified, distances, predictions = verify(
+            self.model, part.found_images, part.clean, part.label, part.eps, self.norm
+        )
+        self.ledger.claims += len(claimed)
+        self.ledger.rejected += int((~verified).sum())
+        self.ledger.record(
+            part.example[verified].cpu(),
+            self.norm,
+            {norm: value[verified] for norm, value in distances.items()},
+            predictions[verified],
+        )
+        finished = verified & self.ledger.broken(self.norm, float(self._ladder[-1]))[part.example.cpu()].to(verified.device)
+        part.found = torch.zeros_like(part.found)
+        lower = self._next_rung(part.example)
+        part.rung = torch.where(verified, lower, part.rung)
+        part.eps = self._ladder[part.rung]
+        pulled = project(part.found_images, part.clean, part.eps, self.norm)
+        part.images = torch.where(per_example(verified, pulled), pulled, part.images)
+        part.previous = torch.where(per_example(verified, pulled), pulled, part.previous)
+        part.iteration = torch.where(verified, 0, part.iteration)
+        part.restart = torch.where(verified, 0, part.restart)
+        part.failures = torch.where(verified, 0, part.failures)
+        lanes.put(claimed, part)
+        return finished
+
+    def _give_up(self, lanes: _Lanes, exhausted: Tensor) -> Tensor:
+        part = lanes.take(exhausted)
+        part.restart = part.restart + 1
+        failed = part.restart >= len(self.settings.losses)
+        part.failures = part.failures + failed.long()
+        part.restart = torch.where(failed, 0, part.restart)
+        patience = self.settings.patience or len(self._ladder)
+        finished = failed & ((part.failures >= patience) | (part.rung == len(self._ladder) - 1))
+        part.rung = torch.where(failed & ~finished, part.rung + 1, part.rung)
+        part.eps = self._ladder[part.rung]
+        lanes.put(exhausted, self._start(part))
+        return finished
+
+    def _replace(self, lanes: _Lanes, done: Tensor, waiting: Tensor) -> tuple[_Lanes, Tensor]:
+        """Fill the lanes that are done with waiting examples; drop those that none waits for."""
+        free = done.nonzero().squeeze(1)
+        if not len(free):
+            return lanes, waiting
+        self.on_progress(len(free))
+        entering = waiting[: len(free)]
+        if len(entering):
+            lanes.put(free[: len(entering)], self._enter(entering))
+        if len(entering) < len(free):
+            keep = torch.ones_like(done)
+            keep[free[len(entering) :]] = False
+            lanes = lanes.take(keep.nonzero().squeeze(1))
+        return lanes, waiting[len(free) :]
+
+
+_FIRST_STEP: dict[Norm, float] = {"linf": 1.0, "l2": 1.0, "l1": 1.0}
+_LAST_STEP = 0.02
+_MOMENTUM: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.0}
+_START: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.5}

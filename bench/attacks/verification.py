@@ -1,0 +1,98 @@
+"""Nothing counts before it is verified: inside the ball, inside [0, 1], misclassified by the plain float32 model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.norms import distance, exact_distances, per_example
+from bench.core.threat import NORMS, Norm
+
+RELATIVE_TOLERANCE = 1e-6
+"""An adversarial example of distance d counts at radius eps when d <= eps * (1 + RELATIVE_TOLERANCE)."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The smallest verified adversarial perturbation found for each example, in each norm.
+
+    Attributes:
+        distances: norm -> (N,) float64, infinity where none was found, 0 where the clean image is misclassified.
+        predictions: norm -> (N,) int64, what the model says of that adversarial example; -1 where none was found.
+        found_in: norm -> (N,) int64, the index in NORMS of the norm whose attack found it; -1 where none.
+        claims: how many adversarial examples attacks have claimed.
+        rejected: how many of the claims did not verify.
+        gradient_evaluations: how many image gradients the attacks have taken.
+    """
+
+    distances: dict[Norm, Tensor]
+    predictions: dict[Norm, Tensor]
+    found_in: dict[Norm, Tensor]
+    claims: int = 0
+    rejected: int = 0
+    gradient_evaluations: int = 0
+
+    @classmethod
+    def start(cls, clean_predictions: Tensor, labels: Tensor) -> Ledger:
+        """A ledger in which the examples that are misclassified without any attack are broken at distance 0."""
+        wrong = clean_predictions != labels
+        distances = torch.full(labels.shape, torch.inf, dtype=torch.float64).masked_fill_(wrong, 0.0)
+        predictions = torch.where(wrong, clean_predictions, -1)
+        return cls(
+            {norm: distances.clone() for norm in NORMS},
+            {norm: predictions.clone() for norm in NORMS},
+            {norm: torch.full_like(labels, -1) for norm in NORMS},
+        )
+
+    def broken(self, norm: Norm, eps: float) -> Tensor:
+        """(N,) bool: a verified adversarial example lies within the ball. Monotone in eps by construction."""
+        return self.distances[norm] <= eps * (1.0 + RELATIVE_TOLERANCE)
+
+    def record(self, examples: Tensor, norm: Norm, distances: dict[Norm, Tensor], predictions: Tensor) -> None:
+        """Enter verified adversarial examples, each into the balls of every norm. `examples` are unique indices."""
+        for other in NORMS:
+            found = distances[other].cpu()
+            better = found < self.distances[other][examples]
+            chosen = examples[better]
+            self.distances[other][chosen] = found[better]
+            self.predictions[other][chosen] = predictions.cpu()[better]
+            self.found_in[other][chosen] = NORMS.index(norm)
+
+
+def pull_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """Repair rounding: clip to [0, 1], then shrink what lies outside the ball by a hair, in float64; float32 out.
+
+    An attack that computed in float32 oversteps its ball by some 1e-8 a pixel; without this, such points would be
+    thrown away and the model would look more robust than it is. Points far outside are shrunk too, and then have to
+    fool the model from there.
+    """
+    inside = images.clamp(0.0, 1.0)
+    exact = clean.double()
+    delta = inside.double() - exact
+    length = distance(delta, norm)
+    factor = torch.where(length > eps, (eps / length.clamp_min(1e-300)) * (1.0 - 1e-7), torch.ones_like(length))
+    shrunk = (exact + delta * per_example(factor, delta)).float()
+    return torch.where(per_example(length > eps, shrunk), shrunk, inside)
+
+
+def verify(
+    model: nn.Module, images: Tensor, clean: Tensor, labels: Tensor, eps: Tensor, norm: Norm
+) -> tuple[Tensor, dict[Norm, Tensor], Tensor]:
+    """Judge claimed adversarial examples by the plain model.
+
+    Args:
+        images: (N, C, H, W) claimed adversarial examples.
+        eps: (N,) radii they claim to keep.
+
+    Returns:
+        verified (N,) bool, exact distances in every norm of the repaired images, and their predictions (N,).
+    """
+    repaired = pull_inside(images, clean, eps, norm)
+    with torch.no_grad():
+        predictions = model(repaired).argmax(1)
+    distances = exact_distances(repaired, clean)
+    inside_ball = distances[norm] <= eps.double() * (1.0 + RELATIVE_TOLERANCE)
+    inside_box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)
+    return (predictions != labels) & inside_ball & inside_box, distances, predictions

@@ -1,0 +1,25 @@
+"""`bench datasets`: the known data sets and where they are found."""
+
+from __future__ import annotations
+
+import typer
+
+from bench.cli.options import DataDir
+
+app = typer.Typer(help="List the data sets and where they are found on this machine.", invoke_without_command=True)
+
+
+@app.callback()
+def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
+    """List the data sets and where they are found on this machine."""
+    if context.invoked_subcommand is not None:
+        return
+    from bench.cli.rendering import output, table
+    from bench.data import DATASETS, describe_sources
+
+    rows = []
+    for name, split, where in describe_sources(data_dir):
+        spec = DATASETS[name]
+        shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
+        rows.append([name, split, shape, str(spec.num_classes), spec.licence, where or "not here (try --download)"])
+    output().print(table("", ["data set", "split", "shape", "classes", "licence", "found"], rows, right=("classes",)))

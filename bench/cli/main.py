@@ -1,0 +1,101 @@
+"""The `bench` command: its subcommands, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bench import __version__
+from bench.cli import datasets, doctor, leaderboard, models, recipes, run, suites, train
+from bench.core.errors import BenchError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Adversarial robustness and gradient interpretability of image classifiers, with evidence for every image.",
+)
+app.command("run")(run.run)
+app.command("train")(train.train)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.add_typer(models.app, name="models")
+app.add_typer(suites.app, name="suites")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(recipes.app, name="recipes")
+app.command("doctor")(doctor.doctor)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"ribench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is read, resumed and written.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def main() -> None:
+    """Run the command line and exit with the code that the design promises."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command; the exit code: 0 done, 2 usage or input error, 130 interrupted."""
+    try:
+        outcome = app(arguments, prog_name="bench", standalone_mode=False)
+    except BenchError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        # whoever read our output has gone; keep Python from complaining once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        code = _known_failure(error)
+        if code is None:
+            raise
+        return code
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _known_failure(error: Exception) -> int | None:
+    """The exit code of typer's own errors and of a device out of memory; None for a bug."""
+    if type(error).__name__ == "Abort":
+        return _interrupted()
+    format_message = getattr(error, "format_message", None)
+    if callable(format_message):
+        return _fail(f"{format_message()} See `bench --help`.") if format_message() else EXIT_USAGE
+    if type(error).__name__ == "OutOfMemoryError":
+        return _fail("the device ran out of memory; use a smaller --batch-size.")
+    return None
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return EXIT_USAGE
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted: what was done is kept; run the same command again to go on.\n")
+    return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    main()

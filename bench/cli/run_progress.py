@@ -1,0 +1,55 @@
+"""The progress display of `bench run`: one bar a run, with time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.orchestration import Observer, RunOutcome, RunPlan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.results.runs import RunFolder
+
+
+class RunProgress:
+    """A rich progress display that hands out one observer for each run."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> RunProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def watch(self, plan: RunPlan) -> Observer:
+        task = self._progress.add_task(f"{plan.entry.card.name} under {plan.suite.name}", total=plan.work)
+        return _Watcher(self._progress, task)
+
+
+class _Watcher(Observer):
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+    def advanced(self, amount: int) -> None:
+        self._progress.advance(self._task, amount)
+
+    def run_finished(self, outcome: RunOutcome) -> None:
+        self._progress.update(self._task, completed=outcome.plan.work)

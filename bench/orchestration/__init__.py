@@ -1,0 +1,6 @@
+"""Planning a run into independent work units, executing them, resuming, and writing results down."""
+
+from bench.orchestration.execute import Observer, RunOutcome, execute
+from bench.orchestration.plan import RunPlan, RunRequest, WorkUnit, plan_runs
+
+__all__ = ["Observer", "RunOutcome", "RunPlan", "RunRequest", "WorkUnit", "execute", "plan_runs"]

@@ -1,0 +1,141 @@
+"""From names to plans: everything that can be wrong with a request is found here, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.catalog.suites import Suite, resolve_suites
+from bench.core.devices import resolve_device
+from bench.core.errors import BenchError
+from bench.data import ImageDataset, load_split
+from bench.protocols import Protocol, protocol_for
+from bench.protocols.clean_pass import clean_pass
+from bench.results.leaderboard import check_leaderboard
+
+UNIT_EXAMPLES = 250
+"""Examples of a work unit: what a stop can lose at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What the user asked for, as the command line has it."""
+
+    models: Sequence[str]
+    suites: Sequence[str]
+    leaderboard: Path
+    dataset: str | None = None
+    examples: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 256
+    data_dir: Path | None = None
+    download: bool = False
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """The examples `start..stop` of one run."""
+
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One model under one suite, checked and ready to execute."""
+
+    entry: ModelEntry
+    suite: Suite
+    protocol: Protocol
+    dataset: ImageDataset
+    examples: int
+    seed: int
+    device: torch.device
+    batch_size: int
+
+    @property
+    def units(self) -> list[WorkUnit]:
+        starts = range(0, self.examples, UNIT_EXAMPLES)
+        return [WorkUnit(index, start, min(start + UNIT_EXAMPLES, self.examples)) for index, start in enumerate(starts)]
+
+    @property
+    def work(self) -> int:
+        return self.protocol.work(self.dataset.name, self.examples)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that decides the verdicts, and nothing that does not (batch size, device)."""
+        from bench import __version__
+
+        return {
+            "model": self.entry.card.name,
+            "model_sha256": self.entry.card.weights.sha256,
+            "suite": self.suite.name,
+            "suite_version": self.suite.file.version,
+            "suite_sha256": self.suite.sha256,
+            "dataset": self.dataset.name,
+            "split": self.dataset.split,
+            "data_sha256": self.dataset.sha256,
+            "examples": self.examples,
+            "seed": self.seed,
+            "bench_version": __version__,
+        }
+
+
+def plan_runs(request: RunRequest) -> list[RunPlan]:
+    """Resolve names, load data, check weights, leaderboard and one image's forward pass of every model.
+
+    Raises:
+        BenchError: anything is wrong with any of them; nothing has been written then.
+    """
+    device = resolve_device(request.device)
+    if request.batch_size < 1:
+        raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
+    entries = resolve_models(request.models, request.dataset)
+    suites = [(suite, protocol_for(suite)) for suite in resolve_suites(request.suites)]
+    datasets: dict[str, ImageDataset] = {}
+    for entry in entries:
+        name = entry.card.dataset
+        for _, protocol in suites:
+            protocol.require_dataset(name)
+        if name not in datasets:
+            datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
+    plans = [
+        _plan(entry, suite, protocol, datasets[entry.card.dataset], request, device)
+        for entry in entries
+        for suite, protocol in suites
+    ]
+    for entry in entries:
+        _check_model(entry, datasets[entry.card.dataset], device)
+    check_leaderboard(request.leaderboard)
+    return plans
+
+
+def _plan(
+    entry: ModelEntry, suite: Suite, protocol: Protocol, dataset: ImageDataset, request: RunRequest, device: torch.device
+) -> RunPlan:
+    wanted = suite.file.examples if request.examples is None else request.examples
+    if wanted < 1:
+        raise BenchError(f"--examples {wanted} leaves nothing to evaluate; use 1 to {len(dataset)}.")
+    if wanted > len(dataset):
+        if request.examples is None:
+            wanted = len(dataset)
+        else:
+            raise BenchError(f"--examples {wanted} is more than {dataset.name} has; use 1 to {len(dataset)}.")
+    return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, request.batch_size)
+
+
+def _check_model(entry: ModelEntry, dataset: ImageDataset, device: torch.device) -> None:
+    if entry.card.expected_classes != dataset.num_classes:
+        raise BenchError(
+            f"model {entry.card.name} is for {entry.card.expected_classes} classes, {dataset.name} has {dataset.num_classes}."
+        )
+    model = load_model(entry, device)
+    clean_pass(model, entry.card.name, dataset.pixels(slice(0, 2)).to(device), dataset.num_classes, 2)

@@ -1,0 +1,83 @@
+"""What a protocol is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.data import ImageDataset
+from bench.results.findings import Finding
+from bench.results.metrics import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationContext:
+    """One work unit: a model and the examples `start..stop` of a data set.
+
+    Attributes:
+        model: on `device`, eval mode, parameters without gradient.
+        on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
+    """
+
+    model: nn.Module
+    model_name: str
+    dataset: ImageDataset
+    start: int
+    stop: int
+    seed: int
+    device: torch.device
+    batch_size: int
+    on_progress: Callable[[int], None] = lambda amount: None
+
+    @property
+    def example_ids(self) -> Tensor:
+        return torch.arange(self.start, self.stop)
+
+    def images(self) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1] on the device."""
+        return self.dataset.pixels(slice(self.start, self.stop)).to(self.device)
+
+    def labels(self) -> Tensor:
+        return self.dataset.labels[self.start : self.stop]
+
+
+@dataclass(slots=True)
+class UnitResult:
+    """What a work unit gives back: records for the evidence, counters and findings for the manifest."""
+
+    records: pd.DataFrame
+    counters: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Protocol(ABC):
+    """A protocol with the parameters of one suite, checked."""
+
+    @classmethod
+    @abstractmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Protocol:
+        """Check a suite's parameters; raises BenchError that names `where` and every problem."""
+
+    @abstractmethod
+    def require_dataset(self, name: str) -> None:
+        """Raise BenchError if the suite has no parameters for this data set."""
+
+    @abstractmethod
+    def work(self, dataset: str, count: int) -> int:
+        """How much work `count` examples are, for the progress bar."""
+
+    @abstractmethod
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        """Evaluate one work unit; verdicts do not depend on how examples are cut into units."""
+
+    @abstractmethod
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+        """Metrics of all records of a run."""

@@ -1,0 +1,1 @@
+"""Results: records, run folders, the CSV leaderboard, intervals. Nothing here knows of models or attacks."""

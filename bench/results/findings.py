@@ -1,0 +1,25 @@
+"""Findings: what a run noticed besides its numbers, in a form that people and programs can read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a reader of the number should know.
+
+    Attributes:
+        id: a stable short name.
+        evidence: what was seen, with figures.
+        advice: what to do about it.
+    """
+
+    id: str
+    severity: Literal["note", "warning"]
+    evidence: str
+    advice: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,111 @@
+"""leaderboard.csv: tidy, append-only, one row per metric, safe under several processes at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from bench.core.errors import BenchError
+from bench.core.files import clear_disk_errors, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_NAME = "leaderboard.csv"
+COLUMNS = (
+    "run_id", "finished_at", "model", "method", "dataset", "split", "suite", "suite_version", "metric", "attack", "norm",
+    "eps", "value", "ci_low", "ci_high", "n_examples", "seed", "model_sha256", "data_sha256", "suite_sha256",
+    "bench_version", "torch_version", "device", "seconds",
+)  # fmt: skip
+_NUMBERS = ("eps", "value", "ci_low", "ci_high", "seconds")
+_COUNTS = ("suite_version", "n_examples", "seed")
+
+
+def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Append a run's rows to `folder/leaderboard.csv`, all or none, under a lock that all processes share.
+
+    A run id that the file already has is not appended again, so that a run which was killed between its rows and its
+    last word can be resumed without doubling them.
+
+    Raises:
+        BenchError: the file has foreign columns, or the folder cannot be written; the file is then as it was.
+    """
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            path = folder / FILE_NAME
+            before = _checked_content(path)
+            known = {line.split(",", 1)[0] for line in before.splitlines()}
+            rows = [row for row in rows if row["run_id"] not in known]
+            write_atomically(path, (before + _format(rows, header=not before)).encode())
+
+
+def check_leaderboard(folder: Path) -> None:
+    """Raise BenchError if rows could not be appended to the leaderboard in `folder`; called before work starts."""
+    _checked_content(folder / FILE_NAME)
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+
+
+def read_leaderboard(folder: Path) -> pd.DataFrame:
+    """All rows, typed; raises BenchError when there is no leaderboard or it is not one of ours."""
+    import pandas as pd
+
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise BenchError(f"there is no {path}; make one with `bench run`, or name another folder with --leaderboard.")
+    content = _checked_content(path)
+    types: dict[str, Any] = dict.fromkeys(COLUMNS, str) | dict.fromkeys(_NUMBERS, float) | dict.fromkeys(_COUNTS, int)
+    try:
+        return pd.read_csv(io.StringIO(content), dtype=types, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, ""))
+    except (ValueError, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).split())
+        raise BenchError(f"{path} has a damaged row ({reason}); restore it from version control.") from error
+
+
+def _checked_content(path: Path) -> str:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path} is not a text file; move it away or name another folder with --leaderboard.") from error
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}.") from error
+    header = next(csv.reader(io.StringIO(content)), [])
+    if content and tuple(header) != COLUMNS:
+        unknown = [name for name in header if name not in COLUMNS]
+        missing = [name for name in COLUMNS if name not in header]
+        detail = "; ".join(
+            part
+            for part in (f"foreign: {', '.join(unknown)}" if unknown else "", f"missing: {', '.join(missing)}" if missing else "")
+            if part
+        )
+        raise BenchError(
+            f"{path} does not have the leaderboard's columns ({detail or 'another order'}); "
+            "move it away or name another folder with --leaderboard."
+        )
+    return content if not content or content.endswith("\n") else content + "\n"
+
+
+def _format(rows: Sequence[dict[str, Any]], *, header: bool) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=COLUMNS, lineterminator="\n", extrasaction="raise")
+    if header:
+        writer.writeheader()
+    writer.writerows({name: _cell(row[name]) for name in COLUMNS} for row in rows)
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

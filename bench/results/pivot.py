@@ -1,0 +1,116 @@
+"""The leaderboard as people read it: models by metrics, only comparable rows side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.core.names import unknown_name
+from bench.core.threat import NORM_LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMPARABLE = ("dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "n_examples", "seed")
+"""Rows are ranked together only where all of these agree."""
+_ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One table: the latest run of each model under one suite, data set and number of examples.
+
+    Attributes:
+        title: names what all rows share.
+        values: index model, columns metric labels, fractions; best first by the sort column.
+        sort: the column the rows are sorted by.
+        central: the columns worth showing where space is short.
+    """
+
+    title: str
+    facts: dict[str, str | int]
+    values: pd.DataFrame
+    methods: dict[str, str]
+    sort: str
+    central: list[str]
+
+    def best(self, column: str) -> float:
+        return float(self.values[column].max())
+
+
+def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
+    """Boards of all groups of comparable rows, largest suites of each data set first.
+
+    Raises:
+        BenchError: no board has the column `sort`.
+    """
+    boards = []
+    columns_seen: set[str] = set()
+    for facts, group in rows.groupby(list(COMPARABLE), sort=True):
+        latest = _latest(group)
+        labels = metric_labels(latest)
+        latest = latest.assign(column=[labels[key] for key in _keys(latest)])
+        columns = list(dict.fromkeys(labels.values()))
+        columns_seen.update(columns)
+        if sort is not None and sort not in columns:
+            continue
+        values = latest.pivot_table(index="model", columns="column", values="value", aggfunc="last")[columns]
+        by = sort or next((name for name in columns if name.startswith("union")), columns[0])
+        named = dict(zip(COMPARABLE, facts if isinstance(facts, tuple) else (facts,), strict=True))
+        title = (
+            f"{named['dataset']} ({named['split']}, {named['n_examples']} images), "
+            f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
+        )
+        methods = dict(zip(latest["model"], latest["method"], strict=True))
+        ordered = values.sort_values(by, ascending=False, kind="stable")
+        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns)))
+    if not boards and sort is not None:
+        raise unknown_name(sort, columns_seen, "metric to sort by")
+    return boards
+
+
+def _latest(group: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model's latest run."""
+    order = group.assign(position=range(len(group))).sort_values(["finished_at", "position"], kind="stable")
+    last_run = order.groupby("model")["run_id"].last()
+    return group[group["run_id"] == group["model"].map(last_run)]
+
+
+def _keys(rows: pd.DataFrame) -> list[tuple[str, str, str, float]]:
+    return list(zip(rows["metric"], rows["attack"], rows["norm"], rows["eps"].fillna(-1.0), strict=True))
+
+
+def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
+    """Short column names for (metric, attack, norm, eps), in reading order; attacks are named only if several ran."""
+    keys = sorted(set(_keys(rows)), key=lambda key: (_ORDER.get(key[0], 9), key[1] == "worst", key[1], _norm_order(key[2]), key[3]))
+    attacks = {attack for metric, attack, _, _ in keys if metric == "robust_accuracy" and attack != "worst"}
+    labels = {}
+    for metric, attack, norm, eps in keys:
+        if metric == "clean_accuracy":
+            labels[metric, attack, norm, eps] = "clean"
+        elif metric == "robust_accuracy":
+            prefix = f"{attack} " if len(attacks) > 1 else ""
+            labels[metric, attack, norm, eps] = f"{prefix}{NORM_LABELS.get(norm, norm)} {eps:.4g}"
+        elif metric == "union_accuracy":
+            labels[metric, attack, norm, eps] = "union"
+        else:
+            labels[metric, attack, norm, eps] = " ".join(
+                part for part in (metric, attack, norm, f"{eps:.4g}" if eps >= 0 else "") if part
+            )
+    return labels
+
+
+def _norm_order(norm: str) -> int:
+    return list(NORM_LABELS).index(norm) if norm in NORM_LABELS else len(NORM_LABELS)
+
+
+def _central(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Clean, union, and each norm's middle radius."""
+    chosen = {name for name in columns if name in ("clean", "union")}
+    robust = rows[rows["metric"] == "robust_accuracy"]
+    for norm, group in robust.groupby("norm"):
+        radii = sorted(set(group["eps"]))
+        middle = f"{NORM_LABELS.get(str(norm), norm)} {radii[len(radii) // 2]:.4g}"
+        chosen.update(name for name in columns if name.endswith(middle))
+    return [name for name in columns if name in chosen] or list(columns)

@@ -1,0 +1,57 @@
+"""Records: one row per example, attack, norm and radius; the evidence behind every number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.core.errors import BenchError
+from bench.core.files import clear_disk_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROBUSTNESS_COLUMNS = {
+    "example_id": "int32",
+    "label": "int32",
+    "prediction": "int32",
+    "attack": "category",
+    "norm": "category",
+    "eps": "float64",
+    "broken": "bool",
+    "distance": "float64",
+    "adversarial_prediction": "int32",
+    "found_in_norm": "category",
+}
+"""Columns of a robustness protocol's records.
+
+`prediction` is the clean image's; `broken` whether a verified adversarial example lies within `eps` (a misclassified
+clean image is broken at every radius); `distance` the smallest verified one in that norm, infinite where none was
+found; `adversarial_prediction` its class, -1 where none; `found_in_norm` the norm in which it was searched, empty for
+a misclassified clean image and where none was found.
+"""
+
+
+def write_records(path: Path, records: pd.DataFrame) -> None:
+    """Write a parquet file atomically."""
+    with clear_disk_errors(path):
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            records.to_parquet(temporary, index=False, compression="zstd")
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_records(path: Path) -> pd.DataFrame:
+    """Read a parquet file; raises BenchError when it is missing or damaged."""
+    import pandas as pd
+    import pyarrow
+
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise BenchError(f"the evidence {path} cannot be read ({error}); run the evaluation again.") from error
