@@ -68,6 +68,9 @@ class Recipe:
         return parameters
 
 
+_IR_FASHION_MNIST = {"cosine_weight": 1.0, "magnitude_weight": 0.3}
+"""Chosen on the validation split: the paper's MNIST weights (3, 0.15 * sqrt(50)) cost 13 points of clean accuracy here."""
+
 _TEMPLATES: dict[str, RecipeTemplate] = {
     template.name: template
     for template in (
@@ -85,7 +88,7 @@ _TEMPLATES: dict[str, RecipeTemplate] = {
             "PGD adversarial training in L2",
             Adversarial,
             {"norm": "l2", "eps": 1.5},
-            {"epochs": 20, "learning_rate": 2e-3},
+            {"epochs": 15, "learning_rate": 2e-3},
             {"cifar10": {"eps": 0.5}},
         ),
         RecipeTemplate(
@@ -93,14 +96,16 @@ _TEMPLATES: dict[str, RecipeTemplate] = {
             "interpretation regularisation towards the standard model's gradients",
             InterpretationRegularization,
             {"target": "gradient"},
-            {"gradient_clip": 5.0},
+            {"epochs": 12, "gradient_clip": 5.0},
+            {"fashion_mnist": _IR_FASHION_MNIST},
         ),
         RecipeTemplate(
             "ir_smoothgrad",
             "interpretation regularisation towards the standard model's SmoothGrad maps",
             InterpretationRegularization,
             {"target": "smoothgrad"},
-            {"gradient_clip": 5.0},
+            {"epochs": 12, "gradient_clip": 5.0},
+            {"fashion_mnist": _IR_FASHION_MNIST},
         ),
         RecipeTemplate(
             "lga",

@@ -1,0 +1,124 @@
+"""Shared fixtures: the shipped models, copies of them to damage, and a tiny suite."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.catalog.cards import read_card, write_card
+from bench.catalog.locations import shipped
+from bench.catalog.models import load_model, resolve_models
+from bench.cli.main import run_command
+from bench.core.files import sha256_file
+from bench.data import ImageDataset, load_split
+
+torch.set_num_threads(2)
+
+TINY_SUITE = """
+schema_version = 1
+name = "tiny"
+version = 1
+protocol = "cross_norm"
+examples = 20
+
+[[parameters.attacks]]
+kind = "sweep"
+name = "sweep"
+steps = 5
+losses = ["margin"]
+patience = 1
+
+[parameters.datasets.fashion_mnist]
+reference = { linf = 0.1, l2 = 1.5 }
+radii = { linf = [0.05, 0.1], l2 = [1.5] }
+"""
+
+
+@pytest.fixture(scope="session")
+def fashion_test() -> ImageDataset:
+    return load_split("fashion_mnist", "test")
+
+
+@pytest.fixture(scope="session")
+def standard() -> nn.Module:
+    return load_model(resolve_models(["standard"])[0])
+
+
+@pytest.fixture(scope="session")
+def at_linf() -> nn.Module:
+    return load_model(resolve_models(["at_linf"])[0])
+
+
+@pytest.fixture
+def fashion_images(fashion_test: ImageDataset) -> tuple[Tensor, Tensor]:
+    return fashion_test.pixels(slice(0, 64)), fashion_test.labels[:64]
+
+
+class ModelCopy:
+    """A copy of the shipped `standard` model in a registry of its own, to be damaged."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "fashion_mnist" / "copy"
+        shutil.copytree(shipped("models") / "fashion_mnist" / "standard", self.folder)
+        self.rewrite_card(id="copy")
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    def rewrite_card(self, **changes: object) -> None:
+        write_card(self.folder, read_card(self.folder).model_copy(update=changes))
+
+    def adopt_weights(self) -> None:
+        """Make the card name whatever the weights file now holds."""
+        card = read_card(self.folder)
+        weights = card.weights.model_copy(update={"sha256": sha256_file(self.weights)})
+        write_card(self.folder, card.model_copy(update={"weights": weights}))
+
+
+@pytest.fixture
+def model_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelCopy:
+    root = tmp_path / "registry"
+    copy = ModelCopy(root)
+    monkeypatch.setenv("BENCH_REGISTRY", str(root))
+    return copy
+
+
+@pytest.fixture
+def tiny_suite(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_SUITE)
+    return path
+
+
+class Bench:
+    """Runs the command line in this process and returns exit code, standard output and standard error."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        self.capsys.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def refused(self, *arguments: object) -> str:
+        """Run a command that must be refused: exit code 2 and one line; returns the line."""
+        code, _, error = self(*arguments)
+        lines = [line for line in error.splitlines() if line.startswith("error:")]
+        assert code == 2, f"exit code {code}, stderr: {error}"
+        assert len(lines) == 1, error
+        assert "Traceback" not in error
+        assert error.rstrip().splitlines()[-1] == lines[0]
+        return lines[0]
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Bench(capsys)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from bench.core.errors import BenchError
+from bench.core.names import require_safe_name, select_names, unknown_name
+
+KNOWN = ["standard", "at_linf", "at_l2", "ir_gradient"]
+
+
+def test_an_unknown_name_suggests_the_nearest_ones() -> None:
+    assert "did you mean at_linf" in str(unknown_name("at_lnf", KNOWN, "model"))
+
+
+def test_a_name_near_nothing_lists_what_is_known() -> None:
+    assert "known: at_l2, at_linf" in str(unknown_name("zzzzzzzz", KNOWN, "model"))
+
+
+def test_wildcards_and_all_expand_each_name_once() -> None:
+    assert select_names(["at_*", "at_l2", "standard"], KNOWN, "model") == ["at_linf", "at_l2", "standard"]
+    assert select_names(["all"], KNOWN, "model") == KNOWN
+
+
+def test_a_wildcard_that_matches_nothing_is_refused() -> None:
+    with pytest.raises(BenchError, match="unknown model"):
+        select_names(["vit_*"], KNOWN, "model")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\x00b"])
+def test_a_name_that_could_lead_out_of_its_folder_is_refused(name: str) -> None:
+    with pytest.raises(BenchError):
+        require_safe_name(name, "model id")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.core.errors import BenchError
+from bench.data import loading
+from bench.data.loading import describe_sources, load_split
+from tests.data.test_idx import idx
+
+EMBEDDED_SHA256 = "3581bf52f521803120533f28e81ae934decd1771980630083c739dc6da7d3bc6"
+
+
+@pytest.fixture(autouse=True)
+def only_what_the_test_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
+    monkeypatch.setattr(loading, "_further_places", lambda spec: [tmp_path / "cache"])
+
+
+def write_mnist(root: Path, count: int = 12, *, compressed: bool = True, value: int = 7) -> None:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for stem in ("train", "t10k"):
+        for kind, content in (
+            ("images-idx3", np.full((count, 28, 28), value)),
+            ("labels-idx1", np.arange(count) % 10),
+        ):
+            data = idx(content)
+            name = f"{stem}-{kind}-ubyte"
+            (raw / (name + ".gz" if compressed else name)).write_bytes(gzip.compress(data) if compressed else data)
+
+
+def write_folder(root: Path, name: str, split: str, size: int = 8, per_class: int = 3) -> None:
+    for label, kind in enumerate(("cat", "dog")):
+        folder = root / name / split / kind
+        folder.mkdir(parents=True)
+        for index in range(per_class):
+            Image.new("RGB", (size, size), (label * 100, index * 10, 0)).save(folder / f"{index}.png")
+
+
+def test_the_embedded_split_is_whole_and_official() -> None:
+    data = load_split("fashion_mnist", "test")
+    assert data.sha256 == EMBEDDED_SHA256
+    assert tuple(data.images.shape) == (10000, 1, 28, 28)
+    assert data.labels.bincount().tolist() == [1000] * 10
+
+
+def test_a_damaged_embedded_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(loading._EMBEDDED, tmp_path / "embedded")
+    labels = tmp_path / "embedded" / "fashion_mnist" / "t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(loading, "_EMBEDDED", tmp_path / "embedded")
+    with pytest.raises(BenchError, match="damaged; install ribench again"):
+        load_split("fashion_mnist", "test")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_idx_files_are_found_plain_or_compressed(tmp_path: Path, compressed: bool) -> None:
+    write_mnist(tmp_path, compressed=compressed)
+    data = load_split("mnist", "train", data_dir=tmp_path)
+    assert len(data) == 12
+    assert float(data.pixels(slice(0, 1)).max()) == pytest.approx(7 / 255)
+
+
+def test_the_data_dir_comes_before_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mnist(tmp_path / "cache", value=1)
+    assert int(load_split("mnist", "test").images.max()) == 1
+    write_mnist(tmp_path / "variable", value=2)
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "variable"))
+    assert int(load_split("mnist", "test").images.max()) == 2
+    write_mnist(tmp_path / "option", value=3)
+    assert int(load_split("mnist", "test", data_dir=tmp_path / "option").images.max()) == 3
+
+
+def test_a_missing_data_set_names_the_three_ways_to_get_it() -> None:
+    with pytest.raises(BenchError) as caught:
+        load_split("mnist", "train")
+    line = str(caught.value)
+    assert "--download" in line and "--data-dir" in line and "ImageFolder mnist/train" in line and "\n" not in line
+
+
+def test_the_missing_training_split_names_the_debian_package() -> None:
+    with pytest.raises(BenchError, match="dataset-fashion-mnist"):
+        load_split("fashion_mnist", "train")
+
+
+def test_an_unknown_data_set_suggests_the_nearest() -> None:
+    with pytest.raises(BenchError, match="did you mean cifar10"):
+        load_split("cifar_10", "test")
+
+
+def test_a_data_dir_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="not a folder"):
+        load_split("mnist", "test", data_dir=tmp_path / "nowhere")
+
+
+def test_a_folder_of_the_users_own_is_read_interleaved_by_class(tmp_path: Path) -> None:
+    write_folder(tmp_path, "pets", "val")
+    data = load_split("pets", "test", data_dir=tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert data.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert data.images[3, 0, 0, 0] == 100
+
+
+def test_a_folder_of_the_wrong_size_or_classes_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, "cifar10", "test", size=16)
+    with pytest.raises(BenchError, match="16x16, expected 32x32"):
+        load_split("cifar10", "test", data_dir=tmp_path)
+    shutil.rmtree(tmp_path / "cifar10")
+    write_folder(tmp_path, "cifar10", "test", size=32)
+    with pytest.raises(BenchError, match="2 classes, expected 10"):
+        load_split("cifar10", "test", data_dir=tmp_path)
+
+
+def test_an_image_with_more_than_eight_bits_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, "deep", "test")
+    pixels = np.full((8, 8), 40000, dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "deep" / "test" / "cat" / "0.png")
+    with pytest.raises(BenchError, match=r"outside \[0, 1\]"):
+        load_split("deep", "test", data_dir=tmp_path)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, "pets", "test")
+    (tmp_path / "pets" / "test" / "dog" / "1.png").write_bytes(b"not an image")
+    with pytest.raises(BenchError, match=r"dog/1\.png"):
+        load_split("pets", "test", data_dir=tmp_path)
+
+
+def test_the_digest_is_of_the_content_not_of_the_container(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "a", compressed=True)
+    write_mnist(tmp_path / "b", compressed=False)
+    write_mnist(tmp_path / "c", value=8)
+    digests = [load_split("mnist", "test", data_dir=tmp_path / name).sha256 for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_labels_out_of_range_are_refused() -> None:
+    with pytest.raises(BenchError, match="labels outside"):
+        loading.ImageDataset("x", "test", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([3]), ("a", "b"), "here")
+
+
+def test_every_known_split_is_described_once() -> None:
+    described = {(name, split): where for name, split, where in describe_sources()}
+    assert described["fashion_mnist", "test"] == "embedded"
+    assert described["cifar10", "train"] is None
+    assert len(described) == 6
