@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
+from bench.attacks.schedules import SCHEDULES, START_SCALES
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.verification import Ledger, verify
 from bench.core.keyed_random import keyed_uniform
@@ -98,15 +99,19 @@ class NormSweep:
     check_every: int = 2
     on_progress: Callable[[int], None] = lambda decided: None
     _ladder: Tensor = field(init=False)
-    _schedule: Tensor = field(init=False)
-    _sparsity: Tensor = field(init=False)
+    _step_sizes: Tensor = field(init=False)
+    _sparsities: Tensor = field(init=False)
+    _start_scales: Tensor = field(init=False)
+    _momentum: float = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.images.device
         self._ladder = torch.tensor(sorted(self.radii, reverse=True), device=device)
-        share = torch.arange(self.settings.steps + 1, device=device) / self.settings.steps
-        self._schedule = _FIRST_STEP[self.norm] * (0.5 * (1.0 + torch.cos(torch.pi * share))).clamp_min(_LAST_STEP)
-        self._sparsity = (0.1 * 0.1**share).clamp_min(0.005)
+        schedule = SCHEDULES[self.norm]
+        self._step_sizes = schedule.step_sizes(self.settings.steps, device)
+        self._sparsities = schedule.sparsities(self.settings.steps, device)
+        self._start_scales = torch.tensor(START_SCALES, device=device)
+        self._momentum = schedule.momentum
 
     def run(self) -> None:
         """Attack every example that the clean model classifies right and that is not yet broken at all radii."""
@@ -144,7 +149,8 @@ class NormSweep:
         uniform = keyed_uniform(
             self.settings.seed, f"sweep/{self.norm}", self.example_ids[lanes.example], lanes.clean.shape[1:], key
         )
-        noise = random_start(lanes.clean, lanes.eps * _START[self.norm], self.norm, uniform)
+        scale = self._start_scales[lanes.restart % len(START_SCALES)]
+        noise = random_start(lanes.clean, lanes.eps * scale, self.norm, uniform)
         lanes.images = project(lanes.clean + noise, lanes.clean, lanes.eps, self.norm)
         lanes.previous = lanes.images.clone()
         lanes.iteration = torch.zeros_like(lanes.iteration)
@@ -162,9 +168,9 @@ class NormSweep:
             lanes.found_images = torch.where(per_example(hit, current), current, lanes.found_images)
             lanes.found |= hit
             progress = lanes.iteration.clamp_max(self.settings.steps)
-            size = lanes.eps * self._schedule[progress]
-            moved = steepest_step(gradient, current, size, self.norm, self._sparsity[progress]).add_(current)
-            moved.add_(current - lanes.previous, alpha=_MOMENTUM[self.norm])
+            size = lanes.eps * self._step_sizes[progress]
+            moved = steepest_step(gradient, current, size, self.norm, self._sparsities[progress]).add_(current)
+            moved.add_(current - lanes.previous, alpha=self._momentum)
             lanes.previous = current
             lanes.images = project(moved, lanes.clean, lanes.eps, self.norm)
             lanes.iteration += 1
@@ -242,8 +248,3 @@ class NormSweep:
             lanes = lanes.take(keep.nonzero().squeeze(1))
         return lanes, waiting[len(free) :]
 
-
-_FIRST_STEP: dict[Norm, float] = {"linf": 1.0, "l2": 1.0, "l1": 1.0}
-_LAST_STEP = 0.02
-_MOMENTUM: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.0}
-_START: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.5}
