@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bench.attacks.norms import distance, per_example
+from bench.attacks.projections import room_to_move
 from bench.core.threat import Norm
 
 
@@ -26,18 +28,21 @@ def steepest_step(gradient: Tensor, images: Tensor, step_size: Tensor, norm: Nor
     if norm == "l2":
         scale = step_size / distance(gradient, "l2").clamp_min_(1e-30)
         return gradient * per_example(scale, gradient)
-    movable = torch.where(gradient > 0, images < 1.0, images > 0.0)
-    magnitude = (gradient.abs() * movable).flatten(1)
-    chosen = (magnitude >= _kth_largest(magnitude, sparsity)[:, None]) & (magnitude > 0)
-    scale = step_size / chosen.sum(1).clamp_min_(1)
-    return (gradient.sign().flatten(1) * chosen * scale[:, None]).view_as(gradient)
+    direction = gradient.sign()
+    magnitude = (room_to_move(gradient, images).sign_() * gradient.abs()).flatten(1)
+    enough = (magnitude - _kth_largest(magnitude, sparsity)[:, None]).sign_().add_(1.0).clamp_max_(1.0)
+    chosen = enough.mul_(magnitude.sign_())
+    chosen.mul_((step_size / chosen.sum(1).clamp_min_(1.0))[:, None])
+    return direction.mul_(chosen.view_as(direction))
 
 
 def _kth_largest(values: Tensor, share: Tensor) -> Tensor:
     """For each row, the value that `share` of the row's entries reach; (N, D), (N,) -> (N,)."""
     count = values.shape[1]
-    rank = (share * count).long().clamp_(1, count) - 1
-    return values.sort(dim=1, descending=True).values.gather(1, rank[:, None]).squeeze(1)
+    rank = (share * count).long().clamp_(1, count)
+    # on a CPU, numpy's vectorised sort is over ten times as fast as torch's
+    ordered = torch.from_numpy(np.sort(values.numpy(), axis=1)) if values.device.type == "cpu" else values.sort(dim=1).values
+    return ordered.gather(1, (count - rank)[:, None]).squeeze(1)
 
 
 def random_start(clean: Tensor, eps: Tensor, norm: Norm, uniform: Tensor) -> Tensor:

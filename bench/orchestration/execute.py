@@ -15,6 +15,7 @@ import torch
 import bench
 from bench.catalog.models import load_model
 from bench.core.devices import device_label
+from bench.core.memory import keep_freed_memory
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.protocols import EvaluationContext
 from bench.results.findings import Finding
@@ -69,6 +70,7 @@ def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: 
         run.manifest.update(_circumstances(plan))
         ready = [unit for unit in plan.units if unit.index in done]
         observer.run_started(plan, run, sum(plan.protocol.work(plan.dataset.name, unit.stop - unit.start) for unit in ready))
+        keep_freed_memory()
         model = load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
         for unit in plan.units:
             if unit.index not in done:
