@@ -62,19 +62,27 @@ class Ledger:
 
 
 def pull_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:
-    """Repair rounding: clip to [0, 1], then shrink what lies outside the ball by a hair, in float64; float32 out.
+    """Repair rounding: clip to [0, 1] and pull what oversteps the ball back into it, in float64; float32 out.
 
-    An attack that computed in float32 oversteps its ball by some 1e-8 a pixel; without this, such points would be
-    thrown away and the model would look more robust than it is. Points far outside are shrunk too, and then have to
-    fool the model from there.
+    An attack that computes in float32 oversteps its ball by some 1e-8 a pixel; without this, such points would be
+    thrown away and the model would look more robust than it is. Points far outside are pulled in too, and then have to
+    fool the model from there. L-inf clips each pixel, L2 and L1 shrink the perturbation; the result is rounded towards
+    the clean image, so that no pixel's perturbation grows.
     """
     inside = images.clamp(0.0, 1.0)
     exact = clean.double()
     delta = inside.double() - exact
     length = distance(delta, norm)
-    factor = torch.where(length > eps, (eps / length.clamp_min(1e-300)) * (1.0 - 1e-7), torch.ones_like(length))
-    shrunk = (exact + delta * per_example(factor, delta)).float()
-    return torch.where(per_example(length > eps, shrunk), shrunk, inside)
+    radius = eps.double()
+    if norm == "linf":
+        bound = per_example(radius, delta)
+        pulled = torch.minimum(torch.maximum(delta, -bound), bound)
+    else:
+        pulled = delta * per_example((radius / length.clamp_min(1e-300)).clamp_max(1.0), delta)
+    rounded = (exact + pulled).float()
+    grown = (rounded.double() - exact).abs() > pulled.abs()
+    rounded = torch.where(grown, torch.nextafter(rounded, clean), rounded)
+    return torch.where(per_example(length > radius, rounded), rounded, inside)
 
 
 def verify(

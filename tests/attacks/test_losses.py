@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bench.attacks.losses import LOSS_FUNCTIONS, cross_entropy, dlr, margin
+
+
+def random_logits(seed: int, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (6,), generator=generator)
+    return 3 * torch.randn(6, classes, generator=generator), labels
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12))
+def test_the_margin_is_positive_exactly_when_misclassified(seed: int, classes: int) -> None:
+    logits, labels = random_logits(seed, classes)
+    assert torch.equal(margin(logits, labels) > 0, logits.argmax(1) != labels)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_cross_entropys_gradient_points_as_torchs_does(seed: int) -> None:
+    logits, labels = random_logits(seed)
+    logits.requires_grad_(True)
+    (ours,) = torch.autograd.grad(cross_entropy(logits, labels).sum(), logits)
+    (theirs,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), logits)
+    assert torch.allclose(F.cosine_similarity(ours, theirs), torch.ones(6), atol=1e-4)
+
+
+def test_cross_entropy_keeps_its_gradient_where_torchs_saturates() -> None:
+    logits = torch.tensor([[200.0, 0.0, 1.0]], requires_grad=True)
+    labels = torch.tensor([0])
+    (theirs,) = torch.autograd.grad(F.cross_entropy(logits, labels), logits)
+    (ours,) = torch.autograd.grad(cross_entropy(logits, labels).sum(), logits)
+    assert float(theirs.abs().max()) == 0.0
+    assert float(ours.abs().max()) > 0.5
+
+
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_no_loss_changes_when_a_constant_is_added_to_all_logits(shift: float) -> None:
+    logits, labels = random_logits(3)
+    for loss in LOSS_FUNCTIONS.values():
+        assert torch.allclose(loss(logits, labels), loss(logits + shift, labels), atol=1e-2)
+
+
+def test_dlr_does_not_change_when_logits_are_scaled() -> None:
+    logits, labels = random_logits(5)
+    assert torch.allclose(dlr(logits, labels), dlr(100 * logits, labels), atol=1e-4)
