@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.catalog.cards import read_card
+from bench.catalog.models import list_models, load_model, resolve_models
+from bench.core.errors import BenchError
+from bench.data import ImageDataset
+from tests.conftest import ModelCopy
+
+SHIPPED = ["at_l2", "at_linf", "ir_gradient", "ir_smoothgrad", "lga", "standard"]
+
+
+def test_the_shipped_models_are_there_small_and_trained_on_held_in_data() -> None:
+    entries = {entry.card.id: entry for entry in list_models("fashion_mnist")}
+    assert set(SHIPPED) <= set(entries)
+    for name in SHIPPED:
+        entry = entries[name]
+        assert entry.weights_path.stat().st_size <= 2_000_000
+        assert entry.card.weights.parameters <= 450_000
+        assert entry.card.training is not None
+        assert (entry.card.training.training_examples, entry.card.training.validation_examples) == (55_000, 5_000)
+        epochs = len((entry.folder / "training.csv").read_text().splitlines()) - 1
+        assert epochs == entry.card.training.schedule["epochs"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_cards_test_accuracy_is_what_its_weights_reach(name: str, fashion_test: ImageDataset) -> None:
+    entry = resolve_models([name])[0]
+    model = load_model(entry)
+    with torch.no_grad():
+        right = sum(
+            int((model(fashion_test.pixels(slice(begin, begin + 1000))).argmax(1) == fashion_test.labels[begin : begin + 1000]).sum())
+            for begin in range(0, 10_000, 1000)
+        )
+    assert right / 10_000 == pytest.approx(entry.card.accuracy.test, abs=3e-4)
+
+
+def test_loaded_models_are_ready_to_be_attacked() -> None:
+    model = load_model(resolve_models(["standard"])[0])
+    assert not model.training
+    assert all(not parameter.requires_grad and parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_names_wildcards_full_names_and_folders_resolve(model_copy: ModelCopy) -> None:
+    assert [entry.card.id for entry in resolve_models(["at_*"])] == ["at_l2", "at_linf"]
+    assert resolve_models(["fashion_mnist/lga"])[0].card.id == "lga"
+    assert resolve_models([str(model_copy.folder)])[0].folder == model_copy.folder
+    assert "copy" in {entry.card.id for entry in resolve_models(["all"])}
+
+
+def test_an_unknown_model_suggests_the_nearest() -> None:
+    with pytest.raises(BenchError, match="did you mean ir_smoothgrad"):
+        resolve_models(["ir_smothgrad"])
+
+
+def test_a_full_name_of_another_data_set_is_refused(model_copy: ModelCopy) -> None:
+    with pytest.raises(BenchError, match="not for --dataset mnist"):
+        resolve_models(["fashion_mnist/standard"], "mnist")
+
+
+def test_weights_that_do_not_match_their_card_are_refused(model_copy: ModelCopy) -> None:
+    content = bytearray(model_copy.weights.read_bytes())
+    content[-1] ^= 1
+    model_copy.weights.write_bytes(bytes(content))
+    with pytest.raises(BenchError, match="do not match their card"):
+        load_model(resolve_models(["copy"])[0])
+
+
+def test_truncated_weights_are_refused_even_when_the_card_agrees(model_copy: ModelCopy) -> None:
+    model_copy.weights.write_bytes(model_copy.weights.read_bytes()[:-100])
+    model_copy.adopt_weights()
+    with pytest.raises(BenchError, match="not a readable safetensors file"):
+        load_model(resolve_models(["copy"])[0])
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch.save"])
+def test_no_code_in_a_weights_file_runs(model_copy: ModelCopy, tmp_path: Path, how: str) -> None:
+    harm = tmp_path / "harm"
+    with model_copy.weights.open("wb") as stream:
+        if how == "pickle":
+            pickle.dump(Bomb(harm), stream)
+        else:
+            torch.save({"weight": Bomb(harm)}, stream)
+    model_copy.adopt_weights()
+    with pytest.raises(BenchError, match="not a readable safetensors file"):
+        load_model(resolve_models(["copy"])[0])
+    assert not harm.exists()
+
+
+def test_weights_of_another_net_are_refused(model_copy: ModelCopy) -> None:
+    state = load_file(model_copy.weights)
+    state["linear2.weight"] = torch.zeros(7, 128)
+    save_file(state, model_copy.weights)
+    model_copy.adopt_weights()
+    with pytest.raises(BenchError, match="do not fit architecture"):
+        load_model(resolve_models(["copy"])[0])
+
+
+def test_a_card_with_an_unknown_key_is_refused(model_copy: ModelCopy) -> None:
+    card = model_copy.folder / "card.toml"
+    card.write_text("nonsense = 1\n" + card.read_text())
+    with pytest.raises(BenchError, match="nonsense: unknown key"):
+        read_card(model_copy.folder)
+
+
+def test_a_card_must_agree_with_its_folder(model_copy: ModelCopy) -> None:
+    model_copy.rewrite_card(id="other")
+    with pytest.raises(BenchError, match="folder and card must agree"):
+        list_models()
+
+
+def test_a_missing_weights_file_is_named(model_copy: ModelCopy) -> None:
+    model_copy.weights.unlink()
+    with pytest.raises(BenchError, match=r"cannot read the weights .*weights\.safetensors"):
+        load_model(resolve_models(["copy"])[0])

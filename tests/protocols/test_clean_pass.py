@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.core.errors import BenchError
+from bench.protocols.clean_pass import clean_pass
+
+IMAGES = torch.rand(20, 1, 28, 28)
+
+
+class Head(nn.Module):
+    """Any function of the images as a net."""
+
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(images)  # type: ignore[operator,no-any-return]
+
+
+def outputs(images: Tensor, classes: int = 10) -> Tensor:
+    return images.flatten(1)[:, :classes] * 5 - 2
+
+
+def test_predictions_are_those_of_the_model_and_good_logits_raise_no_finding() -> None:
+    predictions, findings = clean_pass(Head(outputs), "net", IMAGES, 10, 7)
+    assert torch.equal(predictions, outputs(IMAGES).argmax(1))
+    assert findings == []
+
+
+def test_the_wrong_number_of_classes_is_refused() -> None:
+    with pytest.raises(BenchError, match="returns 7 logits, but the data set has 10 classes"):
+        clean_pass(Head(lambda images: outputs(images, 7)), "net", IMAGES, 10, 8)
+
+
+def test_nan_in_any_batch_is_refused() -> None:
+    def poisoned(images: Tensor) -> Tensor:
+        logits = outputs(images)
+        logits[(images == IMAGES[19]).flatten(1).all(1)] = torch.nan
+        return logits
+
+    with pytest.raises(BenchError, match="NaN"):
+        clean_pass(Head(poisoned), "net", IMAGES, 10, 8)
+
+
+def test_probabilities_are_warned_of() -> None:
+    _, findings = clean_pass(Head(lambda images: outputs(images).softmax(1)), "net", IMAGES, 10, 8)
+    assert [finding.id for finding in findings] == ["probabilities"]
+    assert findings[0].severity == "warning"
+
+
+@pytest.mark.parametrize("images", [IMAGES * 2, IMAGES - 0.5, IMAGES * torch.nan])
+def test_pixels_outside_the_box_are_refused(images: Tensor) -> None:
+    with pytest.raises(BenchError, match=r"pixels in \[0, 1\]"):
+        clean_pass(Head(outputs), "net", images, 10, 8)
+
+
+def test_images_of_another_shape_are_refused(standard: nn.Module) -> None:
+    with pytest.raises(BenchError, match="does not take images of shape"):
+        clean_pass(standard, "standard", torch.rand(4, 3, 32, 32), 10, 4)
+
+
+def test_an_output_that_is_no_matrix_is_refused() -> None:
+    with pytest.raises(BenchError, match="must return logits of shape"):
+        clean_pass(Head(lambda images: images), "net", IMAGES, 10, 8)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bench.catalog.suites import read_suite
+from bench.core.errors import BenchError
+from bench.data import ImageDataset
+from bench.protocols import EvaluationContext, protocol_for
+from tests.conftest import TINY_SUITE
+
+BOTH = TINY_SUITE + """
+[[parameters.attacks]]
+kind = "torchattacks"
+name = "pgd"
+class_name = "PGD"
+norm = "linf"
+parameters = { steps = 5 }
+relative_parameters = { alpha = 0.5 }
+"""
+
+
+def evaluate(path: Path, model: nn.Module, data: ImageDataset, count: int = 20) -> tuple[object, pd.DataFrame]:
+    protocol = protocol_for(read_suite(path))
+    context = EvaluationContext(model, "net", data, 0, count, 0, torch.device("cpu"), 256)
+    return protocol, protocol.evaluate(context).records
+
+
+def test_records_hold_one_row_per_example_norm_and_radius(tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
+    _, records = evaluate(tiny_suite, standard, fashion_test)
+    assert len(records) == 20 * 3
+    assert not records.duplicated(["example_id", "attack", "norm", "eps"]).any()
+    assert (records["broken"] == (records["distance"] <= records["eps"] * (1 + 1e-6))).all()
+    wrong = records["prediction"] != records["label"]
+    assert records.loc[wrong, "broken"].all() and (records.loc[wrong, "distance"] == 0).all()
+    found = records["found_in_norm"] != ""
+    assert (records.loc[found, "adversarial_prediction"] != records.loc[found, "label"]).all()
+
+
+def test_metrics_are_shares_of_the_records(tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
+    protocol, records = evaluate(tiny_suite, standard, fashion_test)
+    metrics = {(metric.metric, metric.norm, metric.eps): metric for metric in protocol.metrics("fashion_mnist", records)}  # type: ignore[attr-defined]
+    one = records.drop_duplicates("example_id")
+    assert metrics["clean_accuracy", "", None].value == pytest.approx((one["label"] == one["prediction"]).mean())
+    for norm, eps in (("linf", 0.05), ("linf", 0.1), ("l2", 1.5)):
+        rows = records[(records["norm"] == norm) & (records["eps"] == eps)]
+        metric = metrics["robust_accuracy", norm, eps]
+        assert metric.value == pytest.approx(1 - rows["broken"].mean())
+        assert metric.ci_low <= metric.value <= metric.ci_high and metric.n_examples == 20
+    at_reference = records[(records["eps"] == 0.1) | (records["eps"] == 1.5)]
+    survivors = ~at_reference.groupby("example_id")["broken"].any()
+    assert metrics["union_accuracy", "all", None].value == pytest.approx(survivors.mean())
+
+
+def test_with_two_attacks_the_worst_of_both_counts(tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
+    path = tmp_path / "both.toml"
+    path.write_text(BOTH.replace('name = "tiny"', 'name = "both"'))
+    protocol, records = evaluate(path, standard, fashion_test)
+    accuracies = {
+        (metric.attack, metric.norm, metric.eps): metric.value
+        for metric in protocol.metrics("fashion_mnist", records)  # type: ignore[attr-defined]
+        if metric.metric == "robust_accuracy"
+    }
+    for eps in (0.05, 0.1):
+        assert accuracies["worst", "linf", eps] <= min(accuracies["sweep", "linf", eps], accuracies["pgd", "linf", eps])
+    assert accuracies["worst", "l2", 1.5] == accuracies["sweep", "l2", 1.5]
+
+
+def test_a_data_set_without_radii_is_refused(tiny_suite: Path) -> None:
+    with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
+        protocol_for(read_suite(tiny_suite)).require_dataset("mnist")
