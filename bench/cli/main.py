@@ -72,6 +72,8 @@ def run_command(arguments: list[str]) -> int:
         if code is None:
             raise
         return code
+    if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
+        return _interrupted()
     return outcome if isinstance(outcome, int) else 0
 
 

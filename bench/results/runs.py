@@ -141,11 +141,11 @@ def _resume(folder: Path, key: str) -> RunFolder | None:
     if manifest.get("key") != key or manifest.get("status") == "finished":
         return None
     lock = FileLock(folder / ".lock")
-    try:
-        with clear_disk_errors(folder):
+    with clear_disk_errors(folder):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        return None
+        except Timeout:
+            return None
     # the process that had it may have finished it between our look and our lock
     if read_manifest(folder).get("status") == "finished":
         lock.release()

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.core.errors import BenchError
+from bench.results.leaderboard import COLUMNS, append_rows, check_leaderboard, read_leaderboard
+from tests.results.rows import row
+
+DESIGN = (
+    "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, attack, norm, eps, value, ci_low, "
+    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, bench_version, torch_version, device, seconds"
+)
+
+
+def test_the_columns_are_the_published_ones_in_their_order(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row()])
+    assert list(pd.read_csv(tmp_path / "leaderboard.csv").columns) == DESIGN.split(", ") == list(COLUMNS)
+
+
+def test_what_was_appended_is_read_back_typed(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", metric="clean_accuracy", attack="", norm="", eps=None, value=0.9125), row("a")])
+    rows = read_leaderboard(tmp_path)
+    assert rows["value"].tolist() == [0.9125, 0.5]
+    assert rows["eps"].isna().tolist() == [True, False]
+    assert rows["attack"].tolist() == ["", "sweep"]
+    assert rows["n_examples"].dtype.kind == "i"
+
+
+def _append_many(folder: Path, worker: int) -> None:
+    for index in range(12):
+        append_rows(folder, [row(f"run-{worker}-{index}", eps=eps) for eps in (0.1, 0.2)])
+
+
+def test_eight_processes_appending_at_once_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_append_many, args=(tmp_path, worker)) for worker in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 8
+    rows = read_leaderboard(tmp_path)
+    assert len(rows) == 8 * 12 * 2
+    assert set(rows["run_id"].value_counts()) == {2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "leaderboard.csv"]
+
+
+def test_a_run_is_appended_once(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    append_rows(tmp_path, [row("a"), row("b")])
+    assert read_leaderboard(tmp_path)["run_id"].tolist() == ["a", "b"]
+
+
+def test_rows_are_appended_never_rewritten(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    before = (tmp_path / "leaderboard.csv").read_text()
+    append_rows(tmp_path, [row("b")])
+    assert (tmp_path / "leaderboard.csv").read_text().startswith(before)
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", ",".join(COLUMNS[:-1]) + "\n", ",".join(reversed(COLUMNS)) + "\n"])
+def test_a_file_with_foreign_columns_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(content)
+    for use in (lambda: append_rows(tmp_path, [row()]), lambda: read_leaderboard(tmp_path), lambda: check_leaderboard(tmp_path)):
+        with pytest.raises(BenchError, match="does not have the leaderboard's columns"):
+            use()
+    assert path.read_text() == content
+
+
+def test_a_damaged_row_is_named(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row(value="not a number")])
+    with pytest.raises(BenchError, match="damaged row"):
+        read_leaderboard(tmp_path)
+
+
+def test_a_full_disk_leaves_the_leaderboard_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_rows(tmp_path, [row("a")])
+    before = (tmp_path / "leaderboard.csv").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BenchError, match="disk is full"):
+        append_rows(tmp_path, [row("b")])
+    assert (tmp_path / "leaderboard.csv").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "leaderboard.csv"]
+
+
+def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="bench run"):
+        read_leaderboard(tmp_path)

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.attribution.gradients import gradient_maps, input_gradient, smoothgrad_maps
+from bench.nets import build_net
+from bench.training.methods import Adversarial, Batch, InterpretationRegularization, LocalGradientAlignment, Method, Standard
+from bench.training.methods.interpretation import cosine
+
+
+def net(activation: str = "softplus", seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_net(
+        "small_cnn",
+        {"in_channels": 1, "image_size": 8, "num_classes": 4, "mean": [0.3], "std": [0.4], "widths": [4, 6], "hidden": 8,
+         "activation": activation},
+    )  # fmt: skip
+
+
+def batch(seed: int = 1, maps: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(6, 1, 8, 8, generator=generator).to(dtype)
+    labels = torch.randint(4, (6,), generator=generator)
+    return Batch(images, labels, maps, torch.full((1, 1, 1, 1), 0.4, dtype=dtype), torch.Generator().manual_seed(seed))
+
+
+def parameter_gradients(model: nn.Module, loss: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+METHODS: list[Method] = [
+    Standard(),
+    InterpretationRegularization(target="gradient", cosine_weight=1.0, magnitude_weight=0.5),
+    LocalGradientAlignment(l2_weight=0.1, cosine_weight=1.0),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_the_first_term_is_plain_cross_entropy_with_its_gradient(method: Method) -> None:
+    model, data = net(), batch(maps=torch.randn(6, 1, 8, 8))
+    first = next(iter(method.loss_terms(model, data).values()))
+    plain = F.cross_entropy(model(data.images), data.labels)
+    assert torch.allclose(first, plain)
+    for ours, theirs in zip(parameter_gradients(model, first), parameter_gradients(model, plain), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS[1:], ids=lambda method: type(method).__name__)
+def test_a_regularisers_gradient_in_float64_is_the_numerical_one(method: Method) -> None:
+    model = net().double()
+    data = batch(maps=torch.randn(6, 1, 8, 8, dtype=torch.float64), dtype=torch.float64)
+    weight = model.get_parameter("conv1.weight")
+
+    def loss() -> Tensor:
+        data.generator.manual_seed(7)
+        return sum(method.loss_terms(model, data).values(), torch.zeros((), dtype=torch.float64))
+
+    (analytic,) = torch.autograd.grad(loss(), weight)
+    position, step = (1, 0, 2, 3), 1e-5
+    moved = []
+    for change in (step, -2 * step):
+        with torch.no_grad():
+            weight[position] += change
+        moved.append(float(loss()))
+    with torch.no_grad():
+        weight[position] += step
+    above, below = moved
+    numerical = (above - below) / (2 * step)
+    if isinstance(method, LocalGradientAlignment):  # the reference is a constant target: compare without detaching
+        undetached = method.model_copy(update={"detach_reference": False})
+        data.generator.manual_seed(7)
+        (analytic,) = torch.autograd.grad(sum(undetached.loss_terms(model, data).values()), weight)
+    assert float(analytic[position]) == pytest.approx(numerical, rel=1e-4)
+
+
+def test_the_cosine_term_is_zero_on_target_and_one_when_orthogonal() -> None:
+    model, data = net(), batch()
+    own = gradient_maps(model, data.images, data.labels)
+    method = InterpretationRegularization(target="gradient", cosine_weight=1.0, magnitude_weight=0.0)
+    on_target = method.loss_terms(model, batch(maps=3 * own))["cosine"]
+    assert float(on_target) == pytest.approx(0.0, abs=1e-3)
+    other = torch.randn_like(own)
+    flat, along = other.flatten(1), own.flatten(1)
+    flat = flat - along * ((flat * along).sum(1) / along.square().sum(1))[:, None]
+    orthogonal = method.loss_terms(model, batch(maps=flat.view_as(own)))["cosine"]
+    assert float(orthogonal) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_magnitude_term_does_not_depend_on_the_batch_size_unless_asked() -> None:
+    model, data = net(), batch()
+    twice = Batch(data.images.repeat(2, 1, 1, 1), data.labels.repeat(2), None, data.pixel_std, data.generator)
+    per_example = InterpretationRegularization(target="gradient", cosine_weight=0.0, magnitude_weight=1.0)
+    minibatch = per_example.model_copy(update={"magnitude_norm": "minibatch"})
+    one, two = (float(per_example.loss_terms(model, which)["magnitude"]) for which in (data, twice))
+    assert two == pytest.approx(one, rel=1e-5)
+    one, two = (float(minibatch.loss_terms(model, which)["magnitude"]) for which in (data, twice))
+    assert two == pytest.approx(one * 2**0.5, rel=1e-5)
+    norms = gradient_maps(model, data.images, data.labels).flatten(1).norm(dim=1)
+    assert one == pytest.approx(float(norms.square().sum().sqrt()), rel=1e-4)
+
+
+def test_scaling_the_last_layer_scales_the_l2_term_by_its_square_and_leaves_the_cosine_term() -> None:
+    """LGA, section 1.5: the l2 criterion is not normalisation invariant, the cosine criterion is."""
+    model, method = net(), LocalGradientAlignment(l2_weight=1.0, cosine_weight=1.0, eps=0.05)
+    before = method.loss_terms(model, batch())
+    with torch.no_grad():
+        for parameter in (model.get_parameter("linear2.weight"), model.get_parameter("linear2.bias")):
+            parameter.mul_(0.1)
+    after = method.loss_terms(model, batch())
+    assert float(after["l2"] / before["l2"]) == pytest.approx(0.01, rel=1e-3)
+    assert float(after["cosine"]) == pytest.approx(float(before["cosine"]), rel=2e-2, abs=1e-6)
+
+
+def test_alignment_is_measured_in_normalised_space() -> None:
+    method = LocalGradientAlignment(l2_weight=1.0, cosine_weight=0.0)
+    data = batch()
+    doubled = Batch(data.images, data.labels, None, 2 * data.pixel_std, torch.Generator().manual_seed(1))
+    model = net()
+    assert float(method.loss_terms(model, doubled)["l2"] / method.loss_terms(model, data)["l2"]) == pytest.approx(4.0, rel=1e-4)
+
+
+def test_zero_gradients_give_finite_losses_and_steps() -> None:
+    model = net()
+    with torch.no_grad():
+        model.get_parameter("linear2.weight").zero_()
+    for method in METHODS[1:]:
+        loss = sum(method.loss_terms(model, batch(maps=torch.randn(6, 1, 8, 8))).values())
+        assert torch.isfinite(loss)
+        for gradient in parameter_gradients(model, loss):
+            assert torch.isfinite(gradient).all()
+            assert float(gradient.abs().max()) < 1e7
+    assert torch.equal(cosine(torch.zeros(2, 4), torch.ones(2, 4)), torch.zeros(2))
+
+
+def test_adversarial_training_sees_harder_images_than_clean_ones() -> None:
+    model, data = net("relu"), batch()
+    method = Adversarial(norm="linf", eps=0.2, steps=5)
+    assert float(method.loss_terms(model, data)["adversarial_cross_entropy"]) > float(F.cross_entropy(model(data.images), data.labels))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("method", [InterpretationRegularization, LocalGradientAlignment])
+def test_two_weights_of_zero_are_refused(method: type[Method]) -> None:
+    weights = {"cosine_weight": 0.0, "magnitude_weight": 0.0} if method is InterpretationRegularization else {"cosine_weight": 0.0, "l2_weight": 0.0}
+    target = {"target": "gradient"} if method is InterpretationRegularization else {}
+    with pytest.raises(ValidationError, match="both weights are 0"):
+        method(**target, **weights)
+
+
+def test_input_gradients_are_those_of_the_true_logit() -> None:
+    model, data = net(), batch()
+    _, gradient = input_gradient(model, data.images, data.labels)
+    single = data.images[2:3].clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(model(single)[0, data.labels[2]], single)
+    assert torch.allclose(gradient[2:3], expected, atol=1e-6)
+
+
+def test_smoothgrad_is_the_gradient_without_noise_and_settles_with_many_samples() -> None:
+    model, data = net(), batch()
+    exact = gradient_maps(model, data.images, data.labels)
+    still = smoothgrad_maps(model, data.images, data.labels, samples=3, sigma=0.0, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(still, exact, atol=1e-6)
+    noisy = smoothgrad_maps(model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(0))
+    other = smoothgrad_maps(model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(1))
+    assert float(F.cosine_similarity(noisy.flatten(1), other.flatten(1)).min()) > 0.99

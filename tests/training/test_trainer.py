@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.core.errors import BenchError
+from bench.data import ImageDataset
+from bench.nets import build_net
+from bench.training import Recipe, make_recipe, train
+from bench.training.trainer import CHECKPOINT, split_validation
+
+SMALL = {"widths": [4, 8], "hidden": 16}
+
+
+def tiny_data(count: int = 720) -> ImageDataset:
+    """Two easy classes and two hard ones: bright or dark squares, left or right."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 4
+    images = torch.randint(0, 60, (count, 1, 8, 8), generator=generator)
+    for index, label in enumerate(labels.tolist()):
+        images[index, 0, 2:6, 4 * (label % 2) : 4 * (label % 2) + 4] += 60 + 120 * (label // 2)
+    return ImageDataset("tiny", "train", images.to(torch.uint8), labels, ("a", "b", "c", "d"), "made here")
+
+
+def tiny_net(recipe: Recipe, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_net(
+        "small_cnn",
+        {"in_channels": 1, "image_size": 8, "num_classes": 4, "mean": [0.3], "std": [0.3], **SMALL,
+         "activation": recipe.schedule.activation},
+    )  # fmt: skip
+
+
+def fit(name: str, folder: Path, *, epochs: int = 3, stop_after: int | None = None, seed: int = 0, **overrides: object) -> nn.Module:
+    recipe = make_recipe(name, "tiny", {"epochs": epochs, "batch_size": 60, "learning_rate": 0.01, **overrides})
+    model = tiny_net(recipe)
+    folder.mkdir(exist_ok=True)
+    data = tiny_data()
+    maps = torch.randn(len(split_validation(len(data))[0]), 1, 8, 8) if name.startswith("ir_") else None
+
+    class Stop(Exception):
+        pass
+
+    def watch(progress: object) -> None:
+        if stop_after is not None and getattr(progress, "row", None) and getattr(progress, "epoch") == stop_after:
+            raise Stop
+
+    try:
+        train(recipe, model, data, seed=seed, device=torch.device("cpu"), folder=folder, target_maps=maps, on_progress=watch)
+    except Stop:
+        pass
+    return model
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["standard", "at_linf", "at_l2", "ir_gradient", "lga"])
+def test_every_method_learns(name: str, tmp_path: Path) -> None:
+    overrides: dict[str, object] = {"eps": 0.05, "steps": 3} if name.startswith("at_") else {}
+    if name.startswith("ir_"):
+        overrides = {"cosine_weight": 0.1, "magnitude_weight": 0.01}
+    model = fit(name, tmp_path, epochs=6, **overrides).eval()
+    data = tiny_data()
+    accuracy = (model(data.pixels(slice(None))).argmax(1) == data.labels).float().mean()
+    assert float(accuracy) > 0.9
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole = fit("lga", tmp_path / "whole", epochs=4)
+    stopped = fit("lga", tmp_path / "stopped", epochs=4, stop_after=2)
+    assert not same_weights(whole, stopped)
+    resumed = fit("lga", tmp_path / "stopped", epochs=4)
+    assert same_weights(whole, resumed)
+    assert len((tmp_path / "stopped" / "training.csv").read_text().splitlines()) == 5
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
+    first, second = (fit("standard", tmp_path / name, epochs=1) for name in "ab")
+    assert same_weights(first, second)
+    assert not same_weights(first, fit("standard", tmp_path / "c", epochs=1, seed=1))
+
+
+def test_a_state_of_another_training_is_not_resumed(tmp_path: Path) -> None:
+    fit("standard", tmp_path, epochs=3, stop_after=1)
+    with pytest.raises(BenchError, match="other parameters; use --fresh"):
+        fit("standard", tmp_path, epochs=4)
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    fit("standard", tmp_path, epochs=3, stop_after=1)
+    (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:100])
+    with pytest.raises(BenchError, match="cannot be read; use --fresh"):
+        fit("standard", tmp_path, epochs=3)
+
+
+def test_a_diverging_loss_stops_with_epoch_and_term_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    fit("standard", tmp_path, epochs=3, stop_after=1)
+    good = (tmp_path / CHECKPOINT).read_bytes()
+    from bench.training import trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_learning_rate_factor", lambda *_: 1e30)
+        with pytest.raises(BenchError, match="training diverged: the term 'cross_entropy' is .* in epoch 2"):
+            fit("standard", tmp_path, epochs=3)
+    assert (tmp_path / CHECKPOINT).read_bytes() == good
+
+
+def test_validation_examples_are_held_out_and_the_same_for_everyone() -> None:
+    train_part, validation = split_validation(60_000)
+    assert len(train_part) == 55_000 and len(validation) == 5_000
+    assert len(set(train_part.tolist()) | set(validation.tolist())) == 60_000
+    assert torch.equal(validation, split_validation(60_000)[1])
