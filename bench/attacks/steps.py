@@ -41,7 +41,9 @@ def _kth_largest(values: Tensor, share: Tensor) -> Tensor:
     count = values.shape[1]
     rank = (share * count).long().clamp_(1, count)
     # on a CPU, numpy's vectorised sort is over ten times as fast as torch's
-    ordered = torch.from_numpy(np.sort(values.numpy(), axis=1)) if values.device.type == "cpu" else values.sort(dim=1).values
+    ordered = (
+        torch.from_numpy(np.sort(values.numpy(), axis=1)) if values.device.type == "cpu" else values.sort(dim=1).values
+    )
     return ordered.gather(1, (count - rank)[:, None]).squeeze(1)
 
 

@@ -97,7 +97,7 @@ class NormSweep:
     ledger: Ledger
     batch_size: int = 256
     check_every: int = 2
-    on_progress: Callable[[int], None] = lambda decided: None
+    on_progress: Callable[[int], None] = lambda _: None
     _ladder: Tensor = field(init=False)
     _step_sizes: Tensor = field(init=False)
     _sparsities: Tensor = field(init=False)
@@ -207,7 +207,9 @@ class NormSweep:
             {norm: value[verified] for norm, value in distances.items()},
             predictions[verified],
         )
-        finished = verified & self.ledger.broken(self.norm, float(self._ladder[-1]))[part.example.cpu()].to(verified.device)
+        finished = verified & self.ledger.broken(self.norm, float(self._ladder[-1]))[part.example.cpu()].to(
+            verified.device
+        )
         part.found = torch.zeros_like(part.found)
         lower = self._next_rung(part.example)
         part.rung = torch.where(verified, lower, part.rung)
@@ -248,4 +250,3 @@ class NormSweep:
             keep[free[len(entering) :]] = False
             lanes = lanes.take(keep.nonzero().squeeze(1))
         return lanes, waiting[len(free) :]
-

@@ -61,7 +61,9 @@ def import_torchattacks() -> ModuleType:
         try:
             import torchattacks
         except ImportError as error:
-            raise BenchError(f"torchattacks cannot be imported ({error}); install it with: pip install torchattacks") from error
+            raise BenchError(
+                f"torchattacks cannot be imported ({error}); install it with: pip install torchattacks"
+            ) from error
     module: ModuleType = torchattacks
     return module
 
@@ -96,7 +98,7 @@ def run_torchattacks(
     settings: TorchattacksSettings,
     ledger: Ledger,
     *,
-    on_progress: Callable[[int], None] = lambda amount: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Attack all images at every radius; what verifies goes into the ledger.
 
@@ -137,14 +139,26 @@ def _call(attack: Any, images: Tensor, labels: Tensor, key: int, settings: Torch
 
 
 def _judge(
-    model: nn.Module, adversarial: Tensor, clean: Tensor, labels: Tensor, eps: float, norm: Norm, ledger: Ledger, begin: int
+    model: nn.Module,
+    adversarial: Tensor,
+    clean: Tensor,
+    labels: Tensor,
+    eps: float,
+    norm: Norm,
+    ledger: Ledger,
+    begin: int,
 ) -> None:
     with torch.no_grad():
         claimed = (model(adversarial).argmax(1) != labels).nonzero().squeeze(1)
     radius = torch.full((len(claimed),), eps, device=clean.device)
-    verified, distances, predictions = verify(model, adversarial[claimed], clean[claimed], labels[claimed], radius, norm)
+    verified, distances, predictions = verify(
+        model, adversarial[claimed], clean[claimed], labels[claimed], radius, norm
+    )
     ledger.claims += len(claimed)
     ledger.rejected += int((~verified).sum())
     ledger.record(
-        (claimed[verified] + begin).cpu(), norm, {key: value[verified] for key, value in distances.items()}, predictions[verified]
+        (claimed[verified] + begin).cpu(),
+        norm,
+        {key: value[verified] for key, value in distances.items()},
+        predictions[verified],
     )

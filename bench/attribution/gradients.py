@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 
-def input_gradient(model: nn.Module, images: Tensor, labels: Tensor, *, differentiable: bool = False) -> tuple[Tensor, Tensor]:
+def input_gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, *, differentiable: bool = False
+) -> tuple[Tensor, Tensor]:
     """The gradient of logit `labels[i]` with respect to image i, by one vector-Jacobian product.
 
     Args:

@@ -106,7 +106,9 @@ def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Modu
     try:
         state = load_safetensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise BenchError(f"weights {path} are not a readable safetensors file ({error}); nothing was loaded.") from error
+        raise BenchError(
+            f"weights {path} are not a readable safetensors file ({error}); nothing was loaded."
+        ) from error
     net = build_net(entry.card.architecture, entry.card.architecture_parameters)
     try:
         net.load_state_dict(state, strict=True)

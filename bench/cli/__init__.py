@@ -1,1 +1,1 @@
-"""The command line: one module a command; they parse, call and render. Nothing heavy is imported before it is needed."""
+"""The command line: one module a command; they parse, call and render. Heavy imports wait until they are needed."""

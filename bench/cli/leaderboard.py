@@ -55,14 +55,17 @@ def leaderboard(
 def _table(board: Board, *, wide: bool, width: int) -> Table:
     from bench.cli.rendering import percent, table
 
-    columns = list(board.values.columns)
+    columns = list(board.frame.columns)
     hidden = 0
     if not wide and 24 + 13 * len(columns) > width:
         hidden = len(columns) - len(board.central)
         columns = board.central
     rows = [
-        [str(model), *(_mark(percent(row[name]), row[name] == board.best(name), "[bold green]", "[/]") for name in columns)]
-        for model, row in board.values.iterrows()
+        [
+            str(model),
+            *(_mark(percent(row[name]), row[name] == board.best(name), "[bold green]", "[/]") for name in columns),
+        ]
+        for model, row in board.frame.iterrows()
     ]
     made = table(board.title, ["model", *columns], rows, right=columns)
     more = f"; {hidden} more columns with --wide" if hidden else ""
@@ -80,7 +83,7 @@ def _csv(boards: list[Board]) -> str:
 
     frames = []
     for board in boards:
-        frame = board.values.reset_index()
+        frame = board.frame.reset_index()
         for position, (name, value) in enumerate(board.facts.items()):
             frame.insert(position, name, value)
         frames.append(frame)
@@ -92,9 +95,9 @@ def _markdown(boards: list[Board]) -> str:
 
     parts = []
     for board in boards:
-        columns = list(board.values.columns)
+        columns = list(board.frame.columns)
         lines = [f"### {board.title}", "", f"| model | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
-        for model, row in board.values.iterrows():
+        for model, row in board.frame.iterrows():
             cells = (_mark(percent(row[name]), row[name] == board.best(name), "**", "**") for name in columns)
             lines.append(f"| {model} | {' | '.join(cells)} |")
         parts.append("\n".join(lines) + "\n")
@@ -114,7 +117,7 @@ def _json(boards: list[Board]) -> str:
                     "method": board.methods[str(model)],
                     "metrics": {name: None if value != value else value for name, value in row.items()},
                 }
-                for model, row in board.values.iterrows()
+                for model, row in board.frame.iterrows()
             ],
         }
         for board in boards

@@ -19,12 +19,18 @@ def run(
     model: Annotated[
         list[str], typer.Option("--model", help="Model: name, wildcard, `all`, or folder with a card. Repeatable.")
     ],
-    suite: Annotated[list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")] = None,
+    suite: Annotated[
+        list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
+    ] = None,
     examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Keys all random starts, together with the example ids.")] = 0,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images attacked at once; verdicts do not depend on it.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images attacked at once; verdicts do not depend on it.")
+    ] = 256,
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     data_dir: DataDir = None,
     download: Download = False,
@@ -40,10 +46,8 @@ def run(
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
-    outcomes = []
     with RunProgress(messages()) as progress:
-        for plan in plans:
-            outcomes.append(execute(plan, leaderboard, fresh=fresh, observer=progress.watch(plan)))
+        outcomes = [execute(plan, leaderboard, fresh=fresh, observer=progress.watch(plan)) for plan in plans]
     for outcome in outcomes:
         output().print(outcome_table(outcome))
         _print_remarks(outcome, leaderboard)
@@ -68,7 +72,9 @@ def outcome_table(outcome: RunOutcome) -> Table:
         attack = [metric.attack] if several else []
         rows.append([name, *attack, label, radius, percent(metric.value), interval(metric.ci_low, metric.ci_high)])
     columns = ["metric", *(["attack"] if several else []), "norm", "radius", "%", "95 % interval"]
-    title = f"{plan.entry.card.name} under {plan.suite.name} (version {plan.suite.file.version}), {plan.examples} images"
+    title = (
+        f"{plan.entry.card.name} under {plan.suite.name} (version {plan.suite.file.version}), {plan.examples} images"
+    )
     return table(title, columns, rows, right=("radius", "%"))
 
 
@@ -89,7 +95,8 @@ def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
     resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
     output().print(
         f"{outcome.seconds:.1f} s, {counters.get('gradient_evaluations', 0):,} gradients, "
-        f"{counters.get('claims', 0):,} adversarial examples claimed, {counters.get('rejected_claims', 0)} rejected{resumed}"
+        f"{counters.get('claims', 0):,} adversarial examples claimed, "
+        f"{counters.get('rejected_claims', 0)} rejected{resumed}"
     )
     output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True)
     output().print(f"evidence:    {outcome.folder}", soft_wrap=True)

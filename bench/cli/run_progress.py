@@ -5,7 +5,15 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from bench.orchestration import Observer, RunOutcome, RunPlan
 
@@ -33,7 +41,9 @@ class RunProgress:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def watch(self, plan: RunPlan) -> Observer:
@@ -45,7 +55,7 @@ class _Watcher(Observer):
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
-    def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:
+    def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:  # noqa: ARG002
         self._progress.update(self._task, completed=done)
 
     def advanced(self, amount: int) -> None:

@@ -22,7 +22,9 @@ def list_command(context: typer.Context) -> None:
         [suite.name, str(suite.file.version), suite.file.protocol, str(suite.file.examples), suite.file.description]
         for suite in list_suites()
     ]
-    output().print(table("", ["suite", "version", "protocol", "images", "description"], rows, right=("version", "images")))
+    output().print(
+        table("", ["suite", "version", "protocol", "images", "description"], rows, right=("version", "images"))
+    )
 
 
 @app.command("show")
@@ -43,4 +45,6 @@ def validate(file: Annotated[Path, typer.Argument(help="A suite's TOML file.")])
 
     suite = read_suite(file)
     protocol_for(suite)
-    typer.echo(f"{file}: a valid suite {suite.name!r} of protocol {suite.file.protocol!r}, version {suite.file.version}")
+    typer.echo(
+        f"{file}: a valid suite {suite.name!r} of protocol {suite.file.protocol!r}, version {suite.file.version}"
+    )

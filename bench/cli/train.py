@@ -39,7 +39,13 @@ def train(
     made = make_recipe(recipe, dataset, parse_assignments(assignments or []))
     resolved = resolve_device(device)
     console = messages()
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         targets = progress.add_task("target maps", visible=False, total=1)
         epochs = progress.add_task(f"{recipe} on {dataset}", total=made.schedule.epochs)

@@ -42,7 +42,9 @@ def stream_key(*parts: object) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
-def keyed_uniform(seed: int, stream: str, example_ids: Tensor, shape: Sequence[int], extra: Tensor | None = None) -> Tensor:
+def keyed_uniform(
+    seed: int, stream: str, example_ids: Tensor, shape: Sequence[int], extra: Tensor | None = None
+) -> Tensor:
     """Uniform numbers in [0, 1), one block per example.
 
     Args:
@@ -64,7 +66,9 @@ def keyed_uniform(seed: int, stream: str, example_ids: Tensor, shape: Sequence[i
     return (bits.to(torch.float32) * (1.0 / (1 << 24))).view(len(keys), *shape)
 
 
-def keyed_normal(seed: int, stream: str, example_ids: Tensor, shape: Sequence[int], extra: Tensor | None = None) -> Tensor:
+def keyed_normal(
+    seed: int, stream: str, example_ids: Tensor, shape: Sequence[int], extra: Tensor | None = None
+) -> Tensor:
     """Standard normal numbers, one block per example (Box-Muller); arguments as in `keyed_uniform`."""
     radius = keyed_uniform(seed, stream + "/radius", example_ids, shape, extra)
     angle = keyed_uniform(seed, stream + "/angle", example_ids, shape, extra)

@@ -34,7 +34,9 @@ class ImageDataset:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
             raise BenchError(f"images of {self.name} must be (N, C, H, W) uint8, pixels in [0, 1] are made from them.")
         if len(self.images) != len(self.labels):
-            raise BenchError(f"{self.name} ({self.source}) has {len(self.images)} images but {len(self.labels)} labels.")
+            raise BenchError(
+                f"{self.name} ({self.source}) has {len(self.images)} images but {len(self.labels)} labels."
+            )
         if len(self.labels) == 0:
             raise BenchError(f"{self.name} ({self.source}) holds no image.")
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= self.num_classes:

@@ -49,7 +49,9 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> Tensor:
     shape = struct.unpack(f">{dimensions}I", content[4:header_size])
     expected = math.prod(shape)
     if expected > _LARGEST or len(content) - header_size != expected:
-        raise BenchError(f"{name} says it holds {expected} values but has {len(content) - header_size}; fetch it again.")
+        raise BenchError(
+            f"{name} says it holds {expected} values but has {len(content) - header_size}; fetch it again."
+        )
     values = np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape)
     return torch.from_numpy(values.copy())
 

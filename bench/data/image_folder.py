@@ -14,7 +14,9 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".
 _EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"))
 
 
-def read_image_folder(root: Path, in_channels: int | None, image_size: int | None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+def read_image_folder(
+    root: Path, in_channels: int | None, image_size: int | None
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Read every image below `root`.
 
     The images are interleaved by class (first of each class, second of each class, ...), so that the first N are
@@ -51,7 +53,7 @@ def read_image_folder(root: Path, in_channels: int | None, image_size: int | Non
 
 
 def _interleave(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    ranked = []
+    ranked: list[tuple[int, int, Path]] = []
     for label, name in enumerate(classes):
         files = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         ranked.extend((rank, label, path) for rank, path in enumerate(files))

@@ -86,7 +86,9 @@ def describe_sources(data_dir: Path | None = None) -> list[tuple[str, str, str |
                 where = "embedded"
             if where is None:
                 further = _further_places(spec)
-                where = next((reader[1] for place in further if (reader := _reader(place, spec.name, spec, split))), None)
+                where = next(
+                    (reader[1] for place in further if (reader := _reader(place, spec.name, spec, split))), None
+                )
             described.append((spec.name, split, where))
     return described
 
@@ -107,9 +109,13 @@ def _load_from(folder: Path, name: str, spec: DatasetSpec | None, split: Split) 
     if spec is not None:
         expected = (spec.in_channels, spec.image_size, spec.image_size)
         if tuple(dataset.images.shape[1:]) != expected:
-            raise BenchError(f"{name} in {dataset.source} has images of {tuple(dataset.images.shape[1:])}, expected {expected}.")
+            raise BenchError(
+                f"{name} in {dataset.source} has images of {tuple(dataset.images.shape[1:])}, expected {expected}."
+            )
         if dataset.num_classes != spec.num_classes:
-            raise BenchError(f"{name} in {dataset.source} has {dataset.num_classes} classes, expected {spec.num_classes}.")
+            raise BenchError(
+                f"{name} in {dataset.source} has {dataset.num_classes} classes, expected {spec.num_classes}."
+            )
     logger.info("read %s (%s) from %s", name, split, dataset.source)
     return dataset
 
@@ -123,7 +129,7 @@ def _reader(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> 
             stem = _IDX_STEMS[split]
             images = find_idx(place, f"{stem}-images-idx3-ubyte")
             labels = find_idx(place, f"{stem}-labels-idx1-ubyte")
-            # a bare folder of IDX files does not say whose they are, so only the data set's own system folder may be bare
+            # a bare folder of IDX files does not say whose they are; only the data set's own system folder may be bare
             if images and labels and (place != folder or str(folder) == spec.system_folder):
                 return _idx_reader(spec, split, images, labels), str(place)
     if spec is not None and spec.name == "cifar10" and (folder / "cifar-10-batches-py").is_dir():
@@ -152,7 +158,9 @@ def _folder_reader(name: str, spec: DatasetSpec | None, split: Split, root: Path
     return read
 
 
-def _make_dataset(spec: DatasetSpec, split: Split, images: torch.Tensor, labels: torch.Tensor, source: str) -> ImageDataset:
+def _make_dataset(
+    spec: DatasetSpec, split: Split, images: torch.Tensor, labels: torch.Tensor, source: str
+) -> ImageDataset:
     return ImageDataset(spec.name, split, images, labels, spec.class_names, source)
 
 
@@ -193,9 +201,11 @@ def _missing(spec: DatasetSpec, split: Split) -> BenchError:
     ways.append(
         "the Debian package dataset-fashion-mnist"
         if spec.name == "fashion_mnist"
-        else f"an ImageFolder {spec.name}/{'train' if split == 'train' else 'test'}/<class>/* under a data dir or {cache_dir()}"
+        else f"an ImageFolder {spec.name}/{split}/<class>/* under a data dir or {cache_dir()}"
     )
-    return BenchError(f"the {split} split of {spec.name} is not on this machine; get it by {ways[0]}, by {ways[1]}, or by {ways[2]}.")
+    return BenchError(
+        f"the {split} split of {spec.name} is not on this machine; get it by {ways[0]}, by {ways[1]}, or by {ways[2]}."
+    )
 
 
 def _layout(spec: DatasetSpec) -> str:
@@ -203,6 +213,11 @@ def _layout(spec: DatasetSpec) -> str:
 
 
 def _unknown_dataset(name: str, named: Sequence[Path]) -> BenchError:
-    folders = {entry.name for folder in named for entry in folder.iterdir() if (entry / "test").is_dir() or (entry / "val").is_dir()}
+    folders = {
+        entry.name
+        for folder in named
+        for entry in folder.iterdir()
+        if (entry / "test").is_dir() or (entry / "val").is_dir()
+    }
     error = unknown_name(name, [*DATASETS, *folders], "data set")
     return BenchError(f"{error} A folder of your own is found as DIR/{name}/test/<class>/* with --data-dir DIR.")

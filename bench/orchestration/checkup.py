@@ -36,7 +36,9 @@ def examine(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
     for package in _PACKAGES:
         yield _package(package)
     yield Check("devices", True, _devices())
-    yield _guarded("embedded data", lambda: f"fashion_mnist test split, {len(load_split('fashion_mnist', 'test'))} images")
+    yield _guarded(
+        "embedded data", lambda: f"fashion_mnist test split, {len(load_split('fashion_mnist', 'test'))} images"
+    )
     yield _guarded("data sets", lambda: _data_sets(data_dir))
     yield _guarded("models", _models)
     yield _guarded("suites", _suites)
@@ -57,7 +59,8 @@ def _devices() -> str:
 
 
 def _data_sets(data_dir: Path | None) -> str:
-    here, missing = [], []
+    here: list[str] = []
+    missing: list[str] = []
     for name, split, where in describe_sources(data_dir):
         (here if where else missing).append(f"{name} {split}")
     absent = f"; not here: {', '.join(missing)} (--download or --data-dir gets them)" if missing else ""

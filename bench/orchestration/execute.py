@@ -1,4 +1,4 @@
-"""Executing a plan on this machine: unit after unit, each written down when it is done, then metrics and leaderboard."""
+"""Executing a plan on this machine: unit after unit, each written down when done, then the leaderboard."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: 
         done = run.parts_done()
         run.manifest.update(_circumstances(plan))
         ready = [unit for unit in plan.units if unit.index in done]
-        observer.run_started(plan, run, sum(plan.protocol.work(plan.dataset.name, unit.stop - unit.start) for unit in ready))
+        observer.run_started(
+            plan, run, sum(plan.protocol.work(plan.dataset.name, unit.stop - unit.start) for unit in ready)
+        )
         keep_freed_memory()
         model = load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
         for unit in plan.units:
@@ -129,7 +131,9 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
             "seconds": seconds,
         },
     )
-    append_rows(leaderboard, leaderboard_rows(_common_columns(plan, run, seconds), [metric.as_dict() for metric in metrics]))
+    append_rows(
+        leaderboard, leaderboard_rows(_common_columns(plan, run, seconds), [metric.as_dict() for metric in metrics])
+    )
     run.finish()
     return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, resumed)
 
@@ -144,7 +148,9 @@ def _merge_findings(found: list[dict[str, Any]], units: int) -> list[Finding]:
     return [
         finding
         if units == 1
-        else Finding(finding.id, finding.severity, f"{finding.evidence}; so in {counts[name]} of {units} units", finding.advice)
+        else Finding(
+            finding.id, finding.severity, f"{finding.evidence}; so in {counts[name]} of {units} units", finding.advice
+        )
         for name, finding in merged.items()
     ]
 

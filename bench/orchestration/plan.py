@@ -119,7 +119,12 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
 
 
 def _plan(
-    entry: ModelEntry, suite: Suite, protocol: Protocol, dataset: ImageDataset, request: RunRequest, device: torch.device
+    entry: ModelEntry,
+    suite: Suite,
+    protocol: Protocol,
+    dataset: ImageDataset,
+    request: RunRequest,
+    device: torch.device,
 ) -> RunPlan:
     wanted = suite.file.examples if request.examples is None else request.examples
     if wanted < 1:
@@ -135,7 +140,8 @@ def _plan(
 def _check_model(entry: ModelEntry, dataset: ImageDataset, device: torch.device) -> None:
     if entry.card.expected_classes != dataset.num_classes:
         raise BenchError(
-            f"model {entry.card.name} is for {entry.card.expected_classes} classes, {dataset.name} has {dataset.num_classes}."
+            f"model {entry.card.name} is for {entry.card.expected_classes} classes, "
+            f"{dataset.name} has {dataset.num_classes}."
         )
     model = load_model(entry, device)
     clean_pass(model, entry.card.name, dataset.pixels(slice(0, 2)).to(device), dataset.num_classes, 2)

@@ -35,7 +35,7 @@ class EvaluationContext:
     seed: int
     device: torch.device
     batch_size: int
-    on_progress: Callable[[int], None] = lambda amount: None
+    on_progress: Callable[[int], None] = lambda _: None
 
     @property
     def example_ids(self) -> Tensor:

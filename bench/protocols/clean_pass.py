@@ -13,7 +13,9 @@ def require_unit_pixels(images: Tensor) -> None:
     """Raise BenchError unless every pixel is a number in [0, 1]."""
     low, high = float(images.min()), float(images.max())
     if not (low >= 0.0 and high <= 1.0):  # also catches NaN
-        raise BenchError(f"images must have pixels in [0, 1], these have {low:.4g} to {high:.4g}; normalise inside the net.")
+        raise BenchError(
+            f"images must have pixels in [0, 1], these have {low:.4g} to {high:.4g}; normalise inside the net."
+        )
 
 
 def clean_pass(
@@ -55,7 +57,9 @@ def _require_logits(logits: object, model_name: str, count: int, num_classes: in
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != count:
         raise BenchError(f"model {model_name} must return logits of shape (N, {num_classes}).")
     if logits.shape[1] != num_classes:
-        raise BenchError(f"model {model_name} returns {logits.shape[1]} logits, but the data set has {num_classes} classes.")
+        raise BenchError(
+            f"model {model_name} returns {logits.shape[1]} logits, but the data set has {num_classes} classes."
+        )
     if not bool(torch.isfinite(logits).all()):
         raise BenchError(f"model {model_name} returns NaN or infinite logits on clean images; it cannot be evaluated.")
 

@@ -105,7 +105,9 @@ class CrossNorm(Protocol):
             raise unknown_name(name, self.parameters.datasets, "data set for this suite")
         for attack in self.parameters.attacks:
             if isinstance(attack, TorchattacksAttack) and attack.norm not in self.parameters.datasets[name].radii:
-                raise BenchError(f"attack {attack.name} works in {attack.norm}, for which {name} has no radii in this suite.")
+                raise BenchError(
+                    f"attack {attack.name} works in {attack.norm}, for which {name} has no radii in this suite."
+                )
 
     def work(self, dataset: str, count: int) -> int:
         norms = len(self.parameters.datasets[dataset].radii)
@@ -207,15 +209,15 @@ class CrossNorm(Protocol):
 
 def _robust_accuracies(records: pd.DataFrame, attack: str) -> list[Metric]:
     """Robust accuracy at every norm and radius, norms in the order of NORMS."""
-    groups = {
-        (str(norm), float(eps)): broken
-        for (norm, eps), broken in records.groupby(["norm", "eps"], observed=True)["broken"]
-    }
-    ordered = sorted(groups.items(), key=lambda group: (NORMS.index(group[0][0]), group[0][1]))  # type: ignore[arg-type]
-    return [
-        share("robust_accuracy", int((~broken).sum()), len(broken), attack=attack, norm=norm, eps=eps)
-        for (norm, eps), broken in ordered
-    ]
+    metrics = []
+    for norm in NORMS:
+        of_norm = records[records["norm"] == norm]
+        for eps in sorted(set(of_norm["eps"].tolist())):
+            broken = of_norm.loc[of_norm["eps"] == eps, "broken"]
+            metrics.append(
+                share("robust_accuracy", int((~broken).sum()), len(broken), attack=attack, norm=norm, eps=eps)
+            )
+    return metrics
 
 
 def _torchattacks_settings(attack: TorchattacksAttack, seed: int) -> TorchattacksSettings:

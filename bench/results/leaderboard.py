@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "leaderboard.csv"
 COLUMNS = (
-    "run_id", "finished_at", "model", "method", "dataset", "split", "suite", "suite_version", "metric", "attack", "norm",
-    "eps", "value", "ci_low", "ci_high", "n_examples", "seed", "model_sha256", "data_sha256", "suite_sha256",
+    "run_id", "finished_at", "model", "method", "dataset", "split", "suite", "suite_version", "metric", "attack",
+    "norm", "eps", "value", "ci_low", "ci_high", "n_examples", "seed", "model_sha256", "data_sha256", "suite_sha256",
     "bench_version", "torch_version", "device", "seconds",
 )  # fmt: skip
 _NUMBERS = ("eps", "value", "ci_low", "ci_high", "seconds")
@@ -65,7 +65,9 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     content = _checked_content(path)
     types: dict[str, Any] = dict.fromkeys(COLUMNS, str) | dict.fromkeys(_NUMBERS, float) | dict.fromkeys(_COUNTS, int)
     try:
-        return pd.read_csv(io.StringIO(content), dtype=types, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, ""))
+        return pd.read_csv(
+            io.StringIO(content), dtype=types, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, "")
+        )
     except (ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise BenchError(f"{path} has a damaged row ({reason}); restore it from version control.") from error
@@ -77,7 +79,9 @@ def _checked_content(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise BenchError(f"{path} is not a text file; move it away or name another folder with --leaderboard.") from error
+        raise BenchError(
+            f"{path} is not a text file; move it away or name another folder with --leaderboard."
+        ) from error
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error
     header = next(csv.reader(io.StringIO(content)), [])
@@ -86,7 +90,10 @@ def _checked_content(path: Path) -> str:
         missing = [name for name in COLUMNS if name not in header]
         detail = "; ".join(
             part
-            for part in (f"foreign: {', '.join(unknown)}" if unknown else "", f"missing: {', '.join(missing)}" if missing else "")
+            for part in (
+                f"foreign: {', '.join(unknown)}" if unknown else "",
+                f"missing: {', '.join(missing)}" if missing else "",
+            )
             if part
         )
         raise BenchError(

@@ -25,7 +25,9 @@ class Metric:
         return asdict(self)
 
 
-def share(metric: str, successes: int, count: int, *, attack: str = "", norm: str = "", eps: float | None = None) -> Metric:
+def share(
+    metric: str, successes: int, count: int, *, attack: str = "", norm: str = "", eps: float | None = None
+) -> Metric:
     """A share of examples with its Wilson interval."""
     low, high = wilson(successes, count)
     return Metric(metric, successes / count, low, high, count, attack, norm, eps)

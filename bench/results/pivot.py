@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
@@ -23,20 +23,20 @@ class Board:
 
     Attributes:
         title: names what all rows share.
-        values: index model, columns metric labels, fractions; best first by the sort column.
+        frame: index model, columns metric labels, fractions; best first by the sort column.
         sort: the column the rows are sorted by.
         central: the columns worth showing where space is short.
     """
 
     title: str
-    facts: dict[str, str | int]
-    values: pd.DataFrame
+    facts: dict[str, Any]
+    frame: pd.DataFrame
     methods: dict[str, str]
     sort: str
     central: list[str]
 
     def best(self, column: str) -> float:
-        return float(self.values[column].max())
+        return float(self.frame[column].max())
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
@@ -57,7 +57,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
             continue
         values = latest.pivot_table(index="model", columns="column", values="value", aggfunc="last")[columns]
         by = sort or next((name for name in columns if name.startswith("union")), columns[0])
-        named = dict(zip(COMPARABLE, facts if isinstance(facts, tuple) else (facts,), strict=True))
+        named: dict[str, Any] = dict(zip(COMPARABLE, facts if isinstance(facts, tuple) else (facts,), strict=True))
         title = (
             f"{named['dataset']} ({named['split']}, {named['n_examples']} images), "
             f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
@@ -83,7 +83,10 @@ def _keys(rows: pd.DataFrame) -> list[tuple[str, str, str, float]]:
 
 def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
     """Short column names for (metric, attack, norm, eps), in reading order; attacks are named only if several ran."""
-    keys = sorted(set(_keys(rows)), key=lambda key: (_ORDER.get(key[0], 9), key[1] == "worst", key[1], _norm_order(key[2]), key[3]))
+    keys = sorted(
+        set(_keys(rows)),
+        key=lambda key: (_ORDER.get(key[0], 9), key[1] == "worst", key[1], _norm_order(key[2]), key[3]),
+    )
     attacks = {attack for metric, attack, _, _ in keys if metric == "robust_accuracy" and attack != "worst"}
     labels = {}
     for metric, attack, norm, eps in keys:

@@ -67,7 +67,9 @@ def train_and_publish(
     architecture_parameters = recipe.architecture_parameters(spec)
     model = build_net(recipe.schedule.architecture, architecture_parameters)
     model = model.to(device).to(memory_format=torch.channels_last)
-    run = train(recipe, model, dataset, seed=seed, device=device, folder=work, target_maps=maps, on_progress=on_progress)
+    run = train(
+        recipe, model, dataset, seed=seed, device=device, folder=work, target_maps=maps, on_progress=on_progress
+    )
     weights = save_safetensors({key: value.cpu().contiguous() for key, value in model.state_dict().items()})
     test = load_split(dataset_name, "test", data_dir=data_dir, download=download)
     card = ModelCard(

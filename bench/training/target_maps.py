@@ -79,7 +79,9 @@ def _raw_maps(
     progress: Callable[[int, int], None] | None,
 ) -> Tensor:
     noise = f"{method.samples} {method.sigma} {seed}" if method.target == "smoothgrad" else ""
-    digest = sha256_bytes(f"{source_sha256} {dataset.sha256} {method.target} {noise}".encode() + indices.numpy().tobytes())
+    digest = sha256_bytes(
+        f"{source_sha256} {dataset.sha256} {method.target} {noise}".encode() + indices.numpy().tobytes()
+    )
     path = Path(platformdirs.user_cache_dir("ribench")) / "target_maps" / f"{digest}.safetensors"
     if path.is_file():
         try:

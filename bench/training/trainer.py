@@ -161,7 +161,9 @@ class _Trainer:
             pixels = images[chosen].to(torch.float32).div_(255.0)
             batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator)
             for name, value in self._step(batch, epoch * steps + step, steps * self.recipe.schedule.epochs).items():
-                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * (len(positions) / len(order))
+                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * (
+                    len(positions) / len(order)
+                )
             if step % 10 == 0:
                 self.report(Progress(epoch, self.recipe.schedule.epochs, step, steps))
         row = {"epoch": float(epoch + 1)} | {name: float(total) for name, total in totals.items()}
@@ -183,8 +185,8 @@ class _Trainer:
         for name, value in row.items():
             if not math.isfinite(value):
                 raise BenchError(
-                    f"training diverged: the term {name!r} is {value} in epoch {int(row['epoch'])}; lower its weight or the "
-                    f"learning rate. The last good state is in {self.folder}."
+                    f"training diverged: the term {name!r} is {value} in epoch {int(row['epoch'])}; "
+                    f"lower its weight or the learning rate. The last good state is in {self.folder}."
                 )
 
     @property
@@ -219,9 +221,13 @@ class _Trainer:
             state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
             fingerprint = state["fingerprint"]
         except Exception as error:
-            raise BenchError(f"the unfinished training in {self.folder} cannot be read; use --fresh to start again.") from error
+            raise BenchError(
+                f"the unfinished training in {self.folder} cannot be read; use --fresh to start again."
+            ) from error
         if fingerprint != self.fingerprint:
-            raise BenchError(f"{self.folder} holds an unfinished training with other parameters; use --fresh to start again.")
+            raise BenchError(
+                f"{self.folder} holds an unfinished training with other parameters; use --fresh to start again."
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         run.rows, run.seconds = list(state["rows"]), float(state["seconds"])
@@ -247,6 +253,7 @@ def format_rows(rows: list[dict[str, float]]) -> bytes:
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     """Parameters and schedule as plain values, for cards and listings."""
-    return {"parameters": recipe.method.model_dump(exclude_none=True), "schedule": recipe.schedule.model_dump(exclude_none=True)}
-
-
+    return {
+        "parameters": recipe.method.model_dump(exclude_none=True),
+        "schedule": recipe.schedule.model_dump(exclude_none=True),
+    }

@@ -9,7 +9,11 @@ from bench.attacks.verification import Ledger
 from bench.core.threat import NORMS, Norm
 from tests.attacks.linear import linear_problem
 
-RADII: dict[Norm, list[float]] = {"linf": [0.02, 0.05, 0.1, 0.15, 0.2], "l2": [0.5, 1.0, 1.5, 2.0], "l1": [5.0, 15.0, 30.0]}
+RADII: dict[Norm, list[float]] = {
+    "linf": [0.02, 0.05, 0.1, 0.15, 0.2],
+    "l2": [0.5, 1.0, 1.5, 2.0],
+    "l1": [5.0, 15.0, 30.0],
+}
 
 
 def sweep(
@@ -47,11 +51,15 @@ def test_on_a_linear_classifier_the_verdicts_are_the_exact_ones(norm: Norm) -> N
         clearly_broken = exact < 0.995 * eps
         clearly_robust = exact > 1.0001 * eps
         assert ledger.broken(norm, eps)[clearly_broken].all(), "the attack misses examples within 0.5 % of the boundary"
-        assert not ledger.broken(norm, eps)[clearly_robust].any(), "an example is called broken below its exact distance"
+        assert not ledger.broken(norm, eps)[clearly_robust].any(), (
+            "an example is called broken below its exact distance"
+        )
     assert (ledger.distances[norm] >= exact * (1 - 1e-4)).all()
 
 
-def test_all_verdicts_hold_when_checked_from_outside(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_all_verdicts_hold_when_checked_from_outside(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     """Keep what the ledger is told, and judge every image again without the package's help."""
     images, labels = fashion_images
     seen: list[tuple[Tensor, Tensor]] = []
@@ -74,14 +82,18 @@ def test_all_verdicts_hold_when_checked_from_outside(standard: nn.Module, fashio
     assert seen and ledger.claims > 0
 
 
-def test_robust_accuracy_never_rises_with_the_radius(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_robust_accuracy_never_rises_with_the_radius(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     ledger = sweep(standard, *fashion_images, RADII)
     for norm, radii in RADII.items():
         broken = torch.stack([ledger.broken(norm, eps) for eps in sorted(radii)])
         assert (broken[1:] >= broken[:-1]).all()
 
 
-def test_an_example_found_in_one_norm_counts_in_every_ball_that_holds_it(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_an_example_found_in_one_norm_counts_in_every_ball_that_holds_it(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     ledger = sweep(standard, *fashion_images, {"linf": [0.05]})
     found = (ledger.found_in["linf"] >= 0) & (ledger.distances["linf"] > 0)
     assert found.any()
@@ -92,7 +104,9 @@ def test_an_example_found_in_one_norm_counts_in_every_ball_that_holds_it(standar
     assert (ledger.distances["l2"][found] <= 0.05 * 28 * (1 + 1e-5)).all()
 
 
-def test_misclassified_images_are_broken_at_every_radius_without_an_attack(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_misclassified_images_are_broken_at_every_radius_without_an_attack(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     images, labels = fashion_images
     wrong = (labels + 1) % 10
     ledger = sweep(standard, images, wrong, {"linf": [0.02]})
@@ -101,10 +115,15 @@ def test_misclassified_images_are_broken_at_every_radius_without_an_attack(stand
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_the_batch_size_leaves_every_verdict(standard: nn.Module, fashion_images: tuple[Tensor, Tensor], batch_size: int) -> None:
+def test_the_batch_size_leaves_every_verdict(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor], batch_size: int
+) -> None:
     images, labels = fashion_images
     few = images[:24], labels[:24]
-    assert torch.equal(verdicts(sweep(standard, *few, RADII), RADII), verdicts(sweep(standard, *few, RADII, batch_size=batch_size), RADII))
+    assert torch.equal(
+        verdicts(sweep(standard, *few, RADII), RADII),
+        verdicts(sweep(standard, *few, RADII, batch_size=batch_size), RADII),
+    )
 
 
 def test_shards_in_any_order_leave_every_verdict(at_linf: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
@@ -124,7 +143,9 @@ def test_example_ids_key_the_random_starts(at_linf: nn.Module, fashion_images: t
     assert not torch.equal(first.distances["l2"], other.distances["l2"])
 
 
-def test_patience_costs_no_verdict_on_the_shipped_models(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_patience_costs_no_verdict_on_the_shipped_models(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     eager = sweep(standard, *fashion_images, RADII, settings=SweepSettings(10, ("margin",), 1))
     patient = sweep(standard, *fashion_images, RADII, settings=SweepSettings(10, ("margin",), 0))
     differing = (verdicts(eager, RADII) != verdicts(patient, RADII)).float().mean()
@@ -132,7 +153,9 @@ def test_patience_costs_no_verdict_on_the_shipped_models(standard: nn.Module, fa
     assert eager.gradient_evaluations <= patient.gradient_evaluations
 
 
-def test_a_second_loss_breaks_at_least_what_one_breaks(at_linf: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_a_second_loss_breaks_at_least_what_one_breaks(
+    at_linf: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     one = sweep(at_linf, *fashion_images, {"l2": [1.5]}, settings=SweepSettings(10, ("cross_entropy",)))
     two = sweep(at_linf, *fashion_images, {"l2": [1.5]}, settings=SweepSettings(10, ("cross_entropy", "margin")))
     assert (two.broken("l2", 1.5) >= one.broken("l2", 1.5)).all()
@@ -150,14 +173,20 @@ class Saturating(nn.Module):
         return 1e4 * logits
 
 
-def test_saturated_logits_do_not_hide_a_net_from_the_attack(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_saturated_logits_do_not_hide_a_net_from_the_attack(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     plain = sweep(standard, *fashion_images, {"linf": [0.1]}, settings=SweepSettings(20, ("cross_entropy",)))
-    scaled = sweep(Saturating(standard), *fashion_images, {"linf": [0.1]}, settings=SweepSettings(20, ("cross_entropy",)))
+    scaled = sweep(
+        Saturating(standard), *fashion_images, {"linf": [0.1]}, settings=SweepSettings(20, ("cross_entropy",))
+    )
     robust = [(~ledger.broken("linf", 0.1)).float().mean() for ledger in (plain, scaled)]
     assert float(robust[1]) <= float(robust[0]) + 0.05
 
 
-def test_progress_reports_every_example_exactly_once(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_progress_reports_every_example_exactly_once(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     images, labels = fashion_images
     ledger = Ledger.start(standard(images).argmax(1), labels)
     seen: list[int] = []

@@ -29,20 +29,24 @@ def test_its_broken_attacks_are_refused_with_the_reason(name: str) -> None:
 
 
 def test_unknown_classes_and_parameters_suggest_the_nearest() -> None:
-    with pytest.raises(BenchError, match="did you mean.*PGDL2"):
+    with pytest.raises(BenchError, match=r"did you mean.*PGDL2"):
         check_settings(TorchattacksSettings("x", "PGDL22", "l2"))
     with pytest.raises(BenchError, match="did you mean steps"):
         check_settings(TorchattacksSettings("x", "PGD", "linf", {"step": 3}))
 
 
-def attack(model: nn.Module, data: ImageDataset, settings: TorchattacksSettings, radii: list[float], start: int, stop: int) -> Ledger:
+def attack(
+    model: nn.Module, data: ImageDataset, settings: TorchattacksSettings, radii: list[float], start: int, stop: int
+) -> Ledger:
     images, labels = data.pixels(slice(start, stop)), data.labels[start:stop]
     ledger = Ledger.start(model(images).argmax(1), labels)
     run_torchattacks(model, images, labels, torch.arange(start, stop), radii, settings, ledger)
     return ledger
 
 
-def test_its_verdicts_repeat_and_leave_the_global_generator_alone(standard: nn.Module, fashion_test: ImageDataset) -> None:
+def test_its_verdicts_repeat_and_leave_the_global_generator_alone(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first = attack(standard, fashion_test, PGD, [0.02, 0.05], 0, 60)
@@ -53,7 +57,9 @@ def test_its_verdicts_repeat_and_leave_the_global_generator_alone(standard: nn.M
 
 
 @pytest.mark.parametrize(("name", "norm"), [("CW", "l2"), ("FGSM", "linf"), ("Square", "linf")])
-def test_others_of_its_attacks_run_and_verify(standard: nn.Module, fashion_test: ImageDataset, name: str, norm: Norm) -> None:
+def test_others_of_its_attacks_run_and_verify(
+    standard: nn.Module, fashion_test: ImageDataset, name: str, norm: Norm
+) -> None:
     parameters = {"steps": 10} if name == "CW" else ({"n_queries": 20} if name == "Square" else {})
     eps = 1.5 if norm == "l2" else 0.1
     ledger = attack(standard, fashion_test, TorchattacksSettings("x", name, norm, parameters), [eps], 0, 20)

@@ -9,7 +9,9 @@ from bench.attacks.verification import Ledger, pull_inside, verify
 from bench.core.threat import NORMS, Norm
 
 
-def test_a_point_outside_the_ball_is_judged_from_inside_it(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_a_point_outside_the_ball_is_judged_from_inside_it(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     images, labels = fashion_images
     noise = torch.rand_like(images)  # any image at all is "adversarial", but not within 0.001
     verified, distances, _ = verify(standard, noise, images, labels, torch.full((64,), 0.001), "linf")
@@ -39,7 +41,9 @@ def test_rounding_outside_the_ball_is_repaired_and_nothing_else_is_touched(norm:
             assert torch.equal(repaired, candidate)
 
 
-def test_pixels_outside_the_box_are_clipped_before_judging(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+def test_pixels_outside_the_box_are_clipped_before_judging(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
     images, _ = fashion_images
     repaired = pull_inside(images + 0.5, images, torch.full((64,), 0.5), "linf")
     assert float(repaired.max()) <= 1.0
@@ -49,7 +53,9 @@ def test_the_ledger_keeps_the_smallest_distance_in_every_norm() -> None:
     ledger = Ledger.start(torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert ledger.broken("l2", 0.1).tolist() == [False, True]
     for length in (0.5, 0.2, 0.9):
-        ledger.record(torch.tensor([0]), "l2", {norm: torch.tensor([length]).double() for norm in NORMS}, torch.tensor([3]))
+        ledger.record(
+            torch.tensor([0]), "l2", {norm: torch.tensor([length]).double() for norm in NORMS}, torch.tensor([3])
+        )
     assert float(ledger.distances["linf"][0]) == pytest.approx(0.2)
     assert ledger.broken("l2", 0.2)[0] and not ledger.broken("l2", 0.19)[0]
     assert ledger.predictions["l1"].tolist() == [3, 1]

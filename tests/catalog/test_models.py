@@ -36,7 +36,12 @@ def test_a_cards_test_accuracy_is_what_its_weights_reach(name: str, fashion_test
     model = load_model(entry)
     with torch.no_grad():
         right = sum(
-            int((model(fashion_test.pixels(slice(begin, begin + 1000))).argmax(1) == fashion_test.labels[begin : begin + 1000]).sum())
+            int(
+                (
+                    model(fashion_test.pixels(slice(begin, begin + 1000))).argmax(1)
+                    == fashion_test.labels[begin : begin + 1000]
+                ).sum()
+            )
             for begin in range(0, 10_000, 1000)
         )
     assert right / 10_000 == pytest.approx(entry.card.accuracy.test, abs=3e-4)

@@ -34,7 +34,10 @@ MISTAKES = {
     "missing name": (TINY_SUITE.replace('name = "tiny"', ""), "name: field required"),
     "unknown norm": (TINY_SUITE.replace("l2 = [1.5]", "l3 = [1.5]"), "linf"),
     "negative radius": (TINY_SUITE.replace("[0.05, 0.1]", "[-0.05, 0.1]"), "greater than 0"),
-    "reference not a radius": (TINY_SUITE.replace("linf = 0.1,", "linf = 0.3,"), "reference must name one of the radii"),
+    "reference not a radius": (
+        TINY_SUITE.replace("linf = 0.1,", "linf = 0.3,"),
+        "reference must name one of the radii",
+    ),
     "radius twice": (TINY_SUITE.replace("[0.05, 0.1]", "[0.1, 0.1]"), "given twice"),
     "unknown loss": (TINY_SUITE.replace('["margin"]', '["hinge"]'), "margin"),
     "unknown protocol": (TINY_SUITE.replace('"cross_norm"', '"cros_norm"'), "did you mean cross_norm"),
@@ -56,7 +59,11 @@ def test_a_mistake_in_a_suite_file_is_explained(tmp_path: Path, mistake: str) ->
 
 def test_the_digest_ignores_comments_and_layout_but_no_parameter(tmp_path: Path) -> None:
     digests = []
-    for content in (TINY_SUITE, "# a comment\n" + TINY_SUITE.replace("steps = 5", "steps  =  5"), TINY_SUITE.replace("steps = 5", "steps = 6")):
+    for content in (
+        TINY_SUITE,
+        "# a comment\n" + TINY_SUITE.replace("steps = 5", "steps  =  5"),
+        TINY_SUITE.replace("steps = 5", "steps = 6"),
+    ):
         path = tmp_path / "tiny.toml"
         path.write_text(content)
         digests.append(read_suite(path).sha256)

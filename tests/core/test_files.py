@@ -21,7 +21,7 @@ def test_a_full_disk_gives_one_line_and_leaves_the_old_file(tmp_path: Path, monk
     with pytest.raises(BenchError, match="disk is full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_read_only_file_system_gives_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

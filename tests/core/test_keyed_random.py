@@ -33,7 +33,7 @@ def test_seed_stream_id_and_extra_key_all_change_the_numbers() -> None:
 
 def test_uniform_numbers_are_uniform_and_uncorrelated_between_examples() -> None:
     numbers = keyed_uniform(7, "start", torch.arange(200), (784,))
-    assert 0.0 <= float(numbers.min()) and float(numbers.max()) < 1.0
+    assert float(numbers.min()) >= 0.0 and float(numbers.max()) < 1.0
     assert stats.kstest(numbers.flatten().numpy(), "uniform").pvalue > 1e-3
     neighbours = torch.corrcoef(numbers)[torch.arange(199), torch.arange(1, 200)]
     assert float(neighbours.abs().max()) < 0.2

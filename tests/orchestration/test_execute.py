@@ -22,7 +22,9 @@ BROKEN = ["example_id", "attack", "norm", "eps", "broken"]
 
 
 def run(folder: Path, suite: Path, **changes: object) -> RunOutcome:
-    request = RunRequest(**{"models": ["standard"], "suites": [str(suite)], "leaderboard": folder, "device": "cpu", **changes})  # type: ignore[arg-type]
+    request = RunRequest(
+        **{"models": ["standard"], "suites": [str(suite)], "leaderboard": folder, "device": "cpu", **changes}
+    )  # type: ignore[arg-type]
     (plan,) = plan_runs(request)
     return execute(plan, folder, fresh=request.fresh)
 
@@ -76,7 +78,10 @@ def slow_suite(tiny_suite: Path) -> Path:
 def start(folder: Path, suite: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(suite)]
     return subprocess.Popen(
-        [*command, "--leaderboard", str(folder), "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--leaderboard", str(folder), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -144,7 +149,9 @@ def test_an_unfinished_run_that_another_process_holds_is_not_touched(tmp_path: P
     assert read_manifest(held.path)["status"] == "running"
 
 
-def test_a_run_killed_between_its_rows_and_its_last_word_is_not_doubled(tmp_path: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_between_its_rows_and_its_last_word_is_not_doubled(
+    tmp_path: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bench.results import runs
 
     with monkeypatch.context() as patch:
@@ -157,7 +164,9 @@ def test_a_run_killed_between_its_rows_and_its_last_word_is_not_doubled(tmp_path
     assert len(read_leaderboard(tmp_path)) == rows
 
 
-def test_nothing_is_written_when_any_of_several_models_is_bad(tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy) -> None:
+def test_nothing_is_written_when_any_of_several_models_is_bad(
+    tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy
+) -> None:
     model_copy.weights.write_bytes(b"rubbish")
     with pytest.raises(BenchError, match="do not match their card"):
         run(tmp_path / "board", tiny_suite, models=["standard", "copy"])

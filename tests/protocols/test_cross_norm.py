@@ -13,7 +13,9 @@ from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, protocol_for
 from tests.conftest import TINY_SUITE
 
-BOTH = TINY_SUITE + """
+BOTH = (
+    TINY_SUITE
+    + """
 [[parameters.attacks]]
 kind = "torchattacks"
 name = "pgd"
@@ -22,6 +24,7 @@ norm = "linf"
 parameters = { steps = 5 }
 relative_parameters = { alpha = 0.5 }
 """
+)
 
 
 def evaluate(path: Path, model: nn.Module, data: ImageDataset, count: int = 20) -> tuple[object, pd.DataFrame]:
@@ -30,7 +33,9 @@ def evaluate(path: Path, model: nn.Module, data: ImageDataset, count: int = 20) 
     return protocol, protocol.evaluate(context).records
 
 
-def test_records_hold_one_row_per_example_norm_and_radius(tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
+def test_records_hold_one_row_per_example_norm_and_radius(
+    tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
     _, records = evaluate(tiny_suite, standard, fashion_test)
     assert len(records) == 20 * 3
     assert not records.duplicated(["example_id", "attack", "norm", "eps"]).any()
@@ -43,7 +48,9 @@ def test_records_hold_one_row_per_example_norm_and_radius(tiny_suite: Path, stan
 
 def test_metrics_are_shares_of_the_records(tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
     protocol, records = evaluate(tiny_suite, standard, fashion_test)
-    metrics = {(metric.metric, metric.norm, metric.eps): metric for metric in protocol.metrics("fashion_mnist", records)}  # type: ignore[attr-defined]
+    metrics = {
+        (metric.metric, metric.norm, metric.eps): metric for metric in protocol.metrics("fashion_mnist", records)
+    }  # type: ignore[attr-defined]
     one = records.drop_duplicates("example_id")
     assert metrics["clean_accuracy", "", None].value == pytest.approx((one["label"] == one["prediction"]).mean())
     for norm, eps in (("linf", 0.05), ("linf", 0.1), ("l2", 1.5)):
@@ -56,7 +63,9 @@ def test_metrics_are_shares_of_the_records(tiny_suite: Path, standard: nn.Module
     assert metrics["union_accuracy", "all", None].value == pytest.approx(survivors.mean())
 
 
-def test_with_two_attacks_the_worst_of_both_counts(tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
+def test_with_two_attacks_the_worst_of_both_counts(
+    tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
     path = tmp_path / "both.toml"
     path.write_text(BOTH.replace('name = "tiny"', 'name = "both"'))
     protocol, records = evaluate(path, standard, fashion_test)

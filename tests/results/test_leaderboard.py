@@ -68,7 +68,11 @@ def test_rows_are_appended_never_rewritten(tmp_path: Path) -> None:
 def test_a_file_with_foreign_columns_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "leaderboard.csv"
     path.write_text(content)
-    for use in (lambda: append_rows(tmp_path, [row()]), lambda: read_leaderboard(tmp_path), lambda: check_leaderboard(tmp_path)):
+    for use in (
+        lambda: append_rows(tmp_path, [row()]),
+        lambda: read_leaderboard(tmp_path),
+        lambda: check_leaderboard(tmp_path),
+    ):
         with pytest.raises(BenchError, match="does not have the leaderboard's columns"):
             use()
     assert path.read_text() == content

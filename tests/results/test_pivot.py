@@ -21,22 +21,27 @@ def boards_of(tmp_path: Path, rows: list[dict[str, Any]], sort: str | None = Non
     return make_boards(read_leaderboard(tmp_path), sort)
 
 
-@pytest.mark.parametrize("change", [{"suite_version": 2}, {"n_examples": 200}, {"suite_sha256": "d" * 64}, {"data_sha256": "d" * 64}])
+@pytest.mark.parametrize(
+    "change", [{"suite_version": 2}, {"n_examples": 200}, {"suite_sha256": "d" * 64}, {"data_sha256": "d" * 64}]
+)
 def test_rows_that_cannot_be_compared_are_never_in_one_table(tmp_path: Path, change: dict[str, Any]) -> None:
     boards = boards_of(tmp_path, [row("a"), row("b", model="other", **change)])
-    assert [list(board.values.index) for board in boards] in ([["standard"], ["other"]], [["other"], ["standard"]])
+    assert [list(board.frame.index) for board in boards] in ([["standard"], ["other"]], [["other"], ["standard"]])
 
 
 def test_the_latest_run_of_a_model_counts(tmp_path: Path) -> None:
-    rows = [row("a", value=0.1, finished_at="2026-01-02T00:00:00+00:00"), row("b", value=0.7, finished_at="2026-01-03T00:00:00+00:00")]
+    rows = [
+        row("a", value=0.1, finished_at="2026-01-02T00:00:00+00:00"),
+        row("b", value=0.7, finished_at="2026-01-03T00:00:00+00:00"),
+    ]
     (board,) = boards_of(tmp_path, rows)
-    assert board.values.loc["standard"].tolist() == [0.7]
+    assert board.frame.loc["standard"].tolist() == [0.7]
 
 
 def test_two_runs_of_a_model_are_never_mixed(tmp_path: Path) -> None:
     rows = [row("a", eps=0.1, value=0.1), row("a", eps=0.2, value=0.05), row("b", eps=0.1, value=0.7)]
     (board,) = boards_of(tmp_path, rows)
-    assert board.values.loc["standard"].dropna().tolist() == [0.7]
+    assert board.frame.loc["standard"].dropna().tolist() == [0.7]
 
 
 def test_models_are_sorted_and_columns_stand_in_reading_order(tmp_path: Path) -> None:
@@ -49,15 +54,15 @@ def test_models_are_sorted_and_columns_stand_in_reading_order(tmp_path: Path) ->
             row(model, model=model, metric="clean_accuracy", attack="", norm="", eps=None, value=0.9),
         ]
     (board,) = boards_of(tmp_path, rows)
-    assert list(board.values.columns) == ["clean", "L-inf 0.1", "L2 1.5", "union"]
-    assert list(board.values.index) == ["strong", "weak"]
+    assert list(board.frame.columns) == ["clean", "L-inf 0.1", "L2 1.5", "union"]
+    assert list(board.frame.index) == ["strong", "weak"]
     (by_linf,) = boards_of(tmp_path, [], sort="L-inf 0.1")
-    assert list(by_linf.values.index) == ["weak", "strong"]
+    assert list(by_linf.frame.index) == ["weak", "strong"]
 
 
 def test_an_unknown_sort_column_suggests_the_nearest(tmp_path: Path) -> None:
     append_rows(tmp_path, [row()])
-    with pytest.raises(BenchError, match="did you mean L-inf 0.1"):
+    with pytest.raises(BenchError, match=r"did you mean L-inf 0\.1"):
         make_boards(read_leaderboard(tmp_path), "Linf 0.1")
 
 

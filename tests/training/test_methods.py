@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 from bench.attribution.gradients import gradient_maps, input_gradient, smoothgrad_maps
 from bench.nets import build_net
-from bench.training.methods import Adversarial, Batch, InterpretationRegularization, LocalGradientAlignment, Method, Standard
+from bench.training.methods import (
+    Adversarial,
+    Batch,
+    InterpretationRegularization,
+    LocalGradientAlignment,
+    Method,
+    Standard,
+)
 from bench.training.methods.interpretation import cosine
 
 
@@ -120,7 +127,9 @@ def test_alignment_is_measured_in_normalised_space() -> None:
     data = batch()
     doubled = Batch(data.images, data.labels, None, 2 * data.pixel_std, torch.Generator().manual_seed(1))
     model = net()
-    assert float(method.loss_terms(model, doubled)["l2"] / method.loss_terms(model, data)["l2"]) == pytest.approx(4.0, rel=1e-4)
+    assert float(method.loss_terms(model, doubled)["l2"] / method.loss_terms(model, data)["l2"]) == pytest.approx(
+        4.0, rel=1e-4
+    )
 
 
 def test_zero_gradients_give_finite_losses_and_steps() -> None:
@@ -139,13 +148,19 @@ def test_zero_gradients_give_finite_losses_and_steps() -> None:
 def test_adversarial_training_sees_harder_images_than_clean_ones() -> None:
     model, data = net("relu"), batch()
     method = Adversarial(norm="linf", eps=0.2, steps=5)
-    assert float(method.loss_terms(model, data)["adversarial_cross_entropy"]) > float(F.cross_entropy(model(data.images), data.labels))
+    assert float(method.loss_terms(model, data)["adversarial_cross_entropy"]) > float(
+        F.cross_entropy(model(data.images), data.labels)
+    )
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("method", [InterpretationRegularization, LocalGradientAlignment])
 def test_two_weights_of_zero_are_refused(method: type[Method]) -> None:
-    weights = {"cosine_weight": 0.0, "magnitude_weight": 0.0} if method is InterpretationRegularization else {"cosine_weight": 0.0, "l2_weight": 0.0}
+    weights = (
+        {"cosine_weight": 0.0, "magnitude_weight": 0.0}
+        if method is InterpretationRegularization
+        else {"cosine_weight": 0.0, "l2_weight": 0.0}
+    )
     target = {"target": "gradient"} if method is InterpretationRegularization else {}
     with pytest.raises(ValidationError, match="both weights are 0"):
         method(**target, **weights)
@@ -162,8 +177,14 @@ def test_input_gradients_are_those_of_the_true_logit() -> None:
 def test_smoothgrad_is_the_gradient_without_noise_and_settles_with_many_samples() -> None:
     model, data = net(), batch()
     exact = gradient_maps(model, data.images, data.labels)
-    still = smoothgrad_maps(model, data.images, data.labels, samples=3, sigma=0.0, generator=torch.Generator().manual_seed(0))
+    still = smoothgrad_maps(
+        model, data.images, data.labels, samples=3, sigma=0.0, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.allclose(still, exact, atol=1e-6)
-    noisy = smoothgrad_maps(model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(0))
-    other = smoothgrad_maps(model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(1))
+    noisy = smoothgrad_maps(
+        model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(0)
+    )
+    other = smoothgrad_maps(
+        model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(1)
+    )
     assert float(F.cosine_similarity(noisy.flatten(1), other.flatten(1)).min()) > 0.99

@@ -54,12 +54,21 @@ def make(model: nn.Module, data: ImageDataset, digest: str = "x", seed: int = 0)
     method = InterpretationRegularization(target="smoothgrad", samples=2, threshold=None)
     calls: list[int] = []
     made = target_maps(
-        method, model, digest, data, torch.arange(10), seed=seed, device=torch.device("cpu"), progress=lambda done, _: calls.append(done)
+        method,
+        model,
+        digest,
+        data,
+        torch.arange(10),
+        seed=seed,
+        device=torch.device("cpu"),
+        progress=lambda done, _: calls.append(done),
     )
     return made, len(calls)
 
 
-def test_maps_are_computed_once_and_cached_by_what_made_them(cache: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
+def test_maps_are_computed_once_and_cached_by_what_made_them(
+    cache: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
     first, computed = make(standard, fashion_test)
     assert computed == 1
     again, computed = make(standard, fashion_test)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def tiny_net(recipe: Recipe, seed: int = 0) -> nn.Module:
     )  # fmt: skip
 
 
-def fit(name: str, folder: Path, *, epochs: int = 3, stop_after: int | None = None, seed: int = 0, **overrides: object) -> nn.Module:
+def fit(
+    name: str, folder: Path, *, epochs: int = 3, stop_after: int | None = None, seed: int = 0, **overrides: object
+) -> nn.Module:
     recipe = make_recipe(name, "tiny", {"epochs": epochs, "batch_size": 60, "learning_rate": 0.01, **overrides})
     model = tiny_net(recipe)
     folder.mkdir(exist_ok=True)
@@ -45,18 +48,27 @@ def fit(name: str, folder: Path, *, epochs: int = 3, stop_after: int | None = No
         pass
 
     def watch(progress: object) -> None:
-        if stop_after is not None and getattr(progress, "row", None) and getattr(progress, "epoch") == stop_after:
+        if stop_after is not None and getattr(progress, "row", None) and progress.epoch == stop_after:
             raise Stop
 
-    try:
-        train(recipe, model, data, seed=seed, device=torch.device("cpu"), folder=folder, target_maps=maps, on_progress=watch)
-    except Stop:
-        pass
+    with contextlib.suppress(Stop):
+        train(
+            recipe,
+            model,
+            data,
+            seed=seed,
+            device=torch.device("cpu"),
+            folder=folder,
+            target_maps=maps,
+            on_progress=watch,
+        )
     return model
 
 
 def same_weights(first: nn.Module, second: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["standard", "at_linf", "at_l2", "ir_gradient", "lga"])
@@ -105,7 +117,7 @@ def test_a_diverging_loss_stops_with_epoch_and_term_and_keeps_the_last_good_stat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_learning_rate_factor", lambda *_: 1e30)
-        with pytest.raises(BenchError, match="training diverged: the term 'cross_entropy' is .* in epoch 2"):
+        with pytest.raises(BenchError, match=r"training diverged: the term 'cross_entropy' is .* in epoch 2"):
             fit("standard", tmp_path, epochs=3)
     assert (tmp_path / CHECKPOINT).read_bytes() == good
 

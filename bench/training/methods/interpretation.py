@@ -29,10 +29,14 @@ class InterpretationRegularization(Method):
     cosine_weight: float = Field(default=3.0, ge=0, description="weight of the direction term")
     magnitude_weight: float = Field(default=1.06, ge=0, description="weight of the magnitude term")
     magnitude_norm: Literal["per_example", "minibatch"] = Field(default="per_example", description="see above")
-    threshold: float | None = Field(default=1.0, gt=0, description="keep |t - mean| > threshold * std; absent: keep all")
+    threshold: float | None = Field(
+        default=1.0, gt=0, description="keep |t - mean| > threshold * std; absent: keep all"
+    )
     permuted_share: float = Field(default=0.0, ge=0, le=1, description="share of each map's values that is shuffled")
     samples: int = Field(default=50, gt=0, description="SmoothGrad: noisy images besides the clean one")
-    sigma: float = Field(default=0.15, gt=0, description="SmoothGrad: standard deviation of the noise, pixels in [0, 1]")
+    sigma: float = Field(
+        default=0.15, gt=0, description="SmoothGrad: standard deviation of the noise, pixels in [0, 1]"
+    )
 
     @model_validator(mode="after")
     def _regularises(self) -> InterpretationRegularization:
@@ -62,4 +66,5 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
     """Cosine similarity per example, 0 where either is all zero, with a bounded derivative; (N, ...) -> (N,)."""
     first, second = first.flatten(1), second.flatten(1)
     product = torch.linalg.vector_norm(first, dim=1) * torch.sqrt(second.square().sum(1) + _SMALLEST_NORM**2)
-    return (first * second).sum(1) / (product + _SMALLEST_NORM**2)
+    similarity: Tensor = (first * second).sum(1) / (product + _SMALLEST_NORM**2)
+    return similarity
