@@ -22,4 +22,4 @@ def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
         spec = DATASETS[name]
         shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
         rows.append([name, split, shape, str(spec.num_classes), spec.licence, where or "not here (try --download)"])
-    output().print(table("", ["data set", "split", "shape", "classes", "licence", "found"], rows, right=("classes",)))
+    output().print(table(["data set", "split", "shape", "classes", "licence", "found"], rows, right=("classes",)))

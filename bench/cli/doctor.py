@@ -15,6 +15,6 @@ def doctor(leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir 
     for check in examine(leaderboard, data_dir):
         healthy = healthy and check.ok
         rows.append([check.subject, "ok" if check.ok else "[red]wrong[/]", check.detail])
-    output().print(table("", ["subject", "", "detail"], rows))
+    output().print(table(["subject", "", "detail"], rows))
     if not healthy:
         raise BenchError("something is wrong; the lines marked above say what and how to mend it.")

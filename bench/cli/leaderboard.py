@@ -46,6 +46,7 @@ def leaderboard(
     boards = make_boards(rows, sort)
     if output_format is Format.table:
         for board in boards:
+            output().print(f"\n[bold]{board.title}[/]", soft_wrap=True)
             output().print(_table(board, wide=wide, width=output().width))
         return
     text = {Format.csv: _csv, Format.markdown: _markdown, Format.json: _json}[output_format](boards)
@@ -67,7 +68,7 @@ def _table(board: Board, *, wide: bool, width: int) -> Table:
         ]
         for model, row in board.frame.iterrows()
     ]
-    made = table(board.title, ["model", *columns], rows, right=columns)
+    made = table(["model", *columns], rows, right=columns)
     more = f"; {hidden} more columns with --wide" if hidden else ""
     made.caption = f"accuracies in %, sorted by {board.sort}{more}"
     made.caption_justify = "left"

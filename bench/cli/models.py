@@ -26,7 +26,7 @@ def list_command(
         test = "" if card.accuracy.test is None else percent(card.accuracy.test)
         rows.append([card.name, card.description, card.architecture, f"{card.weights.parameters:,}", test])
     columns = ["model", "method", "architecture", "parameters", "test accuracy, %"]
-    output().print(table("", columns, rows, right=columns[3:]))
+    output().print(table(columns, rows, right=columns[3:]))
 
 
 @app.command("show")

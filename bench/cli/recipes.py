@@ -18,7 +18,7 @@ def list_command(context: typer.Context) -> None:
     from bench.training import list_recipes
 
     rows = [[template.name, template.summary, template.method.__name__] for template in list_recipes()]
-    output().print(table("", ["recipe", "what it does", "method"], rows))
+    output().print(table(["recipe", "what it does", "method"], rows))
 
 
 @app.command("show")
@@ -38,4 +38,5 @@ def show(
     for title, part in (("parameters", recipe.method), ("schedule", recipe.schedule)):
         rows = [[key, str(getattr(part, key)), info.description or ""] for key, info in type(part).model_fields.items()]
         if rows:
-            output().print(table(title, ["name", "value", "meaning"], rows))
+            output().print(f"\n[bold]{title}[/]")
+            output().print(table(["name", "value", "meaning"], rows))

@@ -49,6 +49,9 @@ def run(
     with RunProgress(messages()) as progress:
         outcomes = [execute(plan, leaderboard, fresh=fresh, observer=progress.watch(plan)) for plan in plans]
     for outcome in outcomes:
+        plan = outcome.plan
+        suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
+        output().print(f"\n[bold]{plan.entry.card.name} under {suite_name}, {plan.examples} images[/]", soft_wrap=True)
         output().print(outcome_table(outcome))
         _print_remarks(outcome, leaderboard)
 
@@ -72,10 +75,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
         attack = [metric.attack] if several else []
         rows.append([name, *attack, label, radius, percent(metric.value), interval(metric.ci_low, metric.ci_high)])
     columns = ["metric", *(["attack"] if several else []), "norm", "radius", "%", "95 % interval"]
-    title = (
-        f"{plan.entry.card.name} under {plan.suite.name} (version {plan.suite.file.version}), {plan.examples} images"
-    )
-    return table(title, columns, rows, right=("radius", "%"))
+    return table(columns, rows, right=("radius", "%"))
 
 
 def _reference(parameters: dict[str, object], dataset: str) -> str:

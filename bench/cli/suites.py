@@ -22,9 +22,7 @@ def list_command(context: typer.Context) -> None:
         [suite.name, str(suite.file.version), suite.file.protocol, str(suite.file.examples), suite.file.description]
         for suite in list_suites()
     ]
-    output().print(
-        table("", ["suite", "version", "protocol", "images", "description"], rows, right=("version", "images"))
-    )
+    output().print(table(["suite", "version", "protocol", "images", "description"], rows, right=("version", "images")))
 
 
 @app.command("show")

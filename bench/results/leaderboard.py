@@ -76,7 +76,7 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
 def _checked_content(path: Path) -> str:
     try:
         content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError as error:
         raise BenchError(

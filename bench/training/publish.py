@@ -57,11 +57,11 @@ def train_and_publish(
     dataset = load_split(dataset_name, "train", data_dir=data_dir, download=download)
     if spec is None:
         raise BenchError(f"training on {dataset_name} needs a known data set; see `bench datasets`.")
+    source = _source_entry(recipe, dataset_name, output)
     with clear_disk_errors(work):
         if fresh:
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
-    source = _source_entry(recipe, dataset_name, output)
     maps = _targets(recipe, source, dataset, seed, device, on_targets)
     torch.manual_seed(seed)
     architecture_parameters = recipe.architecture_parameters(spec)

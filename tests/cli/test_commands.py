@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.results.leaderboard import append_rows
+from tests.conftest import TINY_SUITE, Bench, ModelCopy
+from tests.results.rows import row
+
+
+def test_help_comes_in_under_a_third_of_a_second() -> None:
+    """The fastest of five, so that a busy machine does not decide."""
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "bench.cli.main", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.3
+
+
+def test_starting_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, bench.cli.main; print([name for name in ('torch', 'pandas', 'numpy', 'pydantic') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_unknown_commands_are_refused_with_one_line(bench: Bench) -> None:
+    assert "No such command 'rum'" in bench.refused("rum")
+
+
+def test_models_lists_and_shows(bench: Bench) -> None:
+    code, out, _ = bench("models")
+    assert code == 0
+    for name in ("standard", "at_linf", "at_l2", "ir_gradient", "ir_smoothgrad", "lga"):
+        assert f"fashion_mnist/{name}" in out
+    code, out, _ = bench("models", "show", "at_linf")
+    assert code == 0 and 'norm = "linf"' in out and "eps = 0.1" in out
+    assert "did you mean" in bench.refused("models", "show", "at_lnf")
+
+
+def test_suites_lists_shows_and_validates(bench: Bench, tmp_path: Path) -> None:
+    assert "cross_norm_quick" in bench("suites")[1]
+    assert "[parameters.datasets.fashion_mnist]" in bench("suites", "show", "cross_norm")[1]
+    path = tmp_path / "mine.toml"
+    path.write_text(TINY_SUITE)
+    assert "a valid suite 'tiny'" in bench("suites", "validate", path)[1]
+    path.write_text(TINY_SUITE.replace("patience", "patiens"))
+    assert "patiens: unknown key" in bench.refused("suites", "validate", path)
+
+
+def test_datasets_says_what_is_embedded(bench: Bench) -> None:
+    code, out, _ = bench("datasets")
+    assert code == 0 and "embedded" in out and "cifar10" in out
+
+
+def test_recipes_lists_and_explains_parameters(bench: Bench) -> None:
+    assert "ir_smoothgrad" in bench("recipes")[1]
+    out = bench("recipes", "show", "at_l2")[1]
+    assert "eps" in out and "1.5" in out and "radius, pixels in [0, 1]" in out
+
+
+def test_doctor_finds_nothing_wrong_here(bench: Bench, tmp_path: Path) -> None:
+    code, out, _ = bench("doctor", "--leaderboard", tmp_path)
+    assert code == 0 and "all weights match their digests" in out and "wrong" not in out
+
+
+def test_doctor_names_damaged_weights_and_exits_with_two(bench: Bench, tmp_path: Path, model_copy: ModelCopy) -> None:
+    model_copy.weights.write_bytes(b"")
+    code, out, err = bench("doctor", "--leaderboard", tmp_path)
+    assert code == 2 and "do not match their card" in out and err.startswith("error: something is wrong")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    for model, clean, robust in (("standard", 0.92, 0.1), ("at_linf", 0.86, 0.78)):
+        append_rows(
+            tmp_path,
+            [
+                row(model, model=model, metric="clean_accuracy", attack="", norm="", eps=None, value=clean),
+                row(model, model=model, value=robust),
+                row(model, model=model, metric="union_accuracy", norm="all", eps=None, value=robust / 2),
+            ],
+        )
+    return tmp_path
+
+
+def test_the_leaderboard_as_a_table_is_sorted(bench: Bench, board: Path) -> None:
+    code, out, _ = bench("leaderboard", "--leaderboard", board)
+    assert code == 0
+    assert out.index("at_linf") < out.index("standard")
+    assert "fashion_mnist (test, 100 images), suite cross_norm version 1" in out
+    _, out, _ = bench("leaderboard", "--leaderboard", board, "--sort", "clean")
+    assert out.index("standard") < out.index("at_linf")
+
+
+def test_the_leaderboard_as_csv_json_and_markdown_says_the_same(bench: Bench, board: Path) -> None:
+    frame = pd.read_csv(io.StringIO(bench("leaderboard", "--leaderboard", board, "--format", "csv")[1])).set_index(
+        "model"
+    )
+    assert frame.loc["at_linf", "L-inf 0.1"] == 0.78 and frame.loc["standard", "clean"] == 0.92
+    (content,) = json.loads(bench("leaderboard", "--leaderboard", board, "--format", "json")[1])
+    assert content["models"][0]["model"] == "at_linf" and content["models"][0]["metrics"]["union"] == 0.39
+    markdown = bench("leaderboard", "--leaderboard", board, "--format", "markdown")[1]
+    assert "| at_linf | 86.0 | **78.0** | **39.0** |" in markdown
+    assert "| standard | **92.0** | 10.0 | 5.0 |" in markdown
+
+
+def test_leaderboard_filters_and_mistakes(bench: Bench, board: Path) -> None:
+    assert "did you mean cross_norm" in bench.refused("leaderboard", "--leaderboard", board, "--suite", "cross_nrm")
+    assert "unknown metric to sort by" in bench.refused("leaderboard", "--leaderboard", board, "--sort", "beauty")
+    assert "bench run" in bench.refused("leaderboard", "--leaderboard", board / "nowhere")
+    assert bench("leaderboard", "--leaderboard", board, "--dataset", "fashion_mnist")[0] == 0
