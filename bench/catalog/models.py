@@ -17,6 +17,7 @@ from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.names import select_names, unknown_name
+from bench.data import DATASETS
 from bench.nets import build_net
 
 DEFAULT_DATASET = "fashion_mnist"
@@ -54,6 +55,10 @@ def resolve_models(patterns: Sequence[str], dataset: str | None = None) -> list[
     Raises:
         BenchError: unknown name, or a full name of another data set than `dataset`.
     """
+    if dataset is not None:
+        known = {*DATASETS, *(entry.card.dataset for entry in list_models())}
+        if dataset not in known and not any(_is_folder(pattern) for pattern in patterns):
+            raise unknown_name(dataset, known, "data set")
     chosen: dict[str, ModelEntry] = {}
     for pattern in patterns:
         for entry in _resolve(pattern, dataset):
@@ -71,8 +76,11 @@ def _resolve(pattern: str, dataset: str | None) -> list[ModelEntry]:
         return [by_name[name] for name in select_names([pattern], list(by_name), "model")]
     prefix = f"{dataset or DEFAULT_DATASET}/"
     short = {name.removeprefix(prefix): entry for name, entry in by_name.items() if name.startswith(prefix)}
-    if pattern not in short and pattern != "all" and not short:
-        raise unknown_name(pattern, by_name, "model")
+    if not short:
+        name = prefix.rstrip("/")
+        raise BenchError(
+            f"the registry has no model of {name}; train one (`bench train --dataset {name}`) or set BENCH_REGISTRY."
+        )
     return [short[name] for name in select_names([pattern], list(short), f"{prefix.rstrip('/')} model")]
 
 

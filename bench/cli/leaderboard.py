@@ -64,13 +64,18 @@ def _table(board: Board, *, wide: bool, width: int) -> Table:
     rows = [
         [
             str(model),
-            *(_mark(percent(row[name]), row[name] == board.best(name), "[bold green]", "[/]") for name in columns),
+            *(
+                _mark(
+                    percent(row[name]), len(board.frame) > 1 and row[name] == board.best(name), "[bold green]*", "[/]"
+                )
+                for name in columns
+            ),
         ]
         for model, row in board.frame.iterrows()
     ]
     made = table(["model", *columns], rows, right=columns)
     more = f"; {hidden} more columns with --wide" if hidden else ""
-    made.caption = f"accuracies in %, sorted by {board.sort}{more}"
+    made.caption = f"accuracies in %, * best of its column, sorted by {board.sort}{more}"
     made.caption_justify = "left"
     return made
 

@@ -16,4 +16,4 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder to look for data sets in first; BENCH_DATA_DIR does the same.")
 ]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision fetch a data set that is nowhere.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bench.cli.options import DataDir, Device, Download
-
-if TYPE_CHECKING:
-    from bench.training.trainer import Progress as TrainingProgress
 
 
 def train(
@@ -28,41 +25,17 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again, and replace a model of that id.")] = False,
 ) -> None:
     """Train a model; stopped and started again, it goes on after the last whole epoch."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     from bench.cli.rendering import messages
     from bench.cli.rendering import output as standard_output
+    from bench.cli.train_progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
-    from bench.training.publish import train_and_publish
+    from bench.training.publish import TrainingRequest, train_and_publish
 
     made = make_recipe(recipe, dataset, parse_assignments(assignments or []))
-    resolved = resolve_device(device)
-    console = messages()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        targets = progress.add_task("target maps", visible=False, total=1)
-        epochs = progress.add_task(f"{recipe} on {dataset}", total=made.schedule.epochs)
-
-        def show_targets(done: int, total: int) -> None:
-            progress.update(targets, completed=done, total=total, visible=True)
-
-        def show_epochs(state: TrainingProgress) -> None:
-            progress.update(epochs, completed=state.epoch + state.step / max(1, state.steps))
-            if state.row is not None:
-                terms = "  ".join(f"{name} {value:.4g}" for name, value in state.row.items() if name != "epoch")
-                console.print(f"epoch {state.epoch}  {terms}", soft_wrap=True)
-
-        entry = train_and_publish(
-            made, dataset, output, model_id=model_id, seed=seed, device=resolved, data_dir=data_dir, download=download,
-            fresh=fresh, on_progress=show_epochs, on_targets=show_targets,
-        )  # fmt: skip
+    request = TrainingRequest(made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh)
+    with TrainingDisplay(messages(), f"{recipe} on {dataset}", made.schedule.epochs) as display:
+        entry = train_and_publish(request, on_progress=display.show_epochs, on_targets=display.show_targets)
     accuracy = entry.card.accuracy
     standard_output().print(f"model:    {entry.folder}", soft_wrap=True)
     standard_output().print(f"accuracy: validation {accuracy.validation:.4f}, test {accuracy.test:.4f}")

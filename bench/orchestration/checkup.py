@@ -55,7 +55,7 @@ def _package(name: str) -> Check:
 def _devices() -> str:
     found = [f"cpu ({torch.get_num_threads()} threads)"]
     found += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
-    return ", ".join([*found, "mps"] if torch.backends.mps.is_available() else found)
+    return ", ".join(found)
 
 
 def _data_sets(data_dir: Path | None) -> str:

@@ -85,8 +85,10 @@ class RunFolder:
         self._write()
 
     def release(self) -> None:
+        """Let other processes have the run. The lock's file goes only when nobody can want the run any more."""
+        if self.manifest["status"] == "finished":
+            Path(self.lock.lock_file).unlink(missing_ok=True)
         self.lock.release()
-        Path(self.lock.lock_file).unlink(missing_ok=True)
 
     def _part(self, index: int) -> Path:
         return self.path / "parts" / f"{index:05d}.parquet"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as save_safetensors
@@ -19,6 +21,7 @@ from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes, write_atomically
 from bench.core.names import require_safe_name
 from bench.data import ImageDataset, dataset_spec, load_split
+from bench.data.loading import Split
 from bench.nets import build_net
 from bench.training.methods import InterpretationRegularization
 from bench.training.recipes import Recipe
@@ -26,21 +29,43 @@ from bench.training.target_maps import target_maps
 from bench.training.trainer import CHECKPOINT, Progress, TrainingRun, describe_recipe, split_validation, train
 from bench.training.validation import accuracy
 
-Watcher = Callable[[Progress], None]
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """What the user asked for, as the command line has it."""
+
+    recipe: Recipe
+    dataset: str
+    output: Path
+    device: torch.device
+    model_id: str | None = None
+    seed: int = 0
+    data_dir: Path | None = None
+    download: bool = False
+    fresh: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.model_id or self.recipe.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished model lies."""
+        return self.output / self.dataset / self.name
+
+    @property
+    def work(self) -> Path:
+        """Where the unfinished one lies, so that a stopped training can go on."""
+        return self.output / self.dataset / f".{self.name}.training"
+
+    def load(self, split: Split) -> ImageDataset:
+        return load_split(self.dataset, split, data_dir=self.data_dir, download=self.download)
 
 
 def train_and_publish(
-    recipe: Recipe,
-    dataset_name: str,
-    output: Path,
+    request: TrainingRequest,
     *,
-    model_id: str | None = None,
-    seed: int = 0,
-    device: torch.device,
-    data_dir: Path | None = None,
-    download: bool = False,
-    fresh: bool = False,
-    on_progress: Watcher | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     on_targets: Callable[[int, int], None] | None = None,
 ) -> ModelEntry:
     """Train and write `output/<data set>/<id>/{weights.safetensors,training.csv,card.toml}`.
@@ -48,95 +73,110 @@ def train_and_publish(
     Raises:
         BenchError: the data or the source model is missing, the folder is taken, or training failed.
     """
-    name = require_safe_name(model_id or recipe.name, "model id")
-    folder = output / dataset_name / name
-    work = output / dataset_name / f".{name}.training"
-    if folder.exists() and not fresh:
-        raise BenchError(f"{folder} exists already; use --fresh to train it again, or --id for another name.")
-    spec = dataset_spec(dataset_name)
-    dataset = load_split(dataset_name, "train", data_dir=data_dir, download=download)
-    if spec is None:
-        raise BenchError(f"training on {dataset_name} needs a known data set; see `bench datasets`.")
-    source = _source_entry(recipe, dataset_name, output)
-    with clear_disk_errors(work):
-        if fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True, exist_ok=True)
-    maps = _targets(recipe, source, dataset, seed, device, on_targets)
-    torch.manual_seed(seed)
-    architecture_parameters = recipe.architecture_parameters(spec)
-    model = build_net(recipe.schedule.architecture, architecture_parameters)
-    model = model.to(device).to(memory_format=torch.channels_last)
+    require_safe_name(request.name, "model id")
+    if request.folder.exists() and not request.fresh:
+        raise BenchError(f"{request.folder} exists already; use --fresh to train it again, or --id for another name.")
+    dataset, test = request.load("train"), request.load("test")
+    source = _source_entry(request)
+    net_parameters = _net_parameters(request)
+    _prepare_work_folder(request)
+    maps = _targets(request, source, dataset, on_targets)
+    torch.manual_seed(request.seed)
+    model = build_net(request.recipe.schedule.architecture, net_parameters)
+    model = model.to(request.device).to(memory_format=torch.channels_last)
     run = train(
-        recipe, model, dataset, seed=seed, device=device, folder=work, target_maps=maps, on_progress=on_progress
-    )
+        request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
+        target_maps=maps, on_progress=on_progress,
+    )  # fmt: skip
     weights = save_safetensors({key: value.cpu().contiguous() for key, value in model.state_dict().items()})
-    test = load_split(dataset_name, "test", data_dir=data_dir, download=download)
-    card = ModelCard(
+    card = _card(request, net_parameters, run, weights, dataset, test, source)
+    write_atomically(request.work / "weights.safetensors", weights)
+    write_card(request.work, card)
+    _move_into_place(request)
+    return ModelEntry(card, request.folder)
+
+
+def _net_parameters(request: TrainingRequest) -> dict[str, Any]:
+    spec = dataset_spec(request.dataset)
+    if spec is None:
+        raise BenchError(f"training on {request.dataset} needs a known data set; see `bench datasets`.")
+    return request.recipe.architecture_parameters(spec)
+
+
+def _prepare_work_folder(request: TrainingRequest) -> None:
+    with clear_disk_errors(request.work):
+        if request.fresh:
+            shutil.rmtree(request.work, ignore_errors=True)
+        request.work.mkdir(parents=True, exist_ok=True)
+
+
+def _card(
+    request: TrainingRequest,
+    net_parameters: dict[str, Any],
+    run: TrainingRun,
+    weights: bytes,
+    dataset: ImageDataset,
+    test: ImageDataset,
+    source: ModelEntry | None,
+) -> ModelCard:
+    images, labels = test.pixels(slice(None)).to(request.device), test.labels.to(request.device)
+    return ModelCard(
         schema_version=1,
-        id=name,
-        method=recipe.name,
-        dataset=dataset_name,
-        description=recipe.summary,
-        architecture=recipe.schedule.architecture,
-        architecture_parameters=architecture_parameters,
-        weights=Weights(sha256=sha256_bytes(weights), parameters=_count(model)),
-        accuracy=Accuracy(
-            validation=run.rows[-1]["validation_accuracy"],
-            test=accuracy(model, test.pixels(slice(None)).to(device), test.labels.to(device)),
-        ),
-        training=_training_facts(recipe, run, dataset, source, seed, device),
+        id=request.name,
+        method=request.recipe.name,
+        dataset=request.dataset,
+        description=request.recipe.summary,
+        architecture=request.recipe.schedule.architecture,
+        architecture_parameters=net_parameters,
+        weights=Weights(sha256=sha256_bytes(weights), parameters=_count(run.model)),
+        accuracy=Accuracy(validation=run.rows[-1]["validation_accuracy"], test=accuracy(run.model, images, labels)),
+        training=_training_facts(request, run, dataset, source),
     )
-    write_atomically(work / "weights.safetensors", weights)
-    write_card(work, card)
-    _move_into_place(work, folder)
-    return ModelEntry(card, folder)
 
 
 def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _source_entry(recipe: Recipe, dataset_name: str, output: Path) -> ModelEntry | None:
+def _source_entry(request: TrainingRequest) -> ModelEntry | None:
     """The model whose maps are the targets: from the output folder if it lies there, else from the registry."""
-    name = recipe.method.source
+    name = request.recipe.method.source
     if name is None:
         return None
-    beside = output / dataset_name / name
+    beside = request.output / request.dataset / name
     if (beside / "card.toml").is_file():
         return resolve_models([str(beside.resolve())])[0]
-    if name not in {entry.card.id for entry in list_models(dataset_name)}:
+    if name not in {entry.card.id for entry in list_models(request.dataset)}:
         raise BenchError(
-            f"recipe {recipe.name} needs the model {dataset_name}/{name} for its target maps; train that first: "
-            f"bench train --recipe {name} --dataset {dataset_name} --output {output}"
+            f"recipe {request.recipe.name} needs the model {request.dataset}/{name} for its target maps; train that "
+            f"first: bench train --recipe {name} --dataset {request.dataset} --output {request.output}"
         )
-    return resolve_models([name], dataset_name)[0]
+    return resolve_models([name], request.dataset)[0]
 
 
 def _targets(
-    recipe: Recipe,
+    request: TrainingRequest,
     source: ModelEntry | None,
     dataset: ImageDataset,
-    seed: int,
-    device: torch.device,
     on_targets: Callable[[int, int], None] | None,
 ) -> Tensor | None:
-    if source is None or not isinstance(recipe.method, InterpretationRegularization):
+    method = request.recipe.method
+    if source is None or not isinstance(method, InterpretationRegularization):
         return None
     indices, _ = split_validation(len(dataset))
-    net = load_model(source, device)
+    net, digest = load_model(source, request.device), source.card.weights.sha256
     return target_maps(
-        recipe.method, net, source.card.weights.sha256, dataset, indices, seed=seed, device=device, progress=on_targets
+        method, net, digest, dataset, indices, seed=request.seed, device=request.device, progress=on_targets
     )
 
 
 def _training_facts(
-    recipe: Recipe, run: TrainingRun, dataset: ImageDataset, source: ModelEntry | None, seed: int, device: torch.device
+    request: TrainingRequest, run: TrainingRun, dataset: ImageDataset, source: ModelEntry | None
 ) -> Training:
     return Training(
-        recipe=recipe.name,
-        **describe_recipe(recipe),
-        seed=seed,
+        recipe=request.recipe.name,
+        **describe_recipe(request.recipe),
+        seed=request.seed,
         data_sha256=dataset.sha256,
         training_examples=run.training_examples,
         validation_examples=run.validation_examples,
@@ -144,16 +184,16 @@ def _training_facts(
         source_sha256=source.card.weights.sha256 if source else None,
         bench_version=bench.__version__,
         torch_version=str(torch.__version__),
-        device=device_label(device),
+        device=device_label(request.device),
         threads=torch.get_num_threads(),
         minutes=round(run.seconds / 60, 2),
         finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def _move_into_place(work: Path, folder: Path) -> None:
-    with clear_disk_errors(folder):
-        (work / CHECKPOINT).unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.replace(folder)
+def _move_into_place(request: TrainingRequest) -> None:
+    with clear_disk_errors(request.folder):
+        (request.work / CHECKPOINT).unlink(missing_ok=True)
+        if request.folder.exists():
+            shutil.rmtree(request.folder)
+        request.work.replace(request.folder)

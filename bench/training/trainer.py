@@ -90,7 +90,7 @@ def train(
     """
     train_indices, validation_indices = split_validation(len(dataset))
     images, labels = dataset.images.to(device), dataset.labels.to(device)
-    trainer = _Trainer(recipe, model, seed, device, folder, on_progress)
+    trainer = _Trainer(recipe, model, seed, device, folder, on_progress, _data_digest(dataset, target_maps))
     run = TrainingRun(model, training_examples=len(train_indices), validation_examples=len(validation_indices))
     trainer.resume(run)
     validation = (dataset.pixels(validation_indices).to(device), labels[validation_indices.to(device)])
@@ -115,6 +115,11 @@ def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) ->
     return row
 
 
+def _data_digest(dataset: ImageDataset, target_maps: Tensor | None) -> str:
+    maps = "" if target_maps is None else sha256_bytes(target_maps.contiguous().numpy().tobytes())
+    return f"{dataset.sha256} {maps}"
+
+
 class _Trainer:
     """Optimiser and loop of one training."""
 
@@ -126,7 +131,9 @@ class _Trainer:
         device: torch.device,
         folder: Path,
         on_progress: Callable[[Progress], None] | None,
+        data_digest: str,
     ) -> None:
+        self.data_digest = data_digest
         self.recipe, self.model, self.seed, self.device, self.folder = recipe, model, seed, device, folder
         self.on_progress = on_progress
         schedule = recipe.schedule
@@ -197,6 +204,7 @@ class _Trainer:
             "method": self.recipe.method.model_dump(),
             "schedule": self.recipe.schedule.model_dump(),
             "seed": self.seed,
+            "data": self.data_digest,
         }
         return sha256_bytes(repr(facts).encode())
 

@@ -65,6 +65,11 @@ def test_an_unknown_model_suggests_the_nearest() -> None:
         resolve_models(["ir_smothgrad"])
 
 
+def test_a_data_set_without_models_says_what_to_do() -> None:
+    with pytest.raises(BenchError, match="no model of cifar10; train one"):
+        resolve_models(["at_l2"], "cifar10")
+
+
 def test_a_full_name_of_another_data_set_is_refused(model_copy: ModelCopy) -> None:
     with pytest.raises(BenchError, match="not for --dataset mnist"):
         resolve_models(["fashion_mnist/standard"], "mnist")

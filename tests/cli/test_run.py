@@ -62,7 +62,7 @@ def test_examples_and_seed_reach_the_rows(bench: Bench, tmp_path: Path, tiny_sui
 BAD = {
     "unknown model": (["--model", "stndard"], "did you mean standard"),
     "unknown suite": (["--suite", "cros_norm"], "did you mean cross_norm"),
-    "unknown data set": (["--dataset", "fashon"], "unknown"),
+    "unknown data set": (["--dataset", "fashon_mnist"], "unknown data set 'fashon_mnist'; did you mean fashion_mnist"),
     "no examples": (["--examples", "0"], "--examples 0 leaves nothing to evaluate; use 1 to 10000"),
     "negative examples": (["--examples", "-3"], "--examples -3 leaves nothing"),
     "too many examples": (["--examples", "10001"], "--examples 10001 is more than fashion_mnist has"),
