@@ -19,15 +19,19 @@ from bench.catalog.models import ModelEntry, list_models, load_model, resolve_mo
 from bench.core.devices import device_label
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes, write_atomically
+from bench.core.keyed_random import stream_key
 from bench.core.names import require_safe_name
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.data.loading import Split
 from bench.nets import build_net
 from bench.training.methods import InterpretationRegularization
-from bench.training.recipes import Recipe
+from bench.training.recipe import Recipe
 from bench.training.target_maps import target_maps
 from bench.training.trainer import CHECKPOINT, Progress, TrainingRun, describe_recipe, split_validation, train
 from bench.training.validation import accuracy
+
+UNTRAINED = "untrained"
+"""Source of target maps: a randomly initialised net, the control of the IR paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ def train_and_publish(
     if request.folder.exists() and not request.fresh:
         raise BenchError(f"{request.folder} exists already; use --fresh to train it again, or --id for another name.")
     dataset, test = request.load("train"), request.load("test")
-    source = _source_entry(request)
     net_parameters = _net_parameters(request)
+    source = _find_source(request, net_parameters)
     _prepare_work_folder(request)
     maps = _targets(request, source, dataset, on_targets)
     torch.manual_seed(request.seed)
@@ -88,7 +92,7 @@ def train_and_publish(
         request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
         target_maps=maps, on_progress=on_progress,
     )  # fmt: skip
-    weights = save_safetensors({key: value.cpu().contiguous() for key, value in model.state_dict().items()})
+    weights = _weights(model)
     card = _card(request, net_parameters, run, weights, dataset, test, source)
     write_atomically(request.work / "weights.safetensors", weights)
     write_card(request.work, card)
@@ -117,7 +121,7 @@ def _card(
     weights: bytes,
     dataset: ImageDataset,
     test: ImageDataset,
-    source: ModelEntry | None,
+    source: _Source | None,
 ) -> ModelCard:
     images, labels = test.pixels(slice(None)).to(request.device), test.labels.to(request.device)
     return ModelCard(
@@ -138,25 +142,44 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _source_entry(request: TrainingRequest) -> ModelEntry | None:
-    """The model whose maps are the targets: from the output folder if it lies there, else from the registry."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The net whose maps are the targets, by name and digest of its weights."""
+
+    name: str
+    sha256: str
+    net: nn.Module
+
+
+def _find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> _Source | None:
+    """From the output folder if it lies there, else from the registry; `untrained` is built afresh."""
     name = request.recipe.method.source
     if name is None:
         return None
+    if name == UNTRAINED:
+        torch.manual_seed(stream_key(UNTRAINED, request.seed) & ((1 << 63) - 1))
+        net = build_net(request.recipe.schedule.architecture, net_parameters).to(request.device)
+        return _Source(name, sha256_bytes(_weights(net)), net)
     beside = request.output / request.dataset / name
     if (beside / "card.toml").is_file():
-        return resolve_models([str(beside.resolve())])[0]
-    if name not in {entry.card.id for entry in list_models(request.dataset)}:
+        entry = resolve_models([str(beside.resolve())])[0]
+    elif name in {entry.card.id for entry in list_models(request.dataset)}:
+        entry = resolve_models([name], request.dataset)[0]
+    else:
         raise BenchError(
             f"recipe {request.recipe.name} needs the model {request.dataset}/{name} for its target maps; train that "
             f"first: bench train --recipe {name} --dataset {request.dataset} --output {request.output}"
         )
-    return resolve_models([name], request.dataset)[0]
+    return _Source(entry.card.name, entry.card.weights.sha256, load_model(entry, request.device))
+
+
+def _weights(net: nn.Module) -> bytes:
+    return save_safetensors({key: value.cpu().contiguous() for key, value in net.state_dict().items()})
 
 
 def _targets(
     request: TrainingRequest,
-    source: ModelEntry | None,
+    source: _Source | None,
     dataset: ImageDataset,
     on_targets: Callable[[int, int], None] | None,
 ) -> Tensor | None:
@@ -164,14 +187,14 @@ def _targets(
     if source is None or not isinstance(method, InterpretationRegularization):
         return None
     indices, _ = split_validation(len(dataset))
-    net, digest = load_model(source, request.device), source.card.weights.sha256
     return target_maps(
-        method, net, digest, dataset, indices, seed=request.seed, device=request.device, progress=on_targets
-    )
+        method, source.net, source.sha256, dataset, indices,
+        seed=request.seed, device=request.device, progress=on_targets,
+    )  # fmt: skip
 
 
 def _training_facts(
-    request: TrainingRequest, run: TrainingRun, dataset: ImageDataset, source: ModelEntry | None
+    request: TrainingRequest, run: TrainingRun, dataset: ImageDataset, source: _Source | None
 ) -> Training:
     return Training(
         recipe=request.recipe.name,
@@ -180,8 +203,8 @@ def _training_facts(
         data_sha256=dataset.sha256,
         training_examples=run.training_examples,
         validation_examples=run.validation_examples,
-        source_model=source.card.name if source else None,
-        source_sha256=source.card.weights.sha256 if source else None,
+        source_model=source.name if source else None,
+        source_sha256=source.sha256 if source else None,
         bench_version=bench.__version__,
         torch_version=str(torch.__version__),
         device=device_label(request.device),

@@ -23,7 +23,7 @@ from bench.core.files import sha256_bytes, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.data import ImageDataset
 from bench.training.methods import Batch
-from bench.training.recipes import Recipe
+from bench.training.recipe import Recipe
 from bench.training.validation import QUICK_THREATS, accuracy, quick_robust_accuracy
 
 logger = logging.getLogger(__name__)

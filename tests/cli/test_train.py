@@ -69,6 +69,16 @@ def test_interpretation_regularisation_trains_from_a_source_beside_it(
     assert card.training.parameters["samples"] == 2
 
 
+def test_an_untrained_source_needs_no_model(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
+    output = tmp_path / "zoo"
+    code, _, err = bench(
+        "train", "--recipe", "ir_untrained", "--output", output, "--data-dir", data_dir, *TINY_TRAINING
+    )
+    assert code == 0, err
+    card = read_card(output / "fashion_mnist" / "ir_untrained")
+    assert card.training is not None and card.training.source_model == "untrained"
+
+
 def test_a_model_is_not_overwritten_unless_asked(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
     common = ("train", "--recipe", "standard", "--output", tmp_path / "zoo", "--data-dir", data_dir, *TINY_TRAINING)
     assert bench(*common)[0] == 0

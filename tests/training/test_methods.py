@@ -11,10 +11,14 @@ from bench.nets import build_net
 from bench.training.methods import (
     Adversarial,
     Batch,
+    HessianRegularization,
+    InputGradientRegularization,
     InterpretationRegularization,
+    JacobianRegularization,
     LocalGradientAlignment,
     Method,
     Standard,
+    Trades,
 )
 from bench.training.methods.interpretation import cosine
 
@@ -43,10 +47,13 @@ METHODS: list[Method] = [
     Standard(),
     InterpretationRegularization(target="gradient", cosine_weight=1.0, magnitude_weight=0.5),
     LocalGradientAlignment(l2_weight=0.1, cosine_weight=1.0),
+    JacobianRegularization(weight=0.1, projections=2),
+    InputGradientRegularization(weight=0.5),
+    HessianRegularization(weight=0.1),
 ]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("method", [*METHODS, Trades(eps=0.1)], ids=lambda method: type(method).__name__)
 def test_the_first_term_is_plain_cross_entropy_with_its_gradient(method: Method) -> None:
     model, data = net(), batch(maps=torch.randn(6, 1, 8, 8))
     first = next(iter(method.loss_terms(model, data).values()))
@@ -72,7 +79,7 @@ def test_a_regularisers_gradient_in_float64_is_the_numerical_one(method: Method)
     for change in (step, -2 * step):
         with torch.no_grad():
             weight[position] += change
-        moved.append(float(loss()))
+        moved.append(float(loss().detach()))
     with torch.no_grad():
         weight[position] += step
     above, below = moved
@@ -188,3 +195,50 @@ def test_smoothgrad_is_the_gradient_without_noise_and_settles_with_many_samples(
         model, data.images, data.labels, samples=400, sigma=0.1, generator=torch.Generator().manual_seed(1)
     )
     assert float(F.cosine_similarity(noisy.flatten(1), other.flatten(1)).min()) > 0.99
+
+
+def exact_jacobians(model: nn.Module, images: Tensor) -> Tensor:
+    """(N, K, D) by torch.func, one image at a time."""
+    jacobian = torch.func.jacrev(lambda image: model(image[None])[0])
+    return torch.stack([jacobian(image).flatten(1) for image in images])
+
+
+def test_the_jacobian_estimate_is_unbiased() -> None:
+    model, data = net(), batch()
+    exact = exact_jacobians(model, data.images).square().sum((1, 2)).mean()
+    estimate = JacobianRegularization(weight=2.0, projections=3000).loss_terms(model, data)["jacobian"]
+    assert float(estimate) == pytest.approx(float(exact), rel=0.05)
+
+
+def test_the_hessian_estimate_is_unbiased_in_normalised_space_and_zero_for_relu() -> None:
+    model, data = net(), batch()
+    total = 0.0
+    for image, label in zip(data.images, data.labels, strict=True):
+        hessian = torch.func.hessian(lambda x, label=label: model(x.view(1, 1, 8, 8))[0, label])(image.flatten())
+        total += float((hessian * 0.4**2).square().sum()) / len(data.images)
+    method = HessianRegularization(weight=1.0)
+    draws = [float(method.loss_terms(model, data)["hessian"].detach()) for _ in range(800)]
+    assert sum(draws) / len(draws) == pytest.approx(total, rel=0.1)
+    assert float(method.loss_terms(net("relu"), data)["hessian"]) == 0.0
+
+
+def test_the_input_gradient_term_is_the_root_mean_square_norm_of_the_losses_gradients() -> None:
+    model, data = net(), batch()
+    norms = []
+    for image, label in zip(data.images, data.labels, strict=True):
+        single = image[None].clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(single), label[None]), single)
+        norms.append(float(gradient.norm()))
+    expected = (sum(norm**2 for norm in norms) / len(norms)) ** 0.5
+    term = InputGradientRegularization(weight=1.0).loss_terms(model, data)["input_gradient"]
+    assert float(term) == pytest.approx(expected, rel=1e-4)
+
+
+def test_trades_raises_the_divergence_inside_the_ball() -> None:
+    model, data = net("relu"), batch()
+    method = Trades(eps=0.2, beta=1.0)
+    adversarial = method._attack(model, data)
+    assert float((adversarial - data.images).abs().max()) <= 0.2 + 1e-6
+    assert float(adversarial.min()) >= 0.0 and float(adversarial.max()) <= 1.0
+    gentle = Trades(eps=1e-4, beta=1.0).loss_terms(model, data)["divergence"]
+    assert float(method.loss_terms(model, data)["divergence"]) > 10 * float(gentle)

@@ -71,9 +71,11 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", ["standard", "at_linf", "at_l2", "ir_gradient", "lga"])
+@pytest.mark.parametrize(
+    "name", ["standard", "at_linf", "at_l2", "ir_gradient", "lga", "trades", "jacobian", "input_gradient", "hessian"]
+)
 def test_every_method_learns(name: str, tmp_path: Path) -> None:
-    overrides: dict[str, object] = {"eps": 0.05, "steps": 3} if name.startswith("at_") else {}
+    overrides: dict[str, object] = {"eps": 0.05, "steps": 3} if name in ("at_linf", "at_l2", "trades") else {}
     if name.startswith("ir_"):
         overrides = {"cosine_weight": 0.1, "magnitude_weight": 0.01}
     model = fit(name, tmp_path, epochs=6, **overrides).eval()

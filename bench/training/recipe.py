@@ -1,0 +1,65 @@
+"""What a recipe is: a method with its parameters, and a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.data.specs import DatasetSpec
+from bench.training.methods import Method
+
+
+class Schedule(BaseModel):
+    """Optimiser, length and net of a training; cosine decay to 0 after a short linear warm-up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=15, gt=0, description="passes over the training examples")
+    batch_size: int = Field(default=128, gt=0, description="examples a step")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="adamw, or sgd with Nesterov momentum 0.9")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(default=1e-4, ge=0, description="decoupled for adamw")
+    warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with growing learning rate")
+    gradient_clip: float | None = Field(default=None, gt=0, description="largest global L2 norm of the gradient")
+    architecture: str = Field(default="small_cnn", description="name of a registered net")
+    activation: Literal["relu", "softplus"] = Field(default="relu", description="activation of the net")
+    softplus_beta: float = Field(default=3.0, gt=0, description="sharpness of softplus")
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeTemplate:
+    """A named recipe before a data set is chosen; `datasets` overrides parameters or schedule per data set."""
+
+    name: str
+    summary: str
+    method: type[Method]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe ready to train: every parameter has its final value."""
+
+    name: str
+    summary: str
+    method: Method
+    schedule: Schedule
+
+    def architecture_parameters(self, spec: DatasetSpec) -> dict[str, Any]:
+        """Parameters of the net for a data set."""
+        parameters: dict[str, Any] = {
+            "in_channels": spec.in_channels,
+            "image_size": spec.image_size,
+            "num_classes": spec.num_classes,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "activation": self.schedule.activation,
+        }
+        if self.schedule.activation == "softplus":
+            parameters["softplus_beta"] = self.schedule.softplus_beta
+        return parameters
