@@ -47,7 +47,7 @@ class RunProgress:
         self._progress.stop()
 
     def watch(self, plan: RunPlan) -> Observer:
-        task = self._progress.add_task(f"{plan.entry.card.name} under {plan.suite.name}", total=plan.work)
+        task = self._progress.add_task(f"{plan.entry.card.id} under {plan.suite.name}", total=plan.work)
         return _Watcher(self._progress, task)
 
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from bench.core.errors import BenchError
-from bench.data import loading
+from bench.data import DATASETS, loading
 from bench.data.loading import describe_sources, load_split
 from tests.data.test_idx import idx
 
@@ -76,6 +80,59 @@ def test_the_data_dir_comes_before_the_cache(tmp_path: Path, monkeypatch: pytest
     assert int(load_split("mnist", "test").images.max()) == 2
     write_mnist(tmp_path / "option", value=3)
     assert int(load_split("mnist", "test", data_dir=tmp_path / "option").images.max()) == 3
+
+
+def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_batch: int = 20) -> None:
+    """Official layout, tiny content; torchvision's md5 list is replaced by that of these files."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    lists: dict[str, list[list[str]]] = {"train_list": [], "test_list": []}
+    for name in [*(f"data_batch_{index}" for index in range(1, 6)), "test_batch"]:
+        labels = [index % 10 for index in range(per_batch)]
+        content = pickle.dumps(
+            {"data": np.arange(per_batch * 3072).reshape(per_batch, 3072).astype(np.uint8), "labels": labels}
+        )
+        (folder / name).write_bytes(content)
+        kind = "test_list" if name == "test_batch" else "train_list"
+        lists[kind].append([name, hashlib.md5(content).hexdigest()])
+    meta = pickle.dumps({"label_names": list(DATASETS["cifar10"].class_names)})
+    (folder / "batches.meta").write_bytes(meta)
+    for kind, entries in lists.items():
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, kind, entries)
+    known = {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(meta).hexdigest()}
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "meta", known)
+
+
+def test_cifar10_is_read_in_its_official_layout_after_its_digest_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar10(tmp_path, monkeypatch)
+    data = load_split("cifar10", "train", data_dir=tmp_path)
+    assert tuple(data.images.shape) == (100, 3, 32, 32)
+    assert data.images[0, :, 0, 0].tolist() == [0, 1024 % 256, 2048 % 256]
+    assert data.images[0, 0, 0, 1] == 1
+    assert len(load_split("cifar10", "test", data_dir=tmp_path)) == 20
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"changed")
+    with pytest.raises(BenchError, match="torchvision cannot read cifar10"):
+        load_split("cifar10", "test", data_dir=tmp_path)
+
+
+def test_a_download_goes_through_torchvision_into_the_cache_and_only_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def fetch(root: str, *, train: bool, download: bool) -> object:
+        asked.append((root, download))
+        return SimpleNamespace(data=torch.zeros(10, 28, 28, dtype=torch.uint8), targets=torch.arange(10))
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", fetch)
+    monkeypatch.setattr(loading, "cache_dir", lambda: tmp_path / "cache")
+    with pytest.raises(BenchError):
+        load_split("mnist", "test")
+    assert asked == []
+    assert len(load_split("mnist", "test", download=True)) == 10
+    assert asked == [(str(tmp_path / "cache"), True)]
 
 
 def test_a_missing_data_set_names_the_three_ways_to_get_it() -> None:
