@@ -27,6 +27,12 @@ class Schedule(BaseModel):
     architecture: str = Field(default="small_cnn", description="name of a registered net")
     activation: Literal["relu", "softplus"] = Field(default="relu", description="activation of the net")
     softplus_beta: float = Field(default=3.0, gt=0, description="sharpness of softplus")
+    architecture_parameters: dict[str, Any] = Field(
+        default_factory=dict, description="further parameters of the net, e.g. {depth = 28, widen = 10}"
+    )
+    augmentation: Literal["none", "crop_flip"] = Field(
+        default="none", description="crop_flip: pad by 4, random crop, random flip; target maps move along"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +68,4 @@ class Recipe:
         }
         if self.schedule.activation == "softplus":
             parameters["softplus_beta"] = self.schedule.softplus_beta
-        return parameters
+        return parameters | self.schedule.architecture_parameters

@@ -29,6 +29,7 @@ from bench.training.recipe import Recipe, RecipeTemplate, Schedule
 _IR_FASHION_MNIST = {"cosine_weight": 1.0, "magnitude_weight": 0.3}
 """Chosen on the validation split: the paper's MNIST weights (3, 0.15 * sqrt(50)) cost 12 points of accuracy here."""
 _IR_SCHEDULE = {"epochs": 12, "gradient_clip": 5.0}
+_CIFAR10 = {"architecture": "lenet", "augmentation": "crop_flip"}
 _SOFTPLUS = {"activation": "softplus", "softplus_beta": 3.0, "gradient_clip": 0.5, "weight_decay": 1e-2}
 """Net and optimiser of the LGA paper (sections 1.3 and 3)."""
 
@@ -41,7 +42,7 @@ def _adversarial() -> list[RecipeTemplate]:
             Adversarial,
             {"norm": "linf", "eps": 0.1},
             {"epochs": 20, "learning_rate": 2e-3},
-            {"mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255}},
+            {"mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255, **_CIFAR10}},
         ),
         RecipeTemplate(
             "at_l2",
@@ -49,7 +50,7 @@ def _adversarial() -> list[RecipeTemplate]:
             Adversarial,
             {"norm": "l2", "eps": 1.5},
             {"epochs": 15, "learning_rate": 2e-3},
-            {"cifar10": {"eps": 0.5}},
+            {"cifar10": {"eps": 0.5, **_CIFAR10}},
         ),
         RecipeTemplate(
             "trades",
@@ -57,7 +58,7 @@ def _adversarial() -> list[RecipeTemplate]:
             Trades,
             {"norm": "linf", "eps": 0.1},
             {"epochs": 12, "learning_rate": 2e-3},
-            {"mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255}},
+            {"mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255, **_CIFAR10}},
         ),
     ]
 
@@ -70,6 +71,7 @@ def _derivative_penalties() -> list[RecipeTemplate]:
             JacobianRegularization,
             {"weight": 0.01},
             {"epochs": 12},
+            {"cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "input_gradient",
@@ -77,6 +79,7 @@ def _derivative_penalties() -> list[RecipeTemplate]:
             InputGradientRegularization,
             {"weight": 0.3},
             {"epochs": 12},
+            {"cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "hessian",
@@ -84,13 +87,19 @@ def _derivative_penalties() -> list[RecipeTemplate]:
             HessianRegularization,
             {"weight": 1e-3},
             _SOFTPLUS,
+            {"cifar10": _CIFAR10},
         ),
     ]
 
 
 def _interpretation(name: str, summary: str, **parameters: Any) -> RecipeTemplate:
     return RecipeTemplate(
-        name, summary, InterpretationRegularization, parameters, _IR_SCHEDULE, {"fashion_mnist": _IR_FASHION_MNIST}
+        name,
+        summary,
+        InterpretationRegularization,
+        parameters,
+        _IR_SCHEDULE,
+        {"fashion_mnist": _IR_FASHION_MNIST, "cifar10": _CIFAR10},
     )
 
 
@@ -120,7 +129,12 @@ def _interpretations() -> list[RecipeTemplate]:
 def _alignments() -> list[RecipeTemplate]:
     return [
         RecipeTemplate(
-            "lga", "local gradient alignment: L2 and cosine terms, softplus net", LocalGradientAlignment, {}, _SOFTPLUS
+            "lga",
+            "local gradient alignment: L2 and cosine terms, softplus net",
+            LocalGradientAlignment,
+            {},
+            _SOFTPLUS,
+            {"cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "lga_l2",
@@ -128,6 +142,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {"cosine_weight": 0.0},
             _SOFTPLUS,
+            {"cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "lga_cosine",
@@ -135,6 +150,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {"l2_weight": 0.0},
             _SOFTPLUS,
+            {"cifar10": _CIFAR10},
         ),
     ]
 
@@ -142,7 +158,7 @@ def _alignments() -> list[RecipeTemplate]:
 _TEMPLATES: dict[str, RecipeTemplate] = {
     template.name: template
     for template in (
-        RecipeTemplate("standard", "cross-entropy on clean images", Standard),
+        RecipeTemplate("standard", "cross-entropy on clean images", Standard, datasets={"cifar10": _CIFAR10}),
         *_adversarial(),
         *_derivative_penalties(),
         *_interpretations(),

@@ -34,13 +34,13 @@ def target_maps(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Maps of `dataset[indices]`, permuted and thresholded as the method says (IR, section 2.2); (N, C, H, W).
+    """Maps of `dataset[indices]`, permuted as the method says (IR, section 2.2, step 1); (N, C, H, W).
 
+    The method thresholds them itself, after any crop, since padding would lower a map's standard deviation (step 3).
     `progress(done, total)` is called after each batch of a computation; nothing is computed on a cache hit.
     """
     raw = _raw_maps(method, source, source_sha256, dataset, indices, seed=seed, device=device, progress=progress)
-    permuted = permute_share(raw, method.permuted_share, torch.Generator().manual_seed(seed))
-    return threshold_maps(permuted, method.threshold)
+    return permute_share(raw, method.permuted_share, torch.Generator().manual_seed(seed))
 
 
 def permute_share(maps: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -55,16 +55,6 @@ def permute_share(maps: Tensor, share: float, generator: torch.Generator) -> Ten
         shuffled = order.gather(1, torch.rand(order.shape, generator=generator).argsort(1))
         flat[begin : begin + 4096] = rows.scatter(1, order, rows.gather(1, shuffled))
     return flat.view_as(maps)
-
-
-def threshold_maps(maps: Tensor, threshold: float | None) -> Tensor:
-    """Zero the values within `threshold` standard deviations of each map's mean (IR, section 2.2, step 3)."""
-    if threshold is None:
-        return maps
-    flat = maps.flatten(1)
-    spread = threshold * flat.std(dim=1, keepdim=True)
-    kept = (flat - flat.mean(dim=1, keepdim=True)).abs() > spread
-    return (flat * kept).view_as(maps)
 
 
 def _raw_maps(

@@ -22,6 +22,7 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.data import ImageDataset
+from bench.training.augmentation import crop_and_flip
 from bench.training.methods import Batch
 from bench.training.recipe import Recipe
 from bench.training.validation import QUICK_THREATS, accuracy, quick_robust_accuracy
@@ -89,6 +90,7 @@ def train(
         BenchError: the loss diverged, the state in `folder` is of another training, or it cannot be written.
     """
     train_indices, validation_indices = split_validation(len(dataset))
+    _require_fitting_maps(target_maps, (len(train_indices), *dataset.images.shape[1:]), dataset.name)
     images, labels = dataset.images.to(device), dataset.labels.to(device)
     trainer = _Trainer(recipe, model, seed, device, folder, on_progress, _data_digest(dataset, target_maps))
     run = TrainingRun(model, training_examples=len(train_indices), validation_examples=len(validation_indices))
@@ -113,6 +115,14 @@ def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) ->
         name = f"validation_pgd10_{threat.norm}_{threat.eps:.4g}"
         row[name] = quick_robust_accuracy(model, images[some], labels[some], threat)
     return row
+
+
+def _require_fitting_maps(target_maps: Tensor | None, expected: tuple[int, ...], dataset: str) -> None:
+    if target_maps is not None and tuple(target_maps.shape) != expected:
+        raise BenchError(
+            f"the target maps have shape {tuple(target_maps.shape)}, but the training part of {dataset} needs "
+            f"{expected}; make them from this data set."
+        )
 
 
 def _data_digest(dataset: ImageDataset, target_maps: Tensor | None) -> str:
@@ -166,6 +176,8 @@ class _Trainer:
             chosen = indices[positions].to(self.device)
             maps = None if target_maps is None else target_maps[positions].to(self.device)
             pixels = images[chosen].to(torch.float32).div_(255.0)
+            if self.recipe.schedule.augmentation == "crop_flip":
+                pixels, maps = crop_and_flip(pixels, maps, generator)
             batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator)
             for name, value in self._step(batch, epoch * steps + step, steps * self.recipe.schedule.epochs).items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * (

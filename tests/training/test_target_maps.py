@@ -11,7 +11,8 @@ from torch import nn
 
 from bench.data import ImageDataset
 from bench.training.methods import InterpretationRegularization
-from bench.training.target_maps import permute_share, target_maps, threshold_maps
+from bench.training.methods.interpretation import threshold_maps
+from bench.training.target_maps import permute_share, target_maps
 
 
 def maps(seed: int = 0) -> torch.Tensor:

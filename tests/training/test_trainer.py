@@ -42,7 +42,8 @@ def fit(
     model = tiny_net(recipe)
     folder.mkdir(exist_ok=True)
     data = tiny_data()
-    maps = torch.randn(len(split_validation(len(data))[0]), 1, 8, 8) if name.startswith("ir_") else None
+    shape = (len(split_validation(len(data))[0]), 1, 8, 8)
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)) if name.startswith("ir_") else None
 
     class Stop(Exception):
         pass
@@ -122,6 +123,23 @@ def test_a_diverging_loss_stops_with_epoch_and_term_and_keeps_the_last_good_stat
         with pytest.raises(BenchError, match=r"training diverged: the term 'cross_entropy' is .* in epoch 2"):
             fit("standard", tmp_path, epochs=3)
     assert (tmp_path / CHECKPOINT).read_bytes() == good
+
+
+def test_target_maps_of_another_shape_are_refused(tmp_path: Path) -> None:
+    recipe = make_recipe("ir_gradient", "tiny", {"epochs": 1})
+    with pytest.raises(
+        BenchError, match=r"target maps have shape \(600, 1, 4, 4\), but the training part of tiny needs"
+    ):
+        train(
+            recipe, tiny_net(recipe), tiny_data(), seed=0, device=torch.device("cpu"), folder=tmp_path,
+            target_maps=torch.randn(600, 1, 4, 4),
+        )  # fmt: skip
+
+
+def test_training_with_crops_and_flips_learns_and_resumes(tmp_path: Path) -> None:
+    whole = fit("ir_gradient", tmp_path / "whole", epochs=2, augmentation="crop_flip")
+    fit("ir_gradient", tmp_path / "stopped", epochs=2, stop_after=1, augmentation="crop_flip")
+    assert same_weights(whole, fit("ir_gradient", tmp_path / "stopped", epochs=2, augmentation="crop_flip"))
 
 
 def test_validation_examples_are_held_out_and_the_same_for_everyone() -> None:

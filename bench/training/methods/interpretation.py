@@ -54,12 +54,24 @@ class InterpretationRegularization(Method):
         if self.cosine_weight > 0:
             if batch.target_maps is None:
                 raise ValueError("interpretation regularisation needs target maps")
-            terms["cosine"] = self.cosine_weight * (1.0 - cosine(batch.target_maps, gradient).mean())
+            terms["cosine"] = self.cosine_weight * (
+                1.0 - cosine(threshold_maps(batch.target_maps, self.threshold), gradient).mean()
+            )
         if self.magnitude_weight > 0:
             squares = gradient.flatten(1).square().sum(1)
             total = squares.mean() if self.magnitude_norm == "per_example" else squares.sum()
             terms["magnitude"] = self.magnitude_weight * torch.sqrt(total + _SMALLEST_NORM**2)
         return terms
+
+
+def threshold_maps(maps: Tensor, threshold: float | None) -> Tensor:
+    """Zero the values within `threshold` standard deviations of each map's mean (IR, section 2.2, step 3)."""
+    if threshold is None:
+        return maps
+    flat = maps.flatten(1)
+    spread = threshold * flat.std(dim=1, keepdim=True)
+    kept = (flat - flat.mean(dim=1, keepdim=True)).abs() > spread
+    return (flat * kept).view_as(maps)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
