@@ -76,12 +76,14 @@ def slow_suite(tiny_suite: Path) -> Path:
 
 
 def start(folder: Path, suite: Path) -> subprocess.Popen[str]:
+    """Start `bench run` with Ctrl-C enabled, which a shell's background job (so some CI) would hand down as ignored."""
     command = [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(suite)]
     return subprocess.Popen(
         [*command, "--leaderboard", str(folder), "--device", "cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
