@@ -52,6 +52,16 @@ class Accuracy(_Section):
     test: float | None = Field(default=None, ge=0, le=1)
 
 
+class Gradients(_Section):
+    """What the input gradients are like, on held-out examples; see bench.training.measures."""
+
+    examples: int = Field(gt=0)
+    stability: dict[str, float]
+    """Radius of uniform noise -> mean cosine between the clean and the noisy image's gradient."""
+    target_cosine: float | None = None
+    """Mean cosine to the target maps of interpretation regularisation."""
+
+
 class ModelCard(_Section):
     """card.toml, validated; unknown keys are refused."""
 
@@ -66,6 +76,7 @@ class ModelCard(_Section):
     architecture_parameters: dict[str, Any] = Field(default_factory=dict)
     weights: Weights
     accuracy: Accuracy = Field(default_factory=Accuracy)
+    gradients: Gradients | None = None
     training: Training | None = None
 
     @property

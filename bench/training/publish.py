@@ -14,7 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 import bench
-from bench.catalog.cards import Accuracy, ModelCard, Training, Weights, write_card
+from bench.catalog.cards import Accuracy, Gradients, ModelCard, Training, Weights, write_card
 from bench.catalog.models import ModelEntry, list_models, load_model, resolve_models
 from bench.core.devices import device_label
 from bench.core.errors import BenchError
@@ -24,12 +24,15 @@ from bench.core.names import require_safe_name
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.data.loading import Split
 from bench.nets import build_net
+from bench.training.measures import gradient_alignment, gradient_stability
 from bench.training.methods import InterpretationRegularization
+from bench.training.methods.interpretation import threshold_maps
 from bench.training.recipe import Recipe
 from bench.training.target_maps import target_maps
 from bench.training.trainer import CHECKPOINT, Progress, TrainingRun, describe_recipe, split_validation, train
 from bench.training.validation import accuracy
 
+MEASURED_EXAMPLES = 1000
 UNTRAINED = "untrained"
 """Source of target maps: a randomly initialised net, the control of the IR paper."""
 
@@ -84,7 +87,7 @@ def train_and_publish(
     net_parameters = _net_parameters(request)
     source = _find_source(request, net_parameters)
     _prepare_work_folder(request)
-    maps = _targets(request, source, dataset, on_targets)
+    maps = _targets(request, source, dataset, split_validation(len(dataset))[0], on_targets)
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
     model = model.to(request.device).to(memory_format=torch.channels_last)
@@ -134,6 +137,7 @@ def _card(
         architecture_parameters=net_parameters,
         weights=Weights(sha256=sha256_bytes(weights), parameters=_count(run.model)),
         accuracy=Accuracy(validation=run.rows[-1]["validation_accuracy"], test=accuracy(run.model, images, labels)),
+        gradients=_gradients(request, run.model, dataset, source),
         training=_training_facts(request, run, dataset, source),
     )
 
@@ -181,16 +185,28 @@ def _targets(
     request: TrainingRequest,
     source: _Source | None,
     dataset: ImageDataset,
-    on_targets: Callable[[int, int], None] | None,
+    indices: Tensor,
+    on_targets: Callable[[int, int], None] | None = None,
 ) -> Tensor | None:
     method = request.recipe.method
     if source is None or not isinstance(method, InterpretationRegularization):
         return None
-    indices, _ = split_validation(len(dataset))
     return target_maps(
         method, source.net, source.sha256, dataset, indices,
         seed=request.seed, device=request.device, progress=on_targets,
     )  # fmt: skip
+
+
+def _gradients(request: TrainingRequest, model: nn.Module, dataset: ImageDataset, source: _Source | None) -> Gradients:
+    """Stability, and alignment where there are targets, on the first held-out examples."""
+    indices = split_validation(len(dataset))[1][:MEASURED_EXAMPLES]
+    images, labels = dataset.pixels(indices).to(request.device), dataset.labels[indices].to(request.device)
+    method, maps = request.recipe.method, _targets(request, source, dataset, indices)
+    aligned = None
+    if maps is not None and isinstance(method, InterpretationRegularization):
+        aligned = gradient_alignment(model, images, labels, threshold_maps(maps, method.threshold))
+    stability = gradient_stability(model, images, labels, indices)
+    return Gradients(examples=len(indices), stability=stability, target_cosine=aligned)
 
 
 def _training_facts(

@@ -67,6 +67,8 @@ def test_interpretation_regularisation_trains_from_a_source_beside_it(
     assert card.training is not None
     assert card.training.source_sha256 == read_card(output / "fashion_mnist" / "standard").weights.sha256
     assert card.training.parameters["samples"] == 2
+    assert card.gradients is not None and card.gradients.target_cosine is not None
+    assert set(card.gradients.stability) == {"4/255", "8/255", "16/255"} and card.gradients.examples == 100
 
 
 def test_an_untrained_source_needs_no_model(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
