@@ -11,6 +11,7 @@ import typer
 from bench import __version__
 from bench.cli import datasets, doctor, leaderboard, models, recipes, run, suites, train
 from bench.core.errors import BenchError
+from bench.core.threads import wait_politely
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -54,6 +55,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with the code that the design promises."""
+    wait_politely()
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -46,10 +46,11 @@ def run(
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
-    with RunProgress(messages()) as progress:
-        outcomes = [execute(plan, leaderboard, fresh=fresh, observer=progress.watch(plan)) for plan in plans]
-    for outcome in outcomes:
-        plan = outcome.plan
+    for position, plan in enumerate(plans, start=1):
+        count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
+        # one display a run, closed before its table is printed, so that a piped standard output gets the tables alone
+        with RunProgress(messages()) as progress:
+            outcome = execute(plan, leaderboard, fresh=fresh, observer=progress.watch(plan, count))
         suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
         output().print(f"\n[bold]{plan.entry.card.name} under {suite_name}, {plan.examples} images[/]", soft_wrap=True)
         output().print(outcome_table(outcome))

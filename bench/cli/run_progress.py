@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RunProgress:
-    """A rich progress display that hands out one observer for each run."""
+    """A rich progress display of a run."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -46,8 +47,10 @@ class RunProgress:
     ) -> None:
         self._progress.stop()
 
-    def watch(self, plan: RunPlan) -> Observer:
-        task = self._progress.add_task(f"{plan.entry.card.id} under {plan.suite.name}", total=plan.work)
+    def watch(self, plan: RunPlan, count: str = "") -> Observer:
+        """An observer whose bar is `plan`'s; `count` goes before its name, e.g. `[2/6] `."""
+        name = escape(f"{count}{plan.entry.card.id} under {plan.suite.name}")
+        task = self._progress.add_task(name, total=plan.work)
         return _Watcher(self._progress, task)
 
 

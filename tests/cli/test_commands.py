@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,20 @@ def test_help_comes_in_under_a_third_of_a_second() -> None:
 def test_starting_the_command_line_imports_nothing_heavy() -> None:
     code = "import sys, bench.cli.main; print([name for name in ('torch', 'pandas', 'numpy', 'pydantic') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_wait_politely_unless_the_environment_says_otherwise(given: dict[str, str], expected: str) -> None:
+    code = (
+        "import os, sys, atexit; sys.argv = ['bench', 'datasets']; from bench.cli.main import main; "
+        "atexit.register(lambda: print('spins', os.environ.get('GOMP_SPINCOUNT'))); "
+        "assert 'torch' not in sys.modules; main()"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=kept | given)
+    assert result.stdout.splitlines()[-1] == f"spins {expected}"
 
 
 def test_unknown_commands_are_refused_with_one_line(bench: Bench) -> None:

@@ -41,7 +41,9 @@ def test_several_models_and_suites_run_in_one_command(bench: Bench, tmp_path: Pa
         "--leaderboard",
         tmp_path,
     )
-    assert bench(*arguments)[0] == 0
+    code, out, err = bench(*arguments)
+    assert code == 0
+    assert out.count("worst over all norms") == 6 and "[1/6] " in err and "[6/6] " in err
     rows = read_leaderboard(tmp_path)
     assert set(zip(rows["model"], rows["suite"], strict=True)) == {
         (model, suite) for model in ("standard", "at_linf", "at_l2") for suite in ("tiny", "other")
