@@ -103,6 +103,7 @@ class NormSweep:
     _sparsities: Tensor = field(init=False)
     _start_scales: Tensor = field(init=False)
     _momentum: float = field(init=False)
+    _bad_gradients: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.images.device
@@ -112,6 +113,7 @@ class NormSweep:
         self._sparsities = schedule.sparsities(self.settings.steps, device)
         self._start_scales = torch.tensor(START_SCALES, device=device)
         self._momentum = schedule.momentum
+        self._bad_gradients = torch.zeros((), dtype=torch.int64, device=device)
 
     def run(self) -> None:
         """Attack every example that the clean model classifies right and that is not yet broken at all radii."""
@@ -125,6 +127,7 @@ class NormSweep:
                 self._step(lanes)
             done = self._harvest(lanes)
             lanes, waiting = self._replace(lanes, done, waiting)
+        self.ledger.bad_gradients += int(self._bad_gradients)
 
     def _enter(self, examples: Tensor) -> _Lanes:
         """Lanes for new examples, at the largest radius that is not yet broken."""
@@ -163,6 +166,9 @@ class NormSweep:
         (gradient,) = torch.autograd.grad(self._loss(logits, lanes).sum(), current)
         with torch.no_grad():
             current = current.detach()
+            # a NaN would spread over the image and the attack would end there, unseen: count it, go on without it
+            self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
+            gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
             running = lanes.iteration <= self.settings.steps
             hit = (margin(logits, lanes.label) > _HIT) & ~lanes.found & running
             # lerp with weight 0 or 1 is exact, and ten times as fast as `where` on a CPU

@@ -25,6 +25,7 @@ class Ledger:
         claims: how many adversarial examples attacks have claimed.
         rejected: how many of the claims did not verify.
         gradient_evaluations: how many image gradients the attacks have taken.
+        bad_gradients: how many of them were NaN or infinite somewhere; those entries were taken as 0.
     """
 
     distances: dict[Norm, Tensor]
@@ -33,6 +34,7 @@ class Ledger:
     claims: int = 0
     rejected: int = 0
     gradient_evaluations: int = 0
+    bad_gradients: int = 0
 
     @classmethod
     def start(cls, clean_predictions: Tensor, labels: Tensor) -> Ledger:

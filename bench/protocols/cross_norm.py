@@ -20,6 +20,7 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
+from bench.results.findings import Finding
 from bench.results.metrics import Metric, share
 from bench.results.records import ROBUSTNESS_COLUMNS
 
@@ -120,7 +121,7 @@ class CrossNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        frames, counters = [], {"gradient_evaluations": 0, "claims": 0, "rejected_claims": 0}
+        frames, counters = [], {"gradient_evaluations": 0, "claims": 0, "rejected_claims": 0, "bad_gradients": 0}
         for attack in self.parameters.attacks:
             ledger = Ledger.start(predictions, labels)
             self._run(attack, context, images, ledger)
@@ -128,6 +129,9 @@ class CrossNorm(Protocol):
             counters["gradient_evaluations"] += ledger.gradient_evaluations
             counters["claims"] += ledger.claims
             counters["rejected_claims"] += ledger.rejected
+            counters["bad_gradients"] += ledger.bad_gradients
+        if counters["bad_gradients"]:
+            findings.append(_bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings)
 
     def _radii(self, context: EvaluationContext) -> Radii:
@@ -218,6 +222,15 @@ def _robust_accuracies(records: pd.DataFrame, attack: str) -> list[Metric]:
                 share("robust_accuracy", int((~broken).sum()), len(broken), attack=attack, norm=norm, eps=eps)
             )
     return metrics
+
+
+def _bad_gradients(bad: int, total: int) -> Finding:
+    return Finding(
+        "bad_gradients",
+        "warning",
+        f"{bad} of {total} image gradients were NaN or infinite",
+        "gradient attacks are blind there and the robust accuracy may be too high; mend the net's backward pass",
+    )
 
 
 def _torchattacks_settings(attack: TorchattacksAttack, seed: int) -> TorchattacksSettings:

@@ -79,6 +79,34 @@ def test_with_two_attacks_the_worst_of_both_counts(
     assert accuracies["worst", "l2", 1.5] == accuracies["sweep", "l2", 1.5]
 
 
+class NanGradients(nn.Module):
+    """Right logits, but the derivative of sqrt at 0 times 0 makes the gradient of some pixels NaN."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        some = (images[:, :, :2] * 0.0).sqrt().sum((1, 2, 3))
+        logits: torch.Tensor = self.net(images)
+        return logits + 0.0 * some[:, None]
+
+
+def test_nan_gradients_are_reported_and_do_not_stop_the_attack(
+    tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = protocol_for(read_suite(tiny_suite))
+    results = [
+        protocol.evaluate(EvaluationContext(model, "net", fashion_test, 0, 20, 0, torch.device("cpu"), 256))
+        for model in (standard, NanGradients(standard))
+    ]
+    assert [finding.id for finding in results[0].findings] == []
+    assert [finding.id for finding in results[1].findings] == ["bad_gradients"]
+    assert results[1].counters["bad_gradients"] > 0
+    robust = [1 - result.records["broken"].mean() for result in results]
+    assert robust[1] <= robust[0] + 0.1
+
+
 def test_a_data_set_without_radii_is_refused(tiny_suite: Path) -> None:
     with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
         protocol_for(read_suite(tiny_suite)).require_dataset("mnist")
