@@ -15,11 +15,11 @@ from bench.core.threat import Norm
 
 
 @contextmanager
-def attacked_model(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode with its parameters' gradients off; both are put back afterwards."""
+def attacked_model(model: nn.Module, *, train_mode: bool = False) -> Iterator[nn.Module]:
+    """The model with its parameters' gradients off, in eval mode unless asked; both are put back afterwards."""
     training = model.training
     needed = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
+    model.train(train_mode)
     for parameter in needed:
         parameter.requires_grad_(False)
     try:
@@ -41,12 +41,14 @@ def pgd(
     step_size: float,
     loss: LossName = "cross_entropy",
     start: Tensor | None = None,
+    train_mode: bool = False,
 ) -> Tensor:
     """Untargeted PGD, last iterate (Madry et al. 2018).
 
     Args:
         images: (N, C, H, W) in [0, 1].
         start: (N, C, H, W) uniform numbers for a random start, or None to start at the images.
+        train_mode: attack the model as it is while it trains (batch statistics, dropout) in place of eval mode.
 
     Returns:
         (N, C, H, W) float32 in [0, 1] within `eps` of `images`, detached.
@@ -58,7 +60,7 @@ def pgd(
     adversarial = images
     if start is not None:
         adversarial = project(images + random_start(images, radius, norm, start), images, radius, norm)
-    with attacked_model(model):
+    with attacked_model(model, train_mode=train_mode):
         for _ in range(steps):
             adversarial = adversarial.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(loss_function(model(adversarial), labels).sum(), adversarial)

@@ -23,9 +23,14 @@ def input_gradient(
     """
     inputs = images.detach().requires_grad_(True)
     logits = model(inputs)
+    return logits, true_logit_gradient(logits, inputs, labels, differentiable=differentiable)
+
+
+def true_logit_gradient(logits: Tensor, inputs: Tensor, labels: Tensor, *, differentiable: bool = False) -> Tensor:
+    """d logits[i, labels[i]] / d inputs[i], (N, C, H, W); the graph of `logits` (N, K) is kept."""
     picked = logits.gather(1, labels[:, None]).sum()
     (gradient,) = torch.autograd.grad(picked, inputs, create_graph=differentiable, retain_graph=True)
-    return logits, gradient
+    return gradient
 
 
 def gradient_maps(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bench import __version__
-from bench.cli import datasets, doctor, leaderboard, models, recipes, run, suites, train
+from bench.cli import datasets, doctor, leaderboard, models, recipes, run, suites, train, tune
 from bench.core.errors import BenchError
 from bench.core.threads import wait_politely
 
@@ -24,7 +24,8 @@ app = typer.Typer(
     help="Adversarial robustness and gradient interpretability of image classifiers, with evidence for every image.",
 )
 app.command("run")(run.run)
-app.command("train")(train.train)
+app.command("train", cls=train.TrainCommand)(train.train)
+app.command("tune")(tune.tune)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(models.app, name="models")
 app.add_typer(suites.app, name="suites")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 app = typer.Typer(help="List the training recipes, or show one with its parameters.", invoke_without_command=True)
 
@@ -40,3 +44,30 @@ def show(
         if rows:
             output().print(f"\n[bold]{title}[/]")
             output().print(table(["name", "value", "meaning"], rows))
+
+
+def parameter_tables() -> Iterator[RenderableType]:
+    """One table a method, with the recipes that use it and their Fashion-MNIST values; then the schedule's."""
+    from bench.cli.rendering import table
+    from bench.training import list_recipes, make_recipe
+    from bench.training.recipe import Schedule
+
+    by_method: dict[type, list[str]] = {}
+    for template in list_recipes():
+        by_method.setdefault(template.method, []).append(template.name)
+    for method, names in by_method.items():
+        recipes = [make_recipe(name, "fashion_mnist").method for name in names]
+        rows = []
+        for key, info in method.model_fields.items():  # type: ignore[attr-defined]
+            values = [str(getattr(recipe, key)) for recipe in recipes]
+            shown = values[0] if len(set(values)) == 1 else ", ".join(values)
+            rows.append([key, shown, info.description or ""])
+        yield f"\n[bold]{', '.join(names)}[/]: {(method.__doc__ or '').splitlines()[0]}"
+        if rows:
+            yield table(["--set", "default", "meaning"], rows)
+    schedule = [
+        [key, str(info.get_default(call_default_factory=True)), info.description or ""]
+        for key, info in Schedule.model_fields.items()
+    ]
+    yield "\n[bold]schedule, of every recipe[/]"
+    yield table(["--set", "default", "meaning"], schedule)

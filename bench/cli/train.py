@@ -6,8 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from bench.cli.options import DataDir, Device, Download
+
+
+class TrainCommand(TyperCommand):
+    """`bench train`, whose help goes on with every recipe's parameters, read from the recipes themselves."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from bench.cli.recipes import parameter_tables
+        from bench.cli.rendering import output
+
+        super().format_help(ctx, formatter)
+        for part in parameter_tables():
+            output().print(part)
 
 
 def train(
@@ -23,19 +36,42 @@ def train(
     data_dir: DataDir = None,
     download: Download = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again, and replace a model of that id.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the net (standard, at_linf, at_l2, trades).")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard event files.", show_default=False)
+    ] = None,
 ) -> None:
     """Train a model; stopped and started again, it goes on after the last whole epoch."""
+    from contextlib import ExitStack
+
     from bench.cli.rendering import messages
     from bench.cli.rendering import output as standard_output
     from bench.cli.train_progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
-    from bench.training.publish import TrainingRequest, train_and_publish
+    from bench.training.fitting import TrainingRequest
+    from bench.training.publish import train_and_publish
+    from bench.training.trainer import Progress
 
-    made = make_recipe(recipe, dataset, parse_assignments(assignments or []))
+    chosen = parse_assignments(assignments or []) | ({"compile": True} if compiled else {})
+    made = make_recipe(recipe, dataset, chosen)
     request = TrainingRequest(made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh)
-    with TrainingDisplay(messages(), f"{recipe} on {dataset}", made.schedule.epochs) as display:
-        entry = train_and_publish(request, on_progress=display.show_epochs, on_targets=display.show_targets)
+    with ExitStack() as stack:
+        watchers = []
+        if tensorboard is not None:
+            from bench.training.event_files import EventFiles
+
+            watchers.append(stack.enter_context(EventFiles(tensorboard / dataset / request.name)).show_epochs)
+        display = stack.enter_context(TrainingDisplay(messages(), f"{recipe} on {dataset}", made.schedule.epochs))
+        watchers.append(display.show_epochs)
+
+        def tell(state: Progress) -> None:
+            for watcher in watchers:
+                watcher(state)
+
+        entry = train_and_publish(request, on_progress=tell, on_targets=display.show_targets)
     accuracy = entry.card.accuracy
     standard_output().print(f"model:    {entry.folder}", soft_wrap=True)
     standard_output().print(f"accuracy: validation {accuracy.validation:.4f}, test {accuracy.test:.4f}")

@@ -23,7 +23,7 @@ class Schedule(BaseModel):
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(default=1e-4, ge=0, description="decoupled for adamw")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with growing learning rate")
-    gradient_clip: float | None = Field(default=None, gt=0, description="largest global L2 norm of the gradient")
+    gradient_clip: float = Field(default=0.0, ge=0, description="largest global L2 norm of the gradient; 0: none")
     architecture: str = Field(default="small_cnn", description="name of a registered net")
     activation: Literal["relu", "softplus"] = Field(default="relu", description="activation of the net")
     softplus_beta: float = Field(default=3.0, gt=0, description="sharpness of softplus")
@@ -32,6 +32,14 @@ class Schedule(BaseModel):
     )
     augmentation: Literal["none", "crop_flip"] = Field(
         default="none", description="crop_flip: pad by 4, random crop, random flip; target maps move along"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="bfloat16: mixed precision, for methods without second derivatives"
+    )
+    compile: bool = Field(default=False, description="torch.compile the net, for methods without second derivatives")
+    checkpoint: Literal["last", "best_validation", "best_test"] = Field(
+        default="last",
+        description="epoch to publish; best_test, as in the IR code, makes test accuracies optimistic",
     )
 
 

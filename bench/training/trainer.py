@@ -1,6 +1,7 @@
 """The one trainer: epochs over a recipe's loss, validation on held-out training examples, resume after a stop.
 
-The last epoch's weights are published; nothing is chosen by looking at the test split.
+The last epoch's weights are published, unless the schedule's `checkpoint` asks for the best of the second half of the
+epochs; nothing is chosen by looking at the test split, unless that is asked for by name.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bench.core.keyed_random import stream_key
 from bench.data import ImageDataset
 from bench.training.augmentation import crop_and_flip
 from bench.training.methods import Batch
+from bench.training.precision import prepare_for_steps
 from bench.training.recipe import Recipe
 from bench.training.validation import QUICK_THREATS, accuracy, quick_robust_accuracy
 
@@ -75,6 +77,7 @@ def train(
     device: torch.device,
     folder: Path,
     target_maps: Tensor | None = None,
+    test: ImageDataset | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingRun:
     """Train `model` by `recipe` on the training part of `dataset`.
@@ -85,6 +88,7 @@ def train(
     Args:
         model: on `device`, freshly built.
         target_maps: (number of training examples, C, H, W), aligned with `split_validation(len(dataset))[0]`.
+        test: looked at only where the schedule's checkpoint is `best_test`.
 
     Raises:
         BenchError: the loss diverged, the state in `folder` is of another training, or it cannot be written.
@@ -100,11 +104,16 @@ def train(
         began = time.perf_counter()
         row = trainer.run_epoch(epoch, images, labels, train_indices, target_maps)
         row |= _validate(model, *validation, dataset.name)
+        if test is not None and recipe.schedule.checkpoint == "best_test":
+            row["test_accuracy"] = accuracy(model, test.pixels(slice(None)).to(device), test.labels.to(device))
         run.seconds += time.perf_counter() - began
         row["seconds"] = round(time.perf_counter() - began, 2)
         run.rows.append(row)
+        trainer.keep_best(run)
         trainer.save(run)
         trainer.report(Progress(epoch + 1, recipe.schedule.epochs, 0, 1, row))
+    if trainer.best is not None:
+        model.load_state_dict(trainer.best)
     return run
 
 
@@ -146,6 +155,8 @@ class _Trainer:
         self.data_digest = data_digest
         self.recipe, self.model, self.seed, self.device, self.folder = recipe, model, seed, device, folder
         self.on_progress = on_progress
+        self.net = prepare_for_steps(recipe, model, device)
+        self.best: dict[str, Tensor] | None = None
         schedule = recipe.schedule
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer: torch.optim.Optimizer = (
@@ -170,7 +181,7 @@ class _Trainer:
         size = self.recipe.schedule.batch_size
         steps = math.ceil(len(order) / size)
         totals: dict[str, Tensor] = {}
-        self.model.train()
+        self.net.train()
         for step in range(steps):
             positions = order[step * size : (step + 1) * size]
             chosen = indices[positions].to(self.device)
@@ -192,10 +203,10 @@ class _Trainer:
     def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.schedule.learning_rate * _learning_rate_factor(step, steps, self.recipe)
-        terms = self.recipe.method.loss_terms(self.model, batch)
+        terms = self.recipe.method.loss_terms(self.net, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        if self.recipe.schedule.gradient_clip is not None:
+        if self.recipe.schedule.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.schedule.gradient_clip)
         self.optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
@@ -220,11 +231,21 @@ class _Trainer:
         }
         return sha256_bytes(repr(facts).encode())
 
+    def keep_best(self, run: TrainingRun) -> None:
+        """Where the schedule asks for the best epoch: keep the weights of the best one of the second half so far."""
+        if self.recipe.schedule.checkpoint == "last":
+            return
+        name = "test_accuracy" if self.recipe.schedule.checkpoint == "best_test" else "validation_accuracy"
+        late = [row[name] for row in run.rows if row["epoch"] > self.recipe.schedule.epochs / 2]
+        if late and late[-1] > max(late[:-1], default=-1.0):
+            self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+
     def save(self, run: TrainingRun) -> None:
         state = {
             "fingerprint": self.fingerprint,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
             "rows": run.rows,
             "seconds": run.seconds,
         }
@@ -250,6 +271,7 @@ class _Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.best = state["best"]
         run.rows, run.seconds = list(state["rows"]), float(state["seconds"])
         logger.info("resuming after epoch %d", run.epochs_done)
 

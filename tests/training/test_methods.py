@@ -94,7 +94,7 @@ def test_a_regularisers_gradient_in_float64_is_the_numerical_one(method: Method)
 def test_the_cosine_term_is_zero_on_target_and_one_when_orthogonal() -> None:
     model, data = net(), batch()
     own = gradient_maps(model, data.images, data.labels)
-    method = InterpretationRegularization(target="gradient", cosine_weight=1.0, magnitude_weight=0.0, threshold=None)
+    method = InterpretationRegularization(target="gradient", cosine_weight=1.0, magnitude_weight=0.0, threshold=0.0)
     on_target = method.loss_terms(model, batch(maps=3 * own))["cosine"]
     assert float(on_target) == pytest.approx(0.0, abs=1e-3)
     other = torch.randn_like(own)

@@ -42,7 +42,7 @@ def test_thresholding_keeps_what_is_far_from_the_mean_unchanged_and_zeroes_the_r
     for old, new in zip(before, after, strict=True):
         far = (old - old.mean()).abs() > old.std()
         assert torch.equal(new, old * far)
-    assert threshold_maps(before, None) is before
+    assert threshold_maps(before, 0.0) is before
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make(model: nn.Module, data: ImageDataset, digest: str = "x", seed: int = 0) -> tuple[torch.Tensor, int]:
-    method = InterpretationRegularization(target="smoothgrad", samples=2, threshold=None)
+    method = InterpretationRegularization(target="smoothgrad", samples=2, threshold=0.0)
     calls: list[int] = []
     made = target_maps(
         method,

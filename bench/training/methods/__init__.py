@@ -1,7 +1,7 @@
 """One file a method: the loss of a paper, with its parameters declared and checked."""
 
 from bench.training.methods.adversarial import Adversarial
-from bench.training.methods.base import Batch, Method
+from bench.training.methods.base import Batch, GradientMethod, Method
 from bench.training.methods.gradient_alignment import LocalGradientAlignment
 from bench.training.methods.input_regularizers import (
     HessianRegularization,
@@ -15,6 +15,7 @@ from bench.training.methods.trades import Trades
 __all__ = [
     "Adversarial",
     "Batch",
+    "GradientMethod",
     "HessianRegularization",
     "InputGradientRegularization",
     "InterpretationRegularization",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Method(BaseModel):
     """Base of all methods; unknown parameters are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    second_derivatives: ClassVar[bool] = False
+    """Whether the loss holds a derivative itself, so that training differentiates twice."""
 
     @property
     def source(self) -> str | None:
@@ -45,3 +51,50 @@ class Method(BaseModel):
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar terms, the training loss being their sum; the first is a cross-entropy."""
         raise NotImplementedError
+
+
+class GradientMethod(Method):
+    """A method whose loss holds input derivatives; batch norm is kept out of them unless asked.
+
+    In train mode a batch-norm net's output for one image depends on the other images of the batch: so do its input
+    gradients, and each further pass moves the running statistics. `frozen` takes the penalised derivatives through the
+    running statistics, at the price of one more forward pass on nets that have batch norm; `batch` is what the IR and
+    LGA codes do (LGA, pitfall 2).
+    """
+
+    second_derivatives: ClassVar[bool] = True
+    batch_norm: Literal["frozen", "batch"] = Field(
+        default="frozen", description="statistics behind the penalised derivatives: frozen (running) or batch"
+    )
+
+    def logits_twice(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, K) logits for the cross-entropy, and those to be differentiated by the input; the same where possible."""
+        if self.batch_norm == "batch" or not _has_batch_norm(model):
+            logits = model(images)
+            return logits, logits
+        with frozen_batch_norm(model):
+            penalised = model(images)
+        return model(images), penalised
+
+    def penalised_pass(self, model: nn.Module, images: Tensor) -> Tensor:
+        """(N, K) logits of a further pass, only to be differentiated."""
+        with frozen_batch_norm(model) if self.batch_norm == "frozen" else nullcontext():
+            logits: Tensor = model(images)
+        return logits
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(layer, _BatchNorm) for layer in model.modules())
+
+
+@contextmanager
+def frozen_batch_norm(model: nn.Module) -> Iterator[None]:
+    """Batch-norm layers use their running statistics and leave them as they are; other layers stay in their mode."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()

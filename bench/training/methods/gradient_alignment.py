@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.gradients import input_gradient
-from bench.training.methods.base import Batch, Method
+from bench.attribution.gradients import true_logit_gradient
+from bench.training.methods.base import Batch, GradientMethod
 from bench.training.methods.interpretation import cosine
 
+_SMALLEST_NORM = 1e-8
 
-class LocalGradientAlignment(Method):
+
+class LocalGradientAlignment(GradientMethod):
     """CE + l2_weight * |h(x) - h(x')|^2 + cosine_weight * (1 - cos(h(x), h(x'))) / 2 (LGA, section 1).
 
-    h is the gradient of the true class's logit in normalised pixel space, x' = x + uniform noise of radius eps, not
-    clipped. The reference h(x) is a constant target unless `detach_reference` is off. Needs a softplus net.
+    h is the gradient of the true class's logit in normalised pixel space, x' = x + eps * u, not clipped. u is uniform
+    in [-1, 1] by default; or standard normal; or h(x), or its sign, scaled to L2 norm 1 (LGA, section 1.1). The
+    reference h(x) is a constant target unless `detach_reference` is off. Meant for softplus nets.
     """
 
-    eps: float = Field(default=4 / 255, gt=0, description="radius of the uniform noise, pixels in [0, 1]")
+    eps: float = Field(default=4 / 255, gt=0, description="size of the perturbation, pixels in [0, 1]")
+    perturbation: Literal["uniform", "gaussian", "gradient", "gradient_sign"] = Field(
+        default="uniform", description="kind of perturbation"
+    )
     l2_weight: float = Field(default=0.01, ge=0, description="weight of the squared distance")
     cosine_weight: float = Field(default=1.0, ge=0, description="weight of the cosine distance")
     detach_reference: bool = Field(default=True, description="train through the perturbed gradient only")
@@ -30,9 +39,12 @@ class LocalGradientAlignment(Method):
         return self
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, reference = input_gradient(model, batch.images, batch.labels, differentiable=not self.detach_reference)
-        noisy = batch.images + self.eps * (2.0 * batch.uniform() - 1.0)
-        _, gradient = input_gradient(model, noisy, batch.labels, differentiable=True)
+        inputs = batch.images.detach().requires_grad_(True)
+        logits, penalised = self.logits_twice(model, inputs)
+        reference = true_logit_gradient(penalised, inputs, batch.labels, differentiable=not self.detach_reference)
+        noisy = (batch.images + self.eps * self._direction(batch, reference)).detach().requires_grad_(True)
+        noisy_logits = self.penalised_pass(model, noisy)
+        gradient = true_logit_gradient(noisy_logits, noisy, batch.labels, differentiable=True)
         reference, gradient = reference * batch.pixel_std, gradient * batch.pixel_std
         if self.detach_reference:
             reference = reference.detach()
@@ -42,3 +54,14 @@ class LocalGradientAlignment(Method):
         if self.cosine_weight > 0:
             terms["cosine"] = self.cosine_weight * 0.5 * (1.0 - cosine(reference, gradient)).mean()
         return terms
+
+    def _direction(self, batch: Batch, reference: Tensor) -> Tensor:
+        if self.perturbation == "uniform":
+            return 2.0 * batch.uniform() - 1.0
+        if self.perturbation == "gaussian":
+            return torch.randn(batch.images.shape, generator=batch.generator).to(batch.images.device)
+        normalised = reference.detach() * batch.pixel_std
+        direction = normalised.sign() if self.perturbation == "gradient_sign" else normalised
+        norms = torch.linalg.vector_norm(direction.flatten(1), dim=1).view(-1, 1, 1, 1)
+        scaled: Tensor = direction / (norms + _SMALLEST_NORM)
+        return scaled

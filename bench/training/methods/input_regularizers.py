@@ -7,12 +7,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.training.methods.base import Batch, Method
+from bench.attribution.gradients import true_logit_gradient
+from bench.training.methods.base import Batch, GradientMethod
 
 _SMALLEST_NORM = 1e-6
 
 
-class JacobianRegularization(Method):
+class JacobianRegularization(GradientMethod):
     """CE + weight / 2 * E_v (K * ||v^T J||^2), v uniform on the unit sphere of logits (IR, section 3).
 
     An unbiased estimate of weight / 2 * ||J||_F^2, averaged over the examples, J being the Jacobian of the K logits.
@@ -24,17 +25,17 @@ class JacobianRegularization(Method):
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         images = batch.images.detach().requires_grad_(True)
-        logits = model(images)
+        logits, penalised = self.logits_twice(model, images)
         total = torch.zeros((), device=images.device, dtype=images.dtype)
         for _ in range(self.projections):
             direction = torch.randn(logits.shape, generator=batch.generator).to(logits)
             direction = direction / direction.norm(dim=1, keepdim=True)
-            (product,) = torch.autograd.grad((logits * direction).sum(), images, create_graph=True)
+            (product,) = torch.autograd.grad((penalised * direction).sum(), images, create_graph=True)
             total = total + logits.shape[1] * product.flatten(1).square().sum(1).mean() / self.projections
         return {"cross_entropy": F.cross_entropy(logits, batch.labels), "jacobian": 0.5 * self.weight * total}
 
 
-class InputGradientRegularization(Method):
+class InputGradientRegularization(GradientMethod):
     """CE + weight * RMS_i ||d CE_i / dx_i||: double back-propagation (Drucker and LeCun 1992; IR, section 1).
 
     The root mean square over the minibatch, so that the weight does not depend on the batch size (the IR code takes one
@@ -45,16 +46,17 @@ class InputGradientRegularization(Method):
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         images = batch.images.detach().requires_grad_(True)
-        losses = F.cross_entropy(model(images), batch.labels, reduction="none")
+        logits, penalised = self.logits_twice(model, images)
+        losses = F.cross_entropy(penalised, batch.labels, reduction="none")
         (gradient,) = torch.autograd.grad(losses.sum(), images, create_graph=True)
         squares = gradient.flatten(1).square().sum(1).mean()
         return {
-            "cross_entropy": losses.mean(),
+            "cross_entropy": F.cross_entropy(logits, batch.labels),
             "input_gradient": self.weight * torch.sqrt(squares + _SMALLEST_NORM**2),
         }
 
 
-class HessianRegularization(Method):
+class HessianRegularization(GradientMethod):
     """CE + weight * mean_i ||H_i v_i||^2, v ~ N(0, I), one draw a step (LGA, section 2).
 
     An unbiased estimate of the squared Frobenius norm of the Hessian of the true class's logit in normalised pixel
@@ -66,9 +68,8 @@ class HessianRegularization(Method):
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         inputs = batch.images.detach().requires_grad_(True)
-        logits = model(inputs)
-        picked = logits.gather(1, batch.labels[:, None]).sum()
-        (gradient,) = torch.autograd.grad(picked, inputs, create_graph=True)
+        logits, penalised = self.logits_twice(model, inputs)
+        gradient = true_logit_gradient(penalised, inputs, batch.labels, differentiable=True)
         noise = torch.randn(inputs.shape, generator=batch.generator).to(inputs)
         # in normalised space a pixel is x / std: both the direction and the result take one factor std
         (product,) = torch.autograd.grad((gradient * noise * batch.pixel_std).sum(), inputs, create_graph=True)

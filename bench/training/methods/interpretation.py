@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.gradients import input_gradient
-from bench.training.methods.base import Batch, Method
+from bench.attribution.gradients import true_logit_gradient
+from bench.training.methods.base import Batch, GradientMethod
 
 _SMALLEST_NORM = 1e-6
 """Added to norms, so that a vanishing gradient bounds the step instead of making it explode (IR, pitfall 6)."""
 
 
-class InterpretationRegularization(Method):
+class InterpretationRegularization(GradientMethod):
     """CE + cosine_weight * (1 - cos(target, gradient)) + magnitude_weight * |gradient| (IR, section 1).
 
     The gradient is that of the true class's logit. `per_example` takes the root mean square of the gradients' norms
@@ -29,9 +29,7 @@ class InterpretationRegularization(Method):
     cosine_weight: float = Field(default=3.0, ge=0, description="weight of the direction term")
     magnitude_weight: float = Field(default=1.06, ge=0, description="weight of the magnitude term")
     magnitude_norm: Literal["per_example", "minibatch"] = Field(default="per_example", description="see above")
-    threshold: float | None = Field(
-        default=1.0, gt=0, description="keep |t - mean| > threshold * std; absent: keep all"
-    )
+    threshold: float = Field(default=1.0, ge=0, description="keep |t - mean| > threshold * std; 0: keep all")
     permuted_share: float = Field(default=0.0, ge=0, le=1, description="share of each map's values that is shuffled")
     samples: int = Field(default=50, gt=0, description="SmoothGrad: noisy images besides the clean one")
     sigma: float = Field(
@@ -42,6 +40,8 @@ class InterpretationRegularization(Method):
     def _regularises(self) -> InterpretationRegularization:
         if self.cosine_weight == 0 and self.magnitude_weight == 0:
             raise ValueError("both weights are 0; use the recipe standard for plain cross-entropy")
+        if self.permuted_share > 0 and self.cosine_weight == 0:
+            raise ValueError("permuted_share shuffles the target maps, which cosine_weight 0 leaves unused")
         return self
 
     @property
@@ -49,7 +49,9 @@ class InterpretationRegularization(Method):
         return self.source_model if self.cosine_weight > 0 else None
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, gradient = input_gradient(model, batch.images, batch.labels, differentiable=True)
+        inputs = batch.images.detach().requires_grad_(True)
+        logits, penalised = self.logits_twice(model, inputs)
+        gradient = true_logit_gradient(penalised, inputs, batch.labels, differentiable=True)
         terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
         if self.cosine_weight > 0:
             if batch.target_maps is None:
@@ -64,9 +66,9 @@ class InterpretationRegularization(Method):
         return terms
 
 
-def threshold_maps(maps: Tensor, threshold: float | None) -> Tensor:
+def threshold_maps(maps: Tensor, threshold: float) -> Tensor:
     """Zero the values within `threshold` standard deviations of each map's mean (IR, section 2.2, step 3)."""
-    if threshold is None:
+    if threshold == 0:
         return maps
     flat = maps.flatten(1)
     spread = threshold * flat.std(dim=1, keepdim=True)

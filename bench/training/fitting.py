@@ -1,0 +1,180 @@
+"""From a request to a trained net: data, source of the target maps, maps, net, trainer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from bench.catalog.cards import Gradients
+from bench.catalog.models import list_models, load_model, resolve_models
+from bench.core.errors import BenchError
+from bench.core.files import clear_disk_errors, sha256_bytes
+from bench.core.keyed_random import stream_key
+from bench.data import ImageDataset, dataset_spec, load_split
+from bench.data.loading import Split
+from bench.nets import build_net
+from bench.training.measures import gradient_alignment, gradient_stability
+from bench.training.methods import InterpretationRegularization
+from bench.training.methods.interpretation import threshold_maps
+from bench.training.recipe import Recipe
+from bench.training.target_maps import target_maps
+from bench.training.trainer import Progress, TrainingRun, split_validation, train
+
+MEASURED_EXAMPLES = 1000
+UNTRAINED = "untrained"
+"""Source of target maps: a randomly initialised net, the control of the IR paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """What the user asked for, as the command line has it."""
+
+    recipe: Recipe
+    dataset: str
+    output: Path
+    device: torch.device
+    model_id: str | None = None
+    seed: int = 0
+    data_dir: Path | None = None
+    download: bool = False
+    fresh: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.model_id or self.recipe.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished model lies."""
+        return self.output / self.dataset / self.name
+
+    @property
+    def work(self) -> Path:
+        """Where the unfinished one lies, so that a stopped training can go on."""
+        return self.output / self.dataset / f".{self.name}.training"
+
+    def load(self, split: Split) -> ImageDataset:
+        return load_split(self.dataset, split, data_dir=self.data_dir, download=self.download)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A finished training with what it was made from."""
+
+    run: TrainingRun
+    net_parameters: dict[str, Any]
+    source: Source | None
+    dataset: ImageDataset
+    test: ImageDataset
+
+
+def fit(
+    request: TrainingRequest,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_targets: Callable[[int, int], None] | None = None,
+) -> Fit:
+    """Train what the request asks for; its state lies in `request.work` until someone publishes or removes it.
+
+    Raises:
+        BenchError: the data or the source model is missing, or training failed.
+    """
+    dataset, test = request.load("train"), request.load("test")
+    net_parameters = _net_parameters(request)
+    source = find_source(request, net_parameters)
+    _prepare_work_folder(request)
+    maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets)
+    torch.manual_seed(request.seed)
+    model = build_net(request.recipe.schedule.architecture, net_parameters)
+    model = model.to(request.device).to(memory_format=torch.channels_last)
+    run = train(
+        request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
+        target_maps=maps, test=test, on_progress=on_progress,
+    )  # fmt: skip
+    return Fit(run, net_parameters, source, dataset, test)
+
+
+def _net_parameters(request: TrainingRequest) -> dict[str, Any]:
+    spec = dataset_spec(request.dataset)
+    if spec is None:
+        raise BenchError(f"training on {request.dataset} needs a known data set; see `bench datasets`.")
+    return request.recipe.architecture_parameters(spec)
+
+
+def _prepare_work_folder(request: TrainingRequest) -> None:
+    with clear_disk_errors(request.work):
+        if request.fresh:
+            shutil.rmtree(request.work, ignore_errors=True)
+        request.work.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The net whose maps are the targets, by name and digest of its weights."""
+
+    name: str
+    sha256: str
+    net: nn.Module
+
+
+def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Source | None:
+    """From the output folder if it lies there, else from the registry; `untrained` is built afresh."""
+    name = request.recipe.method.source
+    if name is None:
+        return None
+    if name == UNTRAINED:
+        torch.manual_seed(stream_key(UNTRAINED, request.seed) & ((1 << 63) - 1))
+        net = build_net(request.recipe.schedule.architecture, net_parameters).to(request.device)
+        return Source(name, sha256_bytes(weights_bytes(net)), net)
+    beside = request.output / request.dataset / name
+    if (beside / "card.toml").is_file():
+        entry = resolve_models([str(beside.resolve())])[0]
+    elif name in {entry.card.id for entry in list_models(request.dataset)}:
+        entry = resolve_models([name], request.dataset)[0]
+    else:
+        raise BenchError(
+            f"recipe {request.recipe.name} needs the model {request.dataset}/{name} for its target maps; train that "
+            f"first: bench train --recipe {name} --dataset {request.dataset} --output {request.output}"
+        )
+    return Source(entry.card.name, entry.card.weights.sha256, load_model(entry, request.device))
+
+
+def weights_bytes(net: nn.Module) -> bytes:
+    return save_safetensors({key: value.cpu().contiguous() for key, value in net.state_dict().items()})
+
+
+def targets(
+    request: TrainingRequest,
+    source: Source | None,
+    dataset: ImageDataset,
+    indices: Tensor,
+    on_targets: Callable[[int, int], None] | None = None,
+) -> Tensor | None:
+    method = request.recipe.method
+    if source is None or not isinstance(method, InterpretationRegularization):
+        return None
+    return target_maps(
+        method, source.net, source.sha256, dataset, indices,
+        seed=request.seed, device=request.device, progress=on_targets,
+    )  # fmt: skip
+
+
+def measure_gradients(
+    request: TrainingRequest, model: nn.Module, dataset: ImageDataset, source: Source | None
+) -> Gradients:
+    """Stability, and alignment where there are targets, on the first held-out examples."""
+    indices = split_validation(len(dataset))[1][:MEASURED_EXAMPLES]
+    images, labels = dataset.pixels(indices).to(request.device), dataset.labels[indices].to(request.device)
+    method, maps = request.recipe.method, targets(request, source, dataset, indices)
+    aligned = None
+    if maps is not None and isinstance(method, InterpretationRegularization):
+        aligned = gradient_alignment(model, images, labels, threshold_maps(maps, method.threshold))
+    stability = gradient_stability(model, images, labels, indices)
+    return Gradients(examples=len(indices), stability=stability, target_cosine=aligned)

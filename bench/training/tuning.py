@@ -1,0 +1,78 @@
+"""A grid search on the validation split, every trial kept as a row of `<output>/<data set>/tuning.csv`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes, write_atomically
+from bench.training.fitting import TrainingRequest, fit, measure_gradients
+from bench.training.recipe import Recipe
+from bench.training.trainer import Progress, describe_recipe
+
+_KEY = ["recipe", "changed", "seed", "recipe_sha256", "data_sha256"]
+
+
+def grid(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination, the last name changing fastest."""
+    for combination in itertools.product(*values.values()):
+        yield dict(zip(values, combination, strict=True))
+
+
+def try_setting(
+    request: TrainingRequest, changed: Mapping[str, Any], on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
+    """Train one setting, measure it on held-out training examples, write its row; a row that is there is returned.
+
+    The row has the parameters that were `changed`, validation accuracy, quick robust validation accuracies, the
+    gradients' stability and their cosine to the targets, the minutes. The test split is not looked at.
+
+    Raises:
+        BenchError: training failed, or the file of an earlier search cannot be read.
+    """
+    path = tuning_file(request.output, request.dataset)
+    setting = json.dumps(dict(changed), sort_keys=True)
+    done = _read(path)
+    key = [request.recipe.name, setting, request.seed, _digest(request.recipe), request.load("train").sha256]
+    if not done.empty:
+        same = done[(done[_KEY].astype(str) == [str(part) for part in key]).all(axis=1)]
+        if len(same):
+            return {str(name): value for name, value in same.iloc[-1].items()}
+    trial = dataclasses.replace(request, model_id=f"tuning-{sha256_bytes(str(key).encode())[:12]}")
+    fitted = fit(trial, on_progress=on_progress)
+    last = {name: value for name, value in fitted.run.rows[-1].items() if name.startswith("validation_")}
+    gradients = measure_gradients(trial, fitted.run.model, fitted.dataset, fitted.source)
+    row = dict(zip(_KEY, key, strict=True)) | {"epochs": request.recipe.schedule.epochs} | last
+    row |= {f"stability_{radius}": value for radius, value in gradients.stability.items()}
+    row |= {"target_cosine": gradients.target_cosine, "minutes": round(fitted.run.seconds / 60, 2)}
+    table = pd.concat([_read(path), pd.DataFrame([row])], ignore_index=True)
+    write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    shutil.rmtree(trial.work, ignore_errors=True)
+    return row
+
+
+def tuning_file(output: Path, dataset: str) -> Path:
+    return output / dataset / "tuning.csv"
+
+
+def _digest(recipe: Recipe) -> str:
+    return sha256_bytes(json.dumps(describe_recipe(recipe), sort_keys=True).encode())
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame(columns=_KEY)
+    try:
+        table = pd.read_csv(path)
+        table[_KEY]
+    except (ValueError, KeyError) as error:
+        raise BenchError(f"{path} is no table of an earlier search; move it away.") from error
+    return table
