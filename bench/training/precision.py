@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import BenchError
 from bench.training.recipe import Recipe
 
 
@@ -25,19 +24,8 @@ class MixedPrecision(nn.Module):
 
 
 def prepare_for_steps(recipe: Recipe, model: nn.Module, device: torch.device) -> nn.Module:
-    """`model`, wrapped; it shares the parameters, and validation goes on using `model` itself in float32.
-
-    Raises:
-        BenchError: the method differentiates twice. Compiled graphs cannot be differentiated twice, and bfloat16's
-            eight bits are too few for the difference of two gradients.
-    """
+    """`model`, wrapped; it shares the parameters, and validation goes on using `model` itself in float32."""
     schedule = recipe.schedule
-    asked = [name for name, on in (("precision", schedule.precision != "float32"), ("compile", schedule.compile)) if on]
-    if asked and recipe.method.second_derivatives:
-        raise BenchError(
-            f"recipe {recipe.name} differentiates twice, which {' and '.join(asked)} cannot do; leave that out, it is "
-            "for recipes without input derivatives in their loss (standard, at_linf, at_l2, trades)."
-        )
     net = model
     if schedule.precision == "bfloat16":
         net = MixedPrecision(net, device.type)

@@ -190,4 +190,25 @@ def make_recipe(name: str, dataset: str, overrides: Mapping[str, Any] | None = N
         schedule = Schedule(**{key: value for key, value in chosen.items() if key in Schedule.model_fields})
     except ValidationError as error:
         raise BenchError(f"recipe {name}: {explain(error)}.") from error
-    return Recipe(template.name, template.summary, method, schedule)
+    recipe = Recipe(template.name, template.summary, method, schedule)
+    _refuse_contradictions(recipe, overrides or {})
+    return recipe
+
+
+def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None:
+    """Settings that are each possible and make no sense together."""
+    schedule = recipe.schedule
+    beta = Schedule.model_fields["softplus_beta"].default
+    if overrides.get("softplus_beta", beta) != beta and schedule.activation != "softplus":
+        raise BenchError(f"recipe {recipe.name}: softplus_beta needs activation=softplus, but it is relu.")
+    if isinstance(recipe.method, HessianRegularization) and schedule.activation == "relu":
+        raise BenchError(
+            f"recipe {recipe.name}: the Hessian of a relu net is 0 everywhere, so there is nothing to penalise; "
+            "use activation=softplus."
+        )
+    asked = [name for name, on in (("precision", schedule.precision != "float32"), ("compile", schedule.compile)) if on]
+    if asked and recipe.method.second_derivatives:
+        raise BenchError(
+            f"recipe {recipe.name} differentiates twice, which {' and '.join(asked)} cannot do: compiled graphs have "
+            "no second derivatives, and bfloat16 is too coarse for them; they are for standard, at_linf, at_l2, trades."
+        )

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import csv
+import errno
 import gzip
+import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import platformdirs
 import pytest
 
-from bench.catalog.cards import read_card
+from bench.catalog.cards import read_card, write_card
 from bench.data import loading
 from bench.data.loading import load_split
+from bench.training import list_recipes
 from tests.conftest import Bench
 from tests.data.test_idx import idx
 
@@ -104,3 +112,123 @@ def test_training_mistakes_are_refused_before_anything_is_written(
     assert "get it by --download" in bench.refused("train", "--recipe", "standard", "--output", output)
     assert "not a plain name" in bench.refused("train", "--recipe", "standard", "--id", "../up", *common)
     assert not output.exists()
+
+
+def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(
+    bench: Bench, tmp_path: Path, data_dir: Path
+) -> None:
+    def arguments(output: Path) -> list[str]:
+        return [
+            "train", "--recipe", "lga", "--output", str(output), "--data-dir", str(data_dir),
+            "--set", "epochs=4", "--set", "batch_size=64", "--device", "cpu",
+        ]  # fmt: skip
+
+    assert bench(*arguments(tmp_path / "whole"))[0] == 0
+    command = [sys.executable, "-m", "bench.cli.main", *arguments(tmp_path / "killed")]
+    state = tmp_path / "killed" / "fashion_mnist" / ".lga.training" / "checkpoint.pt"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not state.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -9 and not (tmp_path / "killed" / "fashion_mnist" / "lga").exists()
+    code, _, err = bench(*arguments(tmp_path / "killed"))
+    assert code == 0, err
+    folders = [tmp_path / name / "fashion_mnist" / "lga" for name in ("whole", "killed")]
+    whole, resumed = (read_card(folder) for folder in folders)
+    assert whole.weights == resumed.weights and whole.gradients == resumed.gradients
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors", "card.toml"])
+def test_an_interrupted_write_leaves_no_model_and_training_goes_on_afterwards(
+    bench: Bench, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The disk is full when `name` is to be moved into place."""
+    common = ("train", "--recipe", "standard", "--output", tmp_path / "zoo", "--data-dir", data_dir, *TINY_TRAINING)
+    replace = os.replace
+
+    def full(source: str, target: str) -> None:
+        if str(target).endswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert "space" in bench.refused(*common)
+    folder = tmp_path / "zoo" / "fashion_mnist" / "standard"
+    assert not folder.exists()
+    assert not list((tmp_path / "zoo").rglob("*.tmp*"))
+    assert bench(*common)[0] == 0 and read_card(folder)
+
+
+def test_event_files_hold_what_training_csv_holds(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    code, _, err = bench(
+        "train", "--recipe", "lga", "--output", tmp_path / "zoo", "--data-dir", data_dir, *TINY_TRAINING,
+        "--set", "epochs=2", "--tensorboard", tmp_path / "events",
+    )  # fmt: skip
+    assert code == 0, err
+    events = EventAccumulator(str(tmp_path / "events" / "fashion_mnist" / "lga"))
+    events.Reload()
+    with (tmp_path / "zoo" / "fashion_mnist" / "lga" / "training.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert set(events.Tags()["scalars"]) == set(rows[0]) - {"epoch"}
+    for name in ("cosine", "l2", "validation_accuracy"):
+        points = [(point.step, point.value) for point in events.Scalars(name)]
+        assert points == [(index + 1, pytest.approx(float(row[name]), rel=1e-4)) for index, row in enumerate(rows)]
+
+
+def test_without_tensorboard_the_option_says_what_to_install(
+    bench: Bench, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    line = bench.refused(
+        "train", "--recipe", "standard", "--output", tmp_path / "zoo", "--data-dir", data_dir,
+        "--tensorboard", tmp_path / "events",
+    )  # fmt: skip
+    assert "pip install 'ribench[tensorboard]'" in line and not (tmp_path / "zoo").exists()
+
+
+def test_the_help_explains_every_recipes_parameters(bench: Bench) -> None:
+    code, text, _ = bench("train", "--help")
+    assert code == 0
+    for template in list_recipes():
+        assert template.name in text
+        for parameter in template.method.model_fields:
+            assert parameter in text
+
+
+def test_a_search_keeps_every_trial_and_does_not_repeat_one(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
+    output = tmp_path / "zoo"
+    common = ("tune", "--recipe", "lga", "--output", output, "--data-dir", data_dir, *TINY_TRAINING)
+    code, shown, err = bench(*common, "--grid", "cosine_weight=0.5,1", "--grid", "l2_weight=0.1")
+    assert code == 0, err
+    assert '"cosine_weight": 0.5' in shown
+    path = output / "fashion_mnist" / "tuning.csv"
+    with path.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [json.loads(row["changed"])["cosine_weight"] for row in rows] == [0.5, 1]
+    assert all(0 <= float(row["validation_accuracy"]) <= 1 and 0 < float(row["stability_8/255"]) <= 1 for row in rows)
+    assert {path.name for path in (output / "fashion_mnist").iterdir()} == {"tuning.csv"}
+    before = path.read_bytes()
+    assert bench(*common, "--grid", "cosine_weight=1", "--grid", "l2_weight=0.1")[0] == 0
+    assert path.read_bytes() == before
+    assert bench(*common, "--grid", "l2_weight=0.2")[0] == 0
+    assert path.read_bytes().startswith(before) and len(path.read_text().splitlines()) == 4
+
+
+def test_measuring_again_gives_what_training_measured(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
+    output = tmp_path / "zoo"
+    common = ("--output", output, "--data-dir", data_dir, *TINY_TRAINING)
+    assert bench("train", "--recipe", "standard", *common)[0] == 0
+    assert bench("train", "--recipe", "ir_gradient", *common)[0] == 0
+    folder = output / "fashion_mnist" / "ir_gradient"
+    card = read_card(folder)
+    write_card(folder, card.model_copy(update={"gradients": None}))
+    code, shown, err = bench("models", "measure", folder, "--data-dir", data_dir, "--device", "cpu")
+    assert code == 0 and "ir_gradient" in shown, err
+    assert read_card(folder) == card
+    assert card.training is not None
+    other = card.training.model_copy(update={"data_sha256": "0" * 64})
+    write_card(folder, card.model_copy(update={"training": other}))
+    assert "trained on other data" in bench.refused("models", "measure", folder, "--data-dir", data_dir)

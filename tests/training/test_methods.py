@@ -63,6 +63,20 @@ def test_the_first_term_is_plain_cross_entropy_with_its_gradient(method: Method)
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+WEIGHTS = ("weight", "cosine_weight", "magnitude_weight", "l2_weight", "beta")
+
+
+@pytest.mark.parametrize("method", [*METHODS, Trades(eps=0.1)], ids=lambda method: type(method).__name__)
+def test_with_weights_of_zero_training_is_plain_cross_entropy(method: Method) -> None:
+    """The range checks are passed by, so that the code of the loss itself is what is tested."""
+    off = method.model_copy(update={name: 0.0 for name in WEIGHTS if name in type(method).model_fields})
+    model, data = net(), batch(maps=torch.randn(6, 1, 8, 8))
+    total = torch.stack(list(off.loss_terms(model, data).values())).sum()
+    plain = F.cross_entropy(model(data.images), data.labels)
+    for ours, theirs in zip(parameter_gradients(model, total), parameter_gradients(model, plain), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", METHODS[1:], ids=lambda method: type(method).__name__)
 def test_a_regularisers_gradient_in_float64_is_the_numerical_one(method: Method) -> None:
     model = net().double()
@@ -242,3 +256,61 @@ def test_trades_raises_the_divergence_inside_the_ball() -> None:
     assert float(adversarial.min()) >= 0.0 and float(adversarial.max()) <= 1.0
     gentle = Trades(eps=1e-4, beta=1.0).loss_terms(model, data)["divergence"]
     assert float(method.loss_terms(model, data)["divergence"]) > 10 * float(gentle)
+
+
+def batch_norm_net() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Softplus(), nn.Flatten(), nn.Linear(4 * 36, 4)]
+    model = nn.Sequential(*layers)
+    for _ in range(3):  # running statistics that differ from a batch's
+        model(2.0 * torch.rand(6, 1, 8, 8))
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS[1:], ids=lambda method: type(method).__name__)
+def test_batch_norm_is_kept_out_of_the_penalised_derivatives_unless_asked(method: Method) -> None:
+    """Frozen: an example's penalty does not depend on the others, and statistics move by one pass alone."""
+
+    def outcome(mode: str) -> tuple[Tensor, Tensor]:
+        model, data = batch_norm_net(), batch(maps=torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3)))
+        terms = method.model_copy(update={"batch_norm": mode}).loss_terms(model, data)
+        assert model[1].training
+        return torch.stack(list(terms.values())[1:]).detach(), model[1].running_mean.clone()
+
+    frozen, statistics = outcome("frozen")
+    followed, moved = outcome("batch")
+    assert not torch.allclose(frozen, followed, rtol=1e-3)
+    once = batch_norm_net()
+    once(batch().images)
+    assert torch.allclose(statistics, once[1].running_mean)
+    if isinstance(method, LocalGradientAlignment):
+        assert not torch.allclose(moved, once[1].running_mean)  # the noisy pass moved them too
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gaussian", "gradient", "gradient_sign"])
+def test_alignments_perturbation_is_of_the_kind_asked_for(kind: str) -> None:
+    model, data = net(), batch()
+    seen: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    LocalGradientAlignment(eps=0.1, perturbation=kind).loss_terms(model, data)
+    delta = ((seen[1] - seen[0]) / 0.1).flatten(1)
+    norms = delta.norm(dim=1)
+    if kind == "uniform":
+        assert 0.9 < float(delta.abs().max()) <= 1.0 + 1e-5
+    elif kind == "gaussian":
+        assert float(delta.std()) == pytest.approx(1.0, abs=0.15) and float(delta.abs().max()) > 1.5
+    else:
+        assert torch.allclose(norms, torch.ones(6), atol=1e-4)
+        own = gradient_maps(model, data.images, data.labels).flatten(1)
+        own = own.sign() if kind == "gradient_sign" else own
+        assert torch.allclose(F.cosine_similarity(delta, own), torch.ones(6), atol=1e-4)
+
+
+def test_the_net_is_attacked_in_the_mode_asked_for() -> None:
+    for mode, unmoved in (("eval", True), ("train", False)):
+        model, data = batch_norm_net(), batch()
+        once = batch_norm_net()
+        adversarial = Adversarial(norm="linf", eps=0.1, steps=2, attack_mode=mode)
+        adversarial.loss_terms(model, data)
+        once(data.images)
+        assert int(model[1].num_batches_tracked) == int(once[1].num_batches_tracked) + (0 if unmoved else 2)

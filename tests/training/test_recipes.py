@@ -40,3 +40,23 @@ def test_unknown_and_impossible_parameters_are_refused(name: str, overrides: dic
     with pytest.raises(BenchError) as caught:
         make_recipe(name, "fashion_mnist", overrides)
     assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "line"),
+    [
+        ("standard", {"softplus_beta": 5.0}, "needs activation=softplus"),
+        ("hessian", {"activation": "relu"}, "nothing to penalise"),
+        ("lga", {"precision": "bfloat16"}, "differentiates twice, which precision cannot do"),
+        ("jacobian", {"compile": True}, "differentiates twice, which compile cannot do"),
+        ("ir_permuted", {"cosine_weight": 0.0}, "which cosine_weight 0 leaves unused"),
+    ],
+)
+def test_contradictions_are_refused(name: str, overrides: dict[str, object], line: str) -> None:
+    with pytest.raises(BenchError, match=line):
+        make_recipe(name, "fashion_mnist", overrides)
+
+
+def test_first_order_methods_take_mixed_precision_and_compilation() -> None:
+    for name in ("standard", "at_linf", "at_l2", "trades"):
+        assert make_recipe(name, "fashion_mnist", {"precision": "bfloat16", "compile": True}).schedule.compile

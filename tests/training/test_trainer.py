@@ -147,3 +147,39 @@ def test_validation_examples_are_held_out_and_the_same_for_everyone() -> None:
     assert len(train_part) == 55_000 and len(validation) == 5_000
     assert len(set(train_part.tolist()) | set(validation.tolist())) == 60_000
     assert torch.equal(validation, split_validation(60_000)[1])
+
+
+def test_mixed_precision_learns_as_well_and_keeps_float32_weights(tmp_path: Path) -> None:
+    data = tiny_data()
+    model = fit("at_linf", tmp_path, epochs=6, eps=0.05, steps=3, precision="bfloat16").eval()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert float((model(data.pixels(slice(None))).argmax(1) == data.labels).float().mean()) > 0.9
+    exact = fit("at_linf", tmp_path / "exact", epochs=6, eps=0.05, steps=3)
+    assert not same_weights(model, exact)
+
+
+@pytest.mark.slow
+def test_a_compiled_net_learns(tmp_path: Path) -> None:
+    data = tiny_data()
+    model = fit("at_linf", tmp_path, epochs=6, eps=0.05, steps=3, compile=True).eval()
+    assert float((model(data.pixels(slice(None))).argmax(1) == data.labels).float().mean()) > 0.9
+
+
+@pytest.mark.parametrize("stop_after", [None, 3])
+def test_the_best_validation_epoch_of_the_second_half_is_published_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None
+) -> None:
+    from bench.training import trainer
+
+    scores = [0.99, 0.1, 0.8, 0.3]  # the best of all lies in the first half
+    after: list[dict[str, torch.Tensor]] = []
+
+    def pretend(model: nn.Module, *_: object) -> dict[str, float]:
+        after.append({key: value.clone() for key, value in model.state_dict().items()})
+        return {"validation_accuracy": scores[len(after) - 1]}
+
+    monkeypatch.setattr(trainer, "_validate", pretend)
+    if stop_after:
+        fit("standard", tmp_path, epochs=4, stop_after=stop_after, checkpoint="best_validation")
+    model = fit("standard", tmp_path, epochs=4, checkpoint="best_validation")
+    assert all(torch.equal(value, after[2][key]) for key, value in model.state_dict().items())
