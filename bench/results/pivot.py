@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
+from bench.results.kinds import metric_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,10 @@ class Board:
         title: names what all rows share.
         frame: index model, columns metric labels, fractions; best first by the sort column.
         sort: the column the rows are sorted by.
+        runs: model -> id of the run its row comes from.
+        keys: column -> (metric, attack, norm, eps), eps -1 where there is none.
+        spread: where rows are methods: the standard deviation over training seeds, else None.
+        seeds: where rows are methods: how many models each stands for.
         central: the columns worth showing where space is short.
     """
 
@@ -34,9 +39,17 @@ class Board:
     methods: dict[str, str]
     sort: str
     central: list[str]
+    runs: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, tuple[str, str, str, float]] = field(default_factory=dict)
+    spread: pd.DataFrame | None = None
+    seeds: dict[str, int] = field(default_factory=dict)
+
+    def lower_is_better(self, column: str) -> bool:
+        return metric_kind(self.keys[column][0]).better == "lower" if column in self.keys else False
 
     def best(self, column: str) -> float:
-        return float(self.frame[column].max())
+        values = self.frame[column]
+        return float(values.min() if self.lower_is_better(column) else values.max())
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
@@ -63,8 +76,10 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
             f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
         )
         methods = dict(zip(latest["model"], latest["method"], strict=True))
-        ordered = values.sort_values(by, ascending=False, kind="stable")
-        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns)))
+        keys = {label: key for key, label in labels.items()}
+        runs = dict(zip(latest["model"], latest["run_id"], strict=True))
+        board = Board(title, named, values, methods, by, _central(latest, columns), runs, keys)
+        boards.append(replace(board, frame=values.sort_values(by, ascending=board.lower_is_better(by), kind="stable")))
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards
@@ -117,3 +132,35 @@ def _central(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
         middle = f"{NORM_LABELS.get(str(norm), norm)} {radii[len(radii) // 2]:.4g}"
         chosen.update(name for name in columns if name.endswith(middle))
     return [name for name in columns if name in chosen] or list(columns)
+
+
+def by_method(board: Board, groups: Mapping[str, str]) -> Board:
+    """A board with one row a group of models: means over training seeds, and their spread.
+
+    Args:
+        groups: model -> name of the group it belongs to.
+    """
+    labels = [groups[str(model)] for model in board.frame.index]
+    grouped = board.frame.groupby(labels, sort=False)
+    mean = grouped.mean().rename_axis("method")
+    order = mean.sort_values(board.sort, ascending=board.lower_is_better(board.sort), kind="stable")
+    counts = {str(name): int(count) for name, count in grouped.size().items()}
+    methods = {name: name for name in counts}
+    return replace(
+        board, frame=order, methods=methods, runs={}, spread=grouped.std(ddof=1).loc[order.index], seeds=counts
+    )
+
+
+def pareto_front(board: Board, first: str, second: str) -> list[str]:
+    """The rows that no other row equals or beats in both columns, best in `first` on top (ties kept)."""
+    for name in (first, second):
+        if name not in board.frame:
+            raise unknown_name(name, list(board.frame.columns), "column")
+    points = board.frame[[first, second]].dropna()
+    signed = points * [-1 if board.lower_is_better(name) else 1 for name in (first, second)]
+    front = [
+        str(model)
+        for model, point in signed.iterrows()
+        if not ((signed >= point).all(axis=1) & (signed > point).any(axis=1)).any()
+    ]
+    return list(signed.loc[front].sort_values(first, ascending=False, kind="stable").index)
