@@ -86,12 +86,9 @@ class AutoAttack(Protocol):
                 context.on_progress(len(labels))
         radii = {norm: [eps] for norm, eps in self._reference(context.dataset.name).items()}
         frames.append(robust_rows(context, ENSEMBLE, radii, predictions, ensemble))
-        counters = {
-            "gradient_evaluations": ensemble.gradient_evaluations,
-            "claims": ensemble.claims,
-            "rejected_claims": ensemble.rejected,
-        }
-        return UnitResult(pd.concat(frames, ignore_index=True), counters, findings + self._few_classes(context))
+        return UnitResult(
+            pd.concat(frames, ignore_index=True), ensemble.counters(), findings + self._few_classes(context)
+        )
 
     def _run(
         self,

@@ -23,12 +23,12 @@ from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robust_records import (
     Radii,
     Section,
+    bad_gradients,
     clean_accuracy,
     robust_accuracies,
     robust_rows,
     union_accuracy,
 )
-from bench.results.findings import Finding
 from bench.results.metrics import Metric
 
 if TYPE_CHECKING:
@@ -105,18 +105,16 @@ class CrossNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        frames, counters = [], {"gradient_evaluations": 0, "claims": 0, "rejected_claims": 0, "bad_gradients": 0}
+        frames, counters = [], dict.fromkeys(Ledger.start(predictions, labels).counters(), 0)
         for attack in self.parameters.attacks:
             ledger = Ledger.start(predictions, labels)
             self._run(attack, context, images, ledger)
             radii = {norm: self._radii(context).radii[norm] for norm in self._norms(attack, context)}
             frames.append(robust_rows(context, attack.name, radii, predictions, ledger))
-            counters["gradient_evaluations"] += ledger.gradient_evaluations
-            counters["claims"] += ledger.claims
-            counters["rejected_claims"] += ledger.rejected
-            counters["bad_gradients"] += ledger.bad_gradients
+            for name, value in ledger.counters().items():
+                counters[name] += value
         if counters["bad_gradients"]:
-            findings.append(_bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
+            findings.append(bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings)
 
     def _radii(self, context: EvaluationContext) -> Radii:
@@ -162,15 +160,6 @@ class CrossNorm(Protocol):
             attack = "worst"
             metrics += robust_accuracies(worst, attack)
         return metrics + union_accuracy(worst, self.parameters.datasets[dataset].reference, attack)
-
-
-def _bad_gradients(bad: int, total: int) -> Finding:
-    return Finding(
-        "bad_gradients",
-        "warning",
-        f"{bad} of {total} image gradients were NaN or infinite",
-        "gradient attacks are blind there and the robust accuracy may be too high; mend the net's backward pass",
-    )
 
 
 def _torchattacks_settings(attack: TorchattacksAttack, seed: int) -> TorchattacksSettings:

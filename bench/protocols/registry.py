@@ -5,11 +5,13 @@ from __future__ import annotations
 from bench.catalog.suites import Suite
 from bench.core.names import unknown_name
 from bench.protocols.autoattack import AutoAttack
+from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
 from bench.protocols.cross_norm import CrossNorm
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
+    "autoattack_fast": AutoAttackFast,
     "cross_norm": CrossNorm,
 }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.attacks.verification import Ledger
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext
+from bench.results.findings import Finding
 from bench.results.metrics import Metric, share
 from bench.results.records import ROBUSTNESS_COLUMNS
 
@@ -117,3 +118,13 @@ def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attac
         return []
     broken = at_reference.groupby("example_id")["broken"].any()
     return [share("union_accuracy", int((~broken).sum()), len(broken), attack=attack, norm="all")]
+
+
+def bad_gradients(bad: int, total: int) -> Finding:
+    """The finding that some gradients were not numbers."""
+    return Finding(
+        "bad_gradients",
+        "warning",
+        f"{bad} of {total} image gradients were NaN or infinite",
+        "gradient attacks are blind there and the robust accuracy may be too high; mend the net's backward pass",
+    )
