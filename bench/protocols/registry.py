@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from bench.catalog.suites import Suite
 from bench.core.names import unknown_name
+from bench.protocols.autoattack import AutoAttack
+from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
 from bench.protocols.cross_norm import CrossNorm
 
-PROTOCOLS: dict[str, type[Protocol]] = {"cross_norm": CrossNorm}
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "autoattack": AutoAttack,
+    "autoattack_fast": AutoAttackFast,
+    "cross_norm": CrossNorm,
+}
 
 
 def protocol_for(suite: Suite) -> Protocol:
