@@ -93,7 +93,7 @@ class Gradient(AttributionMethod):
 
     name: Literal["gradient"] = "gradient"
 
-    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor, Tensor]:
         return _logits_and_gradient(model, request.inputs, request)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from bench.catalog.suites import Suite
 from bench.core.names import unknown_name
+from bench.protocols.attribution_stability import AttributionStability
 from bench.protocols.base import Protocol
 from bench.protocols.cross_norm import CrossNorm
 
-PROTOCOLS: dict[str, type[Protocol]] = {"cross_norm": CrossNorm}
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "cross_norm": CrossNorm,
+    "attribution_stability": AttributionStability,
+}
 
 
 def protocol_for(suite: Suite) -> Protocol:
