@@ -54,7 +54,7 @@ def leaderboard(
 
 
 def _table(board: Board, *, wide: bool, width: int) -> Table:
-    from bench.cli.rendering import percent, table
+    from bench.cli.rendering import number, table
 
     columns = list(board.frame.columns)
     hidden = 0
@@ -66,7 +66,10 @@ def _table(board: Board, *, wide: bool, width: int) -> Table:
             str(model),
             *(
                 _mark(
-                    percent(row[name]), len(board.frame) > 1 and row[name] == board.best(name), "[bold green]*", "[/]"
+                    number(row[name], percent=board.kinds[name].percent),
+                    len(board.frame) > 1 and row[name] == board.best(name),
+                    "[bold green]*",
+                    "[/]",
                 )
                 for name in columns
             ),
@@ -75,7 +78,10 @@ def _table(board: Board, *, wide: bool, width: int) -> Table:
     ]
     made = table(["model", *columns], rows, right=columns)
     more = f"; {hidden} more columns with --wide" if hidden else ""
-    made.caption = f"accuracies in %, * best of its column, sorted by {board.sort}{more}"
+    shares = (
+        "accuracies in %" if all(board.kinds[name].percent for name in columns) else "shares in %, others as they are"
+    )
+    made.caption = f"{shares}, * best of its column, sorted by {board.sort}{more}"
     made.caption_justify = "left"
     return made
 
@@ -97,14 +103,17 @@ def _csv(boards: list[Board]) -> str:
 
 
 def _markdown(boards: list[Board]) -> str:
-    from bench.cli.rendering import percent
+    from bench.cli.rendering import number
 
     parts = []
     for board in boards:
         columns = list(board.frame.columns)
         lines = [f"### {board.title}", "", f"| model | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
         for model, row in board.frame.iterrows():
-            cells = (_mark(percent(row[name]), row[name] == board.best(name), "**", "**") for name in columns)
+            cells = (
+                _mark(number(row[name], percent=board.kinds[name].percent), row[name] == board.best(name), "**", "**")
+                for name in columns
+            )
             lines.append(f"| {model} | {' | '.join(cells)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
+from bench.results.kinds import MetricKind, metric_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +23,14 @@ _ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
 class Board:
     """One table: the latest run of each model under one suite, data set and number of examples.
 
+    The number of examples is a run's; a metric of its correctly classified ones alone has fewer.
+
     Attributes:
         title: names what all rows share.
         frame: index model, columns metric labels, fractions; best first by the sort column.
         sort: the column the rows are sorted by.
         central: the columns worth showing where space is short.
+        kinds: which way each column is better, and whether it is a share.
     """
 
     title: str
@@ -34,9 +39,12 @@ class Board:
     methods: dict[str, str]
     sort: str
     central: list[str]
+    kinds: dict[str, MetricKind]
 
     def best(self, column: str) -> float:
-        return float(self.frame[column].max())
+        """The best value of a column; NaN where no value is better than another."""
+        values = self.frame[column]
+        return {"higher": values.max, "lower": values.min, "neither": lambda: math.nan}[self.kinds[column].better]()
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
@@ -46,6 +54,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         BenchError: no board has the column `sort`.
     """
     boards = []
+    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     columns_seen: set[str] = set()
     for facts, group in rows.groupby(list(COMPARABLE), sort=True):
         latest = _latest(group)
@@ -63,8 +72,9 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
             f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
         )
         methods = dict(zip(latest["model"], latest["method"], strict=True))
-        ordered = values.sort_values(by, ascending=False, kind="stable")
-        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns)))
+        kinds = {label: metric_kind(key[0]) for key, label in labels.items()}
+        ordered = values.sort_values(by, ascending=kinds[by].better == "lower", kind="stable")
+        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns), kinds))
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards
