@@ -54,26 +54,16 @@ def leaderboard(
 
 
 def _table(board: Board, *, wide: bool, width: int) -> Table:
-    from bench.cli.rendering import number, table
+    from bench.cli.rendering import table
 
     columns = list(board.frame.columns)
     hidden = 0
     if not wide and 24 + 13 * len(columns) > width:
         hidden = len(columns) - len(board.central)
         columns = board.central
+    several = len(board.frame) > 1
     rows = [
-        [
-            str(model),
-            *(
-                _mark(
-                    number(row[name], percent=board.kinds[name].percent),
-                    len(board.frame) > 1 and row[name] == board.best(name),
-                    "[bold green]*",
-                    "[/]",
-                )
-                for name in columns
-            ),
-        ]
+        [str(model), *(_cell(board, name, row[name], ("[bold green]*", "[/]"), mark=several) for name in columns)]
         for model, row in board.frame.iterrows()
     ]
     made = table(["model", *columns], rows, right=columns)
@@ -86,8 +76,12 @@ def _table(board: Board, *, wide: bool, width: int) -> Table:
     return made
 
 
-def _mark(text: str, best: bool, before: str, after: str) -> str:
-    return f"{before}{text}{after}" if best and text != "nan" else text
+def _cell(board: Board, column: str, value: float, marks: tuple[str, str], *, mark: bool = True) -> str:
+    """A value as text, between `marks` where it is the best of its column."""
+    from bench.cli.rendering import number
+
+    text = number(value, percent=board.kinds[column].percent)
+    return f"{marks[0]}{text}{marks[1]}" if mark and value == board.best(column) else text
 
 
 def _csv(boards: list[Board]) -> str:
@@ -103,17 +97,12 @@ def _csv(boards: list[Board]) -> str:
 
 
 def _markdown(boards: list[Board]) -> str:
-    from bench.cli.rendering import number
-
     parts = []
     for board in boards:
         columns = list(board.frame.columns)
         lines = [f"### {board.title}", "", f"| model | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
         for model, row in board.frame.iterrows():
-            cells = (
-                _mark(number(row[name], percent=board.kinds[name].percent), row[name] == board.best(name), "**", "**")
-                for name in columns
-            )
+            cells = (_cell(board, name, row[name], ("**", "**")) for name in columns)
             lines.append(f"| {model} | {' | '.join(cells)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

@@ -146,6 +146,4 @@ class AttributionAgreement(AttributionProtocol):
 
 
 def _columns(check: str, first: str, second: str, values: Mapping[Measure, Tensor]) -> dict[str, Any]:
-    columns: dict[str, Any] = {"check": check, "attribution": first, "other": second}
-    columns.update(values)
-    return columns
+    return {"check": check, "attribution": first, "other": second} | {str(name): values[name] for name in values}

@@ -179,8 +179,6 @@ def background_of(context: EvaluationContext, background: Background) -> Tensor:
         mean = torch.tensor(spec.mean)
     else:
         # over the whole split, so that it is the same for every work unit
-        sums = torch.stack([part.sum((0, 2, 3), dtype=torch.int64) for part in context.dataset.images.split(1024)]).sum(
-            0
-        )
-        mean = sums / (255.0 * context.dataset.images[:, 0].numel())
+        images = context.dataset.images
+        mean = images.sum((0, 2, 3), dtype=torch.int64) / (255.0 * images[:, 0].numel())
     return mean.to(torch.float32).view(1, channels, 1, 1).to(context.device)
