@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from bench.attacks.pgd import attacked_model
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AnyAttribution, AttributionMethod, attribute
 from bench.attribution.similarity import PreparedMaps
@@ -84,9 +85,10 @@ def batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
     """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
     images, labels = context.images(), context.labels().to(context.device)
     ids = context.example_ids.to(context.device)
-    predictions, findings = clean_pass(
-        context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
-    )
+    with attacked_model(context.model):
+        predictions, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
     predictions = predictions.to(context.device)
     cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))
     return [Batch(images[cut], labels[cut], ids[cut], predictions[cut], cut) for cut in cuts], findings
@@ -151,6 +153,3 @@ def empty_maps_finding(empty: dict[str, int], count: int) -> list[Finding]:
         for name, number in empty.items()
         if number
     ]
-
-
-Progress = Callable[[int], None]
