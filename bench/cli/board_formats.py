@@ -19,12 +19,10 @@ _LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\
 
 def cell(board: Board, model: str, column: str) -> str:
     """A value as people read it: per cent for shares, with the spread over seeds where rows are methods."""
-    from bench.results.kinds import metric_kind
-
     value = float(board.frame.loc[model, column])  # type: ignore[arg-type]
     if value != value:
         return "-"
-    shown = percent if metric_kind(board.keys[column][0]).percent else _plain
+    shown = percent if board.kinds[column].percent else _plain
     spread = None if board.spread is None else float(board.spread.loc[model, column])  # type: ignore[arg-type]
     return shown(value) if spread is None or spread != spread else f"{shown(value)} ± {shown(spread)}"
 
@@ -34,10 +32,7 @@ def _plain(value: float) -> str:
 
 
 def is_best(board: Board, model: str, column: str) -> bool:
-    from bench.results.kinds import metric_kind
-
-    judged = metric_kind(board.keys[column][0]).better != "neither"
-    return judged and len(board.frame) > 1 and bool(board.frame.loc[model, column] == board.best(column))
+    return len(board.frame) > 1 and bool(board.frame.loc[model, column] == board.best(column))
 
 
 def as_csv(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:

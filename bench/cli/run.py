@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.orchestration import RunOutcome
+    from bench.results.metrics import Metric
 
 
 def run(
@@ -58,15 +59,17 @@ def run(
 
 
 def outcome_table(outcome: RunOutcome) -> Table:
-    """Clean accuracy, robust accuracy per norm and radius, union; with 95 % intervals."""
-    from bench.cli.rendering import interval, percent, table
+    """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
+    from bench.cli.rendering import table
     from bench.core.threat import NORM_LABELS
+    from bench.results.kinds import metric_kind
 
     plan = outcome.plan
-    several = len({metric.attack for metric in outcome.metrics if metric.metric.startswith("robust_accuracy")}) > 1
+    several = len({metric.attack for metric in outcome.metrics if metric.attack}) > 1
+    all_shares = all(metric_kind(metric.metric).percent for metric in outcome.metrics)
     rows = []
     for metric in outcome.metrics:
-        name = metric.metric.replace("_", " ")
+        name = metric.metric.replace("_", " ").replace("/", ", ")
         if metric.metric == "union_accuracy":
             name = "worst over all norms"
         label = NORM_LABELS.get(metric.norm, "")
@@ -74,9 +77,20 @@ def outcome_table(outcome: RunOutcome) -> Table:
             label = _reference(plan.suite.file.parameters, plan.dataset.name)
         radius = "" if metric.eps is None else f"{metric.eps:.4g}"
         attack = [metric.attack] if several else []
-        rows.append([name, *attack, label, radius, percent(metric.value), interval(metric.ci_low, metric.ci_high)])
-    columns = ["metric", *(["attack"] if several else []), "norm", "radius", "%", "95 % interval"]
-    return table(columns, rows, right=("radius", "%"))
+        rows.append([name, *attack, label, radius, *_value_and_interval(metric, all_shares)])
+    value = "%" if all_shares else "value"
+    columns = ["metric", *(["attack"] if several else []), "norm", "radius", value, "95 % interval"]
+    return table(columns, rows, right=("radius", value))
+
+
+def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
+    from bench.cli.rendering import interval, percent
+    from bench.results.kinds import metric_kind
+
+    if metric_kind(metric.metric).percent:
+        unit = "" if all_shares else " %"
+        return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high) + unit
+    return f"{metric.value:.4g}", f"[{metric.ci_low:.4g}, {metric.ci_high:.4g}]"
 
 
 def _reference(parameters: dict[str, object], dataset: str) -> str:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from bench.catalog.suites import Suite
 from bench.core.names import unknown_name
+from bench.protocols.attribution_agreement import AttributionAgreement
+from bench.protocols.attribution_attack import AttributionAttack
+from bench.protocols.attribution_stability import AttributionStability
 from bench.protocols.autoattack import AutoAttack
 from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
 from bench.protocols.cross_norm import CrossNorm
+from bench.protocols.insertion import Insertion
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
     "autoattack_fast": AutoAttackFast,
     "cross_norm": CrossNorm,
+    "attribution_stability": AttributionStability,
+    "attribution_attack": AttributionAttack,
+    "insertion": Insertion,
+    "attribution_agreement": AttributionAgreement,
 }
 
 

@@ -50,10 +50,12 @@ _DISTANCES = frozenset({"centre_shift"})
 def metric_kind(metric: str) -> MetricKind:
     """The kind of a metric, by the part of its name before the first `/`; an unknown one neither judges nor is a share.
 
-    Distances among the measures of similarity turn the direction round.
+    Distances among the measures of similarity turn the direction round; a control judges no model.
     """
     first, *rest = metric.split("/")
     kind = _KINDS.get(first, MetricKind("neither", False))
+    if "random_order" in rest:
+        return MetricKind("neither", kind.percent)
     if _DISTANCES & set(rest) and kind.better != "neither":
         return MetricKind("lower" if kind.better == "higher" else "higher", kind.percent)
     return kind

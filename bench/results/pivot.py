@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
-from bench.results.kinds import metric_kind
+from bench.results.kinds import MetricKind, metric_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,8 @@ _ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
 class Board:
     """One table: the latest run of each model under one suite, data set and number of examples.
 
+    The number of examples is a run's; a metric of its correctly classified ones alone has fewer.
+
     Attributes:
         title: names what all rows share.
         frame: index model, columns metric labels, fractions; best first by the sort column.
@@ -31,6 +34,7 @@ class Board:
         spread: where rows are methods: the standard deviation over training seeds, else None.
         seeds: where rows are methods: how many models each stands for.
         central: the columns worth showing where space is short.
+        kinds: which way each column is better, and whether it is a share.
     """
 
     title: str
@@ -39,17 +43,19 @@ class Board:
     methods: dict[str, str]
     sort: str
     central: list[str]
+    kinds: dict[str, MetricKind]
     runs: dict[str, str] = field(default_factory=dict)
     keys: dict[str, tuple[str, str, str, float]] = field(default_factory=dict)
     spread: pd.DataFrame | None = None
     seeds: dict[str, int] = field(default_factory=dict)
 
-    def lower_is_better(self, column: str) -> bool:
-        return metric_kind(self.keys[column][0]).better == "lower" if column in self.keys else False
-
     def best(self, column: str) -> float:
+        """The best value of a column; NaN where no value is better than another."""
         values = self.frame[column]
-        return float(values.min() if self.lower_is_better(column) else values.max())
+        return {"higher": values.max, "lower": values.min, "neither": lambda: math.nan}[self.kinds[column].better]()
+
+    def lower_is_better(self, column: str) -> bool:
+        return self.kinds[column].better == "lower"
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
@@ -59,6 +65,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         BenchError: no board has the column `sort`.
     """
     boards = []
+    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     columns_seen: set[str] = set()
     for facts, group in rows.groupby(list(COMPARABLE), sort=True):
         latest = _latest(group)
@@ -76,10 +83,11 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
             f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
         )
         methods = dict(zip(latest["model"], latest["method"], strict=True))
+        kinds = {label: metric_kind(key[0]) for key, label in labels.items()}
         keys = {label: key for key, label in labels.items()}
         runs = dict(zip(latest["model"], latest["run_id"], strict=True))
-        board = Board(title, named, values, methods, by, _central(latest, columns), runs, keys)
-        boards.append(replace(board, frame=values.sort_values(by, ascending=board.lower_is_better(by), kind="stable")))
+        ordered = values.sort_values(by, ascending=kinds[by].better == "lower", kind="stable")
+        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns), kinds, runs, keys))
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards

@@ -92,3 +92,18 @@ def test_seeds_are_taken_together_with_their_spread(tmp_path: Path) -> None:
     assert grouped.frame["L-inf 0.1"].to_dict() == {"y": pytest.approx(0.9), "x": pytest.approx(0.6)}
     assert grouped.seeds == {"x": 2, "y": 1}
     assert grouped.spread.loc["x", "L-inf 0.1"] == pytest.approx(0.2 / 2**0.5)
+
+
+def test_the_best_of_a_column_follows_its_direction_and_subsets_stay_on_the_board(tmp_path: Path) -> None:
+    rows = []
+    for model, value in (("weak", 0.8), ("strong", 0.3)):
+        rows += [
+            row(model, model=model, metric="taps/cosine/gradient", attack="frame", value=value),
+            row(model, model=model, metric="taps_clean/cosine/gradient", attack="frame", value=value),
+            row(model, model=model, metric="saps_correct/cosine/gradient", attack="frame", value=value, n_examples=90),
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    best = {name.split("/")[0]: board.best(name) for name in board.frame.columns}
+    assert best["taps"] == 0.3 and best["saps_correct"] == 0.8 and best["taps_clean"] != best["taps_clean"]
+    (ordered,) = boards_of(tmp_path, [], sort="taps/cosine/gradient frame linf 0.1")
+    assert list(ordered.frame.index) == ["strong", "weak"]
