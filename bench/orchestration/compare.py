@@ -52,6 +52,8 @@ def compare_models(
         rows = rows[rows["suite"] == suite]
     if dataset is not None:
         rows = rows[rows["dataset"] == dataset]
+    # a metric of the correctly classified examples alone has fewer; a run's number is its largest
+    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     of_first, of_second = _rows_of(first, rows), _rows_of(second, rows)
     columns = list(COMPARABLE)
     shared = of_first[columns].drop_duplicates().merge(of_second[columns].drop_duplicates(), on=columns)
