@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bench.cli.main import run_command
 from bench.core.files import sha256_file
 from bench.data import ImageDataset, load_split
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 TINY_SUITE = """
 schema_version = 1

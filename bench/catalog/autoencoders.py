@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from bench.catalog.cards import NAME, SHA256, Weights
+from bench.catalog.cards import NAME, Weights
 from bench.catalog.locations import model_roots
 from bench.catalog.toml_files import read_toml, validate, write_toml
 from bench.core.errors import BenchError

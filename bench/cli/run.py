@@ -63,7 +63,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
     from bench.core.threat import NORM_LABELS
 
     plan = outcome.plan
-    several = len({metric.attack for metric in outcome.metrics if metric.metric == "robust_accuracy"}) > 1
+    several = len({metric.attack for metric in outcome.metrics if metric.attack}) > 1
     rows = []
     for metric in outcome.metrics:
         name = metric.metric.replace("_", " ")

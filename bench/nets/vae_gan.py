@@ -1,4 +1,4 @@
-"""The VAE-GAN of the Bridging paper (section 2.1): encoder, generator, discriminator; it judges images, it is no classifier.
+"""The VAE-GAN of the Bridging paper (section 2.1): encoder, generator, discriminator. No classifier.
 
 Convolutions follow TensorFlow's SAME padding, batch normalisation comes after the activation with TensorFlow's
 constants. Pixels are in [-1, 1] inside and in [0, 1] outside.
@@ -18,7 +18,7 @@ class VaeGan(nn.Module):
     """Encoder x -> (mean, log variance) of a code, generator code -> image, discriminator image -> logit.
 
     Args:
-        in_channels, image_size: of the images; 28 gives the paper's net for MNIST and Fashion-MNIST, 32 that for CIFAR-10.
+        image_size: 28 gives the paper's net for MNIST and Fashion-MNIST, 32 that for CIFAR-10.
         code_size: length of the code.
         width: factor on all channel counts; 1 is the paper's.
     """

@@ -110,7 +110,7 @@ def train_vae_gan(
         if request.fresh:
             shutil.rmtree(request.work, ignore_errors=True)
         request.work.mkdir(parents=True, exist_ok=True)
-    parameters = {
+    parameters: dict[str, Any] = {
         "in_channels": spec.in_channels, "image_size": spec.image_size, "code_size": recipe.code_size,
         "width": recipe.width,
     }  # fmt: skip
@@ -144,7 +144,7 @@ def reconstruction_quality(net: VaeGan, dataset: ImageDataset, device: torch.dev
     training = net.training
     net.eval()
     mean_image = dataset.images.to(torch.float64).mean(0) / 255.0
-    error = spread = length = 0.0
+    error, spread, length = 0.0, 0.0, 0.0
     with torch.no_grad():
         for begin in range(0, len(dataset), _BATCH_SIZE):
             images = dataset.pixels(slice(begin, begin + _BATCH_SIZE))
@@ -213,8 +213,8 @@ class _Run:
         for step in range(steps):
             images = self.dataset.pixels(order[step * size : (step + 1) * size]).to(device)
             self._set_rate((epoch * steps + step) / (self.recipe.epochs * steps))
-            for name, value in self._step(images, generator).items():
-                totals[name] = totals.get(name, torch.zeros((), device=device)) + value / steps
+            for name, term in self._step(images, generator).items():
+                totals[name] = totals.get(name, torch.zeros((), device=device)) + term / steps
             if on_progress is not None and step % 10 == 0:
                 on_progress(Progress(epoch, self.recipe.epochs, step, steps))
         row = {"epoch": float(epoch + 1)} | {name: float(total) for name, total in totals.items()}
