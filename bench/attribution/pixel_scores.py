@@ -50,7 +50,7 @@ def predicted_gradient(model: nn.Module, images: Tensor, scalar: Scalar) -> tupl
         factors = torch.ones(len(images), device=images.device)
         if scalar == "cross_entropy":
             weights = others.softmax(1).scatter(1, predicted, -1.0)
-            factors = -torch.expm1(logits.detach().log_softmax(1).gather(1, predicted).squeeze(1))
+            factors = torch.exp(others.logsumexp(1) - logits.detach().logsumexp(1))  # 1 - p without cancellation
         elif scalar == "margin":
             weights = torch.zeros_like(logits).scatter(1, others.argmax(1, keepdim=True), -1.0)
             weights = weights.scatter(1, predicted, 1.0)

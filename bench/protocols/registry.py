@@ -6,9 +6,14 @@ from bench.catalog.suites import Suite
 from bench.core.names import unknown_name
 from bench.protocols.base import Protocol
 from bench.protocols.cross_norm import CrossNorm
+from bench.protocols.manifold_distance import ManifoldDistance
 from bench.protocols.retrain import Retrain
 
-PROTOCOLS: dict[str, type[Protocol]] = {"cross_norm": CrossNorm, "retrain": Retrain}
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "cross_norm": CrossNorm,
+    "manifold_distance": ManifoldDistance,
+    "retrain": Retrain,
+}
 
 
 def protocol_for(suite: Suite) -> Protocol:
