@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bench import __version__
-from bench.cli import datasets, doctor, leaderboard, models, recipes, run, suites, train
+from bench.cli import datasets, doctor, leaderboard, models, recipes, reproduce, run, suites, train
 from bench.core.errors import BenchError
 from bench.core.threads import wait_politely
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("train")(train.train)
+app.command("reproduce")(reproduce.reproduce)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(models.app, name="models")
 app.add_typer(suites.app, name="suites")
