@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from bench import __version__
-from bench.cli import check, compare, datasets, doctor, leaderboard, models, recipes, run, suites, train, tune
+from bench.cli import (
+    check,
+    compare,
+    datasets,
+    doctor,
+    leaderboard,
+    models,
+    recipes,
+    reproduce,
+    run,
+    suites,
+    train,
+    tune,
+)
 from bench.core.errors import BenchError
 from bench.core.threads import wait_politely
 
@@ -26,6 +39,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("tune")(tune.tune)
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("compare")(compare.compare)
 app.command("check")(check.check)

@@ -12,6 +12,8 @@ from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
 from bench.protocols.cross_norm import CrossNorm
 from bench.protocols.insertion import Insertion
+from bench.protocols.manifold_distance import ManifoldDistance
+from bench.protocols.retrain import Retrain
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
@@ -21,6 +23,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "attribution_attack": AttributionAttack,
     "insertion": Insertion,
     "attribution_agreement": AttributionAgreement,
+    "manifold_distance": ManifoldDistance,
+    "retrain": Retrain,
 }
 
 
