@@ -48,16 +48,23 @@ def robust_values(records: pd.DataFrame, reference: Mapping[str, float]) -> list
     attacks = list(dict.fromkeys(text["attack"]))
     for (attack, norm, eps), rows in text.groupby(["attack", "norm", "eps"], sort=False):
         values.append(_survived(rows, attack, norm, eps))
-    worst = attacks[0] if len(attacks) == 1 else "worst"
-    over_attacks = text.groupby(["example_id", "norm", "eps"])["broken"].any().reset_index()
-    if len(attacks) > 1 and worst not in attacks:
-        for (norm, eps), rows in over_attacks.groupby(["norm", "eps"], sort=False):
-            values.append(_survived(rows, worst, norm, eps))
-    at_reference = over_attacks[over_attacks["eps"] == over_attacks["norm"].map(reference)]
-    if reference and at_reference["norm"].nunique() == len(reference):
-        broken = at_reference.groupby("example_id")["broken"].any()
-        values.append(ExampleValues("union_accuracy", (~broken).astype("float64"), worst, "all"))
+    worst = text.groupby(["example_id", "norm", "eps"])["broken"].any().reset_index().assign(attack="worst")
+    if len(attacks) > 1 and "worst" not in attacks:
+        for (norm, eps), rows in worst.groupby(["norm", "eps"], sort=False):
+            values.append(_survived(rows, "worst", norm, eps))
+    for attack in (*attacks, "worst"):
+        union = _union(worst if attack == "worst" else text[text["attack"] == attack], reference, attack)
+        values += [] if union is None else [union]
     return values
+
+
+def _union(rows: pd.DataFrame, reference: Mapping[str, float], attack: str) -> ExampleValues | None:
+    """Survival of every norm at its reference radius; None where a norm is missing."""
+    at_reference = rows[rows["eps"] == rows["norm"].map(reference)]
+    if not reference or at_reference["norm"].nunique() != len(reference):
+        return None
+    broken = at_reference.groupby("example_id")["broken"].any()
+    return ExampleValues("union_accuracy", (~broken).astype("float64"), attack, "all")
 
 
 def _survived(rows: pd.DataFrame, attack: Any, norm: Any, eps: Any) -> ExampleValues:
