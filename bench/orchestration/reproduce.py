@@ -62,7 +62,9 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         computed = Computations(request.study.file.dataset)
         names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
         named = rows.assign(suite=rows["suite"].map(names))
-        material = Material(named, Pairs(request.leaderboard, named), tilt, computed)
+        material = Material(
+            named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed
+        )
         judgements = [judge(claim, material, left_out) for claim in request.study.file.claims]
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, tilt, computed, seconds)

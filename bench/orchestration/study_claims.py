@@ -68,11 +68,13 @@ class Material:
     Attributes:
         rows: the study's own rows, one run a model and suite, suites under the claims' names.
         pairs: differences image by image, where the evidence lies beside the rows.
+        suites: the claims' names of the suites -> the suites.
         tilt: the tilting experiment, where it was run.
     """
 
     rows: pd.DataFrame
     pairs: Pairs
+    suites: Mapping[str, str]
     tilt: TiltStudy | None
     computed: Computed
 
@@ -82,7 +84,8 @@ def judge(claim: Claim, material: Material, left_out: Mapping[str, str]) -> Judg
     try:
         effects, margin = _effects(claim, material)
     except MissingInputError as missing:
-        reasons = [f"{name}: {reason}" for name, reason in left_out.items() if name in str(missing)]
+        words = {material.suites.get(word, word) for word in str(missing).split()}
+        reasons = [f"{name}: {reason}" for name, reason in left_out.items() if name.split()[-1] in words]
         return Judgement(claim, "undecided", f"{missing}" + (f" ({'; '.join(reasons)})" if reasons else ""))
     weakest = min(effects, key=lambda effect: effect.value)
     verdict: Verdict = "undecided"

@@ -141,6 +141,7 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert float(judged["true"]["effect"]) == pytest.approx(-float(judged["false"]["effect"]))
     assert "40 images in pairs" in judged["true"]["n"]
     assert "nowhere" in judged["no_model"]["detail"] and "not in the registry" in judged["no_model"]["detail"]
+    assert "this version has none of that name" in judged["no_suite"]["detail"]
     verdict = (folder / "verdict.md").read_text()
     assert "## true: supported" in verdict and "- published: 42" in verdict and "- everything" in verdict
     assert "published: no number of the paper could be recovered" in verdict
