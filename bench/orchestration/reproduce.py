@@ -17,8 +17,9 @@ from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
 from bench.orchestration.execute import Observer, execute
 from bench.orchestration.plan import RunPlan, plan_runs
-from bench.orchestration.study_claims import Judgement, judge
+from bench.orchestration.study_claims import Judgement, Material, judge
 from bench.orchestration.study_computations import Computations
+from bench.orchestration.study_pairs import Pairs
 from bench.orchestration.study_plan import StudyPlan, StudyRequest, latest_run, plan_study, run_request
 from bench.orchestration.study_report import write_figures, write_tables, write_verdict
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
@@ -54,14 +55,18 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         for step in plan.steps:
             if step.trained is not None and not step.done:
                 _train(request, step.trained.id, step.trained.recipe, dict(step.trained.parameters))
-        plans = _run_all(request, watch)
+        roles = _run_all(request, watch)
+        plans = [plan for of_role in roles.values() for plan in of_role]
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, plans)
         left_out = dict(entry.split(": ", 1) for entry in plan.left_out)
         computed = Computations(request.study.file.dataset)
-        roles = {suite: role for role, suite in request.study.scale(request.scale).suites.items()}
-        named = rows.assign(suite=rows["suite"].map(lambda suite: roles.get(suite, suite)))
-        judgements = [judge(claim, named, left_out, tilt, computed) for claim in request.study.file.claims]
+        names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
+        named = rows.assign(suite=rows["suite"].map(names))
+        material = Material(
+            named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed
+        )
+        judgements = [judge(claim, material, left_out) for claim in request.study.file.claims]
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, tilt, computed, seconds)
     return StudyOutcome(request.output, judgements, plan.seconds, seconds)
@@ -106,22 +111,27 @@ def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, 
     train_and_publish(training)
 
 
-def _run_all(request: StudyRequest, watch: Watch) -> list[RunPlan]:
-    """Run every suite that can be run on every model that is there, unless the leaderboard has it already."""
+def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
+    """Run every suite that can be run on every model that is there, unless the leaderboard has it already.
+
+    Returns:
+        the runs by what the claims call their suite.
+    """
     scale = request.study.scale(request.scale)
     known = {entry.card.id for entry in list_models(request.study.file.dataset)}
     models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
-    plans: list[RunPlan] = []
-    for suite in scale.suites.values():
+    roles: dict[str, list[RunPlan]] = {}
+    for role, suite in scale.suites.items():
         try:
-            plans += plan_runs(run_request(request, scale, suite, models))
+            roles[role] = plan_runs(run_request(request, scale, suite, models))
         except BenchError:  # the plan has said so already, and the claims on it will
             continue
+    plans = [plan for of_role in roles.values() for plan in of_role]
     for position, plan in enumerate(plans, start=1):
         rows = read_leaderboard(request.leaderboard) if (request.leaderboard / FILE_NAME).is_file() else None
         if rows is None or latest_run(rows, plan) is None:
             execute(plan, request.leaderboard, observer=watch(plan, f"[{position}/{len(plans)}] "))
-    return plans
+    return roles
 
 
 def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:

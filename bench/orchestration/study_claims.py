@@ -16,6 +16,7 @@ from bench.catalog.studies import Bound, Claim, Correlation, Difference, MetricN
 from bench.catalog.studies import ScaleInvariance as ScaleInvarianceClaim
 from bench.catalog.studies import Stability as StabilityClaim
 from bench.core.errors import BenchError
+from bench.orchestration.study_pairs import Pairs
 from bench.results.figures import metric_label
 
 if TYPE_CHECKING:
@@ -60,20 +61,31 @@ Computed = Callable[[StabilityClaim | ScaleInvarianceClaim | Bound], tuple[Effec
 """Computes an effect from the models themselves; the number is the margin that decides."""
 
 
-def judge(
-    claim: Claim, rows: pd.DataFrame, left_out: Mapping[str, str], tilt: TiltStudy | None, computed: Computed
-) -> Judgement:
-    """Decide one claim.
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What claims are judged from.
 
-    Args:
-        rows: the study's own rows, one run a model and suite.
-        left_out: what the plan left out, by name, with the reason.
-        computed: see above.
+    Attributes:
+        rows: the study's own rows, one run a model and suite, suites under the claims' names.
+        pairs: differences image by image, where the evidence lies beside the rows.
+        suites: the claims' names of the suites -> the suites.
+        tilt: the tilting experiment, where it was run.
     """
+
+    rows: pd.DataFrame
+    pairs: Pairs
+    suites: Mapping[str, str]
+    tilt: TiltStudy | None
+    computed: Computed
+
+
+def judge(claim: Claim, material: Material, left_out: Mapping[str, str]) -> Judgement:
+    """Decide one claim; `left_out` says, by name, what the plan left out and why."""
     try:
-        effects, margin = _effects(claim, rows, tilt, computed)
+        effects, margin = _effects(claim, material)
     except MissingInputError as missing:
-        reasons = [f"{name}: {reason}" for name, reason in left_out.items() if name in str(missing)]
+        words = {material.suites.get(word, word) for word in str(missing).split()}
+        reasons = [f"{name}: {reason}" for name, reason in left_out.items() if name.split()[-1] in words]
         return Judgement(claim, "undecided", f"{missing}" + (f" ({'; '.join(reasons)})" if reasons else ""))
     weakest = min(effects, key=lambda effect: effect.value)
     verdict: Verdict = "undecided"
@@ -85,19 +97,18 @@ def judge(
     return Judgement(claim, verdict, weakest.reason, weakest.value, weakest.low, weakest.high, weakest.count)
 
 
-def _effects(
-    claim: Claim, rows: pd.DataFrame, tilt: TiltStudy | None, computed: Computed
-) -> tuple[list[Effect], float]:
+def _effects(claim: Claim, material: Material) -> tuple[list[Effect], float]:
     if isinstance(claim, Difference):
-        return [_difference(rows, claim.of, claim.better, claim.worse, claim.against)], claim.margin
+        against = claim.against or claim.of
+        return [_difference(material, claim.of, claim.better, against, claim.worse)], claim.margin
     if isinstance(claim, Ordering):
         pairs = zip(claim.models[1:], claim.models[:-1], strict=True)
-        return [_difference(rows, claim.of, better, worse) for better, worse in pairs], 0.0
+        return [_difference(material, claim.of, better, claim.of, worse) for better, worse in pairs], 0.0
     if isinstance(claim, Correlation):
-        return [_correlation(rows, claim)], 0.0
+        return [_correlation(material.rows, claim)], 0.0
     if isinstance(claim, Tilt):
-        return _tilt(tilt, claim.quantity), 0.0
-    effect, margin = computed(claim)
+        return _tilt(material.tilt, claim.quantity), 0.0
+    effect, margin = material.computed(claim)
     return [effect], margin
 
 
@@ -117,24 +128,23 @@ def value_of(rows: pd.DataFrame, of: MetricName, model: str) -> tuple[float, flo
     return float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n_examples"])
 
 
-def _difference(
-    rows: pd.DataFrame, of: MetricName, better: str, worse: str, against: MetricName | None = None
-) -> Effect:
-    """Of two values with intervals, by MOVER (Zou and Donner 2008): as if independent, so cautious on shared images."""
-    first, first_low, first_high, count = value_of(rows, of, better)
-    second, second_low, second_high, other = value_of(rows, against or of, worse)
+def _difference(material: Material, of: MetricName, better: str, against: MetricName, worse: str) -> Effect:
+    """Image by image where the evidence is there; else of two values with intervals.
+
+    The latter by MOVER (Zou and Donner 2008), as if independent, which is cautious on shared images.
+    """
+    first, first_low, first_high, count = value_of(material.rows, of, better)
+    second, second_low, second_high, other = value_of(material.rows, against, worse)
+    label, other_label = (metric_label(one.metric, one.attack, one.norm, one.eps) for one in (of, against))
+    reason = f"{label} of {better} {first:.4f}, " + ("" if other_label == label else f"{other_label} of ")
+    reason += f"{worse} {second:.4f}"
+    paired = material.pairs.difference(of, better, against, worse)
+    if paired is not None:
+        return Effect(*paired, reason)
     gap = first - second
     low = gap - float(np.hypot(first - first_low, second_high - second))
     high = gap + float(np.hypot(first_high - first, second - second_low))
-    label = metric_label(of.metric, of.attack, of.norm, of.eps)
-    return Effect(
-        gap, low, high, f"{min(count, other)} images, 1 seed a model",
-        f"{label}: {better} {first:.4f}, {_named(against, worse)} {second:.4f}",
-    )  # fmt: skip
-
-
-def _named(of: MetricName | None, model: str) -> str:
-    return model if of is None else f"{metric_label(of.metric, of.attack, of.norm, of.eps)} of {model}"
+    return Effect(gap, low, high, f"{min(count, other)} images, 1 seed a model, not in pairs", reason)
 
 
 def _correlation(rows: pd.DataFrame, claim: Correlation) -> Effect:

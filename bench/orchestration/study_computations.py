@@ -17,11 +17,11 @@ from bench.catalog.studies import Bound, ScaleInvariance, Stability
 from bench.core.keyed_random import keyed_uniform
 from bench.data import load_split
 from bench.orchestration.study_claims import Effect, MissingInputError
+from bench.orchestration.study_pairs import paired_bootstrap
 
 Array = npt.NDArray[np.float64]
 EXAMPLES = 1000
 _BATCH = 250
-_REPLICATES = 2000
 
 
 class Computations:
@@ -73,7 +73,7 @@ class Computations:
 
     def _stability(self, claim: Stability) -> Effect:
         first, second = (self.similarities(name, claim.radius).double().numpy() for name in (claim.better, claim.worse))
-        low, high = _paired_bootstrap(first - second)
+        low, high = paired_bootstrap(first - second)
         means = f"{claim.better} {first.mean():.4f}, {claim.worse} {second.mean():.4f}"
         reason = f"mean cosine of gradients under uniform noise of {claim.radius:g}/255: {means}"
         return Effect(
@@ -92,12 +92,12 @@ class Computations:
         ratios = (after / before.clamp_min(1e-30)).double().numpy()
         error = np.abs(ratios[before.numpy() > np.quantile(before.numpy(), 0.05)] / claim.expected - 1.0)
         # the identity holds image by image, up to rounding: the effect is the room left under a tolerance of 1 %
-        low, median = 0.01 - float(np.quantile(error, 0.95)), 0.01 - float(np.median(error))
+        low, median, high = (0.01 - float(np.quantile(error, level)) for level in (0.975, 0.5, 0.025))
         reason = (
             f"last layer times {claim.factor:g}: the {claim.criterion} criterion times {np.median(ratios):.6g}, "
             f"expected {claim.expected:g} (effect: tolerance of 0.01 less the relative error)"
         )
-        return Effect(median, low, 0.01, f"{len(error)} images", reason)
+        return Effect(median, low, high, f"{len(error)} images", reason)
 
     def _bound(self, claim: Bound) -> Effect:
         """Rank correlation of the cosine distance with the bound's ratio, less that with the change's norm alone."""
@@ -135,10 +135,3 @@ def _criterion(name: str, clean: Tensor, noisy: Tensor) -> Tensor:
     if name == "l2":
         return (clean - noisy).square().sum(1)
     return 0.5 * (1.0 - F.cosine_similarity(clean.double(), noisy.double(), eps=1e-30))
-
-
-def _paired_bootstrap(gaps: Array) -> tuple[float, float]:
-    random = np.random.default_rng(0)
-    means = gaps[random.integers(len(gaps), size=(_REPLICATES, len(gaps)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

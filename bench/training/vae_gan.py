@@ -61,6 +61,14 @@ class VaeGanRecipe(BaseModel):
     first_beta: float = Field(ge=0, lt=1, description="beta 1 of Adam; beta 2 is 0.9")
     discriminator_steps: int = Field(default=1, gt=0, description="discriminator updates a step")
     decay: bool = Field(default=False, description="cosine decay of the learning rate to 0; the paper has none")
+    stop_after: int | None = Field(
+        default=None, gt=0, repr=False, description="publish after so many epochs, the decay being that of all of them"
+    )
+    """Not in the fingerprint: it does not change the epochs before it, so a longer training can still be cut short."""
+
+    @property
+    def last_epoch(self) -> int:
+        return self.epochs if self.stop_after is None else min(self.epochs, self.stop_after)
 
 
 _PAPER: dict[str, dict[str, Any]] = {
@@ -190,7 +198,7 @@ class _Run:
 
     def fit(self, on_progress: Callable[[Progress], None] | None) -> None:
         self._resume()
-        for epoch in range(len(self.rows), self.recipe.epochs):
+        for epoch in range(len(self.rows), self.recipe.last_epoch):
             began = time.perf_counter()
             row = self._epoch(epoch, on_progress)
             row["explained_variance"] = reconstruction_quality(
@@ -277,7 +285,7 @@ class _Run:
     def facts(self) -> dict[str, Any]:
         return {
             "recipe": RECIPE,
-            **self.recipe.model_dump(),
+            **self.recipe.model_dump(exclude_none=True),
             "seed": self.request.seed,
             "data_sha256": self.dataset.sha256,
             "training_examples": len(self.indices),

@@ -98,6 +98,9 @@ def test_training_reconstructs_ever_better_and_resumes_to_the_same_weights(reque
     assert sorted(path.name for path in resumed.folder.iterdir()) == [
         "autoencoder.toml", "training.csv", "weights.safetensors",
     ]  # fmt: skip
+    cut = train_vae_gan(recipe.model_copy(update={"stop_after": 1}), replace(request_for, model_id="cut"))
+    assert (cut.folder / "training.csv").read_text().splitlines()[1].split(",")[:-1] == rows[1].split(",")[:-1]
+    assert len((cut.folder / "training.csv").read_text().splitlines()) == 2
     with pytest.raises(BenchError, match="exists already; use --fresh"):
         train_vae_gan(recipe, request_for)
 
