@@ -100,13 +100,14 @@ class TargetImage(Manipulation):
     """Adam towards the map of another image (Dombrowski et al. 2019), the twin's beta growing geometrically.
 
     Differs from the published attack in staying inside the ball, with the frame attack's step size. The weights are
-    theirs, 1e11 and 1e6 at 224x224, brought to maps of mean one: 2.5e4 on the softmax for each 1 on the map.
+    theirs, 1e11 and 1e6 at 224x224 and 1,000 classes, brought to maps of mean one and to the sum over classes: 25 on
+    the softmax for each 1 on the map.
     """
 
     kind: Literal["target_image"] = "target_image"
     optimizer: ClassVar[Optimizer] = "adam"
     has_target: ClassVar[bool] = True
-    output_weight: float = Field(default=2.5e4, ge=0)
+    output_weight: float = Field(default=25.0, ge=0)
     first_beta: float = Field(default=10.0, gt=0)
     last_beta: float = Field(default=100.0, gt=0)
 
@@ -118,7 +119,7 @@ class TargetImage(Manipulation):
         return donors
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
-        change = (logits.softmax(1) - goal.logits.softmax(1)).square().mean(1)
+        change = (logits.softmax(1) - goal.logits.softmax(1)).square().sum(1)
         return self._distance(maps, goal) + self.output_weight * change
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:

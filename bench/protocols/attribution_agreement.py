@@ -61,13 +61,17 @@ class Parameters(Section):
 
 
 class AttributionAgreement(AttributionProtocol):
-    """Pairwise similarity between methods, and of each method's maps before and after the weights are randomised."""
+    """Pairwise similarity between methods, and of each method's maps before and after the weights are randomised.
+
+    Records hold one row per example, `check`, `attribution` and `other`, with a column per measure: for `agreement`,
+    `other` is the second method; for `randomisation`, the layer that was drawn last, or `all` of them.
+    """
 
     parameters_type = Parameters
     parameters: Parameters
 
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
-        return count * len(self.parameters.attributions)
+        return count * len(self.parameters.attributions) * (2 if self.parameters.randomisation else 1)
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         import pandas as pd
@@ -81,6 +85,7 @@ class AttributionAgreement(AttributionProtocol):
                 frames += self._agreement(batch, originals)
                 if self.parameters.randomisation:
                     frames += self._randomisation(context, batch, originals)
+                    context.on_progress(len(batch.labels) * len(originals))
         findings += empty_maps_finding(empty, context.stop - context.start)
         records = pd.concat(frames, ignore_index=True)
         findings += self._flags(records)

@@ -67,7 +67,13 @@ class Parameters(Section):
 
 
 class AttributionAttack(AttributionProtocol):
-    """SAPS and TAPS under every attack, and the worst of them, for each attribution method and radius."""
+    """SAPS and TAPS under every attack, and the worst of them, for each attribution method and radius.
+
+    Records hold one row per example, attribution, attack and radius: `saps_<measure>`, `taps_<measure>` and
+    `taps_clean_<measure>` (NaN for attacks without a target), `distance` of the verified image in L-inf, and
+    `prediction_kept`, whether any iterate but the clean image kept the prediction. Where none did, or none was
+    stronger than the clean image, the clean image stands: distance 0, similarity 1.
+    """
 
     parameters_type = Parameters
     parameters: Parameters

@@ -61,7 +61,12 @@ class Parameters(Section):
 
 
 class Insertion(AttributionProtocol):
-    """Areas under insertion and deletion curves, for each attribution method, clean and attacked order."""
+    """Areas under insertion and deletion curves, for each attribution method, clean and attacked order.
+
+    Records hold one row per example, order and game: `attribution` names what ordered the pixels (`random_order` is
+    the control), `attack` and `eps` whose map it was, `p_<share>` the probability of the true class with that share
+    of the pixels replaced, `area` the area under the curve.
+    """
 
     parameters_type = Parameters
     parameters: Parameters
