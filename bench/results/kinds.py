@@ -1,0 +1,59 @@
+"""What kinds of metrics there are: which way is better, and how one is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKind:
+    """One kind of metric.
+
+    Attributes:
+        better: which way a model is better; `neither` where the number describes and does not judge.
+        percent: a share, printed in per cent; anything else is printed as it is.
+    """
+
+    better: Better
+    percent: bool
+
+
+_KINDS: dict[str, MetricKind] = {
+    "clean_accuracy": MetricKind("higher", True),
+    "robust_accuracy": MetricKind("higher", True),
+    "union_accuracy": MetricKind("higher", True),
+    "prediction_kept": MetricKind("neither", True),
+    "stability": MetricKind("higher", False),
+    "stability_correct": MetricKind("higher", False),
+    "gradient_norm": MetricKind("neither", False),
+    "hessian_change": MetricKind("neither", False),
+    "hessian_ratio": MetricKind("lower", False),
+    "gradient_change": MetricKind("neither", False),
+    "gradient_change_ratio": MetricKind("lower", False),
+    "gradient_cosine": MetricKind("higher", False),
+    "saps": MetricKind("higher", False),
+    "saps_correct": MetricKind("higher", False),
+    "taps": MetricKind("lower", False),
+    "taps_correct": MetricKind("lower", False),
+    "taps_clean": MetricKind("neither", False),
+    "insertion": MetricKind("higher", False),
+    "deletion": MetricKind("lower", False),
+    "agreement": MetricKind("neither", False),
+    "randomisation": MetricKind("lower", False),
+}
+_DISTANCES = frozenset({"centre_shift"})
+
+
+def metric_kind(metric: str) -> MetricKind:
+    """The kind of a metric, by the part of its name before the first `/`; an unknown one neither judges nor is a share.
+
+    Distances among the measures of similarity turn the direction round.
+    """
+    first, *rest = metric.split("/")
+    kind = _KINDS.get(first, MetricKind("neither", False))
+    if _DISTANCES & set(rest) and kind.better != "neither":
+        return MetricKind("lower" if kind.better == "higher" else "higher", kind.percent)
+    return kind
