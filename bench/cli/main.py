@@ -17,6 +17,7 @@ from bench.cli import (
     leaderboard,
     models,
     recipes,
+    report,
     reproduce,
     run,
     suites,
@@ -41,6 +42,7 @@ app.command("train", cls=train.TrainCommand)(train.train)
 app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(leaderboard.app, name="leaderboard")
+app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.add_typer(models.app, name="models")

@@ -1,0 +1,43 @@
+"""`bench report`: the leaderboard as one static web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir
+
+
+def report(
+    output_file: Annotated[
+        Path, typer.Option("--output", help="The page to write; one file, nothing beside it.")
+    ] = Path("report.html"),
+    directory: LeaderboardDir = DEFAULT_LEADERBOARD,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite; wildcards allowed.")] = None,
+    title: Annotated[str, typer.Option("--title", help="The page's title.")] = "RIBench leaderboard",
+    saliency: Annotated[
+        bool, typer.Option("--saliency/--no-saliency", help="Panels of saliency maps before and after an attack.")
+    ] = True,
+    images: Annotated[int, typer.Option("--images", help="Images a model in the saliency panels.")] = 3,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
+    from rich.markup import escape
+
+    from bench.cli.rendering import messages, output
+    from bench.orchestration.report import ReportRequest, make_report
+
+    request = ReportRequest(
+        directory, output_file, title, dataset, suite, images if saliency else 0, device, data_dir, download
+    )
+    with messages().status("Writing the page"):
+        outcome = make_report(request)
+    for remark in outcome.remarks:
+        messages().print(f"[yellow]note[/] {escape(remark)}", soft_wrap=True)
+    size = f"{outcome.size / 1024:,.0f} kB"
+    output().print(f"{escape(str(outcome.path))}: {outcome.models} models, {outcome.runs} runs, {size}", soft_wrap=True)

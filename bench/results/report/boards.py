@@ -1,0 +1,257 @@
+"""The tables of the page: models by metrics with intervals, comparable runs together, the latest of each model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.files import sha256_bytes
+from bench.core.threat import NORM_LABELS
+from bench.results.kinds import metric_kind
+from bench.results.pivot import COMPARABLE, metric_labels
+from bench.results.report.content import Names, anchor, interval, is_percent, number
+from bench.results.report.runs import Run
+
+Key = tuple[str, str, str, float]
+"""Metric, attack, norm, radius; -1 where there is no radius, as in `metric_labels`."""
+_MANY_COLUMNS = 9
+_OVERVIEW = "overview"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of a table."""
+
+    value: float
+    low: float
+    high: float
+    text: str
+    interval: str
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric.
+
+    Attributes:
+        views: the choices of columns that it is part of.
+        lower_first: whether the best value is the smallest.
+    """
+
+    key: Key
+    label: str
+    unit: str
+    views: Sequence[str]
+    lower_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model of a table; `masking` is the run's verdict on gradient masking, empty where it made none."""
+
+    model: str
+    label: str
+    method: str
+    slot: int
+    masking: str
+    cells: Sequence[Cell | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTable:
+    """One group of comparable runs.
+
+    Attributes:
+        views: choices of columns; the first is shown at first, the last is all of them.
+        sort: position of the column that the rows are sorted by.
+        runs: the latest run of each model, in the order of the rows.
+    """
+
+    id: str
+    title: str
+    detail: str
+    columns: list[Column]
+    views: list[str]
+    sort: int
+    rows: list[Row]
+    runs: list[Run]
+
+    @property
+    def judges_masking(self) -> bool:
+        """Whether any run has a verdict on gradient masking."""
+        return any(row.masking for row in self.rows)
+
+    @property
+    def images(self) -> int:
+        return self.runs[0].examples
+
+    def column(self, metric: str, norm: str = "", eps: float = -1.0, attack: str | None = None) -> int | None:
+        """The position of a column; where the attack is not given and several ran, the worst of them."""
+        found = [
+            position
+            for position, column in enumerate(self.columns)
+            if column.key[0] == metric
+            and column.key[2] == norm
+            and abs(column.key[3] - eps) <= 1e-5 * abs(eps)
+            and attack in (None, column.key[1])
+        ]
+        worst = [position for position in found if self.columns[position].key[1] == "worst"]
+        return next(iter(worst or found), None)
+
+
+def make_tables(runs: Sequence[Run], names: Names) -> list[BoardTable]:
+    """One table for each group of comparable runs: those of most models and images first, smaller copies last."""
+    groups: dict[tuple[Any, ...], dict[str, Run]] = {}
+    for run in sorted(runs, key=lambda run: str(run.facts["finished_at"])):
+        facts = tuple(run.facts[name] for name in COMPARABLE if name != "n_examples")
+        groups.setdefault((*facts, run.examples), {})[run.model] = run
+    tables = [_table(list(latest.values()), names) for latest in groups.values()]
+    return sorted(tables, key=lambda table: _table_order(table, tables))
+
+
+def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, ...]:
+    dataset = str(table.runs[0].facts["dataset"])
+    return dataset, is_smaller_copy(table, tables), -len(table.rows), -table.images, table.title, table.id
+
+
+def _table(runs: list[Run], names: Names) -> BoardTable:
+    import pandas as pd
+
+    labels = metric_labels(pd.concat([run.rows for run in runs]))
+    columns = [_column(key, label) for key, label in labels.items()]
+    views = _views(columns, runs[0].reference)
+    columns = [
+        Column(column.key, column.label, column.unit, chosen, column.lower_first)
+        for column, chosen in zip(columns, views, strict=True)
+    ]
+    values = {run.model: _values(run) for run in runs}
+    best = [_best(column, [found.get(column.key) for found in values.values()]) for column in columns]
+    sort = _sort_column(columns)
+    rows = []
+    for run in runs:
+        cells = [
+            None if (found := values[run.model].get(column.key)) is None else _cell(column.key[0], found, top)
+            for column, top in zip(columns, best, strict=True)
+        ]
+        rows.append(
+            Row(run.model, names.label(run.model), str(run.facts["method"]), names.slots[run.model], run.masking, cells)
+        )  # fmt: skip
+    order = sorted(range(len(rows)), key=lambda place: _place(rows[place], sort, lower=columns[sort].lower_first))
+    facts = runs[0].facts
+    detail = (
+        f"{facts['dataset']}, {facts['split']} split, {runs[0].examples:,} images, suite version "
+        f"{facts['suite_version']}, seed {facts['seed']}, {len(rows)} model{'s' if len(rows) > 1 else ''}"
+    )
+    group = json.dumps([str(facts[name]) for name in COMPARABLE if name != "n_examples"] + [runs[0].examples])
+    identity = anchor(facts["suite"], sha256_bytes(group.encode())[:6])
+    shown = list(dict.fromkeys(view for chosen in views for view in chosen))
+    shown.sort(key=lambda view: (view != _OVERVIEW, view == "all"))
+    return BoardTable(
+        identity, str(facts["suite"]), detail, columns, shown, sort,
+        [rows[place] for place in order], [runs[place] for place in order],
+    )  # fmt: skip
+
+
+def _column(key: Key, label: str) -> Column:
+    return Column(key, label, "%" if is_percent(key[0]) else "", (), metric_kind(key[0]).better == "lower")
+
+
+def _values(run: Run) -> dict[Key, tuple[float, float, float]]:
+    rows = run.rows
+    keys = zip(rows["metric"], rows["attack"], rows["norm"], rows["eps"].fillna(-1.0), strict=True)
+    return dict(zip(keys, zip(rows["value"], rows["ci_low"], rows["ci_high"], strict=True), strict=True))
+
+
+def _best(column: Column, found: Sequence[tuple[float, float, float] | None]) -> float | None:
+    """The best value of a column; None where better has no meaning, or nobody to be better than."""
+    values = [one[0] for one in found if one is not None]
+    judged = metric_kind(column.key[0]).better != "neither"
+    if not judged or len(values) < 2:
+        return None
+    return min(values) if column.lower_first else max(values)
+
+
+def _cell(metric: str, found: tuple[float, float, float], best: float | None) -> Cell | None:
+    value, low, high = (float(part) for part in found)
+    if value != value:
+        return None
+    percent = is_percent(metric)
+    bounds = interval(low, high, percent=percent) if low == low and high == high else ""
+    return Cell(value, low, high, number(value, percent=percent), bounds, best is not None and value == best)
+
+
+def _sort_column(columns: Sequence[Column]) -> int:
+    for wanted in ("union_accuracy", "robust_accuracy"):
+        for position, column in enumerate(columns):
+            if column.key[0] == wanted and _OVERVIEW in column.views:
+                return position
+    judged = [place for place, column in enumerate(columns) if metric_kind(column.key[0]).better != "neither"]
+    other = [place for place in judged if columns[place].key[0] != "clean_accuracy"]
+    return (other or judged or [0])[0]
+
+
+def _place(row: Row, column: int, *, lower: bool) -> tuple[bool, float]:
+    cell = row.cells[column]
+    return (True, 0.0) if cell is None else (False, cell.value if lower else -cell.value)
+
+
+def _views(columns: Sequence[Column], reference: dict[str, float]) -> list[tuple[str, ...]]:
+    """The choices that each column is part of: an overview, one for each family of metrics, all."""
+    if len(columns) <= _MANY_COLUMNS:
+        return [(_OVERVIEW,)] * len(columns)
+    radii: dict[str, list[float]] = {}
+    for column in columns:
+        metric, _, norm, eps = column.key
+        if metric == "robust_accuracy":
+            radii.setdefault(norm, []).append(eps)
+    middle = {norm: sorted(set(found))[len(set(found)) // 2] for norm, found in radii.items()}
+    central = {norm: reference.get(norm, eps) for norm, eps in middle.items()}
+    first = _first_family(columns)
+    views = []
+    for column in columns:
+        family = _family(column.key)
+        shared = column.key[0] in ("clean_accuracy", "union_accuracy")
+        at_reference = column.key[0] == "robust_accuracy" and _is_near(column.key[3], central[column.key[2]])
+        overview = shared or at_reference or (not radii and family == first)
+        named = () if shared else (family,)
+        views.append(((_OVERVIEW,) if overview else ()) + named + ("all",))
+    families = list(dict.fromkeys(_family(column.key) for column in columns))
+    everywhere = [name for name in families if name not in ("clean_accuracy", "union_accuracy")]
+    return [
+        (*chosen[:-1], *everywhere, "all") if _family(column.key) not in everywhere else chosen
+        for column, chosen in zip(columns, views, strict=True)
+    ]
+
+
+def _is_near(value: float, wanted: float) -> bool:
+    return abs(value - wanted) <= 1e-5 * abs(wanted)
+
+
+def _family(key: Key) -> str:
+    """Robust accuracies by norm, other metrics by the first two parts of their name."""
+    metric, _, norm, _ = key
+    if metric == "robust_accuracy":
+        return NORM_LABELS.get(norm, norm)
+    return "/".join(metric.split("/")[:2])
+
+
+def _first_family(columns: Sequence[Column]) -> str:
+    families = [_family(column.key) for column in columns if column.key[0] not in ("clean_accuracy", "union_accuracy")]
+    return families[0] if families else ""
+
+
+def is_smaller_copy(table: BoardTable, others: Sequence[BoardTable]) -> bool:
+    """Whether another table measures the same, of at least the same models, on more images."""
+    own = table.runs[0]
+    if not own.suite:
+        return False
+    return any(
+        other.images > table.images
+        and other.runs[0].measured_as == own.measured_as
+        and other.runs[0].facts["dataset"] == own.facts["dataset"]
+        and {run.model for run in table.runs} <= {run.model for run in other.runs}
+        for other in others
+    )

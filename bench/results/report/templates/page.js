@@ -1,0 +1,222 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  root.classList.add("js");
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const byId = (id) => document.getElementById(id);
+  const announce = (text) => { byId("announce").textContent = text; };
+
+  // ---- theme: the reader's system decides until the button is pressed; storage may be forbidden
+  const themes = ["auto", "light", "dark"];
+  const remembered = () => { try { return localStorage.getItem("ribench-theme"); } catch { return null; } };
+  const applyTheme = (theme) => {
+    if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
+    try { localStorage.setItem("ribench-theme", theme); } catch { /* kept for this visit only */ }
+  };
+  let theme = themes.includes(remembered()) ? remembered() : "auto";
+  if (theme !== "auto") root.dataset.theme = theme;
+  const addThemeButton = () => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.id = "theme";
+    const label = () => { button.textContent = `Theme: ${theme}`; };
+    button.addEventListener("click", () => {
+      theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+      applyTheme(theme);
+      label();
+    });
+    label();
+    byId("tools").append(button);
+  };
+
+  // ---- sorting
+  const sortBy = (button) => {
+    const header = button.closest("th");
+    const table = header.closest("table");
+    const before = header.getAttribute("aria-sort");
+    const direction = before === "none" ? button.dataset.first : before === "ascending" ? "descending" : "ascending";
+    for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
+    header.setAttribute("aria-sort", direction);
+    const sign = direction === "ascending" ? 1 : -1;
+    const value = (row) => row.cells[header.cellIndex].dataset.value;
+    const compare = (first, second) => {
+      const [a, b] = [value(first), value(second)];
+      if (a === "" || b === "") return (a === "") - (b === "");
+      const difference = Number(a) - Number(b);
+      return sign * (Number.isNaN(difference) ? a.localeCompare(b) : difference);
+    };
+    const body = table.tBodies[0];
+    body.append(...[...body.rows].sort(compare));
+    announce(`Sorted by ${button.textContent.trim()}, ${direction}`);
+  };
+
+  // ---- filtering: one filter for tables, plots, panels and sections
+  const startFilter = () => {
+    const form = byId("filter");
+    const [text, method, dataset] = ["text", "method", "dataset"].map((name) => byId(`filter-${name}`));
+    const methods = new Map(all("tr[data-method]").map((row) => [row.dataset.model, row.dataset.method]));
+    const apply = () => {
+      const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const kept = new Set([...methods].filter(([name, own]) =>
+        words.every((word) => name.toLowerCase().includes(word))
+        && (!method.value || own === method.value)
+        && (!dataset?.value || name.startsWith(`${dataset.value}/`))).map(([name]) => name));
+      for (const element of all("[data-model]")) element.classList.toggle("filtered", !kept.has(element.dataset.model));
+      for (const board of all("details.board")) {
+        board.classList.toggle("filtered", !all("tbody tr", board).some((row) => kept.has(row.dataset.model)));
+      }
+      byId("filter-status").textContent = `${kept.size} of ${methods.size} models`;
+    };
+    form.hidden = false;
+    form.addEventListener("input", apply);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("reset", () => setTimeout(apply));
+  };
+
+  // ---- choice of columns
+  const startViews = () => {
+    for (const select of all("[data-views]")) {
+      select.closest("label").hidden = false;
+      select.addEventListener("change", () => {
+        const table = select.closest("details").querySelector("table");
+        const headers = [...table.tHead.rows[0].cells];
+        const off = headers.map((header) => header.dataset.in !== undefined
+          && !header.dataset.in.split("|").includes(select.value));
+        for (const row of table.rows) [...row.cells].forEach((cell, at) => cell.classList.toggle("off", off[at]));
+      });
+    }
+  };
+
+  // ---- bringing out one series in all plots
+  const pinned = new Set();
+  const keyOf = (element) => element.dataset.model ?? element.dataset.series;
+  const bringOut = (hovered) => {
+    const keys = hovered === null ? pinned : new Set([...pinned, hovered]);
+    for (const svg of all(".panel > svg")) {
+      const parts = all(".series, .bar, .label", svg);
+      const some = keys.size > 0 && parts.some((part) => keys.has(keyOf(part)));
+      svg.classList.toggle("dim", some);
+      for (const part of parts) part.classList.toggle("on", keys.has(keyOf(part)));
+    }
+  };
+  const startLegends = () => {
+    for (const button of all(".entry")) {
+      const key = button.dataset.key;
+      button.addEventListener("pointerenter", () => bringOut(key));
+      button.addEventListener("pointerleave", () => bringOut(null));
+      button.addEventListener("click", () => {
+        if (!pinned.delete(key)) pinned.add(key);
+        for (const same of all(".entry")) same.setAttribute("aria-pressed", String(pinned.has(same.dataset.key)));
+        bringOut(null);
+      });
+    }
+  };
+
+  // ---- values of points: by pointer the nearest one, by arrow keys one after another
+  const startPlots = () => {
+    const tip = byId("tip");
+    let shown = null;
+    const hide = () => { shown?.classList.remove("near"); shown = null; tip.hidden = true; };
+    const show = (point, aloud) => {
+      if (point === shown) return;
+      hide();
+      shown = point;
+      point.classList.add("near");
+      tip.textContent = point.dataset.tip;
+      tip.hidden = false;
+      const [box, own] = [point.getBoundingClientRect(), tip.getBoundingClientRect()];
+      const left = Math.min(Math.max(8, box.x + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
+      const above = box.y - own.height - 8;
+      tip.style.left = `${left}px`;
+      tip.style.top = `${above > 4 ? above : box.bottom + 8}px`;
+      if (aloud) announce(point.dataset.tip);
+    };
+    for (const title of all(".point > title")) {
+      title.parentElement.dataset.tip = title.textContent;
+      title.remove();
+    }
+    for (const svg of all(".panel > svg")) {
+      const series = () => all(".series:not(.filtered)", svg);
+      const points = () => series().flatMap((one) => all(".point", one));
+      svg.addEventListener("pointermove", (event) => {
+        let [best, nearest] = [28, null];
+        for (const point of points()) {
+          const box = point.getBoundingClientRect();
+          const distance = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+          if (distance < best) [best, nearest] = [distance, point];
+        }
+        if (nearest) show(nearest, false); else hide();
+      });
+      svg.addEventListener("pointerleave", hide);
+      svg.addEventListener("blur", hide);
+      svg.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
+        if (event.key === "Escape") hide();
+        if (!step) return;
+        event.preventDefault();
+        const own = shown?.closest("svg") === svg ? shown : null;
+        const groups = series().map((one) => all(".point", one));
+        if (!groups.length) return;
+        const at = groups.findIndex((group) => group.includes(own));
+        if (at < 0) { show(groups[0][0], true); return; }
+        const place = groups[at].indexOf(own);
+        const single = groups.every((group) => group.length === 1);
+        const next = single || event.key === "ArrowUp" || event.key === "ArrowDown"
+          ? groups[(at + step + groups.length) % groups.length]
+          : groups[at];
+        const wanted = next === groups[at] ? (place + step + next.length) % next.length : Math.min(place, next.length - 1);
+        show(next[wanted], true);
+      });
+    }
+    addEventListener("scroll", hide, { passive: true, capture: true });
+  };
+
+  // ---- folded parts open for links into them and for paper
+  const openTarget = () => {
+    const target = location.hash.length > 1 ? byId(decodeURIComponent(location.hash.slice(1))) : null;
+    for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+    target?.scrollIntoView();
+  };
+  const startFolds = () => {
+    let folded = [];
+    addEventListener("hashchange", openTarget);
+    addEventListener("beforeprint", () => {
+      folded = all("details:not([open]):not(.numbers)");
+      for (const part of folded) part.open = true;
+    });
+    addEventListener("afterprint", () => { for (const part of folded) part.open = false; });
+    if (location.hash) openTarget();
+  };
+
+  // ---- copying commands
+  const startCopying = () => {
+    if (!navigator.clipboard) return;
+    for (const box of all(".command")) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = "Copy";
+      button.addEventListener("click", async () => {
+        try {
+          await navigator.clipboard.writeText(box.querySelector("code").textContent);
+          button.textContent = "Copied";
+        } catch {
+          getSelection().selectAllChildren(box.querySelector("code"));
+          button.textContent = "Selected";
+        }
+        setTimeout(() => { button.textContent = "Copy"; }, 2000);
+      });
+      box.append(button);
+    }
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    addThemeButton();
+    for (const button of all("thead button")) button.addEventListener("click", () => sortBy(button));
+    startFilter();
+    startViews();
+    startLegends();
+    startPlots();
+    startFolds();
+    startCopying();
+  });
+})();
