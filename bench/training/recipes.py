@@ -32,8 +32,10 @@ _IR_SCHEDULE = {"epochs": 12, "gradient_clip": 5.0}
 _CIFAR10 = {"architecture": "lenet", "augmentation": "crop_flip"}
 _SOFTPLUS = {"activation": "softplus", "softplus_beta": 3.0, "gradient_clip": 0.5, "weight_decay": 1e-2}
 """Net and optimiser of the LGA paper (sections 1.3 and 3)."""
-_LGA_FASHION_MNIST = {"eps": 16 / 255, "cosine_weight": 30.0}
-"""Chosen on the validation split: the paper's CIFAR-10 values leave a net as small as small_cnn as softplus made it."""
+_LGA_FASHION_MNIST = {"eps": 16 / 255}
+"""On Fashion-MNIST, with the weights below, chosen on the validation split: with the paper's CIFAR-10 values small_cnn
+is just as stable as softplus makes it. A cosine weight of 30 without an L2 term as strong lets gradients grow until
+training diverges (epoch 6), as the paper says of the cosine term alone."""
 
 
 def _adversarial() -> list[RecipeTemplate]:
@@ -136,7 +138,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {},
             _SOFTPLUS,
-            {"fashion_mnist": _LGA_FASHION_MNIST, "cifar10": _CIFAR10},
+            {"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 10.0, "l2_weight": 1.0}, "cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "lga_l2",
@@ -144,7 +146,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {"cosine_weight": 0.0},
             _SOFTPLUS,
-            {"cifar10": _CIFAR10},
+            {"fashion_mnist": {**_LGA_FASHION_MNIST, "l2_weight": 1.0}, "cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "lga_cosine",
@@ -152,7 +154,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {"l2_weight": 0.0},
             _SOFTPLUS,
-            {"fashion_mnist": _LGA_FASHION_MNIST, "cifar10": _CIFAR10},
+            {"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 3.0}, "cifar10": _CIFAR10},
         ),
     ]
 
@@ -160,7 +162,12 @@ def _alignments() -> list[RecipeTemplate]:
 _TEMPLATES: dict[str, RecipeTemplate] = {
     template.name: template
     for template in (
-        RecipeTemplate("standard", "cross-entropy on clean images", Standard, datasets={"cifar10": _CIFAR10}),
+        RecipeTemplate(
+            "standard",
+            "cross-entropy on clean images",
+            Standard,
+            datasets={"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 3.0}, "cifar10": _CIFAR10},
+        ),
         *_adversarial(),
         *_derivative_penalties(),
         *_interpretations(),
