@@ -23,6 +23,7 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
+from bench.protocols.masking import SQUARE_GAINED, masking_findings, probe, probed_norm
 from bench.protocols.robust_records import (
     ReferenceRadii,
     Section,
@@ -78,17 +79,20 @@ class AutoAttack(Protocol):
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
         ensemble = Ledger.start(predictions, labels)
-        frames = []
-        for norm, eps in self._reference(context.dataset.name).items():
+        frames, gained, reference = [], 0, self._reference(context.dataset.name)
+        for norm, eps in reference.items():
             settings = self._settings(norm, eps, context.seed)
             for component in self._components(norm):
                 frames.append(self._run(component, settings, context, images, predictions, ensemble))
+                if component == "square" and norm == probed_norm(reference):
+                    gained += int(frames[-1]["broken"].sum())
                 context.on_progress(len(labels))
-        radii = {norm: [eps] for norm, eps in self._reference(context.dataset.name).items()}
+        radii = {norm: [eps] for norm, eps in reference.items()}
         frames.append(robust_rows(context, ENSEMBLE, radii, predictions, ensemble))
-        return UnitResult(
-            pd.concat(frames, ignore_index=True), ensemble.counters(), findings + self._few_classes(context)
-        )
+        counters = ensemble.counters() | probe(context, images, predictions, [ensemble], reference, every=1)
+        # the probe's short Square attack finds nothing where the long one has been: what that one gained counts
+        counters[SQUARE_GAINED] = counters.get(SQUARE_GAINED, 0) + gained
+        return UnitResult(pd.concat(frames, ignore_index=True), counters, findings + self._few_classes(context))
 
     def _run(
         self,
@@ -136,6 +140,9 @@ class AutoAttack(Protocol):
                 "the margin over the spread of the logits there are takes their place; nothing needs to be done",
             )
         ]
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:
+        return masking_findings(counters)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         reference = self._reference(dataset)
