@@ -110,7 +110,8 @@ def _transfer_source(context: EvaluationContext) -> nn.Module | None:
     name = f"{context.dataset.name}/{_SOURCE}"
     for entry in list_models(context.dataset.name):
         if entry.card.name == name != context.model_name:
-            return load_model(entry, context.device)
+            with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
+                return load_model(entry, context.device)
     return None
 
 

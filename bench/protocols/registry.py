@@ -7,11 +7,13 @@ from bench.core.names import unknown_name
 from bench.protocols.autoattack import AutoAttack
 from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
+from bench.protocols.blackbox import BlackBox
 from bench.protocols.cross_norm import CrossNorm
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
     "autoattack_fast": AutoAttackFast,
+    "blackbox": BlackBox,
     "cross_norm": CrossNorm,
 }
 
