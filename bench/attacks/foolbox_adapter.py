@@ -65,12 +65,11 @@ def run_hop_skip_jump(
         attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
         target = foolbox.PyTorchModel(prepared, bounds=(0, 1), device=clean.device)
         try:
-            (found,), _, _ = attack(target, clean, foolbox.criteria.Misclassification(truth), epsilons=[eps])
+            _, (found,), (claimed,) = attack(target, clean, foolbox.criteria.Misclassification(truth), epsilons=[eps])
         except ValueError:
             # it starts from noise that fools the model for every image; where there is none it has nothing to offer
             return given
         radius = clean.new_full((len(clean),), eps)
-        claimed = prepared(found).argmax(1) != truth
         verified, distances, predictions = verify(prepared, found, clean, truth, radius, norm)
     verified &= claimed
     ledgers[0].claims += int(claimed.sum())
