@@ -34,14 +34,13 @@ class Stage:
     Attributes:
         steps: gradient steps.
         targets: how many classes are attacked one by one, the nearest first; 0 for the untargeted margin.
-        first_target: how many of the nearest are left out, since an earlier stage had them.
         start: radius of the random start over eps; 0 begins at the image.
-        within: only examples whose margin has come down to this share of the clean image's margin.
+        within: only targets whose margin has come down to this share of the clean image's margin; the untargeted
+            stage takes the nearest class's.
     """
 
     steps: int
     targets: int = 0
-    first_target: int = 0
     start: float = 1.0
     within: float = 1.0
 
@@ -82,15 +81,7 @@ class Cascade:
         self._reached = self._clean_gaps()
         self._clean_margins = self._reached.amax(1)
         for number, stage in enumerate(self.stages):
-            standing = self._standing(stage.within)
-            if stage.targets:
-                count = min(stage.targets + stage.first_target, self._reached.shape[1] - 1)
-                targets = self._reached[standing].topk(max(count, 1), dim=1).indices[:, stage.first_target :]
-                # by rank: all examples' nearest class first, so that most breaks come before the costly rest
-                lanes = [(standing, targets[:, rank]) for rank in range(targets.shape[1])]
-            else:
-                lanes = [(standing, torch.full_like(standing, -1))]
-            self._stage(number, stage, lanes)
+            self._stage(number, stage, *self._pairs(stage))
             self.on_stage(number)
         self.ledger.bad_gradients += int(self._bad_gradients)
 
@@ -100,16 +91,20 @@ class Cascade:
             logits = torch.cat([self.model(part) for part in torch.split(self.images, self.batch_size)])
         return (logits - logits.gather(1, self.labels[:, None])).scatter_(1, self.labels[:, None], -torch.inf)
 
-    def _standing(self, within: float) -> Tensor:
-        standing = ~self.ledger.broken(self.norm, self.eps).to(self.images.device)
-        if within < 1.0:
-            standing &= self._reached.amax(1) >= within * self._clean_margins
-        return standing.nonzero().squeeze(1)
+    def _pairs(self, stage: Stage) -> tuple[Tensor, Tensor]:
+        """The pairs (example, target) of a stage, all examples' nearest class first; target -1 for none."""
+        standing = (~self.ledger.broken(self.norm, self.eps)).nonzero().squeeze(1).to(self.images.device)
+        least = stage.within * self._clean_margins[standing] if stage.within < 1.0 else -torch.inf
+        if not stage.targets:
+            standing = standing[self._reached[standing].amax(1) >= least]
+            return standing, torch.full_like(standing, -1)
+        count = min(stage.targets, self._reached.shape[1] - 1)
+        gaps, targets = self._reached[standing].topk(count, dim=1)
+        rank, row = (least <= gaps.T).nonzero().unbind(1)
+        return standing[row], targets[row, rank]
 
-    def _stage(self, number: int, stage: Stage, lanes: list[tuple[Tensor, Tensor]]) -> None:
+    def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:
         """All pairs of a stage in full batches; a pair whose example has been broken meanwhile is left out."""
-        waiting = torch.cat([examples for examples, _ in lanes])
-        targets = torch.cat([target for _, target in lanes])
         while len(waiting):
             batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
             target, targets = targets[: self.batch_size], targets[self.batch_size :]

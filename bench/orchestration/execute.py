@@ -122,6 +122,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
         for name, value in unit["counters"].items():
             counters[name] = counters.get(name, 0) + int(value)
     findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
+    findings += plan.protocol.findings(counters)
     run.write_examples(
         records,
         {

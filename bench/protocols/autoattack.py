@@ -5,7 +5,7 @@ Source: Croce and Hein, ICML 2020 and ICML 2021; see bench.attacks.pyautoattack_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
@@ -17,28 +17,18 @@ from bench.attacks.pyautoattack_adapter import (
     import_pyautoattack,
     run_component,
 )
-from bench.attacks.verification import Ledger
 from bench.catalog.toml_files import validate
-from bench.core.names import unknown_name
-from bench.core.threat import NORMS, Norm
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
-from bench.protocols.clean_pass import clean_pass
-from bench.protocols.robust_records import (
-    ReferenceRadii,
-    Section,
-    clean_accuracy,
-    robust_accuracies,
-    robust_rows,
-    union_accuracy,
-)
+from bench.protocols.base import EvaluationContext
+from bench.protocols.ensemble import Ensemble
+from bench.protocols.robust_records import ReferenceRadii, Section
 from bench.results.findings import Finding
-from bench.results.metrics import Metric, share
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-ENSEMBLE = "autoattack"
+    from bench.attacks.verification import Ledger
+    from bench.core.threat import Norm
 
 
 class Parameters(Section):
@@ -48,83 +38,41 @@ class Parameters(Section):
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 
 
-class AutoAttack(Protocol):
-    """Robust accuracy under AutoAttack at the reference radii, after each component, and the union over norms.
+class AutoAttack(Ensemble):
+    """Robust accuracy under AutoAttack."""
 
-    Rows named `autoattack` hold the verdict of all examples; rows named after a component those of the examples it
-    was given, which are the ones that still stood.
-    """
+    ensemble = "autoattack"
+    probe_every = 1
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
+        self.datasets = parameters.datasets
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> AutoAttack:
         import_pyautoattack()
         return cls(validate(Parameters, parameters, where))
 
-    def require_dataset(self, name: str) -> None:
-        if name not in self.parameters.datasets:
-            raise unknown_name(name, self.parameters.datasets, "data set for this suite")
+    def attacks(self, norm: Norm) -> tuple[Component, ...]:
+        return components_of(self.parameters.version, norm)
 
-    def work(self, dataset: str, count: int) -> int:
-        return count * sum(len(self._components(norm)) for norm in self._reference(dataset))
-
-    def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
-        images, labels = context.images(), context.labels()
-        predictions, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
-        )
-        ensemble = Ledger.start(predictions, labels)
-        frames = []
-        for norm, eps in self._reference(context.dataset.name).items():
-            settings = self._settings(norm, eps, context.seed)
-            for component in self._components(norm):
-                frames.append(self._run(component, settings, context, images, predictions, ensemble))
-                context.on_progress(len(labels))
-        radii = {norm: [eps] for norm, eps in self._reference(context.dataset.name).items()}
-        frames.append(robust_rows(context, ENSEMBLE, radii, predictions, ensemble))
-        return UnitResult(
-            pd.concat(frames, ignore_index=True), ensemble.counters(), findings + self._few_classes(context)
-        )
-
-    def _run(
-        self,
-        component: Component,
-        settings: AutoAttackSettings,
-        context: EvaluationContext,
-        images: Tensor,
-        predictions: Tensor,
-        ensemble: Ledger,
-    ) -> pd.DataFrame:
-        own = Ledger.start(predictions, context.labels())
-        given = run_component(
-            component,
+    def attack(
+        self, name: str, context: EvaluationContext, images: Tensor, norm: Norm, eps: float, ledgers: tuple[Ledger, ...]
+    ) -> Tensor:
+        version, iterations, queries = self.parameters.version, self.parameters.iterations, self.parameters.queries
+        return run_component(
+            cast(Component, name),
             context.model,
             images,
             context.labels(),
             context.example_ids,
-            settings,
-            (ensemble, own),
+            AutoAttackSettings(norm, eps, version, iterations, queries, context.seed),
+            ledgers,
             num_classes=context.dataset.num_classes,
             batch_size=context.batch_size,
         )
-        return robust_rows(context, component, {settings.norm: [settings.eps]}, predictions, own, given)
 
-    def _settings(self, norm: Norm, eps: float, seed: int) -> AutoAttackSettings:
-        parameters = self.parameters
-        return AutoAttackSettings(norm, eps, parameters.version, parameters.iterations, parameters.queries, seed)
-
-    def _components(self, norm: Norm) -> tuple[Component, ...]:
-        return components_of(self.parameters.version, norm)
-
-    def _reference(self, dataset: str) -> dict[Norm, float]:
-        reference = self.parameters.datasets[dataset].reference
-        return {norm: reference[norm] for norm in NORMS if norm in reference}
-
-    def _few_classes(self, context: EvaluationContext) -> list[Finding]:
+    def remarks(self, context: EvaluationContext) -> list[Finding]:
         classes = context.dataset.num_classes
         if classes >= 4:
             return []
@@ -137,18 +85,5 @@ class AutoAttack(Protocol):
             )
         ]
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        reference = self._reference(dataset)
-        verdicts = records[records["attack"] == ENSEMBLE]
-        metrics = [clean_accuracy(verdicts)]
-        for norm, eps in reference.items():
-            of_norm = records[records["norm"] == norm]
-            count = verdicts["example_id"].nunique()
-            # an example counts as standing until a component that was given it has broken it
-            unseen = set(of_norm["example_id"]) - set(of_norm.loc[of_norm["attack"] != ENSEMBLE, "example_id"])
-            standing = count - len(unseen)
-            for component in self._components(norm):
-                standing -= int(of_norm.loc[of_norm["attack"] == component, "broken"].sum())
-                metrics.append(share("robust_accuracy_after", standing, count, attack=component, norm=norm, eps=eps))
-        metrics += robust_accuracies(verdicts, ENSEMBLE)
-        return metrics + union_accuracy(verdicts, reference, ENSEMBLE)
+    def _gained_by_black_box(self, name: str, rows: pd.DataFrame) -> int:
+        return int(rows["broken"].sum()) if name == "square" else 0

@@ -13,6 +13,7 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
+from bench.protocols.masking import masking_findings, probe
 from bench.protocols.robust_records import (
     ReferenceRadii,
     Section,
@@ -22,6 +23,7 @@ from bench.protocols.robust_records import (
     robust_rows,
     union_accuracy,
 )
+from bench.results.findings import Finding
 from bench.results.metrics import Metric
 
 if TYPE_CHECKING:
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
 ATTACK = "cascade"
 
 
+PROBE_EVERY = 8
+"""One image in so many is probed for gradient masking, about a tenth of the run's time."""
+
+
 class StageSection(Section):
     """One stage; see bench.attacks.cascade.Stage."""
 
     steps: int = Field(gt=0)
     targets: int = Field(default=0, ge=0)
-    first_target: int = Field(default=0, ge=0)
     start: float = Field(default=1.0, ge=0, le=1)
     within: float = Field(default=1.0, gt=0, le=1)
 
@@ -86,13 +91,17 @@ class AutoAttackFast(Protocol):
                 on_stage=lambda _: context.on_progress(len(labels)),
             ).run()
         records = robust_rows(context, ATTACK, {norm: [eps] for norm, eps in reference.items()}, predictions, ledger)
+        counters = ledger.counters() | probe(context, images, predictions, [ledger], reference, every=PROBE_EVERY)
         if ledger.bad_gradients:
             findings.append(bad_gradients(ledger.bad_gradients, ledger.gradient_evaluations))
-        return UnitResult(records, ledger.counters(), findings)
+        return UnitResult(records, counters, findings)
 
     def _reference(self, dataset: str) -> dict[Norm, float]:
         reference = self.parameters.datasets[dataset].reference
         return {norm: reference[norm] for norm in NORMS if norm in reference}
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:
+        return masking_findings(counters)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         metrics = [clean_accuracy(records), *robust_accuracies(records, ATTACK)]

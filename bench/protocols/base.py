@@ -99,3 +99,7 @@ class Protocol(ABC):
     @abstractmethod
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         """Metrics of all records of a run."""
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
+        """What the counters of all units together tell, e.g. signs of gradient masking."""
+        return []

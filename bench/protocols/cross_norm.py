@@ -20,6 +20,7 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
+from bench.protocols.masking import masking_findings, probe
 from bench.protocols.robust_records import (
     Radii,
     Section,
@@ -29,10 +30,15 @@ from bench.protocols.robust_records import (
     robust_rows,
     union_accuracy,
 )
+from bench.results.findings import Finding
 from bench.results.metrics import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+PROBE_EVERY = 8
+"""One image in so many is probed for gradient masking, about a tenth of the run's time."""
 
 
 class SweepAttack(Section):
@@ -105,14 +111,17 @@ class CrossNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        frames, counters = [], dict.fromkeys(Ledger.start(predictions, labels).counters(), 0)
+        frames, ledgers, counters = [], [], dict.fromkeys(Ledger.start(predictions, labels).counters(), 0)
         for attack in self.parameters.attacks:
             ledger = Ledger.start(predictions, labels)
             self._run(attack, context, images, ledger)
+            ledgers.append(ledger)
             radii = {norm: self._radii(context).radii[norm] for norm in self._norms(attack, context)}
             frames.append(robust_rows(context, attack.name, radii, predictions, ledger))
             for name, value in ledger.counters().items():
                 counters[name] += value
+        reference = self._radii(context).reference
+        counters |= probe(context, images, predictions, ledgers, reference, every=PROBE_EVERY)
         if counters["bad_gradients"]:
             findings.append(bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings)
@@ -148,6 +157,9 @@ class CrossNorm(Protocol):
                 check_every=2 if context.device.type == "cpu" else 5,
                 on_progress=context.on_progress,
             ).run()
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:
+        return masking_findings(counters)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         names = [attack.name for attack in self.parameters.attacks]

@@ -10,6 +10,7 @@ from bench.protocols.attribution_stability import AttributionStability
 from bench.protocols.autoattack import AutoAttack
 from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
+from bench.protocols.blackbox import BlackBox
 from bench.protocols.cross_norm import CrossNorm
 from bench.protocols.insertion import Insertion
 from bench.protocols.manifold_distance import ManifoldDistance
@@ -18,6 +19,7 @@ from bench.protocols.retrain import Retrain
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
     "autoattack_fast": AutoAttackFast,
+    "blackbox": BlackBox,
     "cross_norm": CrossNorm,
     "attribution_stability": AttributionStability,
     "attribution_attack": AttributionAttack,

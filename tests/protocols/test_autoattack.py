@@ -19,8 +19,8 @@ examples = 20
 
 [parameters]
 version = "standard"
-iterations = 8
-queries = 20
+iterations = 5
+queries = 15
 
 [parameters.datasets.fashion_mnist]
 reference = { linf = 0.05, l2 = 1.5 }
@@ -34,7 +34,7 @@ def evaluated(
     path = tmp_path_factory.mktemp("suites") / "small.toml"
     path.write_text(SUITE)
     protocol = protocol_for(read_suite(path))
-    context = EvaluationContext(at_linf, "net", fashion_test, 100, 120, 0, torch.device("cpu"), 256)
+    context = EvaluationContext(at_linf, "net", fashion_test, 100, 112, 0, torch.device("cpu"), 256)
     return protocol, protocol.evaluate(context)
 
 
@@ -49,7 +49,7 @@ def test_each_component_gets_what_its_forerunners_left_standing(evaluated: tuple
             assert set(own["example_id"]) <= standing
             standing = set(own["example_id"]) - set(own.loc[own["broken"], "example_id"])
         verdict = rows[rows["attack"] == "autoattack"]
-        assert len(verdict) == 20
+        assert len(verdict) == 12
         assert set(verdict.loc[~verdict["broken"], "example_id"]) == standing
 
 
@@ -71,7 +71,7 @@ def test_a_run_goes_on_after_a_stop_with_the_same_verdicts(
     """A unit that is computed again, as after a kill, has the same rows."""
     protocol, first = evaluated
     torch.manual_seed(77)
-    context = EvaluationContext(at_linf, "net", fashion_test, 100, 120, 0, torch.device("cpu"), 11)
+    context = EvaluationContext(at_linf, "net", fashion_test, 100, 112, 0, torch.device("cpu"), 11)
     again = protocol.evaluate(context)
     columns = ["example_id", "attack", "norm", "broken", "adversarial_prediction"]
     assert first.records[columns].equals(again.records[columns])
