@@ -134,7 +134,7 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> _Content:
         retraining=retrained_maps(drawn),
         findings=_findings(latest, names),
         studies=read_studies(source.leaderboard),
-        models=model_sections(latest, cards, names, source.suites, source.models),
+        models=model_sections({table.id: table.runs for table in tables}, cards, names, source.suites, source.models),
     )
 
 
