@@ -237,14 +237,17 @@ def test_without_scripts_every_number_is_still_there(visit: Any) -> None:
     assert page.locator("#filter").is_hidden() and page.locator("#theme").count() == 0
 
 
-def test_on_paper_everything_is_unfolded_and_light(visit: Any, tmp_path: Path) -> None:
+def test_on_paper_tables_are_unfolded_and_the_page_is_light(visit: Any, tmp_path: Path) -> None:
     page = visit(color_scheme="dark").page
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details.model:not([open])").count() == 0
+    assert page.locator("details.board:not([open]), details.study:not([open])").count() == 0
+    assert page.locator("details.model[open]").count() == 0  # the sections of all models would be dozens of pages
+    row = page.locator("details.board tbody tr").first
+    assert row.evaluate("row => new Set([...row.cells].map(cell => cell.getBoundingClientRect().top)).size") == 1
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("nav").is_hidden()
     page.pdf(path=tmp_path / "page.pdf", format="A4")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details.model[open]").count() == 0
+    assert page.locator("details.board[open]").count() == 1
     assert (tmp_path / "page.pdf").stat().st_size > 20_000

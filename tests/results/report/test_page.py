@@ -3,7 +3,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,8 @@ from tests.results.report.pages import (
     robustness,
 )
 
-SHIPPED = Path(__file__).parents[3] / "leaderboard"
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "leaderboard"
 LOADING = {"src", "srcset", "data", "poster", "action", "formaction", "background", "ping", "manifest", "archive"}
 
 
@@ -190,6 +194,8 @@ def test_masking_verdicts_stand_beside_the_numbers_and_in_their_section(page: No
     assert verdicts[f"fashion_mnist/{EVIL}"] == []
     (section,) = [node for node in page.find("section") if node.attributes["id"] == "findings"]
     assert [node.text for node in section.find("h3")] == ["Gradient masking", "Other findings"]
+    first = section.find("tbody")[0].find("tr")[0]
+    assert first.attributes["data-model"] == "fashion_mnist/beta" and first.with_class("badge")[0].text == "masked"
     assert "bad_gradients" in section.text and EVIL_SCRIPT in section.text
 
 
@@ -268,8 +274,15 @@ def test_the_shipped_leaderboard_makes_a_page_of_a_few_hundred_kilobytes(shipped
     assert len(page.with_class("panel")) >= 7
 
 
-def test_the_same_leaderboard_makes_the_same_page(folder: Path, html: str) -> None:
-    assert page_of(folder) == html
+def test_the_same_leaderboard_makes_the_same_page_in_another_process(folder: Path, html: str) -> None:
+    code = "import sys; from pathlib import Path; from tests.results.report.pages import page_of; "
+    code += f"sys.stdout.write(page_of(Path({str(folder)!r})))"
+    environment = {**os.environ, "PYTHONHASHSEED": "5", "PYTHONIOENCODING": "utf-8"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == html
 
 
 def test_a_run_without_evidence_is_shown_and_named(tmp_path: Path) -> None:
@@ -322,8 +335,20 @@ def test_many_columns_come_in_choices_and_the_overview_has_the_reference_radii(t
     assert shown == ["model", "method", "clean %", "L-inf 0.05 %", "L2 1.5 %", "L1 0.5 %", "union %"]
 
 
+def test_columns_keep_the_order_of_the_run_and_say_under_which_attack(tmp_path: Path) -> None:
+    names = ("zeta/one", "alpha/two", "mid/three")
+    where = {"attack": "uniform", "norm": "linf", "eps": 0.0157}
+    add_run(tmp_path, "alpha", [metric(name, 0.5, **where) for name in names])
+    (board,) = parse(page_of(tmp_path)).with_class("board")
+    headers = [header.text for header in board.find("thead")[0].find("th")]
+    assert headers[2:] == [f"{name} L-inf 0.0157" for name in names]
+    add_run(tmp_path, "alpha", [metric("zeta", 0.5, attack=attack) for attack in ("b", "a")], suite_name="two")
+    board = parse(page_of(tmp_path)).with_class("board")[1]
+    assert [header.text for header in board.find("thead")[0].find("th")][2:] == ["zeta b", "zeta a"]
+
+
 def test_every_colour_can_be_told_from_the_page_in_both_themes() -> None:
-    style = (Path(__file__).parents[3] / "bench/results/report/templates/page.css").read_text()
+    style = (ROOT / "bench/results/report/templates/page.css").read_text()
     pairs = dict(re.findall(r"--([a-z0-9-]+): light-dark\((#[0-9a-f]{6}, #[0-9a-f]{6})\)", style))
     for theme in (0, 1):
         colours = {name: pair.split(", ")[theme] for name, pair in pairs.items()}

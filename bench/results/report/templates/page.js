@@ -181,7 +181,7 @@
     const folded = [];
     addEventListener("hashchange", openTarget);
     addEventListener("beforeprint", () => {
-      const closed = all("details:not([open]):not(.numbers)");
+      const closed = all("details.board:not([open]), details.study:not([open])");
       for (const part of closed) part.open = true;
       folded.push(...closed);
     });
