@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
 from bench.results.kinds import metric_kind
-from bench.results.pivot import COMPARABLE, metric_labels
+from bench.results.pivot import COMPARABLE
 from bench.results.report.content import Names, anchor, interval, is_percent, number
 from bench.results.report.runs import Run
 
 Key = tuple[str, str, str, float]
-"""Metric, attack, norm, radius; -1 where there is no radius, as in `metric_labels`."""
+"""Metric, attack, norm, radius; -1 where there is no radius."""
 _MANY_COLUMNS = 9
 _OVERVIEW = "overview"
+_SHARED = ("clean_accuracy", "union_accuracy")
+_ORDER = ("clean_accuracy", "robust_accuracy", "union_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,14 @@ class Column:
     """One metric.
 
     Attributes:
+        label, where: its header: what it is, and under which attack, norm and radius where the label does not say.
         views: the choices of columns that it is part of.
         lower_first: whether the best value is the smallest.
     """
 
     key: Key
     label: str
+    where: str
     unit: str
     views: Sequence[str]
     lower_first: bool
@@ -118,16 +122,13 @@ def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, 
 
 
 def _table(runs: list[Run], names: Names) -> BoardTable:
-    import pandas as pd
-
-    labels = metric_labels(pd.concat([run.rows for run in runs]))
-    columns = [_column(key, label) for key, label in labels.items()]
-    views = _views(columns, runs[0].reference)
-    columns = [
-        Column(column.key, column.label, column.unit, chosen, column.lower_first)
-        for column, chosen in zip(columns, views, strict=True)
-    ]
     values = {run.model: _values(run) for run in runs}
+    keys = _in_reading_order(dict.fromkeys(key for found in values.values() for key in found))
+    attacks = {attack for _, attack, _, _ in keys if attack and attack != "worst"}
+    columns = [
+        _column(key, views, several_attacks=len(attacks) > 1)
+        for key, views in zip(keys, _views(keys, runs[0].reference), strict=True)
+    ]
     best = [_best(column, [found.get(column.key) for found in values.values()]) for column in columns]
     sort = _sort_column(columns)
     rows = []
@@ -147,7 +148,7 @@ def _table(runs: list[Run], names: Names) -> BoardTable:
     )
     group = json.dumps([str(facts[name]) for name in COMPARABLE if name != "n_examples"] + [runs[0].examples])
     identity = anchor(facts["suite"], sha256_bytes(group.encode())[:6])
-    shown = list(dict.fromkeys(view for chosen in views for view in chosen))
+    shown = list(dict.fromkeys(view for column in columns for view in column.views))
     shown.sort(key=lambda view: (view != _OVERVIEW, view == "all"))
     return BoardTable(
         identity, str(facts["suite"]), detail, columns, shown, sort,
@@ -155,8 +156,35 @@ def _table(runs: list[Run], names: Names) -> BoardTable:
     )  # fmt: skip
 
 
-def _column(key: Key, label: str) -> Column:
-    return Column(key, label, "%" if is_percent(key[0]) else "", (), metric_kind(key[0]).better == "lower")
+def _in_reading_order(keys: Iterable[Key]) -> list[Key]:
+    """Clean accuracy, robust accuracies by attack, norm and radius, their union, the rest as the run has it."""
+    norms = list(NORM_LABELS)
+
+    def place(key: Key) -> tuple[Any, ...]:
+        metric, attack, norm, eps = key
+        if metric not in _ORDER:
+            return (len(_ORDER),)
+        order = norms.index(norm) if norm in norms else len(norms)
+        return _ORDER.index(metric), attack == "worst", attack, order, norm, eps
+
+    return sorted(keys, key=place)
+
+
+def _column(key: Key, views: Sequence[str], *, several_attacks: bool) -> Column:
+    metric, attack, norm, eps = key
+    ball = " ".join(part for part in (NORM_LABELS.get(norm, norm), f"{eps:.4g}" if eps >= 0 else "") if part)
+    named = attack if several_attacks else ""
+    if metric == "clean_accuracy":
+        label, where = "clean", ""
+    elif metric == "union_accuracy":
+        label, where = "union", named
+    elif metric == "robust_accuracy":
+        label, where = ball, named
+    else:
+        label, where = metric, " ".join(part for part in (named, ball) if part)
+    return Column(
+        key, label, where, "%" if is_percent(metric) else "", views, metric_kind(metric).better == "lower"
+    )  # fmt: skip
 
 
 def _values(run: Run) -> dict[Key, tuple[float, float, float]]:
@@ -198,32 +226,25 @@ def _place(row: Row, column: int, *, lower: bool) -> tuple[bool, float]:
     return (True, 0.0) if cell is None else (False, cell.value if lower else -cell.value)
 
 
-def _views(columns: Sequence[Column], reference: dict[str, float]) -> list[tuple[str, ...]]:
+def _views(keys: Sequence[Key], reference: Mapping[str, float]) -> list[tuple[str, ...]]:
     """The choices that each column is part of: an overview, one for each family of metrics, all."""
-    if len(columns) <= _MANY_COLUMNS:
-        return [(_OVERVIEW,)] * len(columns)
-    radii: dict[str, list[float]] = {}
-    for column in columns:
-        metric, _, norm, eps = column.key
+    if len(keys) <= _MANY_COLUMNS:
+        return [(_OVERVIEW,)] * len(keys)
+    families = list(dict.fromkeys(_family(key) for key in keys if key[0] not in _SHARED))
+    radii: dict[str, set[float]] = {}
+    for metric, _, norm, eps in keys:
         if metric == "robust_accuracy":
-            radii.setdefault(norm, []).append(eps)
-    middle = {norm: sorted(set(found))[len(set(found)) // 2] for norm, found in radii.items()}
-    central = {norm: reference.get(norm, eps) for norm, eps in middle.items()}
-    first = _first_family(columns)
-    views = []
-    for column in columns:
-        family = _family(column.key)
-        shared = column.key[0] in ("clean_accuracy", "union_accuracy")
-        at_reference = column.key[0] == "robust_accuracy" and _is_near(column.key[3], central[column.key[2]])
-        overview = shared or at_reference or (not radii and family == first)
-        named = () if shared else (family,)
-        views.append(((_OVERVIEW,) if overview else ()) + named + ("all",))
-    families = list(dict.fromkeys(_family(column.key) for column in columns))
-    everywhere = [name for name in families if name not in ("clean_accuracy", "union_accuracy")]
-    return [
-        (*chosen[:-1], *everywhere, "all") if _family(column.key) not in everywhere else chosen
-        for column, chosen in zip(columns, views, strict=True)
-    ]
+            radii.setdefault(norm, set()).add(eps)
+    central = {norm: reference.get(norm, sorted(found)[len(found) // 2]) for norm, found in radii.items()}
+    views: list[tuple[str, ...]] = []
+    for key in keys:
+        if key[0] in _SHARED:
+            views.append((_OVERVIEW, *families, "all"))
+            continue
+        at_reference = key[0] == "robust_accuracy" and _is_near(key[3], central[key[2]])
+        overview = at_reference or (not radii and _family(key) == families[0])
+        views.append((_OVERVIEW, _family(key), "all") if overview else (_family(key), "all"))
+    return views
 
 
 def _is_near(value: float, wanted: float) -> bool:
@@ -236,11 +257,6 @@ def _family(key: Key) -> str:
     if metric == "robust_accuracy":
         return NORM_LABELS.get(norm, norm)
     return "/".join(metric.split("/")[:2])
-
-
-def _first_family(columns: Sequence[Column]) -> str:
-    families = [_family(column.key) for column in columns if column.key[0] not in ("clean_accuracy", "union_accuracy")]
-    return families[0] if families else ""
 
 
 def is_smaller_copy(table: BoardTable, others: Sequence[BoardTable]) -> bool:

@@ -80,12 +80,14 @@ class Names:
 
 
 def anchor(*parts: object) -> str:
-    """An id for an element: letters, digits, hyphens and underscores; different names give different ids."""
-    text = "-".join(str(part) for part in parts)
-    plain = text.replace("-", "--").replace("_", "-")
-    return "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter == "-") else f"_{ord(letter):x}" for letter in plain
-    )
+    """An id for an element, of letters, digits, `.`, `-` and `_`; different names give different ids."""
+    return "".join(_plain(letter) for letter in "/".join(str(part) for part in parts))
+
+
+def _plain(letter: str) -> str:
+    if letter in "_/":
+        return "-" if letter == "_" else "."
+    return letter if letter.isascii() and letter.isalnum() else f"_{ord(letter):x}_"
 
 
 def is_percent(metric: str) -> bool:

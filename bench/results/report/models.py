@@ -10,6 +10,8 @@ from bench.core.threat import NORM_LABELS
 from bench.results.report.content import Names, anchor, interval, is_percent, number
 from bench.results.report.runs import Repeat, Run, repeat
 
+_MOST_NUMBERS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -22,12 +24,13 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """One run of a model."""
+    """One run of a model; where it has too many numbers to print twice, `numbers` is empty and `board` has them."""
 
     run: Run
     facts: Sequence[Fact]
     repeat: Repeat
     numbers: Sequence[Sequence[str]]
+    board: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +53,30 @@ def model_anchor(name: str) -> str:
 
 
 def model_sections(
-    runs: Sequence[Run],
+    runs: Mapping[str, Sequence[Run]],
     cards: Mapping[str, Mapping[str, Any]],
     names: Names,
     suites: Mapping[str, str],
     models: Mapping[str, str],
 ) -> list[ModelSection]:
-    """Sections in the order of the names; `cards` full name -> card, `suites` and `models` as for `repeat`."""
+    """Sections in the order of the names.
+
+    Args:
+        runs: id of a table of the page -> the runs that it shows.
+        cards: full name -> card.
+        suites, models: as for `repeat`.
+    """
+    boards = {run.run_id: board for board, shown in runs.items() for run in shown}
     sections = []
     for name, slot in names.slots.items():
-        own = [run for run in runs if run.model == name]
+        own = [run for shown in runs.values() for run in shown if run.model == name]
         card = cards.get(name, {})
         newest_first = sorted(own, key=lambda run: str(run.facts["finished_at"]), reverse=True)
         sections.append(
             ModelSection(
                 model_anchor(name), name, names.label(name), slot, str(own[0].facts["method"]),
                 str(card.get("description", "")), _card_facts(card), _training_facts(card),
-                [_run_section(run, suites, models) for run in newest_first],
+                [_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
             )
         )  # fmt: skip
     return sections
@@ -106,7 +116,7 @@ def _training_facts(card: Mapping[str, Any]) -> list[Fact]:
     return [fact for fact in facts if fact.value]
 
 
-def _run_section(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
+def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
     facts = run.facts
     counters = run.manifest.get("counters") or {}
     lines = [
@@ -129,7 +139,8 @@ def _run_section(run: Run, suites: Mapping[str, str], models: Mapping[str, str])
         Fact("data, sha256", str(facts["data_sha256"]), code=True),
         Fact("suite, sha256", str(facts["suite_sha256"]), code=True),
     ]
-    return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), _numbers(run))
+    numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
+    return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board)
 
 
 def _numbers(run: Run) -> list[list[str]]:

@@ -134,7 +134,7 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> _Content:
         retraining=retrained_maps(drawn),
         findings=_findings(latest, names),
         studies=read_studies(source.leaderboard),
-        models=model_sections(latest, cards, names, source.suites, source.models),
+        models=model_sections({table.id: table.runs for table in tables}, cards, names, source.suites, source.models),
     )
 
 
@@ -154,7 +154,13 @@ def _findings(runs: Sequence[Run], names: Names) -> list[FindingRow]:
         for run in runs
         for found in run.findings
     ]  # fmt: skip
-    return sorted(rows, key=lambda row: (row.severity == "note", row.model, row.suite, row.id))
+    return sorted(rows, key=lambda row: (_gravity(row), row.model, row.suite, row.id))
+
+
+def _gravity(row: FindingRow) -> int:
+    """0 for what weighs most."""
+    grave = ("masked", "suspicious", "not judged")
+    return grave.index(row.verdict) if row.verdict in grave else len(grave) + (row.severity == "note")
 
 
 def _asset(name: str) -> str:

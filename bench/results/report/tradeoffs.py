@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.threat import NORM_LABELS
 from bench.results.report.boards import BoardTable, Cell
-from bench.results.report.content import DataTable, LegendEntry, Names, Panel, PlotGroup, interval, number
+from bench.results.report.content import DataTable, LegendEntry, Names, Panel, PlotGroup, anchor, interval, number
 from bench.results.report.svg import Point, Series, draw_series, drawing, finish, ink, swatch
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Nam
     panels = []
     for position, (radius, spots) in enumerate(measured.items()):
         axes = Axis("test accuracy", percent=True), Axis(f"gradient cosine, noise {radius}", percent=False)
-        panels += _panel(f"stability-{dataset}-{position}".replace("_", "-").replace(".", "-"), axes, spots, names,
+        panels += _panel(anchor("stability", dataset, position), axes, spots, names,
                          f"{dataset}, from the model cards")  # fmt: skip
     lead = (
         "How little a model's input gradient turns when the image is perturbed by uniform noise of the given radius: "
@@ -120,7 +120,7 @@ def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Nam
         "right is better; the dashed line is the Pareto front."
     )
     title = f"Stability of explanations, from the cards of {dataset}"
-    return _group(f"stability-{dataset}".replace("_", "-"), title, lead, panels, names)
+    return _group(anchor("stability", dataset), title, lead, panels, names)
 
 
 def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:

@@ -178,13 +178,14 @@
     target?.scrollIntoView();
   };
   const startFolds = () => {
-    let folded = [];
+    const folded = [];
     addEventListener("hashchange", openTarget);
     addEventListener("beforeprint", () => {
-      folded = all("details:not([open]):not(.numbers)");
-      for (const part of folded) part.open = true;
+      const closed = all("details.board:not([open]), details.study:not([open])");
+      for (const part of closed) part.open = true;
+      folded.push(...closed);
     });
-    addEventListener("afterprint", () => { for (const part of folded) part.open = false; });
+    addEventListener("afterprint", () => { for (const part of folded.splice(0)) part.open = false; });
     if (location.hash) openTarget();
   };
 
