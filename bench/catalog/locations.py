@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import bench
 from bench.core.errors import BenchError
 from bench.core.plugins import load_plugin, plugin_names
+
+logger = logging.getLogger(__name__)
 
 
 def shipped(kind: str) -> Path:
@@ -32,5 +35,13 @@ def model_roots(registry: Path | None = None) -> list[Path]:
 
 def plugin_model_roots() -> list[Path]:
     """Folders of models that plug-ins announce in `bench.models`; what is no folder's path there is an architecture."""
-    found = [load_plugin("bench.models", name) for name in plugin_names("bench.models")]
-    return [Path(one) for one in found if isinstance(one, str | Path)]
+    roots = []
+    for name in plugin_names("bench.models"):
+        try:
+            found = load_plugin("bench.models", name)
+        except BenchError as error:  # a broken plug-in must not hide the models of the others
+            logger.warning("%s", error)
+            continue
+        if isinstance(found, str | Path):
+            roots.append(Path(found))
+    return roots

@@ -11,8 +11,6 @@ from typing import Any
 
 from bench.core.errors import BenchError
 
-GROUPS = ("bench.models", "bench.protocols", "bench.datasets", "bench.recipes")
-
 
 def plugin_names(group: str) -> list[str]:
     """The names that installed packages announce in a group, sorted; nothing is imported."""
@@ -38,11 +36,6 @@ def load_plugin(group: str, name: str) -> Any:
         raise BenchError(
             f"the plug-in {name!r} of {_owner(points[0])} ({group}) cannot be loaded ({reason}); mend or uninstall it."
         ) from error
-
-
-def refuse_shadowing(group: str, name: str) -> BenchError:
-    """The error for a plug-in that takes a name of this package."""
-    return BenchError(f"a plug-in in {group} is called {name!r}, as is a part of RIBench; rename or uninstall it.")
 
 
 def _owner(point: metadata.EntryPoint) -> str:
