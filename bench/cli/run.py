@@ -7,7 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    Classes,
+    DataDir,
+    Device,
+    Download,
+    InputSize,
+    LabelMap,
+    LeaderboardDir,
+    Mean,
+    ModelId,
+    NumClasses,
+    Program,
+    Registry,
+    Std,
+    TrustWeights,
+    Weights,
+    parse_classes,
+    parse_numbers,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +37,12 @@ if TYPE_CHECKING:
 
 def run(
     model: Annotated[
-        list[str], typer.Option("--model", help="Model: name, wildcard, `all`, or folder with a card. Repeatable.")
+        list[str],
+        typer.Option(
+            "--model",
+            help="Model: name, wildcard, `all`, folder with a card, FILE.py:FACTORY, timm:NAME, torchvision:NAME, "
+            "hf-hub:ORG/NAME, robustbench:DATASET/THREAT/NAME, or a TorchScript, export or ONNX file. Repeatable.",
+        ),
     ],
     suite: Annotated[
         list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")
@@ -36,14 +60,31 @@ def run(
     data_dir: DataDir = None,
     download: Download = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
+    registry: Registry = None,
+    program: Program = None,
+    weights: Weights = None,
+    trust_weights: TrustWeights = False,
+    mean: Mean = None,
+    std: Std = None,
+    input_size: InputSize = None,
+    classes: Classes = None,
+    label_map: LabelMap = None,
+    num_classes: NumClasses = None,
+    model_id: ModelId = None,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
+    from bench.catalog.sources import SourceOptions
     from bench.cli.rendering import messages, output
     from bench.cli.run_progress import RunProgress
     from bench.orchestration import RunRequest, execute, plan_runs
 
+    source = SourceOptions(
+        weights, trust_weights, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), input_size,
+        parse_classes(classes), label_map, num_classes, model_id, download,
+    )  # fmt: skip
     request = RunRequest(
-        model, suite, leaderboard, dataset, examples, seed, device, batch_size, data_dir, download, fresh
+        model, suite, leaderboard, dataset, examples, seed, device, batch_size, data_dir, download, fresh, source,
+        registry, program,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
@@ -34,6 +35,9 @@ class RunRequest:
     data_dir: Path | None = None
     download: bool = False
     fresh: bool = False
+    source: SourceOptions | None = None
+    registry: Path | None = None
+    program: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class RunPlan:
         from bench import __version__
 
         training = {} if self.training is None else {"training_sha256": self.training.sha256}
+        program = self.entry.card.program
         return training | {
             "model": self.entry.card.name,
             "model_sha256": self.entry.card.weights.sha256,
@@ -88,6 +93,8 @@ class RunPlan:
             "examples": self.examples,
             "seed": self.seed,
             "bench_version": __version__,
+            # the weights' digest does not cover what a program does with them
+            **({} if program is None else {"program_sha256": program.sha256}),
         }
 
 
@@ -100,7 +107,9 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     device = resolve_device(request.device)
     if request.batch_size < 1:
         raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
-    entries = resolve_models(request.models, request.dataset)
+    entries = resolve_models(
+        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+    )
     suites = [(suite, protocol_for(suite)) for suite in resolve_suites(request.suites)]
     datasets: dict[str, ImageDataset] = {}
     for entry in entries:

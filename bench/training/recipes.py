@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from bench.catalog.toml_files import explain
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
+from bench.core.plugins import load_plugin, plugin_names
 from bench.training.methods import (
     Adversarial,
     HessianRegularization,
@@ -159,6 +160,7 @@ def _alignments() -> list[RecipeTemplate]:
     ]
 
 
+_GROUP = "bench.recipes"
 _TEMPLATES: dict[str, RecipeTemplate] = {
     template.name: template
     for template in (
@@ -177,7 +179,15 @@ _TEMPLATES: dict[str, RecipeTemplate] = {
 
 
 def list_recipes() -> list[RecipeTemplate]:
-    return list(_TEMPLATES.values())
+    """This package's recipes, then those of plug-ins."""
+    return [*_TEMPLATES.values(), *(_from_plugin(name) for name in plugin_names(_GROUP) if name not in _TEMPLATES)]
+
+
+def _from_plugin(name: str) -> RecipeTemplate:
+    found = load_plugin(_GROUP, name)
+    if not isinstance(found, RecipeTemplate) or found.name != name:
+        raise BenchError(f"the plug-in {name!r} in {_GROUP} is no RecipeTemplate of that name.")
+    return found
 
 
 def make_recipe(name: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -186,9 +196,10 @@ def make_recipe(name: str, dataset: str, overrides: Mapping[str, Any] | None = N
     Raises:
         BenchError: unknown recipe, unknown parameter, or a value out of range.
     """
-    if name not in _TEMPLATES:
-        raise unknown_name(name, _TEMPLATES, "recipe")
-    template = _TEMPLATES[name]
+    announced = plugin_names(_GROUP)
+    if name not in _TEMPLATES and name not in announced:
+        raise unknown_name(name, [*_TEMPLATES, *announced], "recipe")
+    template = _TEMPLATES.get(name) or _from_plugin(name)
     chosen = {**template.parameters, **template.schedule, **template.datasets.get(dataset, {}), **(overrides or {})}
     for key in chosen:
         if key not in template.method.model_fields and key not in Schedule.model_fields:
