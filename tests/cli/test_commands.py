@@ -132,3 +132,10 @@ def test_leaderboard_filters_and_mistakes(bench: Bench, board: Path) -> None:
     assert "unknown metric to sort by" in bench.refused("leaderboard", "--leaderboard", board, "--sort", "beauty")
     assert "bench run" in bench.refused("leaderboard", "--leaderboard", board / "nowhere")
     assert bench("leaderboard", "--leaderboard", board, "--dataset", "fashion_mnist")[0] == 0
+
+
+def test_an_evaluation_starts_without_the_compiler_and_the_plots() -> None:
+    """They take longer to import than torch itself, and most runs need neither."""
+    heavy = ("torch._dynamo", "torchvision", "foolbox", "torchattacks", "matplotlib")
+    code = f"import sys, bench.orchestration; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
