@@ -23,7 +23,8 @@ from bench.core.keyed_random import keyed_uniform
 _ADAM_TRAVEL = 4.0
 """Adam's step size is this times eps over the number of steps (LGA, section 4.4)."""
 _SIGN_TRAVEL = 4.0
-"""The sign attacks' step size over eps, times the number of steps: published 0.5 of 8 at up to 300 steps is more."""
+"""The sign attacks' step size is this times eps over the number of steps. Chosen: 2, 4 and 10 were tried at 40 steps
+on 60 images of `standard` and `lga`; 2 is weaker, 4 and 10 differ by less than 3 % of the score either way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,13 @@ class Goal:
     target: Tensor | None
     top: Tensor
 
+    @property
+    def aim(self) -> Tensor:
+        """The target, of an attack that has one."""
+        if self.target is None:
+            raise ValueError("this attack needs a target map")
+        return self.target
+
 
 class Manipulation(BaseModel, ABC):
     """One attack on heat maps and its parameters, as a suite pins them.
@@ -87,13 +94,11 @@ class FrameTarget(Manipulation):
         return frame_map(clean, self.width_share)
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
-        assert goal.target is not None  # noqa: S101
-        distance = (divided_by_max(maps) - goal.target).square().sum((1, 2))
+        distance = (divided_by_max(maps) - goal.aim).square().sum((1, 2))
         return self.map_weight * distance + (1 - self.map_weight) * (logits - goal.logits).square().mean(1)
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
-        assert goal.target is not None  # noqa: S101
-        return (divided_by_max(maps) - goal.target).square().sum((1, 2))
+        return (divided_by_max(maps) - goal.aim).square().sum((1, 2))
 
 
 class TargetImage(Manipulation):
@@ -127,8 +132,7 @@ class TargetImage(Manipulation):
 
     @staticmethod
     def _distance(maps: Tensor, goal: Goal) -> Tensor:
-        assert goal.target is not None  # noqa: S101
-        return (divided_by_mean(maps) - divided_by_mean(goal.target)).square().mean((1, 2))
+        return (divided_by_mean(maps) - divided_by_mean(goal.aim)).square().mean((1, 2))
 
 
 class TopK(Manipulation):
@@ -172,8 +176,7 @@ class TargetRegion(Manipulation):
         return emptiest_quarter(clean)
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:  # noqa: ARG002
-        assert goal.target is not None  # noqa: S101
-        return -(divided_by_mean(maps) * goal.target).mean((1, 2))
+        return -(divided_by_mean(maps) * goal.aim).mean((1, 2))
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
         return self.loss(maps, goal.logits, goal)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Background = Literal["mean", "black"]
 GAMES = ("insertion", "deletion")
 RANDOM = "random_order"
+_CHECK_EVERY, _TOP_SHARE = 5, 0.1
 
 
 class Parameters(Section):
@@ -104,34 +105,14 @@ class Insertion(AttributionProtocol):
 
         frames = self._play(context, batch, background, method.name, "", None, order(batch.images))
         context.on_progress(len(batch.labels))
+        attack = self.parameters.attack
+        if attack is None:
+            return frames
         for eps in self.parameters.radii:
-            attacked = self._attacked(context, batch, method, eps, counters)
+            attacked = _attacked(context, batch, method, attack, eps, counters)
             frames += self._play(context, batch, background, method.name, "frame", eps, order(attacked))
             context.on_progress(len(batch.labels))
         return frames
-
-    def _attacked(
-        self,
-        context: EvaluationContext,
-        batch: Batch,
-        method: AttributionMethod,
-        eps: float,
-        counters: dict[str, int],
-    ) -> Tensor:
-        attack = self.parameters.attack
-        assert attack is not None  # noqa: S101  (the parameters' validator saw to it)
-        against = method if method.differentiable else Gradient()
-        request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
-        maps, logits = heat_maps_and_logits(context.model, request, against)
-        goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), 0.1)
-        settings = ManipulationSettings(eps, check_every=5, top_share=0.1, seed=context.seed)
-        found = manipulate(
-            context.model, batch.images, batch.labels, batch.example_ids, against, attack, goal, settings
-        )
-        counters["gradient_evaluations"] += found.gradient_evaluations
-        counters["claims"] += found.claims
-        counters["rejected_claims"] += found.rejected
-        return found.images
 
     def _play(
         self,
@@ -187,3 +168,24 @@ def background_of(context: EvaluationContext, background: Background) -> Tensor:
         images = context.dataset.images
         mean = images.sum((0, 2, 3), dtype=torch.int64) / (255.0 * images[:, 0].numel())
     return mean.to(torch.float32).view(1, channels, 1, 1).to(context.device)
+
+
+def _attacked(
+    context: EvaluationContext,
+    batch: Batch,
+    method: AttributionMethod,
+    attack: FrameTarget,
+    eps: float,
+    counters: dict[str, int],
+) -> Tensor:
+    """The images under the frame attack on the method's maps, or on the gradient's where those have no derivative."""
+    against = method if method.differentiable else Gradient()
+    request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
+    maps, logits = heat_maps_and_logits(context.model, request, against)
+    goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), _TOP_SHARE)
+    settings = ManipulationSettings(eps, _CHECK_EVERY, _TOP_SHARE, context.seed)
+    found = manipulate(context.model, batch.images, batch.labels, batch.example_ids, against, attack, goal, settings)
+    counters["gradient_evaluations"] += found.gradient_evaluations
+    counters["claims"] += found.claims
+    counters["rejected_claims"] += found.rejected
+    return found.images
