@@ -34,7 +34,7 @@ _CIFAR10 = {"architecture": "lenet", "augmentation": "crop_flip"}
 _SOFTPLUS = {"activation": "softplus", "softplus_beta": 3.0, "gradient_clip": 0.5, "weight_decay": 1e-2}
 """Net and optimiser of the LGA paper (sections 1.3 and 3)."""
 _LGA_FASHION_MNIST = {"eps": 16 / 255}
-"""On Fashion-MNIST, chosen on the validation split: with the paper's CIFAR-10 radius, 4/255, small_cnn is just as stable
+"""On Fashion-MNIST, chosen on the validation split: with the paper's CIFAR-10 radius small_cnn is just as stable
 as softplus alone makes it. Cosine weights of 10 and 30 let gradients grow until training diverges (epochs 3 and 6)."""
 
 
