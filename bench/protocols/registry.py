@@ -8,12 +8,14 @@ from bench.protocols.autoattack import AutoAttack
 from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
 from bench.protocols.blackbox import BlackBox
+from bench.protocols.corruptions import Corruptions
 from bench.protocols.cross_norm import CrossNorm
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
     "autoattack_fast": AutoAttackFast,
     "blackbox": BlackBox,
+    "corruptions": Corruptions,
     "cross_norm": CrossNorm,
 }
 
