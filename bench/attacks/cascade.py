@@ -39,7 +39,7 @@ class Stage:
         start: radius of the random start over eps; 0 begins at the image.
         widen: the ball is this many times as wide at first and shrinks to eps over SHRINKING of the steps. It leads out
             of the flat surroundings of the image in which nets that were trained in another norm hold attacks
-            (at_linf in L2: 12 % in place of 33 %); the idea is that of APGD in L1, Croce and Hein 2021.
+            (at_linf in L2 at 1.5: 9 % in place of 33 %); the idea is that of APGD in L1, Croce and Hein 2021.
         within: only targets whose margin has come down to this share of the clean image's margin; the untargeted
             stage takes the nearest class's.
     """

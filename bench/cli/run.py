@@ -74,7 +74,10 @@ def outcome_table(outcome: RunOutcome) -> Table:
             label = _reference(plan.suite.file.parameters, plan.dataset.name)
         radius = "" if metric.eps is None else f"{metric.eps:.4g}"
         attack = [metric.attack] if several else []
-        rows.append([name, *attack, label, radius, percent(metric.value), interval(metric.ci_low, metric.ci_high)])
+        value, bounds = percent(metric.value), interval(metric.ci_low, metric.ci_high)
+        if metric.metric == "median_distance":  # a radius, not a share
+            radius, value, bounds = f"{metric.value:.4g}", "", f"[{metric.ci_low:.4g}, {metric.ci_high:.4g}]"
+        rows.append([name, *attack, label, radius, value, bounds])
     columns = ["metric", *(["attack"] if several else []), "norm", "radius", "%", "95 % interval"]
     return table(columns, rows, right=("radius", "%"))
 

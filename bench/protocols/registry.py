@@ -10,6 +10,8 @@ from bench.protocols.base import Protocol
 from bench.protocols.blackbox import BlackBox
 from bench.protocols.corruptions import Corruptions
 from bench.protocols.cross_norm import CrossNorm
+from bench.protocols.minimum_norm import MinimumNorm
+from bench.protocols.union import Union
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
@@ -17,6 +19,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "blackbox": BlackBox,
     "corruptions": Corruptions,
     "cross_norm": CrossNorm,
+    "minimum_norm": MinimumNorm,
+    "union": Union,
 }
 
 
