@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 Norm = Literal["linf", "l2", "l1"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
-NORM_LABELS: dict[str, str] = {"linf": "L-inf", "l2": "L2", "l1": "L1"}
+NORM_LABELS: dict[str, str] = {"linf": "L-inf", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 @dataclass(frozen=True, slots=True)

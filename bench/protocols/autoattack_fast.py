@@ -42,6 +42,7 @@ class StageSection(Section):
     steps: int = Field(gt=0)
     targets: int = Field(default=0, ge=0)
     start: float = Field(default=1.0, ge=0, le=1)
+    widen: float = Field(default=1.0, ge=1)
     within: float = Field(default=1.0, gt=0, le=1)
 
 

@@ -13,15 +13,19 @@ from bench.protocols.autoattack import AutoAttack
 from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
 from bench.protocols.blackbox import BlackBox
+from bench.protocols.corruptions import Corruptions
 from bench.protocols.cross_norm import CrossNorm
 from bench.protocols.insertion import Insertion
 from bench.protocols.manifold_distance import ManifoldDistance
+from bench.protocols.minimum_norm import MinimumNorm
 from bench.protocols.retrain import Retrain
+from bench.protocols.union import Union
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
     "autoattack_fast": AutoAttackFast,
     "blackbox": BlackBox,
+    "corruptions": Corruptions,
     "cross_norm": CrossNorm,
     "attribution_stability": AttributionStability,
     "attribution_attack": AttributionAttack,
@@ -29,6 +33,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "attribution_agreement": AttributionAgreement,
     "manifold_distance": ManifoldDistance,
     "retrain": Retrain,
+    "minimum_norm": MinimumNorm,
+    "union": Union,
 }
 
 

@@ -48,6 +48,9 @@ _KINDS: dict[str, MetricKind] = {
     "roar_score": MetricKind("higher", False),
     "kar_score": MetricKind("higher", False),
     "retrained_accuracy": MetricKind("neither", True),
+    "corruption_accuracy": MetricKind("higher", True),
+    "first_broken": MetricKind("neither", True),
+    "median_distance": MetricKind("higher", False),
     "kept_share": MetricKind("neither", True),
     "explained_variance": MetricKind("neither", False),
 }

@@ -1,0 +1,62 @@
+"""sigma-zero: few changed values, by gradient descent on a smooth stand-in for the L0 norm.
+
+Source: Cina, Villani, Pintor, Schonherr, Biggio, Pelillo, "sigma-zero: gradient-based optimization of l0-norm
+adversarial examples", ICLR 2025, algorithm 1 and its default settings.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.losses import margin
+from bench.attacks.norms import per_example
+from bench.attacks.pgd import attacked_model
+
+_SMOOTHING = 1e-3
+_STEP = 1.0
+_LAST_STEP = 0.1
+_THRESHOLD = 0.3
+_THRESHOLD_STEP = 0.01
+
+
+def sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
+    """Minimise the number of changed values.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1].
+
+    Returns:
+        (N, C, H, W) adversarial images, and (N,) how many of their values differ from the clean image; infinity where
+        none was found, and then the image is the clean one. A misclassified clean image needs none.
+    """
+    with attacked_model(model), torch.no_grad():
+        wrong = model(images).argmax(1) != labels
+    best, fewest = images.clone(), torch.where(wrong, 0.0, torch.inf)
+    delta, first, second = (torch.zeros_like(images) for _ in range(3))
+    threshold = images.new_full((len(images),), _THRESHOLD)
+    with attacked_model(model):
+        for step in range(steps):
+            moving = delta.detach().requires_grad_(True)
+            gap = margin(model(images + moving), labels)
+            squares = moving.square()
+            sparsity = (squares / (squares + _SMOOTHING)).flatten(1).mean(1)
+            (gradient,) = torch.autograd.grad(((-gap).clamp_min(0.0) + sparsity).sum(), moving)
+            with torch.no_grad():
+                count = (delta != 0).flatten(1).sum(1).to(fewest.dtype)
+                better = (gap > 0) & (count < fewest)
+                fewest = torch.where(better, count, fewest)
+                best = torch.where(per_example(better, best), images + delta, best)
+                size = _LAST_STEP + 0.5 * (_STEP - _LAST_STEP) * (1 + torch.cos(torch.tensor(torch.pi * step / steps)))
+                gradient = gradient.nan_to_num(0.0)
+                gradient /= per_example(gradient.flatten(1).abs().amax(1).clamp_min(1e-12), gradient)
+                # Adam, with its usual constants
+                first = 0.9 * first + 0.1 * gradient
+                second = 0.999 * second + 0.001 * gradient.square()
+                corrected = (second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+                delta = delta - float(size) * first / (1 - 0.9 ** (step + 1)) / corrected
+                delta = (images + delta).clamp(0.0, 1.0) - images
+                change = _THRESHOLD_STEP * float(size)
+                threshold = torch.where(gap > 0, threshold + change, threshold - change).clamp(0.0, 1.0)
+                delta = torch.where(delta.abs() < per_example(threshold, delta), 0.0, delta)
+    return best, fewest

@@ -1,0 +1,96 @@
+"""corruptions: accuracy under common corruptions at five severities; see bench.attacks.corruptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+
+from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
+from bench.catalog.toml_files import validate
+from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.clean_pass import clean_pass
+from bench.protocols.robust_records import Section, clean_accuracy
+from bench.results.intervals import bootstrap_means
+from bench.results.metrics import Metric, share
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Parameters(Section):
+    corruptions: list[Corruption] = Field(min_length=1)
+
+
+class Corruptions(Protocol):
+    """Accuracy per corruption and severity, per corruption, and over all of them.
+
+    Rows: one per example, corruption (`attack`) and severity, with the model's answer and whether it is wrong.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Corruptions:
+        return cls(validate(Parameters, parameters, where))
+
+    def require_dataset(self, name: str) -> None:
+        """Every data set can be corrupted."""
+
+    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
+        return count * len(self.parameters.corruptions) * len(SEVERITIES)
+
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        import pandas as pd
+
+        images, labels = context.images(), context.labels()
+        predictions, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
+        ids = context.example_ids.to(context.device)
+        frames = []
+        for corruption in self.parameters.corruptions:
+            for severity in SEVERITIES:
+                answers = []
+                for part in torch.split(torch.arange(len(images), device=images.device), context.batch_size):
+                    with torch.no_grad():
+                        corrupted = corrupt(images[part], ids[part], corruption, severity, context.seed)
+                        answers.append(context.model(corrupted).argmax(1).cpu())
+                answer = torch.cat(answers)
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "example_id": context.example_ids.numpy(),
+                            "label": labels.numpy(),
+                            "prediction": predictions.numpy(),
+                            "attack": corruption,
+                            "severity": severity,
+                            "corrupted_prediction": answer.numpy(),
+                            "broken": (answer != labels).numpy(),
+                        }
+                    )
+                )
+                context.on_progress(len(labels))
+        return UnitResult(pd.concat(frames, ignore_index=True), {}, findings)
+
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        metrics = [clean_accuracy(records)]
+        for corruption in self.parameters.corruptions:
+            of_kind = records[records["attack"] == corruption]
+            for severity in SEVERITIES:
+                broken = of_kind.loc[of_kind["severity"] == severity, "broken"]
+                name = f"corruption_accuracy_{severity}"
+                metrics.append(share(name, int((~broken).sum()), len(broken), attack=corruption))
+            metrics.append(_mean_accuracy(of_kind, corruption))
+        return [*metrics, _mean_accuracy(records, "all")]
+
+
+def _mean_accuracy(records: pd.DataFrame, attack: str) -> Metric:
+    """The mean over severities and corruptions, with a bootstrap interval over examples, whose rows hang together."""
+    per_example = 1.0 - records.groupby("example_id")["broken"].mean().to_numpy(dtype=float)
+    low, high = bootstrap_means(per_example[:, None])
+    return Metric(
+        "corruption_accuracy", float(per_example.mean()), float(low[0]), float(high[0]), len(per_example), attack
+    )
