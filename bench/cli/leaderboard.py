@@ -54,7 +54,7 @@ def leaderboard(
 
 
 def _table(board: Board, *, wide: bool, width: int) -> Table:
-    from bench.cli.rendering import percent, table
+    from bench.cli.rendering import metric_value, table
 
     columns = list(board.frame.columns)
     hidden = 0
@@ -66,7 +66,10 @@ def _table(board: Board, *, wide: bool, width: int) -> Table:
             str(model),
             *(
                 _mark(
-                    percent(row[name]), len(board.frame) > 1 and row[name] == board.best(name), "[bold green]*", "[/]"
+                    metric_value(name, row[name]),
+                    len(board.frame) > 1 and row[name] == board.best(name),
+                    "[bold green]*",
+                    "[/]",
                 )
                 for name in columns
             ),
@@ -97,14 +100,16 @@ def _csv(boards: list[Board]) -> str:
 
 
 def _markdown(boards: list[Board]) -> str:
-    from bench.cli.rendering import percent
+    from bench.cli.rendering import metric_value
 
     parts = []
     for board in boards:
         columns = list(board.frame.columns)
         lines = [f"### {board.title}", "", f"| model | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
         for model, row in board.frame.iterrows():
-            cells = (_mark(percent(row[name]), row[name] == board.best(name), "**", "**") for name in columns)
+            cells = (
+                _mark(metric_value(name, row[name]), row[name] == board.best(name), "**", "**") for name in columns
+            )
             lines.append(f"| {model} | {' | '.join(cells)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

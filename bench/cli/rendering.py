@@ -41,5 +41,15 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric is a fraction, to be shown in %; distances and their ratios are not."""
+    return not metric.split(" ")[0].endswith(("_distance", "_distance_ratio"))
+
+
+def metric_value(column: str, value: float) -> str:
+    """A value under a column that begins with its metric's name: in % if it is a share, else as it is."""
+    return percent(value) if is_share(column) else f"{value:.3f}"
+
+
 def interval(low: float, high: float) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"

@@ -59,7 +59,7 @@ def run(
 
 def outcome_table(outcome: RunOutcome) -> Table:
     """Clean accuracy, robust accuracy per norm and radius, union; with 95 % intervals."""
-    from bench.cli.rendering import interval, percent, table
+    from bench.cli.rendering import interval, is_share, percent, table
     from bench.core.threat import NORM_LABELS
 
     plan = outcome.plan
@@ -74,7 +74,11 @@ def outcome_table(outcome: RunOutcome) -> Table:
             label = _reference(plan.suite.file.parameters, plan.dataset.name)
         radius = "" if metric.eps is None else f"{metric.eps:.4g}"
         attack = [metric.attack] if several else []
-        rows.append([name, *attack, label, radius, percent(metric.value), interval(metric.ci_low, metric.ci_high)])
+        if is_share(metric.metric):
+            value, limits = percent(metric.value), interval(metric.ci_low, metric.ci_high)
+        else:
+            value, limits = f"{metric.value:.3f}", f"[{metric.ci_low:.3f}, {metric.ci_high:.3f}] (no %)"
+        rows.append([name, *attack, label, radius, value, limits])
     columns = ["metric", *(["attack"] if several else []), "norm", "radius", "%", "95 % interval"]
     return table(columns, rows, right=("radius", "%"))
 
