@@ -33,7 +33,9 @@ def tilt_figure(study: TiltStudy) -> Figure:
         )
         _points(axes, study)
         adversarial = study.adversarial[strength][first]
-        axes.scatter(adversarial[:, 0].numpy(), adversarial[:, 1].numpy(), s=1, color="#d62728", linewidths=0)
+        axes.scatter(
+            adversarial[:, 0].numpy(), adversarial[:, 1].numpy(), s=1, color="#d62728", linewidths=0, rasterized=True
+        )
         start, end = study.data.means[0], adversarial.mean(0)
         axes.annotate(
             "",
@@ -52,4 +54,4 @@ def tilt_figure(study: TiltStudy) -> Figure:
 def _points(axes: Axes, study: TiltStudy) -> None:
     for label, colour in enumerate(_CLASS_COLOURS):
         points = study.data.points[study.data.labels == label].numpy()
-        axes.scatter(points[:, 0], points[:, 1], s=1, color=colour, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=1, color=colour, linewidths=0, rasterized=True)

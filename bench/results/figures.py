@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31", "#7f7f7f", "#6a3d9a")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#6a3d9a")
 """Okabe and Ito's colours, told apart by colour-blind readers, then more."""
 _DPI = 150
 
@@ -80,14 +80,17 @@ def roar_figure(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequenc
     """Accuracy of retrained nets against the removed share; one panel a model, one line a map."""
     figure, panels = new_figure(max(1, len(curves)))
     names = list(dict.fromkeys(name for lines in curves.values() for name in lines))
-    colours = dict(zip(names, _cycle(len(names)), strict=True))
+    coloured = [name for name in names if name != "random"]
+    colours = {"random": "black"} | dict(zip(coloured, _cycle(len(coloured)), strict=True))
+    lowest = min((value for lines in curves.values() for _, values in lines.values() for value in values), default=0.0)
+    bottom = max(0.0, np.floor(10 * lowest) / 10)
     for (model, lines), axes in zip(curves.items(), panels, strict=False):
         for name, (removed, accuracies) in lines.items():
             style: dict[str, Any] = {"color": "black", "linestyle": "--"} if name == "random" else {}
             if name.startswith("mask_only"):
                 style = {"color": colours[name], "linestyle": ":"}
             axes.plot(removed, accuracies, marker="o", markersize=3, label=name, **{"color": colours[name], **style})
-        axes.set(xlabel="share of pixels removed", ylabel="accuracy after retraining", ylim=(0, 1), xlim=(0, 1))
+        axes.set(xlabel="share of pixels removed", ylabel="accuracy after retraining", ylim=(bottom, 1), xlim=(0, 1))
         axes.set_title(f"{model}: {title}")
         axes.grid(alpha=0.3)
     _outside_legend(figure, panels[0])

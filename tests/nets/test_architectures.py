@@ -14,6 +14,7 @@ PAPER_WRN = {"depth": 28, "widen": 10, "dropout": 0.3}
 
 COUNTS = [
     ("small_cnn", GREY, 436_202),
+    ("patch_cnn", GREY, 51_930),
     ("simple_cnn", GREY, 3_274_634),
     ("mnist_cnn", GREY, 12_908_426),
     ("cifar_cnn", COLOUR, 2_168_362),
