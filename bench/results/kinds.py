@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,17 +44,27 @@ _KINDS: dict[str, MetricKind] = {
     "deletion": MetricKind("lower", False),
     "agreement": MetricKind("neither", False),
     "randomisation": MetricKind("lower", False),
+    "robust_accuracy_after": MetricKind("neither", True),
+    "roar_score": MetricKind("higher", False),
+    "kar_score": MetricKind("higher", False),
+    "retrained_accuracy": MetricKind("neither", True),
+    "kept_share": MetricKind("neither", True),
+    "explained_variance": MetricKind("neither", False),
 }
+_REMOVED_SHARE = re.compile(r"_\d+$")
+"""The end of `retrained_accuracy_30`: per cent of the pixels that were removed."""
 _DISTANCES = frozenset({"centre_shift"})
 
 
 def metric_kind(metric: str) -> MetricKind:
     """The kind of a metric, by the part of its name before the first `/`; an unknown one neither judges nor is a share.
 
-    Distances among the measures of similarity turn the direction round.
+    Distances among the measures of similarity turn the direction round; a control judges no model.
     """
     first, *rest = metric.split("/")
-    kind = _KINDS.get(first, MetricKind("neither", False))
+    kind = _KINDS.get(_REMOVED_SHARE.sub("", first), MetricKind("neither", False))
+    if "random_order" in rest:
+        return MetricKind("neither", kind.percent)
     if _DISTANCES & set(rest) and kind.better != "neither":
         return MetricKind("lower" if kind.better == "higher" else "higher", kind.percent)
     return kind
