@@ -47,8 +47,10 @@ class Node:
 
     @property
     def text(self) -> str:
-        parts = [child if isinstance(child, str) else child.text for child in self.children]
-        return " ".join(" ".join(parts).split())
+        return " ".join(self._words().split())
+
+    def _words(self) -> str:
+        return "".join(child if isinstance(child, str) else child._words() for child in self.children)
 
 
 class _Reader(HTMLParser):
