@@ -41,7 +41,7 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
 @pytest.mark.usefixtures("example")
 def test_a_model_data_set_and_protocol_of_a_plugin_run_together(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text(SUITE)
-    code, out, err = bench(
+    code, _, err = bench(
         "run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path / "board"
     )
     assert code == 0, err
@@ -55,7 +55,12 @@ def test_a_recipe_of_a_plugin_is_listed_and_trains_a_net_of_a_plugin() -> None:
     assert "slow_start" in {template.name for template in list_recipes()}
     recipe = make_recipe("slow_start", "fashion_mnist", {"architecture": "linear"})
     assert recipe.schedule.warmup_share == 0.5
-    assert build_net("linear", {"in_channels": 1, "image_size": 4, "num_classes": 3, "mean": [0], "std": [1]})[1].out_features == 3
+    assert (
+        build_net("linear", {"in_channels": 1, "image_size": 4, "num_classes": 3, "mean": [0], "std": [1]})[
+            1
+        ].out_features
+        == 3
+    )
 
 
 def test_without_the_package_its_names_are_unknown_and_nothing_is_imported() -> None:
