@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     assert result.value("robust_accuracy", norm="linf", eps=0.05) <= result.value("clean_accuracy")
     with pytest.raises(BenchError, match="2 rows have metric"):
         result.value("robust_accuracy", norm="linf")
-    console = Console(record=True, width=160, file=open("/dev/null", "w"))
+    console = Console(record=True, width=160, file=io.StringIO())
     console.print(result)
     for shown in (console.export_text(), repr(result), result._repr_html_()):
         assert "robust_accuracy" in shown and "fashion_mnist/standard under tiny" in shown
