@@ -38,6 +38,8 @@ class RunRequest:
     source: SourceOptions | None = None
     registry: Path | None = None
     program: Path | None = None
+    entries: Sequence[ModelEntry] = ()
+    """Models that are in memory; evaluated before those of `models`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,12 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     device = resolve_device(request.device)
     if request.batch_size < 1:
         raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
-    entries = resolve_models(
-        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
-    )
+    entries = [
+        *request.entries,
+        *resolve_models(
+            request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+        ),
+    ]
     suites = [(suite, protocol_for(suite)) for suite in resolve_suites(request.suites)]
     datasets: dict[str, ImageDataset] = {}
     for entry in entries:

@@ -41,7 +41,7 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
 @pytest.mark.usefixtures("example")
 def test_a_model_data_set_and_protocol_of_a_plugin_run_together(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text(SUITE)
-    code, _out, err = bench(
+    code, _, err = bench(
         "run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path / "board"
     )
     assert code == 0, err
