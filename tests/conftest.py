@@ -54,6 +54,11 @@ def at_linf() -> nn.Module:
     return load_model(resolve_models(["at_linf"])[0])
 
 
+@pytest.fixture(scope="session")
+def lga() -> nn.Module:
+    return load_model(resolve_models(["lga"])[0])
+
+
 @pytest.fixture
 def fashion_images(fashion_test: ImageDataset) -> tuple[Tensor, Tensor]:
     return fashion_test.pixels(slice(0, 64)), fashion_test.labels[:64]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-LossName = Literal["cross_entropy", "margin", "dlr"]
+LossName = Literal["cross_entropy", "margin", "dlr", "softmax_cross_entropy"]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
 
 
@@ -45,8 +46,17 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     return margin(logits, labels) / (top[:, 0] - top[:, -1] + 1e-12)
 
 
+def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The textbook cross-entropy, per example; its gradient is exactly zero where the softmax saturates in float32.
+
+    For measuring what published evaluations with it would have seen, not for attacking.
+    """
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
 LOSS_FUNCTIONS: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
     "dlr": dlr,
+    "softmax_cross_entropy": softmax_cross_entropy,
 }

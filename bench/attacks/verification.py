@@ -48,6 +48,15 @@ class Ledger:
             {norm: torch.full_like(labels, -1) for norm in NORMS},
         )
 
+    def counters(self) -> dict[str, int]:
+        """What the attacks took, as a work unit reports it."""
+        return {
+            "gradient_evaluations": self.gradient_evaluations,
+            "claims": self.claims,
+            "rejected_claims": self.rejected,
+            "bad_gradients": self.bad_gradients,
+        }
+
     def broken(self, norm: Norm, eps: float) -> Tensor:
         """(N,) bool: a verified adversarial example lies within the ball. Monotone in eps by construction."""
         return self.distances[norm] <= eps * (1.0 + RELATIVE_TOLERANCE)

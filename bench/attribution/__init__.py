@@ -1,1 +1,1 @@
-"""Attribution maps: gradients of a logit with respect to the pixels, and their averages."""
+"""Attribution maps, how alike they are, and attacks on them. Gradients for training are in `gradients`."""

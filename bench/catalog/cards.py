@@ -50,6 +50,8 @@ class Accuracy(_Section):
 
     validation: float | None = Field(default=None, ge=0, le=1)
     test: float | None = Field(default=None, ge=0, le=1)
+    test_examples: int | None = Field(default=None, gt=0)
+    """How many images, from the first on, `test` was measured on; all of the split where it is absent."""
 
 
 class Gradients(_Section):
@@ -60,6 +62,15 @@ class Gradients(_Section):
     """Radius of uniform noise -> mean cosine between the clean and the noisy image's gradient."""
     target_cosine: float | None = None
     """Mean cosine to the target maps of interpretation regularisation."""
+
+
+class ProgramFacts(_Section):
+    """The program of the user's that makes the net, for architecture `program`; it runs only when the user names it."""
+
+    kind: Literal["python", "torchscript", "export", "onnx"]
+    file: str = NAME
+    factory: str | None = None
+    sha256: str = SHA256
 
 
 class ModelCard(_Section):
@@ -78,6 +89,7 @@ class ModelCard(_Section):
     accuracy: Accuracy = Field(default_factory=Accuracy)
     gradients: Gradients | None = None
     training: Training | None = None
+    program: ProgramFacts | None = None
 
     @property
     def name(self) -> str:
@@ -94,6 +106,12 @@ class ModelCard(_Section):
     def _classes_are_known(self) -> ModelCard:
         if self.expected_classes < 2:
             raise ValueError(f"num_classes is needed, since {self.dataset} is not a known data set")
+        return self
+
+    @model_validator(mode="after")
+    def _program_is_named(self) -> ModelCard:
+        if (self.architecture == "program") != (self.program is not None):
+            raise ValueError("architecture 'program' and a [program] section go together")
         return self
 
 

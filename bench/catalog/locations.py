@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import bench
 from bench.core.errors import BenchError
+from bench.core.plugins import load_plugin, plugin_names
+
+logger = logging.getLogger(__name__)
 
 
 def shipped(kind: str) -> Path:
@@ -18,10 +22,26 @@ def shipped(kind: str) -> Path:
     return package / "_shipped" / kind
 
 
-def model_roots() -> list[Path]:
-    """Folders of models, `<root>/<dataset>/<id>/card.toml`: the user's (BENCH_REGISTRY), then the shipped ones."""
+def model_roots(registry: Path | None = None) -> list[Path]:
+    """Folders of models, `<root>/<dataset>/<id>/card.toml`: `registry`, BENCH_REGISTRY, plug-ins, the shipped ones."""
+    if registry is not None and not registry.is_dir():
+        raise BenchError(f"--registry {registry} is not a folder.")
     named = [Path(part) for part in os.environ.get("BENCH_REGISTRY", "").split(os.pathsep) if part]
     for folder in named:
         if not folder.is_dir():
             raise BenchError(f"BENCH_REGISTRY names {folder}, which is not a folder.")
-    return [*named, shipped("models")]
+    return [*([registry] if registry is not None else []), *named, *plugin_model_roots(), shipped("models")]
+
+
+def plugin_model_roots() -> list[Path]:
+    """Folders of models that plug-ins announce in `bench.models`; what is no folder's path there is an architecture."""
+    roots = []
+    for name in plugin_names("bench.models"):
+        try:
+            found = load_plugin("bench.models", name)
+        except BenchError as error:  # a broken plug-in must not hide the models of the others
+            logger.warning("%s", error)
+            continue
+        if isinstance(found, str | Path):
+            roots.append(Path(found))
+    return roots

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from pydantic import ValidationError
 from torch import nn
 
 from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots
+from bench.catalog.programs import Program
+from bench.catalog.sources import NamedSource, SourceOptions, is_source
+from bench.catalog.state_files import parse_state, state_bytes
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.names import select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
+from bench.nets.adapter import Adapter, AdapterSettings
 
 DEFAULT_DATASET = "fashion_mnist"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A card and the folder it lies in."""
+    """A card and the folder it lies in.
+
+    Attributes:
+        build: makes the net of a model that is in no registry; its card says what it is, its folder is empty.
+        program: the file that the user has named for a card with a [program] section.
+    """
 
     card: ModelCard
     folder: Path
+    build: Callable[[], nn.Module] | None = field(default=None, compare=False)
+    program: Path | None = None
 
     @property
     def weights_path(self) -> Path:
         return self.folder / "weights.safetensors"
 
 
-def list_models(dataset: str | None = None) -> list[ModelEntry]:
-    """All registered models, sorted by full name; the first root that has a name wins."""
+def list_models(dataset: str | None = None, registry: Path | None = None) -> list[ModelEntry]:
+    """All registered models, sorted by full name; the first root that has a name wins, `registry` before all."""
     entries: dict[str, ModelEntry] = {}
-    for root in model_roots():
+    for root in model_roots(registry):
         for path in sorted(root.glob("*/*/card.toml")):
             entry = _read_entry(path.parent)
             if entry.card.name != f"{path.parent.parent.name}/{path.parent.name}":
@@ -47,31 +58,70 @@ def list_models(dataset: str | None = None) -> list[ModelEntry]:
     return [entries[name] for name in sorted(entries) if dataset is None or entries[name].card.dataset == dataset]
 
 
-def resolve_models(patterns: Sequence[str], dataset: str | None = None) -> list[ModelEntry]:
-    """The models that names, wildcards, `all`, or folders holding a card.toml stand for.
+def resolve_models(
+    patterns: Sequence[str],
+    dataset: str | None = None,
+    *,
+    options: SourceOptions | None = None,
+    registry: Path | None = None,
+    program: Path | None = None,
+) -> list[ModelEntry]:
+    """The models that names, wildcards, `all`, folders holding a card.toml, or sources stand for.
 
     A short name is looked up in `dataset` (default fashion_mnist), a full one (`mnist/at_l2`) where it says.
 
+    Args:
+        options: how a model that is named by its source is to be taken; see bench.catalog.sources.
+        registry: a folder of models, looked in first.
+        program: the file for cards that need a program of the user's.
+
     Raises:
-        BenchError: unknown name, or a full name of another data set than `dataset`.
+        BenchError: unknown name, a full name of another data set than `dataset`, or options that no model takes.
     """
-    if dataset is not None:
-        known = {*DATASETS, *(entry.card.dataset for entry in list_models())}
+    named = [pattern for pattern in patterns if is_source(pattern)]
+    _refuse_idle_options(options or SourceOptions(), len(named))
+    if dataset is not None and not named:
+        known = {*DATASETS, *(entry.card.dataset for entry in list_models(registry=registry))}
         if dataset not in known and not any(_is_folder(pattern) for pattern in patterns):
             raise unknown_name(dataset, known, "data set")
     chosen: dict[str, ModelEntry] = {}
     for pattern in patterns:
-        for entry in _resolve(pattern, dataset):
+        for entry in _resolve(pattern, dataset, registry, options or SourceOptions()):
+            if entry.card.program is not None and entry.build is None:
+                entry = dataclasses.replace(entry, program=program)
             if dataset is not None and entry.card.dataset != dataset:
                 raise BenchError(f"model {entry.card.name} is for {entry.card.dataset}, not for --dataset {dataset}.")
+            if entry.build is not None and entry.card.name in chosen:
+                raise BenchError(
+                    f"two models would be called {entry.card.name}; give one of them a --model-id of its own."
+                )
             chosen[entry.card.name] = entry
+    if program is not None and not any(entry.program for entry in chosen.values()):
+        raise BenchError("--program is for models whose card has a [program] section; none of these has one.")
     return list(chosen.values())
 
 
-def _resolve(pattern: str, dataset: str | None) -> list[ModelEntry]:
+def _refuse_idle_options(options: SourceOptions, sources: int) -> None:
+    given = options.given()
+    if given and sources != 1:
+        raise BenchError(
+            f"{given[0]} is for one model that is named by its source, such as timm:NAME or FILE.py:FACTORY; "
+            f"{sources or 'none'} of these is."
+        )
+
+
+def entry_from_source(text: str, dataset: str | None, options: SourceOptions) -> ModelEntry:
+    """A model that is in no registry, built once to know its digest; raises BenchError."""
+    source = NamedSource(text, dataset or DEFAULT_DATASET, options)
+    return ModelEntry(source.card(), Path(), source.build_net)
+
+
+def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: SourceOptions) -> list[ModelEntry]:
+    if is_source(pattern):
+        return [entry_from_source(pattern, dataset, options)]
     if _is_folder(pattern):
         return [_read_entry(Path(pattern))]
-    by_name = {entry.card.name: entry for entry in list_models()}
+    by_name = {entry.card.name: entry for entry in list_models(registry=registry)}
     if "/" in pattern:
         return [by_name[name] for name in select_names([pattern], list(by_name), "model")]
     prefix = f"{dataset or DEFAULT_DATASET}/"
@@ -95,12 +145,30 @@ def _read_entry(folder: Path) -> ModelEntry:
 def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Module:
     """Build the net of a card and load its weights; eval mode, float32, parameters without gradient.
 
-    No code of the weights file can run: only safetensors are read, after their digest is checked.
+    No code of the weights file can run: only safetensors are read, after their digest is checked. No code that a card
+    names runs: a program is opened only from the path that the user gave, and only if its digest is the card's.
 
     Raises:
-        BenchError: the file is missing, is not the one the card names, is damaged, or does not fit the net.
+        BenchError: a file is missing, is not the one the card names, is damaged, or does not fit the net.
     """
+    if entry.build is not None:
+        net = entry.build()
+        if sha256_bytes(state_bytes(net)) != entry.card.weights.sha256:
+            raise BenchError(
+                f"model {entry.card.name} has other weights each time it is built; pass --weights FILE or fix its seed."
+            )
+    else:
+        content = _read_weights(entry)
+        net = _build(entry)
+        _load(net, content, entry)
+    net.requires_grad_(False)
+    return net.eval().to(device)
+
+
+def _read_weights(entry: ModelEntry) -> bytes:
     path = entry.weights_path
+    if not path.resolve().is_relative_to(entry.folder.resolve()):
+        raise BenchError(f"weights {path} are a link that leads out of the model's folder; put the file itself there.")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -111,17 +179,36 @@ def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Modu
             f"weights {path} do not match their card (sha256 {found[:12]}..., card says "
             f"{entry.card.weights.sha256[:12]}...); restore the file or publish a new card."
         )
-    try:
-        state = load_safetensors(content)
-    except (SafetensorError, ValueError, KeyError) as error:
+    return content
+
+
+def _build(entry: ModelEntry) -> nn.Module:
+    facts = entry.card.program
+    if facts is None:
+        return build_net(entry.card.architecture, entry.card.architecture_parameters)
+    if entry.program is None:
         raise BenchError(
-            f"weights {path} are not a readable safetensors file ({error}); nothing was loaded."
+            f"model {entry.card.name} needs {facts.file}, a program ({facts.kind}) that a registry cannot vouch for; "
+            "if you trust it, name it: --program FILE."
+        )
+    net, _ = Program(facts.kind, entry.program, facts.factory or "").build(facts.sha256)
+    try:
+        return Adapter(net, AdapterSettings(**entry.card.architecture_parameters.get("adapter", {})))
+    except (ValidationError, TypeError) as error:
+        raise BenchError(
+            f"the card of {entry.card.name} has no valid adapter: {' '.join(str(error).split())}."
         ) from error
-    net = build_net(entry.card.architecture, entry.card.architecture_parameters)
+
+
+def _load(net: nn.Module, content: bytes, entry: ModelEntry) -> None:
+    state = parse_state(content, entry.weights_path)
     try:
         net.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise BenchError(f"weights {path} do not fit architecture {entry.card.architecture!r}: {reason}.") from error
-    net.requires_grad_(False)
-    return net.eval().to(device)
+        raise BenchError(
+            f"weights {entry.weights_path} do not fit architecture {entry.card.architecture!r}: {reason}."
+        ) from error
+    contradiction = net.contradiction() if isinstance(net, Adapter) else None
+    if contradiction is not None:
+        raise BenchError(f"the card of {entry.card.name} and its weights differ in the adapter's {contradiction}.")

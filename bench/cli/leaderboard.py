@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir
+from bench.cli.rendering import messages
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from bench.results.pivot import Board
+
+app = typer.Typer(help="Show the latest result of every model, or merge leaderboards.", invoke_without_command=True)
 
 
 class Format(StrEnum):
@@ -21,111 +26,168 @@ class Format(StrEnum):
     table = "table"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
     json = "json"
 
 
+class By(StrEnum):
+    """What a row is."""
+
+    model = "model"
+    method = "method"
+
+
+@app.callback()
 def leaderboard(
+    context: typer.Context,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
     suite: Annotated[str | None, typer.Option("--suite", help="Only this suite.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Only these models; wildcards. Repeatable.")
+    ] = None,
     sort: Annotated[str | None, typer.Option("--sort", help="Column to sort by, as the header names it.")] = None,
+    by: Annotated[By, typer.Option("--by", help="A row for each model, or one for all seeds of a method.")] = By.model,
+    pareto: Annotated[
+        str | None, typer.Option("--pareto", help="Two columns, e.g. 'clean, Linf 0.1': only rows no other beats.")
+    ] = None,
+    ranks: Annotated[
+        bool | None,
+        typer.Option("--ranks/--no-ranks", help="Rank by paired tests (Holm, 5 %). [default: where the evidence is]"),
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     wide: Annotated[bool, typer.Option("--wide", help="All radii, even where the terminal is narrow.")] = False,
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Show the latest result of every model; the best value of each column is marked."""
+    if context.invoked_subcommand is not None:
+        return
+    from bench.cli import board_formats
     from bench.cli.rendering import output
-    from bench.core.names import select_names
     from bench.results.leaderboard import read_leaderboard
     from bench.results.pivot import make_boards
 
-    rows = read_leaderboard(directory)
-    for column, wanted in (("dataset", dataset), ("suite", suite)):
-        if wanted is not None:
-            names = select_names([wanted], sorted(set(rows[column])), column.replace("dataset", "data set"))
-            rows = rows[rows[column].isin(names)]
+    rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
     boards = make_boards(rows, sort)
+    numbers = [None if by is By.method else _ranks(board, rows, directory, ranks) for board in boards]
+    boards = [_view(board, by, pareto, directory) for board in boards]
     if output_format is Format.table:
-        for board in boards:
+        for board, rank in zip(boards, numbers, strict=True):
             output().print(f"\n[bold]{board.title}[/]", soft_wrap=True)
-            output().print(_table(board, wide=wide, width=output().width))
+            output().print(_table(board, rank, wide=wide, width=output().width))
         return
-    text = {Format.csv: _csv, Format.markdown: _markdown, Format.json: _json}[output_format](boards)
-    typer.echo(text, nl=False)
+    makers = {
+        Format.csv: board_formats.as_csv,
+        Format.markdown: board_formats.as_markdown,
+        Format.latex: board_formats.as_latex,
+        Format.json: board_formats.as_json,
+    }
+    typer.echo(makers[output_format](boards, numbers), nl=False)
 
 
-def _table(board: Board, *, wide: bool, width: int) -> Table:
-    from bench.cli.rendering import percent, table
+@app.command("merge")
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Leaderboard folders to add.")],
+    into: Annotated[Path, typer.Option("--into", help="Leaderboard folder that gets their runs.")],
+) -> None:
+    """Copy the runs of other leaderboards into one: rows and evidence; runs that it has already are left out."""
+    from bench.cli.rendering import output
+    from bench.results.merge import merge_leaderboards
+
+    for source, outcome in zip(sources, merge_leaderboards(sources, into), strict=True):
+        output().print(f"{source}: {outcome.added} runs added, {outcome.known} known already", soft_wrap=True)
+
+
+def _filtered(rows: pd.DataFrame, *, dataset: str | None, suite: str | None, model: list[str] | None) -> pd.DataFrame:
+    from bench.core.names import select_names
+
+    wishes: list[tuple[str, list[str | None]]] = [
+        ("dataset", [dataset]), ("suite", [suite]), ("model", [*(model or [])]),
+    ]  # fmt: skip
+    for column, wanted in wishes:
+        patterns = [name for name in wanted if name is not None]
+        if patterns:
+            names = select_names(patterns, sorted(set(rows[column])), column.replace("dataset", "data set"))
+            rows = rows[rows[column].isin(names)]
+    return rows
+
+
+def _ranks(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> dict[str, int] | None:
+    """Ranks where they are asked for; where nothing was said, only if the evidence of all runs is there."""
+    from bench.core.errors import BenchError
+    from bench.orchestration.ranks import board_ranks
+
+    if asked is False:
+        return None
+    if asked is None and not all((directory / "runs" / run / "manifest.json").is_file() for run in board.runs.values()):
+        return None
+    try:
+        return board_ranks(board, rows, directory)
+    except BenchError as error:
+        if asked:
+            raise
+        messages().print(f"no ranks: {error}", markup=False, soft_wrap=True)
+        return None
+
+
+def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
+    """The board with seeds taken together, or cut to its Pareto front."""
+    from dataclasses import replace
+
+    from bench.core.errors import BenchError
+    from bench.results.pivot import by_method, pareto_front
+
+    if by is By.method:
+        from bench.orchestration.ranks import seed_groups
+
+        board = by_method(board, seed_groups(board, directory))
+    if pareto is None:
+        return board
+    names = [name.strip() for name in pareto.split(",")]
+    if len(names) != 2:
+        raise BenchError(f"--pareto {pareto!r} is not two columns; write it as 'clean, Linf 0.1'.")
+    front = pareto_front(board, names[0], names[1])
+    spread = None if board.spread is None else board.spread.loc[front, names]
+    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.frame)}"
+    return replace(board, title=title, frame=board.frame.loc[front, names], spread=spread, sort=names[0])
+
+
+def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int) -> Table:
+    from bench.cli.board_formats import cell, is_best
+    from bench.cli.rendering import table
 
     columns = list(board.frame.columns)
     hidden = 0
-    if not wide and 24 + 13 * len(columns) > width:
-        hidden = len(columns) - len(board.central)
-        columns = board.central
-    rows = [
-        [
-            str(model),
-            *(
-                _mark(
-                    percent(row[name]), len(board.frame) > 1 and row[name] == board.best(name), "[bold green]*", "[/]"
-                )
-                for name in columns
-            ),
-        ]
-        for model, row in board.frame.iterrows()
-    ]
-    made = table(["model", *columns], rows, right=columns)
-    more = f"; {hidden} more columns with --wide" if hidden else ""
-    made.caption = f"accuracies in %, * best of its column, sorted by {board.sort}{more}"
+    room = 13 if board.spread is None else 17
+    central = [name for name in board.central if name in columns]
+    if not wide and 24 + room * len(columns) > width and central:
+        hidden = len(columns) - len(central)
+        columns = central
+    rows = []
+    for name in board.frame.index:
+        model = str(name)
+        extra = [] if ranks is None else [str(ranks[model])]
+        extra += [str(board.seeds[model])] if board.seeds else []
+        values = (
+            f"[bold green]*{cell(board, model, column)}[/]"
+            if is_best(board, model, column)
+            else cell(board, model, column)
+            for column in columns
+        )
+        rows.append([model, *extra, *values])
+    extra = [] if ranks is None else ["rank"]
+    extra += ["models"] if board.seeds else []
+    made = table(["method" if board.seeds else "model", *extra, *columns], rows, right=[*extra, *columns])
+    made.caption = _caption(board, ranks, hidden)
     made.caption_justify = "left"
     return made
 
 
-def _mark(text: str, best: bool, before: str, after: str) -> str:
-    return f"{before}{text}{after}" if best and text != "nan" else text
-
-
-def _csv(boards: list[Board]) -> str:
-    import pandas as pd
-
-    frames = []
-    for board in boards:
-        frame = board.frame.reset_index()
-        for position, (name, value) in enumerate(board.facts.items()):
-            frame.insert(position, name, value)
-        frames.append(frame)
-    return "" if not frames else str(pd.concat(frames, ignore_index=True).to_csv(index=False, lineterminator="\n"))
-
-
-def _markdown(boards: list[Board]) -> str:
-    from bench.cli.rendering import percent
-
-    parts = []
-    for board in boards:
-        columns = list(board.frame.columns)
-        lines = [f"### {board.title}", "", f"| model | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
-        for model, row in board.frame.iterrows():
-            cells = (_mark(percent(row[name]), row[name] == board.best(name), "**", "**") for name in columns)
-            lines.append(f"| {model} | {' | '.join(cells)} |")
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
-
-
-def _json(boards: list[Board]) -> str:
-    import json
-
-    content = [
-        {
-            **board.facts,
-            "sort": board.sort,
-            "models": [
-                {
-                    "model": str(model),
-                    "method": board.methods[str(model)],
-                    "metrics": {name: None if value != value else value for name, value in row.items()},
-                }
-                for model, row in board.frame.iterrows()
-            ],
-        }
-        for board in boards
-    ]
-    return json.dumps(content, indent=1) + "\n"
+def _caption(board: Board, ranks: dict[str, int] | None, hidden: int) -> str:
+    parts = [f"shares in %, * best of its column, sorted by {board.sort}"]
+    if board.seeds:
+        parts.append("± standard deviation over training seeds")
+    if ranks is not None:
+        parts.append(f"rank: 1 + models significantly better in {board.sort} (paired, Holm, 5 %)")
+    if hidden:
+        parts.append(f"{hidden} more columns with --wide")
+    return "; ".join(parts)

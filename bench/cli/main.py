@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from bench import __version__
-from bench.cli import datasets, doctor, leaderboard, models, recipes, report, run, suites, train, tune
+from bench.cli import (
+    check,
+    compare,
+    datasets,
+    doctor,
+    leaderboard,
+    models,
+    recipes,
+    report,
+    reproduce,
+    run,
+    suites,
+    train,
+    tune,
+)
 from bench.core.errors import BenchError
 from bench.core.threads import wait_politely
 
@@ -26,8 +40,11 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("tune")(tune.tune)
-app.command("leaderboard")(leaderboard.leaderboard)
+app.command("reproduce")(reproduce.reproduce)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
 app.add_typer(models.app, name="models")
 app.add_typer(suites.app, name="suites")
 app.add_typer(datasets.app, name="datasets")

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import DataDir, Device, Download
+from bench.cli.options import (
+    Classes,
+    DataDir,
+    Device,
+    Download,
+    InputSize,
+    LabelMap,
+    Mean,
+    ModelId,
+    NumClasses,
+    Program,
+    Registry,
+    Std,
+    TrustWeights,
+    Weights,
+    parse_classes,
+    parse_numbers,
+)
 
-app = typer.Typer(help="List the registered models, or show one card.", invoke_without_command=True)
+EXIT_FAILED = 1
+app = typer.Typer(help="List, show, add or verify registered models.", invoke_without_command=True)
 
 
 @app.callback()
 def list_command(
     context: typer.Context,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
+    registry: Registry = None,
 ) -> None:
-    """List the registered models, or show one card."""
+    """List, show, add or verify registered models."""
     if context.invoked_subcommand is not None:
         return
     from bench.catalog.models import list_models
     from bench.cli.rendering import output, percent, table
 
     rows = []
-    for entry in list_models(dataset):
+    for entry in list_models(dataset, registry):
         card = entry.card
         test = "" if card.accuracy.test is None else percent(card.accuracy.test)
         rows.append([card.name, card.description, card.architecture, f"{card.weights.parameters:,}", test])
@@ -32,13 +52,15 @@ def list_command(
 
 
 @app.command("show")
-def show(name: Annotated[str, typer.Argument(help="Model, e.g. at_linf or mnist/at_linf.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Model, e.g. at_linf or mnist/at_linf.")], registry: Registry = None
+) -> None:
     """Print a model's card."""
     import tomli_w
 
     from bench.catalog.models import resolve_models
 
-    for entry in resolve_models([name]):
+    for entry in resolve_models([name], registry=registry):
         typer.echo(f"# {entry.folder / 'card.toml'}")
         typer.echo(tomli_w.dumps(entry.card.model_dump(exclude_none=True)))
 
@@ -65,3 +87,75 @@ def measure(
         rows.append([entry.card.name, *(f"{value:.3f}" for value in gradients.stability.values()), aligned])
     columns = ["model", "stability 4/255", "8/255", "16/255", "cosine to targets"]
     output().print(table(columns, rows, right=columns[1:]))
+
+
+@app.command("add")
+def add(
+    model: Annotated[str, typer.Argument(help="FILE.py:FACTORY, timm:NAME, onnx:FILE, ...; see `bench run --help`.")],
+    registry: Annotated[Path, typer.Option("--registry", help="Folder of models to add it to; made if need be.")],
+    model_id: ModelId = None,
+    dataset: Annotated[str, typer.Option("--dataset", help="Data set that it classifies.")] = "fashion_mnist",
+    method: Annotated[str, typer.Option("--method", help="How it was trained, e.g. at_linf.")] = "external",
+    description: Annotated[str | None, typer.Option("--description", help="One line for the card.")] = None,
+    examples: Annotated[int, typer.Option("--examples", help="Test images its clean accuracy is measured on.")] = 1000,
+    weights: Weights = None,
+    trust_weights: TrustWeights = False,
+    mean: Mean = None,
+    std: Std = None,
+    input_size: InputSize = None,
+    classes: Classes = None,
+    label_map: LabelMap = None,
+    num_classes: NumClasses = None,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Write a model of your own, weights and card, into a registry folder."""
+    from bench.catalog.sources import SourceOptions
+    from bench.cli.rendering import output, percent
+    from bench.core.devices import resolve_device
+    from bench.orchestration.registering import AddRequest, add_model
+
+    source = SourceOptions(
+        weights, trust_weights, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), input_size,
+        parse_classes(classes), label_map, num_classes, model_id, download,
+    )  # fmt: skip
+    request = AddRequest(
+        model, registry, dataset, source, method, description, examples, resolve_device(device), data_dir
+    )
+    entry = add_model(request)
+    output().print(f"{entry.card.name}: {entry.folder}", soft_wrap=True)
+    assert entry.card.accuracy.test is not None  # noqa: S101  add_model has just measured it
+    output().print(
+        f"clean accuracy {percent(entry.card.accuracy.test)} % on {entry.card.accuracy.test_examples} images"
+    )
+    needs = f" --program {model.rpartition(':')[0] or model}" if entry.card.program is not None else ""
+    output().print(
+        f"run it: bench run --registry {registry} --model {entry.card.name}{needs} --suite ...", soft_wrap=True
+    )
+
+
+@app.command("verify")
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; wildcards allowed. [default: all]")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
+    registry: Registry = None,
+    program: Program = None,
+    examples: Annotated[int, typer.Option("--examples", help="Test images to measure clean accuracy on.")] = 1000,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Check cards against what they describe: digests, shapes, clean accuracy. Exit code 1 if any is wrong."""
+    from bench.cli.rendering import output, table
+    from bench.core.devices import resolve_device
+    from bench.orchestration.registering import VerifyRequest, verify_cards
+
+    request = VerifyRequest(names, dataset, registry, program, examples, resolve_device(device), data_dir, download)
+    verdicts = verify_cards(request)
+    rows = [[verdict.model, verdict.state, verdict.detail] for verdict in verdicts]
+    output().print(table(["model", "", "what was found"], rows))
+    counts = {state: sum(verdict.state == state for verdict in verdicts) for state in ("right", "wrong", "not checked")}
+    output().print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    if counts["wrong"]:
+        raise typer.Exit(EXIT_FAILED)

@@ -41,5 +41,10 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def number(value: float, *, percent: bool) -> str:
+    """A share in per cent, anything else with four digits."""
+    return f"{100 * value:.1f}" if percent else f"{value:.4g}"
+
+
 def interval(low: float, high: float) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"

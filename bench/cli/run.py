@@ -7,17 +7,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    Classes,
+    DataDir,
+    Device,
+    Download,
+    InputSize,
+    LabelMap,
+    LeaderboardDir,
+    Mean,
+    ModelId,
+    NumClasses,
+    Program,
+    Registry,
+    Std,
+    TrustWeights,
+    Weights,
+    parse_classes,
+    parse_numbers,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.orchestration import RunOutcome
+    from bench.results.metrics import Metric
 
 
 def run(
     model: Annotated[
-        list[str], typer.Option("--model", help="Model: name, wildcard, `all`, or folder with a card. Repeatable.")
+        list[str],
+        typer.Option(
+            "--model",
+            help="Model: name, wildcard, `all`, folder with a card, FILE.py:FACTORY, timm:NAME, torchvision:NAME, "
+            "hf-hub:ORG/NAME, robustbench:DATASET/THREAT/NAME, or a TorchScript, export or ONNX file. Repeatable.",
+        ),
     ],
     suite: Annotated[
         list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")
@@ -35,14 +60,31 @@ def run(
     data_dir: DataDir = None,
     download: Download = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
+    registry: Registry = None,
+    program: Program = None,
+    weights: Weights = None,
+    trust_weights: TrustWeights = False,
+    mean: Mean = None,
+    std: Std = None,
+    input_size: InputSize = None,
+    classes: Classes = None,
+    label_map: LabelMap = None,
+    num_classes: NumClasses = None,
+    model_id: ModelId = None,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
+    from bench.catalog.sources import SourceOptions
     from bench.cli.rendering import messages, output
     from bench.cli.run_progress import RunProgress
     from bench.orchestration import RunRequest, execute, plan_runs
 
+    source = SourceOptions(
+        weights, trust_weights, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), input_size,
+        parse_classes(classes), label_map, num_classes, model_id, download,
+    )  # fmt: skip
     request = RunRequest(
-        model, suite, leaderboard, dataset, examples, seed, device, batch_size, data_dir, download, fresh
+        model, suite, leaderboard, dataset, examples, seed, device, batch_size, data_dir, download, fresh, source,
+        registry, program,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
@@ -58,15 +100,17 @@ def run(
 
 
 def outcome_table(outcome: RunOutcome) -> Table:
-    """Clean accuracy, robust accuracy per norm and radius, union; with 95 % intervals."""
-    from bench.cli.rendering import interval, percent, table
+    """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
+    from bench.cli.rendering import table
     from bench.core.threat import NORM_LABELS
+    from bench.results.kinds import metric_kind
 
     plan = outcome.plan
-    several = len({metric.attack for metric in outcome.metrics if metric.metric == "robust_accuracy"}) > 1
+    several = len({metric.attack for metric in outcome.metrics if metric.attack}) > 1
+    all_shares = all(metric_kind(metric.metric).percent for metric in outcome.metrics)
     rows = []
     for metric in outcome.metrics:
-        name = metric.metric.replace("_", " ")
+        name = metric.metric.replace("_", " ").replace("/", ", ")
         if metric.metric == "union_accuracy":
             name = "worst over all norms"
         label = NORM_LABELS.get(metric.norm, "")
@@ -74,9 +118,20 @@ def outcome_table(outcome: RunOutcome) -> Table:
             label = _reference(plan.suite.file.parameters, plan.dataset.name)
         radius = "" if metric.eps is None else f"{metric.eps:.4g}"
         attack = [metric.attack] if several else []
-        rows.append([name, *attack, label, radius, percent(metric.value), interval(metric.ci_low, metric.ci_high)])
-    columns = ["metric", *(["attack"] if several else []), "norm", "radius", "%", "95 % interval"]
-    return table(columns, rows, right=("radius", "%"))
+        rows.append([name, *attack, label, radius, *_value_and_interval(metric, all_shares)])
+    value = "%" if all_shares else "value"
+    columns = ["metric", *(["attack"] if several else []), "norm", "radius", value, "95 % interval"]
+    return table(columns, rows, right=("radius", value))
+
+
+def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
+    from bench.cli.rendering import interval, percent
+    from bench.results.kinds import metric_kind
+
+    if metric_kind(metric.metric).percent:
+        unit = "" if all_shares else " %"
+        return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high) + unit
+    return f"{metric.value:.4g}", f"[{metric.ci_low:.4g}, {metric.ci_high:.4g}]"
 
 
 def _reference(parameters: dict[str, object], dataset: str) -> str:

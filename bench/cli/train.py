@@ -55,6 +55,9 @@ def train(
     from bench.training.publish import train_and_publish
     from bench.training.trainer import Progress
 
+    if recipe == "vae_gan":
+        _train_vae_gan(output, dataset, model_id, assignments or [], seed, device, data_dir, download, fresh)
+        return
     chosen = parse_assignments(assignments or []) | ({"compile": True} if compiled else {})
     made = make_recipe(recipe, dataset, chosen)
     request = TrainingRequest(made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh)
@@ -75,6 +78,41 @@ def train(
     accuracy = entry.card.accuracy
     standard_output().print(f"model:    {entry.folder}", soft_wrap=True)
     standard_output().print(f"accuracy: validation {accuracy.validation:.4f}, test {accuracy.test:.4f}")
+
+
+def _train_vae_gan(
+    output: Path,
+    dataset: str,
+    model_id: str | None,
+    assignments: list[str],
+    seed: int,
+    device: str,
+    data_dir: Path | None,
+    download: bool,
+    fresh: bool,
+) -> None:
+    """An autoencoder of the image manifold in place of a classifier."""
+    from bench.cli.rendering import messages
+    from bench.cli.rendering import output as standard_output
+    from bench.cli.train_progress import TrainingDisplay
+    from bench.core.devices import resolve_device
+    from bench.training import make_recipe
+    from bench.training.fitting import TrainingRequest
+    from bench.training.vae_gan import RECIPE, make_vae_gan_recipe, train_vae_gan
+
+    made = make_vae_gan_recipe(dataset, parse_assignments(assignments))
+    unused = make_recipe("standard", dataset)
+    request = TrainingRequest(
+        unused, dataset, output, resolve_device(device), model_id or RECIPE, seed, data_dir, download, fresh
+    )  # fmt: skip
+    with TrainingDisplay(messages(), f"{RECIPE} on {dataset}", made.epochs) as display:
+        entry = train_vae_gan(made, request, on_progress=display.show_epochs)
+    quality = entry.card.quality
+    standard_output().print(f"autoencoder: {entry.folder}", soft_wrap=True)
+    standard_output().print(
+        f"test images: {100 * quality.explained_variance:.1f} % of the variance explained, "
+        f"mean L2 distance to the reconstruction {quality.mean_l2:.2f}"
+    )
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -14,12 +14,14 @@ import torch
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.core.names import require_safe_name, unknown_name
+from bench.core.plugins import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
 from bench.data.idx import find_idx, read_idx
 from bench.data.image_folder import read_image_folder
 from bench.data.specs import DATASETS, DatasetSpec
 
 Split = Literal["train", "test"]
+PLUGINS = "bench.datasets"
 logger = logging.getLogger(__name__)
 
 _EMBEDDED = Path(__file__).parent / "embedded"
@@ -47,7 +49,7 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
     """Load one split of a data set into memory.
 
     Args:
-        name: a known data set, or the name of an ImageFolder under a data dir.
+        name: a known data set, the name of an ImageFolder under a data dir, or one that a plug-in announces.
         split: `train` or `test` (an ImageFolder's `val` counts as test).
         data_dir: searched first.
         download: let torchvision fetch it into the user cache if it is nowhere.
@@ -68,6 +70,8 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
         found = _load_from(folder, name, spec, split)
         if found is not None:
             return found
+    if spec is None and name in plugin_names(PLUGINS):
+        return _load_plugin(name, split)
     if spec is None:
         raise _unknown_dataset(name, named)
     if download:
@@ -196,6 +200,26 @@ def _download(spec: DatasetSpec, split: Split) -> ImageDataset:
     return _read_torchvision(spec, split, root, download=True)
 
 
+def _load_plugin(name: str, split: Split) -> ImageDataset:
+    """A data set of an installed package: a function of the split that gives images, labels and class names."""
+    reader = load_plugin(PLUGINS, name)
+    try:
+        images, labels, classes = reader(split)
+        return ImageDataset(
+            name,
+            split,
+            torch.as_tensor(images),
+            torch.as_tensor(labels, dtype=torch.int64),
+            tuple(str(one) for one in classes),
+            f"plug-in {name}",
+        )
+    except BenchError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(f"the plug-in {name!r} in {PLUGINS} gave no {split} split ({reason}).") from error
+
+
 def _missing(spec: DatasetSpec, split: Split) -> BenchError:
     ways = ["--download", "--data-dir DIR (or BENCH_DATA_DIR) with " + _layout(spec)]
     ways.append(
@@ -219,5 +243,5 @@ def _unknown_dataset(name: str, named: Sequence[Path]) -> BenchError:
         for entry in folder.iterdir()
         if (entry / "test").is_dir() or (entry / "val").is_dir()
     }
-    error = unknown_name(name, [*DATASETS, *folders], "data set")
+    error = unknown_name(name, [*DATASETS, *folders, *plugin_names(PLUGINS)], "data set")
     return BenchError(f"{error} A folder of your own is found as DIR/{name}/test/<class>/* with --data-dir DIR.")

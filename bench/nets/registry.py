@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
+from bench.core.plugins import load_plugin, plugin_names
 
 NetFactory = Callable[..., nn.Module]
+_GROUP = "bench.models"
 _FACTORIES: dict[str, NetFactory] = {}
 
 
@@ -25,7 +27,8 @@ def register_net(factory: NetFactory) -> NetFactory:
 
 
 def architectures() -> list[str]:
-    return sorted(_FACTORIES)
+    """The names of this package's architectures and of what plug-ins announce."""
+    return sorted({*_FACTORIES, *plugin_names(_GROUP)})
 
 
 def build_net(name: str, parameters: Mapping[str, Any]) -> nn.Module:
@@ -34,11 +37,19 @@ def build_net(name: str, parameters: Mapping[str, Any]) -> nn.Module:
     Raises:
         BenchError: the architecture is unknown, or does not take these parameters.
     """
-    if name not in _FACTORIES:
-        raise unknown_name(name, _FACTORIES, "architecture")
-    factory = _FACTORIES[name]
+    factory = _FACTORIES.get(name) or _from_plugin(name)
     try:
         inspect.signature(factory).bind(**parameters)
         return factory(**parameters)
     except (TypeError, ValueError) as error:
         raise BenchError(f"architecture {name!r} cannot be built with {dict(parameters)}: {error}.") from error
+
+
+def _from_plugin(name: str) -> NetFactory:
+    """The architecture that an installed package announces in `bench.models`."""
+    if name not in plugin_names(_GROUP):
+        raise unknown_name(name, architectures(), "architecture")
+    factory = load_plugin(_GROUP, name)
+    if not callable(factory):
+        raise BenchError(f"the plug-in {name!r} in {_GROUP} is a {type(factory).__name__}, not an architecture.")
+    return cast(NetFactory, factory)

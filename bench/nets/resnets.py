@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.models import resnet18 as torchvision_resnet18
 
 from bench.nets.layers import Normalization, make_activation
 from bench.nets.registry import register_net
@@ -27,6 +26,9 @@ def resnet18(
     softplus_beta: float = 3.0,
 ) -> nn.Module:
     """torchvision's ResNet18; 3x3 stride-1 stem and no max-pool for images below 64x64 (11,173,962 parameters)."""
+    # here, since it imports torch's compiler, which would double the time that every command takes to start
+    from torchvision.models import resnet18 as torchvision_resnet18
+
     net = torchvision_resnet18(weights=None, num_classes=num_classes)
     if image_size < _SMALL_IMAGE:
         net.conv1 = nn.Conv2d(in_channels, 64, 3, stride=1, padding=1, bias=False)

@@ -69,9 +69,7 @@ def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: 
         done = run.parts_done()
         run.manifest.update(_circumstances(plan))
         ready = [unit for unit in plan.units if unit.index in done]
-        observer.run_started(
-            plan, run, sum(plan.protocol.work(plan.dataset.name, unit.stop - unit.start) for unit in ready)
-        )
+        observer.run_started(plan, run, sum(plan.work_of(unit) for unit in ready))
         keep_freed_memory()
         model = load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
         for unit in plan.units:
@@ -99,6 +97,8 @@ def _run_unit(plan: RunPlan, unit: WorkUnit, model: torch.nn.Module, run: RunFol
         device=plan.device,
         batch_size=plan.batch_size,
         on_progress=observer.advanced,
+        examples=plan.examples,
+        training=plan.training,
     )
     result = plan.protocol.evaluate(context)
     facts = {
@@ -122,6 +122,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
         for name, value in unit["counters"].items():
             counters[name] = counters.get(name, 0) + int(value)
     findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
+    findings += plan.protocol.findings(counters)
     run.write_examples(
         records,
         {

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
@@ -17,9 +18,6 @@ from bench.data import ImageDataset, load_split
 from bench.protocols import Protocol, protocol_for
 from bench.protocols.clean_pass import clean_pass
 from bench.results.leaderboard import check_leaderboard
-
-UNIT_EXAMPLES = 250
-"""Examples of a work unit: what a stop can lose at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,14 @@ class RunRequest:
     data_dir: Path | None = None
     download: bool = False
     fresh: bool = False
+    source: SourceOptions | None = None
+    registry: Path | None = None
+    program: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """The examples `start..stop` of one run."""
+    """The examples (or what else the protocol cuts its work into) `start..stop` of one run."""
 
     index: int
     start: int
@@ -60,21 +61,27 @@ class RunPlan:
     seed: int
     device: torch.device
     batch_size: int
+    training: ImageDataset | None = None
 
     @property
     def units(self) -> list[WorkUnit]:
-        starts = range(0, self.examples, UNIT_EXAMPLES)
-        return [WorkUnit(index, start, min(start + UNIT_EXAMPLES, self.examples)) for index, start in enumerate(starts)]
+        return [WorkUnit(index, *bounds) for index, bounds in enumerate(self.protocol.units(self.examples))]
 
     @property
     def work(self) -> int:
-        return self.protocol.work(self.dataset.name, self.examples)
+        return sum(self.work_of(unit) for unit in self.units)
+
+    def work_of(self, unit: WorkUnit) -> int:
+        """How much work a unit is, for the progress bar."""
+        return self.protocol.unit_work(self.dataset.name, unit.start, unit.stop)
 
     def facts(self) -> dict[str, Any]:
         """Everything that decides the verdicts, and nothing that does not (batch size, device)."""
         from bench import __version__
 
-        return {
+        training = {} if self.training is None else {"training_sha256": self.training.sha256}
+        program = self.entry.card.program
+        return training | {
             "model": self.entry.card.name,
             "model_sha256": self.entry.card.weights.sha256,
             "suite": self.suite.name,
@@ -86,6 +93,8 @@ class RunPlan:
             "examples": self.examples,
             "seed": self.seed,
             "bench_version": __version__,
+            # the weights' digest does not cover what a program does with them
+            **({} if program is None else {"program_sha256": program.sha256}),
         }
 
 
@@ -98,7 +107,9 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     device = resolve_device(request.device)
     if request.batch_size < 1:
         raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
-    entries = resolve_models(request.models, request.dataset)
+    entries = resolve_models(
+        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+    )
     suites = [(suite, protocol_for(suite)) for suite in resolve_suites(request.suites)]
     datasets: dict[str, ImageDataset] = {}
     for entry in entries:
@@ -107,8 +118,13 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
             protocol.require_dataset(name)
         if name not in datasets:
             datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
+    training = {
+        name: load_split(name, "train", data_dir=request.data_dir, download=request.download)
+        for name in datasets
+        if any(protocol.needs_training_split for _, protocol in suites)
+    }
     plans = [
-        _plan(entry, suite, protocol, datasets[entry.card.dataset], request, device)
+        _plan(entry, suite, protocol, datasets[entry.card.dataset], training, request, device)
         for entry in entries
         for suite, protocol in suites
     ]
@@ -123,6 +139,7 @@ def _plan(
     suite: Suite,
     protocol: Protocol,
     dataset: ImageDataset,
+    training: dict[str, ImageDataset],
     request: RunRequest,
     device: torch.device,
 ) -> RunPlan:
@@ -134,7 +151,8 @@ def _plan(
             wanted = len(dataset)
         else:
             raise BenchError(f"--examples {wanted} is more than {dataset.name} has; use 1 to {len(dataset)}.")
-    return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, request.batch_size)
+    split = training.get(dataset.name) if protocol.needs_training_split else None
+    return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, request.batch_size, split)
 
 
 def _check_model(entry: ModelEntry, dataset: ImageDataset, device: torch.device) -> None:

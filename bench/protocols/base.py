@@ -24,6 +24,8 @@ class EvaluationContext:
 
     Attributes:
         model: on `device`, eval mode, parameters without gradient.
+        examples: how many examples of the data set the whole run evaluates.
+        training: the training split, for protocols that need it.
         on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
     """
 
@@ -36,6 +38,8 @@ class EvaluationContext:
     device: torch.device
     batch_size: int
     on_progress: Callable[[int], None] = lambda _: None
+    examples: int = 0
+    training: ImageDataset | None = None
 
     @property
     def example_ids(self) -> Tensor:
@@ -58,8 +62,14 @@ class UnitResult:
     findings: list[Finding] = field(default_factory=list)
 
 
+UNIT_EXAMPLES = 250
+"""Examples of a work unit: what a stop can lose at most."""
+
+
 class Protocol(ABC):
     """A protocol with the parameters of one suite, checked."""
+
+    needs_training_split = False
 
     @classmethod
     @abstractmethod
@@ -74,6 +84,14 @@ class Protocol(ABC):
     def work(self, dataset: str, count: int) -> int:
         """How much work `count` examples are, for the progress bar."""
 
+    def units(self, examples: int) -> list[tuple[int, int]]:
+        """(start, stop) of the work units: of examples, unless the protocol cuts its work otherwise."""
+        return [(start, min(start + UNIT_EXAMPLES, examples)) for start in range(0, examples, UNIT_EXAMPLES)]
+
+    def unit_work(self, dataset: str, start: int, stop: int) -> int:
+        """How much work one unit is."""
+        return self.work(dataset, stop - start)
+
     @abstractmethod
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         """Evaluate one work unit; verdicts do not depend on how examples are cut into units."""
@@ -81,3 +99,7 @@ class Protocol(ABC):
     @abstractmethod
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         """Metrics of all records of a run."""
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
+        """What the counters of all units together tell, e.g. signs of gradient masking."""
+        return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bench.attacks.losses import LossName
 from bench.attacks.sweep import NormSweep, SweepSettings
@@ -20,19 +20,28 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
+from bench.protocols.masking import masking_findings, probe
+from bench.protocols.robust_records import (
+    Radii,
+    Section,
+    bad_gradients,
+    clean_accuracy,
+    robust_accuracies,
+    robust_rows,
+    union_accuracy,
+)
 from bench.results.findings import Finding
-from bench.results.metrics import Metric, share
-from bench.results.records import ROBUSTNESS_COLUMNS
+from bench.results.metrics import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+PROBE_EVERY = 8
+"""One image in so many is probed for gradient masking, about a tenth of the run's time."""
 
 
-class SweepAttack(_Section):
+class SweepAttack(Section):
     """Our own attack over all norms and radii; see bench.attacks.sweep."""
 
     kind: Literal["sweep"]
@@ -42,7 +51,7 @@ class SweepAttack(_Section):
     patience: int = Field(ge=0)
 
 
-class TorchattacksAttack(_Section):
+class TorchattacksAttack(Section):
     """An attack of torchattacks in one norm; see bench.attacks.torchattacks_adapter."""
 
     kind: Literal["torchattacks"]
@@ -54,28 +63,9 @@ class TorchattacksAttack(_Section):
 
 
 Attack = Annotated[SweepAttack | TorchattacksAttack, Field(discriminator="kind")]
-Radius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Radii(_Section):
-    """The radii of one data set, in pixels of [0, 1], and the one of each norm that the union is taken at."""
-
-    radii: dict[Norm, Annotated[list[Radius], Field(min_length=1)]] = Field(min_length=1)
-    reference: dict[Norm, Radius]
-
-    @model_validator(mode="after")
-    def _reference_is_among_radii(self) -> Radii:
-        for norm, radii in self.radii.items():
-            if len(set(radii)) != len(radii):
-                raise ValueError(f"a radius of {norm} is given twice")
-            if self.reference.get(norm) not in radii:
-                raise ValueError(f"reference must name one of the radii of {norm}")
-        if set(self.reference) != set(self.radii):
-            raise ValueError("reference names a norm that has no radii")
-        return self
-
-
-class Parameters(_Section):
+class Parameters(Section):
     attacks: list[Attack] = Field(min_length=1)
     datasets: dict[str, Radii] = Field(min_length=1)
 
@@ -121,17 +111,19 @@ class CrossNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        frames, counters = [], {"gradient_evaluations": 0, "claims": 0, "rejected_claims": 0, "bad_gradients": 0}
+        frames, ledgers, counters = [], [], dict.fromkeys(Ledger.start(predictions, labels).counters(), 0)
         for attack in self.parameters.attacks:
             ledger = Ledger.start(predictions, labels)
             self._run(attack, context, images, ledger)
-            frames.append(self._records(attack.name, self._norms(attack, context), context, predictions, ledger))
-            counters["gradient_evaluations"] += ledger.gradient_evaluations
-            counters["claims"] += ledger.claims
-            counters["rejected_claims"] += ledger.rejected
-            counters["bad_gradients"] += ledger.bad_gradients
+            ledgers.append(ledger)
+            radii = {norm: self._radii(context).radii[norm] for norm in self._norms(attack, context)}
+            frames.append(robust_rows(context, attack.name, radii, predictions, ledger))
+            for name, value in ledger.counters().items():
+                counters[name] += value
+        reference = self._radii(context).reference
+        counters |= probe(context, images, predictions, ledgers, reference, every=PROBE_EVERY)
         if counters["bad_gradients"]:
-            findings.append(_bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
+            findings.append(bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings)
 
     def _radii(self, context: EvaluationContext) -> Radii:
@@ -166,71 +158,20 @@ class CrossNorm(Protocol):
                 on_progress=context.on_progress,
             ).run()
 
-    def _records(
-        self, attack: str, norms: list[Norm], context: EvaluationContext, predictions: Any, ledger: Ledger
-    ) -> pd.DataFrame:
-        import pandas as pd
-
-        frames = [
-            pd.DataFrame(
-                {
-                    "example_id": context.example_ids.numpy(),
-                    "label": context.labels().numpy(),
-                    "prediction": predictions.numpy(),
-                    "attack": attack,
-                    "norm": norm,
-                    "eps": eps,
-                    "broken": ledger.broken(norm, eps).numpy(),
-                    "distance": ledger.distances[norm].numpy(),
-                    "adversarial_prediction": ledger.predictions[norm].numpy(),
-                    "found_in_norm": [NORMS[index] if index >= 0 else "" for index in ledger.found_in[norm].tolist()],
-                }
-            )
-            for norm in norms
-            for eps in self._radii(context).radii[norm]
-        ]
-        return pd.concat(frames, ignore_index=True).astype(ROBUSTNESS_COLUMNS)
+    def findings(self, counters: dict[str, int]) -> list[Finding]:
+        return masking_findings(counters)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         names = [attack.name for attack in self.parameters.attacks]
-        first = records.drop_duplicates("example_id")
-        count = len(first)
-        metrics = [share("clean_accuracy", int((first["label"] == first["prediction"]).sum()), count)]
+        metrics = [clean_accuracy(records)]
         for name in names:
-            metrics += _robust_accuracies(records[records["attack"] == name], name)
+            metrics += robust_accuracies(records[records["attack"] == name], name)
         worst = records.groupby(["example_id", "norm", "eps"], observed=True)["broken"].any().reset_index()
         attack = names[0]
         if len(names) > 1:
             attack = "worst"
-            metrics += _robust_accuracies(worst, attack)
-        reference = self.parameters.datasets[dataset].reference
-        at_reference = worst[worst["eps"] == worst["norm"].astype(str).map(reference)]
-        if at_reference["norm"].nunique() == len(reference):
-            broken = at_reference.groupby("example_id")["broken"].any()
-            metrics.append(share("union_accuracy", int((~broken).sum()), count, attack=attack, norm="all"))
-        return metrics
-
-
-def _robust_accuracies(records: pd.DataFrame, attack: str) -> list[Metric]:
-    """Robust accuracy at every norm and radius, norms in the order of NORMS."""
-    metrics = []
-    for norm in NORMS:
-        of_norm = records[records["norm"] == norm]
-        for eps in sorted(set(of_norm["eps"].tolist())):
-            broken = of_norm.loc[of_norm["eps"] == eps, "broken"]
-            metrics.append(
-                share("robust_accuracy", int((~broken).sum()), len(broken), attack=attack, norm=norm, eps=eps)
-            )
-    return metrics
-
-
-def _bad_gradients(bad: int, total: int) -> Finding:
-    return Finding(
-        "bad_gradients",
-        "warning",
-        f"{bad} of {total} image gradients were NaN or infinite",
-        "gradient attacks are blind there and the robust accuracy may be too high; mend the net's backward pass",
-    )
+            metrics += robust_accuracies(worst, attack)
+        return metrics + union_accuracy(worst, self.parameters.datasets[dataset].reference, attack)
 
 
 def _torchattacks_settings(attack: TorchattacksAttack, seed: int) -> TorchattacksSettings:

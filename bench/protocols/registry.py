@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from bench.catalog.suites import Suite
+from bench.core.errors import BenchError
 from bench.core.names import unknown_name
+from bench.core.plugins import load_plugin, plugin_names
+from bench.protocols.attribution_agreement import AttributionAgreement
+from bench.protocols.attribution_attack import AttributionAttack
+from bench.protocols.attribution_stability import AttributionStability
+from bench.protocols.autoattack import AutoAttack
+from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
+from bench.protocols.blackbox import BlackBox
 from bench.protocols.cross_norm import CrossNorm
+from bench.protocols.insertion import Insertion
+from bench.protocols.manifold_distance import ManifoldDistance
+from bench.protocols.retrain import Retrain
 
-PROTOCOLS: dict[str, type[Protocol]] = {"cross_norm": CrossNorm}
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "autoattack": AutoAttack,
+    "autoattack_fast": AutoAttackFast,
+    "blackbox": BlackBox,
+    "cross_norm": CrossNorm,
+    "attribution_stability": AttributionStability,
+    "attribution_attack": AttributionAttack,
+    "insertion": Insertion,
+    "attribution_agreement": AttributionAgreement,
+    "manifold_distance": ManifoldDistance,
+    "retrain": Retrain,
+}
 
 
 def protocol_for(suite: Suite) -> Protocol:
     """The suite's protocol with its parameters checked; raises BenchError."""
-    if suite.file.protocol not in PROTOCOLS:
-        raise unknown_name(suite.file.protocol, PROTOCOLS, f"protocol in suite {suite.path}")
-    return PROTOCOLS[suite.file.protocol].from_parameters(suite.file.parameters, f"suite {suite.path}")
+    kind = PROTOCOLS.get(suite.file.protocol) or _from_plugin(suite)
+    return kind.from_parameters(suite.file.parameters, f"suite {suite.path}")
+
+
+def _from_plugin(suite: Suite) -> type[Protocol]:
+    """The protocol that an installed package announces in `bench.protocols`."""
+    name, announced = suite.file.protocol, plugin_names("bench.protocols")
+    if name not in announced:
+        raise unknown_name(name, [*PROTOCOLS, *announced], f"protocol in suite {suite.path}")
+    found = load_plugin("bench.protocols", name)
+    if not (isinstance(found, type) and issubclass(found, Protocol)):
+        raise BenchError(f"the plug-in {name!r} in bench.protocols is no subclass of bench.protocols.Protocol.")
+    return found

@@ -20,10 +20,16 @@ FILE_NAME = "leaderboard.csv"
 COLUMNS = (
     "run_id", "finished_at", "model", "method", "dataset", "split", "suite", "suite_version", "metric", "attack",
     "norm", "eps", "value", "ci_low", "ci_high", "n_examples", "seed", "model_sha256", "data_sha256", "suite_sha256",
-    "bench_version", "torch_version", "device", "seconds",
+    "bench_version", "torch_version", "device", "seconds", "schema_version",
 )  # fmt: skip
+SCHEMA_VERSION = 2
+_FIRST_COLUMNS = COLUMNS[:-1]
+"""Of version 1, which had no column for its version."""
+_ESCAPED = r"^'([=+\-@\t\r])"
+"""A spreadsheet takes text that begins so for a formula; a quote before it makes it text, and is taken off here."""
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _NUMBERS = ("eps", "value", "ci_low", "ci_high", "seconds")
-_COUNTS = ("suite_version", "n_examples", "seed")
+_COUNTS = ("suite_version", "n_examples", "seed", "schema_version")
 
 
 def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -65,12 +71,16 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     content = _checked_content(path)
     types: dict[str, Any] = dict.fromkeys(COLUMNS, str) | dict.fromkeys(_NUMBERS, float) | dict.fromkeys(_COUNTS, int)
     try:
-        return pd.read_csv(
+        rows = pd.read_csv(
             io.StringIO(content), dtype=types, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, "")
         )
     except (ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise BenchError(f"{path} has a damaged row ({reason}); restore it from version control.") from error
+    for name in rows.columns:
+        if types[name] is str:
+            rows[name] = rows[name].str.replace(_ESCAPED, r"\1", regex=True)
+    return rows
 
 
 def _checked_content(path: Path) -> str:
@@ -85,6 +95,9 @@ def _checked_content(path: Path) -> str:
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error
     header = next(csv.reader(io.StringIO(content)), [])
+    _refuse_the_future(content, header, path)
+    if tuple(header) == _FIRST_COLUMNS:
+        content, header = _migrated(content), list(COLUMNS)
     if content and tuple(header) != COLUMNS:
         unknown = [name for name in header if name not in COLUMNS]
         missing = [name for name in COLUMNS if name not in header]
@@ -108,11 +121,35 @@ def _format(rows: Sequence[dict[str, Any]], *, header: bool) -> str:
     writer = csv.DictWriter(stream, fieldnames=COLUMNS, lineterminator="\n", extrasaction="raise")
     if header:
         writer.writeheader()
-    writer.writerows({name: _cell(row[name]) for name in COLUMNS} for row in rows)
+    writer.writerows(
+        {name: _cell(SCHEMA_VERSION if name == "schema_version" else row[name]) for name in COLUMNS} for row in rows
+    )
     return stream.getvalue()
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _refuse_the_future(content: str, header: Sequence[str], path: Path) -> None:
+    """Raise BenchError if any row is of a version that this package does not know."""
+    if "schema_version" not in header:
+        return
+    column = list(header).index("schema_version")
+    versions = {row[column] for row in csv.reader(io.StringIO(content)) if len(row) > column} - {"schema_version"}
+    newer = sorted(int(version) for version in versions if version.isdigit() and int(version) > SCHEMA_VERSION)
+    if newer:
+        raise BenchError(
+            f"{path} is of version {newer[-1]}, this RIBench knows versions up to {SCHEMA_VERSION}; "
+            "upgrade with pip install --upgrade ribench."
+        )
+
+
+def _migrated(content: str) -> str:
+    """A file of version 1 as this version has it; the next write puts it on the disk."""
+    lines = content.splitlines()
+    return "\n".join([f"{lines[0]},schema_version", *(f"{line},{SCHEMA_VERSION}" for line in lines[1:] if line)]) + "\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
+from bench.results.kinds import MetricKind, metric_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +23,18 @@ _ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
 class Board:
     """One table: the latest run of each model under one suite, data set and number of examples.
 
+    The number of examples is a run's; a metric of its correctly classified ones alone has fewer.
+
     Attributes:
         title: names what all rows share.
         frame: index model, columns metric labels, fractions; best first by the sort column.
         sort: the column the rows are sorted by.
+        runs: model -> id of the run its row comes from.
+        keys: column -> (metric, attack, norm, eps), eps -1 where there is none.
+        spread: where rows are methods: the standard deviation over training seeds, else None.
+        seeds: where rows are methods: how many models each stands for.
         central: the columns worth showing where space is short.
+        kinds: which way each column is better, and whether it is a share.
     """
 
     title: str
@@ -34,9 +43,19 @@ class Board:
     methods: dict[str, str]
     sort: str
     central: list[str]
+    kinds: dict[str, MetricKind]
+    runs: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, tuple[str, str, str, float]] = field(default_factory=dict)
+    spread: pd.DataFrame | None = None
+    seeds: dict[str, int] = field(default_factory=dict)
 
     def best(self, column: str) -> float:
-        return float(self.frame[column].max())
+        """The best value of a column; NaN where no value is better than another."""
+        values = self.frame[column]
+        return {"higher": values.max, "lower": values.min, "neither": lambda: math.nan}[self.kinds[column].better]()
+
+    def lower_is_better(self, column: str) -> bool:
+        return self.kinds[column].better == "lower"
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
@@ -46,6 +65,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         BenchError: no board has the column `sort`.
     """
     boards = []
+    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     columns_seen: set[str] = set()
     for facts, group in rows.groupby(list(COMPARABLE), sort=True):
         latest = _latest(group)
@@ -63,8 +83,11 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
             f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
         )
         methods = dict(zip(latest["model"], latest["method"], strict=True))
-        ordered = values.sort_values(by, ascending=False, kind="stable")
-        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns)))
+        kinds = {label: metric_kind(key[0]) for key, label in labels.items()}
+        keys = {label: key for key, label in labels.items()}
+        runs = dict(zip(latest["model"], latest["run_id"], strict=True))
+        ordered = values.sort_values(by, ascending=kinds[by].better == "lower", kind="stable")
+        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns), kinds, runs, keys))
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards
@@ -117,3 +140,35 @@ def _central(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
         middle = f"{NORM_LABELS.get(str(norm), norm)} {radii[len(radii) // 2]:.4g}"
         chosen.update(name for name in columns if name.endswith(middle))
     return [name for name in columns if name in chosen] or list(columns)
+
+
+def by_method(board: Board, groups: Mapping[str, str]) -> Board:
+    """A board with one row a group of models: means over training seeds, and their spread.
+
+    Args:
+        groups: model -> name of the group it belongs to.
+    """
+    labels = [groups[str(model)] for model in board.frame.index]
+    grouped = board.frame.groupby(labels, sort=False)
+    mean = grouped.mean().rename_axis("method")
+    order = mean.sort_values(board.sort, ascending=board.lower_is_better(board.sort), kind="stable")
+    counts = {str(name): int(count) for name, count in grouped.size().items()}
+    methods = {name: name for name in counts}
+    return replace(
+        board, frame=order, methods=methods, runs={}, spread=grouped.std(ddof=1).loc[order.index], seeds=counts
+    )
+
+
+def pareto_front(board: Board, first: str, second: str) -> list[str]:
+    """The rows that no other row equals or beats in both columns, best in `first` on top (ties kept)."""
+    for name in (first, second):
+        if name not in board.frame:
+            raise unknown_name(name, list(board.frame.columns), "column")
+    points = board.frame[[first, second]].dropna()
+    signed = points * [-1 if board.lower_is_better(name) else 1 for name in (first, second)]
+    front = [
+        str(model)
+        for model, point in signed.iterrows()
+        if not ((signed >= point).all(axis=1) & (signed > point).any(axis=1)).any()
+    ]
+    return list(signed.loc[front].sort_values(first, ascending=False, kind="stable").index)

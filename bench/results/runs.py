@@ -61,9 +61,8 @@ class RunFolder:
         import pandas as pd
 
         parts = pd.concat([read_records(self._part(index)) for index in range(count)], ignore_index=True)
-        for name in ("attack", "norm", "found_in_norm"):
-            if name in parts:
-                parts[name] = parts[name].astype("category")
+        for name in parts.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in parts.dtypes]]:
+            parts[name] = parts[name].astype("category")
         return parts
 
     def write_examples(self, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def test_loaded_models_are_ready_to_be_attacked() -> None:
 
 
 def test_names_wildcards_full_names_and_folders_resolve(model_copy: ModelCopy) -> None:
-    assert [entry.card.id for entry in resolve_models(["at_*"])] == ["at_l2", "at_linf"]
+    assert [entry.card.id for entry in resolve_models(["at_l*"])] == ["at_l2", "at_l2_seed1", "at_l2_seed2", "at_linf"]
     assert resolve_models(["fashion_mnist/lga"])[0].card.id == "lga"
     assert resolve_models([str(model_copy.folder)])[0].folder == model_copy.folder
     assert "copy" in {entry.card.id for entry in resolve_models(["all"])}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ from tests.results.rows import row
 
 DESIGN = (
     "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, attack, norm, eps, value, ci_low, "
-    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, bench_version, torch_version, device, seconds"
+    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, bench_version, torch_version, device, seconds, schema_version"
 )
 
 
@@ -64,7 +65,7 @@ def test_rows_are_appended_never_rewritten(tmp_path: Path) -> None:
     assert (tmp_path / "leaderboard.csv").read_text().startswith(before)
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", ",".join(COLUMNS[:-1]) + "\n", ",".join(reversed(COLUMNS)) + "\n"])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", ",".join(COLUMNS[:-2]) + "\n", ",".join(reversed(COLUMNS)) + "\n"])
 def test_a_file_with_foreign_columns_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "leaderboard.csv"
     path.write_text(content)
@@ -101,3 +102,36 @@ def test_a_full_disk_leaves_the_leaderboard_as_it_was(tmp_path: Path, monkeypatc
 def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="bench run"):
         read_leaderboard(tmp_path)
+
+
+def test_a_file_of_the_first_version_is_read_and_goes_on_as_the_second(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    path = tmp_path / "leaderboard.csv"
+    old = "\n".join(line.rsplit(",", 1)[0] for line in path.read_text().splitlines()) + "\n"
+    assert "schema_version" not in old
+    path.write_text(old)
+    assert read_leaderboard(tmp_path)["value"].tolist() == [0.5]
+    append_rows(tmp_path, [row("b", value=0.25)])
+    assert read_leaderboard(tmp_path)["value"].tolist() == [0.5, 0.25]
+    assert set(pd.read_csv(path)["schema_version"]) == {2}
+
+
+def test_a_file_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(path.read_text().replace(",2\n", ",3\n"))
+    before = path.read_bytes()
+    for use in (lambda: read_leaderboard(tmp_path), lambda: append_rows(tmp_path, [row("b")])):
+        with pytest.raises(BenchError, match=r"version 3, this RIBench knows versions up to 2; upgrade"):
+            use()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd", "@SUM(A1)", '=HYPERLINK("x","y")', "plain", "it's"])
+def test_no_text_becomes_a_formula_and_every_text_is_read_back(tmp_path: Path, text: str) -> None:
+    append_rows(tmp_path, [row("a", attack=text, device=text)])
+    with (tmp_path / "leaderboard.csv").open() as stream:
+        cells = [cell for line in csv.reader(stream) for cell in line]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@")) or (cell.startswith("-") and "cmd" in cell)]
+    rows = read_leaderboard(tmp_path)
+    assert rows["attack"].tolist() == [text] == rows["device"].tolist()

@@ -8,7 +8,7 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.results.leaderboard import append_rows, read_leaderboard
-from bench.results.pivot import make_boards
+from bench.results.pivot import by_method, make_boards, pareto_front
 from tests.results.rows import row
 
 
@@ -70,3 +70,40 @@ def test_no_rows_make_no_boards() -> None:
     from bench.results.leaderboard import COLUMNS
 
     assert make_boards(pd.DataFrame({name: [] for name in COLUMNS})) == []
+
+
+def test_the_pareto_front_holds_what_nothing_beats(tmp_path: Path) -> None:
+    rows = []
+    for model, clean, robust in (("a", 0.9, 0.1), ("b", 0.8, 0.5), ("c", 0.7, 0.4), ("d", 0.8, 0.5), ("e", 0.9, 0.05)):
+        rows += [
+            row(model, model=model, metric="clean_accuracy", attack="", norm="", eps=None, value=clean),
+            row(model, model=model, norm="linf", eps=0.1, value=robust),
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    assert pareto_front(board, "clean", "L-inf 0.1") == ["a", "b", "d"]
+    with pytest.raises(BenchError, match="unknown column"):
+        pareto_front(board, "clean", "beauty")
+
+
+def test_seeds_are_taken_together_with_their_spread(tmp_path: Path) -> None:
+    rows = [row(name, model=name, value=value) for name, value in (("a", 0.5), ("a1", 0.7), ("b", 0.9))]
+    (board,) = boards_of(tmp_path, rows)
+    grouped = by_method(board, {"a": "x", "a1": "x", "b": "y"})
+    assert grouped.frame["L-inf 0.1"].to_dict() == {"y": pytest.approx(0.9), "x": pytest.approx(0.6)}
+    assert grouped.seeds == {"x": 2, "y": 1}
+    assert grouped.spread.loc["x", "L-inf 0.1"] == pytest.approx(0.2 / 2**0.5)
+
+
+def test_the_best_of_a_column_follows_its_direction_and_subsets_stay_on_the_board(tmp_path: Path) -> None:
+    rows = []
+    for model, value in (("weak", 0.8), ("strong", 0.3)):
+        rows += [
+            row(model, model=model, metric="taps/cosine/gradient", attack="frame", value=value),
+            row(model, model=model, metric="taps_clean/cosine/gradient", attack="frame", value=value),
+            row(model, model=model, metric="saps_correct/cosine/gradient", attack="frame", value=value, n_examples=90),
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    best = {name.split("/")[0]: board.best(name) for name in board.frame.columns}
+    assert best["taps"] == 0.3 and best["saps_correct"] == 0.8 and best["taps_clean"] != best["taps_clean"]
+    (ordered,) = boards_of(tmp_path, [], sort="taps/cosine/gradient frame linf 0.1")
+    assert list(ordered.frame.index) == ["strong", "weak"]

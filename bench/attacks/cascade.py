@@ -1,0 +1,188 @@
+"""The cascade: a few stages of gradient attack at one radius, from cheap to costly, each on what still stands.
+
+Its aim is AutoAttack's robust accuracy at a small part of its time. An example leaves as soon as it is broken, so that
+weak nets cost little; targeted stages attack the classes that came nearest first; the batch holds (example, target)
+pairs of the whole work unit, never one example's alone.
+
+Sources of the parts: margin loss, Carlini and Wagner 2017; targets by closeness, Gowal et al. 2019 (MultiTargeted);
+steps and starts as in the sweep (bench.attacks.schedules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.projections import project
+from bench.attacks.schedules import SCHEDULES
+from bench.attacks.steps import random_start, steepest_step
+from bench.attacks.verification import Ledger, verify
+from bench.core.keyed_random import keyed_uniform
+from bench.core.threat import Norm
+
+_HIT = 1e-6
+"""A margin above this is claimed as a misclassification; the verification decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One attack of the cascade.
+
+    Attributes:
+        steps: gradient steps.
+        targets: how many classes are attacked one by one, the nearest first; 0 for the untargeted margin.
+        start: radius of the random start over eps; 0 begins at the image.
+        within: only targets whose margin has come down to this share of the clean image's margin; the untargeted
+            stage takes the nearest class's.
+    """
+
+    steps: int
+    targets: int = 0
+    start: float = 1.0
+    within: float = 1.0
+
+
+@dataclass(slots=True)
+class Cascade:
+    """Attack a work unit in one norm at one radius; what is verified goes into the ledger.
+
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1] on the model's device.
+        example_ids: (N,) the ids that key the random starts.
+        check_every: steps between two looks at what is broken, each of which waits for the device.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    norm: Norm
+    eps: float
+    stages: tuple[Stage, ...]
+    ledger: Ledger
+    seed: int = 0
+    batch_size: int = 256
+    check_every: int = 2
+    on_stage: Callable[[int], None] = lambda _: None
+    _reached: Tensor = field(init=False)
+    _clean_margins: Tensor = field(init=False)
+    _bad_gradients: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        # the best margin of each class over the true one that any attack has reached, for choosing targets
+        self._reached = self._clean_margins = self.images.new_zeros(0)
+        self._bad_gradients = torch.zeros((), dtype=torch.int64, device=self.images.device)
+
+    def run(self) -> None:
+        """Run all stages, or as many as it takes to break everything."""
+        self._reached = self._clean_gaps()
+        self._clean_margins = self._reached.amax(1)
+        for number, stage in enumerate(self.stages):
+            self._stage(number, stage, *self._pairs(stage))
+            self.on_stage(number)
+        self.ledger.bad_gradients += int(self._bad_gradients)
+
+    def _clean_gaps(self) -> Tensor:
+        """(N, K) z_j - z_y of the clean images, minus infinity for j = y."""
+        with torch.no_grad():
+            logits = torch.cat([self.model(part) for part in torch.split(self.images, self.batch_size)])
+        return (logits - logits.gather(1, self.labels[:, None])).scatter_(1, self.labels[:, None], -torch.inf)
+
+    def _pairs(self, stage: Stage) -> tuple[Tensor, Tensor]:
+        """The pairs (example, target) of a stage, all examples' nearest class first; target -1 for none."""
+        standing = (~self.ledger.broken(self.norm, self.eps)).nonzero().squeeze(1).to(self.images.device)
+        least = stage.within * self._clean_margins[standing] if stage.within < 1.0 else -torch.inf
+        if not stage.targets:
+            standing = standing[self._reached[standing].amax(1) >= least]
+            return standing, torch.full_like(standing, -1)
+        count = min(stage.targets, self._reached.shape[1] - 1)
+        gaps, targets = self._reached[standing].topk(count, dim=1)
+        rank, row = (least <= gaps.T).nonzero().unbind(1)
+        return standing[row], targets[row, rank]
+
+    def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:
+        """All pairs of a stage in full batches; a pair whose example has been broken meanwhile is left out."""
+        while len(waiting):
+            batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
+            target, targets = targets[: self.batch_size], targets[self.batch_size :]
+            self._attack(number, stage, batch, target)
+            if len(waiting):
+                alive = ~self.ledger.broken(self.norm, self.eps).to(waiting.device)[waiting]
+                waiting, targets = waiting[alive], targets[alive]
+
+    def _attack(self, number: int, stage: Stage, examples: Tensor, targets: Tensor) -> None:
+        schedule = SCHEDULES[self.norm]
+        sizes = schedule.step_sizes(stage.steps, self.images.device) * self.eps
+        sparsities = schedule.sparsities(stage.steps, self.images.device)
+        clean, labels = self.images[examples], self.labels[examples]
+        radius = clean.new_full((len(examples),), self.eps)
+        images = self._start(number, stage, examples, targets, clean, radius)
+        previous = images
+        reached = self._reached[examples]
+        for iteration in range(stage.steps + 1):
+            images = images.detach().requires_grad_(True)
+            logits = self.model(images)
+            gaps = (logits - logits.gather(1, labels[:, None])).scatter(1, labels[:, None], -torch.inf)
+            best = gaps.amax(1)
+            aimed = torch.where(targets >= 0, gaps.gather(1, targets.clamp_min(0)[:, None]).squeeze(1), best)
+            (gradient,) = torch.autograd.grad(aimed.sum(), images)
+            with torch.no_grad():
+                images = images.detach()
+                self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
+                gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
+                reached = torch.maximum(reached, gaps.detach())
+                self.ledger.gradient_evaluations += len(examples)
+                if iteration % self.check_every == 0 or iteration == stage.steps:
+                    hit = best > _HIT
+                    if bool(hit.any()):
+                        keep = ~self._verify(images[hit], clean[hit], labels[hit], examples[hit])[examples]
+                        self._remember(examples, reached)
+                        if not bool(keep.any()):
+                            return
+                        images, previous, clean, labels, radius, examples, targets, gradient, reached = (
+                            values[keep]
+                            for values in (
+                                images, previous, clean, labels, radius, examples, targets, gradient, reached,
+                            )
+                        )  # fmt: skip
+                size, sparsity = sizes[iteration].expand(len(images)), sparsities[iteration].expand(len(images))
+                moved = steepest_step(gradient, images, size, self.norm, sparsity).add_(images)
+                moved.add_(images - previous, alpha=schedule.momentum)
+                previous = images
+                images = project(moved, clean, radius, self.norm)
+        self._remember(examples, reached)
+
+    def _remember(self, examples: Tensor, reached: Tensor) -> None:
+        self._reached.scatter_reduce_(0, examples[:, None].expand_as(reached), reached, "amax")
+
+    def _start(
+        self, number: int, stage: Stage, examples: Tensor, targets: Tensor, clean: Tensor, radius: Tensor
+    ) -> Tensor:
+        if stage.start == 0.0:
+            return clean
+        key = number * 4096 + targets + 1
+        uniform = keyed_uniform(self.seed, f"cascade/{self.norm}", self.example_ids[examples], clean.shape[1:], key)
+        return project(clean + random_start(clean, radius * stage.start, self.norm, uniform), clean, radius, self.norm)
+
+    def _verify(self, images: Tensor, clean: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
+        """Enter what verifies; returns (N,) bool, which examples of the unit are now broken."""
+        radius = clean.new_full((len(images),), self.eps)
+        verified, distances, predictions = verify(self.model, images, clean, labels, radius, self.norm)
+        self.ledger.claims += len(images)
+        self.ledger.rejected += int((~verified).sum())
+        # two pairs of one example may be verified at once: the first is entered
+        chosen = verified.nonzero().squeeze(1)
+        unique, place = torch.unique(examples[chosen], return_inverse=True)
+        first = torch.full_like(unique, len(chosen))
+        first.scatter_reduce_(0, place, torch.arange(len(chosen), device=place.device), "amin")
+        chosen = chosen[first]
+        self.ledger.record(
+            examples[chosen].cpu(),
+            self.norm,
+            {norm: value[chosen] for norm, value in distances.items()},
+            predictions[chosen],
+        )
+        return self.ledger.broken(self.norm, self.eps).to(examples.device)

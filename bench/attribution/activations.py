@@ -1,0 +1,81 @@
+"""Looking at a net's operations while it runs: which activations it has, and putting others in their place.
+
+Every operation of a forward pass is seen, whether it comes from a module or from a function call, so that a
+`torch.relu` written by hand does not escape, nothing is copied and nothing has to be put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+RELU_NAMES = frozenset({"relu", "relu_"})
+ACTIVATION_NAMES = RELU_NAMES | {
+    "softplus", "elu", "elu_", "leaky_relu", "leaky_relu_", "gelu", "silu", "mish", "tanh", "tanh_", "sigmoid",
+    "sigmoid_", "relu6", "hardtanh", "selu", "celu", "hardswish", "prelu", "logsigmoid",
+}  # fmt: skip
+
+
+class OperationMode(TorchFunctionMode):
+    """Hands every torch operation to `intercept`, by name."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.intercept(getattr(func, "__name__", ""), func, args, kwargs or {})
+
+    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+class SoftplusTwin(OperationMode):
+    """Inside this context every ReLU computes softplus(x; beta) instead.
+
+    A ReLU net's input gradient is piecewise constant, so that its own second derivatives show an attack on maps no
+    way to go; its twin's do, and come close to the net as beta grows (Dombrowski et al. 2019; LGA, section 4.4).
+    """
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        if beta <= 0:
+            raise ValueError("beta must be positive")
+        self.beta = beta
+
+    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name in RELU_NAMES:
+            return F.softplus(args[0] if args else kwargs["input"], beta=self.beta)
+        return func(*args, **kwargs)
+
+
+class _Recorder(OperationMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.names.add(name)
+        return func(*args, **kwargs)
+
+
+def has_relu(model: nn.Module, images: Tensor) -> bool:
+    """Whether a forward pass of `images` (N, C, H, W) computes a ReLU anywhere."""
+    recorder = _Recorder()
+    with torch.no_grad(), recorder:
+        model(images)
+    return bool(recorder.names & RELU_NAMES)
+
+
+@contextmanager
+def smooth(beta: float | None) -> Iterator[None]:
+    """The softplus twin with `beta`, or nothing where `beta` is None."""
+    if beta is None:
+        yield
+    else:
+        with SoftplusTwin(beta):
+            yield

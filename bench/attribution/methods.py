@@ -1,0 +1,327 @@
+"""Attribution methods by name: what each is called, what it takes, and the one call that computes its maps.
+
+All are our own: attacks and training differentiate through gradients and their averages, and captum's guided
+back-propagation, LRP and DeepLIFT are wrong on some of the registry's nets or refuse them. Where captum is right, tests
+hold ours to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.attacks.pgd import attacked_model
+from bench.attribution.activations import OperationMode
+from bench.attribution.deeplift import RescaleMode
+from bench.attribution.guided import RectifiedGradients, Rule
+from bench.attribution.relevance import RelevanceMode, Rules
+from bench.core.errors import BenchError
+from bench.core.keyed_random import keyed_normal
+
+_MISSED = 0.01
+"""How much of the logit's change, in the median, DeepLIFT's contributions may miss before the net is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapRequest:
+    """What is to be explained.
+
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) the class whose logit is explained.
+        example_ids: (N,) on the images' device, key the noise of methods that have any.
+        keep_graph: maps and logits can be differentiated with respect to `images`, which then require gradients.
+    """
+
+    images: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    seed: int = 0
+    keep_graph: bool = False
+
+    @property
+    def inputs(self) -> Tensor:
+        """The images, requiring gradients."""
+        return self.images if self.images.requires_grad else self.images.detach().requires_grad_(True)
+
+
+class AttributionMethod(BaseModel, ABC):
+    """A method and its parameters, as a suite pins them.
+
+    `maps` expects the model in eval mode with its parameters' gradients off; `attribute` sees to that.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    differentiable: ClassVar[bool] = True
+    """Whether maps can be differentiated with respect to the images, which an attack on them needs."""
+    name: str
+
+    @abstractmethod
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        """Logits (N, K) where they fell out by the way, and signed attributions (N, C, H, W) of logit `labels`."""
+
+
+def _picked(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None]).squeeze(1)
+
+
+def _logits_and_gradient(model: nn.Module, inputs: Tensor, request: MapRequest) -> tuple[Tensor, Tensor]:
+    """Logits, and d logit_y / d inputs, in one forward and one backward pass."""
+    with torch.enable_grad():
+        logits: Tensor = model(inputs)
+        picked = _picked(logits, request.labels).sum()
+        (gradient,) = torch.autograd.grad(picked, inputs, create_graph=request.keep_graph)
+    return logits, gradient
+
+
+def _moved(model: nn.Module, inputs: Tensor, request: MapRequest) -> Tensor:
+    """The gradient at `inputs`, which were computed from the request's images."""
+    inputs = inputs if inputs.requires_grad else inputs.requires_grad_(True)
+    return _logits_and_gradient(model, inputs, request)[1]
+
+
+class Gradient(AttributionMethod):
+    """The gradient of the class's logit (Simonyan et al. 2014)."""
+
+    name: Literal["gradient"] = "gradient"
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor, Tensor]:
+        return _logits_and_gradient(model, request.inputs, request)
+
+
+class InputXGradient(AttributionMethod):
+    """The gradient times the pixels in [0, 1] (Shrikumar et al. 2016)."""
+
+    name: Literal["input_x_gradient"] = "input_x_gradient"
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        inputs = request.inputs
+        logits, gradient = _logits_and_gradient(model, inputs, request)
+        return logits, gradient * inputs
+
+
+class IntegratedGradients(AttributionMethod):
+    """Gradients averaged along the way from a black image, times the pixels (Sundararajan et al. 2017).
+
+    Gauss-Legendre points, as captum's default, so that few of them meet the completeness axiom.
+    """
+
+    name: Literal["integrated_gradients"] = "integrated_gradients"
+    steps: int = Field(default=32, gt=0)
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        points, weights = np.polynomial.legendre.leggauss(self.steps)
+        total = torch.zeros_like(request.images)
+        for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
+            gradient = _moved(model, (0.5 + 0.5 * point) * request.images, request)
+            total = total + 0.5 * weight * gradient
+        return None, total * request.images
+
+
+class SmoothGrad(AttributionMethod):
+    """The mean gradient of noisy copies (Smilkov et al. 2017), not clipped; the noise is keyed by example id.
+
+    An image and its perturbed copy get the same noise, so that their maps differ by the perturbation alone.
+    """
+
+    name: Literal["smoothgrad"] = "smoothgrad"
+    samples: int = Field(default=16, gt=0)
+    sigma: float = Field(default=0.1, gt=0, description="standard deviation of the noise, pixels in [0, 1]")
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        images, ids = request.images, request.example_ids
+        total = torch.zeros_like(images)
+        for sample in range(self.samples):
+            noise = keyed_normal(request.seed, "smoothgrad", ids, images.shape[1:], torch.full_like(ids, sample))
+            total = total + _moved(model, images + self.sigma * noise.to(images), request)
+        return None, total / self.samples
+
+
+class _Rectified(AttributionMethod):
+    differentiable: ClassVar[bool] = False
+    rule: ClassVar[Rule]
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        with RectifiedGradients(self.rule) as mode:
+            logits, gradient = _logits_and_gradient(model, request.inputs, replace(request, keep_graph=False))
+        if not mode.activations:
+            raise BenchError(f"{self.name} needs a net with activations, this one has none; use the gradient.")
+        return logits, gradient
+
+
+class GuidedBackprop(_Rectified):
+    """Guided back-propagation (Springenberg et al. 2015); see bench.attribution.guided."""
+
+    name: Literal["guided_backprop"] = "guided_backprop"
+    rule: ClassVar[Rule] = "guided"
+
+
+class Deconvolution(_Rectified):
+    """Deconvolution (Zeiler and Fergus 2014); see bench.attribution.guided."""
+
+    name: Literal["deconvolution"] = "deconvolution"
+    rule: ClassVar[Rule] = "deconvolution"
+
+
+class _Relevance(AttributionMethod):
+    differentiable: ClassVar[bool] = False
+    alpha: ClassVar[float | None]
+    epsilon: float = Field(default=1e-6, gt=0, description="stabiliser of the denominators, in units of activations")
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        inputs = request.inputs
+        with torch.enable_grad():
+            with RelevanceMode(Rules(self.alpha, self.epsilon)):
+                logits: Tensor = model(inputs)
+            chosen = torch.zeros_like(logits).scatter(1, request.labels[:, None], 1.0)
+            (relevance,) = torch.autograd.grad(logits, inputs, chosen * logits.detach())
+        return logits, relevance
+
+
+class LrpEpsilon(_Relevance):
+    """LRP, the epsilon rule in all layers (Bach et al. 2015); see bench.attribution.relevance."""
+
+    name: Literal["lrp_epsilon"] = "lrp_epsilon"
+    alpha: ClassVar[float | None] = None
+
+
+class LrpEpsilonPlus(_Relevance):
+    """LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers."""
+
+    name: Literal["lrp_epsilon_plus"] = "lrp_epsilon_plus"
+    alpha: ClassVar[float | None] = 1.0
+
+
+class LrpAlpha2Beta1(_Relevance):
+    """LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers."""
+
+    name: Literal["lrp_alpha2_beta1"] = "lrp_alpha2_beta1"
+    alpha: ClassVar[float | None] = 2.0
+
+
+class DeepLift(AttributionMethod):
+    """DeepLIFT's rescale rule against a black image (Shrikumar et al. 2017); see bench.attribution.deeplift."""
+
+    name: Literal["deeplift"] = "deeplift"
+    differentiable: ClassVar[bool] = False
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        images, labels = request.images.detach(), request.labels
+        both = torch.cat([images, torch.zeros_like(images)]).requires_grad_(True)
+        with torch.enable_grad():
+            with RescaleMode():
+                logits: Tensor = model(both)
+            (multipliers,) = torch.autograd.grad(_picked(logits[: len(images)], labels).sum(), both)
+        maps = multipliers[: len(images)] * images
+        logits = logits.detach()
+        change = (logits[: len(images)] - logits[len(images) :]).abs()
+        missing = (maps.flatten(1).sum(1) - _picked(logits[: len(images)] - logits[len(images) :], labels)).abs()
+        missed = float((missing / change.amax(1).clamp_min(1e-6)).median())
+        if not missed <= _MISSED:
+            raise BenchError(
+                f"deeplift does not support this net: its contributions miss the logit's change by {missed:.0%}; "
+                "use integrated_gradients."
+            )
+        return logits[: len(images)], maps
+
+
+class GradCam(AttributionMethod):
+    """Grad-CAM (Selvaraju et al. 2017) at the last convolution whose output is larger than one pixel.
+
+    The map has one channel, is not negative, and is scaled up to the image's size.
+    """
+
+    name: Literal["grad_cam"] = "grad_cam"
+
+    def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
+        inputs, keep_graph = request.inputs, request.keep_graph
+        with torch.enable_grad():
+            with _LastConvolution() as seen:
+                logits: Tensor = model(inputs)
+            if seen.output is None:
+                raise BenchError(
+                    "grad_cam needs a convolution with an output of more than one pixel; this net has none."
+                )
+            (gradient,) = torch.autograd.grad(
+                _picked(logits, request.labels).sum(), seen.output, create_graph=keep_graph
+            )
+            weighted = (gradient.mean((2, 3), keepdim=True) * seen.output).sum(1, keepdim=True).clamp_min(0.0)
+            return logits, F.interpolate(weighted, inputs.shape[2:], mode="bilinear")
+
+
+class _LastConvolution(OperationMode):
+    """Keeps the output of the convolution that ran last."""
+
+    output: Tensor | None = None
+
+    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        if name == "conv2d" and result.shape[-1] * result.shape[-2] > 1:
+            self.output = result
+        return result
+
+
+AnyAttribution = Annotated[
+    Gradient | InputXGradient | IntegratedGradients | SmoothGrad | GuidedBackprop | Deconvolution
+    | LrpEpsilon | LrpEpsilonPlus | LrpAlpha2Beta1 | DeepLift | GradCam,
+    Field(discriminator="name"),
+]  # fmt: skip
+"""Any method, told apart by its name; for suites."""
+
+METHODS: dict[str, type[AttributionMethod]] = {
+    method.model_fields["name"].default: method
+    for method in (
+        Gradient, InputXGradient, IntegratedGradients, SmoothGrad, GuidedBackprop, Deconvolution,
+        LrpEpsilon, LrpEpsilonPlus, LrpAlpha2Beta1, DeepLift, GradCam,
+    )
+}  # fmt: skip
+
+
+def attribute(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    method: AttributionMethod,
+    *,
+    example_ids: Tensor | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Tensor:
+    """Signed attributions of the logit of `labels`, in eval mode whatever mode the model is in.
+
+    Args:
+        model: images in [0, 1] in, logits out.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) the class that is explained.
+        method: e.g. `METHODS["smoothgrad"](samples=32)`.
+        example_ids: (N,) key the noise of methods that have any; 0..N-1 by default.
+
+    Returns:
+        (N, C, H, W) on the device of `images`, detached; (N, 1, H, W) for Grad-CAM.
+
+    Raises:
+        BenchError: the net does not take these images, has no such class, or the method does not support it.
+    """
+    ids = torch.arange(len(images)) if example_ids is None else example_ids
+    parts = []
+    with attacked_model(model):
+        for begin in range(0, len(images), batch_size):
+            batch = slice(begin, begin + batch_size)
+            try:
+                part = method.maps(model, MapRequest(images[batch], labels[batch], ids[batch].to(images.device), seed))
+            except (RuntimeError, IndexError) as error:
+                if type(error).__name__ == "OutOfMemoryError":
+                    raise
+                reason = " ".join(str(error).split())[:160]
+                shape = tuple(images.shape[1:])
+                raise BenchError(f"{method.name} failed on images of shape {shape}: {reason}.") from error
+            parts.append(part[1].detach())
+    return torch.cat(parts)

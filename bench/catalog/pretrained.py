@@ -1,0 +1,170 @@
+"""Pretrained weights of timm, torchvision and the Hugging Face hub: from the local cache, fetched only when asked.
+
+What is fetched or found is checked against the digest that its publisher gives: the hub names each blob by its own,
+torchvision and timm put the first digits into the file's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor
+
+from bench.catalog.state_files import read_state
+from bench.core.errors import BenchError
+from bench.core.files import sha256_file
+from bench.core.names import unknown_name
+from bench.core.optional import optional_import
+from bench.nets.adapter import AdapterSettings
+
+_HASHED_NAME = re.compile(r"-([0-9a-f]{8,})\.pth?$")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a package says of a net with pretrained weights: how to build it, how images reach it, its state."""
+
+    name: str
+    num_classes: int
+    adapter: AdapterSettings
+    in_channels: int = 3
+    arguments: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Tensor] | None = None
+
+
+def timm_pretrained(name: str, *, download: bool, weights: bool) -> Pretrained:
+    """A timm model; its weights only if `weights`. Raises BenchError: unknown, or not here and no `download`."""
+    package = optional_import("timm", "a timm model", "ribench[timm]")
+    if not package.is_model(name):
+        raise unknown_name(name, package.list_models(), "timm model")
+    config = package.get_pretrained_cfg(name)
+    if config is None:
+        if weights:
+            raise BenchError(f"timm:{name} has no pretrained weights; pass --weights FILE.")
+        return Pretrained(name, 1000, AdapterSettings())
+    found = _from_config(name, config.to_dict() if hasattr(config, "to_dict") else dict(config))
+    if not weights:
+        return found
+    if config.hf_hub_id:
+        return _with_state(found, _hub_weights(config.hf_hub_id, None, config.hf_hub_filename, download=download))
+    if config.url:
+        return _with_state(found, _from_url(config.url, f"timm:{name}", download=download))
+    raise BenchError(f"timm:{name} has no pretrained weights; pass --weights FILE.")
+
+
+def hub_pretrained(text: str, *, download: bool, weights: bool) -> Pretrained:
+    """A timm model of the Hugging Face hub, `ORG/NAME` or `ORG/NAME@REVISION`; raises BenchError."""
+    repository, _, revision = text.partition("@")
+    if not _REPOSITORY.fullmatch(repository):
+        raise BenchError(f"hf-hub:{text} does not name a repository; use hf-hub:ORG/NAME or hf-hub:ORG/NAME@REVISION.")
+    path = _hub_file(repository, "config.json", revision or None, download=download)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        name, settings = str(config["architecture"]), dict(config.get("pretrained_cfg") or {})
+        settings.setdefault("num_classes", config.get("num_classes", 1000))
+        found = _from_config(name, settings, dict(config.get("model_args") or {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"hf-hub:{text} has no config.json of a timm model ({error!r}).") from error
+    return _with_state(found, _hub_weights(repository, revision or None, None, download=download)) if weights else found
+
+
+def torchvision_pretrained(name: str, *, download: bool, weights: bool) -> Pretrained:
+    """A torchvision classifier with its default weights; raises BenchError."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown_name(name, known, "torchvision model")
+    default = models.get_model_weights(name).DEFAULT
+    transforms = default.transforms()
+    adapter = AdapterSettings(
+        mean=tuple(transforms.mean), std=tuple(transforms.std), input_size=transforms.crop_size[0]
+    )
+    found = Pretrained(name, len(default.meta["categories"]), adapter)
+    return _with_state(found, _from_url(default.url, f"torchvision:{name}", download=download)) if weights else found
+
+
+def _from_config(name: str, config: dict[str, Any], arguments: dict[str, Any] | None = None) -> Pretrained:
+    channels, side, *_ = config.get("input_size") or (3, None)
+    adapter = AdapterSettings(mean=tuple(config.get("mean") or ()), std=tuple(config.get("std") or ()), input_size=side)
+    return Pretrained(name, int(config.get("num_classes") or 1000), adapter, int(channels), arguments or {})
+
+
+def _with_state(found: Pretrained, path: Path) -> Pretrained:
+    return Pretrained(
+        found.name, found.num_classes, found.adapter, found.in_channels, found.arguments, read_state(path)
+    )
+
+
+def _hub_weights(repository: str, revision: str | None, file_name: str | None, *, download: bool) -> Path:
+    names = [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
+    errors = []
+    for name in names:
+        try:
+            return _hub_file(repository, name, revision, download=download)
+        except BenchError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _hub_file(repository: str, file_name: str, revision: str | None, *, download: bool) -> Path:
+    hub = optional_import("huggingface_hub", "a model of the hub", "ribench[timm]")
+    try:
+        path = hub.hf_hub_download(repository, file_name, revision=revision, local_files_only=not download)
+    except Exception as error:
+        if not download:
+            raise BenchError(
+                f"{file_name} of {repository} is not in the cache of the Hugging Face hub; fetch it with --download."
+            ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(
+            f"{file_name} of {repository} cannot be fetched from the Hugging Face hub ({reason})."
+        ) from error
+    _check_blob(Path(path))
+    return Path(path)
+
+
+def _check_blob(path: Path) -> None:
+    """The cache names a blob by its digest: sha256 for large files, git's sha1 for small ones."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        digest = sha256_file(blob)
+    elif re.fullmatch(r"[0-9a-f]{40}", blob.name):
+        content = blob.read_bytes()
+        digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    else:
+        raise BenchError(f"{path} is not a blob of the hub's cache, so its digest is unknown; pass --weights FILE.")
+    if digest != blob.name:
+        raise BenchError(f"{path} does not match its digest; delete {blob} and fetch it again with --download.")
+
+
+def _from_url(url: str, what: str, *, download: bool) -> Path:
+    """The file of a URL in torch's cache; its name holds the first digits of its sha256."""
+    name = Path(urlparse(url).path).name
+    stated = _HASHED_NAME.search(name)
+    if stated is None:
+        raise BenchError(
+            f"the publisher of {what} gives no digest for {name}; fetch it yourself and pass --weights FILE."
+        )
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        if not download:
+            raise BenchError(f"the weights of {what} are not on this machine ({path}); fetch them with --download.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=stated[1], progress=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BenchError(
+                f"the weights of {what} cannot be fetched from {urlparse(url).netloc} ({error})."
+            ) from error
+    if not sha256_file(path).startswith(stated[1]):
+        raise BenchError(f"{path} does not match the digest in its name; delete it and fetch it again with --download.")
+    return path

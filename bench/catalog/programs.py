@@ -1,0 +1,158 @@
+"""Nets that are programs of the user's: a Python file's factory, TorchScript, torch.export, ONNX.
+
+Opening the first three runs what they hold, so they are opened only when the user names the file on the command line
+or in a call; a card can say which program it needs, by digest, but never where one lies.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import nn
+
+from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
+from bench.core.optional import optional_import
+from bench.nets.adapter import PlainEval
+
+ProgramKind = Literal["python", "torchscript", "export", "onnx"]
+KINDS: tuple[ProgramKind, ...] = get_args(ProgramKind)
+SUFFIXES: dict[str, ProgramKind] = {
+    ".pt2": "export", ".onnx": "onnx", ".pt": "torchscript", ".ts": "torchscript", ".torchscript": "torchscript",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program on the disk; `factory` is the function of a Python file that makes the net, without arguments."""
+
+    kind: ProgramKind
+    path: Path
+    factory: str = ""
+
+    def content(self) -> bytes:
+        """The file's bytes; raises BenchError."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise BenchError(f"cannot read the model {self.path}: {error.strerror}.") from error
+
+    def build(self, sha256: str | None = None) -> tuple[nn.Module, str]:
+        """The net, float32 in eval mode, and the digest of the file it came from.
+
+        Args:
+            sha256: refuse, before anything of it runs, a file of another digest.
+
+        Raises:
+            BenchError: unreadable, another digest, or it makes no net.
+        """
+        content = self.content()
+        digest = sha256_bytes(content)
+        if sha256 is not None and digest != sha256:
+            raise BenchError(
+                f"{self.path} is not the program that the model's card names (sha256 {digest[:12]}..., card says "
+                f"{sha256[:12]}...)."
+            )
+        net = _BUILDERS[self.kind](self, content)
+        if not isinstance(net, nn.Module):
+            raise BenchError(f"{self.path} gave a {type(net).__name__}, not a torch.nn.Module.")
+        return net.float().eval(), digest
+
+
+def _build_python(program: Program, content: bytes) -> Any:
+    name = f"bench_user_{sha256_bytes(str(program.path.resolve()).encode())[:16]}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(program.path))
+    assert spec is not None  # noqa: S101  a spec without a loader always comes
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(program.path.resolve())
+    with _user_errors(program), _importable(program.path.resolve().parent):
+        sys.modules[name] = module
+        # the very bytes whose digest was taken
+        exec(compile(content, str(program.path), "exec"), module.__dict__)  # noqa: S102
+        factory = getattr(module, program.factory, None)
+        if not callable(factory):
+            raise BenchError(f"{program.path} has no function {program.factory!r}.")
+        return factory()
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let the file import its neighbours, as `python FILE` would."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
+def _build_torchscript(program: Program, content: bytes) -> Any:
+    with _user_errors(program):
+        return torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+
+
+def _build_export(program: Program, content: bytes) -> Any:
+    with _user_errors(program):
+        return PlainEval(torch.export.load(io.BytesIO(content)).module())
+
+
+def _build_onnx(program: Program, content: bytes) -> Any:
+    """Converted to torch by onnx2torch, so that gradients flow; other files that it names stay shut."""
+    onnx = optional_import("onnx", "an ONNX model", "ribench[onnx]")
+    converter = optional_import("onnx2torch", "an ONNX model", "ribench[onnx]")
+    with _user_errors(program):
+        graph = onnx.load_model_from_string(content)
+        if any(one.data_location == onnx.TensorProto.EXTERNAL for one in _tensors_of(graph.graph)):
+            raise BenchError(f"{program.path} keeps weights in other files; save it as one file.")
+        onnx.checker.check_model(graph)
+        try:
+            return converter.convert(graph)
+        except NotImplementedError as error:
+            raise BenchError(f"{program.path} has an operator that cannot be turned into torch: {error}.") from error
+
+
+def _tensors_of(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors_of(inner)
+
+
+@contextmanager
+def _user_errors(program: Program) -> Iterator[None]:
+    """Turn whatever goes wrong in the user's program into one line."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        what = f"{program.path}:{program.factory}" if program.factory else f"the {program.kind} file {program.path}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BenchError(f"{what} gave no net ({reason}).") from error
+
+
+_BUILDERS: dict[str, Callable[[Program, bytes], Any]] = {
+    "python": _build_python, "torchscript": _build_torchscript, "export": _build_export, "onnx": _build_onnx,
+}  # fmt: skip
+
+
+def parse_program(text: str) -> Program | None:
+    """What `file.py:factory`, `onnx:FILE` or a file with a known suffix names; None for anything else."""
+    head, _, tail = text.partition(":")
+    if head in KINDS and head != "python" and tail:
+        return Program(cast(ProgramKind, head), Path(tail))
+    stem, separator, factory = text.rpartition(":")
+    if separator and stem.endswith(".py") and factory.isidentifier():
+        return Program("python", Path(stem), factory)
+    suffix = Path(text).suffix
+    return Program(SUFFIXES[suffix], Path(text)) if suffix in SUFFIXES else None

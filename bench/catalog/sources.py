@@ -1,0 +1,263 @@
+"""Models that the user names by where they come from: a program, timm, torchvision, the hub, RobustBench's zoo.
+
+`timm:NAME`, `torchvision:NAME`, `hf-hub:ORG/NAME[@REVISION]`, `robustbench:DATASET/THREAT/NAME`, `FILE.py:FACTORY`,
+`torchscript:FILE`, `export:FILE`, `onnx:FILE`, or a file ending in .pt, .ts, .torchscript, .pt2 or .onnx.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from bench.catalog.cards import ModelCard, ProgramFacts, Weights
+from bench.catalog.pretrained import Pretrained, hub_pretrained, timm_pretrained, torchvision_pretrained
+from bench.catalog.programs import KINDS, Program, parse_program
+from bench.catalog.state_files import read_state, state_bytes
+from bench.catalog.toml_files import explain
+from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
+from bench.core.names import require_safe_name, unknown_name
+from bench.data.specs import dataset_spec
+from bench.nets import build_net
+from bench.nets.adapter import Adapter, AdapterSettings
+from bench.nets.robustbench_zoo import fit_checkpoint, zoo_entry
+
+ZOOS = ("timm", "torchvision", "hf-hub", "robustbench")
+METHOD = "external"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How a model that is named by its source is to be taken; None leaves the source's own setting.
+
+    Attributes:
+        weights: a safetensors file or a PyTorch checkpoint with the net's state dict.
+        trust_weights: unpickle objects in it too, which runs the code they name.
+        mean, std: of pixels in [0, 1], per channel; empty: the net normalises by itself.
+        input_size: side that images are resized to.
+        classes: the net's outputs that stand for the data set's classes, in their order.
+        label_map: a JSON file `{"class of the data set": output of the net}`, in place of `classes`.
+        num_classes: outputs of the net.
+        model_id: what it is called in the leaderboard.
+        download: fetch pretrained weights that are not on this machine.
+    """
+
+    weights: Path | None = None
+    trust_weights: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    input_size: int | None = None
+    classes: tuple[int, ...] | None = None
+    label_map: Path | None = None
+    num_classes: int | None = None
+    model_id: str | None = None
+    download: bool = False
+
+    def given(self) -> list[str]:
+        """The options that were set, as the command line calls them, less those that suit any model."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "download"}
+        return [f"--{name.replace('_', '-')}" for name, value in values.items() if value not in (None, False)]
+
+
+def is_source(text: str) -> bool:
+    """Whether a model's name is that of a source, and not of the registry."""
+    head, _, tail = text.partition(":")
+    return (head in ZOOS and bool(tail)) or parse_program(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A net from a source: ready to be judged, and what a card needs to build it again."""
+
+    net: nn.Module
+    architecture: str
+    parameters: dict[str, Any]
+    program: ProgramFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSource:
+    """A model named by its source, for one data set. Building it twice gives the same weights, or is refused."""
+
+    text: str
+    dataset: str
+    options: SourceOptions
+
+    def card(self) -> ModelCard:
+        """Build the net and describe it; raises BenchError for whatever is wrong with source or options."""
+        built = self.build()
+        try:
+            return ModelCard(
+                schema_version=1,
+                id=self._identifier(),
+                method=METHOD,
+                dataset=self.dataset,
+                description=self.text if parse_program(self.text) is None else "",
+                num_classes=None if dataset_spec(self.dataset) else self._classes(built),
+                architecture=built.architecture,
+                architecture_parameters=built.parameters,
+                weights=Weights(
+                    sha256=sha256_bytes(state_bytes(built.net)),
+                    parameters=max(1, sum(parameter.numel() for parameter in built.net.parameters())),
+                ),
+                program=built.program,
+            )
+        except ValidationError as error:
+            raise BenchError(f"model {self.text}: {explain(error)}.") from error
+
+    def build(self) -> Built:
+        """The net in eval mode, float32, on the CPU."""
+        program = parse_program(self.text)
+        built = self._from_zoo() if program is None else self._from_program(program)
+        built.net.requires_grad_(False)
+        built.net.float().eval()
+        return built
+
+    def build_net(self) -> nn.Module:
+        return self.build().net
+
+    def _from_program(self, program: Program) -> Built:
+        net, digest = program.build()
+        if self.options.weights is not None:
+            _load(net, self._state(), self.text)
+        adapter = self._adapter(AdapterSettings())
+        facts = ProgramFacts(kind=program.kind, file=program.path.name, factory=program.factory or None, sha256=digest)
+        return Built(Adapter(net, adapter), "program", {"adapter": _plain(adapter)}, facts)
+
+    def _from_zoo(self) -> Built:
+        head, _, name = self.text.partition(":")
+        if head == "robustbench":
+            return self._from_robustbench(name)
+        finders = {"timm": timm_pretrained, "torchvision": torchvision_pretrained, "hf-hub": hub_pretrained}
+        own = self.options.weights is not None
+        found = finders[head](name, download=self.options.download, weights=not own)
+        architecture = "torchvision" if head == "torchvision" else "timm"
+        parameters: dict[str, Any] = {"name": found.name, "num_classes": self._outputs(found, own)}
+        if architecture == "timm":
+            parameters |= {"in_channels": found.in_channels}
+            parameters |= {"arguments": found.arguments} if found.arguments else {}
+        parameters["adapter"] = _plain(self._adapter(found.adapter))
+        net = build_net(architecture, parameters)
+        assert isinstance(net, Adapter)  # noqa: S101  both architectures give one
+        _load(net.net, self._state() if found.state is None else found.state, self.text)
+        return Built(net, architecture, parameters)
+
+    def _outputs(self, found: Pretrained, own_weights: bool) -> int:
+        if self.options.num_classes is not None:
+            return self.options.num_classes
+        spec = dataset_spec(self.dataset)
+        chosen = self.options.classes or self.options.label_map
+        return spec.num_classes if own_weights and spec and not chosen else found.num_classes
+
+    def _from_robustbench(self, text: str) -> Built:
+        parts = text.split("/")
+        if len(parts) != 3:
+            raise BenchError(f"{self.text} is not a RobustBench model; use robustbench:DATASET/THREAT/NAME.")
+        dataset, threat, name = parts
+        parameters: dict[str, Any] = {"dataset": dataset, "threat": threat, "name": name}
+        drive = zoo_entry(dataset, threat, name)["gdrive_id"]
+        if self.options.weights is None:
+            raise BenchError(
+                f"{self.text} needs its checkpoint: fetch Google Drive file {drive} (the zoo gives no digest of it, so "
+                "RIBench does not fetch it by itself) and pass --weights FILE."
+            )
+        parameters["adapter"] = _plain(self._adapter(AdapterSettings()))
+        net = build_net("robustbench", parameters)
+        assert isinstance(net, Adapter)  # noqa: S101  that architecture gives one
+        fit_checkpoint(net.net, self._state(), name)
+        return Built(net, "robustbench", parameters)
+
+    def _state(self) -> dict[str, Tensor]:
+        assert self.options.weights is not None  # noqa: S101  asked for only then
+        return read_state(self.options.weights, trust=self.options.trust_weights)
+
+    def _adapter(self, default: AdapterSettings) -> AdapterSettings:
+        options = self.options
+        chosen = {
+            "mean": options.mean,
+            "std": options.std,
+            "input_size": options.input_size,
+            "classes": self._class_outputs(),
+        }
+        try:
+            return AdapterSettings(
+                **default.model_dump() | {name: one for name, one in chosen.items() if one is not None}
+            )
+        except ValidationError as error:
+            raise BenchError(f"model {self.text}: {explain(error)}.") from error
+
+    def _class_outputs(self) -> tuple[int, ...] | None:
+        if self.options.label_map is None:
+            return self.options.classes
+        if self.options.classes is not None:
+            raise BenchError("--classes and --label-map say the same thing; give one of them.")
+        return read_label_map(self.options.label_map, self.dataset)
+
+    def _classes(self, built: Built) -> int | None:
+        """How many classes there are where the data set is the user's own: what is known before its images are read."""
+        adapter = built.parameters.get("adapter", {})
+        return len(adapter.get("classes", ())) or self.options.num_classes or built.parameters.get("num_classes")
+
+    def _identifier(self) -> str:
+        if self.options.model_id is not None:
+            return require_safe_name(self.options.model_id, "--model-id")
+        program = parse_program(self.text)
+        if program is not None:
+            name = f"{program.path.stem}-{program.factory}" if program.factory else program.path.stem
+        else:
+            name = self.text.replace(":", "-")
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "model"
+
+
+def read_label_map(path: Path, dataset: str) -> tuple[int, ...]:
+    """The net's output for each class of the data set, in their order (sorted by name for a folder of the user's own).
+
+    Raises:
+        BenchError: no JSON object of whole numbers, or its keys are not the data set's classes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BenchError(f"cannot read the label map {path}: {error}.") from error
+    if not isinstance(content, Mapping) or not content:
+        raise BenchError(f'the label map {path} must be a JSON object {{"class": output, ...}}.')
+    spec = dataset_spec(dataset)
+    names = list(spec.class_names) if spec is not None else sorted(content)
+    unknown = [name for name in content if name not in names]
+    if unknown:
+        raise unknown_name(unknown[0], names, f"class of {dataset} in {path}")
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise BenchError(f"the label map {path} has no output for class {missing[0]!r} of {dataset}.")
+    outputs = [content[name] for name in names]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 1 << 31 for one in outputs):
+        raise BenchError(f"the label map {path} must give a whole number from 0 for every class.")
+    return tuple(outputs)
+
+
+def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    try:
+        net.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise BenchError(f"the weights do not fit {what}: {' '.join(str(error).split())[:200]}.") from error
+
+
+def _plain(settings: AdapterSettings) -> dict[str, Any]:
+    """The settings as a card holds them: what is not there is left out."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in settings.model_dump().items()
+        if value not in (None, ())
+    }
+
+
+def describe_kinds() -> str:
+    """The prefixes that name a source, for error lines."""
+    return ", ".join(f"{name}:" for name in (*ZOOS, *KINDS) if name != "python")

@@ -1,0 +1,106 @@
+"""Weights from elsewhere: safetensors and PyTorch checkpoints, read so that no code in the file can run."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as format_safetensors
+from torch import Tensor, nn
+
+from bench.core.errors import BenchError
+
+logger = logging.getLogger(__name__)
+
+_INNER_KEYS = ("state_dict", "model_state_dict", "model", "net", "last")
+"""Where checkpoints keep their state dict when they hold more than that."""
+_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError,
+    MemoryError, RecursionError, OverflowError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def read_state(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """The state dict in a weights file, by its own names (`module.` of DataParallel taken off).
+
+    Args:
+        path: `.safetensors`, or anything that torch.save wrote.
+        trust: unpickle objects too, which runs whatever code the file names.
+
+    Raises:
+        BenchError: unreadable, holds more than tensors and is not trusted, or holds no state dict.
+    """
+    try:
+        content = path.read_bytes() if path.suffix == ".safetensors" else None
+    except OSError as error:
+        raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
+    if content is not None:
+        return parse_state(content, path)
+    return _tensors(_load_checkpoint(path, trust), path)
+
+
+def parse_state(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in the bytes of a safetensors file; raises BenchError."""
+    try:
+        return parse_safetensors(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+        raise BenchError(
+            f"weights {path} are not a readable safetensors file ({error}); nothing was loaded."
+        ) from error
+
+
+def state_bytes(net: nn.Module) -> bytes:
+    """A net's state as safetensors, always the same bytes for the same state: what the digest is taken of."""
+    return format_safetensors(
+        {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}
+    )
+
+
+def _load_checkpoint(path: Path, trust: bool) -> Any:
+    if not path.is_file():
+        raise BenchError(f"the weights {path} do not exist.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not trust:
+            raise BenchError(
+                f"weights {path} are damaged, or hold more than tensors; in the second case opening them runs code "
+                "that the file brings along. Save the state dict alone, or, only if you trust whoever made the file, "
+                "pass --trust-weights."
+            ) from error
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+    logger.warning("unpickling %s, which runs whatever code it names, as --trust-weights asks", path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (pickle.UnpicklingError, *_DAMAGED) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: BaseException) -> BenchError:
+    reason = " ".join(str(error).split())[:120]
+    return BenchError(f"weights {path} cannot be read ({type(error).__name__}: {reason}); nothing was loaded.")
+
+
+def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    for key in _INNER_KEYS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping | nn.Module):
+            return _tensors(loaded[key], path)
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise BenchError(f"weights {path} hold a {type(loaded).__name__}, not a state dict.")
+    foreign = [key for key, value in loaded.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if foreign:
+        raise BenchError(f"weights {path} hold no state dict: {str(foreign[0])[:60]!r} is not a named tensor.")
+    if all(key.startswith("module.") for key in loaded):
+        return {key.removeprefix("module."): value for key, value in loaded.items()}
+    return dict(loaded)

@@ -1,0 +1,186 @@
+"""Study files: a paper's study declared as data: models, suites, figures and the claims with what decides each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.catalog.cards import NAME
+from bench.catalog.locations import shipped
+from bench.catalog.toml_files import read_toml, validate
+from bench.core.names import unknown_name
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MetricName(_Section):
+    """One metric of a suite, as the leaderboard names it."""
+
+    suite: str
+    metric: str
+    attack: str = ""
+    norm: str = ""
+    eps: float | None = None
+
+
+class _Claim(_Section):
+    id: str = NAME
+    text: str
+    published: str = ""
+    """The paper's own value, with its source; empty where none could be recovered."""
+
+
+class Difference(_Claim):
+    """`better` has a higher value than `worse`, by more than `margin` (negative: at most that much lower)."""
+
+    statistic: Literal["difference"]
+    of: MetricName
+    better: str
+    worse: str
+    against: MetricName | None = None
+    """The metric of `worse`, where it is another than that of `better`."""
+    margin: float = 0.0
+
+
+class Ordering(_Claim):
+    """The metric rises from each model to the next."""
+
+    statistic: Literal["ordering"]
+    of: MetricName
+    models: list[str] = Field(min_length=2)
+
+
+class Correlation(_Claim):
+    """Spearman's correlation of two metrics over models has a sign."""
+
+    statistic: Literal["correlation"]
+    first: MetricName
+    second: MetricName
+    models: list[str] = Field(min_length=3)
+    sign: Literal["positive", "negative"]
+
+
+class Tilt(_Claim):
+    """A quantity of the boundary-tilting experiment falls with the strength of adversarial training."""
+
+    statistic: Literal["tilt"]
+    quantity: Literal["tilt_from_means", "perturbation_angle", "minor_offset", "nearest_distance"]
+
+
+class Stability(_Claim):
+    """Gradients under uniform noise of `radius` / 255 are more alike (cosine) for `better` than for `worse`."""
+
+    statistic: Literal["stability"]
+    better: str
+    worse: str
+    radius: float = Field(gt=0)
+    margin: float = 0.0
+
+
+class ScaleInvariance(_Claim):
+    """Scaling the last layer by `factor` scales the LGA criterion `criterion` by `expected`."""
+
+    statistic: Literal["scale_invariance"]
+    model: str
+    criterion: Literal["l2", "cosine"]
+    factor: float = Field(gt=0)
+    expected: float
+
+
+class Bound(_Claim):
+    """The cosine distance of gradients stays below its bound, and follows the ratio better than the Hessian norm."""
+
+    statistic: Literal["bound"]
+    model: str
+    radius: float = Field(gt=0)
+
+
+Claim = Annotated[
+    Difference | Ordering | Correlation | Tilt | Stability | ScaleInvariance | Bound, Field(discriminator="statistic")
+]
+
+
+class TrainedModel(_Section):
+    """A model that the study trains where the registry has none of that id."""
+
+    id: str = NAME
+    recipe: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    minutes: float = Field(gt=0)
+
+
+class Scale(_Section):
+    """How much of the study is done."""
+
+    suites: dict[str, str]
+    """What the claims call a suite -> the suite at this scale."""
+    models: list[str] = Field(min_length=1)
+    examples: dict[str, int] = Field(default_factory=dict)
+    seconds: dict[str, float]
+    """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""
+    train: list[TrainedModel] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _every_suite_has_a_time(self) -> Scale:
+        missing = [name for name in self.suites if name not in self.seconds]
+        if missing:
+            raise ValueError(f"seconds lacks {', '.join(missing)}")
+        return self
+
+
+FigureName = Literal["robustness", "tilt", "manifold", "roar", "trade_off", "stability"]
+
+
+class StudyFile(_Section):
+    """A study, validated; unknown keys are refused."""
+
+    schema_version: Literal[1]
+    name: str = NAME
+    paper: str
+    dataset: str = NAME
+    differences: list[str]
+    figures: list[FigureName]
+    scales: dict[Literal["quick", "standard", "paper"], Scale] = Field(min_length=1)
+    claims: list[Claim] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _claims_have_names_of_their_own(self) -> StudyFile:
+        names = [claim.id for claim in self.claims]
+        if len(set(names)) != len(names):
+            raise ValueError("two claims have the same id")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A parsed study and where it lies."""
+
+    file: StudyFile
+    path: Path
+
+    def scale(self, name: str) -> Scale:
+        """Raises BenchError for a scale that the study does not have."""
+        for known, scale in self.file.scales.items():
+            if known == name:
+                return scale
+        raise unknown_name(name, self.file.scales, f"scale of study {self.file.name}")
+
+
+def read_study(path: Path) -> Study:
+    """Read one study file; raises BenchError."""
+    return Study(validate(StudyFile, read_toml(path, "study"), f"study {path}"), path)
+
+
+def find_study(name: str) -> Study:
+    """A shipped study by name, or one of the user's by the path of its TOML file; raises BenchError."""
+    if name.endswith(".toml"):
+        return read_study(Path(name))
+    known = {path.stem: path for path in sorted((shipped("suites") / "studies").glob("*.toml"))}
+    if name not in known:
+        raise unknown_name(name, known, "study")
+    return read_study(known[name])

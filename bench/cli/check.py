@@ -1,0 +1,116 @@
+"""`bench check`: the regression gate for checkpoints in CI."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download
+
+if TYPE_CHECKING:
+    from bench.orchestration import RunRequest
+    from bench.orchestration.gate import GateRules, Verdict
+
+EXIT_REGRESSION = 1
+
+
+def check(
+    model: Annotated[list[str] | None, typer.Option("--model", help="As in `bench run`. [default: all]")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option("--suite", help="As in `bench run`. [default: cross_norm_quick]")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
+    ] = None,
+    baseline: Annotated[
+        Path, typer.Option("--baseline", help="Leaderboard folder, with evidence, to compare with.")
+    ] = DEFAULT_LEADERBOARD,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, max=1, help="How much worse a metric may become, as a share.")
+    ] = 0.005,
+    time_factor: Annotated[
+        float, typer.Option("--time-factor", min=0, help="Warn above this many times the baseline's seconds; 0: never.")
+    ] = 3.0,
+    fail_on_time: Annotated[bool, typer.Option("--fail-on-time", help="Slowness is a regression too.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Add the new runs to the baseline, and print what changed.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help="JUnit XML file to write.", show_default=False)] = None,
+    examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="As in `bench run`.")] = 0,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images attacked at once.")] = 256,
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option("--leaderboard", help="Keep the new runs in this folder. [default: nowhere]", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Evaluate models again and compare them with a baseline, image by image.
+
+    Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
+    changed without a word, or a new warning; 2: it could not run.
+    """
+    from bench.cli.check_output import announce, summary_table, write_junit
+    from bench.cli.rendering import output
+    from bench.orchestration import RunRequest
+    from bench.orchestration.gate import GateRules
+
+    rules = GateRules(tolerance, time_factor or None, fail_on_time)
+    with ExitStack() as stack:
+        folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
+        request = RunRequest(
+            model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed, device, batch_size,
+            data_dir, download,
+        )  # fmt: skip
+        verdicts = _evaluate(request, baseline, rules, update=update)
+        if update:
+            from bench.results.merge import merge_leaderboards
+
+            merge_leaderboards([folder], baseline)
+    output().print(summary_table(verdicts))
+    announce(verdicts)
+    if junit is not None:
+        write_junit(verdicts, junit)
+        output().print(f"junit:    {junit}", soft_wrap=True)
+    if update:
+        output().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
+    elif not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(EXIT_REGRESSION)
+
+
+def _evaluate(request: RunRequest, baseline: Path, rules: GateRules, *, update: bool) -> list[Verdict]:
+    from dataclasses import replace
+
+    from bench.catalog.models import resolve_models
+    from bench.catalog.suites import resolve_suites
+    from bench.cli.rendering import messages
+    from bench.cli.run_progress import RunProgress
+    from bench.orchestration import execute, plan_runs
+    from bench.orchestration.gate import Verdict, first_verdict, judge, require_baseline, weights_remarks
+
+    entries = resolve_models(request.models, request.dataset)
+    suites = [found.name for found in resolve_suites(request.suites)]
+    if not update:
+        require_baseline([(entry.card.dataset, entry.card.id) for entry in entries], suites, baseline)
+    verdicts = []
+    sound = []
+    for entry in entries:
+        remarks = weights_remarks(entry)
+        if remarks:
+            verdicts.append(Verdict(entry.card.name, "weights", 0.0, remarks))
+        else:
+            sound.append(str(entry.folder.resolve()))
+    plans = plan_runs(replace(request, models=sound)) if sound else []
+    for position, plan in enumerate(plans, start=1):
+        with RunProgress(messages()) as progress:
+            watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
+            outcome = execute(plan, request.leaderboard, fresh=True, observer=watch)
+        known = judge if not update else first_verdict
+        verdicts.append(known(outcome, request.leaderboard, baseline, rules))
+    return verdicts

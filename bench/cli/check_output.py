@@ -1,0 +1,93 @@
+"""What `bench check` says: a table, annotations and a summary on GitHub, a JUnit file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bench.orchestration.gate import Verdict
+
+_LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
+
+
+def summary_table(verdicts: Sequence[Verdict]) -> Table:
+    from bench.cli.rendering import table
+
+    rows = []
+    for verdict in verdicts:
+        said = "\n".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks)
+        state = "[green]passed[/]" if verdict.passed else "[bold red]worse[/]"
+        rows.append([verdict.model, verdict.suite, state, f"{verdict.seconds:.1f}", _escape(said or "as the baseline")])
+    return table(["model", "suite", "verdict", "seconds", "what changed"], rows, right=("seconds",))
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def announce(verdicts: Sequence[Verdict]) -> None:
+    """Annotations and the job summary, where GitHub Actions runs this."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for verdict in verdicts:
+            for remark in verdict.remarks:
+                where = f"{verdict.model} under {verdict.suite}"
+                typer.echo(f"::{_LEVELS[remark.severity]} title={_property(where)}::{_data(remark.text)}")
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as stream:
+            stream.write(markdown_summary(verdicts))
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def markdown_summary(verdicts: Sequence[Verdict]) -> str:
+    worse = sum(not verdict.passed for verdict in verdicts)
+    head = f"## bench check: {worse} of {len(verdicts)} worse\n" if worse else "## bench check: no regression\n"
+    lines = [head, "| model | suite | verdict | seconds | what changed |", "|---|---|---|---:|---|"]
+    for verdict in verdicts:
+        said = "<br>".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks).replace("|", "\\|")
+        state = "passed" if verdict.passed else "**worse**"
+        lines.append(
+            f"| {verdict.model} | {verdict.suite} | {state} | {verdict.seconds:.1f} | {said or 'as the baseline'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
+    """One test case a model and suite; raises BenchError where the file cannot be written."""
+    from bench.core.files import write_atomically
+
+    failures = sum(not verdict.passed for verdict in verdicts)
+    seconds = sum(verdict.seconds for verdict in verdicts)
+    root = ElementTree.Element(
+        "testsuite", name="bench check", tests=str(len(verdicts)), failures=str(failures), errors="0",
+        time=f"{seconds:.3f}",
+    )  # fmt: skip
+    for verdict in verdicts:
+        case = ElementTree.SubElement(
+            root, "testcase", classname=verdict.suite, name=verdict.model, time=f"{verdict.seconds:.3f}"
+        )
+        failed = [remark.text for remark in verdict.remarks if remark.severity == "failure"]
+        if failed:
+            ElementTree.SubElement(case, "failure", message=failed[0]).text = "\n".join(failed)
+        others = [f"{remark.severity}: {remark.text}" for remark in verdict.remarks if remark.severity != "failure"]
+        if others:
+            ElementTree.SubElement(case, "system-out").text = "\n".join(others)
+    ElementTree.indent(root)
+    write_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

@@ -1,0 +1,94 @@
+"""`bench compare`: two models on the same images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bench.orchestration.compare import SuiteComparison
+
+SHOWN_FLIPS = 12
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A model of the leaderboard, e.g. standard or mnist/standard.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
+    flipped: Annotated[bool, typer.Option("--flipped", help="List every example whose verdict flipped.")] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="PNG file: some of the flipped images.", show_default=False)
+    ] = None,
+    leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare two models example by example: McNemar's exact test for shares, the paired bootstrap for the rest."""
+    from bench.cli.rendering import output
+    from bench.orchestration.compare import compare_models
+
+    found = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
+    for one in found:
+        output().print(f"\n[bold]{second} minus {first}: {one.title}[/]", soft_wrap=True)
+        output().print(_table(one, first, second))
+        if one.unpaired:
+            output().print(f"without evidence by example, not compared: {', '.join(one.unpaired)}", soft_wrap=True)
+        _print_flips(one, first, second, every=flipped)
+    if images is not None:
+        from bench.orchestration.flip_panel import draw_flips
+
+        draw_flips(found, (first, second), images, leaderboard=leaderboard, data_dir=data_dir)
+        output().print(f"images: {images}", soft_wrap=True)
+
+
+def metric_name(key: tuple[str, str, str, float | None]) -> str:
+    """A metric as the tables of comparisons name it: short for those that every robustness suite has."""
+    from bench.core.threat import NORM_LABELS
+
+    metric, attack, norm, eps = key
+    if metric in ("clean_accuracy", "union_accuracy"):
+        return metric.split("_")[0]
+    shown = "" if metric == "robust_accuracy" else metric.replace("_", " ")
+    parts = (shown, attack, NORM_LABELS.get(norm, norm), "" if eps is None else f"{eps:.4g}")
+    return " ".join(part for part in parts if part)
+
+
+def _table(found: SuiteComparison, first: str, second: str) -> Table:
+    from bench.cli.rendering import table
+    from bench.results.kinds import metric_kind
+    from bench.results.paired import ALPHA
+
+    rows = []
+    for one, adjusted in zip(found.comparisons, found.adjusted, strict=True):
+        scale, digits = (100, 1) if metric_kind(one.key[0]).percent else (1, 4)
+        values = (scale * one.first, scale * one.second)
+        low, high = scale * one.ci_low, scale * one.ci_high
+        spread = f"{scale * one.difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        flips = f"+{len(one.gained)} -{len(one.lost)}" if one.test == "McNemar" else ""
+        mark = "*" if adjusted <= ALPHA else ""
+        cells = [f"{value:.{digits}f}" for value in values]
+        rows.append([metric_name(one.key), *cells, spread, flips, f"{adjusted:.2g}{mark}"])
+    columns = ["metric", first, second, "difference, 95 %", "examples", "p"]
+    made = table(columns, rows, right=columns[1:])
+    made.caption = "p: two-sided, Holm over these metrics; * below 0.05; examples: how many only one of the two has"
+    made.caption_justify = "left"
+    return made
+
+
+def _print_flips(found: SuiteComparison, first: str, second: str, *, every: bool) -> None:
+    from bench.cli.rendering import output
+
+    for one in found.comparisons:
+        for ids, winner in ((one.gained, second), (one.lost, first)):
+            if not ids or not (every or one.key[0] in ("clean_accuracy", "union_accuracy")):
+                continue
+            shown = ids if every else ids[:SHOWN_FLIPS]
+            more = f" and {len(ids) - len(shown)} more (--flipped)" if len(ids) > len(shown) else ""
+            listed = ", ".join(map(str, shown))
+            output().print(f"{metric_name(one.key)}, only {winner}: {listed}{more}", soft_wrap=True)

@@ -1,0 +1,68 @@
+"""`bench reproduce`: repeat a paper's study and judge its claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir
+
+if TYPE_CHECKING:
+    from bench.orchestration import Observer, RunPlan
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(help="ir, bridging, lga, or a study's TOML file.")],
+    scale: Annotated[str, typer.Option("--scale", help="quick, standard or paper.")] = "quick",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE]")
+    ] = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Keys all randomness of the runs.")] = 0,
+    device: Device = "auto",
+    leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
+    from bench.catalog.studies import find_study
+    from bench.cli.rendering import messages, table
+    from bench.cli.rendering import output as standard_output
+    from bench.cli.run_progress import RunProgress
+    from bench.orchestration.reproduce import describe_plan, plan_study
+    from bench.orchestration.reproduce import reproduce as carry_out
+    from bench.orchestration.study_plan import StudyRequest
+
+    found = find_study(study)
+    folder = output or leaderboard / "studies" / f"{found.file.name}-{scale}"
+    request = StudyRequest(found, scale, folder, leaderboard, seed, device, data_dir, download)
+    with messages().status("Planning"):
+        plan = plan_study(request)
+    standard_output().print(table(["step", "what", "minutes"], describe_plan(plan), right=("minutes",)))
+    for reason in plan.left_out:
+        standard_output().print(f"left out: {reason}", soft_wrap=True, markup=False)
+    standard_output().print(f"about {plan.seconds / 60:.1f} minutes to go", soft_wrap=True)
+    if plan_only:
+        return
+    with RunProgress(messages()) as progress:
+
+        def watch(run: RunPlan, count: str) -> Observer:
+            return progress.watch(run, count)
+
+        outcome = carry_out(request, plan, watch)
+    rows = [
+        [
+            judgement.claim.id,
+            judgement.verdict,
+            "" if judgement.effect is None else f"{judgement.effect:+.4f}",
+            "" if judgement.low is None else f"[{judgement.low:+.4f}, {judgement.high:+.4f}]",
+        ]
+        for judgement in outcome.judgements
+    ]
+    standard_output().print(table(["claim", "verdict", "effect", "95 % interval"], rows, right=("effect",)))
+    standard_output().print(
+        f"planned {outcome.planned_seconds / 60:.1f} minutes, took {outcome.seconds / 60:.1f}", soft_wrap=True
+    )
+    standard_output().print(f"verdict: {outcome.folder / 'verdict.md'}", soft_wrap=True)

@@ -1,0 +1,42 @@
+"""Plug-ins: installed packages that announce models, protocols, data sets or recipes by entry points.
+
+An entry point is read only when its name or a list of its group is asked for, and only from packages that are
+installed: no file of a registry, suite or data folder can name one.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from bench.core.errors import BenchError
+
+
+def plugin_names(group: str) -> list[str]:
+    """The names that installed packages announce in a group, sorted; nothing is imported."""
+    return sorted({point.name for point in metadata.entry_points(group=group)})
+
+
+def load_plugin(group: str, name: str) -> Any:
+    """Import what the entry point `name` of a group stands for.
+
+    Raises:
+        BenchError: nobody or more than one package announces it, or its import fails.
+    """
+    points = list({point.value: point for point in metadata.entry_points(group=group, name=name)}.values())
+    if not points:
+        raise BenchError(f"no installed package announces {name!r} in {group}.")
+    if len(points) > 1:
+        owners = ", ".join(sorted(_owner(point) for point in points))
+        raise BenchError(f"several installed packages announce {name!r} in {group} ({owners}); uninstall all but one.")
+    try:
+        return points[0].load()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(
+            f"the plug-in {name!r} of {_owner(points[0])} ({group}) cannot be loaded ({reason}); mend or uninstall it."
+        ) from error
+
+
+def _owner(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value

@@ -1,0 +1,101 @@
+"""Two models of one leaderboard, suite by suite and example by example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.core.errors import BenchError
+from bench.core.names import unknown_name
+from bench.orchestration.evidence import row_values
+from bench.results.leaderboard import read_leaderboard
+from bench.results.paired import Comparison, compare_values, holm
+from bench.results.pivot import COMPARABLE
+
+
+@dataclass(frozen=True)
+class SuiteComparison:
+    """All metrics of two runs of one suite; p-values are Holm's, over these metrics.
+
+    Attributes:
+        title: what the two runs share.
+        runs: the two run ids.
+        unpaired: names of metrics that have no per-example evidence.
+    """
+
+    title: str
+    suite: str
+    dataset: str
+    runs: tuple[str, str]
+    comparisons: list[Comparison]
+    adjusted: list[float]
+    unpaired: list[str]
+
+
+def compare_models(
+    first: str, second: str, leaderboard: Path, *, dataset: str | None = None, suite: str | None = None
+) -> list[SuiteComparison]:
+    """Compare the latest comparable runs of two models in every suite that both have.
+
+    Models are named by id, or as data set/id.
+
+    Raises:
+        BenchError: a model is not on the leaderboard, no suite has both on the same images, or evidence is missing or
+            was changed.
+    """
+    rows = read_leaderboard(leaderboard)
+    if suite is not None:
+        if suite not in set(rows["suite"]):
+            raise unknown_name(suite, set(rows["suite"]), "suite of the leaderboard")
+        rows = rows[rows["suite"] == suite]
+    if dataset is not None:
+        rows = rows[rows["dataset"] == dataset]
+    # a metric of the correctly classified examples alone has fewer; a run's number is its largest
+    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
+    of_first, of_second = _rows_of(first, rows), _rows_of(second, rows)
+    columns = list(COMPARABLE)
+    shared = of_first[columns].drop_duplicates().merge(of_second[columns].drop_duplicates(), on=columns)
+    if shared.empty:
+        raise BenchError(
+            f"{first} and {second} have no run of the same suite, version, images and seed; "
+            f"run both: bench run --model {first} --model {second} --suite cross_norm"
+        )
+    found = []
+    for facts in shared.to_dict("records"):
+        pair = [_latest(own[(own[columns] == pd.Series(facts)).all(axis=1)]) for own in (of_first, of_second)]
+        title = f"{facts['suite']} (version {facts['suite_version']}), {facts['dataset']}, {facts['n_examples']} images"
+        found.append(compare_runs(title, (pair[0], pair[1]), (leaderboard, leaderboard)))
+    return found
+
+
+def compare_runs(
+    title: str, pair: tuple[pd.DataFrame, pd.DataFrame], leaderboards: tuple[Path, Path]
+) -> SuiteComparison:
+    """Compare the rows and the evidence of two runs."""
+    runs = (str(pair[0]["run_id"].iloc[0]), str(pair[1]["run_id"].iloc[0]))
+    values = [
+        row_values(folder / "runs" / run_id, own) for folder, run_id, own in zip(leaderboards, runs, pair, strict=True)
+    ]
+    comparisons = [compare_values(value, values[1][key]) for key, value in values[0].items() if key in values[1]]
+    compared = {one.key[:3] for one in comparisons}
+    named = [(str(row.metric), str(row.attack), str(row.norm)) for row in pair[0].itertuples()]
+    unpaired = [" ".join(part for part in key if part) for key in dict.fromkeys(named) if key not in compared]
+    return SuiteComparison(
+        title, str(pair[0]["suite"].iloc[0]), str(pair[0]["dataset"].iloc[0]), runs, comparisons,
+        holm([one.p_value for one in comparisons]), unpaired,
+    )  # fmt: skip
+
+
+def _rows_of(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    full = rows["dataset"] + "/" + rows["model"]
+    own = rows[(rows["model"] == name) | (full == name)]
+    if own.empty:
+        raise unknown_name(name, set(rows["model"]), "model of the leaderboard")
+    return own
+
+
+def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+    last = str(rows.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])
+    return rows.loc[rows["run_id"] == last]

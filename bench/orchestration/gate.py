@@ -1,0 +1,230 @@
+"""The regression gate: evaluate again, compare with a baseline example by example, say what became worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from bench.catalog.models import ModelEntry
+from bench.core.errors import BenchError
+from bench.core.files import sha256_file
+from bench.orchestration.compare import SuiteComparison, compare_runs
+from bench.orchestration.execute import RunOutcome
+from bench.results.kinds import metric_kind
+from bench.results.leaderboard import read_leaderboard
+from bench.results.paired import ALPHA
+from bench.results.runs import read_manifest
+
+Severity = Literal["failure", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """When a difference is a regression.
+
+    Attributes:
+        tolerance: how much worse a share may become (0.005: half a point); other metrics may become worse by this
+            share of the baseline's value.
+        time_factor: how many times the baseline's seconds a run may take; None: not looked at.
+        fail_on_time: slowness is a failure, and else a warning.
+    """
+
+    tolerance: float = 0.005
+    time_factor: float | None = 3.0
+    fail_on_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing the gate has to say about a run."""
+
+    severity: Severity
+    kind: Literal["metric", "digest", "finding", "time", "baseline"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One model under one suite against its baseline; `passed` unless a remark is a failure."""
+
+    model: str
+    suite: str
+    seconds: float
+    remarks: list[Remark] = field(default_factory=list)
+    comparison: SuiteComparison | None = None
+
+    @property
+    def passed(self) -> bool:
+        return all(remark.severity != "failure" for remark in self.remarks)
+
+
+def judge(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> Verdict:
+    """Compare a fresh run, whose rows are in `leaderboard`, with the latest comparable one of `baseline`.
+
+    A metric fails when it is worse by more than the tolerance and the paired test, with Holm's correction over the
+    metrics of the suite, says that it is not chance.
+
+    Raises:
+        BenchError: the baseline has no run of this model and suite, or its evidence is damaged.
+    """
+    plan = outcome.plan
+    name = plan.entry.card.name
+    old = _baseline_rows(outcome, baseline)
+    rows = read_leaderboard(leaderboard)
+    new = rows[rows["run_id"] == outcome.run_id]
+    manifest = read_manifest(baseline / "runs" / str(old["run_id"].iloc[0]))
+    remarks = list(_digest_remarks(outcome, manifest))
+    if any(remark.severity == "failure" for remark in remarks):
+        return Verdict(name, plan.suite.name, outcome.seconds, remarks)
+    comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
+    remarks += _metric_remarks(comparison, rules)
+    remarks += _unpaired_remarks(comparison, old, new, rules)
+    remarks += _finding_remarks(outcome, manifest)
+    remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
+    return Verdict(name, plan.suite.name, outcome.seconds, remarks, comparison)
+
+
+def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> Verdict:
+    """As `judge`, where the baseline may not have this model and suite yet, or be no leaderboard yet."""
+    try:
+        return judge(outcome, leaderboard, baseline, rules)
+    except BenchError as error:
+        remark = Remark("note", "baseline", f"new in the baseline: {error}")
+        return Verdict(outcome.plan.entry.card.name, outcome.plan.suite.name, outcome.seconds, [remark])
+
+
+def weights_remarks(entry: ModelEntry) -> list[Remark]:
+    """A failure where the weights file is not the one that its card names."""
+    if not entry.weights_path.is_file() or sha256_file(entry.weights_path) == entry.card.weights.sha256:
+        return []
+    text = f"the weights {entry.weights_path} changed without a new card; restore the file or publish a new card"
+    return [Remark("failure", "digest", text)]
+
+
+def require_baseline(models: Sequence[tuple[str, str]], suites: Sequence[str], baseline: Path) -> None:
+    """Raise BenchError, before any work, for a (data set, model) and suite of which the baseline has no run."""
+    rows = read_leaderboard(baseline)
+    known = set(zip(rows["dataset"], rows["model"], rows["suite"], strict=True))
+    missing = [
+        f"{model} under {suite}" for data, model in models for suite in suites if (data, model, suite) not in known
+    ]
+    if missing:
+        raise BenchError(
+            f"the baseline {baseline} has no run of {', '.join(missing)}; add them with bench check --update."
+        )
+
+
+def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
+    plan = outcome.plan
+    rows = read_leaderboard(baseline)
+    wanted = {
+        "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
+        "suite": plan.suite.name, "suite_sha256": plan.suite.sha256, "seed": plan.seed, "n_examples": plan.examples,
+    }  # fmt: skip
+    # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
+    clean = rows[(rows["metric"] == "clean_accuracy")]
+    for column, value in wanted.items():
+        clean = clean[clean[column] == value]
+    if clean.empty:
+        raise BenchError(
+            f"the baseline {baseline} has no run of {plan.entry.card.name} under {plan.suite.name} version "
+            f"{plan.suite.file.version} with {plan.examples} images and seed {plan.seed}; add it with --update."
+        )
+    last = str(clean.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])
+    return rows.loc[rows["run_id"] == last]
+
+
+def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
+    plan, facts = outcome.plan, manifest["facts"]
+    if plan.dataset.sha256 != facts["data_sha256"]:
+        yield Remark(
+            "failure", "digest",
+            f"the images differ from the baseline's ({plan.dataset.sha256[:12]}, were {facts['data_sha256'][:12]}); "
+            "nothing can be compared",
+        )  # fmt: skip
+    card = plan.entry.card
+    if card.weights.sha256 == facts["model_sha256"]:
+        return
+    before = dict(manifest.get("card", {}))
+    now = card.model_dump(mode="json", exclude_none=True)
+    same_words = {key: value for key, value in before.items() if key != "weights"} == {
+        key: value for key, value in now.items() if key != "weights"
+    }
+    changed = f"the weights differ from the baseline's ({card.weights.sha256[:12]}, were {facts['model_sha256'][:12]})"
+    if same_words:
+        yield Remark("failure", "digest", f"{changed}, but the card says nothing new about how they came to be")
+    else:
+        yield Remark("note", "digest", f"{changed}, with a new card")
+
+
+def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[Remark]:
+    for one, p_value in zip(comparison.comparisons, comparison.adjusted, strict=True):
+        kind = metric_kind(one.key[0])
+        if kind.better == "neither":
+            continue
+        loss = one.difference if kind.better == "lower" else -one.difference
+        allowed = rules.tolerance if kind.percent else rules.tolerance * abs(one.first)
+        if loss > allowed and p_value <= ALPHA:
+            ids = ", ".join(map(str, one.lost[:8]))
+            examples = f"; lost examples {ids}{', ...' if len(one.lost) > 8 else ''}" if one.lost else ""
+            yield Remark(
+                "failure", "metric",
+                f"{_label(one.key)} fell from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
+                f"({one.test}, p {p_value:.2g}){examples}"
+                if kind.better == "higher"
+                else f"{_label(one.key)} rose from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
+                f"({one.test}, p {p_value:.2g})",
+            )  # fmt: skip
+
+
+def _unpaired_remarks(
+    comparison: SuiteComparison, old: pd.DataFrame, new: pd.DataFrame, rules: GateRules
+) -> Iterator[Remark]:
+    """Metrics without evidence by example: worse beyond the tolerance, and the intervals do not touch."""
+    compared = {one.key[:3] for one in comparison.comparisons}
+    keys = ["metric", "attack", "norm", "eps"]
+    both = old.fillna({"eps": -1.0}).merge(new.fillna({"eps": -1.0}), on=keys, suffixes=("_old", "_new"))
+    for row in both.to_dict("records"):
+        kind = metric_kind(str(row["metric"]))
+        if (row["metric"], row["attack"], row["norm"]) in compared or kind.better == "neither":
+            continue
+        sign = 1.0 if kind.better == "lower" else -1.0
+        loss = sign * (row["value_new"] - row["value_old"])
+        apart = row["ci_low_new"] > row["ci_high_old"] or row["ci_high_new"] < row["ci_low_old"]
+        allowed = rules.tolerance if kind.percent else rules.tolerance * abs(row["value_old"])
+        if loss > allowed and apart:
+            yield Remark(
+                "failure", "metric",
+                f"{row['metric']} went from {row['value_old']:.4g} to {row['value_new']:.4g}, intervals apart",
+            )  # fmt: skip
+
+
+def _finding_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
+    """A warning, such as a sign of gradient masking, that the baseline did not have."""
+    before = {entry["id"] for entry in manifest.get("findings", [])}
+    for finding in outcome.findings:
+        if finding.id not in before:
+            severity: Severity = "failure" if finding.severity == "warning" else "note"
+            yield Remark(severity, "finding", f"new finding {finding.id}: {finding.evidence}; {finding.advice}")
+
+
+def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:
+    if rules.time_factor is not None and seconds > rules.time_factor * before:
+        severity: Severity = "failure" if rules.fail_on_time else "warning"
+        yield Remark(
+            severity, "time", f"took {seconds:.1f} s, {seconds / before:.1f} times the baseline's {before:.1f} s"
+        )
+
+
+def _label(key: tuple[str, str, str, float | None]) -> str:
+    metric, attack, norm, eps = key
+    parts = (metric.replace("_", " "), attack, norm, "" if eps is None else f"{eps:.4g}")
+    return " ".join(part for part in parts if part)
+
+
+def _number(value: float, key: tuple[str, str, str, float | None]) -> str:
+    return f"{100 * value:.1f} %" if metric_kind(key[0]).percent else f"{value:.4g}"

@@ -1,0 +1,66 @@
+"""Ranks and seed groups of a board, from the evidence of its runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.core.errors import BenchError
+from bench.orchestration.evidence import row_values
+from bench.results.pivot import Board
+from bench.results.ranking import rank_with_ties
+from bench.results.runs import read_manifest
+from bench.training import make_recipe
+from bench.training.trainer import describe_recipe
+
+
+def board_ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, int]:
+    """Rank of every model in the column the board is sorted by, with ties; see bench.results.ranking.
+
+    Raises:
+        BenchError: the evidence of a run is missing or damaged, or does not have this metric example by example.
+    """
+    metric, attack, norm, eps = board.keys[board.sort]
+    found = {}
+    for model, run_id in board.runs.items():
+        own = rows[rows["run_id"] == run_id]
+        values = row_values(leaderboard / "runs" / run_id, own)
+        of_metric = [value for key, value in values.items() if (*key[:3], -1.0 if key[3] is None else key[3]) == (
+            metric, attack, norm, eps)]  # fmt: skip
+        if not of_metric:
+            raise BenchError(f"the evidence of {run_id} does not have {board.sort} example by example.")
+        found[model] = of_metric[0]
+    return rank_with_ties(found)
+
+
+def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
+    """Model -> its method; models of one method that were trained with other settings than the first keep their id.
+
+    What differs by the training seed alone is one group. Cards in the runs' manifests say so; a model without a card
+    of `bench train` stands alone.
+    """
+    names: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for model in sorted(board.runs, key=lambda name: (board.methods[name] != name, name)):
+        training = read_manifest(leaderboard / "runs" / board.runs[model]).get("card", {}).get("training")
+        if training is None:
+            groups[model] = model
+            continue
+        digest = _settings(training, str(board.facts["dataset"]))
+        if digest not in names:
+            names[digest] = board.methods[model] if board.methods[model] not in names.values() else model
+        groups[model] = names[digest]
+    return groups
+
+
+def _settings(training: dict[str, Any], dataset: str) -> str:
+    """Everything about a training but its seed; parameters that came later count as their defaults."""
+    given = {**training["parameters"], **training["schedule"]}
+    try:
+        described = describe_recipe(make_recipe(training["recipe"], dataset, given))
+    except BenchError:  # a recipe of another version, or of a plug-in that is not here
+        described = given
+    return json.dumps([training["recipe"], described, training.get("source_sha256")], sort_keys=True)

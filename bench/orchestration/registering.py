@@ -1,0 +1,214 @@
+"""Adding a model to a registry folder, and checking cards against the weights and accuracies they name."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from bench.catalog.cards import Accuracy, ModelCard, read_card, write_card
+from bench.catalog.locations import model_roots
+from bench.catalog.models import ModelEntry, entry_from_source, load_model, resolve_models
+from bench.catalog.sources import SourceOptions, describe_kinds, is_source
+from bench.catalog.state_files import state_bytes
+from bench.core.errors import BenchError
+from bench.core.files import clear_disk_errors, write_atomically
+from bench.data import ImageDataset, load_split
+from bench.protocols.clean_pass import clean_pass
+
+_BATCH = 250
+_STANDARD_ERRORS = 4.0
+"""How far a re-measured accuracy may lie from the card's: a right card fails once in 16,000 looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """What `bench models add` was asked for."""
+
+    model: str
+    registry: Path
+    dataset: str
+    source: SourceOptions
+    method: str
+    description: str | None
+    examples: int
+    device: torch.device
+    data_dir: Path | None = None
+
+
+def add_model(request: AddRequest) -> ModelEntry:
+    """Write `registry/<data set>/<id>/{weights.safetensors,card.toml}` for a model named by its source.
+
+    The card holds the clean accuracy on the first `examples` test images.
+
+    Raises:
+        BenchError: the source is no source or gives no net, the data set is not here, the model does not fit it, or
+            the folder is taken; nothing has been written then.
+    """
+    if not is_source(request.model):
+        raise BenchError(f"{request.model} names no source; use FILE.py:FACTORY, a file, or {describe_kinds()}.")
+    dataset = load_split(request.dataset, "test", data_dir=request.data_dir, download=request.source.download)
+    source = request.source
+    if source.num_classes is None:
+        source = dataclasses.replace(source, num_classes=_outputs_of_program(request, dataset))
+    entry = entry_from_source(request.model, request.dataset, source)
+    folder = request.registry / entry.card.dataset / entry.card.id
+    if folder.exists():
+        raise BenchError(f"{folder} exists already; choose another name with --model-id, or delete it.")
+    net = load_model(entry, request.device)
+    accuracy, count = clean_accuracy(net, entry.card.name, dataset, request.examples, request.device)
+    card = ModelCard.model_validate(
+        entry.card.model_dump()
+        | {
+            "method": request.method,
+            "description": entry.card.description if request.description is None else request.description,
+            "accuracy": Accuracy(test=accuracy, test_examples=count).model_dump(),
+        }
+    )
+    _publish(folder, card, state_bytes(net))
+    return ModelEntry(card, folder)
+
+
+def _outputs_of_program(request: AddRequest, dataset: ImageDataset) -> int | None:
+    """A zoo knows how many outputs its net has; of a program the data set's number is asked."""
+    return None if request.model.split(":", 1)[0] in ("timm", "torchvision", "hf-hub") else dataset.num_classes
+
+
+def _publish(folder: Path, card: ModelCard, weights: bytes) -> None:
+    """Card and weights appear together or not at all."""
+    with clear_disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        write_atomically(work / "weights.safetensors", weights)
+        write_card(work, card)
+        with clear_disk_errors(folder):
+            work.chmod(0o755)
+            work.rename(folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def clean_accuracy(
+    net: nn.Module, name: str, dataset: ImageDataset, examples: int, device: torch.device
+) -> tuple[float, int]:
+    """Clean accuracy on the first `examples` images, and how many there were; raises BenchError as a run would."""
+    if examples < 1:
+        raise BenchError(f"--examples {examples} leaves nothing to measure; use 1 or more.")
+    count, right = min(examples, len(dataset)), 0
+    for begin in range(0, count, _BATCH):
+        chosen = slice(begin, min(begin + _BATCH, count))
+        predictions, _ = clean_pass(net, name, dataset.pixels(chosen).to(device), dataset.num_classes, _BATCH)
+        right += int((predictions == dataset.labels[chosen]).sum())
+    return right / count, count
+
+
+State = Literal["right", "wrong", "not checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class CardVerdict:
+    """What was found about one card."""
+
+    model: str
+    state: State
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """What `bench models verify` was asked for; no names are all."""
+
+    names: Sequence[str] | None = None
+    dataset: str | None = None
+    registry: Path | None = None
+    program: Path | None = None
+    examples: int = 1000
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    data_dir: Path | None = None
+    download: bool = False
+
+
+def verify_cards(request: VerifyRequest) -> list[CardVerdict]:
+    """Load every model, measure its clean accuracy again, and compare both with its card.
+
+    Raises:
+        BenchError: unknown names, or a folder that is no registry.
+    """
+    if request.names:
+        verdicts: list[CardVerdict] = []
+        entries = resolve_models(request.names, request.dataset, registry=request.registry, program=request.program)
+    else:
+        entries, verdicts = _all_cards(request)
+    datasets: dict[str, ImageDataset | BenchError] = {}
+    for entry in entries:
+        name = entry.card.dataset
+        if name not in datasets:
+            try:
+                datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
+            except BenchError as error:
+                datasets[name] = error
+        verdicts.append(_verify(entry, datasets[name], request))
+    return verdicts
+
+
+def _all_cards(request: VerifyRequest) -> tuple[list[ModelEntry], list[CardVerdict]]:
+    """Every card there is, and a verdict for each that cannot even be read, so that one does not hide the others."""
+    entries: dict[str, ModelEntry] = {}
+    verdicts = []
+    for root in model_roots(request.registry):
+        for path in sorted(root.glob("*/*/card.toml")):
+            name = f"{path.parent.parent.name}/{path.parent.name}"
+            try:
+                card = read_card(path.parent)
+            except BenchError as error:
+                verdicts.append(CardVerdict(name, "wrong", str(error)))
+                continue
+            if card.name != name:
+                verdicts.append(CardVerdict(name, "wrong", f"the card in {path} calls itself {card.name}"))
+            elif request.dataset in (None, card.dataset):
+                program = request.program if card.program is not None else None
+                entries.setdefault(name, ModelEntry(card, path.parent, program=program))
+    return [entries[name] for name in sorted(entries)], verdicts
+
+
+def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: VerifyRequest) -> CardVerdict:
+    card = entry.card
+    if card.program is not None and entry.program is None:
+        return CardVerdict(card.name, "not checked", f"needs {card.program.file}; name it with --program FILE")
+    try:
+        net = load_model(entry, request.device)
+    except BenchError as error:
+        return CardVerdict(card.name, "wrong", str(error))
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if parameters != card.weights.parameters:
+        return CardVerdict(card.name, "wrong", f"{parameters} parameters, card says {card.weights.parameters}")
+    if isinstance(dataset, BenchError):
+        return CardVerdict(card.name, "not checked", f"digest right and weights load, but {dataset}")
+    try:
+        accuracy, count = clean_accuracy(net, card.name, dataset, request.examples, request.device)
+    except BenchError as error:
+        return CardVerdict(card.name, "wrong", str(error))
+    return _compare(card, accuracy, count, len(dataset))
+
+
+def _compare(card: ModelCard, accuracy: float, count: int, total: int) -> CardVerdict:
+    measured = f"clean accuracy {100 * accuracy:.1f} % on {count} images"
+    stated = card.accuracy.test
+    if stated is None:
+        return CardVerdict(card.name, "right", f"{measured}; the card states none")
+    # the same images must give the same share, but for images that lie within rounding of the decision
+    same = count == (card.accuracy.test_examples or total)
+    spread = max(stated * (1.0 - stated), 1.0 / count) / count
+    slack = 1.0 / count + 1e-3 if same else _STANDARD_ERRORS * spread**0.5
+    if abs(accuracy - stated) > slack:
+        return CardVerdict(card.name, "wrong", f"{measured}, card says {100 * stated:.1f} %")
+    return CardVerdict(card.name, "right", f"digest, shapes, {measured} (card {100 * stated:.1f} %)")

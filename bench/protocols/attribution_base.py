@@ -1,0 +1,155 @@
+"""What the attribution protocols share: checked parameters, the clean pass, and metrics as means over examples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from bench.attacks.pgd import attacked_model
+from bench.attribution.heat_maps import heat_maps
+from bench.attribution.methods import AnyAttribution, AttributionMethod, attribute
+from bench.attribution.similarity import PreparedMaps
+from bench.catalog.toml_files import validate
+from bench.protocols.base import EvaluationContext, Protocol
+from bench.protocols.clean_pass import clean_pass
+from bench.results.example_values import ExampleValues, mean_metrics
+from bench.results.findings import Finding
+from bench.results.metrics import Metric, share
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Radius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TopShare = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of a suite file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Attributions = Annotated[list[AnyAttribution], Field(min_length=1)]
+
+
+def require_unique(names: Sequence[str], what: str) -> None:
+    """Raise ValueError, for a validator, if a name is given twice."""
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} need names that differ")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of a work unit that go through the model together, on its device."""
+
+    images: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    predictions: Tensor
+    rows: slice
+    """Where they stand in the unit."""
+
+
+class AttributionProtocol(Protocol):
+    """Explains the true class's logit; images of any size and number of channels, any data set."""
+
+    parameters_type: ClassVar[type[Section]]
+
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = parameters
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
+        return cls(validate(cls.parameters_type, parameters, where))
+
+    def require_dataset(self, name: str) -> None:
+        """Every data set will do: radii are pixels of [0, 1], sizes are shares of the image."""
+
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+        first = records.drop_duplicates("example_id")
+        accuracy = share("clean_accuracy", int((first["label"] == first["prediction"]).sum()), len(first))
+        return [accuracy, *mean_metrics(self.example_values(dataset, records))]
+
+    @abstractmethod
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        """The numbers per example whose means are the metrics."""
+
+
+def batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
+    """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
+    images, labels = context.images(), context.labels().to(context.device)
+    ids = context.example_ids.to(context.device)
+    with attacked_model(context.model):
+        predictions, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
+    predictions = predictions.to(context.device)
+    cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))
+    return [Batch(images[cut], labels[cut], ids[cut], predictions[cut], cut) for cut in cuts], findings
+
+
+def heat_maps_of(
+    model: nn.Module, images: Tensor, batch: Batch, method: AttributionMethod, seed: int, top_share: float
+) -> PreparedMaps:
+    """Heat maps of `images`, which are the batch's or perturbed copies of them."""
+    maps = attribute(
+        model, images, batch.labels, method, example_ids=batch.example_ids, seed=seed, batch_size=len(images)
+    )
+    return PreparedMaps(heat_maps(maps), top_share)
+
+
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        predictions: Tensor = model(images).argmax(1)
+    return predictions
+
+
+def base_columns(batch: Batch) -> dict[str, Any]:
+    """The columns that every record starts with."""
+    return {
+        "example_id": batch.example_ids.cpu().numpy().astype("int32"),
+        "label": batch.labels.cpu().numpy().astype("int32"),
+        "prediction": batch.predictions.cpu().numpy().astype("int32"),
+    }
+
+
+def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Records of a batch: the first columns, then `columns`; float32 tensors stay float32."""
+    import pandas as pd
+
+    values = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    return pd.DataFrame({**base_columns(batch), **values})
+
+
+def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -> pd.Series:
+    """A column indexed by example id, NaN where `keep` is false."""
+    values = rows[column].astype("float64")
+    if keep is not None:
+        values = values.where(keep)
+    return values.set_axis(rows["example_id"])
+
+
+def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Groups of records in the order in which they first come."""
+    for key, rows in records.groupby(list(columns), sort=False, observed=True):
+        yield key if isinstance(key, tuple) else (key,), rows
+
+
+def empty_maps_finding(empty: dict[str, int], count: int) -> list[Finding]:
+    """A warning where maps of clean images are all zero, and so have similarity 0 with everything."""
+    return [
+        Finding(
+            f"empty_maps_{name}",
+            "warning",
+            f"{number} of {count} {name} maps are all zero",
+            "their similarity is counted as 0; look at the net's activations before reading these numbers",
+        )
+        for name, number in empty.items()
+        if number
+    ]

@@ -1,0 +1,89 @@
+"""autoattack: AutoAttack's versions at one radius per norm, with the verdict of each component.
+
+Source: Croce and Hein, ICML 2020 and ICML 2021; see bench.attacks.pyautoattack_adapter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import Field
+
+from bench.attacks.pyautoattack_adapter import (
+    AutoAttackSettings,
+    Component,
+    Version,
+    components_of,
+    import_pyautoattack,
+    run_component,
+)
+from bench.catalog.toml_files import validate
+from bench.protocols.base import EvaluationContext
+from bench.protocols.ensemble import Ensemble
+from bench.protocols.robust_records import ReferenceRadii, Section
+from bench.results.findings import Finding
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from bench.attacks.verification import Ledger
+    from bench.core.threat import Norm
+
+
+class Parameters(Section):
+    version: Version
+    iterations: int | None = Field(default=None, gt=0)
+    queries: int | None = Field(default=None, gt=0)
+    datasets: dict[str, ReferenceRadii] = Field(min_length=1)
+
+
+class AutoAttack(Ensemble):
+    """Robust accuracy under AutoAttack."""
+
+    ensemble = "autoattack"
+    probe_every = 1
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.datasets = parameters.datasets
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> AutoAttack:
+        import_pyautoattack()
+        return cls(validate(Parameters, parameters, where))
+
+    def attacks(self, norm: Norm) -> tuple[Component, ...]:
+        return components_of(self.parameters.version, norm)
+
+    def attack(
+        self, name: str, context: EvaluationContext, images: Tensor, norm: Norm, eps: float, ledgers: tuple[Ledger, ...]
+    ) -> Tensor:
+        version, iterations, queries = self.parameters.version, self.parameters.iterations, self.parameters.queries
+        return run_component(
+            cast(Component, name),
+            context.model,
+            images,
+            context.labels(),
+            context.example_ids,
+            AutoAttackSettings(norm, eps, version, iterations, queries, context.seed),
+            ledgers,
+            num_classes=context.dataset.num_classes,
+            batch_size=context.batch_size,
+        )
+
+    def remarks(self, context: EvaluationContext) -> list[Finding]:
+        classes = context.dataset.num_classes
+        if classes >= 4:
+            return []
+        return [
+            Finding(
+                "few_classes",
+                "note",
+                f"{classes} classes, for which AutoAttack's DLR losses are not defined",
+                "the margin over the spread of the logits there are takes their place; nothing needs to be done",
+            )
+        ]
+
+    def _gained_by_black_box(self, name: str, rows: pd.DataFrame) -> int:
+        return int(rows["broken"].sum()) if name == "square" else 0

@@ -1,0 +1,108 @@
+"""autoattack_fast: our cascade at one radius per norm, built to reach AutoAttack's verdicts at a part of its time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.verification import Ledger
+from bench.catalog.toml_files import validate
+from bench.core.names import unknown_name
+from bench.core.threat import NORMS, Norm
+from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.clean_pass import clean_pass
+from bench.protocols.masking import masking_findings, probe
+from bench.protocols.robust_records import (
+    ReferenceRadii,
+    Section,
+    bad_gradients,
+    clean_accuracy,
+    robust_accuracies,
+    robust_rows,
+    union_accuracy,
+)
+from bench.results.findings import Finding
+from bench.results.metrics import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ATTACK = "cascade"
+
+
+PROBE_EVERY = 8
+"""One image in so many is probed for gradient masking, about a tenth of the run's time."""
+
+
+class StageSection(Section):
+    """One stage; see bench.attacks.cascade.Stage."""
+
+    steps: int = Field(gt=0)
+    targets: int = Field(default=0, ge=0)
+    start: float = Field(default=1.0, ge=0, le=1)
+    within: float = Field(default=1.0, gt=0, le=1)
+
+
+class Parameters(Section):
+    stages: list[StageSection] = Field(min_length=1)
+    datasets: dict[str, ReferenceRadii] = Field(min_length=1)
+
+
+class AutoAttackFast(Protocol):
+    """Robust accuracy under the cascade at the reference radii, and the union over norms."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> AutoAttackFast:
+        return cls(validate(Parameters, parameters, where))
+
+    def require_dataset(self, name: str) -> None:
+        if name not in self.parameters.datasets:
+            raise unknown_name(name, self.parameters.datasets, "data set for this suite")
+
+    def work(self, dataset: str, count: int) -> int:
+        return count * len(self.parameters.stages) * len(self._reference(dataset))
+
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        images, labels = context.images(), context.labels()
+        predictions, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
+        ledger = Ledger.start(predictions, labels)
+        stages = tuple(Stage(**section.model_dump()) for section in self.parameters.stages)
+        reference = self._reference(context.dataset.name)
+        for norm, eps in reference.items():
+            Cascade(
+                context.model,
+                images,
+                labels.to(context.device),
+                context.example_ids.to(context.device),
+                norm,
+                eps,
+                stages,
+                ledger,
+                seed=context.seed,
+                batch_size=context.batch_size,
+                check_every=2 if context.device.type == "cpu" else 5,
+                on_stage=lambda _: context.on_progress(len(labels)),
+            ).run()
+        records = robust_rows(context, ATTACK, {norm: [eps] for norm, eps in reference.items()}, predictions, ledger)
+        counters = ledger.counters() | probe(context, images, predictions, [ledger], reference, every=PROBE_EVERY)
+        if ledger.bad_gradients:
+            findings.append(bad_gradients(ledger.bad_gradients, ledger.gradient_evaluations))
+        return UnitResult(records, counters, findings)
+
+    def _reference(self, dataset: str) -> dict[Norm, float]:
+        reference = self.parameters.datasets[dataset].reference
+        return {norm: reference[norm] for norm in NORMS if norm in reference}
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:
+        return masking_findings(counters)
+
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+        metrics = [clean_accuracy(records), *robust_accuracies(records, ATTACK)]
+        return metrics + union_accuracy(records, self._reference(dataset), ATTACK)

@@ -1,0 +1,283 @@
+"""The gradient-masking report: signs that gradient attacks fail because of the gradients, not of robustness.
+
+Every robustness run probes some of its examples (`probe`), sums what it saw in counters, and turns the sums of all
+work units into findings with one overall verdict (`masking_findings`). The probes are deliberately plain: single PGD
+with the textbook cross-entropy is what most papers report, so what fools it is what must be seen.
+Source of the signs: Athalye, Carlini, Wagner 2018, section 3.1; Carlini et al. 2019, section 3; AutoAttack's flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.losses import LOSS_FUNCTIONS, LossName
+from bench.attacks.pgd import pgd
+from bench.attacks.pyautoattack_adapter import AutoAttackSettings, run_component
+from bench.attacks.verification import Ledger, verify
+from bench.catalog.models import list_models, load_model
+from bench.core.keyed_random import keyed_uniform
+from bench.core.threat import NORMS, Norm
+from bench.protocols.base import EvaluationContext
+from bench.results.findings import Finding
+
+PREFIX = "masking_"
+SQUARE_GAINED = f"{PREFIX}square_gained"
+STEPS = 20
+QUERIES = 200
+UNBOUNDED = 0.5
+"""An L-inf radius at which every image can be made plain grey, so that no classifier can be robust."""
+FEWEST = 50
+"""Probed images from which on a verdict is given."""
+_SOURCE = "standard"
+
+
+def probe(
+    context: EvaluationContext, images: Tensor, predictions: Tensor, ledgers: Sequence[Ledger],
+    reference: Mapping[Norm, float], *, every: int,
+) -> dict[str, int]:  # fmt: skip
+    """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
+
+    Args:
+        images: (n, C, H, W) of the unit.
+        predictions: (n,) of the clean images.
+        ledgers: what the run's own attacks have broken.
+        reference: norm -> radius; the first norm in the order of NORMS is probed.
+    """
+    norm = probed_norm(reference)
+    labels = context.labels()
+    probed = context.example_ids % every == 0
+    chosen = ((predictions == labels) & probed).nonzero().squeeze(1)
+    counts = {"probed": int(probed.sum()), "examples": len(chosen)}
+    if not len(chosen):
+        return _prefixed(counts)
+    here = chosen.to(context.device)
+    probes = _Probes(
+        context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm
+    )
+    eps = reference[norm]
+    if not probes.differentiable():
+        blind = dict.fromkeys(
+            ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
+        )
+        return _prefixed(counts | blind | {"zero_margin": len(chosen)})
+    single = probes.broken(eps, "softmax_cross_entropy")
+    again = single | probes.broken(eps, "softmax_cross_entropy", restart=1)
+    margin = single | probes.broken(eps, "margin")
+    own = torch.stack([ledger.broken(norm, eps) for ledger in ledgers]).any(0)[chosen].to(context.device)
+    white = again | margin | own
+    counts |= {
+        "random": probes.random_outputs(),
+        "zero_margin": probes.zero_gradients("margin"),
+        "zero_cross_entropy": probes.zero_gradients("softmax_cross_entropy"),
+        "single": int(single.sum()),
+        "restart": int(again.sum()),
+        "margin": int(margin.sum()),
+        "white": int(white.sum()),
+        "own": int(own.sum()),
+        "double": int(probes.broken(2 * eps, "softmax_cross_entropy").sum()),
+        "square_gained": int(probes.square(eps, white).sum()),
+    }
+    if norm == "linf":
+        far = probes.broken(UNBOUNDED, "softmax_cross_entropy")
+        counts |= {"unbounded_examples": len(chosen), "unbounded": int(far.sum())}
+    source = _transfer_source(context)
+    if source is not None:
+        transferred = probes.broken(eps, "margin", attacked=source)
+        counts |= {
+            "transfer_probed": int(probed.sum()),
+            "transfer": int(transferred.sum()),
+            "transfer_gained": int((transferred & ~white).sum()),
+        }
+    return _prefixed(counts)
+
+
+def probed_norm(reference: Mapping[Norm, float]) -> Norm:
+    """The norm that the probe looks at: the first in the order of NORMS."""
+    return next(norm for norm in NORMS if norm in reference)
+
+
+def _prefixed(counts: Mapping[str, int]) -> dict[str, int]:
+    return {f"{PREFIX}{name}": value for name, value in counts.items()}
+
+
+def _transfer_source(context: EvaluationContext) -> nn.Module | None:
+    """The registry's standard model of this data set, unless it is the one under test or there is none."""
+    name = f"{context.dataset.name}/{_SOURCE}"
+    for entry in list_models(context.dataset.name):
+        if entry.card.name == name != context.model_name:
+            with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
+                return load_model(entry, context.device)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """The chosen examples of one unit, all classified right."""
+
+    context: EvaluationContext
+    clean: Tensor
+    labels: Tensor
+    ids: Tensor
+    norm: Norm
+
+    def broken(self, eps: float, loss: LossName, *, restart: int = 0, attacked: nn.Module | None = None) -> Tensor:
+        """(n,) bool: plain PGD's last iterate, verified on the model; `attacked` is attacked in its place."""
+        model, verdicts = attacked or self.context.model, []
+        for part in torch.split(torch.arange(len(self.ids), device=self.ids.device), self.context.batch_size):
+            clean, labels = self.clean[part], self.labels[part]
+            start = keyed_uniform(
+                self.context.seed, f"masking/{self.norm}", self.ids[part], clean.shape[1:],
+                torch.full_like(self.ids[part], restart),
+            )  # fmt: skip
+            found = pgd(
+                model, clean, labels, norm=self.norm, eps=eps, steps=STEPS, step_size=2.5 * eps / STEPS, loss=loss,
+                start=start,
+            )  # fmt: skip
+            radius = clean.new_full((len(clean),), eps)
+            verdicts.append(verify(self.context.model, found, clean, labels, radius, self.norm)[0])
+        return torch.cat(verdicts)
+
+    def zero_gradients(self, loss: LossName) -> int:
+        """How many images have a gradient that is zero in every pixel."""
+        return self._count(lambda part: self._has_zero_gradient(part, loss))
+
+    def _has_zero_gradient(self, part: Tensor, loss: LossName) -> Tensor:
+        images = self.clean[part].detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = LOSS_FUNCTIONS[loss](self.context.model(images), self.labels[part]).sum()
+        (gradient,) = torch.autograd.grad(value, images)
+        return (gradient == 0).flatten(1).all(1)
+
+    def differentiable(self) -> bool:
+        """Whether the logits have any gradient with respect to the image."""
+        with torch.enable_grad():
+            return bool(self.context.model(self.clean[:1].detach().requires_grad_(True)).requires_grad)
+
+    def random_outputs(self) -> int:
+        """How many images get other logits the second time (relative difference above 1e-4)."""
+        return self._count(self._differs)
+
+    def _differs(self, part: Tensor) -> Tensor:
+        with torch.no_grad():
+            first, second = self.context.model(self.clean[part]), self.context.model(self.clean[part])
+        different: Tensor = (first - second).norm(dim=1) > 1e-4 * first.norm(dim=1)
+        return different
+
+    def _count(self, flags: Callable[[Tensor], Tensor]) -> int:
+        parts = torch.split(torch.arange(len(self.ids), device=self.ids.device), self.context.batch_size)
+        return sum(int(flags(part).sum()) for part in parts)
+
+    def square(self, eps: float, white: Tensor) -> Tensor:
+        """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack."""
+        ledger = Ledger.start(torch.where(white.cpu(), -1, self.labels.cpu()), self.labels.cpu())
+        before = ledger.broken(self.norm, eps)
+        run_component(
+            "square", self.context.model, self.clean, self.labels, self.ids,
+            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed), (ledger,),
+            num_classes=self.context.dataset.num_classes, batch_size=self.context.batch_size,
+        )  # fmt: skip
+        return ledger.broken(self.norm, eps) & ~before
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """One sign: the share it shows, from which on it counts, and from which on it alone means masked.
+
+    Gains are shares of all probed images, so that they are points of robust accuracy.
+    """
+
+    id: str
+    share: float
+    counts_above: float
+    proves_above: float
+    what: str
+    advice: str
+
+    @property
+    def seen(self) -> bool:
+        return self.share > self.counts_above
+
+
+def masking_findings(counters: Mapping[str, int]) -> list[Finding]:
+    """A warning for each sign that was seen, and the overall verdict; nothing where nothing was probed."""
+    counts = {name.removeprefix(PREFIX): value for name, value in counters.items() if name.startswith(PREFIX)}
+    if not counts.get("examples"):
+        return []
+    if counts["probed"] < FEWEST:
+        evidence, advice = f"not judged; only {counts['probed']} images probed", f"evaluate more; {FEWEST} are needed"
+        return [Finding("gradient_masking", "note", evidence, advice)]
+    signs = _signs(counts)
+    seen = [sign for sign in signs if sign.seen]
+    findings = [
+        Finding(f"masking_{sign.id}", "warning", f"{sign.what}: {100 * sign.share:.1f} %", sign.advice) for sign in seen
+    ]
+    if any(sign.share > sign.proves_above for sign in seen):
+        verdict, advice = "masked", "do not report the robust accuracy as robustness; attack the model adaptively"
+    elif seen:
+        verdict, advice = "suspicious", "run the suites autoattack and blackbox and report their number"
+    else:
+        verdict, advice = "no sign", "nothing needs to be done; an adaptive attack can still find more"
+    figures = ", ".join(f"{sign.id} {100 * sign.share:.1f} %" for sign in signs)
+    severity: Literal["note", "warning"] = "warning" if seen else "note"
+    evidence = f"{verdict}; {counts['probed']} images probed: {figures}"
+    return [*findings, Finding("gradient_masking", severity, evidence, advice)]
+
+
+def _signs(counts: Mapping[str, int]) -> list[_Sign]:
+    examples, probed = counts["examples"], counts["probed"]
+    signs = [
+        _Sign(
+            "zero_gradients", counts["zero_margin"] / examples, 0.01, 0.1,
+            "images whose gradient is exactly zero", "smooth the step that blocks it, or attack through BPDA or Square",
+        ),
+        _Sign(
+            "saturated_loss", counts["zero_cross_entropy"] / examples, 0.05, 1.0,
+            "images whose cross-entropy saturates to a zero gradient",
+            "cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
+        ),
+        _Sign(
+            "random_outputs", counts["random"] / examples, 0.0, 1.0,
+            "images that get other logits the second time", "run the suite autoattack_rand",
+        ),
+        _Sign(
+            "restart_gain", (counts["restart"] - counts["single"]) / probed, 0.02, 0.2,
+            "images that a second start of cross-entropy PGD breaks in addition",
+            "single-start PGD overstates this model; use more starts",
+        ),
+        _Sign(
+            "margin_gain", (counts["margin"] - counts["single"]) / probed, 0.02, 0.2,
+            "images that PGD on the margin breaks in addition to PGD on the cross-entropy",
+            "cross-entropy PGD overstates this model; use margin losses",
+        ),
+        _Sign(
+            "rises_with_radius", (counts["single"] - counts["double"]) / probed, 0.02, 0.1,
+            "drop of PGD's success at twice the radius", "the attack gets lost; use more steps and other step sizes",
+        ),
+        _Sign(
+            "black_box_gain", counts["square_gained"] / probed, 0.005, 0.02,
+            "images that only Square breaks",
+            "gradients mislead here; run the suites blackbox and autoattack",
+        ),
+    ]  # fmt: skip
+    if counts.get("unbounded_examples"):
+        signs.append(
+            _Sign(
+                "survives_unbounded", 1 - counts["unbounded"] / counts["unbounded_examples"], 0.01, 0.1,
+                f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
+                "the attack fails, whatever the radius; find out why before believing any number",
+            )
+        )  # fmt: skip
+    if counts.get("transfer_probed"):
+        signs.append(
+            _Sign(
+                "transfer_gain", counts["transfer_gained"] / counts["transfer_probed"], 0.005, 0.02,
+                "images that only adversarial examples of the standard model break",
+                "gradients mislead here; attack through the standard model as well",
+            )
+        )  # fmt: skip
+    return signs

@@ -1,0 +1,153 @@
+"""Figures of the studies, drawn with matplotlib and written as PNG and SVG; data in, files out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.core.files import write_atomically
+from bench.core.threat import NORM_LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31", "#7f7f7f", "#6a3d9a")
+"""Okabe and Ito's colours, told apart by colour-blind readers, then more."""
+_DPI = 150
+
+
+def metric_label(metric: str, attack: str = "", norm: str = "", eps: float | None = None) -> str:
+    """A metric as people read it, e.g. `robust accuracy (sweep, L-inf 0.1)`."""
+    place = " ".join(part for part in (NORM_LABELS.get(norm, norm), "" if eps is None else f"{eps:.4g}") if part)
+    detail = ", ".join(part for part in (attack, place) if part)
+    return metric.replace("_", " ") + (f" ({detail})" if detail else "")
+
+
+def new_figure(columns: int, *, width: float = 4.0, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    """A figure of one row of axes; no global state of matplotlib is touched."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    axes: Any = figure.subplots(1, columns, squeeze=False)
+    return figure, list(axes[0])
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `name.png` and `name.svg`, the same bytes for the same figure; raises BenchError."""
+    import matplotlib as mpl
+
+    paths = []
+    with mpl.rc_context({"svg.hashsalt": "ribench"}):
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            stream = io.BytesIO()
+            figure.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
+            write_atomically(folder / f"{name}.{kind}", stream.getvalue())
+            paths.append(folder / f"{name}.{kind}")
+    return paths
+
+
+def robustness_figure(rows: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Robust accuracy against radius, one panel a norm, one line a model, bands of 95 %."""
+    norms = [norm for norm in NORM_LABELS if (rows["norm"] == norm).any()]
+    figure, panels = new_figure(max(1, len(norms)))
+    for norm, axes in zip(norms, panels, strict=False):
+        for colour, model in zip(_cycle(len(models)), models, strict=True):
+            own = rows[rows["model"] == model]
+            clean = own[own["metric"] == "clean_accuracy"]
+            curve = own[(own["metric"] == "robust_accuracy") & (own["norm"] == norm)].sort_values("eps")
+            if curve.empty or clean.empty:
+                continue
+            start = clean.iloc[-1]
+            radii = [0.0, *curve["eps"]]
+            axes.plot(radii, [start["value"], *curve["value"]], color=colour, marker="o", markersize=3, label=model)
+            axes.fill_between(
+                radii, [start["ci_low"], *curve["ci_low"]], [start["ci_high"], *curve["ci_high"]],
+                color=colour, alpha=0.12, linewidth=0,
+            )  # fmt: skip
+        axes.set(xlabel=f"{NORM_LABELS[norm]} radius", ylabel="robust accuracy", ylim=(0, 1), title=NORM_LABELS[norm])
+        axes.grid(alpha=0.3)
+    _outside_legend(figure, panels[0])
+    return figure
+
+
+def roar_figure(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], title: str) -> Figure:
+    """Accuracy of retrained nets against the removed share; one panel a model, one line a map."""
+    figure, panels = new_figure(max(1, len(curves)))
+    names = list(dict.fromkeys(name for lines in curves.values() for name in lines))
+    colours = dict(zip(names, _cycle(len(names)), strict=True))
+    for (model, lines), axes in zip(curves.items(), panels, strict=False):
+        for name, (removed, accuracies) in lines.items():
+            style: dict[str, Any] = {"color": "black", "linestyle": "--"} if name == "random" else {}
+            if name.startswith("mask_only"):
+                style = {"color": colours[name], "linestyle": ":"}
+            axes.plot(removed, accuracies, marker="o", markersize=3, label=name, **{"color": colours[name], **style})
+        axes.set(xlabel="share of pixels removed", ylabel="accuracy after retraining", ylim=(0, 1), xlim=(0, 1))
+        axes.set_title(f"{model}: {title}")
+        axes.grid(alpha=0.3)
+    _outside_legend(figure, panels[0])
+    return figure
+
+
+def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+    """Densities of the distance to the manifold, relative to the clean images' range as in the paper.
+
+    Args:
+        distances: model -> (clean distances, adversarial ones); all models share the clean images.
+    """
+    from scipy.stats import gaussian_kde
+
+    figure, (axes,) = new_figure(1, width=6.5)
+    clean = np.asarray(next(iter(distances.values()))[0])
+    low, high = float(clean.min()), float(clean.max())
+    kept = {f"adversarial, {model}": np.asarray(values[1]) for model, values in distances.items()}
+    for colour, (label, values) in zip(_cycle(len(kept) + 1), {"clean": clean, **kept}.items(), strict=True):
+        relative = (values - low) / (high - low)
+        if len(relative) < 3 or float(relative.std()) == 0.0:
+            continue
+        grid = np.linspace(min(0.0, float(relative.min())), float(np.quantile(relative, 0.995)) * 1.1, 400)
+        axes.plot(grid, gaussian_kde(relative, bw_method=0.25)(grid), color=colour, label=f"{label} (n={len(values)})")
+    axes.set(xlabel="relative distance to the reconstruction (0, 1: range of clean images)", ylabel="density")
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def scatter_figure(points: Mapping[str, tuple[float, float, tuple[float, float]]], xlabel: str, ylabel: str) -> Figure:
+    """One labelled point a model, with the interval of its vertical value."""
+    figure, (axes,) = new_figure(1, width=5.5, height=4.0)
+    for colour, (model, (across, value, (low, high))) in zip(_cycle(len(points)), points.items(), strict=True):
+        axes.errorbar(across, value, yerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
+        axes.annotate(model, (across, value), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.axhline(0.0, color="grey", linewidth=0.8)
+    axes.margins(x=0.2)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def bars_figure(values: Mapping[str, tuple[float, float, float]], ylabel: str) -> Figure:
+    """A bar a model with its interval."""
+    figure, (axes,) = new_figure(1, width=max(4.0, 0.9 * len(values)), height=3.8)
+    for position, (value, low, high) in enumerate(values.values()):
+        axes.bar(position, value, color=COLOURS[0], width=0.7)
+        axes.errorbar(position, value, yerr=[[value - low], [high - value]], color="black", capsize=3)
+    axes.set_xticks(range(len(values)), list(values), rotation=35, ha="right", fontsize=8)
+    axes.set_ylabel(ylabel)
+    axes.grid(axis="y", alpha=0.3)
+    return figure
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[number % len(COLOURS)] for number in range(count)]
+
+
+def _outside_legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.verification import Ledger, verify
+from bench.core.threat import Norm
+from bench.data import ImageDataset
+from tests.attacks.linear import linear_problem
+
+STAGES = (Stage(5), Stage(10, targets=3), Stage(20, targets=3, start=0.25, within=0.3))
+
+
+def attack(
+    model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, *,
+    stages: tuple[Stage, ...] = STAGES, ids: Tensor | None = None, batch: int = 256,
+) -> Ledger:  # fmt: skip
+    with torch.no_grad():
+        ledger = Ledger.start(model(images).argmax(1), labels)
+    ids = torch.arange(len(images)) if ids is None else ids
+    Cascade(model, images, labels, ids, norm, eps, stages, ledger, batch_size=batch).run()
+    return ledger
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_exactly_the_breakable_images_of_a_linear_classifier_break(norm: Norm) -> None:
+    model, images, labels = linear_problem(200)
+    exact = model.exact_distance(images, norm)
+    eps = float(exact.median())
+    ledger = attack(model, images, labels, norm, eps)
+    broken = ledger.broken(norm, eps)
+    assert not broken[exact > eps].any()
+    assert broken[exact < 0.995 * eps].all()
+    assert ledger.rejected == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_verdicts_depend_neither_on_batches_nor_on_units(
+    at_linf: nn.Module, fashion_test: ImageDataset, norm: Norm
+) -> None:
+    eps = {"linf": 0.1, "l2": 1.5, "l1": 15.0}[norm]
+    images, labels = fashion_test.pixels(slice(0, 24)), fashion_test.labels[:24]
+    whole = attack(at_linf, images, labels, norm, eps).broken(norm, eps)
+    small = attack(at_linf, images, labels, norm, eps, batch=7).broken(norm, eps)
+    halves = [
+        attack(at_linf, images[part], labels[part], norm, eps, ids=torch.arange(24)[part]).broken(norm, eps)
+        for part in (slice(0, 9), slice(9, 24))
+    ]
+    assert torch.equal(whole, small)
+    assert torch.equal(whole, torch.cat(halves))
+    assert whole.any() and not whole.all()
+
+
+def test_later_stages_only_add_breaks_and_cost_nothing_when_all_is_broken(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    images, labels = fashion_test.pixels(slice(0, 40)), fashion_test.labels[:40]
+    one = attack(standard, images, labels, "linf", 0.02, stages=STAGES[:1])
+    more = attack(standard, images, labels, "linf", 0.02)
+    assert (more.broken("linf", 0.02) | ~one.broken("linf", 0.02)).all()
+    weak = attack(standard, images, labels, "linf", 0.3, stages=STAGES[:1])
+    assert weak.broken("linf", 0.3).all()
+    assert attack(standard, images, labels, "linf", 0.3).gradient_evaluations == weak.gradient_evaluations
+
+
+def test_targeted_stages_break_what_the_untargeted_margin_cannot() -> None:
+    """Class 1 is nearest but can never win; class 2 can: only an attack aimed at the second class gets through."""
+
+    class Decoy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            score = images.flatten(1).mean(1)
+            # the decoy rises as the image darkens but saturates just below the true class; class 2 needs bright images
+            decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
+            return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
+
+    images, labels = torch.full((4, 1, 4, 4), 0.5), torch.zeros(4, dtype=torch.int64)
+    untargeted = attack(Decoy(), images, labels, "linf", 0.2, stages=(Stage(10, start=0.0),))
+    targeted = attack(Decoy(), images, labels, "linf", 0.2, stages=(Stage(10, targets=2, start=0.0),))
+    assert not untargeted.broken("linf", 0.2).any()
+    assert targeted.broken("linf", 0.2).all()
+
+
+def test_nan_gradients_are_counted_and_do_not_end_the_attack() -> None:
+    model, images, labels = linear_problem(20)
+
+    class Poisoned(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = model(images)
+            return logits + 0.0 * (images[:, :, :1] * 0.0).sqrt().sum((1, 2, 3))[:, None]
+
+    eps = float(model.exact_distance(images, "linf").max())
+    ledger = attack(Poisoned(), images, labels, "linf", eps * 2)
+    assert ledger.bad_gradients > 0
+    assert ledger.broken("linf", eps * 2).any()
+
+
+def test_adversarial_predictions_are_never_the_label(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
+    images, labels = fashion_test.pixels(slice(0, 16)), fashion_test.labels[:16]
+    ledger = attack(at_linf, images, labels, "l2", 1.5)
+    broken = ledger.broken("l2", 1.5)
+    assert (ledger.predictions["l2"][broken] != labels[broken]).all()
+    clean, _, _ = verify(at_linf, images, images, labels, torch.full((16,), 1.5), "l2")
+    assert torch.equal(clean, ledger.distances["l2"] == 0)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.catalog.cards import read_card, write_card
+from bench.results.leaderboard import read_leaderboard
+from tests.conftest import Bench, ModelCopy
+
+
+@pytest.fixture
+def suite(tiny_suite: Path) -> Path:
+    tiny_suite.write_text(tiny_suite.read_text().replace("examples = 20", "examples = 100"))
+    return tiny_suite
+
+
+@pytest.fixture
+def baseline(bench: Bench, tmp_path: Path, suite: Path, model_copy: ModelCopy) -> Path:
+    folder = tmp_path / "baseline"
+    code, out, err = bench(
+        "check", "--update", "--model", model_copy.folder, "--suite", suite, "--baseline", folder, "--device", "cpu"
+    )
+    assert code == 0 and "new in the baseline" in out, err
+    return folder
+
+
+def check(bench: Bench, model: ModelCopy, suite: Path, baseline: Path, *more: object) -> tuple[int, str, str]:
+    common = ("--model", model.folder, "--suite", suite, "--baseline", baseline, "--device", "cpu", "--time-factor", 0)
+    return bench("check", *common, *more)
+
+
+def add_noise(model: ModelCopy, amount: float) -> None:
+    torch.manual_seed(0)
+    state = load_file(model.weights)
+    for name, value in state.items():
+        if name.endswith(".weight"):
+            value += amount * value.std() * torch.randn_like(value)
+    save_file(state, model.weights)
+
+
+def test_an_unchanged_model_passes_whatever_the_batch_size_and_the_threads(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
+) -> None:
+    before = (baseline / "leaderboard.csv").read_bytes()
+    threads = torch.get_num_threads()
+    try:
+        for batch_size, count in ((256, threads), (7, 1), (100, 2)):
+            torch.set_num_threads(count)
+            code, out, err = check(bench, model_copy, suite, baseline, "--batch-size", batch_size)
+            assert code == 0 and "as the baseline" in out, out + err
+    finally:
+        torch.set_num_threads(threads)
+    assert (baseline / "leaderboard.csv").read_bytes() == before
+
+
+def test_noise_on_the_weights_is_caught_as_a_regression(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path
+) -> None:
+    add_noise(model_copy, 1.0)
+    model_copy.adopt_weights()
+    card = read_card(model_copy.folder)
+    write_card(model_copy.folder, card.model_copy(update={"description": "trained again"}))
+    code, out, _ = check(bench, model_copy, suite, baseline, "--junit", tmp_path / "junit.xml")
+    assert code == 1 and "worse" in out and "with a new card" in out
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert root.get("tests") == "1" and root.get("failures") == "1"
+    failure = root.find("testcase/failure")
+    assert failure is not None and "clean accuracy fell from" in str(failure.get("message"))
+
+
+def test_changed_weights_need_a_new_card(bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path) -> None:
+    add_noise(model_copy, 1e-6)
+    code, out, _ = check(bench, model_copy, suite, baseline)
+    assert code == 1 and "without a new card" in " ".join(out.split())
+    model_copy.adopt_weights()
+    code, out, _ = check(bench, model_copy, suite, baseline)
+    assert code == 1 and "says nothing new" in " ".join(out.split())
+
+
+def test_a_difference_within_the_tolerance_or_by_chance_passes(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
+) -> None:
+    add_noise(model_copy, 0.02)
+    model_copy.adopt_weights()
+    card = read_card(model_copy.folder)
+    write_card(model_copy.folder, card.model_copy(update={"description": "trained again"}))
+    code, out, _ = check(bench, model_copy, suite, baseline)
+    assert code == 0, out
+
+
+def test_update_adds_to_the_baseline_and_prints_the_difference(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
+) -> None:
+    add_noise(model_copy, 1.0)
+    model_copy.adopt_weights()
+    write_card(model_copy.folder, read_card(model_copy.folder).model_copy(update={"description": "trained again"}))
+    code, out, _ = check(bench, model_copy, suite, baseline, "--update")
+    assert code == 0 and "clean accuracy fell" in " ".join(out.split())
+    assert read_leaderboard(baseline)["run_id"].nunique() == 2
+    assert len(list((baseline / "runs").iterdir())) == 2
+    code, out, _ = check(bench, model_copy, suite, baseline)
+    assert code == 0 and "as the baseline" in out
+
+
+def test_slowness_warns_and_fails_only_when_asked(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
+) -> None:
+    code, out, _ = check(bench, model_copy, suite, baseline, "--time-factor", 1e-6)
+    assert code == 0 and "times the baseline's" in " ".join(out.split())
+    assert check(bench, model_copy, suite, baseline, "--time-factor", 1e-6, "--fail-on-time")[0] == 1
+
+
+def test_github_gets_annotations_and_a_summary(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    add_noise(model_copy, 1e-6)
+    code, out, _ = check(bench, model_copy, suite, baseline)
+    assert code == 1 and "::error title=fashion_mnist/copy under weights::the weights" in out
+    assert "**worse**" in (tmp_path / "summary.md").read_text()
+
+
+def test_what_the_baseline_does_not_have_is_named_before_any_work(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path
+) -> None:
+    assert "no run of at_linf under tiny" in bench.refused(
+        "check", "--model", "at_linf", "--suite", suite, "--baseline", baseline
+    )
+    assert "there is no" in bench.refused(
+        "check", "--model", model_copy.folder, "--suite", suite, "--baseline", tmp_path / "nowhere"
+    )
+    assert "with 50 images" in bench.refused(
+        "check", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline, "--examples", 50
+    )
+
+
+@pytest.mark.slow
+def test_twenty_runs_of_an_unchanged_model_give_no_false_alarm(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
+) -> None:
+    assert [check(bench, model_copy, suite, baseline)[0] for _ in range(20)] == [0] * 20

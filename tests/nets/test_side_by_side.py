@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench.core.errors import BenchError
+from bench.nets import build_net
+from bench.nets.side_by_side import SideBySide
+
+GREY: dict[str, Any] = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.3], "std": [0.4]}
+COLOUR: dict[str, Any] = {**GREY, "in_channels": 3, "image_size": 32, "mean": [0.3] * 3, "std": [0.4] * 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("patch_cnn", GREY), ("small_cnn", GREY), ("cifar_cnn", COLOUR), ("patch_cnn", {**COLOUR, "width": 3})],
+)
+def test_nets_side_by_side_give_the_logits_and_gradients_of_each_alone(name: str, parameters: dict[str, Any]) -> None:
+    nets = [build_net(name, parameters) for _ in range(3)]
+    for net in nets:
+        for parameter in net.parameters():  # biases too, which start at 0 in some nets
+            parameter.data += 0.01 * torch.randn_like(parameter)
+    images = torch.rand(3, 5, parameters["in_channels"], parameters["image_size"], parameters["image_size"])
+    together = SideBySide(nets, parameters["image_size"])
+    normalised = (images - 0.3) / 0.4
+    logits = together(torch.stack([together.cells.lay_out(one) for one in normalised]))
+    alone = torch.stack([net(one) for net, one in zip(nets, images, strict=True)])
+    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    logits.square().sum().backward()
+    alone.square().sum().backward()
+    total = sum(float(parameter.grad.square().sum()) for parameter in together.parameters())  # type: ignore[union-attr]
+    each = sum(float(p.grad.square().sum()) for net in nets for p in net.parameters())  # type: ignore[union-attr]
+    assert total == pytest.approx(each, rel=1e-3)
+
+
+def test_a_layer_that_cannot_be_stacked_is_refused() -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
+    with pytest.raises(BenchError, match="BatchNorm2d layer cannot be trained side by side"):
+        SideBySide([net, net], 28)

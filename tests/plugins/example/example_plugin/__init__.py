@@ -1,0 +1,80 @@
+"""One plug-in of each kind: an architecture, a folder of models, a data set, a protocol, a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from bench.protocols import EvaluationContext, Protocol, UnitResult
+from bench.protocols.clean_pass import clean_pass
+from bench.results.metrics import Metric, share
+from bench.training.methods import Standard
+from bench.training.recipe import RecipeTemplate
+
+ZOO = Path(__file__).parent / "zoo"
+SLOW_START = RecipeTemplate("slow_start", "cross-entropy, long warm-up", Standard, {}, {"warmup_share": 0.5})
+
+
+def linear(*, in_channels: int, image_size: int, num_classes: int, mean: list[float], std: list[float]) -> nn.Module:
+    """Logistic regression on raw pixels."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+
+
+def stripes(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Upright and level stripes, 8x8."""
+    count = 40 if split == "train" else 20
+    labels = np.arange(count) % 2
+    wave = np.where(np.arange(8) % 2 == 0, 255, 0).astype(np.uint8)
+    upright = np.broadcast_to(wave, (8, 8))
+    images = np.stack([upright if label == 0 else upright.T for label in labels])[:, None]
+    return images, labels, ("upright", "level")
+
+
+class Clean(Protocol):
+    """Clean accuracy, nothing else."""
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, object], where: str) -> Clean:
+        return cls()
+
+    def require_dataset(self, name: str) -> None:
+        """Any will do."""
+
+    def work(self, dataset: str, count: int) -> int:
+        return count
+
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        images, labels = context.images(), context.labels()
+        found, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
+        context.on_progress(len(labels))
+        frame = {"example_id": context.example_ids.numpy(), "right": (found == labels).numpy()}
+        return UnitResult(pd.DataFrame(frame), {}, findings)
+
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+        return [share("clean_accuracy", int(records["right"].sum()), len(records))]
+
+
+def make_zoo() -> None:
+    """Write the zoo's one model: a linear net that tells the stripes apart exactly."""
+    from bench.catalog.cards import ModelCard, Weights, write_card
+    from bench.catalog.state_files import state_bytes
+    from bench.core.files import sha256_bytes, write_atomically
+
+    parameters = {"in_channels": 1, "image_size": 8, "num_classes": 2, "mean": [], "std": []}
+    net = linear(**parameters)
+    images, _, _ = stripes("test")
+    prototypes = torch.as_tensor(images[:2]).float().flatten(1) / 255
+    net.load_state_dict({"1.weight": prototypes, "1.bias": torch.zeros(2)})
+    content, folder = state_bytes(net), ZOO / "stripes" / "prototypes"
+    write_atomically(folder / "weights.safetensors", content)
+    card = ModelCard(
+        schema_version=1, id="prototypes", method="by hand", dataset="stripes", num_classes=2, architecture="linear",
+        architecture_parameters=parameters, weights=Weights(sha256=sha256_bytes(content), parameters=130),
+    )  # fmt: skip
+    write_card(folder, card)

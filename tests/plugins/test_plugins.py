@@ -1,0 +1,96 @@
+"""The example package beside this file, found as an installed one is: by its metadata on the path."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.catalog.locations import model_roots
+from bench.core.errors import BenchError
+from bench.core.plugins import load_plugin, plugin_names
+from bench.data import load_split
+from bench.nets import build_net
+from bench.results.leaderboard import read_leaderboard
+from bench.training.recipes import list_recipes, make_recipe
+from tests.conftest import Bench
+
+EXAMPLE = Path(__file__).parent / "example"
+SUITE = """
+schema_version = 1
+name = "only_clean"
+version = 1
+protocol = "clean"
+examples = 20
+[parameters]
+"""
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    module = importlib.import_module("example_plugin")
+    monkeypatch.setattr(module, "ZOO", tmp_path / "zoo")
+    module.make_zoo()
+    yield module
+    del sys.modules["example_plugin"]
+
+
+@pytest.mark.usefixtures("example")
+def test_a_model_data_set_and_protocol_of_a_plugin_run_together(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    code, _out, err = bench(
+        "run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path / "board"
+    )
+    assert code == 0, err
+    rows = read_leaderboard(tmp_path / "board")
+    assert list(rows["metric"]) == ["clean_accuracy"] and list(rows["value"]) == [1.0]
+    assert rows["dataset"].iloc[0] == "stripes" and rows["n_examples"].iloc[0] == 20
+
+
+@pytest.mark.usefixtures("example")
+def test_a_recipe_of_a_plugin_is_listed_and_trains_a_net_of_a_plugin() -> None:
+    assert "slow_start" in {template.name for template in list_recipes()}
+    recipe = make_recipe("slow_start", "fashion_mnist", {"architecture": "linear"})
+    assert recipe.schedule.warmup_share == 0.5
+    assert (
+        build_net("linear", {"in_channels": 1, "image_size": 4, "num_classes": 3, "mean": [0], "std": [1]})[
+            1
+        ].out_features
+        == 3
+    )
+
+
+def test_without_the_package_its_names_are_unknown_and_nothing_is_imported() -> None:
+    assert plugin_names("bench.models") == []
+    with pytest.raises(BenchError, match="unknown architecture 'linear'"):
+        build_net("linear", {})
+    with pytest.raises(BenchError, match="unknown data set 'stripes'"):
+        load_split("stripes", "test")
+    assert "example_plugin" not in sys.modules
+
+
+def test_listing_names_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    assert plugin_names("bench.recipes") == ["slow_start"]
+    assert "example_plugin" not in sys.modules
+
+
+@pytest.mark.usefixtures("example")
+def test_a_plugin_that_cannot_be_loaded_gives_one_line() -> None:
+    with pytest.raises(BenchError, match=r"the plug-in 'broken' of example-plugin .*cannot be loaded"):
+        load_plugin("bench.models", "broken")
+
+
+@pytest.mark.usefixtures("example")
+def test_a_wrong_split_of_a_plugin_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["example_plugin"], "stripes", lambda split: (split, 1))
+    with pytest.raises(BenchError, match="gave no test split"):
+        load_split("stripes", "test")
+
+
+@pytest.mark.usefixtures("example")
+def test_a_registry_of_a_plugin_stands_before_the_shipped_one(tmp_path: Path) -> None:
+    assert model_roots()[-2] == tmp_path / "zoo"

@@ -1,0 +1,145 @@
+"""What holds for all attribution protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bench.catalog.suites import read_suite
+from bench.core.errors import BenchError
+from bench.data import ImageDataset
+from bench.nets import build_net
+from bench.protocols import protocol_for
+from bench.results.leaderboard import read_leaderboard
+from tests.conftest import Bench
+from tests.protocols.attribution_suites import AGREEMENT, ALL, ATTACK, INSERTION, STABILITY, make, run
+
+KEYS = ["example_id", "attribution", "attack", "eps", "game", "check", "other"]
+
+
+def numbers(records: pd.DataFrame) -> pd.DataFrame:
+    keys = [name for name in KEYS if name in records]
+    ordered = records.sort_values(keys, ignore_index=True)
+    return ordered.select_dtypes("number").drop(columns=["example_id"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_numbers_do_not_depend_on_batches_or_units(
+    name: str, tmp_path: Path, lga: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = make(tmp_path, ALL[name])
+    whole = run(protocol, lga, fashion_test, stop=12).records
+    parts = [run(protocol, lga, fashion_test, begin, end, batch_size=4).records for begin, end in ((0, 5), (5, 12))]
+    cut = pd.concat(parts, ignore_index=True)
+    assert len(cut) == len(whole)
+    # float32 sums differ in their last digit with the batch, and a pixel near a tie may change sides
+    difference = (numbers(whole) - numbers(cut)).abs().to_numpy(dtype=np.float64)
+    scale = np.nanmax(np.abs(numbers(whole).to_numpy(dtype=np.float64)), axis=0)
+    assert np.nanquantile(difference / np.maximum(scale, 1), 0.99) < 0.02
+    assert np.nanmean(difference / np.maximum(scale, 1)) < 1e-3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_run_gives_the_same_numbers_and_a_seed_other_ones(
+    name: str, tmp_path: Path, lga: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = make(tmp_path, ALL[name])
+    first, again, other = (run(protocol, lga, fashion_test, stop=6, seed=seed).records for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert not numbers(first).equals(numbers(other))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_three_channels_and_another_size_work(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = ImageDataset(
+        "cats",
+        "test",
+        torch.randint(0, 256, (6, 3, 16, 24), dtype=torch.uint8),
+        torch.arange(6) % 3,
+        ("a", "b", "c"),
+        "made",
+    )
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3),
+    ).eval().requires_grad_(False)  # fmt: skip
+    protocol = make(tmp_path, ALL[name])
+    protocol.require_dataset("cats")
+    records = run(protocol, net, data, stop=6).records
+    assert set(records["example_id"]) == set(range(6))
+    assert protocol.metrics("cats", records)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_dead_net_gives_defined_numbers_and_a_warning(name: str, tmp_path: Path, fashion_test: ImageDataset) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+    nn.init.constant_(net[0].bias, -100.0)
+    net = net.eval().requires_grad_(False)
+    protocol = make(tmp_path, ALL[name])
+    result = run(protocol, net, fashion_test, stop=4)
+    metrics = protocol.metrics("fashion_mnist", result.records)
+    assert all(np.isfinite([metric.value, metric.ci_low, metric.ci_high]).all() for metric in metrics)
+    assert {
+        metric.value for metric in metrics if metric.metric in ("stability/cosine/gradient", "saps/cosine/gradient")
+    } <= {0.0}
+    if name != "insertion":
+        assert "empty_maps_gradient" in {finding.id for finding in result.findings}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_net_that_is_in_train_mode_is_judged_in_eval_mode(
+    name: str, tmp_path: Path, fashion_test: ImageDataset
+) -> None:
+    torch.manual_seed(0)
+    common = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.3], "std": [0.3]}
+    net = build_net("simple_cnn", common).requires_grad_(False)
+    protocol = make(tmp_path, ALL[name].replace("steps = 4", "steps = 1"))
+    expected = run(protocol, net.eval(), fashion_test, stop=3).records
+    found = run(protocol, net.train(), fashion_test, stop=3).records
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_command_line_prints_and_appends_every_metric(name: str, tmp_path: Path, bench: Bench) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(ALL[name])
+    board = tmp_path / "board"
+    code, out, _ = bench("run", "--model", "standard", "--suite", suite, "--examples", 4, "--leaderboard", board)
+    rows = read_leaderboard(board)
+    assert code == 0 and "95 % interval" in out
+    assert len(rows) > 4 and rows["value"].notna().all()
+    for _, row in rows.iterrows():
+        assert row["ci_low"] <= row["value"] <= row["ci_high"] and 1 <= row["n_examples"] <= 4
+    assert not rows.duplicated(["metric", "attack", "norm", "eps"]).any()
+    code, out, _ = bench("leaderboard", "--leaderboard", board, "--wide")
+    assert code == 0 and out.count("fashion_mnist (test, 4 images)") == 1
+
+
+MISTAKES = {
+    "unknown attribution": (STABILITY.replace('"gradient"', '"gradeint"'), "gradeint"),
+    "attribution twice": (STABILITY.replace('"smoothgrad", samples = 2', '"gradient"'), "attributions need names that differ"),
+    "unknown measure": (STABILITY.replace('"cosine"', '"cosin"'), "cosine"),
+    "foreign parameter": (STABILITY.replace("samples = 2", "samples = 2, steps = 3"), "unknown key"),
+    "top share above one": (STABILITY + "top_share = 1.5\n", "less than or equal to 1"),
+    "unknown attack": (ATTACK.replace('"frame"', '"fame"'), "frame"),
+    "no steps": (ATTACK.replace("steps = 4", "steps = 0"), "greater than 0"),
+    "radii without attack": (INSERTION.replace("attack = {", "# attack = {"), "both an attack and radii"),
+    "one attribution": (AGREEMENT.replace(', { name = "input_x_gradient" }, { name = "grad_cam" }', ""), "two attributions"),
+    "check without spearman": (AGREEMENT.replace('"spearman", ', ""), "judged by spearman"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_suite_is_explained(mistake: str, tmp_path: Path) -> None:
+    content, expected = MISTAKES[mistake]
+    path = tmp_path / "suite.toml"
+    path.write_text(content)
+    with pytest.raises(BenchError) as caught:
+        protocol_for(read_suite(path))
+    assert expected in str(caught.value) and str(path) in str(caught.value)

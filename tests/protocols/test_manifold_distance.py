@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from bench.catalog.autoencoders import AutoencoderCard, Quality, write_autoencoder
+from bench.catalog.cards import Weights
+from bench.catalog.suites import read_suite
+from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
+from bench.data import ImageDataset
+from bench.nets.vae_gan import VaeGan
+from bench.protocols import EvaluationContext, protocol_for
+from bench.protocols.base import UnitResult
+from bench.protocols.manifold_metrics import auroc, manifold_metrics
+
+SUITE = """
+schema_version = 1
+name = "tiny_manifold"
+version = 1
+protocol = "manifold_distance"
+examples = 60
+
+[parameters]
+autoencoder = "vae_gan"
+
+[parameters.datasets]
+fashion_mnist = { eps = 3.0, step_size = 0.5, steps = 10 }
+mnist = { eps = 3.0, step_size = 0.5, steps = 10 }
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny_manifold.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def publish(root: Path, dataset: str = "fashion_mnist", claimed: str | None = None) -> Path:
+    """An untrained autoencoder in a registry of its own."""
+    folder = root / dataset / "vae_gan"
+    folder.mkdir(parents=True)
+    parameters = {"in_channels": 1, "image_size": 28, "code_size": 10, "width": 0.05}
+    torch.manual_seed(0)
+    net = VaeGan(**parameters)  # type: ignore[arg-type]
+    content = save(net.state_dict())
+    (folder / "weights.safetensors").write_bytes(content)
+    card = AutoencoderCard(
+        schema_version=1, id="vae_gan", dataset=claimed or dataset, architecture="vae_gan",
+        architecture_parameters=parameters, weights=Weights(sha256=sha256_bytes(content), parameters=1),
+        quality=Quality(examples=1, explained_variance=0.0, mean_l2=0.0), training={},
+    )  # fmt: skip
+    write_autoencoder(folder, card)
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "registry"
+    root.mkdir()
+    monkeypatch.setenv("BENCH_REGISTRY", str(root))
+    return root
+
+
+def evaluate(path: Path, model: nn.Module, data: ImageDataset, batch_size: int = 256) -> UnitResult:
+    protocol = protocol_for(read_suite(path))
+    protocol.require_dataset("fashion_mnist")
+    context = EvaluationContext(model, "net", data, 0, 60, 0, torch.device("cpu"), batch_size, examples=60)
+    return protocol.evaluate(context)
+
+
+def test_distances_are_those_to_the_reconstruction_whatever_the_batch(
+    suite: Path, registry: Path, at_linf: nn.Module, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    from bench.catalog.autoencoders import load_autoencoder, read_autoencoder
+
+    net = load_autoencoder(read_autoencoder(publish(registry)))
+    records = evaluate(suite, at_linf, fashion_test).records
+    images = fashion_test.pixels(slice(0, 60))
+    expected = (images - net.project(images)).flatten(1).norm(dim=1)
+    assert records["clean_distance"].to_numpy() == pytest.approx(expected.numpy(), rel=1e-4)
+    assert records["perturbation"].max() <= 3.0 * (1 + 1e-5) and records["perturbation"].min() > 1.0
+    assert (records["reference_prediction"].to_numpy() == standard(images).argmax(1).numpy()).all()
+    assert (records["prediction"].to_numpy() == at_linf(images).argmax(1).numpy()).all()
+    batched = evaluate(suite, at_linf, fashion_test, batch_size=7).records
+    assert batched["adversarial_distance"].to_numpy() == pytest.approx(
+        records["adversarial_distance"].to_numpy(), rel=0.02
+    )
+    suite.write_text(SUITE.replace('"vae_gan"', '"vae_gan"\ncode = "sampled"'))
+    sampled, again = (evaluate(suite, at_linf, fashion_test, batch_size=size).records for size in (60, 11))
+    assert not np.allclose(sampled["clean_distance"], records["clean_distance"], rtol=1e-4)
+    assert again["clean_distance"].to_numpy() == pytest.approx(sampled["clean_distance"].to_numpy(), rel=1e-4)
+
+
+def test_an_autoencoder_that_reconstructs_badly_is_not_trusted(
+    suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    publish(registry)
+    found = evaluate(suite, standard, fashion_test).findings
+    assert [finding.id for finding in found] == ["poor_autoencoder"]
+    suite.write_text(SUITE.replace('"vae_gan"', '"vae_gan"\nleast_explained_variance = 0.0'))
+    metrics = manifold_metrics(evaluate(suite, standard, fashion_test).records)
+    explained = next(metric.value for metric in metrics if metric.metric == "explained_variance")
+    assert explained < 0.5
+
+
+def test_the_filters_and_their_metrics(
+    suite: Path, registry: Path, at_linf: nn.Module, fashion_test: ImageDataset
+) -> None:
+    publish(registry)
+    records = evaluate(suite, at_linf, fashion_test).records
+    metrics = {(metric.metric, metric.attack): metric for metric in manifold_metrics(records)}
+    for name, changed in (
+        ("fooled_reference", records["reference_adversarial_prediction"] != records["reference_prediction"]),
+        ("fooled_itself", records["adversarial_prediction"] != records["prediction"]),
+    ):
+        assert 1 < changed.sum() < 60
+        assert metrics["kept_share", name].value == pytest.approx(changed.mean())
+        median = records.loc[changed, "adversarial_distance"].median()
+        metric = metrics["manifold_distance", name]
+        assert metric.value == pytest.approx(median) and metric.ci_low <= median <= metric.ci_high
+        ratio = metrics["manifold_distance_ratio", name].value
+        assert ratio == pytest.approx(median / records["clean_distance"].median())
+
+
+def test_the_area_counts_pairs() -> None:
+    random = np.random.default_rng(0)
+    clean, adversarial = random.integers(0, 9, 40).astype(float), random.integers(2, 11, 30).astype(float)
+    pairs = (adversarial[:, None] > clean).mean() + 0.5 * (adversarial[:, None] == clean).mean()
+    assert float(auroc(clean, adversarial)) == pytest.approx(pairs)
+    assert float(auroc(clean, clean + 100)) == 1.0
+
+
+def test_a_missing_foreign_or_damaged_autoencoder_is_refused(suite: Path, registry: Path) -> None:
+    protocol = protocol_for(read_suite(suite))
+    with pytest.raises(BenchError, match="there is no autoencoder vae_gan of mnist; train it with"):
+        protocol.require_dataset("mnist")
+    with pytest.raises(BenchError, match="unknown data set for this suite 'cifar10'"):
+        protocol.require_dataset("cifar10")
+    publish(registry, "mnist", claimed="fashion_mnist")
+    with pytest.raises(BenchError, match="was trained on fashion_mnist; the manifold of mnist needs one"):
+        protocol.require_dataset("mnist")
+
+
+def test_weights_that_are_not_the_cards_are_refused(
+    suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    folder = publish(registry)
+    (folder / "weights.safetensors").write_bytes((folder / "weights.safetensors").read_bytes()[:-4])
+    with pytest.raises(BenchError, match="do not match their card"):
+        evaluate(suite, standard, fashion_test)

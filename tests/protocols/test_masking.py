@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.verification import Ledger
+from bench.data import ImageDataset
+from bench.protocols import EvaluationContext
+from bench.protocols.masking import FEWEST, masking_findings, probe
+from bench.results.findings import Finding
+
+COUNT = 64
+
+
+class Quantised(nn.Module):
+    """Five grey levels: rounding has no gradient."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net((images * 4).round() / 4)
+        return logits
+
+
+class Saturated(Quantised):
+    """Logits so large that the softmax is exactly 0 or 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = 1000.0 * self.net(images)
+        return logits
+
+
+class Noisy(Quantised):
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images + 0.1 * torch.randn_like(images))
+        return logits
+
+
+class Detached(Quantised):
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images.detach())
+        return logits
+
+
+def report(
+    model: nn.Module, data: ImageDataset, count: int = COUNT, start: int = 0, name: str = "net"
+) -> dict[str, int]:
+    context = EvaluationContext(model, name, data, start, start + count, 0, torch.device("cpu"), 256)
+    with torch.no_grad():
+        predictions = model(context.images()).argmax(1)
+    ledger = Ledger.start(predictions, context.labels())
+    return probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=1)
+
+
+def by_id(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.id: finding for finding in findings}
+
+
+def test_an_adversarially_trained_net_shows_no_sign(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
+    findings = by_id(masking_findings(report(at_linf, fashion_test)))
+    assert set(findings) == {"gradient_masking"}
+    assert findings["gradient_masking"].evidence.startswith("no sign")
+    assert findings["gradient_masking"].severity == "note"
+
+
+def test_a_quantised_input_is_found_out_by_each_sign_it_shows(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    findings = by_id(masking_findings(report(Quantised(standard), fashion_test)))
+    assert findings["gradient_masking"].evidence.startswith("masked")
+    assert findings["gradient_masking"].severity == "warning"
+    signs = ("zero_gradients", "saturated_loss", "black_box_gain", "survives_unbounded", "transfer_gain")
+    assert {f"masking_{sign}" for sign in signs} <= set(findings)
+    assert "100.0 %" in findings["masking_zero_gradients"].evidence
+
+
+def test_a_saturated_output_blinds_cross_entropy_alone(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    findings = by_id(masking_findings(report(Saturated(standard), fashion_test)))
+    assert findings["gradient_masking"].evidence.startswith("masked")
+    assert {"masking_saturated_loss", "masking_margin_gain"} <= set(findings)
+    assert "masking_zero_gradients" not in findings
+
+
+def test_random_outputs_are_seen(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    counters = report(Noisy(standard), fashion_test)
+    assert counters["masking_random"] > 0.9 * counters["masking_examples"]
+    assert "masking_random_outputs" in by_id(masking_findings(counters))
+
+
+def test_a_net_without_gradients_is_masked_and_does_not_stop_the_probe(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    findings = by_id(masking_findings(report(Detached(standard), fashion_test)))
+    assert findings["gradient_masking"].evidence.startswith("masked")
+
+
+def test_counters_of_units_add_up_to_those_of_the_whole(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
+    whole = report(at_linf, fashion_test, 30)
+    parts = [report(at_linf, fashion_test, 10), report(at_linf, fashion_test, 20, start=10)]
+    summed = {name: sum(part[name] for part in parts) for name in whole}
+    # Square draws its noise for a batch as a whole
+    assert {k: v for k, v in whole.items() if "square" not in k} == {
+        k: v for k, v in summed.items() if "square" not in k
+    }
+
+
+def test_the_standard_model_is_no_source_of_transfer_for_itself(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    assert "masking_transfer" not in report(standard, fashion_test, 4, name="fashion_mnist/standard")
+    assert "masking_transfer" in report(standard, fashion_test, 4)
+
+
+@pytest.mark.parametrize(("count", "judged"), [(FEWEST - 1, False), (FEWEST, True)])
+def test_few_images_give_no_verdict(standard: nn.Module, fashion_test: ImageDataset, count: int, judged: bool) -> None:
+    counters = report(Quantised(standard), fashion_test, 4)
+    counters = {**counters, "masking_probed": count}
+    verdict = by_id(masking_findings(counters))["gradient_masking"]
+    assert ("not judged" in verdict.evidence) is not judged
+
+
+def test_no_counters_no_finding() -> None:
+    assert masking_findings({"gradient_evaluations": 3}) == []

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from bench.core.errors import BenchError
+from bench.results.example_values import ExampleValues
+from bench.results.paired import bootstrap_p_value, compare_values, holm, mcnemar
+from bench.results.ranking import rank_with_ties
+
+
+def values(numbers: object, metric: str = "robust_accuracy", ids: object = None) -> ExampleValues:
+    array = np.asarray(numbers, dtype=np.float64)
+    return ExampleValues(metric, pd.Series(array, index=np.arange(len(array)) if ids is None else ids))
+
+
+def test_shares_are_compared_by_mcnemars_exact_test_and_the_flipped_examples_are_named() -> None:
+    first = values([1, 1, 0, 0, 1, 0, 0, 0])
+    second = values([1, 0, 1, 1, 1, 1, 1, 0])
+    found = compare_values(first, second)
+    assert found.test == "McNemar" and found.gained == (2, 3, 5, 6) and found.lost == (1,)
+    assert found.p_value == pytest.approx(stats.binomtest(4, 5, 0.5).pvalue)
+    assert found.difference == pytest.approx(3 / 8) and found.ci_low <= found.difference <= found.ci_high
+
+
+def test_examples_are_paired_by_id_not_by_position() -> None:
+    first = values([1, 0, 1], ids=[10, 11, 12])
+    second = values([1, 1, 0], ids=[12, 10, 11])
+    assert compare_values(first, second).p_value == 1.0 and compare_values(first, second).difference == 0.0
+    with pytest.raises(BenchError, match="same examples"):
+        compare_values(first, values([1, 0, 1], ids=[10, 11, 13]))
+
+
+def test_continuous_values_are_compared_by_the_bootstrap_and_agree_with_the_t_test() -> None:
+    generator = np.random.default_rng(0)
+    first = generator.normal(0.5, 0.1, 400)
+    second = first + generator.normal(0.01, 0.08, 400)
+    second[3] = np.nan
+    found = compare_values(values(first, "stability"), values(second, "stability"))
+    assert found.test == "bootstrap" and found.n_examples == 399 and found.gained == ()
+    expected = stats.ttest_rel(np.delete(second, 3), np.delete(first, 3)).pvalue
+    assert found.p_value == pytest.approx(expected, rel=0.1)
+
+
+def test_the_bootstraps_false_alarm_rate_is_its_level() -> None:
+    generator = np.random.default_rng(1)
+    alarms = np.mean([bootstrap_p_value(generator.exponential(1.0, 300) - 1.0) <= 0.05 for _ in range(2000)])
+    assert 0.035 < alarms < 0.07
+
+
+def test_no_difference_at_all_is_p_one() -> None:
+    assert mcnemar(0, 0) == 1.0 and bootstrap_p_value(np.zeros(5)) == 1.0 and bootstrap_p_value(np.ones(5)) == 0.0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holms_adjustment_is_monotone_and_at_most_bonferronis(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    order = np.argsort(p_values, kind="stable")
+    assert all(p <= q <= min(1.0, len(p_values) * p) + 1e-12 for p, q in zip(p_values, adjusted, strict=True))
+    assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+def test_holm_on_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_ranks_tie_where_the_test_does_not_separate_and_skip_afterwards() -> None:
+    base = np.zeros(400)
+    good, similar, bad = base.copy(), base.copy(), base.copy()
+    good[:300], similar[:299], bad[:100] = 1, 1, 1
+    similar[300] = 1
+    ranks = rank_with_ties({"bad": values(bad), "good": values(good), "similar": values(similar)})
+    assert ranks == {"good": 1, "similar": 1, "bad": 3}
+    lower = rank_with_ties({"bad": values(good, "taps"), "good": values(bad, "taps")})
+    assert lower == {"good": 1, "bad": 2}
