@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import RenderableType
 
 app = typer.Typer(help="List the training recipes, or show one with its parameters.", invoke_without_command=True)
@@ -20,8 +21,10 @@ def list_command(context: typer.Context) -> None:
         return
     from bench.cli.rendering import output, table
     from bench.training import list_recipes
+    from bench.training.vae_gan import RECIPE, SUMMARY, VaeGanRecipe
 
     rows = [[template.name, template.summary, template.method.__name__] for template in list_recipes()]
+    rows.append([RECIPE, SUMMARY, VaeGanRecipe.__name__])
     output().print(table(["recipe", "what it does", "method"], rows))
 
 
@@ -35,11 +38,17 @@ def show(
 
     from bench.cli.rendering import output, table
     from bench.training import make_recipe
+    from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe
 
-    recipe = make_recipe(name, dataset)
-    output().print(f"[bold]{name}[/]: {recipe.summary}")
-    output().print(inspect.getdoc(type(recipe.method)) or "", markup=False)
-    for title, part in (("parameters", recipe.method), ("schedule", recipe.schedule)):
+    parts: dict[str, BaseModel]
+    if name == RECIPE:
+        summary, parts = SUMMARY, {"parameters": make_vae_gan_recipe(dataset)}
+    else:
+        recipe = make_recipe(name, dataset)
+        summary, parts = recipe.summary, {"parameters": recipe.method, "schedule": recipe.schedule}
+    output().print(f"[bold]{name}[/]: {summary}")
+    output().print(inspect.getdoc(type(parts["parameters"])) or "", markup=False)
+    for title, part in parts.items():
         rows = [[key, str(getattr(part, key)), info.description or ""] for key, info in type(part).model_fields.items()]
         if rows:
             output().print(f"\n[bold]{title}[/]")

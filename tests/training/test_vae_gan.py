@@ -13,6 +13,7 @@ from bench.nets.vae_gan import VaeGan
 from bench.training import make_recipe
 from bench.training.publish import TrainingRequest
 from bench.training.vae_gan import _Run, make_vae_gan_recipe, reconstruction_quality, train_vae_gan
+from tests.conftest import Bench
 
 CPU = torch.device("cpu")
 SMALL = {"width": 0.1, "batch_size": 50, "epochs": 3, "learning_rate": 5e-3}
@@ -103,6 +104,12 @@ def test_training_reconstructs_ever_better_and_resumes_to_the_same_weights(reque
     assert len((cut.folder / "training.csv").read_text().splitlines()) == 2
     with pytest.raises(BenchError, match="exists already; use --fresh"):
         train_vae_gan(recipe, request_for)
+
+
+def test_the_recipe_is_listed_and_shown(bench: Bench) -> None:
+    assert "vae_gan" in bench("recipes")[1]
+    code, out, _ = bench("recipes", "show", "vae_gan", "--dataset", "mnist")
+    assert code == 0 and "reconstruction_weight" in out and "0.005" in out
 
 
 @pytest.mark.parametrize(
