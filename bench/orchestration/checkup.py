@@ -18,7 +18,17 @@ from bench.data import describe_sources, load_split
 from bench.protocols import protocol_for
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
 
-_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", "torchattacks")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "torchattacks",
+    "pyautoattack",
+    "foolbox",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Annotated, Any
 
 import torch
@@ -129,6 +130,8 @@ def _art(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: floa
 def _adv_lib(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
     if norm != "linf":
         raise NotImplementedError("its PGD is L-inf only")
+    # adv-lib imports visdom for its live plots; no attack needs it
+    sys.modules.setdefault("visdom", ModuleType("visdom"))
     from adv_lib.attacks import pgd_linf
 
     found: Tensor = pgd_linf(model, images, labels, ε=eps, steps=STEPS, relative_step_size=2.5 / STEPS)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
 from bench.protocols.masking import FEWEST, masking_findings, probe
 from bench.results.findings import Finding
+from tests.conftest import Bench
 
 COUNT = 64
 
@@ -122,3 +126,11 @@ def test_few_images_give_no_verdict(standard: nn.Module, fashion_test: ImageData
 
 def test_no_counters_no_finding() -> None:
     assert masking_findings({"gradient_evaluations": 3}) == []
+
+
+def test_the_verdict_is_printed_and_in_the_manifest(bench: Bench, tiny_suite: Path, tmp_path: Path) -> None:
+    code, _, error = bench("run", "--model", "standard", "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert code == 0
+    assert "gradient_masking: not judged" in error
+    (manifest,) = (tmp_path / "board").glob("runs/*/manifest.json")
+    assert [finding["id"] for finding in json.loads(manifest.read_text())["findings"]] == ["gradient_masking"]
