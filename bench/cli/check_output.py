@@ -19,20 +19,14 @@ _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
 
 def summary_table(verdicts: Sequence[Verdict]) -> Table:
-    from bench.cli.rendering import table
+    from bench.cli.rendering import marked, table
 
     rows = []
     for verdict in verdicts:
         said = "\n".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks)
-        state = "[green]passed[/]" if verdict.passed else "[bold red]worse[/]"
-        rows.append([verdict.model, verdict.suite, state, f"{verdict.seconds:.1f}", _escape(said or "as the baseline")])
+        state = marked("[green]passed[/]" if verdict.passed else "[bold red]worse[/]")
+        rows.append([verdict.model, verdict.suite, state, f"{verdict.seconds:.1f}", said or "as the baseline"])
     return table(["model", "suite", "verdict", "seconds", "what changed"], rows, right=("seconds",))
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def announce(verdicts: Sequence[Verdict]) -> None:

@@ -30,12 +30,12 @@ def compare(
     data_dir: DataDir = None,
 ) -> None:
     """Compare two models example by example: McNemar's exact test for shares, the paired bootstrap for the rest."""
-    from bench.cli.rendering import output
+    from bench.cli.rendering import literal, output
     from bench.orchestration.compare import compare_models
 
     found = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
     for one in found:
-        output().print(f"\n[bold]{second} minus {first}: {one.title}[/]", soft_wrap=True)
+        output().print("\n", literal(f"{second} minus {first}: {one.title}"), sep="", style="bold", soft_wrap=True)
         output().print(_table(one, first, second))
         if one.unpaired:
             output().print(f"without evidence by example, not compared: {', '.join(one.unpaired)}", soft_wrap=True)

@@ -7,14 +7,14 @@ from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir
 
 def doctor(leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir = None) -> None:
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
-    from bench.cli.rendering import output, table
+    from bench.cli.rendering import marked, output, table
     from bench.core.errors import BenchError
     from bench.orchestration.checkup import examine
 
     rows, healthy = [], True
     for check in examine(leaderboard, data_dir):
         healthy = healthy and check.ok
-        rows.append([check.subject, "ok" if check.ok else "[red]wrong[/]", check.detail])
+        rows.append([check.subject, "ok" if check.ok else marked("[red]wrong[/]"), check.detail])
     output().print(table(["subject", "", "detail"], rows))
     if not healthy:
         raise BenchError("something is wrong; the lines marked above say what and how to mend it.")

@@ -62,7 +62,7 @@ def leaderboard(
     if context.invoked_subcommand is not None:
         return
     from bench.cli import board_formats
-    from bench.cli.rendering import output
+    from bench.cli.rendering import literal, output
     from bench.results.leaderboard import read_leaderboard
     from bench.results.pivot import make_boards
 
@@ -72,7 +72,7 @@ def leaderboard(
     boards = [_view(board, by, pareto, directory) for board in boards]
     if output_format is Format.table:
         for board, rank in zip(boards, numbers, strict=True):
-            output().print(f"\n[bold]{board.title}[/]", soft_wrap=True)
+            output().print("\n", literal(board.title), sep="", style="bold", soft_wrap=True)
             output().print(_table(board, rank, wide=wide, width=output().width))
         return
     makers = {
@@ -153,7 +153,7 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
 
 def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int) -> Table:
     from bench.cli.board_formats import cell, is_best
-    from bench.cli.rendering import table
+    from bench.cli.rendering import marked, table
 
     columns = list(board.frame.columns)
     hidden = 0
@@ -168,7 +168,7 @@ def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int
         extra = [] if ranks is None else [str(ranks[model])]
         extra += [str(board.seeds[model])] if board.seeds else []
         values = (
-            f"[bold green]*{cell(board, model, column)}[/]"
+            marked(f"[bold green]*{cell(board, model, column)}[/]")
             if is_best(board, model, column)
             else cell(board, model, column)
             for column in columns

@@ -113,7 +113,9 @@ def _known_failure(error: Exception) -> int | None:
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    line = " ".join(message.split())
+    # a name or value out of a file may hold characters that a terminal would obey
+    sys.stderr.write(f"error: {''.join(one if one.isprintable() else '?' for one in line)}\n")
     return EXIT_USAGE
 
 

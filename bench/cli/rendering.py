@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 
 def output() -> Console:
@@ -24,8 +25,8 @@ def messages() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table; the columns named in `right` are right-aligned."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
+    """A plain table; columns named in `right` are right-aligned. Cells are text, whatever is in them; see `marked`."""
     from rich import box
     from rich.table import Table
 
@@ -33,8 +34,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(literal(cell) if isinstance(cell, str) else cell for cell in row))
     return made
+
+
+def literal(text: str) -> Text:
+    """Text as it is: no markup in it is obeyed, and control characters, which a terminal would obey, are shown as ?."""
+    from rich.text import Text
+
+    return Text("".join(one if one.isprintable() or one == "\n" else "?" for one in text))
+
+
+def marked(text: str) -> Text:
+    """Text whose markup is ours: `marked("[red]wrong[/]")`."""
+    from rich.text import Text
+
+    return Text.from_markup(text)
 
 
 def percent(value: float) -> str:

@@ -143,10 +143,11 @@ def _reference(parameters: dict[str, object], dataset: str) -> str:
 
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
-    from bench.cli.rendering import messages, output
+    from bench.cli.rendering import literal, messages, output
 
     for finding in outcome.findings:
-        messages().print(f"[yellow]{finding.severity}[/] {finding.id}: {finding.evidence}; {finding.advice}")
+        said = literal(f" {finding.id}: {finding.evidence}; {finding.advice}")
+        messages().print(literal(finding.severity), said, sep="", style="yellow")
     counters = outcome.counters
     resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
     output().print(
@@ -154,5 +155,5 @@ def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
         f"{counters.get('claims', 0):,} adversarial examples claimed, "
         f"{counters.get('rejected_claims', 0)} rejected{resumed}"
     )
-    output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True)
-    output().print(f"evidence:    {outcome.folder}", soft_wrap=True)
+    output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True, markup=False)
+    output().print(f"evidence:    {outcome.folder}", soft_wrap=True, markup=False)

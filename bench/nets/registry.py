@@ -14,6 +14,10 @@ from bench.core.plugins import load_plugin, plugin_names
 
 NetFactory = Callable[..., nn.Module]
 _GROUP = "bench.models"
+_UNBUILDABLE = (
+    TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError, MemoryError,
+)  # fmt: skip
+"""What nets raise for parameters that make no sense; those of a card may be anything."""
 _FACTORIES: dict[str, NetFactory] = {}
 
 
@@ -41,8 +45,9 @@ def build_net(name: str, parameters: Mapping[str, Any]) -> nn.Module:
     try:
         inspect.signature(factory).bind(**parameters)
         return factory(**parameters)
-    except (TypeError, ValueError) as error:
-        raise BenchError(f"architecture {name!r} cannot be built with {dict(parameters)}: {error}.") from error
+    except _UNBUILDABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BenchError(f"architecture {name!r} cannot be built with {dict(parameters)!r}: {reason}.") from error
 
 
 def _from_plugin(name: str) -> NetFactory:

@@ -1,0 +1,258 @@
+"""Files from elsewhere: whatever is in them, the answer is a value or one clear line, and no code of theirs runs."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.catalog.cards import ModelCard, read_card
+from bench.catalog.locations import shipped
+from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.catalog.sources import read_label_map
+from bench.catalog.state_files import read_state
+from bench.catalog.suites import read_suite
+from bench.core.errors import BenchError
+from bench.data.idx import parse_idx, read_idx
+from bench.protocols import protocol_for
+from bench.results.evidence import read_evidence
+from bench.results.leaderboard import COLUMNS, append_rows, read_leaderboard
+from bench.results.runs import read_manifest
+from tests.conftest import Bench, ModelCopy
+
+MODEL = shipped("models") / "fashion_mnist" / "standard"
+SUITE = shipped("suites") / "cross_norm.toml"
+fuzz = settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+scalars = st.one_of(
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(),
+    st.text(max_size=20),
+    st.just("../../etc/passwd"),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1, max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def answers(call: Callable[[], object]) -> object:
+    """The call's value, or the BenchError it raised, which must be one line; anything else fails the test."""
+    try:
+        return call()
+    except BenchError as error:
+        assert str(error) and "\n" not in str(error)
+        return error
+
+
+def places(content: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every path into nested dicts and lists."""
+    found = [at] if at else []
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return found + [place for key, value in items for place in places(value, (*at, key))]
+
+
+def with_value(content: Any, place: tuple[Any, ...], value: Any) -> Any:
+    copy = json.loads(json.dumps(content))
+    inner = copy
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return copy
+
+
+def damaged(draw: Any, content: bytes) -> bytes:
+    """Some bytes of it overwritten, taken out or put in."""
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        content = content[:at] + draw(st.binary(max_size=6)) + content[at + draw(st.integers(0, 6)) :]
+    return content
+
+
+import tomllib  # noqa: E402
+
+CARD = tomllib.loads((MODEL / "card.toml").read_text())
+SUITE_CONTENT = tomllib.loads(SUITE.read_text())
+
+
+@fuzz
+@given(data=st.data())
+def test_a_card_with_any_value_in_any_place(tmp_path: Path, data: st.DataObject) -> None:
+    changed = with_value(CARD, data.draw(st.sampled_from(places(CARD))), data.draw(values))
+    (tmp_path / "card.toml").write_bytes(tomli_w.dumps(changed).encode(errors="surrogatepass"))
+    card = answers(lambda: read_card(tmp_path))
+    if isinstance(card, ModelCard) and changed["architecture_parameters"] != CARD["architecture_parameters"]:
+        (tmp_path / "weights.safetensors").write_bytes(b"")
+        answers(lambda: load_model(ModelEntry(card, MODEL)))
+
+
+@fuzz
+@given(data=st.data())
+def test_a_suite_with_any_value_in_any_place(tmp_path: Path, data: st.DataObject) -> None:
+    changed = with_value(SUITE_CONTENT, data.draw(st.sampled_from(places(SUITE_CONTENT))), data.draw(values))
+    path = tmp_path / "suite.toml"
+    path.write_bytes(tomli_w.dumps(changed).encode(errors="surrogatepass"))
+    answers(lambda: protocol_for(read_suite(path)))
+
+
+READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
+    "card": ("card.toml", (MODEL / "card.toml").read_bytes(), lambda path: read_card(path.parent)),
+    "suite": ("suite.toml", SUITE.read_bytes(), lambda path: protocol_for(read_suite(path))),
+    "manifest": (
+        "manifest.json",
+        json.dumps({"schema_version": 1, "run_id": "a", "status": "finished", "facts": {}, "units": {}}).encode(),
+        lambda path: (read_manifest(path.parent), read_evidence(path.parent)),
+    ),
+    "safetensors": (
+        "w.safetensors",
+        (MODEL / "weights.safetensors").read_bytes()[:900],
+        lambda path: read_state(path),
+    ),
+    "label map": ("map.json", b'{"0": 1, "1": 0}', lambda path: read_label_map(path, "mine")),
+    "idx": ("images", b"\0\0\x08\3" + bytes([0, 0, 0, 2] * 3) + bytes(range(8)), lambda path: read_idx(path, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+@fuzz
+@given(data=st.data())
+def test_a_damaged_file_gives_a_value_or_one_line(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+    name, content, reader = READERS[kind]
+    (tmp_path / name).write_bytes(damaged(data.draw, content))
+    answers(lambda: reader(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", READERS)
+@settings(fuzz, max_examples=40)
+@given(content=st.binary(max_size=200))
+def test_any_bytes_give_a_value_or_one_line(tmp_path: Path, kind: str, content: bytes) -> None:
+    name, _, reader = READERS[kind]
+    (tmp_path / name).write_bytes(content)
+    answers(lambda: reader(tmp_path / name))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    import torch
+
+    path = tmp_path_factory.mktemp("checkpoint") / "w.pt"
+    torch.save({"state_dict": {"weight": torch.arange(4.0), "bias": torch.zeros(1)}}, path)
+    return path.read_bytes()
+
+
+@settings(fuzz, max_examples=80)
+@given(data=st.data())
+def test_a_damaged_checkpoint_gives_a_state_or_one_line(tmp_path: Path, checkpoint: bytes, data: st.DataObject) -> None:
+    (tmp_path / "w.pt").write_bytes(damaged(data.draw, checkpoint))
+    answers(lambda: read_state(tmp_path / "w.pt"))
+
+
+@settings(fuzz, max_examples=80)
+@given(data=st.data())
+def test_a_damaged_pickle_inside_a_checkpoint_gives_a_state_or_one_line(
+    tmp_path: Path, checkpoint: bytes, data: st.DataObject
+) -> None:
+    (tmp_path / "whole.pt").write_bytes(checkpoint)
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "w.pt", "w") as changed:
+        for name in whole.namelist():
+            content = whole.read(name)
+            changed.writestr(name, damaged(data.draw, content) if name.endswith("data.pkl") else content)
+    answers(lambda: read_state(tmp_path / "w.pt"))
+
+
+ROW = dict.fromkeys(COLUMNS, "x") | {
+    "suite_version": 1, "eps": 0.1, "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n_examples": 3, "seed": 0,
+    "seconds": 1.0,
+}  # fmt: skip
+
+
+@fuzz
+@given(data=st.data())
+def test_a_damaged_leaderboard_gives_rows_or_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.unlink(missing_ok=True)
+    append_rows(tmp_path, [ROW | {"run_id": "a"}, ROW | {"run_id": "b"}])
+    path.write_bytes(damaged(data.draw, path.read_bytes()))
+    answers(lambda: read_leaderboard(tmp_path))
+    answers(lambda: append_rows(tmp_path, [ROW | {"run_id": "c"}]))
+
+
+@fuzz
+@given(content=st.binary(max_size=64), dimensions=st.integers(1, 3))
+def test_any_bytes_as_idx(content: bytes, dimensions: int) -> None:
+    answers(lambda: parse_idx(content, dimensions, "x"))
+
+
+@pytest.mark.parametrize("key", ["id", "dataset"])
+@pytest.mark.parametrize("name", ["../up", "/etc", "a/b", "..", "", "a\n", "a\\b", ".hidden"])
+def test_no_name_in_a_card_leads_outside_its_folder(tmp_path: Path, key: str, name: str) -> None:
+    (tmp_path / "card.toml").write_text(tomli_w.dumps(CARD | {key: name}))
+    with pytest.raises(BenchError, match=key):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/x", "a/b", ".."])
+def test_no_name_in_a_suite_leads_outside_its_folder(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_text(tomli_w.dumps(SUITE_CONTENT | {"name": name}))
+    with pytest.raises(BenchError, match="name"):
+        read_suite(path)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["os.system", "../net.py:make", "net.py:make", "torch.hub:load", "builtins.exec", "__import__"]
+)
+def test_a_card_can_name_architectures_and_nothing_else(
+    model_copy: ModelCopy, tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text(f"from pathlib import Path; Path({str(tmp_path / 'ran')!r}).touch()")
+    monkeypatch.chdir(tmp_path)
+    model_copy.rewrite_card(architecture=architecture)
+    with pytest.raises(BenchError, match="unknown architecture"):
+        load_model(resolve_models(["copy"])[0])
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("file", ["/etc/net.py", "../net.py", "a/b.py"])
+def test_a_program_section_names_no_path(model_copy: ModelCopy, file: str) -> None:
+    section = {"kind": "python", "file": file, "factory": "make", "sha256": "0" * 64}
+    card = model_copy.folder / "card.toml"
+    card.write_text(tomli_w.dumps(CARD | {"id": "copy", "architecture": "program", "program": section}))
+    with pytest.raises(BenchError, match=r"program\.file"):
+        read_card(model_copy.folder)
+
+
+def test_text_of_a_card_reaches_the_terminal_as_text(bench: Bench, model_copy: ModelCopy) -> None:
+    model_copy.rewrite_card(description="[bold]loud[/] \x1b[31mred [/nonsense] \x1b]0;title\x07")
+    code, out, err = bench("models")
+    assert code == 0, err
+    assert "[bold]loud[/]" in out and "[/nonsense]" in out
+    assert "\x1b" not in out and "\x07" not in out
+
+
+def test_an_error_line_holds_no_control_characters(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(tomli_w.dumps(SUITE_CONTENT | {"protocol": "\x1b]0;title\x07"}))
+    assert "\x1b" not in bench.refused("run", "--model", "standard", "--suite", tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize("value", [-1, 2**62, 2**63 - 1, float("nan"), "x", [], [-1, 2], {"a": 1}, [[1]], True])
+@pytest.mark.parametrize("architecture", ["small_cnn", "wide_resnet", "torchvision"])
+def test_parameters_of_a_net_that_make_no_sense_give_one_line(architecture: str, value: Any) -> None:
+    from bench.nets import build_net
+
+    given = CARD["architecture_parameters"]
+    given = {"name": "squeezenet1_1", "num_classes": 10} if architecture == "torchvision" else given
+    for name in (*given, "hidden", "depth", "adapter"):
+        answers(lambda name=name: build_net(architecture, {**given, name: value}))
