@@ -161,7 +161,7 @@ def _circumstances(plan: RunPlan) -> dict[str, Any]:
     return {
         "card": json.loads(plan.entry.card.model_dump_json(exclude_none=True)),
         "suite": json.loads(plan.suite.file.model_dump_json()),
-        "data_source": plan.dataset.source,
+        "data_source": _public_source(plan.dataset.source),
         "device": device_label(plan.device),
         "batch_size": plan.batch_size,
         "threads": torch.get_num_threads(),
@@ -189,3 +189,9 @@ def _common_columns(plan: RunPlan, run: RunFolder, seconds: float) -> dict[str, 
         "device": device_label(plan.device),
         "seconds": seconds,
     }
+
+
+def _public_source(source: str) -> str:
+    """Where the data came from, without the folders above: evidence gets published, a home folder's name should not."""
+    path = Path(source)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else source

@@ -163,12 +163,7 @@ _GROUP = "bench.recipes"
 _TEMPLATES: dict[str, RecipeTemplate] = {
     template.name: template
     for template in (
-        RecipeTemplate(
-            "standard",
-            "cross-entropy on clean images",
-            Standard,
-            datasets={"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 3.0}, "cifar10": _CIFAR10},
-        ),
+        RecipeTemplate("standard", "cross-entropy on clean images", Standard, datasets={"cifar10": _CIFAR10}),
         *_adversarial(),
         *_derivative_penalties(),
         *_interpretations(),
