@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from bench.core.keyed_random import keyed_normal, keyed_uniform
 
@@ -64,12 +63,16 @@ def _impulse_noise(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor
 
 
 def _gaussian_blur(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001
+    from torchvision.transforms.v2 import functional as tv  # seconds to import; most runs do without
+
     sigma = (0.4, 0.6, 0.8, 1.1, 1.5)[level] * images.shape[-1] / 28
     blurred: Tensor = tv.gaussian_blur(images, [2 * int(3 * sigma + 0.5) + 1] * 2, [sigma, sigma])
     return blurred
 
 
 def _pixelate(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001
+    from torchvision.transforms.v2 import functional as tv  # seconds to import; most runs do without
+
     share = (0.85, 0.7, 0.55, 0.45, 0.35)[level]
     height, width = images.shape[-2:]
     small = [max(1, round(share * height)), max(1, round(share * width))]
@@ -103,6 +106,8 @@ def _brightness(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:  
 
 
 def _rotation(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001
+    from torchvision.transforms.v2 import functional as tv  # seconds to import; most runs do without
+
     rotated: Tensor = tv.rotate(
         images, (5.0, 10.0, 15.0, 20.0, 30.0)[level], interpolation=tv.InterpolationMode.BILINEAR
     )

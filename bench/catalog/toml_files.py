@@ -46,4 +46,4 @@ def explain(error: ValidationError) -> str:
         place = ".".join(str(part) for part in problem["loc"]) or "the file"
         reason = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
         problems.append(f"{place}: {reason[0].lower()}{reason[1:]}")
-    return "; ".join(problems)
+    return " ".join("; ".join(problems).split())

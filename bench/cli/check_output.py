@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from bench.orchestration.gate import Verdict
 
@@ -21,7 +22,7 @@ _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 def summary_table(verdicts: Sequence[Verdict]) -> Table:
     from bench.cli.rendering import marked, table
 
-    rows = []
+    rows: list[list[str | Text]] = []
     for verdict in verdicts:
         said = "\n".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks)
         state = marked("[green]passed[/]" if verdict.passed else "[bold red]worse[/]")

@@ -87,8 +87,8 @@ def wide_resnet(
 
     depth 28, widen 10, dropout 0.3 is its WRN-28-10 (36,489,290 parameters on CIFAR-10); the default is a small one.
     """
-    if (depth - 4) % 6:
-        raise ValueError("depth must be 6n + 4")
+    if (depth - 4) % 6 or not 10 <= depth <= 1000:
+        raise ValueError("depth must be 6n + 4, from 10 to 1000")
     if image_size % 4:
         raise ValueError("image_size must be a multiple of 4")
     layers: OrderedDict[str, nn.Module] = OrderedDict(normalization=Normalization(mean, std))

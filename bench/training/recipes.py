@@ -46,7 +46,10 @@ def _adversarial() -> list[RecipeTemplate]:
             Adversarial,
             {"norm": "linf", "eps": 0.1},
             {"epochs": 20, "learning_rate": 2e-3},
-            {"mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255, **_CIFAR10}},
+            {
+                "mnist": {"eps": 0.3, "steps": 10, "eps_warmup_share": 0.5},
+                "cifar10": {"eps": 8 / 255, **_CIFAR10},
+            },
         ),
         RecipeTemplate(
             "at_l2",

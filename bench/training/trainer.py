@@ -189,8 +189,9 @@ class _Trainer:
             pixels = images[chosen].to(torch.float32).div_(255.0)
             if self.recipe.schedule.augmentation == "crop_flip":
                 pixels, maps = crop_and_flip(pixels, maps, generator)
-            batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator)
-            for name, value in self._step(batch, epoch * steps + step, steps * self.recipe.schedule.epochs).items():
+            done, all_steps = epoch * steps + step, steps * self.recipe.schedule.epochs
+            batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator, done / all_steps)
+            for name, value in self._step(batch, done, all_steps).items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * (
                     len(positions) / len(order)
                 )

@@ -31,7 +31,7 @@ def test_several_models_and_suites_run_in_one_command(bench: Bench, tmp_path: Pa
     arguments = (
         "run",
         "--model",
-        "at_*",
+        "*_gradient",
         "--model",
         "standard",
         "--suite",
@@ -46,7 +46,7 @@ def test_several_models_and_suites_run_in_one_command(bench: Bench, tmp_path: Pa
     assert out.count("worst over all norms") == 6 and "[1/6] " in err and "[6/6] " in err
     rows = read_leaderboard(tmp_path)
     assert set(zip(rows["model"], rows["suite"], strict=True)) == {
-        (model, suite) for model in ("standard", "at_linf", "at_l2") for suite in ("tiny", "other")
+        (model, suite) for model in ("standard", "input_gradient", "ir_gradient") for suite in ("tiny", "other")
     }
 
 

@@ -23,6 +23,7 @@ class Batch:
         target_maps: (N, C, H, W) where the method needs them.
         pixel_std: (1, C, 1, 1), the standard deviation by which the net divides its pixels.
         generator: a CPU generator for the method's own noise.
+        progress: the share of training done, in [0, 1].
     """
 
     images: Tensor
@@ -30,6 +31,7 @@ class Batch:
     target_maps: Tensor | None
     pixel_std: Tensor
     generator: torch.Generator
+    progress: float = 1.0
 
     def uniform(self) -> Tensor:
         """Uniform numbers in [0, 1), shaped as the images, drawn on the CPU so that devices agree."""
