@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -314,3 +317,23 @@ def test_the_net_is_attacked_in_the_mode_asked_for() -> None:
         adversarial.loss_terms(model, data)
         once(data.images)
         assert int(model[1].num_batches_tracked) == int(once[1].num_batches_tracked) + (0 if unmoved else 2)
+
+
+def test_the_radius_of_adversarial_training_grows_with_the_share_of_training_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bench.training.methods import adversarial
+
+    met: list[float] = []
+
+    def remembers(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, **settings: Any) -> torch.Tensor:
+        met.append(settings["eps"])
+        return images
+
+    monkeypatch.setattr(adversarial, "pgd", remembers)
+    data = batch()
+    method = Adversarial(norm="linf", eps=0.3, eps_warmup_share=0.5)
+    for done in (0.0, 0.25, 0.5, 0.9):
+        method.loss_terms(net(), dataclasses.replace(data, progress=done))
+    Adversarial(norm="linf", eps=0.3).loss_terms(net(), dataclasses.replace(data, progress=0.0))
+    assert met == pytest.approx([0.0, 0.15, 0.3, 0.3, 0.3])
