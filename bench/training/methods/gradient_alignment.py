@@ -21,11 +21,11 @@ class LocalGradientAlignment(GradientMethod):
 
     h is the gradient of the true class's logit in normalised pixel space, x' = x + eps * u, not clipped. u is uniform
     in [-1, 1] by default; or standard normal; or h(x), or its sign, scaled to L2 norm 1 (LGA, section 1.1). The
-    reference h(x) is a constant target, as in the paper's code, unless `detach_reference` is off. Meant for softplus nets.
+    reference h(x) is a constant target, as in the paper's code, unless `detach_reference` is off. For softplus nets.
 
-    With a constant target the step is no descent on the criterion: whatever moves h(x) and h(x') alike moves both by
-    h(x) - h(x'), which sharpens h. Large weights then make training diverge; with `detach_reference` off they do not, at
-    about 1.4 times the time a step.
+    With a constant target the step is no descent on the criterion: what moves h(x) and h(x') alike moves both by
+    h(x) - h(x'), which sharpens h. Large weights then make training diverge; with `detach_reference` off they do not,
+    at about 1.4 times the time a step.
     """
 
     eps: float = Field(default=4 / 255, gt=0, description="size of the perturbation, pixels in [0, 1]")
