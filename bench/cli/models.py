@@ -46,8 +46,8 @@ def list_command(
     for entry in list_models(dataset, registry):
         card = entry.card
         test = "" if card.accuracy.test is None else percent(card.accuracy.test)
-        rows.append([card.name, card.description, card.architecture, f"{card.weights.parameters:,}", test])
-    columns = ["model", "method", "architecture", "parameters", "test accuracy, %"]
+        rows.append([card.name, card.method, card.architecture, f"{card.weights.parameters:,}", test])
+    columns = ["model", "method", "net", "weights", "test, %"]
     output().print(table(columns, rows, right=columns[3:]))
 
 

@@ -21,11 +21,10 @@ def list_command(context: typer.Context) -> None:
         return
     from bench.cli.rendering import output, table
     from bench.training import list_recipes
-    from bench.training.vae_gan import RECIPE, SUMMARY, VaeGanRecipe
+    from bench.training.vae_gan import RECIPE, SUMMARY
 
-    rows = [[template.name, template.summary, template.method.__name__] for template in list_recipes()]
-    rows.append([RECIPE, SUMMARY, VaeGanRecipe.__name__])
-    output().print(table(["recipe", "what it does", "method"], rows))
+    rows = [*([template.name, template.summary] for template in list_recipes()), [RECIPE, SUMMARY]]
+    output().print(table(["recipe", "what it does"], rows))
 
 
 @app.command("show")

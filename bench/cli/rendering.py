@@ -31,8 +31,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD)
-    for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for place, name in enumerate(columns):
+        # the first column names the row, and a name torn in two cannot be copied
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=place == 0)
     for row in rows:
         made.add_row(*(literal(cell) if isinstance(cell, str) else cell for cell in row))
     return made

@@ -19,10 +19,10 @@ def list_command(context: typer.Context) -> None:
     from bench.cli.rendering import output, table
 
     rows = [
-        [suite.name, str(suite.file.version), suite.file.protocol, str(suite.file.examples), suite.file.description]
+        [suite.name, str(suite.file.version), str(suite.file.examples), suite.file.description]
         for suite in list_suites()
     ]
-    output().print(table(["suite", "version", "protocol", "images", "description"], rows, right=("version", "images")))
+    output().print(table(["suite", "version", "images", "description"], rows, right=("version", "images")))
 
 
 @app.command("show")
