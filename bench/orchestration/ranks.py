@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,15 @@ import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.orchestration.evidence import row_values
+from bench.results.example_values import ExampleValues
 from bench.results.pivot import Board
 from bench.results.ranking import rank_with_ties
+from bench.results.report.runs import Run
 from bench.results.runs import read_manifest
 from bench.training import make_recipe
 from bench.training.trainer import describe_recipe
+
+logger = logging.getLogger(__name__)
 
 
 def board_ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, int]:
@@ -23,17 +29,28 @@ def board_ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str
     Raises:
         BenchError: the evidence of a run is missing or damaged, or does not have this metric example by example.
     """
-    metric, attack, norm, eps = board.keys[board.sort]
-    found = {}
-    for model, run_id in board.runs.items():
-        own = rows[rows["run_id"] == run_id]
-        values = row_values(leaderboard / "runs" / run_id, own)
-        of_metric = [value for key, value in values.items() if (*key[:3], -1.0 if key[3] is None else key[3]) == (
-            metric, attack, norm, eps)]  # fmt: skip
-        if not of_metric:
-            raise BenchError(f"the evidence of {run_id} does not have {board.sort} example by example.")
-        found[model] = of_metric[0]
-    return rank_with_ties(found)
+    key = board.keys[board.sort]
+    return rank_with_ties(
+        {model: _of_metric(leaderboard, run, rows[rows["run_id"] == run], key) for model, run in board.runs.items()}
+    )
+
+
+def run_ranks(leaderboard: Path, runs: Sequence[Run], key: tuple[str, str, str, float]) -> dict[str, int]:
+    """As `board_ranks`, for a table of the page; empty where a run's evidence cannot be read."""
+    try:
+        return rank_with_ties({run.model: _of_metric(leaderboard, run.run_id, run.rows, key) for run in runs})
+    except BenchError as error:
+        logger.info("no ranks: %s", error)
+        return {}
+
+
+def _of_metric(leaderboard: Path, run_id: str, rows: pd.DataFrame, key: tuple[str, str, str, float]) -> ExampleValues:
+    """A run's metric example by example."""
+    values = row_values(leaderboard / "runs" / run_id, rows)
+    for (metric, attack, norm, eps), found in values.items():
+        if (metric, attack, norm, -1.0 if eps is None else eps) == key:
+            return found
+    raise BenchError(f"the evidence of {run_id} does not have {key[0]} example by example.")
 
 
 def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:

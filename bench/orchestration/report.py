@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from bench.core.files import clear_disk_errors, write_atomically
 from bench.core.names import select_names
 from bench.core.threat import NORMS, Norm
 from bench.data import load_split
+from bench.orchestration.ranks import run_ranks
 from bench.orchestration.saliency import SaliencyRequest, saliency_panels
 from bench.results.leaderboard import read_leaderboard
 from bench.results.report import PageSource, SaliencySet, build_page
@@ -79,6 +81,7 @@ def make_report(request: ReportRequest) -> ReportOutcome:
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in registry.items()},
         saliency=saliency,
+        ranker=functools.partial(run_ranks, request.leaderboard),
     )
     content = build_page(source).encode()
     write_atomically(request.output, content)

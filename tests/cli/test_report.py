@@ -29,6 +29,12 @@ def test_a_page_of_real_runs_has_panels_cards_and_commands_that_repeat_its_numbe
     page = parse(output.read_text())
     assert len(page.with_class("strip")) == 4 and len(page.find("img")) == 16
     assert all(image.attributes["alt"] for image in page.find("img"))
+    table = next(node for node in page.with_class("board") if "cross_norm" in node.text).find("table")[0]
+    headers = [node.text for node in table.find("thead")[0].find("th")]
+    ranks = {
+        row.attributes["data-model"]: row.find("td")[headers.index("rank") - 1].text for row in table.find("tr")[1:]
+    }
+    assert ranks == {"fashion_mnist/at_linf": "1", "fashion_mnist/standard": "1"}  # 8 images separate nothing
     captions = {node.find("figcaption")[0].text for node in page.with_class("panel")}
     assert {"Robust accuracy in L1", "Worst over all norms", "Gradient cosine, noise 8/255"} <= captions
     (model,) = [node for node in page.with_class("model") if node.attributes["data-model"] == "fashion_mnist/at_linf"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from bench.results.report.runs import Run
 
 Key = tuple[str, str, str, float]
 """Metric, attack, norm, radius; -1 where there is no radius."""
+Ranker = Callable[[Sequence[Run], Key], Mapping[str, int]]
+"""Ranks of the models of comparable runs in one metric, with ties; empty where the evidence does not allow a test."""
 _MANY_COLUMNS = 9
 _OVERVIEW = "overview"
 _SHARED = ("clean_accuracy", "union_accuracy")
@@ -54,7 +56,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model of a table; `masking` is the run's verdict on gradient masking, empty where it made none."""
+    """One model of a table.
+
+    Attributes:
+        masking: the run's verdict on gradient masking, empty where it made none.
+        rank: 1 plus the number of models significantly better in the column the table is sorted by; None if not tested.
+    """
 
     model: str
     label: str
@@ -62,6 +69,7 @@ class Row:
     slot: int
     masking: str
     cells: Sequence[Cell | None]
+    rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,11 @@ class BoardTable:
         return any(row.masking for row in self.rows)
 
     @property
+    def ranked(self) -> bool:
+        """Whether the models were tested against each other."""
+        return any(row.rank is not None for row in self.rows)
+
+    @property
     def images(self) -> int:
         return self.runs[0].examples
 
@@ -106,13 +119,13 @@ class BoardTable:
         return next(iter(worst or found), None)
 
 
-def make_tables(runs: Sequence[Run], names: Names) -> list[BoardTable]:
+def make_tables(runs: Sequence[Run], names: Names, ranker: Ranker | None = None) -> list[BoardTable]:
     """One table for each group of comparable runs: those of most models and images first, smaller copies last."""
     groups: dict[tuple[Any, ...], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: str(run.facts["finished_at"])):
         facts = tuple(run.facts[name] for name in COMPARABLE if name != "n_examples")
         groups.setdefault((*facts, run.examples), {})[run.model] = run
-    tables = [_table(list(latest.values()), names) for latest in groups.values()]
+    tables = [_table(list(latest.values()), names, ranker) for latest in groups.values()]
     return sorted(tables, key=lambda table: _table_order(table, tables))
 
 
@@ -121,7 +134,7 @@ def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, 
     return dataset, is_smaller_copy(table, tables), -len(table.rows), -table.images, table.title, table.id
 
 
-def _table(runs: list[Run], names: Names) -> BoardTable:
+def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
     values = {run.model: _values(run) for run in runs}
     keys = _in_reading_order(dict.fromkeys(key for found in values.values() for key in found))
     attacks = {attack for _, attack, _, _ in keys if attack and attack != "worst"}
@@ -131,6 +144,7 @@ def _table(runs: list[Run], names: Names) -> BoardTable:
     ]
     best = [_best(column, [found.get(column.key) for found in values.values()]) for column in columns]
     sort = _sort_column(columns)
+    ranks = {} if ranker is None or len(runs) < 2 else ranker(runs, columns[sort].key)
     rows = []
     for run in runs:
         cells = [
@@ -138,7 +152,8 @@ def _table(runs: list[Run], names: Names) -> BoardTable:
             for column, top in zip(columns, best, strict=True)
         ]
         rows.append(
-            Row(run.model, names.label(run.model), str(run.facts["method"]), names.slots[run.model], run.masking, cells)
+            Row(run.model, names.label(run.model), str(run.facts["method"]), names.slots[run.model], run.masking, cells,
+                ranks.get(run.model))
         )  # fmt: skip
     order = sorted(range(len(rows)), key=lambda place: _place(rows[place], sort, lower=columns[sort].lower_first))
     facts = runs[0].facts

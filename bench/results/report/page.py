@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import bench
-from bench.results.report.boards import BoardTable, is_smaller_copy, make_tables
+from bench.results.report.boards import BoardTable, Ranker, is_smaller_copy, make_tables
 from bench.results.report.content import Names, PlotGroup, anchor
 from bench.results.report.curves import robustness_curves
 from bench.results.report.models import ModelSection, model_anchor, model_sections
@@ -39,6 +39,7 @@ class PageSource:
         cards: full name of a model -> its card; where one is missing, that of the run's manifest is taken.
         suites: name -> digest of the suites that ship with this version.
         models: full name -> digest of the registered weights.
+        ranker: tests the models of a table against each other; without it tables have no ranks.
     """
 
     rows: pd.DataFrame
@@ -48,6 +49,7 @@ class PageSource:
     suites: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     saliency: Sequence[SaliencySet] = ()
+    ranker: Ranker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def build_page(source: PageSource) -> str:
 
 
 def _gather(source: PageSource, runs: list[Run], names: Names) -> _Content:
-    tables = make_tables(runs, names)
+    tables = make_tables(runs, names, source.ranker)
     latest = [run for table in tables for run in table.runs]
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
     cards = {name: source.cards.get(name) or _card(runs, name) for name in names.slots}
