@@ -41,6 +41,8 @@ the cosine distance 0.08), and trainings with cosine weights of 3, 10 and 30, or
 
 
 def _adversarial() -> list[RecipeTemplate]:
+    # with the full radius and rate from the first step, nets on MNIST at L-inf 0.3 and on CIFAR-10 at 8/255 stayed at
+    # the constant prediction (cross-entropy 2.30) for 8 and 3 epochs
     return [
         RecipeTemplate(
             "at_linf",
@@ -50,7 +52,7 @@ def _adversarial() -> list[RecipeTemplate]:
             {"epochs": 20, "learning_rate": 2e-3},
             {
                 "mnist": {"eps": 0.3, "steps": 10, "eps_warmup_share": 0.5},
-                "cifar10": {"eps": 8 / 255, **_CIFAR10},
+                "cifar10": {"eps": 8 / 255, "eps_warmup_share": 0.5, "learning_rate": 1e-3, **_CIFAR10},
             },
         ),
         RecipeTemplate(
@@ -59,7 +61,7 @@ def _adversarial() -> list[RecipeTemplate]:
             Adversarial,
             {"norm": "l2", "eps": 1.5},
             {"epochs": 15, "learning_rate": 2e-3},
-            {"cifar10": {"eps": 0.5, **_CIFAR10}},
+            {"cifar10": {"eps": 0.5, "eps_warmup_share": 0.3, "learning_rate": 1e-3, **_CIFAR10}},
         ),
         RecipeTemplate(
             "trades",
@@ -151,7 +153,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {"cosine_weight": 0.0},
             _SOFTPLUS,
-            {"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 0.0, "epochs": 10}, "cifar10": _CIFAR10},
+            {"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 0.0, "epochs": 8}, "cifar10": _CIFAR10},
         ),
         RecipeTemplate(
             "lga_cosine",
@@ -159,7 +161,7 @@ def _alignments() -> list[RecipeTemplate]:
             LocalGradientAlignment,
             {"l2_weight": 0.0},
             _SOFTPLUS,
-            {"fashion_mnist": {**_LGA_FASHION_MNIST, "l2_weight": 0.0, "epochs": 10}, "cifar10": _CIFAR10},
+            {"fashion_mnist": {**_LGA_FASHION_MNIST, "l2_weight": 0.0, "epochs": 8}, "cifar10": _CIFAR10},
         ),
     ]
 
