@@ -119,7 +119,8 @@ def _draw_row(page: _Page, row: PanelRow, headings: Sequence[_Heading], top: flo
         page.text(left, top + _LINE * len(heading.bold), "\n".join(heading.plain), _HEADING_SIZE)
     top += _LINE * max(heading.lines for heading in headings) + _TITLE
     tall = _picture_height(row)
-    for left, title, pixels in zip(lefts, ("image", "attacked image"), (row.image, row.attacked), strict=True):
+    titles = ("image", "attacked image" if row.distance > 0 else "the clean image")
+    for left, title, pixels in zip(lefts, titles, (row.image, row.attacked), strict=True):
         _draw_image(_picture(page.axes(left, top, _CELL, tall), title), pixels)
     for column, pair in enumerate(row.maps, start=1):
         scale = scale_of(pair)
