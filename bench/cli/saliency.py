@@ -29,8 +29,9 @@ def saliency(
         list[str],
         typer.Option(
             "--method",
-            help="Attribution method, e.g. gradient, input_x_gradient, grad_cam, lrp_epsilon_plus. Repeatable; the "
-            "attack aims at the first that has a derivative.",
+            help="Attribution method: gradient, input_x_gradient, integrated_gradients, smoothgrad, guided_backprop, "
+            "deconvolution, lrp_epsilon, lrp_epsilon_plus, lrp_alpha2_beta1, deeplift, grad_cam, wildcard or `all`. "
+            "Repeatable; the attack aims at the first that has a derivative.",
         ),
     ] = DEFAULT_METHODS,
     attack: Annotated[

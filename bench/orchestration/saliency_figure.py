@@ -29,6 +29,8 @@ _QUANTILE = 0.99
 _CELL, _GAP, _BLOCK_GAP, _MARGIN = 1.5, 0.14, 0.3, 0.2
 _LINE, _TITLE, _BELOW, _ROW_GAP, _NOTE_LINE = 0.165, 0.2, 0.42, 0.16, 0.14
 _HEADING_SIZE, _TITLE_SIZE, _TEXT_SIZE, _TICK_SIZE = 9.0, 8.5, 8.5, 7.0
+_BESIDE = 6
+"""With more pictures in a half of a row, the attacked half stands below the clean one, or no screen could show it."""
 _CHARACTER, _BOLD = 0.0084, 1.15
 """Width of a character of the default font, inches a point of size, rather too wide, so that no line is too long; and
 how much wider a bold one is."""
@@ -59,24 +61,26 @@ def scale_of(pair: MapPair) -> Scale:
 
 
 def draw_panel(rows: Sequence[PanelRow], settings: PanelSettings) -> Figure:
-    """One line of pictures a row: image, its maps, the attacked image, the maps there; and a note on how to read it.
+    """A row is the image, its maps, the attacked image and the maps there; below, a note on how to read them.
 
     No global state of matplotlib is touched.
     """
     from matplotlib.figure import Figure
 
     columns = 1 + len(settings.methods)
-    block = columns * _CELL + (columns - 1) * _GAP
-    width = 2 * _MARGIN + 2 * block + _BLOCK_GAP
-    headings = [_headings(row, settings, block) for row in rows]
+    half = columns * _CELL + (columns - 1) * _GAP
+    beside = columns <= _BESIDE
+    width = 2 * _MARGIN + (2 * half + _BLOCK_GAP if beside else half)
+    headings = [_headings(row, settings, half) for row in rows]
     note = _wrapped(_note(settings), width - 2 * _MARGIN, _TEXT_SIZE)
-    heights = [_height(row, text) for row, text in zip(rows, headings, strict=True)]
-    height = 2 * _MARGIN + sum(heights) + _NOTE_LINE * len(note)
+    heights = [_half_height(row, text) for row, text in zip(rows, headings, strict=True)]
+    height = 2 * _MARGIN + (1 if beside else 2) * sum(heights) + _NOTE_LINE * len(note)
     page = _Page(Figure(figsize=(width, height)), width, height)
     top = _MARGIN
     for row, texts, taken in zip(rows, headings, heights, strict=True):
-        _draw_row(page, row, texts, top, block)
-        top += taken
+        second = (_MARGIN + half + _BLOCK_GAP, top) if beside else (_MARGIN, top + taken)
+        _draw_row(page, row, texts, ((_MARGIN, top), second))
+        top += taken if beside else 2 * taken
     page.text(_MARGIN, top, "\n".join(note), _TEXT_SIZE, color="0.25")
     return page.figure
 
@@ -112,29 +116,28 @@ class _Page:
         )  # fmt: skip
 
 
-def _draw_row(page: _Page, row: PanelRow, headings: Sequence[_Heading], top: float, block: float) -> None:
-    lefts = (_MARGIN, _MARGIN + block + _BLOCK_GAP)
-    for left, heading in zip(lefts, headings, strict=True):
+def _draw_row(page: _Page, row: PanelRow, headings: Sequence[_Heading], places: Sequence[tuple[float, float]]) -> None:
+    """Both halves of a row, each from its own upper left corner: what is clean, and what is attacked."""
+    tall, lines = _picture_height(row), max(heading.lines for heading in headings)
+    titles = ("image", "attacked image" if row.distance > 0 else "the clean image")
+    halves = zip(places, headings, titles, (row.image, row.attacked), strict=True)
+    for (left, top), heading, title, pixels in halves:
         page.text(left, top, "\n".join(heading.bold), _HEADING_SIZE, weight="bold")
         page.text(left, top + _LINE * len(heading.bold), "\n".join(heading.plain), _HEADING_SIZE)
-    top += _LINE * max(heading.lines for heading in headings) + _TITLE
-    tall = _picture_height(row)
-    titles = ("image", "attacked image" if row.distance > 0 else "the clean image")
-    for left, title, pixels in zip(lefts, titles, (row.image, row.attacked), strict=True):
-        _draw_image(_picture(page.axes(left, top, _CELL, tall), title), pixels)
+        _draw_image(_picture(page.axes(left, top + _LINE * lines + _TITLE, _CELL, tall), title), pixels)
+    corners = [(left, top + _LINE * lines + _TITLE) for left, top in places]
     for column, pair in enumerate(row.maps, start=1):
+        (left, top), (after_left, after_top) = [(left + column * (_CELL + _GAP), top) for left, top in corners]
+        first = _draw_map(_picture(page.axes(left, top, _CELL, tall), pair.method), pair, pair.before)
+        _draw_map(_picture(page.axes(after_left, after_top, _CELL, tall), pair.method), pair, pair.after)
         scale = scale_of(pair)
-        across = column * (_CELL + _GAP)
-        first = _draw_map(_picture(page.axes(lefts[0] + across, top, _CELL, tall), pair.method), pair, pair.before)
-        _draw_map(_picture(page.axes(lefts[1] + across, top, _CELL, tall), pair.method), pair, pair.after)
         if scale.empty:
-            page.text(lefts[0] + across + _CELL / 2, top + tall + 0.06, "all zero", _TEXT_SIZE, ha="center")
+            page.text(left + _CELL / 2, top + tall + 0.06, "all zero", _TEXT_SIZE, ha="center")
         else:
-            bar = page.axes(lefts[0] + across + 0.1 * _CELL, top + tall + 0.07, 0.8 * _CELL, 0.08)
+            bar = page.axes(left + 0.1 * _CELL, top + tall + 0.07, 0.8 * _CELL, 0.08)
             _draw_scale(page.figure, first, bar, scale)
-        page.text(
-            lefts[1] + across + _CELL / 2, top + tall + 0.06, similarity_text(pair), _TEXT_SIZE, ha="center"
-        )  # fmt: skip
+        middle = after_left + _CELL / 2
+        page.text(middle, after_top + tall + 0.06, similarity_text(pair), _TEXT_SIZE, ha="center")
 
 
 def _picture(axes: Axes, title: str) -> Axes:
@@ -218,7 +221,7 @@ def _picture_height(row: PanelRow) -> float:
     return _CELL * float(np.clip(height / width, 0.5, 2.0))
 
 
-def _height(row: PanelRow, headings: Sequence[_Heading]) -> float:
+def _half_height(row: PanelRow, headings: Sequence[_Heading]) -> float:
     zero = any(not values.any() for pair in row.maps for values in (pair.before, pair.after))
     lines = max(heading.lines for heading in headings)
     return _LINE * lines + _TITLE + _picture_height(row) + _BELOW + (_LINE if zero else 0.0) + _ROW_GAP

@@ -13,7 +13,7 @@ from bench.catalog.models import ModelEntry, resolve_models
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
-from bench.core.names import unknown_name
+from bench.core.names import select_names, unknown_name
 from bench.data import ImageDataset, load_split
 from bench.orchestration.saliency_figure import draw_panel
 from bench.orchestration.saliency_rows import PanelRow, PanelSettings, panel_rows
@@ -29,7 +29,7 @@ class PanelRequest:
     Attributes:
         models: names, wildcards, folders or sources, as `bench run` takes them.
         images: positions in the test split, from 0.
-        methods: names of attribution methods, with their default parameters.
+        methods: names of attribution methods, wildcards or `all`, with their default parameters.
         attack: the kind of an attack on maps, with its default parameters.
         eps: radius of the L-inf ball, pixels of [0, 1].
         output: ends in .png or .svg; its folder exists.
@@ -104,12 +104,9 @@ def _require_output(path: Path) -> str:
 
 
 def _settings(request: PanelRequest) -> PanelSettings:
-    names = list(dict.fromkeys(request.methods))
+    names = select_names(request.methods, list(METHODS), "attribution method")
     if not names:
         raise BenchError(f"--method: name at least one of {', '.join(METHODS)}.")
-    for name in names:
-        if name not in METHODS:
-            raise unknown_name(name, METHODS, "attribution method")
     if request.attack not in MANIPULATIONS:
         raise unknown_name(request.attack, MANIPULATIONS, "attack on maps")
     if not (math.isfinite(request.eps) and 0.0 < request.eps <= 1.0):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.attribution.manipulations import MANIPULATIONS
+from bench.attribution.methods import METHODS
 from tests.conftest import Bench, ModelCopy
 
 QUICK = ("saliency", "--method", "gradient", "--attack", "random_sign")
@@ -38,6 +40,12 @@ def test_a_png_and_an_svg_are_written_with_the_same_numbers(bench: Bench, tmp_pa
     assert bench(*arguments, "--output", svg)[1] == first.replace(str(png), str(svg))
     assert svg.read_text().startswith("<?xml") and "image 17" in svg.read_text()  # text is in its comments
     assert sorted(path.name for path in tmp_path.iterdir()) == ["panel.SVG", "panel.png"]
+
+
+def test_the_help_names_every_method_and_attack(bench: Bench) -> None:
+    shown = " ".join(bench("saliency", "--help")[1].replace("│", " ").split())
+    for name in (*METHODS, *MANIPULATIONS):
+        assert name in shown
 
 
 def test_the_same_command_writes_the_same_bytes(bench: Bench, tmp_path: Path) -> None:

@@ -115,12 +115,12 @@ def test_a_map_of_zero_is_neutral_has_no_scale_and_is_named() -> None:
 # --- layout
 
 
-@pytest.mark.parametrize(("rows", "maps"), [(1, 1), (1, 4), (6, 3)])
+@pytest.mark.parametrize(("rows", "maps"), [(1, 1), (6, 3), (2, 7)])
 def test_no_text_is_clipped_and_nothing_overlaps(rows: int, maps: int) -> None:
     """With names as long as ImageNet's, which must wrap."""
     words = "Chesapeake Bay retriever, WIDE DOG, $cost$ WWWW"
     shown = [pair(ramp(-1e-5, 2e-5), ramp(-1, 1)) for _ in range(maps)]
-    names = ("gradient", "smoothgrad", "integrated_gradients", "lrp_epsilon_plus")[:maps]
+    names = list(METHODS)[:maps]
     figure = draw_panel([row(*shown, words=words)] * rows, settings(*names))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
