@@ -200,6 +200,11 @@ AnyManipulation = Annotated[
 ]
 """Any attack, told apart by its kind; for suites."""
 
+MANIPULATIONS: dict[str, type[Manipulation]] = {
+    attack.model_fields["kind"].default: attack
+    for attack in (FrameTarget, TargetImage, TopK, MassCentre, TargetRegion, RandomSign)
+}
+
 
 def frame_map(like: Tensor, width_share: float) -> Tensor:
     """One on a border of `width_share` of the smaller side, at least a pixel, zero inside; as `like` (N, H, W)."""

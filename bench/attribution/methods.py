@@ -62,6 +62,8 @@ class AttributionMethod(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
     differentiable: ClassVar[bool] = True
     """Whether maps can be differentiated with respect to the images, which an attack on them needs."""
+    signed: ClassVar[bool] = True
+    """Whether a map can have values below zero."""
     name: str
 
     @abstractmethod
@@ -240,6 +242,7 @@ class GradCam(AttributionMethod):
     """
 
     name: Literal["grad_cam"] = "grad_cam"
+    signed: ClassVar[bool] = False
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         inputs, keep_graph = request.inputs, request.keep_graph

@@ -1,5 +1,9 @@
 """One score per pixel, from a net's gradients or without any net, and the ranks that ROAR and KAR mask by.
 
+The maps carry the names of bench.attribution.methods but are not computed there, since only `gradient` with the scalar
+`logit` would come out the same. ROAR's published maps explain the predicted label, of each noisy or shifted copy anew;
+they take the cross-entropy, whose vanishing factor must be left out; and their zero is mid-grey, not black, so that a
+black pixel of `input_x_gradient` and `integrated_gradients` has a score. SmoothGrad clips its noisy copies.
 Source: Bridging, section 3 (scalar, maps, channel sums); pitfalls 1, 3 and 5 of its code are dealt with here.
 """
 
@@ -15,7 +19,7 @@ from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_normal, keyed_uniform
 
 Scalar = Literal["cross_entropy", "logit", "margin"]
-MapName = Literal["gradient", "gradient_x_input", "integrated_gradients", "smoothgrad"]
+MapName = Literal["gradient", "input_x_gradient", "integrated_gradients", "smoothgrad"]
 FreeMap = Literal["random", "random_blocks", "sobel"]
 """Maps that need no net: they say what a score is worth."""
 MAPS: tuple[str, ...] = get_args(MapName)
@@ -65,7 +69,7 @@ def pixel_scores(
 ) -> tuple[Tensor, Tensor]:
     """Scores of all pixels, high where the net looks; (N, H, W), not negative. And the factors left out, (N,).
 
-    `gradient` is sum_c |g_c|, `gradient_x_input` sum_c |(x_c - 0.5) g_c|, `integrated_gradients` the same with g the
+    `gradient` is sum_c |g_c|, `input_x_gradient` sum_c |(x_c - 0.5) g_c|, `integrated_gradients` the same with g the
     mean over 16 points between mid-grey and the image, `smoothgrad` sum_c |mean of g_c over 16 noisy images|, noise
     keyed by example. All at the label that the net predicts at each point.
 
@@ -75,7 +79,7 @@ def pixel_scores(
     if name not in MAPS:
         raise BenchError(f"unknown attribution {name!r} for ROAR and KAR; use {', '.join(MAPS)}.")
     gradient, factors = _mean_gradient(model, images, example_ids, name, scalar)
-    if name in ("gradient_x_input", "integrated_gradients"):
+    if name in ("input_x_gradient", "integrated_gradients"):
         gradient = gradient * (images - _BASELINE)
     return gradient.abs().sum(1), factors
 
@@ -83,7 +87,7 @@ def pixel_scores(
 def _mean_gradient(
     model: nn.Module, images: Tensor, example_ids: Tensor, name: str, scalar: Scalar
 ) -> tuple[Tensor, Tensor]:
-    if name in ("gradient", "gradient_x_input"):
+    if name in ("gradient", "input_x_gradient"):
         return predicted_gradient(model, images, scalar)
     total = torch.zeros_like(images)
     factors = torch.zeros(len(images), device=images.device)

@@ -20,6 +20,7 @@ from bench.cli import (
     report,
     reproduce,
     run,
+    saliency,
     suites,
     train,
     tune,
@@ -43,6 +44,7 @@ app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("report")(report.report)
+app.command("saliency")(saliency.saliency)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.add_typer(models.app, name="models")

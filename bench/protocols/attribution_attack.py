@@ -105,7 +105,7 @@ class AttributionAttack(AttributionProtocol):
     ) -> list[pd.DataFrame]:
         settings = self.parameters
         attacked = method if method.differentiable else Gradient()
-        clean, donors, logits = _clean_maps(context, batch, attacked)
+        clean, donors, logits = clean_maps(context, batch, attacked)
         source = PreparedMaps(clean, settings.top_share)
         if attacked is not method:
             source = heat_maps_of(context.model, batch.images, batch, method, context.seed, settings.top_share)
@@ -211,7 +211,7 @@ class _Tally:
             tally[attack.kind] = tally.get(attack.kind, 0) + number
 
 
-def _clean_maps(context: EvaluationContext, batch: Batch, method: AttributionMethod) -> tuple[Tensor, Tensor, Tensor]:
+def clean_maps(context: EvaluationContext, batch: Batch, method: AttributionMethod) -> tuple[Tensor, Tensor, Tensor]:
     """Heat maps of the batch and of each example's donor, and the batch's logits; all detached."""
     request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
     maps, logits = heat_maps_and_logits(context.model, request, method)

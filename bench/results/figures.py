@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#6a3d9a")
 """Okabe and Ito's colours, told apart by colour-blind readers, then more."""
 _DPI = 150
+_METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
+"""Left out, since they would change from day to day or version to version."""
+FIGURE_KINDS: tuple[str, ...] = tuple(_METADATA)
 
 
 def metric_label(metric: str, attack: str = "", norm: str = "", eps: float | None = None) -> str:
@@ -40,16 +43,21 @@ def new_figure(columns: int, *, width: float = 4.0, height: float = 3.4) -> tupl
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name.png` and `name.svg`, the same bytes for the same figure; raises BenchError."""
+    paths = []
+    for kind in FIGURE_KINDS:
+        paths.append(folder / f"{name}.{kind}")
+        write_atomically(paths[-1], figure_bytes(figure, kind))
+    return paths
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure as a file of `kind`, one of `FIGURE_KINDS`; the same bytes for the same figure."""
     import matplotlib as mpl
 
-    paths = []
+    stream = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "ribench"}):
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            stream = io.BytesIO()
-            figure.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
-            write_atomically(folder / f"{name}.{kind}", stream.getvalue())
-            paths.append(folder / f"{name}.{kind}")
-    return paths
+        figure.savefig(stream, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+    return stream.getvalue()
 
 
 def robustness_figure(rows: pd.DataFrame, models: Sequence[str]) -> Figure:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.attribution.heat_maps import heat_maps
+from bench.attribution.methods import METHODS, Gradient, InputXGradient, attribute
 from bench.attribution.pixel_scores import (
     FREE_MAPS,
     MAPS,
@@ -84,8 +86,23 @@ def test_grey_pixels_score_0_times_their_gradient(standard: nn.Module, fashion_i
     images = fashion_images[0][:4].clone()
     images[:, :, 10] = 0.5
     plain, _ = pixel_scores(standard, images, torch.arange(4), "gradient")
-    times_input, _ = pixel_scores(standard, images, torch.arange(4), "gradient_x_input")
+    times_input, _ = pixel_scores(standard, images, torch.arange(4), "input_x_gradient")
     assert float(times_input[:, 10].max()) == 0 and float(plain[:, 10].min()) > 0
+
+
+def test_maps_are_named_as_methods_and_agree_where_they_mean_the_same(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
+    """The logit's gradient at the predicted label; times the input, only up to where the pixels' zero is."""
+    assert set(MAPS) <= set(METHODS)
+    images, ids = fashion_images[0][:8], torch.arange(8)
+    predicted = standard(images).argmax(1)
+    signed = attribute(standard, images, predicted, Gradient())
+    found = {name: pixel_scores(standard, images, ids, name, "logit")[0] for name in ("gradient", "input_x_gradient")}
+    torch.testing.assert_close(found["gradient"], heat_maps(signed))
+    torch.testing.assert_close(found["input_x_gradient"], heat_maps(signed * (images - 0.5)))
+    from_black = heat_maps(attribute(standard, images, predicted, InputXGradient()))
+    assert not torch.allclose(found["input_x_gradient"], from_black, atol=0.01)
 
 
 def test_the_controls_look_at_what_they_say(fashion_test: ImageDataset) -> None:

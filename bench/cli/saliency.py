@@ -1,0 +1,83 @@
+"""`bench saliency`: one picture of images, their maps, and both again under an attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import DataDir, Device, Download, Registry
+
+if TYPE_CHECKING:
+    from bench.orchestration.saliency_rows import PanelRow
+
+DEFAULT_METHODS = ["gradient", "smoothgrad", "integrated_gradients"]
+DEFAULT_ATTACK = "top_k"
+"""Of the six attacks it leaves the least cosine and the least top-k intersection, on `standard`, `lga` and `at_linf`
+alike (32 images, 8/255, the gradient's map)."""
+
+
+def saliency(
+    model: Annotated[
+        list[str], typer.Option("--model", help="Model: name, wildcard, `all`, or folder with a card. Repeatable.")
+    ],
+    image: Annotated[
+        list[int], typer.Option("--image", help="Position of an image in the test split, from 0. Repeatable.")
+    ] = [0],  # noqa: B006  (typer copies it)
+    method: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            help="Attribution method: gradient, input_x_gradient, integrated_gradients, smoothgrad, guided_backprop, "
+            "deconvolution, lrp_epsilon, lrp_epsilon_plus, lrp_alpha2_beta1, deeplift, grad_cam, wildcard or `all`. "
+            "Repeatable; the attack aims at the first that has a derivative.",
+        ),
+    ] = DEFAULT_METHODS,
+    attack: Annotated[
+        str,
+        typer.Option(
+            "--attack", help="top_k, mass_centre, target_region, frame, target_image, or random_sign as a control."
+        ),
+    ] = DEFAULT_ATTACK,
+    eps: Annotated[float, typer.Option("--eps", help="L-inf radius of the attack, pixels in [0, 1].")] = 8 / 255,
+    output_file: Annotated[
+        Path, typer.Option("--output", help="The picture to write, .png or .svg; its folder must be there.")
+    ] = Path("saliency.png"),
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Keys noise and random starts, together with the image.")] = 0,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    download: Download = False,
+    registry: Registry = None,
+) -> None:
+    """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
+    from bench.cli.rendering import literal, messages, output
+    from bench.orchestration.saliency_panel import PanelRequest, make_panel
+
+    request = PanelRequest(
+        model, image, method, attack, eps, output_file, dataset, seed, device, data_dir, download, registry
+    )  # fmt: skip
+    with messages().status("Drawing the maps"):
+        outcome = make_panel(request)
+    for remark in outcome.remarks:
+        messages().print(literal(f"warning {remark}"), style="yellow")
+    for row in outcome.rows:
+        _print_row(row, outcome.attacked_method)
+    output().print(f"picture: {output_file}", soft_wrap=True, markup=False)
+
+
+def _print_row(row: PanelRow, attacked_method: str | None) -> None:
+    """The numbers of one row of the picture."""
+    from bench.cli.rendering import literal, output
+    from bench.orchestration.saliency_figure import outcome_text
+
+    title = f"{row.model}, image {row.example_id}: label {row.truth}, predicted {row.before}"
+    output().print(literal(title), style="bold", soft_wrap=True)
+    output().print(literal(f"  attacked: {outcome_text(row)}; L-inf distance {row.distance:.4f}"), soft_wrap=True)
+    for pair in row.maps:
+        numbers = ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in pair.similarities.items())
+        aimed = " (attacked)" if pair.method == attacked_method else ""
+        output().print(f"  {pair.method}{aimed}: {numbers}", soft_wrap=True)
