@@ -48,7 +48,11 @@ def leaderboard(
     sort: Annotated[str | None, typer.Option("--sort", help="Column to sort by, as the header names it.")] = None,
     by: Annotated[By, typer.Option("--by", help="A row for each model, or one for all seeds of a method.")] = By.model,
     pareto: Annotated[
-        str | None, typer.Option("--pareto", help="Two columns, e.g. 'clean, Linf 0.1': only rows no other beats.")
+        str | None,
+        typer.Option(
+            "--pareto",
+            help="Two columns, e.g. 'clean, L-inf 0.1', or 'clean, stability 8/255' (of the cards): rows no other beats.",
+        ),
     ] = None,
     ranks: Annotated[
         bool | None,
@@ -68,7 +72,9 @@ def leaderboard(
 
     rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
     boards = make_boards(rows, sort)
-    numbers = [None if by is By.method else _ranks(board, rows, directory, ranks) for board in boards]
+    # neither a mean over seeds nor a front is a ranking
+    plain = by is By.model and pareto is None
+    numbers = [_ranks(board, rows, directory, ranks) if plain else None for board in boards]
     boards = [_view(board, by, pareto, directory) for board in boards]
     if output_format is Format.table:
         for board, rank in zip(boards, numbers, strict=True):
@@ -134,6 +140,7 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
     from dataclasses import replace
 
     from bench.core.errors import BenchError
+    from bench.orchestration.card_columns import with_stability
     from bench.results.pivot import by_method, pareto_front
 
     if by is By.method:
@@ -144,7 +151,9 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
         return board
     names = [name.strip() for name in pareto.split(",")]
     if len(names) != 2:
-        raise BenchError(f"--pareto {pareto!r} is not two columns; write it as 'clean, Linf 0.1'.")
+        raise BenchError(f"--pareto {pareto!r} is not two columns; write it as 'clean, L-inf 0.1'.")
+    if by is By.model:
+        board = with_stability(board, names, directory)
     front = pareto_front(board, names[0], names[1])
     spread = None if board.spread is None else board.spread.loc[front, names]
     title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.frame)}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.catalog.models import resolve_models
 from bench.results.leaderboard import append_rows
 from tests.conftest import TINY_SUITE, Bench, ModelCopy
 from tests.results.rows import row
@@ -139,3 +140,18 @@ def test_an_evaluation_starts_without_the_compiler_and_the_plots() -> None:
     heavy = ("torch._dynamo", "torchvision", "foolbox", "torchattacks", "matplotlib")
     code = f"import sys, bench.orchestration; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_front_of_accuracy_and_stability_comes_from_the_cards(
+    bench: Bench, tmp_path: Path, tiny_suite: Path
+) -> None:
+    models = ("standard", "standard_softplus", "jacobian")
+    arguments = [part for name in models for part in ("--model", name)]
+    assert bench("run", *arguments, "--suite", tiny_suite, "--leaderboard", tmp_path)[0] == 0
+    shown = ("leaderboard", "--leaderboard", tmp_path, "--format", "json", "--pareto")
+    (board,) = json.loads(bench(*shown, "clean, stability 16/255")[1])
+    cards = {name: resolve_models([name])[0].card.gradients for name in models}
+    found = {row["model"]: row["metrics"]["stability 16/255"] for row in board["models"]}
+    assert "standard_softplus" in found
+    assert found == {name: pytest.approx(cards[name].stability["16/255"]) for name in found}
+    assert "no model of" in bench.refused(*shown, "clean, stability 9/255")
