@@ -51,7 +51,7 @@ def leaderboard(
         str | None,
         typer.Option(
             "--pareto",
-            help="Two columns, e.g. 'clean, L-inf 0.1', or 'clean, stability 8/255' (of the cards): rows no other beats.",
+            help="Two columns, e.g. 'clean, L-inf 0.1', or 'clean, stability 8/255' (of cards): rows no other beats.",
         ),
     ] = None,
     ranks: Annotated[
