@@ -46,6 +46,8 @@ def main(rounds: int = 15) -> None:
     batch = Batch(images, labels, torch.randn_like(images), std, torch.Generator().manual_seed(0))
     names = [template.name for template in list_recipes() if template.name != "standard"]
     steps = {name: make_step(make_recipe(name, "fashion_mnist"), batch) for name in names}
+    names.append("lga, detached")
+    steps[names[-1]] = make_step(make_recipe("lga", "fashion_mnist", {"detach_reference": True}), batch)
     for activation in ("relu", "softplus"):
         steps[activation] = make_step(make_recipe("standard", "fashion_mnist", {"activation": activation}), batch)
     for step in steps.values():
