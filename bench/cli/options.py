@@ -22,7 +22,7 @@ Registry = Annotated[
 ]
 Program = Annotated[
     Path | None,
-    typer.Option("--program", help="The file that a card's [program] section needs; running it is your decision."),
+    typer.Option("--program", help="The file that a card's section `program` needs; running it is your decision."),
 ]
 Weights = Annotated[
     Path | None,
