@@ -236,7 +236,7 @@ def test_a_program_section_names_no_path(model_copy: ModelCopy, file: str) -> No
 
 def test_text_of_a_card_reaches_the_terminal_as_text(bench: Bench, model_copy: ModelCopy) -> None:
     model_copy.rewrite_card(description="[bold]loud[/] \x1b[31mred [/nonsense] \x1b]0;title\x07")
-    code, out, err = bench("models")
+    code, out, err = bench("models", "show", str(model_copy.folder))
     assert code == 0, err
     assert "[bold]loud[/]" in out and "[/nonsense]" in out
     assert "\x1b" not in out and "\x07" not in out

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+import torch
 
 from bench.catalog.cards import read_card, write_card
 from bench.data import loading
@@ -126,7 +127,8 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(
     assert bench(*arguments(tmp_path / "whole"))[0] == 0
     command = [sys.executable, "-m", "bench.cli.main", *arguments(tmp_path / "killed")]
     state = tmp_path / "killed" / "fashion_mnist" / ".lga.training" / "checkpoint.pt"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    same_threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=same_threads) as process:
         while not state.exists() and process.poll() is None:
             time.sleep(0.01)
         process.kill()
