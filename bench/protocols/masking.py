@@ -42,6 +42,8 @@ def probe(
 ) -> dict[str, int]:  # fmt: skip
     """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
 
+    A run of few examples probes more of them, so that a verdict can be given.
+
     Args:
         images: (n, C, H, W) of the unit.
         predictions: (n,) of the clean images.
@@ -49,6 +51,8 @@ def probe(
         reference: norm -> radius; the first norm in the order of NORMS is probed.
     """
     norm = probed_norm(reference)
+    if context.examples >= FEWEST:
+        every = min(every, context.examples // FEWEST)
     labels = context.labels()
     probed = context.example_ids % every == 0
     chosen = ((predictions == labels) & probed).nonzero().squeeze(1)

@@ -124,6 +124,18 @@ def test_few_images_give_no_verdict(standard: nn.Module, fashion_test: ImageData
     assert ("not judged" in verdict.evidence) is not judged
 
 
+@pytest.mark.parametrize(("examples", "probed"), [(1000, 2), (200, 4), (60, 16), (20, 2)])
+def test_a_run_of_few_images_probes_more_of_them(
+    standard: nn.Module, fashion_test: ImageDataset, examples: int, probed: int
+) -> None:
+    context = EvaluationContext(standard, "net", fashion_test, 0, 16, 0, torch.device("cpu"), 256, examples=examples)
+    with torch.no_grad():
+        predictions = standard(context.images()).argmax(1)
+    ledger = Ledger.start(predictions, context.labels())
+    counts = probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=8)
+    assert counts["masking_probed"] == probed
+
+
 def test_no_counters_no_finding() -> None:
     assert masking_findings({"gradient_evaluations": 3}) == []
 
