@@ -67,7 +67,9 @@ def test_an_unknown_model_suggests_the_nearest() -> None:
         resolve_models(["ir_smothgrad"])
 
 
-def test_a_data_set_without_models_says_what_to_do(model_copy: ModelCopy) -> None:
+def test_a_data_set_without_models_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_fashion = resolve_models(["fashion_mnist/standard"])
+    monkeypatch.setattr("bench.catalog.models.list_models", lambda **_: of_fashion)
     with pytest.raises(BenchError, match="no model of cifar10; train one"):
         resolve_models(["at_l2"], "cifar10")
 
