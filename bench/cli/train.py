@@ -28,6 +28,12 @@ def train(
     output: Annotated[Path, typer.Option("--output", help="Registry folder; gets <data set>/<id>/.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set to train on.")] = "fashion_mnist",
     model_id: Annotated[str | None, typer.Option("--id", help="Id of the model. [default: the recipe's name]")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", help="What `bench leaderboard --by method` puts it under. [default: the recipe's name]"
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="PARAMETER=VALUE of the recipe or its schedule. Repeatable.")
     ] = None,
@@ -60,7 +66,9 @@ def train(
         return
     chosen = parse_assignments(assignments or []) | ({"compile": True} if compiled else {})
     made = make_recipe(recipe, dataset, chosen)
-    request = TrainingRequest(made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh)
+    request = TrainingRequest(
+        made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh, method
+    )  # fmt: skip
     with ExitStack() as stack:
         watchers = []
         if tensorboard is not None:

@@ -45,6 +45,7 @@ class TrainingRequest:
     data_dir: Path | None = None
     download: bool = False
     fresh: bool = False
+    method: str | None = None
 
     @property
     def name(self) -> str:

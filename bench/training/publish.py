@@ -34,6 +34,7 @@ def train_and_publish(
         BenchError: the data or the source model is missing, the folder is taken, or training failed.
     """
     require_safe_name(request.name, "model id")
+    require_safe_name(request.method or request.recipe.name, "method")
     if request.folder.exists() and not request.fresh:
         raise BenchError(f"{request.folder} exists already; use --fresh to train it again, or --id for another name.")
     fitted = fit(request, on_progress=on_progress, on_targets=on_targets)
@@ -51,7 +52,7 @@ def _card(request: TrainingRequest, fitted: Fit, weights: bytes) -> ModelCard:
     return ModelCard(
         schema_version=1,
         id=request.name,
-        method=request.recipe.name,
+        method=request.method or request.recipe.name,
         dataset=request.dataset,
         description=request.recipe.summary,
         architecture=request.recipe.schedule.architecture,

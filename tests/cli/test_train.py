@@ -36,6 +36,16 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+def test_a_model_can_be_put_under_a_method_of_its_own(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
+    arguments = ("train", "--recipe", "standard", "--id", "wide", "--output", tmp_path / "zoo", *TINY_TRAINING)
+    code, _, err = bench(*arguments, "--data-dir", data_dir, "--method", "standard wide")
+    assert code == 2 and "method" in err
+    code, _, err = bench(*arguments, "--data-dir", data_dir, "--method", "standard_wide")
+    assert code == 0, err
+    card = read_card(tmp_path / "zoo" / "fashion_mnist" / "wide")
+    assert (card.id, card.method, card.training and card.training.recipe) == ("wide", "standard_wide", "standard")
+
+
 def test_training_writes_a_model_that_can_be_run(
     bench: Bench, tmp_path: Path, data_dir: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
