@@ -106,7 +106,7 @@ def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, 
         return
     training = TrainingRequest(
         make_recipe(recipe, dataset, parameters), dataset, request.models_folder, resolve_device(request.device), name,
-        request.seed, request.data_dir, request.download,
+        request.seed, request.data_dir, request.download, method=name,
     )  # fmt: skip
     train_and_publish(training)
 
