@@ -58,6 +58,7 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.keyed_random import keyed_normal, keyed_uniform
 from bench.core.names import require_safe_name, unknown_name
+from bench.core.precision import float32_products
 from bench.core.threat import NORM_LABELS, NORMS, Norm
 from bench.data import dataset_spec, load_split
 from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
@@ -120,7 +121,8 @@ def evaluate(
     examples: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    precision: str = "float32",
     data_dir: Path | str | None = None,
     leaderboard: Path | str | None = None,
     registry: Path | str | None = None,
@@ -133,6 +135,8 @@ def evaluate(
     Args:
         model: a net (images in [0, 1] in, logits out), or whatever `bench run --model` takes. A net is copied, so its
             mode, device and gradients stay as they are.
+        batch_size: images attacked at once; None chooses by device and memory.
+        precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
         model_id: what a net or a model named by its source is called.
         options: as in `load_model`.
@@ -167,6 +171,7 @@ def evaluate(
             registry=_path(registry),
             program=_path(program),
             entries=entries,
+            precision=precision,
         )
         plans = plan_runs(request)
         if len(plans) != 1:
@@ -228,7 +233,7 @@ def attack(
         raise BenchError(f"eps {eps}, {steps} steps, batches of {batch_size}: all must be positive.")
     _require_images(images, labels)
     parts = []
-    with attacked_model(model):
+    with attacked_model(model), float32_products():
         for begin in range(0, len(images), batch_size):
             chosen = slice(begin, begin + batch_size)
             ids = torch.arange(begin, begin + len(images[chosen]), device=images.device)
@@ -309,7 +314,7 @@ def attribute(
         raise unknown_name(method, _METHODS, "attribution method")
     _require_images(images, labels)
     parts = []
-    with attacked_model(model):
+    with attacked_model(model), float32_products():
         for begin in range(0, len(images), batch_size):
             chosen = slice(begin, begin + batch_size)
             ids = torch.arange(begin, begin + len(images[chosen]), device=images.device)

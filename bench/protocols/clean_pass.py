@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
+from bench.core.memory import is_out_of_memory
+from bench.core.precision import float32_products
 from bench.results.findings import Finding
 
 
@@ -28,12 +30,14 @@ def clean_pass(
     """
     require_unit_pixels(images)
     predictions, probabilities = [], []
-    with torch.no_grad():
+    with torch.no_grad(), float32_products():
         for begin in range(0, len(images), batch_size):
             batch = images[begin : begin + batch_size]
             try:
                 logits = model(batch)
             except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
                 shape = tuple(batch.shape[1:])
                 reason = " ".join(str(error).split())[:160]
                 raise BenchError(f"model {model_name} does not take images of shape {shape}: {reason}.") from error
