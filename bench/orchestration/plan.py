@@ -19,7 +19,7 @@ from bench.core.precision import Precision, resolve_precision
 from bench.data import ImageDataset, load_split
 from bench.orchestration.batch_size import automatic_batch_size
 from bench.protocols import Protocol, protocol_for
-from bench.protocols.clean_pass import clean_pass
+from bench.protocols.clean_pass import clean_pass, has_gradient
 from bench.results.leaderboard import check_leaderboard
 
 
@@ -145,8 +145,9 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         for entry in entries
         for suite, protocol in suites
     ]
+    needing = [suite.name for suite, protocol in suites if protocol.needs_gradients]
     sizes = {
-        entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size)
+        entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size, needing)
         for entry in entries
     }
     check_leaderboard(request.leaderboard)
@@ -176,14 +177,26 @@ def _plan(
     return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, size, split, precision)
 
 
-def _check_model(entry: ModelEntry, dataset: ImageDataset, device: torch.device, batch_size: int | None) -> int:
-    """Send two images through; the batch size that was asked for, or the one that suits model and device."""
+def _check_model(
+    entry: ModelEntry, dataset: ImageDataset, device: torch.device, batch_size: int | None, needing: Sequence[str]
+) -> int:
+    """Send a few images through; the batch size that was asked for, or the one that suits model and device.
+
+    Raises:
+        BenchError: the net cannot be judged, or has no gradient and one of the suites `needing` one is to judge it.
+    """
     if entry.card.expected_classes != dataset.num_classes:
         raise BenchError(
             f"model {entry.card.name} is for {entry.card.expected_classes} classes, "
             f"{dataset.name} has {dataset.num_classes}."
         )
     model = load_model(entry, device)
-    images = dataset.pixels(slice(0, 2)).to(device)
+    images = dataset.pixels(slice(0, 3)).to(device)
+    # two and then one: a net that was exported for a fixed number of images is found here
     clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
+    if needing and not has_gradient(model, images):
+        raise BenchError(
+            f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
+            "corruptions judge it without."
+        )
     return automatic_batch_size(model, images, device) if batch_size is None else batch_size

@@ -54,6 +54,7 @@ class Parameters(Section):
 class AutoAttackFast(Protocol):
     """Robust accuracy under the cascade at the reference radii, and the union over norms."""
 
+    needs_gradients = True
     search_takes_precision = True
 
     def __init__(self, parameters: Parameters) -> None:

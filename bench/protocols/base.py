@@ -73,6 +73,8 @@ class Protocol(ABC):
     """A protocol with the parameters of one suite, checked."""
 
     needs_training_split = False
+    needs_gradients = False
+    """Whether it can judge only nets whose logits have a gradient with respect to the image."""
     batch_size_bounds_memory = True
     """Whether a smaller batch size needs less memory."""
     search_takes_precision = False

@@ -84,6 +84,7 @@ class CrossNorm(Protocol):
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
+        self.needs_gradients = any(isinstance(attack, SweepAttack) for attack in parameters.attacks)
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> CrossNorm:

@@ -45,6 +45,7 @@ class Parameters(Section):
 class MinimumNorm(Protocol):
     """The median of the smallest perturbation, norm by norm, over the examples that are classified right."""
 
+    needs_gradients = True
     search_takes_precision = True
 
     def __init__(self, parameters: Parameters) -> None:
