@@ -38,8 +38,8 @@ class _Manifest(BaseModel):
 
     run_id: str
     status: str
-    facts: dict[str, str | int | float]
-    units: dict[str, dict[str, Any]]
+    facts: dict[str, str | int | float] = {}
+    units: dict[str, dict[str, Any]] = {}
     suite: dict[str, Any] = {}
     card: _Card = _Card()
     findings: list[dict[str, str]] = []
