@@ -35,29 +35,33 @@ import copy
 import html
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.attacks.losses import LossName
 from bench.attacks.pgd import attacked_model, pgd
 from bench.attacks.verification import pull_inside, verify
-from bench.attribution.gradients import gradient_maps
+from bench.attribution.methods import METHODS
+from bench.attribution.methods import attribute as attribution_maps
 from bench.catalog.cards import ModelCard, Weights
 from bench.catalog.models import DEFAULT_DATASET, ModelEntry, resolve_models
 from bench.catalog.models import load_model as load_entry
 from bench.catalog.sources import METHOD, SourceOptions
 from bench.catalog.state_files import state_bytes
 from bench.catalog.suites import Suite, resolve_suites
+from bench.catalog.toml_files import explain
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.core.keyed_random import keyed_normal, keyed_uniform
+from bench.core.keyed_random import keyed_uniform
 from bench.core.names import require_safe_name, unknown_name
+from bench.core.precision import float32_products
 from bench.core.threat import NORM_LABELS, NORMS, Norm
 from bench.data import dataset_spec, load_split
 from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
@@ -120,7 +124,8 @@ def evaluate(
     examples: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    precision: str = "float32",
     data_dir: Path | str | None = None,
     leaderboard: Path | str | None = None,
     registry: Path | str | None = None,
@@ -133,6 +138,8 @@ def evaluate(
     Args:
         model: a net (images in [0, 1] in, logits out), or whatever `bench run --model` takes. A net is copied, so its
             mode, device and gradients stay as they are.
+        batch_size: images attacked at once; None chooses by device and memory.
+        precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
         model_id: what a net or a model named by its source is called.
         options: as in `load_model`.
@@ -167,6 +174,7 @@ def evaluate(
             registry=_path(registry),
             program=_path(program),
             entries=entries,
+            precision=precision,
         )
         plans = plan_runs(request)
         if len(plans) != 1:
@@ -228,7 +236,7 @@ def attack(
         raise BenchError(f"eps {eps}, {steps} steps, batches of {batch_size}: all must be positive.")
     _require_images(images, labels)
     parts = []
-    with attacked_model(model):
+    with attacked_model(model), float32_products():
         for begin in range(0, len(images), batch_size):
             chosen = slice(begin, begin + batch_size)
             ids = torch.arange(begin, begin + len(images[chosen]), device=images.device)
@@ -263,23 +271,6 @@ def _attack_batch(
     return found, broken, predictions, distances
 
 
-def _gradient(model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001
-    return gradient_maps(model, images, labels)
-
-
-def _smoothgrad(
-    model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, seed: int, samples: int = 32, sigma: float = 0.1
-) -> Tensor:
-    total = gradient_maps(model, images, labels)
-    for number in range(samples):
-        noise = keyed_normal(seed, f"api/smoothgrad/{number}", ids, images.shape[1:])
-        total += gradient_maps(model, (images + sigma * noise).clamp_(0.0, 1.0), labels)
-    return total / (samples + 1)
-
-
-_METHODS: dict[str, Callable[..., Tensor]] = {"gradient": _gradient, "smoothgrad": _smoothgrad}
-
-
 def attribute(
     model: nn.Module,
     images: Tensor,
@@ -296,28 +287,26 @@ def attribute(
         model: images in [0, 1] in, logits out; in eval mode while it is explained, its mode is put back.
         images: (N, C, H, W) float32 in [0, 1], on the model's device.
         labels: (N,) the class whose logit is explained.
-        method: `gradient`, or `smoothgrad` with `samples` and `sigma` (noise in pixels of [0, 1]; IR, section 2.1).
-        seed: keys the noise, together with the position of the image.
+        method: one of bench.attribution.methods.METHODS, e.g. `gradient`, `smoothgrad`, `integrated_gradients`.
+        seed: keys the noise of methods that have any, together with the position of the image.
+        parameters: of the method, e.g. `samples` and `sigma` (pixels of [0, 1]) of `smoothgrad`.
 
     Returns:
-        (N, C, H, W), detached.
+        (N, C, H, W), detached; (N, 1, H, W) for Grad-CAM.
 
     Raises:
-        BenchError: unknown method or parameter, no image, or pixels outside [0, 1].
+        BenchError: unknown method or parameter, a net that the method does not support, no image, or pixels outside
+            [0, 1].
     """
-    if method not in _METHODS:
-        raise unknown_name(method, _METHODS, "attribution method")
+    if method not in METHODS:
+        raise unknown_name(method, METHODS, "attribution method")
     _require_images(images, labels)
-    parts = []
-    with attacked_model(model):
-        for begin in range(0, len(images), batch_size):
-            chosen = slice(begin, begin + batch_size)
-            ids = torch.arange(begin, begin + len(images[chosen]), device=images.device)
-            try:
-                parts.append(_METHODS[method](model, images[chosen], labels[chosen], ids, seed, **parameters))
-            except TypeError as error:
-                raise BenchError(f"attribution method {method} does not take {parameters}: {error}.") from error
-    return torch.cat(parts)
+    try:
+        chosen = METHODS[method](**parameters)
+    except ValidationError as error:
+        raise BenchError(f"attribution method {method} does not take {parameters}: {explain(error)}.") from error
+    with float32_products():
+        return attribution_maps(model, images, labels, chosen, seed=seed, batch_size=batch_size)
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from bench.results.kinds import _KINDS
 from tests.conftest import Bench
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "leaderboard" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "leaderboard" / "README.md"]
 _COMMAND = re.compile(r"(?:^ {4}(?:.*&& \S*/)?(?:[A-Z_]+=\S+ )?|`)bench ([a-z][^`\n]*)", re.MULTILINE)
 
 
 def commands() -> list[str]:
-    found = [line.strip() for page in PAGES for line in _COMMAND.findall(page.read_text())]
+    written = [page for page in PAGES if page.parent.name != "reference"]
+    found = [line.strip() for page in written for line in _COMMAND.findall(page.read_text())]
     return sorted({line for line in found if "  " not in line.partition("#")[0].strip()})
 
 
@@ -35,3 +40,41 @@ def test_a_documented_command_exists_with_its_options(bench: Bench, line: str) -
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.fixture(scope="module")
+def make_reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says(make_reference: ModuleType) -> None:
+    committed = {path.name: path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md")}
+    made = make_reference.pages()
+    assert committed.keys() == made.keys()
+    for name, content in made.items():
+        assert committed[name] == content, f"docs/reference/{name} is out of date: python docs/make_reference.py"
+
+
+def test_every_page_of_the_docs_is_found_from_their_first() -> None:
+    first = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert page.name == "README.md" or f"({page.relative_to(ROOT / 'docs')})" in first, page
+
+
+def test_every_metric_has_its_formula() -> None:
+    explained = (ROOT / "docs" / "metrics.md").read_text()
+    assert [name for name in _KINDS if f"`{name}" not in explained] == []
+
+
+def test_examples_on_the_pages_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    outcomes = [
+        doctest.testfile(str(page), module_relative=False)
+        for page in PAGES
+        if ">>>" in page.read_text() and page.parent.name != "reference"
+    ]
+    assert sum(outcome.attempted for outcome in outcomes) > 10 and not any(outcome.failed for outcome in outcomes)

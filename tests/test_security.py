@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import tomli_w
 from hypothesis import HealthCheck, given, settings
@@ -20,10 +21,14 @@ from bench.catalog.sources import read_label_map
 from bench.catalog.state_files import read_state
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
+from bench.core.files import sha256_file
 from bench.data.idx import parse_idx, read_idx
+from bench.orchestration.evidence import run_values
 from bench.protocols import protocol_for
 from bench.results.evidence import read_evidence
 from bench.results.leaderboard import COLUMNS, append_rows, read_leaderboard
+from bench.results.merge import merge_leaderboards
+from bench.results.records import write_records
 from bench.results.runs import read_manifest
 from tests.conftest import Bench, ModelCopy
 
@@ -170,6 +175,49 @@ def test_a_damaged_pickle_inside_a_checkpoint_gives_a_state_or_one_line(
             content = whole.read(name)
             changed.writestr(name, damaged(data.draw, content) if name.endswith("data.pkl") else content)
     answers(lambda: read_state(tmp_path / "w.pt"))
+
+
+MANIFEST: dict[str, Any] = {
+    "schema_version": 1, "run_id": "a", "status": "finished", "units": {}, "counters": {"claims": 1},
+    "facts": {"model": "fashion_mnist/standard", "dataset": "fashion_mnist", "suite": "cross_norm", "seed": 0},
+    "suite": {**SUITE_CONTENT, "name": "cross_norm"}, "findings": [],
+    "card": {"weights": {"sha256": "0"}, "gradients": {"stability": {"8/255": 0.5}}},
+}  # fmt: skip
+
+
+@settings(fuzz, max_examples=60)
+@given(data=st.data())
+def test_evidence_with_any_value_in_any_place(tmp_path: Path, data: st.DataObject) -> None:
+    """Digests that fit tell nothing where whoever wrote the records wrote the manifest too."""
+    columns = data.draw(st.lists(st.sampled_from(["example_id", "label", "prediction", "broken", "norm", "eps", "x"])))
+    content = data.draw(st.sampled_from([[1.0, 2.0], ["a", "b"], [True, None]]))
+    write_records(tmp_path / "examples.parquet", pd.DataFrame(dict.fromkeys(columns, content)))
+    manifest = MANIFEST | {"examples_sha256": sha256_file(tmp_path / "examples.parquet")}
+    changed = with_value(manifest, data.draw(st.sampled_from(places(MANIFEST))), data.draw(values))
+    (tmp_path / "manifest.json").write_text(json.dumps(changed))
+    answers(lambda: run_values(tmp_path))
+
+
+@pytest.mark.parametrize("run_id", ["../../out", "/etc", "..", "", "a/b", ".hidden", "a\nb"])
+def test_no_run_in_a_leaderboard_leads_outside_its_folder(tmp_path: Path, run_id: str) -> None:
+    append_rows(tmp_path / "theirs", [ROW | {"run_id": run_id}])
+    (tmp_path / "theirs" / "runs").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(BenchError, match="is not a plain name"):
+        merge_leaderboards([tmp_path / "theirs"], tmp_path / "mine" / "a")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_merging_follows_no_links(tmp_path: Path) -> None:
+    append_rows(tmp_path / "theirs", [ROW | {"run_id": "a"}])
+    folder = tmp_path / "theirs" / "runs" / "a"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret").write_text("key")
+    (folder / "manifest.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(BenchError, match="is a link"):
+        merge_leaderboards([tmp_path / "theirs"], tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 ROW = dict.fromkeys(COLUMNS, "x") | {

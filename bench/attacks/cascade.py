@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from bench.attacks.projections import project
 from bench.attacks.schedules import SCHEDULES
+from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.verification import Ledger, verify
 from bench.core.keyed_random import keyed_uniform
+from bench.core.precision import Precision
 from bench.core.threat import Norm
 
 SHRINKING = 0.5
 """Share of a stage's steps over which a widened ball shrinks."""
-_HIT = 1e-6
-"""A margin above this is claimed as a misclassification; the verification decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Cascade:
         images: (N, C, H, W) float32 in [0, 1] on the model's device.
         example_ids: (N,) the ids that key the random starts.
         check_every: steps between two looks at what is broken, each of which waits for the device.
+        precision: of the search; what it claims is verified in float32.
     """
 
     model: nn.Module
@@ -73,11 +74,14 @@ class Cascade:
     batch_size: int = 256
     check_every: int = 2
     on_stage: Callable[[int], None] = lambda _: None
+    precision: Precision = "float32"
+    _search: SearchNet = field(init=False)
     _reached: Tensor = field(init=False)
     _clean_margins: Tensor = field(init=False)
     _bad_gradients: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        self._search = SearchNet(self.model, self.precision, self.images.device.type)
         # the best margin of each class over the true one that any attack has reached, for choosing targets
         self._reached = self._clean_margins = self.images.new_zeros(0)
         self._bad_gradients = torch.zeros((), dtype=torch.int64, device=self.images.device)
@@ -87,7 +91,8 @@ class Cascade:
         self._reached = self._clean_gaps()
         self._clean_margins = self._reached.amax(1)
         for number, stage in enumerate(self.stages):
-            self._stage(number, stage, *self._pairs(stage))
+            with self._search.products():
+                self._stage(number, stage, *self._pairs(stage))
             self.on_stage(number)
         self.ledger.bad_gradients += int(self._bad_gradients)
 
@@ -130,7 +135,7 @@ class Cascade:
         reached = self._reached[examples]
         for iteration in range(stage.steps + 1):
             images = images.detach().requires_grad_(True)
-            logits = self.model(images)
+            logits = self._search(images)
             gaps = (logits - logits.gather(1, labels[:, None])).scatter(1, labels[:, None], -torch.inf)
             best = gaps.amax(1)
             aimed = torch.where(targets >= 0, gaps.gather(1, targets.clamp_min(0)[:, None]).squeeze(1), best)
@@ -144,7 +149,7 @@ class Cascade:
                     reached = torch.maximum(reached, gaps.detach())
                 self.ledger.gradient_evaluations += len(examples)
                 if inside and (iteration % self.check_every == 0 or iteration == stage.steps):
-                    hit = best > _HIT
+                    hit = self._search.claims(best, logits)
                     if bool(hit.any()):
                         keep = ~self._verify(images[hit], clean[hit], labels[hit], examples[hit])[examples]
                         self._remember(examples, reached)

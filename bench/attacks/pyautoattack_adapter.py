@@ -23,6 +23,7 @@ from bench.attacks.pgd import attacked_model
 from bench.attacks.verification import Ledger, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
+from bench.core.memory import is_out_of_memory
 from bench.core.threat import Norm
 
 Component = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -178,7 +179,7 @@ def _call(
         try:
             found: Tensor = attack.perturb(F.pad(clean, (0, padding[1], 0, padding[0])), labels)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise BenchError(

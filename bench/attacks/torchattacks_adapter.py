@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.pyautoattack_adapter import PreparedModel
 from bench.attacks.verification import Ledger, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
+from bench.core.memory import is_out_of_memory
 from bench.core.names import unknown_name
 from bench.core.threat import Norm
 
@@ -98,14 +100,17 @@ def run_torchattacks(
     settings: TorchattacksSettings,
     ledger: Ledger,
     *,
+    batch_size: int = CHUNK,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Attack all images at every radius; what verifies goes into the ledger.
 
     Each chunk of CHUNK examples is attacked whole, with noise keyed by (seed, attack, radius, first example id), so
-    that verdicts do not depend on a batch size. An attack without a radius runs once.
+    that verdicts do not depend on `batch_size`, which bounds the memory alone. An attack without a radius runs once.
     """
     takes_eps = check_settings(settings)
+    if batch_size < min(CHUNK, len(images)):
+        model = PreparedModel(model, 0, batch_size).eval()
     attack_class = getattr(import_torchattacks(), settings.class_name)
     for begin in range(0, len(images), CHUNK):
         chunk = slice(begin, begin + CHUNK)
@@ -133,6 +138,8 @@ def _call(attack: Any, images: Tensor, labels: Tensor, key: int, settings: Torch
         try:
             adversarial: Tensor = attack(images.contiguous(), labels)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())[:160]
             raise BenchError(f"torchattacks' {settings.class_name} failed: {reason}.") from error
     return adversarial.detach().float()

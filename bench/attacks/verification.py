@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.norms import distance, exact_distances, per_example
+from bench.core.precision import float32_products
 from bench.core.threat import NORMS, Norm
 
 RELATIVE_TOLERANCE = 1e-6
@@ -109,7 +110,7 @@ def verify(
         verified (N,) bool, exact distances in every norm of the repaired images, and their predictions (N,).
     """
     repaired = pull_inside(images, clean, eps, norm)
-    with torch.no_grad():
+    with torch.no_grad(), float32_products():
         predictions = model(repaired).argmax(1)
     distances = exact_distances(repaired, clean)
     inside_ball = distances[norm] <= eps.double() * (1.0 + RELATIVE_TOLERANCE)

@@ -25,6 +25,7 @@ from bench.attribution.guided import RectifiedGradients, Rule
 from bench.attribution.relevance import RelevanceMode, Rules
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_normal
+from bench.core.memory import is_out_of_memory
 
 _MISSED = 0.01
 """How much of the logit's change, in the median, DeepLIFT's contributions may miss before the net is refused."""
@@ -321,7 +322,7 @@ def attribute(
             try:
                 part = method.maps(model, MapRequest(images[batch], labels[batch], ids[batch].to(images.device), seed))
             except (RuntimeError, IndexError) as error:
-                if type(error).__name__ == "OutOfMemoryError":
+                if is_out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:160]
                 shape = tuple(images.shape[1:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.optional import optional_import
 from bench.nets.adapter import PlainEval
+from bench.nets.onnx_runtime import OnnxRuntimeNet
+
+logger = logging.getLogger(__name__)
 
 ProgramKind = Literal["python", "torchscript", "export", "onnx"]
 KINDS: tuple[ProgramKind, ...] = get_args(ProgramKind)
@@ -105,7 +109,10 @@ def _build_export(program: Program, content: bytes) -> Any:
 
 
 def _build_onnx(program: Program, content: bytes) -> Any:
-    """Converted to torch by onnx2torch, so that gradients flow; other files that it names stay shut."""
+    """Converted to torch by onnx2torch, so that gradients flow; other files that it names stay shut.
+
+    What it cannot convert is run by onnxruntime, without gradients.
+    """
     onnx = optional_import("onnx", "an ONNX model", "ribench[onnx]")
     converter = optional_import("onnx2torch", "an ONNX model", "ribench[onnx]")
     with _user_errors(program):
@@ -116,7 +123,9 @@ def _build_onnx(program: Program, content: bytes) -> Any:
         try:
             return converter.convert(graph)
         except NotImplementedError as error:
-            raise BenchError(f"{program.path} has an operator that cannot be turned into torch: {error}.") from error
+            optional_import("onnxruntime", f"{program.path}, which onnx2torch cannot convert,", "ribench[onnx]")
+            logger.warning("%s runs by onnxruntime, without gradients, since onnx2torch lacks: %s", program.path, error)
+            return OnnxRuntimeNet(content)
 
 
 def _tensors_of(graph: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download
+from bench.cli.options import DEFAULT_LEADERBOARD, BatchSize, DataDir, Device, Download, parse_batch_size
 
 if TYPE_CHECKING:
     from bench.orchestration import RunRequest
@@ -43,7 +43,7 @@ def check(
     examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
     seed: Annotated[int, typer.Option("--seed", help="As in `bench run`.")] = 0,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images attacked at once.")] = 256,
+    batch_size: BatchSize = "auto",
     leaderboard: Annotated[
         Path | None,
         typer.Option("--leaderboard", help="Keep the new runs in this folder. [default: nowhere]", show_default=False),
@@ -65,8 +65,8 @@ def check(
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
         request = RunRequest(
-            model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed, device, batch_size,
-            data_dir, download,
+            model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed, device,
+            parse_batch_size(batch_size), data_dir, download,
         )  # fmt: skip
         verdicts = _evaluate(request, baseline, rules, update=update)
         if update:

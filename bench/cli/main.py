@@ -26,6 +26,7 @@ from bench.cli import (
     tune,
 )
 from bench.core.errors import BenchError
+from bench.core.memory import is_out_of_memory
 from bench.core.threads import wait_politely
 
 EXIT_USAGE = 2
@@ -109,8 +110,8 @@ def _known_failure(error: Exception) -> int | None:
     format_message = getattr(error, "format_message", None)
     if callable(format_message):
         return _fail(f"{format_message()} See `bench --help`.") if format_message() else EXIT_USAGE
-    if type(error).__name__ == "OutOfMemoryError":
-        return _fail("the device ran out of memory; use a smaller --batch-size.")
+    if is_out_of_memory(error):
+        return _fail("there is not enough memory for this; use a smaller batch, fewer images, or another --device.")
     return None
 
 

@@ -17,6 +17,21 @@ DataDir = Annotated[
 ]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision fetch a data set that is nowhere.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        "--batch-size",
+        help="Images attacked at once: a number, or auto, by device and free memory. Halved where memory runs out; "
+        "verdicts do not depend on it.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Of the search for adversarial examples: float32, tf32 or bfloat16. Verified in float32 whatever it is.",
+    ),
+]
 Registry = Annotated[
     Path | None, typer.Option("--registry", help="Folder of models, looked in first; BENCH_REGISTRY does the same.")
 ]
@@ -59,6 +74,17 @@ def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise BenchError(f"{option} {text!r} is not a list of numbers; write them as 0.5,0.5,0.5.") from error
+
+
+def parse_batch_size(text: str) -> int | None:
+    """A number of images; None for `auto`."""
+    from bench.core.errors import BenchError
+
+    if text == "auto":
+        return None
+    if not (text.isdecimal() and 0 < int(text) < 1 << 31):
+        raise BenchError(f"--batch-size {text} is not a number of images; use 1 or more, or auto.")
+    return int(text)
 
 
 def parse_classes(text: str | None) -> tuple[int, ...] | None:

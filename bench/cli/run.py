@@ -9,6 +9,7 @@ import typer
 
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
+    BatchSize,
     Classes,
     DataDir,
     Device,
@@ -19,11 +20,13 @@ from bench.cli.options import (
     Mean,
     ModelId,
     NumClasses,
+    Precision,
     Program,
     Registry,
     Std,
     TrustWeights,
     Weights,
+    parse_batch_size,
     parse_classes,
     parse_numbers,
 )
@@ -53,9 +56,8 @@ def run(
     examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Keys all random starts, together with the example ids.")] = 0,
     device: Device = "auto",
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images attacked at once; verdicts do not depend on it.")
-    ] = 256,
+    batch_size: BatchSize = "auto",
+    precision: Precision = "float32",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     data_dir: DataDir = None,
     download: Download = False,
@@ -83,8 +85,8 @@ def run(
         parse_classes(classes), label_map, num_classes, model_id, download,
     )  # fmt: skip
     request = RunRequest(
-        model, suite, leaderboard, dataset, examples, seed, device, batch_size, data_dir, download, fresh, source,
-        registry, program,
+        model, suite, leaderboard, dataset, examples, seed, device, parse_batch_size(batch_size), data_dir, download,
+        fresh, source, registry, program, precision=precision,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from bench.core.errors import BenchError
@@ -26,6 +28,11 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):  # verification needs float64, which mps for one does not have
         raise BenchError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N.")
     return device
+
+
+def current_device(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU torch's current one for a while: other people's code allocates on `cuda`, whichever that is."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def device_label(device: torch.device) -> str:

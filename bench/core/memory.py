@@ -1,4 +1,4 @@
-"""Memory of a CPU process: keep freed blocks for the next step in place of giving them back to the system."""
+"""Memory: freed blocks of a CPU process are kept for the next step, and what tells that there is no more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import platform
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP = 1 << 30
+_SIGNS = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""How torch says it where the error has no type of its own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine, has no memory left for a tensor."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def keep_freed_memory() -> bool:

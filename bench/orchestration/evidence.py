@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.catalog.suites import Suite, SuiteFile
+from bench.core.errors import BenchError
 from bench.protocols import protocol_for
 from bench.results.evidence import read_evidence, robust_values
 from bench.results.example_values import ExampleValues
@@ -23,7 +24,12 @@ def run_values(folder: Path) -> dict[Key, ExampleValues]:
         BenchError: the evidence is missing, damaged or changed.
     """
     manifest, records = read_evidence(folder)
-    return {values.key: values for values in _values(manifest, records, folder)}
+    try:
+        return {values.key: values for values in _values(manifest, records, folder)}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # digests tell damage, not whether the one who wrote both files wrote sense
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise BenchError(f"the evidence in {folder} makes no sense ({reason}); run the evaluation again.") from error
 
 
 def _values(manifest: dict[str, Any], records: pd.DataFrame, folder: Path) -> list[ExampleValues]:

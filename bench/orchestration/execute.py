@@ -14,8 +14,10 @@ import torch
 
 import bench
 from bench.catalog.models import load_model
-from bench.core.devices import device_label
+from bench.core.devices import current_device, device_label
 from bench.core.memory import keep_freed_memory
+from bench.core.precision import float32_products
+from bench.orchestration.batch_size import evaluate_within_memory
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.protocols import EvaluationContext
 from bench.results.findings import Finding
@@ -71,10 +73,12 @@ def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: 
         ready = [unit for unit in plan.units if unit.index in done]
         observer.run_started(plan, run, sum(plan.work_of(unit) for unit in ready))
         keep_freed_memory()
-        model = load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
-        for unit in plan.units:
-            if unit.index not in done:
-                _run_unit(plan, unit, model, run, observer)
+        with current_device(plan.device), float32_products():
+            model = load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
+            batch_size = plan.batch_size
+            for unit in plan.units:
+                if unit.index not in done:
+                    batch_size = _run_unit(plan, unit, model, run, observer, batch_size)
         outcome = _finish(plan, run, leaderboard, len(done))
     except KeyboardInterrupt:
         run.interrupt()
@@ -85,7 +89,10 @@ def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: 
     return outcome
 
 
-def _run_unit(plan: RunPlan, unit: WorkUnit, model: torch.nn.Module, run: RunFolder, observer: Observer) -> None:
+def _run_unit(
+    plan: RunPlan, unit: WorkUnit, model: torch.nn.Module, run: RunFolder, observer: Observer, batch_size: int
+) -> int:
+    """Evaluate a unit and write it down; returns the batch size that memory was enough for."""
     began = time.perf_counter()
     context = EvaluationContext(
         model=model,
@@ -95,21 +102,25 @@ def _run_unit(plan: RunPlan, unit: WorkUnit, model: torch.nn.Module, run: RunFol
         stop=unit.stop,
         seed=plan.seed,
         device=plan.device,
-        batch_size=plan.batch_size,
+        batch_size=batch_size,
         on_progress=observer.advanced,
         examples=plan.examples,
         training=plan.training,
+        precision=plan.precision,
     )
-    result = plan.protocol.evaluate(context)
+    result, fitting = evaluate_within_memory(plan.protocol, context)
+    run.manifest["batch_size"] = fitting
     facts = {
         "start": unit.start,
         "stop": unit.stop,
         "seconds": round(time.perf_counter() - began, 3),
         "device": device_label(plan.device),
+        "batch_size": fitting,
         "counters": result.counters,
         "findings": [finding.as_dict() for finding in result.findings],
     }
     run.save_part(unit.index, result.records, facts)
+    return fitting
 
 
 def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> RunOutcome:
@@ -122,7 +133,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
         for name, value in unit["counters"].items():
             counters[name] = counters.get(name, 0) + int(value)
     findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
-    findings += plan.protocol.findings(counters)
+    findings += [*plan.protocol.findings(counters), *_precision_findings(plan)]
     run.write_examples(
         records,
         {
@@ -156,6 +167,18 @@ def _merge_findings(found: list[dict[str, Any]], units: int) -> list[Finding]:
     ]
 
 
+def _precision_findings(plan: RunPlan) -> list[Finding]:
+    if plan.precision == "float32":
+        return []
+    return [
+        Finding(
+            "search_precision", "note",
+            f"adversarial examples were looked for in {plan.precision} and confirmed in float32",
+            "robust accuracy may lie up to a point above float32's; compare runs of one precision",
+        )
+    ]  # fmt: skip
+
+
 def _circumstances(plan: RunPlan) -> dict[str, Any]:
     """What did not decide the verdicts but belongs to the evidence."""
     return {
@@ -186,7 +209,7 @@ def _common_columns(plan: RunPlan, run: RunFolder, seconds: float) -> dict[str, 
         "suite_sha256": plan.suite.sha256,
         "bench_version": bench.__version__,
         "torch_version": str(torch.__version__),
-        "device": device_label(plan.device),
+        "device": device_label(plan.device) + ("" if plan.precision == "float32" else f", {plan.precision} search"),
         "seconds": seconds,
     }
 

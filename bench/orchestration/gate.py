@@ -139,7 +139,7 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
 
 
 def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
-    plan, facts = outcome.plan, manifest["facts"]
+    plan, facts = outcome.plan, {"data_sha256": "", "model_sha256": "", **manifest.get("facts", {})}
     if plan.dataset.sha256 != facts["data_sha256"]:
         yield Remark(
             "failure", "digest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
+from bench.core.precision import Precision, resolve_precision
 from bench.data import ImageDataset, load_split
+from bench.orchestration.batch_size import automatic_batch_size
 from bench.protocols import Protocol, protocol_for
-from bench.protocols.clean_pass import clean_pass
+from bench.protocols.clean_pass import clean_pass, has_gradient
 from bench.results.leaderboard import check_leaderboard
 
 
@@ -31,7 +34,7 @@ class RunRequest:
     examples: int | None = None
     seed: int = 0
     device: str = "auto"
-    batch_size: int = 256
+    batch_size: int | None = None
     data_dir: Path | None = None
     download: bool = False
     fresh: bool = False
@@ -40,6 +43,8 @@ class RunRequest:
     program: Path | None = None
     entries: Sequence[ModelEntry] = ()
     """Models that are in memory; evaluated before those of `models`."""
+    precision: str = "float32"
+    """Of the search for adversarial examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class RunPlan:
     device: torch.device
     batch_size: int
     training: ImageDataset | None = None
+    precision: Precision = "float32"
 
     @property
     def units(self) -> list[WorkUnit]:
@@ -97,6 +103,8 @@ class RunPlan:
             "bench_version": __version__,
             # the weights' digest does not cover what a program does with them
             **({} if program is None else {"program_sha256": program.sha256}),
+            # what is judged is judged in float32, but a search may miss what another finds
+            **({} if self.precision == "float32" else {"search_precision": self.precision}),
         }
 
 
@@ -107,7 +115,8 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         BenchError: anything is wrong with any of them; nothing has been written then.
     """
     device = resolve_device(request.device)
-    if request.batch_size < 1:
+    precision = resolve_precision(request.precision, device)
+    if request.batch_size is not None and request.batch_size < 1:
         raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
     entries = [
         *request.entries,
@@ -116,6 +125,9 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         ),
     ]
     suites = [(suite, protocol_for(suite)) for suite in resolve_suites(request.suites)]
+    for suite, protocol in suites:
+        if precision != "float32" and not protocol.search_takes_precision:
+            raise BenchError(f"suite {suite.name} computes in float32 only; leave --precision {precision} out.")
     datasets: dict[str, ImageDataset] = {}
     for entry in entries:
         name = entry.card.dataset
@@ -129,14 +141,17 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         if any(protocol.needs_training_split for _, protocol in suites)
     }
     plans = [
-        _plan(entry, suite, protocol, datasets[entry.card.dataset], training, request, device)
+        _plan(entry, suite, protocol, datasets[entry.card.dataset], training, request, device, precision)
         for entry in entries
         for suite, protocol in suites
     ]
-    for entry in entries:
-        _check_model(entry, datasets[entry.card.dataset], device)
+    needing = [suite.name for suite, protocol in suites if protocol.needs_gradients]
+    sizes = {
+        entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size, needing)
+        for entry in entries
+    }
     check_leaderboard(request.leaderboard)
-    return plans
+    return [dataclasses.replace(plan, batch_size=sizes[plan.entry.card.name]) for plan in plans]
 
 
 def _plan(
@@ -147,6 +162,7 @@ def _plan(
     training: dict[str, ImageDataset],
     request: RunRequest,
     device: torch.device,
+    precision: Precision,
 ) -> RunPlan:
     wanted = suite.file.examples if request.examples is None else request.examples
     if wanted < 1:
@@ -157,14 +173,30 @@ def _plan(
         else:
             raise BenchError(f"--examples {wanted} is more than {dataset.name} has; use 1 to {len(dataset)}.")
     split = training.get(dataset.name) if protocol.needs_training_split else None
-    return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, request.batch_size, split)
+    size = request.batch_size or 1  # chosen when the model is loaded
+    return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, size, split, precision)
 
 
-def _check_model(entry: ModelEntry, dataset: ImageDataset, device: torch.device) -> None:
+def _check_model(
+    entry: ModelEntry, dataset: ImageDataset, device: torch.device, batch_size: int | None, needing: Sequence[str]
+) -> int:
+    """Send a few images through; the batch size that was asked for, or the one that suits model and device.
+
+    Raises:
+        BenchError: the net cannot be judged, or has no gradient and one of the suites `needing` one is to judge it.
+    """
     if entry.card.expected_classes != dataset.num_classes:
         raise BenchError(
             f"model {entry.card.name} is for {entry.card.expected_classes} classes, "
             f"{dataset.name} has {dataset.num_classes}."
         )
     model = load_model(entry, device)
-    clean_pass(model, entry.card.name, dataset.pixels(slice(0, 2)).to(device), dataset.num_classes, 2)
+    images = dataset.pixels(slice(0, 3)).to(device)
+    # two and then one: a net that was exported for a fixed number of images is found here
+    clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
+    if needing and not has_gradient(model, images):
+        raise BenchError(
+            f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
+            "corruptions judge it without."
+        )
+    return automatic_batch_size(model, images, device) if batch_size is None else batch_size

@@ -59,6 +59,7 @@ class Batch:
 class AttributionProtocol(Protocol):
     """Explains the true class's logit; images of any size and number of channels, any data set."""
 
+    needs_gradients = True
     parameters_type: ClassVar[type[Section]]
 
     def __init__(self, parameters: Any) -> None:

@@ -42,6 +42,7 @@ class AutoAttack(Ensemble):
     """Robust accuracy under AutoAttack."""
 
     ensemble = "autoattack"
+    needs_gradients = True
     probe_every = 1
 
     def __init__(self, parameters: Parameters) -> None:

@@ -54,6 +54,9 @@ class Parameters(Section):
 class AutoAttackFast(Protocol):
     """Robust accuracy under the cascade at the reference radii, and the union over norms."""
 
+    needs_gradients = True
+    search_takes_precision = True
+
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
 
@@ -90,6 +93,7 @@ class AutoAttackFast(Protocol):
                 batch_size=context.batch_size,
                 check_every=2 if context.device.type == "cpu" else 5,
                 on_stage=lambda _: context.on_progress(len(labels)),
+                precision=context.precision,
             ).run()
         records = robust_rows(context, ATTACK, {norm: [eps] for norm, eps in reference.items()}, predictions, ledger)
         counters = ledger.counters() | probe(context, images, predictions, [ledger], reference, every=PROBE_EVERY)

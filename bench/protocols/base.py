@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.precision import Precision
 from bench.data import ImageDataset
 from bench.results.findings import Finding
 from bench.results.metrics import Metric
@@ -26,6 +27,7 @@ class EvaluationContext:
         model: on `device`, eval mode, parameters without gradient.
         examples: how many examples of the data set the whole run evaluates.
         training: the training split, for protocols that need it.
+        precision: of the search for adversarial examples; whatever is judged is judged in float32.
         on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
     """
 
@@ -40,6 +42,7 @@ class EvaluationContext:
     on_progress: Callable[[int], None] = lambda _: None
     examples: int = 0
     training: ImageDataset | None = None
+    precision: Precision = "float32"
 
     @property
     def example_ids(self) -> Tensor:
@@ -70,6 +73,12 @@ class Protocol(ABC):
     """A protocol with the parameters of one suite, checked."""
 
     needs_training_split = False
+    needs_gradients = False
+    """Whether it can judge only nets whose logits have a gradient with respect to the image."""
+    batch_size_bounds_memory = True
+    """Whether a smaller batch size needs less memory."""
+    search_takes_precision = False
+    """Whether it can look for adversarial examples in less than float32."""
 
     @classmethod
     @abstractmethod

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
+from bench.core.memory import is_out_of_memory
+from bench.core.precision import float32_products
 from bench.results.findings import Finding
 
 
@@ -28,15 +30,19 @@ def clean_pass(
     """
     require_unit_pixels(images)
     predictions, probabilities = [], []
-    with torch.no_grad():
+    with torch.no_grad(), float32_products():
         for begin in range(0, len(images), batch_size):
             batch = images[begin : begin + batch_size]
             try:
                 logits = model(batch)
-            except RuntimeError as error:
-                shape = tuple(batch.shape[1:])
-                reason = " ".join(str(error).split())[:160]
-                raise BenchError(f"model {model_name} does not take images of shape {shape}: {reason}.") from error
+            except Exception as error:  # of any kind: the net may be the user's own
+                if is_out_of_memory(error) or isinstance(error, BenchError):
+                    raise
+                reason = " ".join(str(error).split())[:160] or type(error).__name__
+                raise BenchError(
+                    f"model {model_name} does not take images of shape {tuple(batch.shape[1:])} in a batch of "
+                    f"{len(batch)}: {reason}."
+                ) from error
             _require_logits(logits, model_name, len(batch), num_classes)
             predictions.append(logits.argmax(1))
             probabilities.append(_look_like_probabilities(logits))
@@ -51,6 +57,12 @@ def clean_pass(
             )
         )
     return torch.cat(predictions).cpu(), findings
+
+
+def has_gradient(model: nn.Module, images: Tensor) -> bool:
+    """Whether the logits depend on the images in a way that autograd sees."""
+    with torch.enable_grad():
+        return bool(model(images[:1].detach().requires_grad_(True)).requires_grad)
 
 
 def _require_logits(logits: object, model_name: str, count: int, num_classes: int) -> None:

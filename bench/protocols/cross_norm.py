@@ -80,8 +80,11 @@ class Parameters(Section):
 class CrossNorm(Protocol):
     """Clean accuracy, robust accuracy per norm and radius, and the union over norms at the reference radii."""
 
+    search_takes_precision = True
+
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
+        self.needs_gradients = any(isinstance(attack, SweepAttack) for attack in parameters.attacks)
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> CrossNorm:
@@ -141,8 +144,9 @@ class CrossNorm(Protocol):
             if isinstance(attack, TorchattacksAttack):
                 settings = _torchattacks_settings(attack, context.seed)
                 run_torchattacks(
-                    context.model, images, labels, ids, radii, settings, ledger, on_progress=context.on_progress
-                )
+                    context.model, images, labels, ids, radii, settings, ledger,
+                    batch_size=context.batch_size, on_progress=context.on_progress,
+                )  # fmt: skip
                 continue
             NormSweep(
                 context.model,
@@ -156,6 +160,7 @@ class CrossNorm(Protocol):
                 batch_size=context.batch_size,
                 check_every=2 if context.device.type == "cpu" else 5,
                 on_progress=context.on_progress,
+                precision=context.precision,
             ).run()
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:

@@ -58,6 +58,8 @@ class Parameters(_Section):
 class ManifoldDistance(Protocol):
     """L2 distance of clean and adversarial images to their reconstruction."""
 
+    needs_gradients = True
+
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self._loaded: dict[tuple[str, str], tuple[VaeGan, torch.nn.Module]] = {}

@@ -23,6 +23,7 @@ from bench.catalog.models import list_models, load_model
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import EvaluationContext
+from bench.protocols.clean_pass import has_gradient
 from bench.results.findings import Finding
 
 PREFIX = "masking_"
@@ -64,7 +65,7 @@ def probe(
         context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm
     )
     eps = reference[norm]
-    if not probes.differentiable():
+    if not has_gradient(context.model, probes.clean):
         blind = dict.fromkeys(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
         )
@@ -156,11 +157,6 @@ class _Probes:
             value = LOSS_FUNCTIONS[loss](self.context.model(images), self.labels[part]).sum()
         (gradient,) = torch.autograd.grad(value, images)
         return (gradient == 0).flatten(1).all(1)
-
-    def differentiable(self) -> bool:
-        """Whether the logits have any gradient with respect to the image."""
-        with torch.enable_grad():
-            return bool(self.context.model(self.clean[:1].detach().requires_grad_(True)).requires_grad)
 
     def random_outputs(self) -> int:
         """How many images get other logits the second time (relative difference above 1e-4)."""

@@ -45,6 +45,9 @@ class Parameters(Section):
 class MinimumNorm(Protocol):
     """The median of the smallest perturbation, norm by norm, over the examples that are classified right."""
 
+    needs_gradients = True
+    search_takes_precision = True
+
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
 
@@ -74,7 +77,7 @@ class MinimumNorm(Protocol):
                 context.model, images, labels, context.example_ids.to(context.device), norm,
                 [largest[norm] / self.parameters.ratio**rung for rung in range(self.parameters.rungs)],
                 SweepSettings(self.parameters.steps, ("margin",), 1, context.seed), ledger,
-                batch_size=context.batch_size, on_progress=context.on_progress,
+                batch_size=context.batch_size, on_progress=context.on_progress, precision=context.precision,
             ).run()  # fmt: skip
             distances[norm] = ledger.distances[norm]
         if self.parameters.zero_norm_steps:

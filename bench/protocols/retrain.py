@@ -98,6 +98,8 @@ class Retrain(Protocol):
     """Accuracy of nets retrained without (ROAR) or with only (KAR) the top pixels; the area against random pixels."""
 
     needs_training_split = True
+    needs_gradients = True
+    batch_size_bounds_memory = False  # the suite pins the batches that nets are trained on
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters

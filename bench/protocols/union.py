@@ -56,7 +56,7 @@ class Union(AutoAttackFast):
                 Cascade(
                     context.model, images[here], truth, ids, norm, eps, stages, ledger,
                     seed=context.seed, batch_size=context.batch_size,
-                    check_every=2 if context.device.type == "cpu" else 5,
+                    check_every=2 if context.device.type == "cpu" else 5, precision=context.precision,
                 ).run()  # fmt: skip
             context.on_progress(len(stages) * len(labels))
             broken = ledger.broken(norm, eps)

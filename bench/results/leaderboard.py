@@ -25,6 +25,7 @@ COLUMNS = (
 SCHEMA_VERSION = 2
 _FIRST_COLUMNS = COLUMNS[:-1]
 """Of version 1, which had no column for its version."""
+_RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ESCAPED = r"^'([=+\-@\t\r])"
 """A spreadsheet takes text that begins so for a formula; a quote before it makes it text, and is taken off here."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -77,6 +78,9 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     except (ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise BenchError(f"{path} has a damaged row ({reason}); restore it from version control.") from error
+    unsafe = rows["run_id"][~rows["run_id"].str.fullmatch(_RUN_ID)]
+    if len(unsafe):  # it names a folder
+        raise BenchError(f"{path} has a row of run {unsafe.iloc[0]!r}, which is not a plain name; remove it.")
     for name in rows.columns:
         if types[name] is str:
             rows[name] = rows[name].str.replace(_ESCAPED, r"\1", regex=True)

@@ -28,8 +28,8 @@ def merge_leaderboards(sources: Sequence[Path], into: Path) -> list[Merged]:
     Everything is read and compared before anything is written.
 
     Raises:
-        BenchError: a source is no leaderboard, or two leaderboards have rows of one run id that differ; the message
-            names the run and what differs, and nothing has been written.
+        BenchError: a source is no leaderboard, its evidence has links, or two leaderboards have rows of one run id that
+            differ; the message names the run and what differs, and nothing has been written.
     """
     known = _runs(into) if (into / "leaderboard.csv").is_file() else {}
     plans: list[tuple[Path, dict[str, pd.DataFrame]]] = []
@@ -39,6 +39,8 @@ def merge_leaderboards(sources: Sequence[Path], into: Path) -> list[Merged]:
         for run_id in own.keys() & known.keys():
             _require_same(run_id, known[run_id], own[run_id], source)
         new = {run_id: rows for run_id, rows in own.items() if run_id not in known}
+        for run_id in new:
+            _refuse_links(source / "runs" / run_id)
         outcomes.append(Merged(len(new), len(own) - len(new)))
         plans.append((source, new))
         known |= new
@@ -65,6 +67,13 @@ def _require_same(run_id: str, ours: pd.DataFrame, theirs: pd.DataFrame, source:
         differs = (ours != theirs) & ~(ours.isna() & theirs.isna())
         detail = f"they differ in {', '.join(name for name in COLUMNS if differs[name].any())}"
     raise BenchError(f"run {run_id} of {source} conflicts with the rows that are there: {detail}; nothing was merged.")
+
+
+def _refuse_links(source: Path) -> None:
+    """What a link leads to is not the source's to give away."""
+    for path in (source, *source.rglob("*")):
+        if path.is_symlink():
+            raise BenchError(f"{path} is a link; evidence is copied only as files of its own; nothing was merged.")
 
 
 def _copy_evidence(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes, sha256_file, write_atomically
@@ -21,6 +22,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+
+
+class _Gradients(BaseModel):
+    stability: dict[str, float] = {}
+
+
+class _Card(BaseModel):
+    weights: dict[str, Any] = {}
+    gradients: _Gradients | None = None
+
+
+class _Manifest(BaseModel):
+    """The kinds of what others read of a manifest, so that none has to expect anything else."""
+
+    run_id: str
+    status: str
+    facts: dict[str, str | int | float] = {}
+    units: dict[str, dict[str, Any]] = {}
+    suite: dict[str, Any] = {}
+    card: _Card = _Card()
+    findings: list[dict[str, str]] = []
+    counters: dict[str, int] = {}
+    versions: dict[str, str] = {}
+    seconds: float = 0.0
 
 
 def run_key(facts: Mapping[str, Any]) -> str:
@@ -163,6 +188,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
     return manifest
 
 

@@ -17,6 +17,7 @@ from bench.catalog.models import load_model, resolve_models
 from bench.catalog.sources import SourceOptions, is_source
 from bench.catalog.state_files import read_state
 from bench.core.errors import BenchError
+from tests.conftest import Bench
 
 WEIGHTS = shipped("models") / "fashion_mnist" / "standard" / "weights.safetensors"
 FACTORY = """
@@ -133,6 +134,46 @@ def test_an_onnx_file_gives_the_same_logits_as_the_net_and_as_onnxruntime(
     runtime = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
     (theirs,) = runtime.run(None, {"images": fashion_images[0].numpy()})
     torch.testing.assert_close(found, torch.from_numpy(theirs), atol=2e-5, rtol=1e-4)
+
+
+def test_an_onnx_file_that_torch_cannot_run_is_judged_by_suites_without_gradients(bench: Bench, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    matrix = torch.randn(784, 10, generator=torch.Generator().manual_seed(0))
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["m"]),
+        helper.make_node("Mish", ["m"], ["y"]),  # onnx2torch does not know it
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [value("x", TensorProto.FLOAT, ["N", 1, 28, 28])], [value("y", TensorProto.FLOAT, ["N", 10])],
+        [numpy_helper.from_array(matrix.numpy(), "w")],
+    )  # fmt: skip
+    path = tmp_path / "mish.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    images = torch.rand(3, 1, 28, 28)
+    expected = torch.nn.functional.mish(images.flatten(1) @ matrix)
+    torch.testing.assert_close(logits_of(str(path), images), expected, atol=1e-4, rtol=1e-4)
+    run = ("run", "--model", path, "--examples", 3, "--leaderboard", tmp_path / "board", "--device", "cpu")
+    assert "has no gradient, which suite cross_norm_quick needs" in bench.refused(*run, "--suite", "cross_norm_quick")
+    code, _, err = bench(*run, "--suite", "corruptions")
+    assert code == 0, err
+    registry = tmp_path / "mine"
+    assert bench("models", "add", path, "--registry", registry, "--examples", 20)[0] == 0
+    code, out, _ = bench("models", "verify", "mish", "--registry", registry, "--program", path, "--examples", 20)
+    assert code == 0 and "1 right" in out
+
+
+def test_an_export_for_a_fixed_number_of_images_is_refused_before_it_runs(
+    bench: Bench, tmp_path: Path, standard: nn.Module, tiny_suite: Path
+) -> None:
+    for count in (1, 2):
+        torch.export.save(torch.export.export(standard, (torch.rand(count, 1, 28, 28),)), tmp_path / "net.pt2")
+        run = ("run", "--model", tmp_path / "net.pt2", "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+        assert f"(1, 28, 28) in a batch of {3 - count}: Guard failed" in bench.refused(*run)
 
 
 def test_an_onnx_file_that_names_other_files_is_refused(tmp_path: Path) -> None:
