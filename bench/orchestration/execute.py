@@ -1,4 +1,4 @@
-"""Executing a plan: every unit is written down, by this process alone, when an executor has done it; then the leaderboard."""
+"""Executing a plan: an executor does the units, this process alone writes each down; then the leaderboard."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def execute(
         missing = [unit for unit in plan.units if unit.index not in done]
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
+                run.manifest.update(executor.circumstances())
                 run.save_part(unit.index, unit.records, unit.facts)
-        run.manifest.update(executor.circumstances())
         outcome = _finish(plan, run, leaderboard, len(done))
     except KeyboardInterrupt:
         run.interrupt()
@@ -116,7 +116,8 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
         },
     )
     append_rows(
-        leaderboard, leaderboard_rows(_common_columns(plan, run, device, seconds), [metric.as_dict() for metric in metrics])
+        leaderboard,
+        leaderboard_rows(_common_columns(plan, run, device, seconds), [metric.as_dict() for metric in metrics]),
     )
     run.finish()
     return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, resumed)

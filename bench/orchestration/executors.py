@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
@@ -14,7 +15,18 @@ from bench.orchestration.units import FinishedUnit, compute_unit, ready_model
 
 
 class Executor(ABC):
-    """Computes the units of plans. What becomes of the results, and which units are still missing, is not its concern."""
+    """Computes the units of plans, while its context is open where it needs one.
+
+    What becomes of the results, and which units are still missing, is not its concern.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(  # noqa: B027  (most have nothing to end)
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what the executor has started."""
 
     @abstractmethod
     def circumstances(self) -> dict[str, Any]:
