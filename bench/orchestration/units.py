@@ -45,7 +45,7 @@ def compute_unit(plan: RunPlan, unit: WorkUnit, model: nn.Module, on_progress: C
     Raises:
         BenchError: the model fails on an image.
     """
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     context = EvaluationContext(
         model=model,
         model_name=plan.entry.card.name,
@@ -64,6 +64,7 @@ def compute_unit(plan: RunPlan, unit: WorkUnit, model: nn.Module, on_progress: C
         "start": unit.start,
         "stop": unit.stop,
         "seconds": round(time.perf_counter() - began, 3),
+        "cpu_seconds": round(time.process_time() - began_cpu, 3),
         "device": device_label(plan.device),
         "counters": result.counters,
         "findings": [finding.as_dict() for finding in result.findings],
