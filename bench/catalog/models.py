@@ -14,7 +14,7 @@ from torch import nn
 
 from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots
-from bench.catalog.programs import Program
+from bench.catalog.programs import Program, parse_program
 from bench.catalog.sources import NamedSource, SourceOptions, is_source
 from bench.catalog.state_files import parse_state, state_bytes
 from bench.core.errors import BenchError
@@ -33,7 +33,7 @@ class ModelEntry:
 
     Attributes:
         build: makes the net of a model that is in no registry; its card says what it is, its folder is empty.
-        program: the file that the user has named for a card with a [program] section.
+        program: the file that the user has named for a card with a [program] section, or as the model itself.
     """
 
     card: ModelCard
@@ -96,7 +96,7 @@ def resolve_models(
                     f"two models would be called {entry.card.name}; give one of them a --model-id of its own."
                 )
             chosen[entry.card.name] = entry
-    if program is not None and not any(entry.program for entry in chosen.values()):
+    if program is not None and not any(entry.program and entry.build is None for entry in chosen.values()):
         raise BenchError("--program is for models whose card has a [program] section; none of these has one.")
     return list(chosen.values())
 
@@ -112,8 +112,8 @@ def _refuse_idle_options(options: SourceOptions, sources: int) -> None:
 
 def entry_from_source(text: str, dataset: str | None, options: SourceOptions) -> ModelEntry:
     """A model that is in no registry, built once to know its digest; raises BenchError."""
-    source = NamedSource(text, dataset or DEFAULT_DATASET, options)
-    return ModelEntry(source.card(), Path(), source.build_net)
+    source, program = NamedSource(text, dataset or DEFAULT_DATASET, options), parse_program(text)
+    return ModelEntry(source.card(), Path(), source.build_net, program.path if program is not None else None)
 
 
 def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: SourceOptions) -> list[ModelEntry]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.executors import CpusPerWorker, ExecutorName, GpusPerWorker, RayAddress, Workers
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
     BatchSize,
@@ -73,9 +75,15 @@ def run(
     label_map: LabelMap = None,
     num_classes: NumClasses = None,
     model_id: ModelId = None,
+    executor: ExecutorName = "local",
+    ray_address: RayAddress = None,
+    workers: Workers = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
     from bench.catalog.sources import SourceOptions
+    from bench.cli.executors import executor_for, ray_options
     from bench.cli.rendering import messages, output
     from bench.cli.run_progress import RunProgress
     from bench.orchestration import RunRequest, execute, plan_runs
@@ -84,21 +92,30 @@ def run(
         weights, trust_weights, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), input_size,
         parse_classes(classes), label_map, num_classes, model_id, download,
     )  # fmt: skip
+    ray = ray_options(executor, ray_address, workers, cpus_per_worker, gpus_per_worker, device)
+    place = executor_for(ray)
+    # Ray's workers have devices of their own; plans are checked on any machine's CPU
+    device = device if ray is None else "cpu"
     request = RunRequest(
         model, suite, leaderboard, dataset, examples, seed, device, parse_batch_size(batch_size), data_dir, download,
         fresh, source, registry, program, precision=precision,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
-    for position, plan in enumerate(plans, start=1):
-        count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
-        # one display a run, closed before its table is printed, so that a piped standard output gets the tables alone
-        with RunProgress(messages()) as progress:
-            outcome = execute(plan, leaderboard, fresh=fresh, observer=progress.watch(plan, count))
-        suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
-        output().print(f"\n[bold]{plan.entry.card.name} under {suite_name}, {plan.examples} images[/]", soft_wrap=True)
-        output().print(outcome_table(outcome))
-        _print_remarks(outcome, leaderboard)
+    with ExitStack() as stack:
+        with messages().status("Joining Ray" if ray is not None else "Starting"):
+            stack.enter_context(place)
+        for position, plan in enumerate(plans, start=1):
+            count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
+            # one display a run, closed before its table is printed, so that a piped standard output gets tables alone
+            with RunProgress(messages()) as progress:
+                watch = progress.watch(plan, count)
+                outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=place)
+            suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
+            title = f"\n[bold]{plan.entry.card.name} under {suite_name}, {plan.examples} images[/]"
+            output().print(title, soft_wrap=True)
+            output().print(outcome_table(outcome))
+            _print_remarks(outcome, leaderboard)
 
 
 def outcome_table(outcome: RunOutcome) -> Table:

@@ -1,11 +1,12 @@
-"""Executing a plan on this machine: unit after unit, each written down when done, then the leaderboard."""
+"""Executing a plan: an executor does the units, this process alone writes each down; then the leaderboard."""
 
 from __future__ import annotations
 
 import json
 import logging
 import platform
-import time
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,8 @@ from typing import Any
 import torch
 
 import bench
-from bench.catalog.models import load_model
-from bench.core.devices import current_device, device_label
-from bench.core.memory import keep_freed_memory
-from bench.core.precision import float32_products
-from bench.orchestration.batch_size import evaluate_within_memory
-from bench.orchestration.plan import RunPlan, WorkUnit
-from bench.protocols import EvaluationContext
+from bench.orchestration.executors import Executor, LocalExecutor
+from bench.orchestration.plan import RunPlan
 from bench.results.findings import Finding
 from bench.results.leaderboard import append_rows
 from bench.results.metrics import Metric
@@ -35,7 +31,7 @@ class Observer:
         """Called before the first unit; `done` is the work that an earlier, stopped process has left."""
 
     def advanced(self, amount: int) -> None:
-        """Called as work is done, in the measure of `RunPlan.work`."""
+        """Called as work is done, in the measure of `RunPlan.work`; negative where a lost worker's has to be redone."""
 
     def run_finished(self, outcome: RunOutcome) -> None:
         """Called after the leaderboard has the run's rows."""
@@ -55,30 +51,37 @@ class RunOutcome:
     resumed_units: int
 
 
-def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: Observer | None = None) -> RunOutcome:
+def execute(
+    plan: RunPlan,
+    leaderboard: Path,
+    *,
+    fresh: bool = False,
+    observer: Observer | None = None,
+    executor: Executor | None = None,
+) -> RunOutcome:
     """Run a plan to its end and append its rows to the leaderboard.
 
     A stopped run of the same plan is resumed: units whose records are on the disk are not computed again.
 
+    Args:
+        executor: computes the units; by default this process does.
+
     Raises:
-        BenchError: results cannot be written, or the model fails on an image.
+        BenchError: results cannot be written, the model fails on an image, or the executor cannot go on.
         KeyboardInterrupt: passed on, after the units that are done have been kept.
     """
-    observer = observer or Observer()
+    observer, executor = observer or Observer(), executor or LocalExecutor()
     label = f"{plan.dataset.name}-{plan.entry.card.id}-{plan.suite.name}"
     run = open_run(leaderboard, label, plan.facts(), fresh=fresh)
     try:
         done = run.parts_done()
-        run.manifest.update(_circumstances(plan))
-        ready = [unit for unit in plan.units if unit.index in done]
-        observer.run_started(plan, run, sum(plan.work_of(unit) for unit in ready))
-        keep_freed_memory()
-        with current_device(plan.device), float32_products():
-            model = load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
-            batch_size = plan.batch_size
-            for unit in plan.units:
-                if unit.index not in done:
-                    batch_size = _run_unit(plan, unit, model, run, observer, batch_size)
+        run.manifest.update(_circumstances(plan), **executor.circumstances(), device=executor.device_of(plan))
+        observer.run_started(plan, run, sum(plan.work_of(unit) for unit in plan.units if unit.index in done))
+        missing = [unit for unit in plan.units if unit.index not in done]
+        with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
+            for unit in finished_units:
+                run.manifest.update(executor.circumstances())
+                run.save_part(unit.index, unit.records, unit.facts)
         outcome = _finish(plan, run, leaderboard, len(done))
     except KeyboardInterrupt:
         run.interrupt()
@@ -89,44 +92,11 @@ def execute(plan: RunPlan, leaderboard: Path, *, fresh: bool = False, observer: 
     return outcome
 
 
-def _run_unit(
-    plan: RunPlan, unit: WorkUnit, model: torch.nn.Module, run: RunFolder, observer: Observer, batch_size: int
-) -> int:
-    """Evaluate a unit and write it down; returns the batch size that memory was enough for."""
-    began = time.perf_counter()
-    context = EvaluationContext(
-        model=model,
-        model_name=plan.entry.card.name,
-        dataset=plan.dataset,
-        start=unit.start,
-        stop=unit.stop,
-        seed=plan.seed,
-        device=plan.device,
-        batch_size=batch_size,
-        on_progress=observer.advanced,
-        examples=plan.examples,
-        training=plan.training,
-        precision=plan.precision,
-    )
-    result, fitting = evaluate_within_memory(plan.protocol, context)
-    run.manifest["batch_size"] = fitting
-    facts = {
-        "start": unit.start,
-        "stop": unit.stop,
-        "seconds": round(time.perf_counter() - began, 3),
-        "device": device_label(plan.device),
-        "batch_size": fitting,
-        "counters": result.counters,
-        "findings": [finding.as_dict() for finding in result.findings],
-    }
-    run.save_part(unit.index, result.records, facts)
-    return fitting
-
-
 def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> RunOutcome:
     records = run.records(len(plan.units))
     metrics = plan.protocol.metrics(plan.dataset.name, records)
-    units: list[dict[str, Any]] = list(run.manifest["units"].values())
+    # in the order of the units, whichever came in first
+    units: list[dict[str, Any]] = [run.manifest["units"][str(unit.index)] for unit in plan.units]
     seconds = round(sum(float(unit["seconds"]) for unit in units), 2)
     counters: dict[str, int] = {}
     for unit in units:
@@ -134,9 +104,12 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
             counters[name] = counters.get(name, 0) + int(value)
     findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
     findings += [*plan.protocol.findings(counters), *_precision_findings(plan)]
+    device = _devices(units)
     run.write_examples(
         records,
         {
+            "device": device,
+            "batch_size": min(int(unit.get("batch_size", plan.batch_size)) for unit in units),
             "metrics": [metric.as_dict() for metric in metrics],
             "counters": counters,
             "findings": [finding.as_dict() for finding in findings],
@@ -144,10 +117,16 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
         },
     )
     append_rows(
-        leaderboard, leaderboard_rows(_common_columns(plan, run, seconds), [metric.as_dict() for metric in metrics])
+        leaderboard,
+        leaderboard_rows(_common_columns(plan, run, device, seconds), [metric.as_dict() for metric in metrics]),
     )
     run.finish()
     return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, resumed)
+
+
+def _devices(units: Iterable[dict[str, Any]]) -> str:
+    """Where the units were computed; several kinds where the machines differ, or a run went on on another one."""
+    return ", ".join(sorted({str(unit["device"]) for unit in units}))
 
 
 def _merge_findings(found: list[dict[str, Any]], units: int) -> list[Finding]:
@@ -185,14 +164,12 @@ def _circumstances(plan: RunPlan) -> dict[str, Any]:
         "card": json.loads(plan.entry.card.model_dump_json(exclude_none=True)),
         "suite": json.loads(plan.suite.file.model_dump_json()),
         "data_source": _public_source(plan.dataset.source),
-        "device": device_label(plan.device),
         "batch_size": plan.batch_size,
-        "threads": torch.get_num_threads(),
         "versions": {"bench": bench.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
 
 
-def _common_columns(plan: RunPlan, run: RunFolder, seconds: float) -> dict[str, Any]:
+def _common_columns(plan: RunPlan, run: RunFolder, device: str, seconds: float) -> dict[str, Any]:
     card = plan.entry.card
     return {
         "run_id": run.run_id,
@@ -209,7 +186,7 @@ def _common_columns(plan: RunPlan, run: RunFolder, seconds: float) -> dict[str, 
         "suite_sha256": plan.suite.sha256,
         "bench_version": bench.__version__,
         "torch_version": str(torch.__version__),
-        "device": device_label(plan.device) + ("" if plan.precision == "float32" else f", {plan.precision} search"),
+        "device": device + ("" if plan.precision == "float32" else f", {plan.precision} search"),
         "seconds": seconds,
     }
 

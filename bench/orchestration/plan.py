@@ -15,9 +15,10 @@ from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
+from bench.core.memory import is_out_of_memory
 from bench.core.precision import Precision, resolve_precision
 from bench.data import ImageDataset, load_split
-from bench.orchestration.batch_size import automatic_batch_size
+from bench.orchestration.batch_size import automatic_batch_size, no_room
 from bench.protocols import Protocol, protocol_for
 from bench.protocols.clean_pass import clean_pass, has_gradient
 from bench.results.leaderboard import check_leaderboard
@@ -192,11 +193,16 @@ def _check_model(
         )
     model = load_model(entry, device)
     images = dataset.pixels(slice(0, 3)).to(device)
-    # two and then one: a net that was exported for a fixed number of images is found here
-    clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
-    if needing and not has_gradient(model, images):
-        raise BenchError(
-            f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
-            "corruptions judge it without."
-        )
-    return automatic_batch_size(model, images, device) if batch_size is None else batch_size
+    try:
+        # two and then one: a net that was exported for a fixed number of images is found here
+        clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
+        if needing and not has_gradient(model, images):
+            raise BenchError(
+                f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
+                "corruptions judge it without."
+            )
+        return automatic_batch_size(model, images, device) if batch_size is None else batch_size
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise no_room(device, entry.card.name, "a single image") from error

@@ -70,8 +70,10 @@ class RunFolder:
         return str(self.manifest["run_id"])
 
     def parts_done(self) -> set[int]:
-        """Indices of the work units whose records are on the disk, whole."""
-        return {int(path.stem) for path in (self.path / "parts").glob("*.parquet") if path.stem.isdigit()}
+        """Indices of the work units whose records are on the disk, whole, and whose facts are in the manifest."""
+        parts = {int(path.stem) for path in (self.path / "parts").glob("*.parquet") if path.stem.isdigit()}
+        # a process can be killed between a part and its line in the manifest; its counters are lost then
+        return parts & {int(index) for index in self.manifest["units"]}
 
     def save_part(self, index: int, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         """Write the records of one work unit and note it in the manifest."""

@@ -75,11 +75,11 @@ def slow_suite(tiny_suite: Path) -> Path:
     return tiny_suite
 
 
-def start(folder: Path, suite: Path) -> subprocess.Popen[str]:
+def start(folder: Path, suite: Path, *options: str) -> subprocess.Popen[str]:
     """Start `bench run` with Ctrl-C enabled, which a shell's background job (so some CI) would hand down as ignored."""
     command = [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(suite)]
     return subprocess.Popen(
-        [*command, "--leaderboard", str(folder), "--device", "cpu"],
+        [*command, "--leaderboard", str(folder), "--device", "cpu", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,152 @@
+"""Joining a Ray cluster, or starting one on this machine, and what there is room for on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.errors import BenchError
+from bench.core.optional import optional_import
+
+_REACH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RayOptions:
+    """How to use a cluster.
+
+    Attributes:
+        address: HOST:PORT, or `auto` for the cluster that this machine belongs to; None is RAY_ADDRESS, or, without
+            it, a cluster of this machine alone that ends with the run.
+        workers: how many; None is as many as there is room for.
+        cpus_per_worker: reserved for a worker, and the threads that torch may use in it.
+        gpus_per_worker: reserved for a worker; 0.5 lets two share a GPU. None is 1 if the device allows and a node has
+            one, else 0.
+        device: `auto`, `cpu` or `cuda`; which GPU it is, Ray decides.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cpus_per_worker: int = 1
+    gpus_per_worker: float | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise BenchError(f"--workers {self.workers} leaves nobody to work; use 1 or more.")
+        if self.cpus_per_worker < 1:
+            raise BenchError(f"--cpus-per-worker {self.cpus_per_worker} is no number of CPUs; use 1 or more.")
+        gpus = self.gpus_per_worker or 0.0
+        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+            raise BenchError(f"--gpus-per-worker {gpus:g} is no number of GPUs; use 0, a fraction of 1, 1 or more.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise BenchError(f"--device {self.device} cannot be had from Ray, which hands out the GPUs; use cuda.")
+        if (self.device == "cpu" and gpus > 0) or (self.device == "cuda" and self.gpus_per_worker == 0):
+            raise BenchError(f"--device {self.device} and --gpus-per-worker {gpus:g} contradict each other.")
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What one worker holds of its node."""
+
+    cpus: int
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def room(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """How many workers fit on nodes of these resources, were they free."""
+        return sum(self._room(node) for node in nodes)
+
+    def _room(self, node: Mapping[str, float]) -> int:
+        fit = int(node.get("CPU", 0) // self.cpus)
+        return min(fit, self._room_on_gpus(int(node.get("GPU", 0)))) if self.gpus else fit
+
+    def _room_on_gpus(self, count: int) -> int:
+        # a worker's fraction lies on one GPU
+        return count * int(1 / self.gpus + 1e-9) if self.gpus < 1 else int(count // self.gpus)
+
+
+def import_ray() -> Any:
+    """The package; raises BenchError when it is not installed."""
+    return optional_import("ray", "--executor ray", "ribench[ray]")
+
+
+@contextmanager
+def joined(options: RayOptions) -> Iterator[Any]:
+    """The package `ray`, connected. What was started here is ended; a connection that was there before stays.
+
+    Raises:
+        BenchError: Ray is not installed, or there is no cluster at the address.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address == "local":
+            # a benchmark reports to nobody unless it is told to
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            cpus = None if options.workers is None else options.workers * options.cpus_per_worker
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        else:
+            _require_reachable(address)
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _unreachable(address, " ".join(str(error).split())[:200]) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def shares(ray: Any, options: RayOptions) -> Shares:
+    """What a worker holds, once the cluster is known."""
+    gpus = options.gpus_per_worker
+    if gpus is None:
+        seen = any(node.get("GPU", 0) >= 1 for node in resources(ray))
+        gpus = 1.0 if options.device == "cuda" or (options.device == "auto" and seen) else 0.0
+    return Shares(options.cpus_per_worker, gpus)
+
+
+def resources(ray: Any) -> list[dict[str, float]]:
+    """The resources of every node that is up."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def reason(error: BaseException) -> str:
+    """The one line of Ray's long words that says what happened."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line and not line.startswith(("File", "ray::"))]
+    return " ".join((telling[-1:] or lines[:1] or [type(error).__name__])[0].split())[:300]
+
+
+def _require_reachable(address: str) -> None:
+    """Ask whether anybody answers: Ray itself would try for minutes."""
+    if address.startswith("ray://"):
+        raise BenchError(
+            f"--ray-address {address}: "
+            "Ray Client is not supported; start the command on the cluster, by `ray job submit`."
+        )
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        with suppress(socket.timeout), socket.create_connection((host, int(port)), timeout=_REACH_SECONDS):
+            return
+        raise _unreachable(address, "nobody answers")
+
+
+def _unreachable(address: str, why: str) -> BenchError:
+    what = "Ray cannot be started here" if address == "local" else f"there is no Ray cluster at {address}"
+    return BenchError(f"{what} ({why}); start one with `ray start --head`, or leave --ray-address out.")

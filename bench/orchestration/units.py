@@ -1,0 +1,87 @@
+"""One work unit: from a plan and its loaded model to records and facts, in whatever process it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bench.catalog.models import load_model
+from bench.core.devices import current_device, device_label
+from bench.core.memory import keep_freed_memory
+from bench.core.precision import float32_products
+from bench.orchestration.batch_size import evaluate_within_memory
+from bench.orchestration.plan import RunPlan, WorkUnit
+from bench.protocols import EvaluationContext
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedUnit:
+    """What a unit leaves for the run's folder: its records, and facts (JSON values) for the manifest."""
+
+    index: int
+    records: pd.DataFrame
+    facts: dict[str, Any]
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size that memory was enough for."""
+        return int(self.facts["batch_size"])
+
+
+def ready_model(plan: RunPlan) -> nn.Module:
+    """The plan's model on its device, in the layout that units want; raises BenchError."""
+    keep_freed_memory()
+    with current_device(plan.device):
+        return load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
+
+
+def compute_unit(
+    plan: RunPlan, unit: WorkUnit, model: nn.Module, batch_size: int, on_progress: Callable[[int], None]
+) -> FinishedUnit:
+    """Evaluate one unit.
+
+    Args:
+        model: of `ready_model`.
+        batch_size: images that go through the net at once; halved for as long as memory runs out.
+        on_progress: called with the amount of work newly done, in the measure of `RunPlan.work`; negative where it has
+            to be done again.
+
+    Raises:
+        BenchError: the model fails on an image.
+    """
+    began, began_cpu = time.perf_counter(), time.process_time()
+    context = EvaluationContext(
+        model=model,
+        model_name=plan.entry.card.name,
+        dataset=plan.dataset,
+        start=unit.start,
+        stop=unit.stop,
+        seed=plan.seed,
+        device=plan.device,
+        batch_size=batch_size,
+        on_progress=on_progress,
+        examples=plan.examples,
+        training=plan.training,
+        precision=plan.precision,
+    )
+    with current_device(plan.device), float32_products():
+        result, fitting = evaluate_within_memory(plan.protocol, context)
+    facts = {
+        "start": unit.start,
+        "stop": unit.stop,
+        "seconds": round(time.perf_counter() - began, 3),
+        "cpu_seconds": round(time.process_time() - began_cpu, 3),
+        "device": device_label(plan.device),
+        "batch_size": fitting,
+        "counters": result.counters,
+        "findings": [finding.as_dict() for finding in result.findings],
+    }
+    return FinishedUnit(unit.index, result.records, facts)
