@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ def test_large_images_are_read_one_row_group_at_a_time(tmp_path: Path, monkeypat
     assert groups == [0]  # the first image says how large they are
     assert data.pixels(slice(5, 12))[:, 0, 0, 0].mul(255).round().tolist() == [5, 6, 7, 8, 9, 10, 11]
     assert groups == [0, 1, 2]
+
+
+def test_what_is_read_when_asked_for_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    write(tmp_path / "sent" / "test.parquet", [0, 1], side=80)
+    data = load_split("sent", "test", data_dir=tmp_path)
+    assert pickle.loads(pickle.dumps(data)).pixels(slice(1, 2)).equal(data.pixels(slice(1, 2)))
 
 
 def test_a_folder_and_a_parquet_file_of_the_same_large_files_have_one_digest(tmp_path: Path) -> None:
