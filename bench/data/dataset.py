@@ -82,7 +82,7 @@ class ImageDataset:
 
     def first(self, count: int) -> Tensor:
         """(count, C, H, W) uint8; floats are rounded to the nearest 255th."""
-        stored = self._stored(slice(count))
+        stored = self.stored(slice(count))
         return (stored * 255.0).round().to(torch.uint8) if stored.is_floating_point() else stored
 
     @cached_property
@@ -107,7 +107,7 @@ class ImageDataset:
         """(C,) float32, the mean of each channel over all images, of pixels in [0, 1]."""
         total = torch.zeros(self.shape[1], dtype=torch.float64)
         for begin in range(0, len(self), _CHUNK):
-            part = self._stored(slice(begin, begin + _CHUNK))
+            part = self.stored(slice(begin, begin + _CHUNK))
             exact = torch.float64 if part.is_floating_point() else torch.int64
             total += part.sum((0, 2, 3), dtype=exact)
         scale = 1.0 if isinstance(self.store, Tensor) and self.store.is_floating_point() else 255.0
@@ -115,7 +115,7 @@ class ImageDataset:
 
     def pixels(self, indices: Tensor | slice) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]; decodes only these where images are read when asked for."""
-        stored = self._stored(indices)
+        stored = self.stored(indices)
         if stored.is_floating_point():
             return stored.clone()
         return stored.to(torch.float32).div_(255.0)
@@ -148,7 +148,8 @@ class ImageDataset:
             raise unknown_name(missing[0], known if len(known) <= 20 else (), f"class of {self.name} ({self.source})")
         return torch.tensor([known[name] for name in classes])
 
-    def _stored(self, indices: Tensor | slice) -> Tensor:
+    def stored(self, indices: Tensor | slice) -> Tensor:
+        """(n, C, H, W) as it is kept: uint8, or float32 in [0, 1]."""
         if isinstance(self.store, Tensor):
             return self.store[indices]
         return self.store.read(torch.arange(len(self))[indices])
