@@ -44,7 +44,8 @@ def test_the_wheel_carries_models_and_suites_and_works_from_any_folder(tmp_path:
         archive.extractall(tmp_path / "site")
     assert {name.split("/")[0] for name in names} == {"bench", wheel.name.split("-py3")[0] + ".dist-info"}
     assert "bench/_shipped/models/fashion_mnist/standard/weights.safetensors" in names
-    assert "bench/_shipped/suites/cross_norm.toml" in names
+    assert {"bench/_shipped/suites/cross_norm.toml", "bench/_shipped/suites/datasets/imagenet.toml"} <= set(names)
+    assert "bench/data/class_lists/imagenet100.txt" in names
     assert {f"bench/results/report/templates/{name}" for name in ("page.html.j2", "page.css", "page.js")} <= set(names)
     assert "bench/data/embedded/fashion_mnist/t10k-images-idx3-ubyte.gz" in names
     assert not any(".training/" in name for name in names)

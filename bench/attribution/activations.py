@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 RELU_NAMES = frozenset({"relu", "relu_"})
+PIECEWISE_NAMES = RELU_NAMES | {"relu6", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_"}
+"""Activations that are straight on both sides of their kinks; `nn.ReLU6` is a hardtanh."""
 ACTIVATION_NAMES = RELU_NAMES | {
     "softplus", "elu", "elu_", "leaky_relu", "leaky_relu_", "gelu", "silu", "mish", "tanh", "tanh_", "sigmoid",
     "sigmoid_", "relu6", "hardtanh", "selu", "celu", "hardswish", "prelu", "logsigmoid",
@@ -35,7 +37,7 @@ class OperationMode(TorchFunctionMode):
 
 
 class SoftplusTwin(OperationMode):
-    """Inside this context every ReLU computes softplus(x; beta) instead.
+    """Inside this context every ReLU computes softplus(x; beta) instead, and its kin are made of the same.
 
     A ReLU net's input gradient is piecewise constant, so that its own second derivatives show an attack on maps no
     way to go; its twin's do, and come close to the net as beta grows (Dombrowski et al. 2019; LGA, section 4.4).
@@ -48,9 +50,26 @@ class SoftplusTwin(OperationMode):
         self.beta = beta
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name not in PIECEWISE_NAMES:
+            return func(*args, **kwargs)
+        inputs = args[0] if args else kwargs["input"]
         if name in RELU_NAMES:
-            return F.softplus(args[0] if args else kwargs["input"], beta=self.beta)
-        return func(*args, **kwargs)
+            return self._relu(inputs)
+        if name.startswith("leaky_relu"):
+            slope = _given(args, kwargs, 1, "negative_slope", 0.01)
+            return slope * inputs + (1.0 - slope) * self._relu(inputs)
+        low, high = (0.0, 6.0) if name == "relu6" else (
+            _given(args, kwargs, 1, "min_val", -1.0), _given(args, kwargs, 2, "max_val", 1.0)
+        )  # fmt: skip
+        return low + self._relu(inputs - low) - self._relu(inputs - high)
+
+    def _relu(self, inputs: Tensor) -> Tensor:
+        return F.softplus(inputs, beta=self.beta)
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: float) -> float:
+    """An argument of a torch function, wherever it was given."""
+    return float(args[position] if len(args) > position else kwargs.get(name, default))
 
 
 class _Recorder(OperationMode):
@@ -64,11 +83,11 @@ class _Recorder(OperationMode):
 
 
 def has_relu(model: nn.Module, images: Tensor) -> bool:
-    """Whether a forward pass of `images` (N, C, H, W) computes a ReLU anywhere."""
+    """Whether a forward pass of `images` (N, C, H, W) computes a ReLU, or one of its kin, anywhere."""
     recorder = _Recorder()
     with torch.no_grad(), recorder:
         model(images)
-    return bool(recorder.names & RELU_NAMES)
+    return bool(recorder.names & PIECEWISE_NAMES)
 
 
 @contextmanager

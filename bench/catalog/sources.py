@@ -43,7 +43,8 @@ class SourceOptions:
         mean, std: of pixels in [0, 1], per channel; empty: the net normalises by itself.
         input_size: side that images are resized to.
         classes: the net's outputs that stand for the data set's classes, in their order.
-        label_map: a JSON file `{"class of the data set": output of the net}`, in place of `classes`.
+        label_map: a JSON file `{"class of the data set": output of the net}`, in place of `classes`; or the name of
+            the data set that the net is for, where this one is a subset of it (`imagenet` for imagenet100).
         num_classes: outputs of the net.
         model_id: what it is called in the leaderboard.
         download: fetch pretrained weights that are not on this machine.
@@ -219,17 +220,22 @@ class NamedSource:
 def read_label_map(path: Path, dataset: str) -> tuple[int, ...]:
     """The net's output for each class of the data set, in their order (sorted by name for a folder of the user's own).
 
+    Args:
+        path: a JSON file, or the name of the data set that `dataset` is a subset of.
+
     Raises:
         BenchError: no JSON object of whole numbers, or its keys are not the data set's classes.
     """
+    spec = dataset_spec(dataset)
+    if spec is not None and spec.outputs and str(path) == spec.subset_of and not path.is_file():
+        return spec.outputs
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"cannot read the label map {path}: {error}.") from error
     if not isinstance(content, Mapping) or not content:
         raise BenchError(f'the label map {path} must be a JSON object {{"class": output, ...}}.')
-    spec = dataset_spec(dataset)
-    names = list(spec.class_names) if spec is not None else sorted(content)
+    names = list(spec.class_names) if spec is not None and spec.class_names else sorted(content)
     unknown = [name for name in content if name not in names]
     if unknown:
         raise unknown_name(unknown[0], names, f"class of {dataset} in {path}")

@@ -11,7 +11,7 @@ app = typer.Typer(help="List the data sets and where they are found on this mach
 
 @app.callback()
 def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
-    """List the data sets and where they are found on this machine."""
+    """List the data sets and where they are found on this machine, with those that a data dir declares."""
     if context.invoked_subcommand is not None:
         return
     from bench.cli.rendering import output, table
@@ -19,7 +19,9 @@ def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
 
     rows = []
     for name, split, where in describe_sources(data_dir):
-        spec = DATASETS[name]
-        shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}"
-        rows.append([name, split, shape, str(spec.num_classes), spec.licence, where or "not here (try --download)"])
+        spec = DATASETS.get(name)
+        shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}" if spec else ""
+        classes, licence = (str(spec.num_classes), spec.licence) if spec else ("", "")
+        missing = "not here (try --download)" if spec and spec.torchvision_class else "not here"
+        rows.append([name, split, shape, classes, licence, where or missing])
     output().print(table(["data set", "split", "shape", "classes", "licence", "found"], rows, right=("classes",)))

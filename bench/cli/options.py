@@ -56,7 +56,11 @@ Classes = Annotated[
     str | None, typer.Option("--classes", help="The net's outputs for the data set's classes, in order: 0,217,482.")
 ]
 LabelMap = Annotated[
-    Path | None, typer.Option("--label-map", help='JSON file {"class of the data set": output of the net}.')
+    Path | None,
+    typer.Option(
+        "--label-map",
+        help='JSON file {"class of the data set": output of the net}; for imagenet100 also the name `imagenet`.',
+    ),
 ]
 NumClasses = Annotated[int | None, typer.Option("--num-classes", help="How many outputs the net has.")]
 ModelId = Annotated[str | None, typer.Option("--model-id", help="What the model is called in the leaderboard.")]

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.data.dataset import ImageStore
+from bench.data.decoding import Preparation
+from bench.data.encoded import ImageFiles, open_images
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm"))
-_EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"))
 
 
 def read_image_folder(
-    root: Path, in_channels: int | None, image_size: int | None
-) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Read every image below `root`.
+    root: Path, preparation: Preparation, image_size: int | None
+) -> tuple[Tensor | ImageStore, Tensor, tuple[str, ...]]:
+    """The images below `root`: small ones in memory, others read when asked for.
 
     The images are interleaved by class (first of each class, second of each class, ...), so that the first N are
     balanced; inside a class they stand in the order of their names.
 
     Args:
-        in_channels: 1 or 3; None takes 3.
-        image_size: the side every image must have; None takes the first image's.
+        image_size: the side every image must have if the preparation leaves sizes; None takes the first image's.
 
     Returns:
-        images (N, C, H, W) uint8, labels (N,) int64, class names.
+        images (N, C, H, W), labels (N,) int64, class names.
 
     Raises:
         BenchError: no class folder, an unreadable image, images of several sizes or of more than 8 bits.
@@ -38,18 +38,9 @@ def read_image_folder(
     ordered = _interleave(root, classes)
     if not ordered:
         raise BenchError(f"{root} has class folders but no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    mode = "L" if in_channels == 1 else "RGB"
-    first = _decode(ordered[0][0], mode)
-    side = image_size if image_size is not None else first.shape[0]
-    images = np.empty((len(ordered), side, side, 1 if mode == "L" else 3), dtype=np.uint8)
-    for position, (path, _) in enumerate(ordered):
-        pixels = _decode(path, mode)
-        if pixels.shape[:2] != (side, side):
-            size = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise BenchError(f"{path} is {size}, expected {side}x{side}; resize the folder's images first.")
-        images[position] = pixels.reshape(side, side, -1)
     labels = torch.tensor([label for _, label in ordered], dtype=torch.int64)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels, classes
+    images = open_images(ImageFiles([path for path, _ in ordered]), preparation, image_size)
+    return images, labels, classes
 
 
 def _interleave(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
@@ -59,18 +50,3 @@ def _interleave(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
         ranked.extend((rank, label, path) for rank, path in enumerate(files))
     ranked.sort(key=lambda entry: entry[:2])
     return [(path, label) for _, label, path in ranked]
-
-
-def _decode(path: Path, mode: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in _EIGHT_BIT_MODES:
-                raise BenchError(
-                    f"{path} has more than 8 bits a channel (mode {image.mode}), its pixels would lie outside [0, 1]; "
-                    "convert it to 8 bits."
-                )
-            return np.asarray(image.convert(mode), dtype=np.uint8)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise BenchError(f"cannot read image {path}: {error}.") from error

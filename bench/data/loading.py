@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import platformdirs
 import torch
@@ -16,21 +15,22 @@ from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.core.names import require_safe_name, unknown_name
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
-from bench.data.idx import find_idx, read_idx
-from bench.data.image_folder import read_image_folder
+from bench.data.declared import DatasetFile, find_declaration
+from bench.data.idx import read_idx
+from bench.data.layouts import Split as Split
+from bench.data.layouts import find_layout, make_dataset, read_torchvision
 from bench.data.specs import DATASETS, DatasetSpec
 
-Split = Literal["train", "test"]
 PLUGINS = "bench.datasets"
 logger = logging.getLogger(__name__)
+
+_SPLITS: tuple[Split, ...] = ("train", "test")
 
 _EMBEDDED = Path(__file__).parent / "embedded"
 _EMBEDDED_DIGESTS = {
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
-_IDX_STEMS: dict[Split, str] = {"train": "train", "test": "t10k"}
-_FOLDER_NAMES: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 
 
 def cache_dir() -> Path:
@@ -46,11 +46,11 @@ def data_dirs(data_dir: Path | None) -> list[Path]:
 
 
 def load_split(name: str, split: Split, *, data_dir: Path | None = None, download: bool = False) -> ImageDataset:
-    """Load one split of a data set into memory.
+    """Load one split of a data set: small images into memory, others to be read when asked for.
 
     Args:
-        name: a known data set, the name of an ImageFolder under a data dir, or one that a plug-in announces.
-        split: `train` or `test` (an ImageFolder's `val` counts as test).
+        name: a known data set, one that lies under a data dir or is declared there, or one that a plug-in announces.
+        split: `train` or `test` (`val` and `validation` count as test).
         data_dir: searched first.
         download: let torchvision fetch it into the user cache if it is nowhere.
 
@@ -74,27 +74,41 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
         return _load_plugin(name, split)
     if spec is None:
         raise _unknown_dataset(name, named)
-    if download:
+    if download and spec.torchvision_class is not None:
         return _download(spec, split)
     raise _missing(spec, split)
 
 
 def describe_sources(data_dir: Path | None = None) -> list[tuple[str, str, str | None]]:
-    """(data set, split, where it would be read from or None) for every known data set; reads no images."""
+    """(data set, split, where it would be read from or None) for every known or declared one; reads no images."""
+    named = data_dirs(data_dir)
+    known = {name: DATASETS.get(name) for name in [*DATASETS, *_declared_names(named)]}
     described: list[tuple[str, str, str | None]] = []
-    for spec in DATASETS.values():
-        for split in ("train", "test"):
-            places = data_dirs(data_dir)
-            where = next((reader[1] for folder in places if (reader := _reader(folder, spec.name, spec, split))), None)
-            if where is None and spec.name == "fashion_mnist" and split == "test":
+    for name, spec in known.items():
+        for split in _SPLITS:
+            where = _found_in(named, name, spec, split)
+            if where is None and name == "fashion_mnist" and split == "test":
                 where = "embedded"
-            if where is None:
-                further = _further_places(spec)
-                where = next(
-                    (reader[1] for place in further if (reader := _reader(place, spec.name, spec, split))), None
-                )
-            described.append((spec.name, split, where))
+            described.append((name, split, where or _found_in(_further_places(spec), name, spec, split)))
     return described
+
+
+def declaration_of(name: str, data_dir: Path | None = None) -> DatasetFile | None:
+    """What a TOML file in a data dir declares of a data set, if there is one; raises BenchError for a bad file."""
+    for folder in [*data_dirs(data_dir), *_further_places(DATASETS.get(name))]:
+        found = find_declaration(folder, name)
+        if found is not None:
+            return found[0]
+    return None
+
+
+def _found_in(folders: Sequence[Path], name: str, spec: DatasetSpec | None, split: Split) -> str | None:
+    layouts = (find_layout(folder, name, spec, split) for folder in folders)
+    return next((layout.place for layout in layouts if layout is not None), None)
+
+
+def _declared_names(named: Sequence[Path]) -> list[str]:
+    return sorted({path.stem for folder in named for path in folder.glob("*.toml")} - {*DATASETS})
 
 
 def _further_places(spec: DatasetSpec | None) -> list[Path]:
@@ -102,70 +116,21 @@ def _further_places(spec: DatasetSpec | None) -> list[Path]:
     return [cache_dir(), *system, Path("/usr/share/datasets"), Path("/usr/local/share/datasets")]
 
 
-_Reader = tuple[Callable[[], ImageDataset], str]
-
-
 def _load_from(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> ImageDataset | None:
-    reader = _reader(folder, name, spec, split)
-    if reader is None:
+    layout = find_layout(folder, name, spec, split)
+    if layout is None:
         return None
-    dataset = reader[0]()
+    dataset = layout.read()
     if spec is not None:
         expected = (spec.in_channels, spec.image_size, spec.image_size)
-        if tuple(dataset.images.shape[1:]) != expected:
-            raise BenchError(
-                f"{name} in {dataset.source} has images of {tuple(dataset.images.shape[1:])}, expected {expected}."
-            )
+        if layout.fixed_size and dataset.shape[1:] != expected:
+            raise BenchError(f"{name} in {dataset.source} has images of {dataset.shape[1:]}, expected {expected}.")
         if dataset.num_classes != spec.num_classes:
             raise BenchError(
                 f"{name} in {dataset.source} has {dataset.num_classes} classes, expected {spec.num_classes}."
             )
     logger.info("read %s (%s) from %s", name, split, dataset.source)
     return dataset
-
-
-def _reader(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> _Reader | None:
-    """How to read the split from `folder`, if one of the accepted layouts is there."""
-    if not folder.is_dir():
-        return None
-    if spec is not None and spec.idx_folder is not None:
-        for place in (folder / spec.idx_folder / "raw", folder):
-            stem = _IDX_STEMS[split]
-            images = find_idx(place, f"{stem}-images-idx3-ubyte")
-            labels = find_idx(place, f"{stem}-labels-idx1-ubyte")
-            # a bare folder of IDX files does not say whose they are; only the data set's own system folder may be bare
-            if images and labels and (place != folder or str(folder) == spec.system_folder):
-                return _idx_reader(spec, split, images, labels), str(place)
-    if spec is not None and spec.name == "cifar10" and (folder / "cifar-10-batches-py").is_dir():
-        return (lambda: _read_torchvision(spec, split, folder, download=False)), str(folder / "cifar-10-batches-py")
-    for split_name in _FOLDER_NAMES[split]:
-        root = folder / name / split_name
-        if root.is_dir():
-            return _folder_reader(name, spec, split, root), str(root)
-    return None
-
-
-def _idx_reader(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> Callable[[], ImageDataset]:
-    return lambda: _make_dataset(
-        spec, split, read_idx(images, 3).unsqueeze(1), read_idx(labels, 1).to(torch.int64), str(images.parent)
-    )
-
-
-def _folder_reader(name: str, spec: DatasetSpec | None, split: Split, root: Path) -> Callable[[], ImageDataset]:
-    def read() -> ImageDataset:
-        channels, side = (spec.in_channels, spec.image_size) if spec else (None, None)
-        images, labels, classes = read_image_folder(root, channels, side)
-        if spec is not None and len(classes) == spec.num_classes:
-            classes = spec.class_names
-        return ImageDataset(name, split, images, labels, classes, str(root))
-
-    return read
-
-
-def _make_dataset(
-    spec: DatasetSpec, split: Split, images: torch.Tensor, labels: torch.Tensor, source: str
-) -> ImageDataset:
-    return ImageDataset(spec.name, split, images, labels, spec.class_names, source)
 
 
 def _load_embedded(spec: DatasetSpec) -> ImageDataset:
@@ -176,28 +141,14 @@ def _load_embedded(spec: DatasetSpec) -> ImageDataset:
             raise BenchError(f"the embedded file {path} is missing or damaged; install ribench again.")
     images = read_idx(folder / "t10k-images-idx3-ubyte.gz", 3).unsqueeze(1)
     labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz", 1).to(torch.int64)
-    return _make_dataset(spec, "test", images, labels, "embedded")
-
-
-def _read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: bool) -> ImageDataset:
-    """Read by torchvision, which checks the md5 of CIFAR-10's pickled batches before it opens them."""
-    import torchvision
-
-    train = split == "train"
-    try:
-        data = getattr(torchvision.datasets, str(spec.torchvision_class))(str(root), train=train, download=download)
-    except (RuntimeError, OSError) as error:
-        raise BenchError(f"torchvision cannot read {spec.name} in {root}: {str(error).splitlines()[0]}") from error
-    images = torch.as_tensor(data.data)
-    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return _make_dataset(spec, split, images, torch.as_tensor(data.targets, dtype=torch.int64), str(root))
+    return make_dataset(spec, "test", images, labels, "embedded")
 
 
 def _download(spec: DatasetSpec, split: Split) -> ImageDataset:
     root = cache_dir()
     with clear_disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-    return _read_torchvision(spec, split, root, download=True)
+    return read_torchvision(spec, split, root, download=True)
 
 
 def _load_plugin(name: str, split: Split) -> ImageDataset:
@@ -221,6 +172,12 @@ def _load_plugin(name: str, split: Split) -> ImageDataset:
 
 
 def _missing(spec: DatasetSpec, split: Split) -> BenchError:
+    if spec.torchvision_class is None:
+        return BenchError(
+            f"the {split} split of {spec.name} is not on this machine; its pictures may not be passed on, fetch "
+            f"them from image-net.org and name the folder that holds {spec.subset_of or spec.name}/"
+            f"{spec.test_names[0] if split == 'test' else split}/<class>/* with --data-dir DIR (or BENCH_DATA_DIR)."
+        )
     ways = ["--download", "--data-dir DIR (or BENCH_DATA_DIR) with " + _layout(spec)]
     ways.append(
         "the Debian package dataset-fashion-mnist"
@@ -243,5 +200,7 @@ def _unknown_dataset(name: str, named: Sequence[Path]) -> BenchError:
         for entry in folder.iterdir()
         if (entry / "test").is_dir() or (entry / "val").is_dir()
     }
-    error = unknown_name(name, [*DATASETS, *folders, *plugin_names(PLUGINS)], "data set")
+    archives = {path.stem for folder in named for path in folder.glob("*.npz")}
+    known = {*DATASETS, *folders, *archives, *_declared_names(named), *plugin_names(PLUGINS)}
+    error = unknown_name(name, known, "data set")
     return BenchError(f"{error} A folder of your own is found as DIR/{name}/test/<class>/* with --data-dir DIR.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bench.catalog.dataset_radii import radii_advice, suite_for
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
@@ -74,7 +76,8 @@ class RunPlan:
 
     @property
     def units(self) -> list[WorkUnit]:
-        return [WorkUnit(index, *bounds) for index, bounds in enumerate(self.protocol.units(self.examples))]
+        cuts = self.protocol.units(self.examples, math.prod(self.dataset.shape[1:]))
+        return [WorkUnit(index, *bounds) for index, bounds in enumerate(cuts)]
 
     @property
     def work(self) -> int:
@@ -125,34 +128,45 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
             request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
         ),
     ]
-    suites = [(suite, protocol_for(suite)) for suite in resolve_suites(request.suites)]
-    for suite, protocol in suites:
-        if precision != "float32" and not protocol.search_takes_precision:
+    found = resolve_suites(request.suites)
+    for suite in found:
+        if precision != "float32" and not protocol_for(suite).search_takes_precision:
             raise BenchError(f"suite {suite.name} computes in float32 only; leave --precision {precision} out.")
+    suites: dict[str, list[tuple[Suite, Protocol]]] = {}
     datasets: dict[str, ImageDataset] = {}
     for entry in entries:
         name = entry.card.dataset
-        for _, protocol in suites:
-            protocol.require_dataset(name)
         if name not in datasets:
+            suites[name] = [_fit(suite, name, request.data_dir) for suite in found]
             datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
     training = {
         name: load_split(name, "train", data_dir=request.data_dir, download=request.download)
         for name in datasets
-        if any(protocol.needs_training_split for _, protocol in suites)
+        if any(protocol.needs_training_split for _, protocol in suites[name])
     }
     plans = [
         _plan(entry, suite, protocol, datasets[entry.card.dataset], training, request, device, precision)
         for entry in entries
-        for suite, protocol in suites
+        for suite, protocol in suites[entry.card.dataset]
     ]
-    needing = [suite.name for suite, protocol in suites if protocol.needs_gradients]
+    needing = [suite.name for suite in found if protocol_for(suite).needs_gradients]
     sizes = {
         entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size, needing)
         for entry in entries
     }
     check_leaderboard(request.leaderboard)
     return [dataclasses.replace(plan, batch_size=sizes[plan.entry.card.name]) for plan in plans]
+
+
+def _fit(suite: Suite, dataset: str, data_dir: Path | None) -> tuple[Suite, Protocol]:
+    """The suite with radii for the data set, and its protocol; raises BenchError if there are none."""
+    fitted = suite_for(suite, dataset, data_dir)
+    protocol = protocol_for(fitted)
+    try:
+        protocol.require_dataset(dataset)
+    except BenchError as error:
+        raise BenchError(f"{error}{radii_advice(fitted, dataset)}") from error
+    return fitted, protocol
 
 
 def _plan(

@@ -59,13 +59,13 @@ def saliency_panels(request: SaliencyRequest) -> SaliencySet:
     """
     ids = first_of_each_class(request.dataset.labels, request.count)
     panels = {entry.card.name: _panels(entry, ids, request) for entry in request.entries}
-    small = max(request.dataset.images.shape[2:]) > _LONGEST_SIDE
+    small = max(request.dataset.shape[2:]) > _LONGEST_SIDE
     method = (
         f"The first {len(ids)} images of the {request.dataset.name} {request.dataset.split} split that show different "
         "classes; none was picked by hand. From left to right: the image, the gradient of its true class's score, the "
         f"image after PGD on the margin ({STEPS} steps, {NORM_LABELS[request.norm]} {request.eps:.4g}, one random "
         "start), the gradient there. Every map has its own scale, symmetric around zero"
-        f"{', channels added up' if request.dataset.images.shape[1] > 1 else ''}"
+        f"{', channels added up' if request.dataset.shape[1] > 1 else ''}"
         f"{'; pictures are shrunk' if small else ''}. This single attack is weaker than the suites': an image that "
         "withstood it may be broken there."
     )

@@ -57,9 +57,9 @@ class PackedPlan:
 
 @dataclass(frozen=True, slots=True)
 class PackedSplit:
-    """A split of a data set; `images` (N, C, H, W) uint8, `labels` (N,) int64."""
+    """A split of a data set; `images` (N, C, H, W) uint8 or float32, `labels` (N,) int64."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
     facts: dict[str, Any]
 
@@ -70,9 +70,9 @@ def pack_plan(plan: RunPlan) -> PackedPlan:
 
 
 def pack_split(split: ImageDataset) -> PackedSplit:
-    """The split as arrays."""
+    """The split as arrays; one whose images are read when asked for is read as a whole."""
     facts = {"name": split.name, "split": split.split, "class_names": split.class_names, "source": split.source}
-    return PackedSplit(split.images.contiguous().numpy(), split.labels.contiguous().numpy(), facts)
+    return PackedSplit(split.stored(slice(None)).contiguous().numpy(), split.labels.contiguous().numpy(), facts)
 
 
 def unpack_split(packed: PackedSplit) -> ImageDataset:
@@ -80,7 +80,7 @@ def unpack_split(packed: PackedSplit) -> ImageDataset:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         images = torch.from_numpy(packed.images)
-    return ImageDataset(images=images, labels=torch.from_numpy(packed.labels.copy()), **packed.facts)
+    return ImageDataset(store=images, labels=torch.from_numpy(packed.labels.copy()), **packed.facts)
 
 
 def unpack_plan(

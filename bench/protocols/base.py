@@ -67,6 +67,9 @@ class UnitResult:
 
 UNIT_EXAMPLES = 250
 """Examples of a work unit: what a stop can lose at most."""
+UNIT_VALUES = 10_000_000
+"""Pixel values of a work unit, 40 MB as float32: large images come in smaller units, so that memory is bounded by the
+batch. A unit of 224x224 colour images has 66, one of CIFAR-10's or smaller ones UNIT_EXAMPLES."""
 
 
 class Protocol(ABC):
@@ -93,9 +96,14 @@ class Protocol(ABC):
     def work(self, dataset: str, count: int) -> int:
         """How much work `count` examples are, for the progress bar."""
 
-    def units(self, examples: int) -> list[tuple[int, int]]:
-        """(start, stop) of the work units: of examples, unless the protocol cuts its work otherwise."""
-        return [(start, min(start + UNIT_EXAMPLES, examples)) for start in range(0, examples, UNIT_EXAMPLES)]
+    def units(self, examples: int, values: int = 1) -> list[tuple[int, int]]:
+        """(start, stop) of the work units: of examples, unless the protocol cuts its work otherwise.
+
+        Args:
+            values: how many pixel values an image has.
+        """
+        size = max(1, min(UNIT_EXAMPLES, UNIT_VALUES // values))
+        return [(start, min(start + size, examples)) for start in range(0, examples, size)]
 
     def unit_work(self, dataset: str, start: int, stop: int) -> int:
         """How much work one unit is."""

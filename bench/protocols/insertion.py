@@ -157,16 +157,12 @@ class Insertion(AttributionProtocol):
 
 def background_of(context: EvaluationContext, background: Background) -> Tensor:
     """(1, C, 1, 1): black, or the data set's mean colour (of its training pixels where it is a known one)."""
-    channels = context.dataset.images.shape[1]
+    channels = context.dataset.shape[1]
     if background == "black":
         return torch.zeros(1, channels, 1, 1, device=context.device)
     spec = dataset_spec(context.dataset.name)
-    if spec is not None:
-        mean = torch.tensor(spec.mean)
-    else:
-        # over the whole split, so that it is the same for every work unit
-        images = context.dataset.images
-        mean = images.sum((0, 2, 3), dtype=torch.int64) / (255.0 * images[:, 0].numel())
+    # over the whole split, so that it is the same for every work unit
+    mean = context.dataset.channel_means if spec is None else torch.tensor(spec.mean)
     return mean.to(torch.float32).view(1, channels, 1, 1).to(context.device)
 
 

@@ -123,7 +123,7 @@ class Retrain(Protocol):
         maps = ["random", *free, *parameters.attributions, *bound]
         return [_Group("unmasked", tuple(seeds)), *(_Group(name, chunk) for name in maps for chunk in chunks)]
 
-    def units(self, examples: int) -> list[tuple[int, int]]:  # noqa: ARG002  (nets are cut into units, not examples)
+    def units(self, examples: int, values: int = 1) -> list[tuple[int, int]]:  # noqa: ARG002  (nets are cut, not examples)
         return [(index, index + 1) for index in range(len(self._groups()))]
 
     def work(self, dataset: str, count: int) -> int:
@@ -150,7 +150,7 @@ class Retrain(Protocol):
     def _evaluate_group(
         self, group: _Group, context: EvaluationContext, counters: dict[str, int]
     ) -> tuple[pd.DataFrame, list[Finding]]:
-        pixels = context.dataset.images[0, 0].numel()
+        pixels = context.dataset.shape[2] * context.dataset.shape[3]
         masks = self._masks(group, pixels)
         cache = RecordCache(self._cache_key(group, masks, context)) if not group.of_the_model else None
         found = cache.read() if cache is not None else None
@@ -185,7 +185,7 @@ class Retrain(Protocol):
             places, found = self._ranks(group, context, data, count, first_id)
             findings += found
             shapes_only = group.map.startswith("mask_only")
-            made.append(MaskedImages(data.images[:count], places, data.labels[:count], fill, shapes_only))
+            made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only))
         return made[0], made[1], findings[:1]
 
     def training_count(self, training: ImageDataset) -> int:
@@ -199,7 +199,7 @@ class Retrain(Protocol):
         self, group: _Group, context: EvaluationContext, data: ImageDataset, count: int, first_id: int
     ) -> tuple[Tensor, list[Finding]]:
         kind, _, name = group.map.rpartition(":")
-        size = data.images.shape[2:]
+        size = data.shape[2:]
         if group.map == "unmasked":
             return torch.zeros((count, *size), dtype=torch.int16), []
         places, invisible = [], []

@@ -209,4 +209,4 @@ def test_every_known_split_is_described_once() -> None:
     described = {(name, split): where for name, split, where in describe_sources()}
     assert described["fashion_mnist", "test"] == "embedded"
     assert described["cifar10", "train"] is None
-    assert len(described) == 6
+    assert len(described) == 10

@@ -1,0 +1,89 @@
+"""From the bytes of an image file to pixels: decoding, and the usual resize and crop; nothing of data sets."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import BenchError
+
+Interpolation = Literal["bilinear", "bicubic"]
+_EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"))
+_LONGEST_SIDE = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is done to an image once it is decoded, as torchvision's Resize and CenterCrop do it to a PIL image.
+
+    Attributes:
+        channels: 3, or 1 for grey.
+        resize: the shorter side after resizing (antialiased); None leaves it.
+        crop: side of the square that is cut from the middle; None leaves the image whole.
+    """
+
+    channels: int = 3
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def fixes_size(self) -> bool:
+        """Whether images of any size come out alike."""
+        return self.crop is not None
+
+
+def decode(content: bytes, preparation: Preparation, name: str) -> NDArray[np.uint8]:
+    """(H, W, C) uint8.
+
+    Args:
+        content: an image file of any kind that Pillow reads; an orientation in its EXIF data is not applied, as in
+            torchvision.
+        name: for the error line.
+
+    Raises:
+        BenchError: no image, more than 8 bits a channel, or smaller than the crop.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode not in _EIGHT_BIT_MODES:
+                raise BenchError(
+                    f"{name} has more than 8 bits a channel (mode {image.mode}), its pixels would lie outside [0, 1]; "
+                    "convert it to 8 bits."
+                )
+            pixels = _prepare(image.convert("L" if preparation.channels == 1 else "RGB"), preparation, name)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise BenchError(f"cannot read image {name}: {' '.join(str(error).split())[:200]}.") from error
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _prepare(image: object, preparation: Preparation, name: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    assert isinstance(image, Image.Image)  # noqa: S101  Pillow is imported late
+    width, height = image.size
+    if preparation.resize is not None:
+        width, height = _resized(width, height, preparation.resize, name)
+        resampling = Image.Resampling[preparation.interpolation.upper()]
+        image = image.resize((width, height), resampling)
+    if preparation.crop is not None:
+        side = preparation.crop
+        if min(width, height) < side:
+            raise BenchError(f"{name} is {width}x{height}, smaller than the crop of {side}; set `resize` as well.")
+        left, top = round((width - side) / 2.0), round((height - side) / 2.0)
+        image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _resized(width: int, height: int, shorter: int, name: str) -> tuple[int, int]:
+    short, long = min(width, height), max(width, height)
+    longer = int(shorter * long / short)
+    if longer > _LONGEST_SIDE:
+        raise BenchError(f"{name} is {width}x{height}, too long to resize its shorter side to {shorter}.")
+    return (shorter, longer) if width <= height else (longer, shorter)

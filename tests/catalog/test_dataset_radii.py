@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.catalog.dataset_radii import suite_for
+from bench.catalog.suites import list_suites, resolve_suites
+from bench.protocols import protocol_for
+
+OWN = """schema_version = 1
+test = "pets"
+[radii]
+reference = { linf = 0.02, l2 = 1.0, l1 = 9.0 }
+"""
+
+
+def section(name: str, dataset: str, data_dir: Path | None = None) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = (
+        suite_for(resolve_suites([name])[0], dataset, data_dir).file.parameters["datasets"].get(dataset)
+    )
+    return found
+
+
+def test_a_suite_that_has_the_data_set_stays_as_it_is() -> None:
+    suite = resolve_suites(["cross_norm"])[0]
+    assert suite_for(suite, "cifar10") is suite
+
+
+@pytest.mark.parametrize("dataset", ["imagenet", "imagenet100"])
+def test_every_suite_with_radii_can_judge_imagenet(dataset: str) -> None:
+    for suite in list_suites():
+        if suite.name != "manifold_distance" and "datasets" in suite.file.parameters:
+            fitted = suite_for(suite, dataset)
+            protocol_for(fitted).require_dataset(dataset)
+            assert fitted.sha256 != suite.sha256
+
+
+def test_imagenets_references_are_those_of_the_literature() -> None:
+    assert section("autoattack_fast", "imagenet") == {"reference": {"linf": 4 / 255, "l2": 3.0, "l1": 60.0}}
+    assert set(section("cross_norm_quick", "imagenet100")) == {"reference", "radii"}
+    assert set(section("autoattack_plus", "imagenet")["reference"]) == {"linf", "l2"}
+
+
+def test_a_data_set_of_ones_own_borrows_radii_or_declares_them(tmp_path: Path) -> None:
+    (tmp_path / "pets.toml").write_text('schema_version = 1\ntest = "pets"\nradii = "cifar10"\n')
+    assert section("cross_norm", "pets", tmp_path) == section("cross_norm", "cifar10")
+    (tmp_path / "pets.toml").write_text(OWN)
+    assert section("cross_norm", "pets", tmp_path)["radii"] == {"linf": [0.02], "l2": [1.0], "l1": [9.0]}
+    assert section("union", "pets", tmp_path) == {"reference": {"linf": 0.02, "l2": 1.0, "l1": 9.0}}
+
+
+def test_a_data_set_that_declares_nothing_has_none(tmp_path: Path) -> None:
+    assert section("cross_norm", "pets", tmp_path) is None
+    (tmp_path / "pets.toml").write_text(OWN)
+    assert section("minimum_norm", "pets", tmp_path) is None
