@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bench.catalog.studies import MetricName
 from bench.core.errors import BenchError
+from bench.orchestration.evidence import row_values
 from bench.protocols.retrain_metrics import correct_matrix, score
 from bench.results.records import read_records
 
@@ -38,6 +39,24 @@ class Pairs:
             return _scores(of, first, against, second)
         if of.metric in ("clean_accuracy", "robust_accuracy"):
             return _accuracies(of, first, against, second)
+        return _means(self._values(of, better), self._values(against, worse))
+
+    def _values(self, of: MetricName, model: str) -> pd.Series[float] | None:
+        """A metric example by example, for any protocol that keeps it so."""
+        rows = self.rows[
+            (self.rows["suite"] == of.suite) & (self.rows["model"] == model) & (self.rows["metric"] == of.metric)
+        ]
+        if rows.empty:
+            return None
+        run = str(rows["run_id"].iloc[-1])
+        try:
+            found = row_values(self.leaderboard / "runs" / run, rows[rows["run_id"] == run])
+        except BenchError:
+            return None
+        for (metric, attack, norm, eps), values in found.items():
+            near = (eps is None) == (of.eps is None) and np.isclose(eps or 0.0, of.eps or 0.0, 1e-4)
+            if (metric, attack, norm) == (of.metric, of.attack, of.norm) and near:
+                return values.values
         return None
 
     def _evidence(self, suite: str, model: str) -> pd.DataFrame | None:
@@ -77,6 +96,17 @@ def _accuracies(
     gaps = joined["first"].to_numpy(dtype=np.float64) - joined["second"].to_numpy(dtype=np.float64)
     if not len(gaps):
         return None
+    low, high = paired_bootstrap(gaps)
+    return float(gaps.mean()), low, high, f"{len(gaps)} images in pairs, 1 seed a model"
+
+
+def _means(first: pd.Series[float] | None, second: pd.Series[float] | None) -> tuple[float, float, float, str] | None:
+    if first is None or second is None:
+        return None
+    joined = first.to_frame("first").join(second.to_frame("second"), how="inner").dropna()
+    if joined.empty:
+        return None
+    gaps = joined["first"].to_numpy(dtype=np.float64) - joined["second"].to_numpy(dtype=np.float64)
     low, high = paired_bootstrap(gaps)
     return float(gaps.mean()), low, high, f"{len(gaps)} images in pairs, 1 seed a model"
 

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 COMPARABLE = ("dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "n_examples", "seed")
 """Rows are ranked together only where all of these agree."""
 _ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
+_HEADLINES: dict[str, tuple[str, ...]] = {
+    "stability/cosine/gradient": ("uniform",),
+    "saps/cosine/gradient": ("frame", "worst"),
+    "taps/cosine/gradient": ("frame",),
+    "insertion/gradient": ("", "frame"),
+    "deletion/gradient": ("", "frame"),
+    "roar_score": ("gradient", "input_x_gradient"),
+    "kar_score": ("gradient", "input_x_gradient"),
+    "manifold_distance": ("fooled_reference", "fooled_itself"),
+}
+"""Metric -> attacks or maps: what is shown, and comes first, of the suites that have dozens of metrics."""
+_FEW = 5
+"""Headlines shown at every radius, where there are no more, else at the largest; columns shown where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,8 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         if sort is not None and sort not in columns:
             continue
         values = latest.pivot_table(index="model", columns="column", values="value", aggfunc="last")[columns]
-        by = sort or next((name for name in columns if name.startswith("union")), columns[0])
+        central = _central(latest, columns, labels)
+        by = sort or _default_sort(columns, central)
         named: dict[str, Any] = dict(zip(COMPARABLE, facts if isinstance(facts, tuple) else (facts,), strict=True))
         title = (
             f"{named['dataset']} ({named['split']}, {named['n_examples']} images), "
@@ -87,7 +101,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         keys = {label: key for key, label in labels.items()}
         runs = dict(zip(latest["model"], latest["run_id"], strict=True))
         ordered = values.sort_values(by, ascending=kinds[by].better == "lower", kind="stable")
-        boards.append(Board(title, named, ordered, methods, by, _central(latest, columns), kinds, runs, keys))
+        boards.append(Board(title, named, ordered, methods, by, central, kinds, runs, keys))
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards
@@ -108,7 +122,7 @@ def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
     """Short column names for (metric, attack, norm, eps), in reading order; attacks are named only if several ran."""
     keys = sorted(
         set(_keys(rows)),
-        key=lambda key: (_ORDER.get(key[0], 9), key[1] == "worst", key[1], _norm_order(key[2]), key[3]),
+        key=lambda key: (*_place(key[0], key[1]), key[1] == "worst", key[1], _norm_order(key[2]), key[3]),
     )
     attacks = {attack for metric, attack, _, _ in keys if metric == "robust_accuracy" and attack != "worst"}
     labels = {}
@@ -122,24 +136,48 @@ def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
             labels[metric, attack, norm, eps] = "union"
         else:
             labels[metric, attack, norm, eps] = " ".join(
-                part for part in (metric, attack, norm, f"{eps:.4g}" if eps >= 0 else "") if part
+                part for part in (metric, attack, NORM_LABELS.get(norm, norm), f"{eps:.4g}" if eps >= 0 else "") if part
             )
     return labels
+
+
+def _place(metric: str, attack: str) -> tuple[int, int]:
+    """Where a metric comes in reading order: accuracies, headlines, the rest."""
+    if attack in _HEADLINES.get(metric, ()):
+        return 3, list(_HEADLINES).index(metric)
+    return _ORDER.get(metric, 9), 0
 
 
 def _norm_order(norm: str) -> int:
     return list(NORM_LABELS).index(norm) if norm in NORM_LABELS else len(NORM_LABELS)
 
 
-def _central(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Clean, union, and each norm's middle radius."""
+def _central(
+    rows: pd.DataFrame, columns: Sequence[str], labels: Mapping[tuple[str, str, str, float], str]
+) -> list[str]:
+    """Clean, union, and each norm's middle radius; else what the suite is about, of the gradient's maps."""
     chosen = {name for name in columns if name in ("clean", "union")}
     robust = rows[rows["metric"] == "robust_accuracy"]
     for norm, group in robust.groupby("norm"):
         radii = sorted(set(group["eps"]))
         middle = f"{NORM_LABELS.get(str(norm), norm)} {radii[len(radii) // 2]:.4g}"
         chosen.update(name for name in columns if name.endswith(middle))
-    return [name for name in columns if name in chosen] or list(columns)
+    headlines = [key for key in labels if key[1] in _HEADLINES.get(key[0], ())]
+    if len(headlines) > _FEW:
+        largest = {
+            key[:3]: max(key[3], *(other[3] for other in headlines if other[:3] == key[:3])) for key in headlines
+        }
+        headlines = [key for key in headlines if key[3] == largest[key[:3]]]
+    chosen.update(labels[key] for key in headlines)
+    if len(chosen) < 2:
+        chosen.update(columns[:_FEW])
+    return [name for name in columns if name in chosen]
+
+
+def _default_sort(columns: Sequence[str], central: Sequence[str]) -> str:
+    """The union over norms, else the first central column that is not plain accuracy."""
+    union = [name for name in columns if name.startswith("union")]
+    return next(iter([*union, *(name for name in central if name != "clean"), *columns]))
 
 
 def by_method(board: Board, groups: Mapping[str, str]) -> Board:

@@ -191,8 +191,12 @@ def test_paired_differences_are_those_of_the_records(
         gaps = columns[0].astype(float) - columns[1]
         assert found[0] == pytest.approx(gaps.mean())
         assert found[2] - found[1] == pytest.approx(2 * 1.96 * gaps.std() / np.sqrt(40), rel=0.35)
-    other = MetricName(suite="tiny", metric="union_accuracy", attack="sweep", norm="all")
-    assert Pairs(board, rows).difference(other, "at_linf", other, "standard") is None
+    union = MetricName(suite="tiny", metric="union_accuracy", attack="sweep", norm="all")
+    found = Pairs(board, rows).difference(union, "at_linf", union, "standard")
+    values = rows[rows["metric"] == "union_accuracy"].set_index("model")["value"]
+    assert found is not None and found[0] == pytest.approx(values["at_linf"] - values["standard"], abs=1e-6)
+    unknown = MetricName(suite="tiny", metric="made_up")
+    assert Pairs(board, rows).difference(unknown, "at_linf", unknown, "standard") is None
     assert Pairs(tmp_path / "elsewhere", rows).difference(of, "at_linf", of, "standard") is None
 
 

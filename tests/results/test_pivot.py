@@ -105,5 +105,24 @@ def test_the_best_of_a_column_follows_its_direction_and_subsets_stay_on_the_boar
     (board,) = boards_of(tmp_path, rows)
     best = {name.split("/")[0]: board.best(name) for name in board.frame.columns}
     assert best["taps"] == 0.3 and best["saps_correct"] == 0.8 and best["taps_clean"] != best["taps_clean"]
-    (ordered,) = boards_of(tmp_path, [], sort="taps/cosine/gradient frame linf 0.1")
+    (ordered,) = boards_of(tmp_path, [], sort="taps/cosine/gradient frame L-inf 0.1")
     assert list(ordered.frame.index) == ["strong", "weak"]
+
+
+def test_a_suite_of_many_metrics_is_shown_and_sorted_by_what_it_is_about(tmp_path: Path) -> None:
+    rows = [row("net", model="net", metric="clean_accuracy", attack="", norm="", eps=None, value=0.9)]
+    for eps in (0.1, 0.2):
+        rows += [
+            row("net", model="net", metric=f"{kind}/{measure}/gradient", attack=attack, eps=eps, value=0.5)
+            for kind in ("taps", "saps")
+            for measure in ("cosine", "ssim")
+            for attack in ("frame", "top_k", "worst")
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    assert board.central == [
+        "clean",
+        "saps/cosine/gradient frame L-inf 0.2",
+        "saps/cosine/gradient worst L-inf 0.2",
+        "taps/cosine/gradient frame L-inf 0.2",
+    ]
+    assert board.sort == board.central[1]
