@@ -19,6 +19,7 @@ Key = tuple[str, str, str, float]
 Ranker = Callable[[Sequence[Run], Key], Mapping[str, int]]
 """Ranks of the models of comparable runs in one metric, with ties; empty where the evidence does not allow a test."""
 _MANY_COLUMNS = 9
+_TOO_MANY_COLUMNS = 60
 _OVERVIEW = "overview"
 _SHARED = ("clean_accuracy", "union_accuracy")
 _ORDER = ("clean_accuracy", "robust_accuracy", "union_accuracy")
@@ -131,12 +132,14 @@ def make_tables(runs: Sequence[Run], names: Names, ranker: Ranker | None = None)
 
 def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, ...]:
     dataset = str(table.runs[0].facts["dataset"])
-    return dataset, is_smaller_copy(table, tables), -len(table.rows), -table.images, table.title, table.id
+    models = max(len(other.rows) for other in tables if str(other.runs[0].facts["dataset"]) == dataset)
+    return -models, dataset, is_smaller_copy(table, tables), -len(table.rows), -table.images, table.title, table.id
 
 
 def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
     values = {run.model: _values(run) for run in runs}
-    keys = _in_reading_order(dict.fromkeys(key for found in values.values() for key in found))
+    every = _in_reading_order(dict.fromkeys(key for found in values.values() for key in found))
+    keys = _of_first_measures(every) if len(every) > _TOO_MANY_COLUMNS else every
     attacks = {attack for _, attack, _, _ in keys if attack and attack != "worst"}
     columns = [
         _column(key, views, several_attacks=len(attacks) > 1)
@@ -161,6 +164,8 @@ def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
         f"{facts['dataset']}, {facts['split']} split, {runs[0].examples:,} images, suite version "
         f"{facts['suite_version']}, seed {facts['seed']}, {len(rows)} model{'s' if len(rows) > 1 else ''}"
     )
+    if len(keys) < len(every):
+        detail += f"; {len(every) - len(keys)} metrics of other similarity measures are in leaderboard.csv"
     group = json.dumps([str(facts[name]) for name in COMPARABLE if name != "n_examples"] + [runs[0].examples])
     identity = anchor(facts["suite"], sha256_bytes(group.encode())[:6])
     shown = list(dict.fromkeys(view for column in columns for view in column.views))
@@ -183,6 +188,17 @@ def _in_reading_order(keys: Iterable[Key]) -> list[Key]:
         return _ORDER.index(metric), attack == "worst", attack, order, norm, eps
 
     return sorted(keys, key=place)
+
+
+def _of_first_measures(keys: Sequence[Key]) -> list[Key]:
+    """Of metrics named kind/measure/map, which come by the hundred, those of each kind's first measure."""
+    first: dict[str, str] = {}
+    kept = []
+    for key in keys:
+        kind, *rest = key[0].split("/")
+        if not rest or first.setdefault(kind, rest[0]) == rest[0]:
+            kept.append(key)
+    return kept
 
 
 def _column(key: Key, views: Sequence[str], *, several_attacks: bool) -> Column:

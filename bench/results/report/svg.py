@@ -174,6 +174,7 @@ def finish(figure: Figure, figure_id: str, title: str, alt: str, series: Iterabl
             del element.attrib["id"]
             if kind == "series":
                 _tell(element, own)
+    _share_markers(root)
     _clean(root, figure_id)
     root.attrib = {
         "viewBox": root.get("viewBox", ""),
@@ -199,6 +200,26 @@ def _tell(element: ET.Element, series: Series) -> None:
         use.attrib.pop("style", None)
         use.set("class", "point")
         ET.SubElement(use, "title").text = point.tip
+
+
+def _share_markers(root: ET.Element) -> None:
+    """Markers of one shape once for the figure: matplotlib writes one a series. What they look like is the group's."""
+    shared = ET.Element(f"{_SVG}defs")
+    known: dict[str, str] = {}
+    for series in root.iter(f"{_SVG}g"):
+        if series.get("class") != "series":
+            continue
+        for defs in series.findall(f"{_SVG}defs"):
+            series.remove(defs)
+            for path in defs:
+                path.attrib.pop("style", None)
+                name = known.setdefault(path.get("d", ""), path.get("id", ""))
+                if name == path.get("id"):
+                    shared.append(path)
+                for use in series.iter(f"{_SVG}use"):
+                    if use.get(_XLINK) == f"#{path.get('id')}":
+                        use.set(_XLINK, f"#{name}")
+    root.insert(0, shared)
 
 
 def _clean(root: ET.Element, figure_id: str) -> None:

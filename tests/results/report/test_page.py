@@ -246,7 +246,7 @@ def test_everything_can_be_read_without_seeing_it(which: str, page: Node, shippe
     for panel in tree.with_class("panel"):
         assert panel.find("figcaption")[0].text
         points = {point.find("title")[0].text for point in panel.with_class("point")}
-        assert len(points) >= 2 and len(panel.find("tbody")[0].find("tr")) >= 2
+        assert len(points) >= 2 and panel.find("tbody")[0].find("tr")
     for svg in tree.find("svg"):
         assert svg.attributes.get("role") == "img" or svg.attributes.get("aria-hidden") == "true"
     for table in tree.find("table"):
