@@ -18,7 +18,7 @@ from bench.orchestration.tilt_figure import tilt_figure
 from bench.protocols.manifold_metrics import kept
 from bench.protocols.retrain_metrics import t_interval
 from bench.results.figures import (
-    bars_figure,
+    distances_figure,
     manifold_figure,
     metric_label,
     roar_figure,
@@ -174,12 +174,13 @@ def _stability_figure(request: StudyRequest, computed: Computations) -> dict[str
     values = {}
     for model in request.study.scale(request.scale).models:
         if model in computed.entries:
-            similarities = computed.similarities(model, 8.0).numpy()
-            half = 1.96 * similarities.std(ddof=1) / np.sqrt(len(similarities))
-            mean = float(similarities.mean())
-            values[model] = (mean, mean - half, mean + half)
-    label = "cosine of gradients, clean and noisy (8/255)"
-    return {"stability": bars_figure(dict(sorted(values.items(), key=lambda item: item[1])), label)} if values else {}
+            distances = 1.0 - computed.similarities(model, 8.0).numpy()
+            half = 1.96 * distances.std(ddof=1) / np.sqrt(len(distances))
+            mean = max(float(distances.mean()), 1e-7)
+            values[model] = (mean, max(mean - half, 0.1 * mean), mean + half)
+    label = "1 - cosine of gradients under noise of 8/255"
+    ordered = dict(sorted(values.items(), key=lambda item: -item[1][0]))
+    return {"stability": distances_figure(ordered, label)} if values else {}
 
 
 def write_verdict(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#6a3d9a")
 """Okabe and Ito's colours, told apart by colour-blind readers, then more."""
+_LINES = ("-", "--", ":")
+"""Told apart where the colours begin again."""
 _DPI = 150
 _METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
 """Left out, since they would change from day to day or version to version."""
@@ -65,7 +67,7 @@ def robustness_figure(rows: pd.DataFrame, models: Sequence[str]) -> Figure:
     norms = [norm for norm in NORM_LABELS if (rows["norm"] == norm).any()]
     figure, panels = new_figure(max(1, len(norms)))
     for norm, axes in zip(norms, panels, strict=False):
-        for colour, model in zip(_cycle(len(models)), models, strict=True):
+        for number, (colour, model) in enumerate(zip(_cycle(len(models)), models, strict=True)):
             own = rows[rows["model"] == model]
             clean = own[own["metric"] == "clean_accuracy"]
             curve = own[(own["metric"] == "robust_accuracy") & (own["norm"] == norm)].sort_values("eps")
@@ -73,7 +75,10 @@ def robustness_figure(rows: pd.DataFrame, models: Sequence[str]) -> Figure:
                 continue
             start = clean.iloc[-1]
             radii = [0.0, *curve["eps"]]
-            axes.plot(radii, [start["value"], *curve["value"]], color=colour, marker="o", markersize=3, label=model)
+            axes.plot(
+                radii, [start["value"], *curve["value"]], _LINES[number // len(COLOURS) % len(_LINES)], color=colour,
+                marker="o", markersize=3, label=model,
+            )  # fmt: skip
             axes.fill_between(
                 radii, [start["ci_low"], *curve["ci_low"]], [start["ci_high"], *curve["ci_high"]],
                 color=colour, alpha=0.12, linewidth=0,
@@ -142,15 +147,15 @@ def scatter_figure(points: Mapping[str, tuple[float, float, tuple[float, float]]
     return figure
 
 
-def bars_figure(values: Mapping[str, tuple[float, float, float]], ylabel: str) -> Figure:
-    """A bar a model with its interval."""
-    figure, (axes,) = new_figure(1, width=max(4.0, 0.9 * len(values)), height=3.8)
+def distances_figure(values: Mapping[str, tuple[float, float, float]], xlabel: str) -> Figure:
+    """A point a model with its interval, on a logarithmic axis, since good models differ by powers of ten."""
+    figure, (axes,) = new_figure(1, width=6.0, height=max(2.0, 0.32 * len(values) + 1.0))
     for position, (value, low, high) in enumerate(values.values()):
-        axes.bar(position, value, color=COLOURS[0], width=0.7)
-        axes.errorbar(position, value, yerr=[[value - low], [high - value]], color="black", capsize=3)
-    axes.set_xticks(range(len(values)), list(values), rotation=35, ha="right", fontsize=8)
-    axes.set_ylabel(ylabel)
-    axes.grid(axis="y", alpha=0.3)
+        axes.errorbar(value, position, xerr=[[value - low], [high - value]], fmt="o", color=COLOURS[0], capsize=3)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(values)), list(values), fontsize=9)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="x", alpha=0.3)
     return figure
 
 
