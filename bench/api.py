@@ -55,7 +55,6 @@ from bench.catalog.models import load_model as load_entry
 from bench.catalog.sources import METHOD, SourceOptions
 from bench.catalog.state_files import state_bytes
 from bench.catalog.suites import Suite, resolve_suites
-from bench.catalog.toml_files import explain
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
@@ -63,6 +62,7 @@ from bench.core.keyed_random import keyed_uniform
 from bench.core.names import require_safe_name, unknown_name
 from bench.core.precision import float32_products
 from bench.core.threat import NORM_LABELS, NORMS, Norm
+from bench.core.toml_files import explain
 from bench.data import dataset_spec, load_split
 from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
 from bench.protocols.clean_pass import require_unit_pixels

@@ -17,9 +17,9 @@ from safetensors.torch import load as load_safetensors
 
 from bench.catalog.cards import NAME, Weights
 from bench.catalog.locations import model_roots
-from bench.catalog.toml_files import read_toml, validate, write_toml
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
+from bench.core.toml_files import read_toml, validate, write_toml
 from bench.nets.vae_gan import VaeGan
 
 CARD = "autoencoder.toml"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bench.catalog.toml_files import read_toml, validate, write_toml
+from bench.core.toml_files import read_toml, validate, write_toml
 from bench.data.specs import dataset_spec
 
 SHA256 = Field(pattern=r"^[0-9a-f]{64}$")

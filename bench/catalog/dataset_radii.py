@@ -13,8 +13,8 @@ from typing import Any
 
 from bench.catalog.locations import shipped
 from bench.catalog.suites import Suite
-from bench.catalog.toml_files import read_toml, validate
 from bench.core.names import require_safe_name
+from bench.core.toml_files import read_toml, validate
 from bench.data import dataset_spec
 from bench.data.declared import DeclaredRadii
 from bench.data.loading import declaration_of

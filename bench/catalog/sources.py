@@ -20,10 +20,10 @@ from bench.catalog.cards import ModelCard, ProgramFacts, Weights
 from bench.catalog.pretrained import Pretrained, hub_pretrained, timm_pretrained, torchvision_pretrained
 from bench.catalog.programs import KINDS, Program, parse_program
 from bench.catalog.state_files import read_state, state_bytes
-from bench.catalog.toml_files import explain
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.names import require_safe_name, unknown_name
+from bench.core.toml_files import explain
 from bench.data.specs import dataset_spec
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
-from bench.catalog.toml_files import read_toml, validate
 from bench.core.names import unknown_name
+from bench.core.toml_files import read_toml, validate
 
 
 class _Section(BaseModel):

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
-from bench.catalog.toml_files import read_toml, validate
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.names import select_names
+from bench.core.toml_files import read_toml, validate
 
 
 class SuiteFile(BaseModel):

@@ -177,6 +177,7 @@ def _stability_figure(request: StudyRequest, computed: Computations) -> dict[str
             distances = 1.0 - computed.similarities(model, 8.0).numpy()
             half = 1.96 * distances.std(ddof=1) / np.sqrt(len(distances))
             mean = max(float(distances.mean()), 1e-7)
+            # a logarithmic axis has no place for zero or less
             values[model] = (mean, max(mean - half, 0.1 * mean), mean + half)
     label = "1 - cosine of gradients under noise of 8/255"
     ordered = dict(sorted(values.items(), key=lambda item: -item[1][0]))

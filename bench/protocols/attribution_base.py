@@ -15,7 +15,7 @@ from bench.attacks.pgd import attacked_model
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AnyAttribution, AttributionMethod, attribute
 from bench.attribution.similarity import PreparedMaps
-from bench.catalog.toml_files import validate
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol
 from bench.protocols.clean_pass import clean_pass
 from bench.results.example_values import ExampleValues, mean_metrics

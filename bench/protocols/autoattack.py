@@ -17,7 +17,7 @@ from bench.attacks.pyautoattack_adapter import (
     import_pyautoattack,
     run_component,
 )
-from bench.catalog.toml_files import validate
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext
 from bench.protocols.ensemble import Ensemble
 from bench.protocols.robust_records import ReferenceRadii, Section

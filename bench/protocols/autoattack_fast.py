@@ -8,9 +8,9 @@ from pydantic import Field
 
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.verification import Ledger
-from bench.catalog.toml_files import validate
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.masking import masking_findings, probe

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bench.attacks.foolbox_adapter import import_foolbox, run_hop_skip_jump
 from bench.attacks.pyautoattack_adapter import AutoAttackSettings, import_pyautoattack, run_component
-from bench.catalog.toml_files import validate
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext
 from bench.protocols.ensemble import Ensemble
 from bench.protocols.robust_records import ReferenceRadii, Section

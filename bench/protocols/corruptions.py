@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
-from bench.catalog.toml_files import validate
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robust_records import Section, clean_accuracy

@@ -14,10 +14,10 @@ from bench.attacks.losses import LossName
 from bench.attacks.sweep import NormSweep, SweepSettings
 from bench.attacks.torchattacks_adapter import TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.verification import Ledger
-from bench.catalog.toml_files import validate
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.masking import masking_findings, probe

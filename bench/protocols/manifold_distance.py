@@ -17,9 +17,9 @@ from bench.attacks.norms import distance
 from bench.attacks.pgd import pgd
 from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
 from bench.catalog.models import load_model, resolve_models
-from bench.catalog.toml_files import validate
 from bench.core.keyed_random import keyed_normal
 from bench.core.names import unknown_name
+from bench.core.toml_files import validate
 from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass

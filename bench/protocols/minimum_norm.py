@@ -14,9 +14,9 @@ from pydantic import Field
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep import NormSweep, SweepSettings
 from bench.attacks.verification import Ledger
-from bench.catalog.toml_files import validate
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
+from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robust_records import Section, clean_accuracy

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bench.attacks.pgd import attacked_model
 from bench.attribution.pixel_scores import MapName, Scalar, blurred, constant_maps, free_scores, pixel_scores, ranks
-from bench.catalog.toml_files import validate
 from bench.core.errors import BenchError
+from bench.core.toml_files import validate
 from bench.data import ImageDataset, dataset_spec
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.retrain_cache import RecordCache

@@ -11,7 +11,7 @@ import torch
 
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.verification import Ledger
-from bench.catalog.toml_files import validate
+from bench.core.toml_files import validate
 from bench.protocols.autoattack_fast import AutoAttackFast, Parameters
 from bench.protocols.base import EvaluationContext, UnitResult
 from bench.protocols.clean_pass import clean_pass

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.catalog.toml_files import explain
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.plugins import load_plugin, plugin_names
+from bench.core.toml_files import explain
 from bench.training.methods import (
     Adversarial,
     HessianRegularization,

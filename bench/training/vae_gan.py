@@ -26,12 +26,12 @@ from bench.catalog.autoencoders import (
     write_autoencoder,
 )
 from bench.catalog.cards import Weights
-from bench.catalog.toml_files import explain
 from bench.core.devices import device_label
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.core.names import require_safe_name, unknown_name
+from bench.core.toml_files import explain
 from bench.data import ImageDataset, dataset_spec
 from bench.nets.vae_gan import VaeGan
 from bench.training.fitting import TrainingRequest

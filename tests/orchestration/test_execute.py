@@ -114,15 +114,21 @@ def test_a_killed_run_resumes_and_gives_the_same_verdicts(tmp_path: Path, slow_s
     assert read_leaderboard(tmp_path / "killed")["run_id"].unique().tolist() == [resumed.run_id]
 
 
-def test_ctrl_c_keeps_what_was_done_and_exits_with_130(tmp_path: Path, slow_suite: Path) -> None:
-    process = start(tmp_path, slow_suite)
-    wait_for_a_part(tmp_path, process)
+def interrupt(process: subprocess.Popen[str], leaderboard: Path) -> Path:
+    """Ctrl-C: the process ends as it should, and this is the folder of its run."""
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "what was done is kept" in error and "Traceback" not in error
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (leaderboard / "runs").iterdir()
     assert read_manifest(folder)["status"] == "interrupted"
+    return folder
+
+
+def test_ctrl_c_keeps_what_was_done_and_exits_with_130(tmp_path: Path, slow_suite: Path) -> None:
+    process = start(tmp_path, slow_suite)
+    wait_for_a_part(tmp_path, process)
+    folder = interrupt(process, tmp_path)
     assert list((folder / "parts").glob("*.parquet"))
     assert not (tmp_path / "leaderboard.csv").exists()
     assert run(tmp_path, slow_suite).resumed_units >= 1

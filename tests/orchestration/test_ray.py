@@ -5,7 +5,6 @@ One short run stands in the default tests, the others take longer: `pytest -m sl
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from bench.orchestration.ray_cluster import RayOptions
 from bench.orchestration.ray_executor import RayExecutor
 from bench.results.leaderboard import read_leaderboard
 from bench.results.runs import read_manifest
-from tests.orchestration.test_execute import slow_suite, start, wait_for_a_part
+from tests.orchestration.test_execute import interrupt, slow_suite, start, wait_for_a_part
 
 ray = pytest.importorskip("ray")
 __all__ = ["slow_suite"]  # a fixture
@@ -154,12 +153,7 @@ def test_ctrl_c_keeps_what_was_done_ends_ray_and_the_run_goes_on_here(tmp_path: 
     wait_for_a_part(tmp_path, process)
     started = _descendants(process.pid)
     assert len(started) > 2
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "what was done is kept" in error and "Traceback" not in error
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert read_manifest(folder)["status"] == "interrupted"
+    folder = interrupt(process, tmp_path)
     for _ in range(100):
         if all(_is_gone(one) for one in started):
             break
