@@ -22,6 +22,10 @@ def report(
         bool, typer.Option("--saliency/--no-saliency", help="Panels of saliency maps before and after an attack.")
     ] = True,
     images: Annotated[int, typer.Option("--images", help="Images a model in the saliency panels.")] = 3,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain/--packed", help="Readable without JavaScript and by grep, or a fifth of the size."),
+    ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
@@ -33,8 +37,9 @@ def report(
     from bench.orchestration.report import ReportRequest, make_report
 
     request = ReportRequest(
-        directory, output_file, title, dataset, suite, images if saliency else 0, device, data_dir, download
-    )
+        directory, output_file, title, dataset, suite, images if saliency else 0, device, data_dir, download,
+        plain,
+    )  # fmt: skip
     with messages().status("Writing the page"):
         outcome = make_report(request)
     for remark in outcome.remarks:

@@ -41,6 +41,8 @@ class ReportRequest:
     device: str = "auto"
     data_dir: Path | None = None
     download: bool = False
+    plain: bool = False
+    """Whether the page is to be readable without JavaScript, at several times the size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def make_report(request: ReportRequest) -> ReportOutcome:
         models={name: entry.card.weights.sha256 for name, entry in registry.items()},
         saliency=saliency,
         ranker=functools.partial(run_ranks, request.leaderboard),
+        plain=request.plain,
     )
     content = build_page(source).encode()
     write_atomically(request.output, content)

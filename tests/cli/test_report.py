@@ -7,7 +7,7 @@ import pytest
 
 from bench.results.leaderboard import read_leaderboard
 from tests.conftest import Bench
-from tests.results.report.pages import add_run, metric, parse, robustness
+from tests.results.report.pages import add_run, metric, parse, robustness, unpack_all
 
 QUICK = ("--suite", "cross_norm_quick", "--examples", 8)
 
@@ -26,7 +26,7 @@ def test_a_page_of_real_runs_has_panels_cards_and_commands_that_repeat_its_numbe
     code, out, _ = bench("report", "--leaderboard", folder, "--output", output, "--images", 2)
     assert code == 0
     assert f"{output}: 2 models, 2 runs" in out
-    page = parse(output.read_text())
+    page = parse(unpack_all(output.read_text()))
     assert len(page.with_class("strip")) == 4 and len(page.find("img")) == 16
     assert all(image.attributes["alt"] for image in page.find("img"))
     table = next(node for node in page.with_class("board") if "cross_norm" in node.text).find("table")[0]
@@ -55,7 +55,7 @@ def test_saliency_can_be_left_out_and_what_is_missing_is_said(bench: Bench, tmp_
     code, _, err = bench("report", "--leaderboard", tmp_path, "--output", output)
     assert code == 0
     assert "no saliency panel of fashion_mnist/[alpha]: its weights are not in this registry" in err
-    assert not parse(output.read_text()).with_class("gallery")
+    assert not parse(unpack_all(output.read_text())).with_class("gallery")
 
 
 def test_only_what_was_asked_for_is_shown(bench: Bench, tmp_path: Path) -> None:
@@ -64,9 +64,20 @@ def test_only_what_was_asked_for_is_shown(bench: Bench, tmp_path: Path) -> None:
     output = tmp_path / "page.html"
     arguments = ("report", "--leaderboard", tmp_path, "--output", output, "--suite", "two", "--title", "Only two")
     assert bench(*arguments, "--no-saliency")[0] == 0
-    page = parse(output.read_text())
+    page = parse(unpack_all(output.read_text()))
     assert [node.attributes["data-model"] for node in page.with_class("model")] == ["fashion_mnist/beta"]
     assert page.find("h1")[0].text == "Only two"
+
+
+def test_a_plain_page_says_the_same_without_being_unpacked(bench: Bench, tmp_path: Path) -> None:
+    add_run(tmp_path, "alpha", robustness(0.9, 0.5))
+    pages = {}
+    for form in ("--packed", "--plain"):
+        output = tmp_path / f"page{form}.html"
+        assert bench("report", "--leaderboard", tmp_path, "--output", output, "--no-saliency", form)[0] == 0
+        pages[form] = output.read_text()
+    assert "All 7 numbers" in pages["--plain"] and "All 7 numbers" not in pages["--packed"]
+    assert parse(pages["--plain"]).find("main")[0].text == parse(unpack_all(pages["--packed"])).find("main")[0].text
 
 
 BAD = {

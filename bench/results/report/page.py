@@ -18,6 +18,7 @@ from bench.results.report.boards import BoardTable, Ranker, is_smaller_copy, mak
 from bench.results.report.content import Names, PlotGroup, anchor
 from bench.results.report.curves import robustness_curves
 from bench.results.report.models import ModelSection, model_anchor, model_sections
+from bench.results.report.packing import packed
 from bench.results.report.retraining import retrained_maps
 from bench.results.report.runs import MASKING, Run, read_runs
 from bench.results.report.saliency import SaliencySet
@@ -40,6 +41,8 @@ class PageSource:
         suites: name -> digest of the suites that ship with this version.
         models: full name -> digest of the registered weights.
         ranker: tests the models of a table against each other; without it tables have no ranks.
+        plain: whether everything stands readable in the file, several times as large; else all below the first table
+            is packed.
     """
 
     rows: pd.DataFrame
@@ -50,6 +53,7 @@ class PageSource:
     models: Mapping[str, str] = field(default_factory=dict)
     saliency: Sequence[SaliencySet] = ()
     ranker: Ranker | None = None
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ def build_page(source: PageSource) -> str:
         loader=PackageLoader("bench.results.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["packing"] = _identity if source.plain else _packed
     style, script = _asset("page.css"), _asset("page.js")
     html = environment.get_template("page.html.j2").render(
         title=source.title,
@@ -116,6 +121,7 @@ def build_page(source: PageSource) -> str:
         model_anchor=model_anchor,
         anchor=anchor,
         version=bench.__version__,
+        packed=not source.plain,
         style=Markup(style),  # noqa: S704  (files of this package)
         script=Markup(script),  # noqa: S704
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -163,6 +169,14 @@ def _gravity(row: FindingRow) -> int:
     """0 for what weighs most."""
     grave = ("masked", "suspicious", "not judged")
     return grave.index(row.verdict) if row.verdict in grave else len(grave) + (row.severity == "note")
+
+
+def _identity(html: str) -> str:
+    return html
+
+
+def _packed(html: str) -> Markup:
+    return packed(_tidy(html))
 
 
 def _asset(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from typing import Any
 
 from bench.results.leaderboard import append_rows, read_leaderboard
 from bench.results.report import PageSource, build_page
+from bench.results.report.packing import unpacked
 from bench.results.runs import SCHEMA_VERSION
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "col", "base", "area", "source", "track", "wbr", "embed"}
@@ -176,5 +178,12 @@ def full_board(folder: Path) -> Path:
     return folder
 
 
-def page_of(folder: Path, **source: Any) -> str:
-    return build_page(PageSource(read_leaderboard(folder), folder, source.pop("title", "A page"), **source))
+def page_of(folder: Path, *, plain: bool = True, **source: Any) -> str:
+    return build_page(
+        PageSource(read_leaderboard(folder), folder, source.pop("title", "A page"), plain=plain, **source)
+    )
+
+
+def unpack_all(html: str) -> str:
+    """A packed page as the browser has it once the script has put its parts back."""
+    return re.sub(r'<script type="text/plain" class="packed">(.*?)</script>', lambda found: unpacked(found[1]), html)

@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     made_up = folder / "made_up.html"
-    made_up.write_text(page_of(full_board(folder / "board")))
+    made_up.write_text(page_of(full_board(folder / "board"), plain=False))
     shipped = folder / "shipped.html"
     shipped.write_text(build_page(PageSource(read_leaderboard(SHIPPED), SHIPPED, "Shipped")))
     return {"made up": made_up, "shipped": shipped}
@@ -54,6 +54,8 @@ class Visit:
         self.page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
+        if options.get("java_script_enabled", True):
+            self.page.wait_for_selector("html[data-ready]")
 
     def visible_models(self) -> list[str]:
         found: list[str] = self.page.eval_on_selector_all(
@@ -230,11 +232,12 @@ def test_tab_reaches_the_controls_and_shows_where_it_is(visit: Any) -> None:
     assert {"theme", "filter-text", "filter-method", "entry", "scroll"} <= seen
 
 
-def test_without_scripts_every_number_is_still_there(visit: Any) -> None:
+def test_without_scripts_the_first_table_is_still_there(visit: Any) -> None:
     page = visit("shipped", java_script_enabled=False).page
     hidden = page.locator("details.board[open] td").first
     assert hidden.is_visible()
     assert page.locator("details.board[open] td.off").first.is_visible()
+    assert "bench report --plain" in page.locator("noscript").first.inner_text()
     assert page.locator("#filter").is_hidden() and page.locator("#theme").count() == 0
 
 
@@ -252,3 +255,14 @@ def test_on_paper_tables_are_unfolded_and_the_page_is_light(visit: Any, tmp_path
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details.board[open]").count() == 1
     assert (tmp_path / "page.pdf").stat().st_size > 20_000
+
+
+def test_a_browser_that_cannot_unpack_says_so(browser: Any, files: dict[str, Path]) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(files["made up"].as_uri())
+    page.wait_for_selector("html[data-ready]")
+    notes = page.locator("main .caution", has_text="cannot unpack")
+    assert notes.count() >= 6 and notes.first.is_visible()
+    assert page.locator("details.board[open] tbody tr").count() == 3
+    page.close()
