@@ -4,10 +4,11 @@
     python tests/performance/against_peers.py curve --model standard --model at_linf --examples 500
     python tests/performance/against_peers.py autoattack --model lga --norm linf --examples 200
     python tests/performance/against_peers.py scaling --model standard --model at_linf
+    python tests/performance/against_peers.py step
 
 `curve`: the whole L-inf, L2 and L1 curve (five radii each) by PGD of each peer that has the norm, and by the sweep as
 cross_norm has it. `autoattack`: plain pyautoattack, RobustBench's benchmark(), our suite autoattack and our cascade.
-`scaling`: seconds of the sweep against images and radii. Everything is verified by the same judge. Seconds are of the
+`scaling`: seconds of the sweep against images and radii. `step`: what a gradient costs within the sweep. Everything is verified by the same judge. Seconds are of the
 processor on a CPU, so that other processes don't count, and of the clock on a GPU; peers run first, before our own
 memory setting (bench.core.memory) is on. A peer that cannot run is named with the reason.
 """
@@ -15,6 +16,7 @@ memory setting (bench.core.memory) is on. A peer that cannot run is named with t
 from __future__ import annotations
 
 import importlib
+import statistics
 import sys
 import time
 import tomllib
@@ -327,6 +329,47 @@ def scaling(
             seconds = _sweep(part, chosen, ladder, part.ledger())
             sys.stdout.write(f"  {few:6} images, {count:2} radii {seconds:8.2f} s\n")
         sys.stdout.flush()
+
+
+@app.command()
+def step(
+    model: Annotated[list[str], typer.Option()] = ["at_linf", "at_l2"],  # noqa: B006
+    batch: int = 250,
+    repeats: int = 5,
+) -> None:
+    """What a gradient costs within the sweep, against the bare forward and backward pass at the same batch.
+
+    Radii so small that hardly an image breaks, so that batches stay full. The bare pass: parameters frozen, the sweep's
+    memory format, cross-entropy, torch.autograd.grad to the images. Interleaved; the median of the repeats' ratios.
+    """
+    keep_freed_memory()
+    small: dict[Norm, float] = {"linf": 0.005, "l2": 0.05, "l1": 0.3}
+    for name in model:
+        problem = load(name, batch)
+        for norm in NORMS:
+            ratios, costs = [], []
+            for _ in range(repeats):
+                ledger = problem.ledger()
+                seconds = _sweep(problem, norm, [small[norm]], ledger)
+                swept = seconds / ledger.gradient_evaluations
+                bare = _bare(problem, max(1, ledger.gradient_evaluations // batch)) / batch
+                ratios.append(swept / bare)
+                costs.append(bare)
+            ratio, cost = statistics.median(ratios), 1e6 * statistics.median(costs)
+            sys.stdout.write(f"{name}, {norm}: bare {cost:.0f} us a gradient, the sweep {ratio:.2f} times that\n")
+            sys.stdout.flush()
+
+
+def _bare(problem: Problem, passes: int) -> float:
+    """Seconds of one forward and backward pass over the batch."""
+    images = problem.images.contiguous(memory_format=torch.channels_last)
+    problem.model.requires_grad_(False).to(memory_format=torch.channels_last)
+    began = problem.clock()
+    for _ in range(passes):
+        given = images.detach().requires_grad_(True)
+        loss = nn.functional.cross_entropy(problem.model(given), problem.labels, reduction="sum")
+        torch.autograd.grad(loss, given)
+    return (problem.clock() - began) / passes
 
 
 if __name__ == "__main__":
