@@ -48,6 +48,7 @@ def fab_targeted(
     iterations: int,
     targets: int,
     batch_size: int = 256,
+    patient: bool = False,
 ) -> Tensor:
     """Look for the nearest misclassified points on the ways to the classes that are nearest to each image.
 
@@ -56,6 +57,7 @@ def fab_targeted(
         labels: (N,) int64, on the images' device.
         eps: an example is done with when a point within this distance is found.
         targets: how many classes, by the clean images' logits.
+        patient: never give a pair up.
         batch_size: the most (example, target) pairs that are attacked at once.
 
     Returns:
@@ -66,7 +68,8 @@ def fab_targeted(
     classes = nearest_classes(model, images, targets, batch_size)
     for examples, attempt in pair_batches(len(images), targets, batch_size, nearest.isfinite):
         aimed = classes[examples, attempt]
-        _Search(model, images[examples], labels[examples], aimed, examples, norm, eps, found, nearest).run(iterations)
+        search = _Search(model, images[examples], labels[examples], aimed, examples, norm, eps, patient, found, nearest)
+        search.run(iterations)
     return found
 
 
@@ -81,6 +84,7 @@ class _Search:
     examples: Tensor
     norm: Norm
     eps: float
+    patient: bool
     found: Tensor
     nearest: Tensor
     points: Tensor = field(init=False)
@@ -142,7 +146,7 @@ class _Search:
     def _drop_done(self, steps: int) -> bool:
         """Let the pairs go that are given up or whose example is broken; returns whether anything is left."""
         kept = ~self.nearest[self.examples].isfinite()
-        if steps >= SETTLED_FROM and steps % (2 * CHECK_EVERY) == 0:
+        if not self.patient and steps >= SETTLED_FROM and steps % (2 * CHECK_EVERY) == 0:
             kept &= ~self._out_of_reach(steps)
         if not bool(kept.all()):
             self.clean, self.labels, self.targets = self.clean[kept], self.labels[kept], self.targets[kept]

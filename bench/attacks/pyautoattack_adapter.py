@@ -43,6 +43,7 @@ class AutoAttackSettings:
         version: `standard`, `plus` or `rand`, which decide components and their settings.
         iterations: steps of APGD and FAB; None for the version's 100.
         queries: queries of Square; None for the version's 5000.
+        patient: spend all steps and queries on what stands, also where FAB-T and Square would give up; so does `plus`.
         seed: keys the components' noise, together with component, norm, radius and example id.
     """
 
@@ -52,6 +53,7 @@ class AutoAttackSettings:
     iterations: int | None = None
     queries: int | None = None
     seed: int = 0
+    patient: bool = False
 
 
 def import_pyautoattack() -> ModuleType:
@@ -198,15 +200,16 @@ def _ours(
     norm, eps, batch_size = settings.norm, settings.eps, model.batch_size
     seed = stream_key(settings.seed, component, norm, eps) % _SEEDS
     theirs = _component(component, model, model.num_classes, settings, clean.device)
+    patient = settings.patient or settings.version == "plus"
     if component == "square":
         return square(
             model, clean, labels, example_ids, norm=norm, eps=eps, queries=theirs.n_queries, seed=seed,
-            batch_size=batch_size,
+            batch_size=batch_size, patient=patient,
         )  # fmt: skip
     if component == "fab-t":
         return fab_targeted(
             model, clean, labels, norm=norm, eps=eps, iterations=theirs.n_iter, targets=theirs.n_target_classes,
-            batch_size=batch_size,
+            batch_size=batch_size, patient=patient,
         )  # fmt: skip
     if component == "fab" or theirs.eot_iter > 1:
         return None

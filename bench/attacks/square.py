@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.square_corners import CornerSearch
+from bench.attacks.square_prospects import Prospects
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 
@@ -42,6 +43,7 @@ def square(
     queries: int,
     seed: int = 0,
     batch_size: int = 256,
+    patient: bool = False,
 ) -> Tensor:
     """Search for misclassified images within `eps` by random changes that lower the true class's margin.
 
@@ -49,6 +51,7 @@ def square(
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64, on the images' device.
         example_ids: (N,) int64; they key the random numbers, so that no example depends on its neighbours.
+        patient: spend all queries on what stands, also where they cannot do; see bench.attacks.square_prospects.
 
     Returns:
         (N, C, H, W) the best images found, broken or not.
@@ -59,9 +62,9 @@ def square(
             clean, truth, ids = images[part], labels[part], example_ids[part]
             if norm == "linf":
                 sides = [window_side(query, clean, 1) for query in range(queries)]
-                best.append(CornerSearch(model, clean, truth, ids, eps, sides, seed, batch_size).run())
+                best.append(CornerSearch(model, clean, truth, ids, eps, sides, seed, batch_size, patient).run())
             else:
-                best.append(_WindowSearch(model, clean, truth, ids, norm, eps, queries, seed).run())
+                best.append(_WindowSearch(model, clean, truth, ids, norm, eps, queries, seed, patient).run())
     return torch.cat(best) if best else images.clone()
 
 
@@ -93,11 +96,14 @@ class _WindowSearch:
     eps: float
     queries: int
     seed: int
+    patient: bool
     found: Tensor = field(init=False)
     """(N, C, H, W) the images as they left the search."""
     places: Tensor = field(init=False)
     delta: Tensor = field(init=False)
     margin: Tensor = field(init=False)
+    improved: Tensor = field(init=False)
+    prospects: Prospects | None = field(init=False)
 
     def run(self) -> Tensor:
         self.places = torch.arange(len(self.clean), device=self.clean.device)
@@ -105,17 +111,24 @@ class _WindowSearch:
         self.found = candidate.clone()
         self.delta = candidate - self.clean
         self.margin = margins(self.model(candidate), self.labels)
+        self.improved = torch.zeros_like(self.labels)
+        self.prospects = None if self.patient else Prospects.start(self.margin, self.queries)
         for query, (numbers, signs) in enumerate(self._draws()):
-            if query % CHECK_EVERY == 0 and not self._drop_broken():
+            if query % CHECK_EVERY == 0 and not self._drop_done(query):
                 return self.found
-            # a broken example is not touched until it leaves
             candidate = self._feasible(self._proposal(query, numbers, signs[self.places]))
-            margin = margins(self.model(candidate), self.labels)
-            better = ((margin < self.margin) | (margin <= 0)) & (self.margin > 0)
-            self.margin = torch.where(better, margin, self.margin)
-            self.delta = torch.where(per_example(better, candidate), candidate.sub_(self.clean), self.delta)
+            self._take_better(candidate, margins(self.model(candidate), self.labels))
         self.found[self.places] = self.clean + self.delta
         return self.found
+
+    def _take_better(self, candidate: Tensor, margin: Tensor) -> None:
+        # a broken example is not touched until it leaves
+        better = ((margin < self.margin) | (margin <= 0)) & (self.margin > 0)
+        if better.device.type == "cpu" and not bool(better.any()):
+            return
+        self.improved += better
+        self.margin = torch.where(better, margin, self.margin)
+        self.delta = torch.where(per_example(better, candidate), candidate.sub_(self.clean), self.delta)
 
     def _draws(self) -> Iterator[tuple[list[float], Tensor]]:
         """Per query: five uniform numbers that all examples share, and each example's signs (N, C, 1, 1)."""
@@ -129,13 +142,18 @@ class _WindowSearch:
             signs = (uniform < 0.5).to(self.clean.dtype).mul_(2.0).sub_(1.0)
             yield from zip(numbers, signs.unbind(1), strict=True)
 
-    def _drop_broken(self) -> bool:
-        """Let what is broken go; returns whether anything is left."""
-        standing = self.margin > 0
-        if not bool(standing.all()):
+    def _drop_done(self, query: int) -> bool:
+        """Let what is broken or given up go; returns whether anything is left."""
+        kept = self.margin > 0
+        if self.prospects is not None:
+            self.prospects.note(torch.full_like(self.labels, query), self.margin, self.improved)
+            kept &= ~self.prospects.hopeless()
+        if not bool(kept.all()):
             self.found[self.places] = self.clean + self.delta
-            self.places, self.clean, self.labels = self.places[standing], self.clean[standing], self.labels[standing]
-            self.delta, self.margin = self.delta[standing], self.margin[standing]
+            self.places, self.clean, self.labels = self.places[kept], self.clean[kept], self.labels[kept]
+            self.delta, self.margin, self.improved = self.delta[kept], self.margin[kept], self.improved[kept]
+            if self.prospects is not None:
+                self.prospects.keep(kept)
         return bool(len(self.places))
 
     def _start(self) -> Tensor:

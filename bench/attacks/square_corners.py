@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.square_prospects import Prospects
 from bench.core.keyed_random import keyed_uniform
 
 CHECK_EVERY = 16
@@ -35,6 +36,8 @@ class CornerSearch:
     Attributes:
         sides: the window's side at each query.
         batch_size: the most images that the net gets at once.
+        patient: never give up.
+        improved: (N,) how many proposals have been taken.
     """
 
     model: nn.Module
@@ -45,6 +48,7 @@ class CornerSearch:
     sides: list[int]
     seed: int
     batch_size: int
+    patient: bool
     found: Tensor = field(init=False)
     places: Tensor = field(init=False)
     best: Tensor = field(init=False)
@@ -52,7 +56,8 @@ class CornerSearch:
     high: Tensor = field(init=False)
     margin: Tensor = field(init=False)
     query: Tensor = field(init=False)
-    taken: Tensor = field(init=False)
+    improved: Tensor = field(init=False)
+    prospects: Prospects | None = field(init=False)
     proposals: _Proposals = field(init=False)
     seen: _SeenCorners | None = field(init=False)
 
@@ -64,19 +69,20 @@ class CornerSearch:
         stripes = keyed_uniform(self.seed, "square/linf/start", self.ids, (channels, 1, width)) < 0.5
         self.best = torch.where(stripes, self.high, self.low)
         self.margin = self._margins(self.best[:, None]).squeeze(1)
-        self.query, self.taken = torch.zeros_like(self.labels), torch.zeros_like(self.labels)
+        self.query, self.improved = torch.zeros_like(self.labels), torch.zeros_like(self.labels)
+        self.prospects = None if self.patient else Prospects.start(self.margin, len(self.sides))
         self.found = self.best.clone()
         self.proposals = _Proposals.draw(self.seed, self.ids, self.sides, self.clean)
         # worth its work where the net is slow beside it and proposals repeat
         worth = self.clean.device.type == "cpu" and self.clean[0, 0].numel() << channels <= 4 * len(self.sides)
         self.seen = _SeenCorners.start(self.best, self.high) if worth else None
-        at_once, step = 1, 0
+        at_once = 1
         while len(self.places):
-            self._step(at_once)
-            step += 1
-            if step % CHECK_EVERY == 0:
-                self._drop_done()
-                at_once = self._at_once()
+            before = int(self.improved.sum())
+            for _ in range(CHECK_EVERY):
+                self._step(at_once)
+            at_once = self._at_once((int(self.improved.sum()) - before) / (CHECK_EVERY * len(self.places)))
+            self._drop_done()
         return self.found
 
     def _step(self, at_once: int) -> None:
@@ -103,7 +109,7 @@ class CornerSearch:
         self.best = torch.where(taken.view(-1, 1, 1, 1), candidates[rows, first.squeeze(1)], self.best)
         last = torch.where(tried.all(1), chosen[:, -1] + 1, ahead)
         self.query = self.query + torch.where(taken, chosen.gather(1, first).squeeze(1) + 1, last)
-        self.taken += taken
+        self.improved += taken
         if self.seen is not None:
             # whatever is no better than the new best will never be taken
             self.seen.remember(keys.gather(1, chosen), tried & (margins >= self.margin[:, None]))
@@ -118,22 +124,23 @@ class CornerSearch:
         return margins.view(candidates.shape[:2])
 
     def _drop_done(self) -> None:
-        """Let those go that are broken or have no queries left."""
+        """Let those go that are broken, have no queries left or are given up."""
         kept = (self.margin > 0) & (self.query < len(self.sides))
+        if self.prospects is not None:
+            self.prospects.note(self.query, self.margin, self.improved)
+            kept &= ~self.prospects.hopeless()
         if bool(kept.all()):
             return
         self.found[self.places] = self.best
         self.places, self.clean, self.labels = self.places[kept], self.clean[kept], self.labels[kept]
         self.best, self.low, self.high = self.best[kept], self.low[kept], self.high[kept]
-        self.margin, self.query, self.taken = self.margin[kept], self.query[kept], self.taken[kept]
-        self.proposals.keep(kept)
-        if self.seen is not None:
-            self.seen.keep(kept)
+        self.margin, self.query, self.improved = self.margin[kept], self.query[kept], self.improved[kept]
+        for memory in (self.proposals, self.seen, self.prospects):
+            if memory is not None:
+                memory.keep(kept)
 
-    def _at_once(self) -> int:
-        """How many proposals to try at once, by how many examples are left and how rarely one is taken."""
-        rate = float(self.taken.sum()) / max(1, CHECK_EVERY * len(self.places))
-        self.taken.zero_()
+    def _at_once(self, rate: float) -> int:
+        """How many proposals to try at once, by how many examples are left and the rate at which steps take one."""
         full = _FULL_BATCH if self.clean.device.type == "cpu" else self.batch_size
         room = min(full, self.batch_size) // max(1, len(self.places))
         return max(1, min(room, _MOST_AT_ONCE, int(_TAKEN_AT_MOST / max(rate, 1e-3))))
