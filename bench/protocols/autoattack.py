@@ -1,6 +1,10 @@
 """autoattack: AutoAttack's versions at one radius per norm, with the verdict of each component.
 
-Source: Croce and Hein, ICML 2020 and ICML 2021; see bench.attacks.pyautoattack_adapter.
+APGD, FAB-T and Square are our own writing of the distribution's, with its settings, and tested against it one by one.
+In the standard version FAB-T gives up an image's target class, and Square an image, whose progress so far, with much
+slack, cannot reach the radius; `plus` and the suite blackbox spend all steps and queries.
+Source: Croce and Hein, ICML 2020 and ICML 2021; Andriushchenko et al., ECCV 2020; see
+bench.attacks.pyautoattack_adapter.
 """
 
 from __future__ import annotations
