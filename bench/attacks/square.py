@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -174,7 +175,7 @@ class _WindowSearch:
         return delta
 
     def _pattern(self, side: int, *, turned: bool) -> Tensor:
-        pattern = window_pattern(side, self.norm).to(self.clean)
+        pattern = window_pattern(side, self.norm, self.clean.device)
         return pattern.T if turned else pattern
 
     def _length(self, values: Tensor) -> Tensor:
@@ -222,16 +223,13 @@ class _WindowSearch:
         return project_l1_box(delta, self.clean, radius).add_(self.clean)
 
 
-_PATTERNS: dict[tuple[int, Norm], Tensor] = {}
-
-
-def window_pattern(side: int, norm: Norm) -> Tensor:
-    """(side, side) two humps of opposite sign, one above the other, of length 1 in the norm; float32 on the CPU."""
-    if (side, norm) not in _PATTERNS:
-        upper = side // 2
-        pattern = torch.cat([_hump(upper, side, norm), -_hump(side - upper, side, norm)])
-        _PATTERNS[side, norm] = pattern / torch.linalg.vector_norm(pattern, ord=2 if norm == "l2" else 1)
-    return _PATTERNS[side, norm]
+@lru_cache
+def window_pattern(side: int, norm: Norm, device: torch.device) -> Tensor:
+    """(side, side) two humps of opposite sign, one above the other, of length 1 in the norm; float32."""
+    upper = side // 2
+    pattern = torch.cat([_hump(upper, side, norm), -_hump(side - upper, side, norm)])
+    length: Tensor = torch.linalg.vector_norm(pattern, ord=2 if norm == "l2" else 1)
+    return (pattern / length).to(device)
 
 
 def _hump(height: int, width: int, norm: Norm) -> Tensor:

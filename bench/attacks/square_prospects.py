@@ -3,6 +3,11 @@
 Square's margin falls about as much from query q to 2q as from 2q to 4q, on nets whose scores vary smoothly. The rule
 allows for SLACK times as much. It never gives up a search that seldom improves: where scores are flat, as with masked
 gradients, a fall says nothing about the next one.
+
+Measured on seven nets of Fashion-MNIST (standard, at_l2, at_linf, ir_smoothgrad, lga, lga_l2, trades), some 23 images
+each in ten runs over three norms, 5,000 queries, with the same random numbers with and without the rule: none of the 85
+images that the whole search breaks is lost, and a third to all of its time is left, in the middle six tenths. These are
+not the images that the rule was chosen on.
 """
 
 from __future__ import annotations
