@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.attacks.losses import dlr, softmax_cross_entropy, targeted_dlr
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.target_pairs import nearest_classes, pair_batches
@@ -76,26 +76,6 @@ def apgd(
         else:
             ascent.run(_scaled(start, norm).mul_(eps).add_(clean), eps, iterations)
     return found
-
-
-def dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N,) the difference of logits ratio; with two classes its denominator would be the margin, and is left out."""
-    true = logits.gather(1, labels[:, None]).squeeze(1)
-    gained = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - true
-    if logits.shape[1] < 3:
-        return gained
-    ordered = logits.topk(3, dim=1).values
-    return gained / (ordered[:, 0] - ordered[:, 2] + _TINY)
-
-
-def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """(N,) the targeted DLR; the spread z_(1) - (z_(3) + z_(4)) / 2 is z_(1) - z_(3) with three classes, 1 with two."""
-    pair = logits.gather(1, torch.stack([targets, labels], 1))
-    gained = pair[:, 0] - pair[:, 1]
-    if logits.shape[1] < 3:
-        return gained
-    ordered = logits.topk(min(4, logits.shape[1]), dim=1).values
-    return gained / (ordered[:, 0] - ordered[:, 2:].mean(1) + _TINY)
 
 
 def _noise(images: Tensor, ids: Tensor, attempt: Tensor, norm: Norm, stream: str, seed: int) -> Tensor:
@@ -210,7 +190,7 @@ class _Ascent:
         with torch.set_grad_enabled(with_gradient):
             logits = self.model(points)
             if self.loss == "ce":
-                losses = F.cross_entropy(logits, self.labels, reduction="none")
+                losses = softmax_cross_entropy(logits, self.labels)
             elif self.loss == "dlr":
                 losses = dlr(logits, self.labels)
             else:

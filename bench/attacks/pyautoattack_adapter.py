@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bench.attacks.apgd import ApgdLoss, apgd, dlr, targeted_dlr
+from bench.attacks.apgd import ApgdLoss, apgd
 from bench.attacks.fab import fab_targeted
+from bench.attacks.losses import dlr, targeted_dlr
 from bench.attacks.pgd import attacked_model
 from bench.attacks.square import square
 from bench.attacks.verification import Ledger, verify

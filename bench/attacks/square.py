@@ -16,6 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import margin
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.square_corners import CornerSearch
@@ -69,12 +70,6 @@ def square(
     return torch.cat(best) if best else images.clone()
 
 
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N,) z_y minus the largest other logit: zero or less where the image is misclassified."""
-    true = logits.gather(1, labels[:, None])
-    return (true - logits.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)).squeeze(1)
-
-
 def window_side(query: int, images: Tensor, least: int) -> int:
     """The window's side at a query (0 is the first after the start)."""
     height, width = images.shape[-2:]
@@ -111,14 +106,14 @@ class _WindowSearch:
         candidate = self._feasible(self._start())
         self.found = candidate.clone()
         self.delta = candidate - self.clean
-        self.margin = margins(self.model(candidate), self.labels)
+        self.margin = -margin(self.model(candidate), self.labels)
         self.improved = torch.zeros_like(self.labels)
         self.prospects = None if self.patient else Prospects.start(self.margin, self.queries)
         for query, (numbers, signs) in enumerate(self._draws()):
             if query % CHECK_EVERY == 0 and not self._drop_done(query):
                 return self.found
             candidate = self._feasible(self._proposal(query, numbers, signs[self.places]))
-            self._take_better(candidate, margins(self.model(candidate), self.labels))
+            self._take_better(candidate, -margin(self.model(candidate), self.labels))
         self.found[self.places] = self.clean + self.delta
         return self.found
 

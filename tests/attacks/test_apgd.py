@@ -5,7 +5,8 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from bench.attacks.apgd import ApgdLoss, apgd, dlr, targeted_dlr
+from bench.attacks.apgd import ApgdLoss, apgd
+from bench.attacks.losses import dlr, targeted_dlr
 from bench.attacks.norms import distance
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
