@@ -40,10 +40,24 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020, section 4.2): the margin over the spread of the top logits.
 
-    The spread is z_(1) - z_(3), or z_(1) - z_(2) where there are only two classes.
+    The spread is z_(1) - z_(3); with two classes it would be the margin itself, and is left out.
     """
-    top = logits.topk(min(3, logits.shape[1]), dim=1).values
-    return margin(logits, labels) / (top[:, 0] - top[:, -1] + 1e-12)
+    if logits.shape[1] < 3:
+        return margin(logits, labels)
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The targeted DLR (Croce and Hein 2020, section 4.2): z_t - z_y over the spread of the top logits; (N,).
+
+    The spread z_(1) - (z_(3) + z_(4)) / 2 becomes z_(1) - z_(3) with three classes, and is left out with two.
+    """
+    gained = _true(logits, targets) - _true(logits, labels)
+    if logits.shape[1] < 3:
+        return gained
+    top = logits.topk(min(4, logits.shape[1]), dim=1).values
+    return gained / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,25 +1,28 @@
-"""The one place that knows pyautoattack: AutoAttack's components as they are, fed with what still stands.
+"""AutoAttack's components, ours where we have one, fed with what still stands; the one place that knows pyautoattack.
 
 Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-attacks", ICML 2020; L1: Croce and Hein, "Mind the box", ICML 2021. The attacks and their settings are the
-distribution's own; what is ours is around them: which examples they get, the prepared model, losses where there are
-too few classes for theirs, shapes that Square cannot take, verification.
+attacks", ICML 2020; L1: Croce and Hein, "Mind the box", ICML 2021. Which components a version has and their settings
+are read from the distribution. APGD, FAB-T and Square are bench.attacks.apgd, .fab and .square, the same attacks with
+less work; untargeted FAB, and APGD on gradients averaged over passes, are the distribution's. Around them: which
+examples they get, the prepared model, losses where there are too few classes for theirs, verification.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bench.attacks.apgd import ApgdLoss, apgd
+from bench.attacks.fab import fab_targeted
+from bench.attacks.losses import dlr, targeted_dlr
 from bench.attacks.pgd import attacked_model
+from bench.attacks.square import square
 from bench.attacks.verification import Ledger, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
@@ -41,7 +44,8 @@ class AutoAttackSettings:
         version: `standard`, `plus` or `rand`, which decide components and their settings.
         iterations: steps of APGD and FAB; None for the version's 100.
         queries: queries of Square; None for the version's 5000.
-        seed: keys the components' noise, together with component, norm, radius and first example id.
+        patient: spend all steps and queries on what stands, also where FAB-T and Square would give up; so does `plus`.
+        seed: keys the components' noise, together with component, norm, radius and example id.
     """
 
     norm: Norm
@@ -50,6 +54,7 @@ class AutoAttackSettings:
     iterations: int | None = None
     queries: int | None = None
     seed: int = 0
+    patient: bool = False
 
 
 def import_pyautoattack() -> ModuleType:
@@ -127,8 +132,6 @@ def run_component(
 ) -> Tensor:
     """Attack what the first ledger shows standing with one component; what verifies goes into all ledgers.
 
-    All standing examples are attacked together, since the components draw their noise for the batch as a whole.
-
     Args:
         images: (N, C, H, W) float32 in [0, 1] on the model's device.
 
@@ -143,10 +146,9 @@ def run_component(
     if not len(chosen):
         return given
     clean, truth = images[chosen.to(images.device)].contiguous(), labels[chosen.to(labels.device)].to(images.device)
-    key = stream_key(settings.seed, component, settings.norm, settings.eps, int(example_ids[0])) % _SEEDS
     with attacked_model(model) as frozen:
         prepared = PreparedModel(frozen, num_classes, batch_size)
-        adversarial = _call(component, prepared, clean, truth, settings, key)
+        adversarial = _call(component, prepared, clean, truth, example_ids[chosen.to(example_ids.device)], settings)
     radius = torch.full((len(chosen),), settings.eps, device=clean.device)
     with torch.no_grad():
         claimed = prepared(adversarial).argmax(1) != truth
@@ -166,27 +168,75 @@ def run_component(
 
 
 def _call(
-    component: Component, model: PreparedModel, clean: Tensor, labels: Tensor, settings: AutoAttackSettings, seed: int
+    component: Component,
+    model: PreparedModel,
+    clean: Tensor,
+    labels: Tensor,
+    example_ids: Tensor,
+    settings: AutoAttackSettings,
 ) -> Tensor:
-    padding = _square_padding(clean.shape[-2], clean.shape[-1]) if component == "square" else (0, 0)
-    if settings.norm == "linf":
-        padding = (0, 0)  # its L-inf part takes any shape
-    attacked: nn.Module = _Cropped(model, clean.shape[-2], clean.shape[-1]) if any(padding) else model
-    attack = _component(component, attacked, model.num_classes, settings, clean.device)
-    attack.seed = seed
+    try:
+        ours = _ours(component, model, clean, labels, example_ids.to(clean.device), settings)
+        found = _theirs(component, model, clean, labels, example_ids, settings) if ours is None else ours
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BenchError(
+            f"AutoAttack's {component} ({settings.norm}) failed on this model: {reason}; "
+            "a model that is not differentiable can be judged by the suite blackbox."
+        ) from error
+    return found.detach().float().contiguous()
+
+
+def _ours(
+    component: Component,
+    model: PreparedModel,
+    clean: Tensor,
+    labels: Tensor,
+    example_ids: Tensor,
+    settings: AutoAttackSettings,
+) -> Tensor | None:
+    """Our own component with the distribution's settings, or None where we have none."""
+    norm, eps, batch_size = settings.norm, settings.eps, model.batch_size
+    seed = stream_key(settings.seed, component, norm, eps) % _SEEDS
+    theirs = _component(component, model, model.num_classes, settings, clean.device)
+    patient = settings.patient or settings.version == "plus"
+    if component == "square":
+        return square(
+            model, clean, labels, example_ids, norm=norm, eps=eps, queries=theirs.n_queries, seed=seed,
+            batch_size=batch_size, patient=patient,
+        )  # fmt: skip
+    if component == "fab-t":
+        return fab_targeted(
+            model, clean, labels, norm=norm, eps=eps, iterations=theirs.n_iter, targets=theirs.n_target_classes,
+            batch_size=batch_size, patient=patient,
+        )  # fmt: skip
+    if component == "fab" or theirs.eot_iter > 1:
+        return None
+    losses: dict[Component, ApgdLoss] = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-t": "dlr-targeted"}
+    attempts = theirs.n_target_classes if component == "apgd-t" else theirs.n_restarts
+    return apgd(
+        model, clean, labels, example_ids, norm=norm, eps=eps, loss=losses[component], iterations=theirs.n_iter,
+        attempts=attempts, seed=seed, batch_size=batch_size,
+    )  # fmt: skip
+
+
+def _theirs(
+    component: Component,
+    model: PreparedModel,
+    clean: Tensor,
+    labels: Tensor,
+    example_ids: Tensor,
+    settings: AutoAttackSettings,
+) -> Tensor:
+    """The distribution's component on all standing examples together: it draws its noise for the batch as a whole."""
+    attack = _component(component, model, model.num_classes, settings, clean.device)
+    attack.seed = stream_key(settings.seed, component, settings.norm, settings.eps, int(example_ids[0])) % _SEEDS
     devices = [clean.device] if clean.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        try:
-            found: Tensor = attack.perturb(F.pad(clean, (0, padding[1], 0, padding[0])), labels)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if is_out_of_memory(error):
-                raise
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise BenchError(
-                f"AutoAttack's {component} ({settings.norm}) failed on this model: {reason}; "
-                "a model that is not differentiable can be judged by the suite blackbox."
-            ) from error
-    return found[..., : clean.shape[-2], : clean.shape[-1]].detach().float().contiguous()
+        found: Tensor = attack.perturb(clean, labels)
+    return found
 
 
 def _component(
@@ -225,10 +275,10 @@ def _suit_classes(attack: Any, num_classes: int) -> None:
     for targeted in (attack.apgd_targeted, attack.fab):
         targeted.n_target_classes = min(targeted.n_target_classes, num_classes - 1)
     if num_classes < 3:
-        attack.apgd.dlr_loss = _dlr_of_two
+        attack.apgd.dlr_loss = dlr
     if num_classes < 4:
         apgd = attack.apgd_targeted
-        apgd.dlr_loss_targeted = lambda logits, labels: _targeted_dlr_of_few(logits, labels, apgd.y_target)
+        apgd.dlr_loss_targeted = lambda logits, labels: targeted_dlr(logits, labels, apgd.y_target)
 
 
 def _set_iterations(apgd: Any, iterations: int) -> None:
@@ -236,53 +286,3 @@ def _set_iterations(apgd: Any, iterations: int) -> None:
     apgd.n_iter_2 = max(int(0.22 * iterations), 1)
     apgd.n_iter_min = max(int(0.06 * iterations), 1)
     apgd.size_decr = max(int(0.03 * iterations), 1)
-
-
-def _dlr_of_two(logits: Tensor, labels: Tensor) -> Tensor:
-    """DLR where there is no third logit: its denominator would be the margin itself, so that it is left out."""
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return others - logits.gather(1, labels[:, None]).squeeze(1)
-
-
-def _targeted_dlr_of_few(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Targeted DLR with two or three classes.
-
-    With three, the spread z_(1) - (z_(3) + z_(4)) / 2 becomes z_(1) - z_(3); with two, it would be the margin itself.
-    """
-    gained = logits.gather(1, targets[:, None]).squeeze(1) - logits.gather(1, labels[:, None]).squeeze(1)
-    if logits.shape[1] == 2:
-        return gained
-    ordered = logits.sort(dim=1).values
-    return gained / (ordered[:, -1] - ordered[:, -3] + 1e-12)
-
-
-class _Cropped(nn.Module):
-    """The net on the top left of padded images."""
-
-    def __init__(self, model: nn.Module, height: int, width: int) -> None:
-        super().__init__()
-        self.model, self.height, self.width = model, height, width
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images[..., : self.height, : self.width].contiguous())
-        return logits
-
-
-def _square_padding(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns to add so that Square's L2 and L1 start, which tiles the image, fits the shape.
-
-    Where none are needed the component runs as it is. Padding costs it strength, since a share of its squares falls
-    outside the image, but it runs where the original raises.
-    """
-    if height == width and _tiles_fit(height):
-        return 0, 0
-    side = max(height, width)
-    while not _tiles_fit(side):
-        side += 1
-    return side - height, side - width
-
-
-def _tiles_fit(side: int) -> bool:
-    """Whether tiles of a fifth of the side, set as the original sets them, stay inside it."""
-    tile = math.floor(side / 5)
-    return tile > 0 and (side - 5 * tile) // 2 + side // tile * tile <= side

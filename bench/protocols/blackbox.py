@@ -55,7 +55,7 @@ class BlackBox(Ensemble):
     ) -> Tensor:
         labels, ids, classes = context.labels(), context.example_ids, context.dataset.num_classes
         if name == "square":
-            settings = AutoAttackSettings(norm, eps, queries=self.parameters.queries, seed=context.seed)
+            settings = AutoAttackSettings(norm, eps, queries=self.parameters.queries, seed=context.seed, patient=True)
             return run_component(
                 "square", context.model, images, labels, ids, settings, ledgers,
                 num_classes=classes, batch_size=context.batch_size,

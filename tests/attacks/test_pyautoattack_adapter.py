@@ -123,7 +123,8 @@ def test_a_net_without_gradients_is_refused_with_a_way_out(fashion_test: ImageDa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fixture", "norm", "eps"), [("standard", "linf", 0.02), ("at_linf", "linf", 0.1), ("at_linf", "l2", 1.5)]
+    ("fixture", "norm", "eps"),
+    [("standard", "linf", 0.02), ("at_linf", "linf", 0.1), ("at_linf", "l2", 1.5), ("lga", "l2", 0.5)],
 )
 def test_whatever_plain_autoattack_breaks_breaks(
     request: pytest.FixtureRequest, fashion_test: ImageDataset, fixture: str, norm: Norm, eps: float

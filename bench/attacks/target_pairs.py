@@ -1,0 +1,37 @@
+"""Pairs of an example and an attempt at it, which is a target class or a restart, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+def nearest_classes(model: nn.Module, images: Tensor, count: int, batch_size: int) -> Tensor:
+    """(N, count) the classes after the predicted one, by the logits of the images, in their order."""
+    with torch.no_grad():
+        logits = torch.cat([model(part) for part in torch.split(images, batch_size)])
+    return logits.topk(count + 1, dim=1).indices[:, 1:]
+
+
+def pair_batches(
+    count: int, attempts: int, batch_size: int, broken: Callable[[], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of pairs, examples (n,) and numbers of attempts (n,): the first of all, then the others together.
+
+    Most of what breaks breaks at the first attempt; what stands is put to all the others in full batches.
+
+    Args:
+        broken: (count,) bool, asked before each batch; what is broken is left out.
+    """
+    device = broken().device
+    everyone, numbers = torch.arange(count, device=device), torch.arange(attempts, device=device)
+    for part in (numbers[:1], numbers[1:]):
+        examples, attempt = everyone.repeat(len(part)), part.repeat_interleave(count)
+        while len(examples):
+            standing = ~broken()[examples]
+            examples, attempt = examples[standing], attempt[standing]
+            if len(examples):
+                yield examples[:batch_size], attempt[:batch_size]
+            examples, attempt = examples[batch_size:], attempt[batch_size:]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from pyautoattack import fab_projections
+from pyautoattack.fab_pt import FABAttack_PT
+from torch import Tensor, nn
+
+from bench.attacks import fab
+from bench.attacks.fab import fab_targeted
+from bench.attacks.hyperplanes import towards_hyperplane
+from bench.attacks.norms import distance
+from bench.core.threat import NORMS, Norm
+from bench.data import ImageDataset
+
+NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+
+
+def hyperplanes(scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(2, 20, 300, generator=generator) * (torch.rand(2, 20, 300, generator=generator) > 0.4)
+    normal = torch.randn(20, 300, generator=generator)
+    normal[:, ::7] = 0.0
+    normal[-1] = 0.0
+    offset = (points[0] * normal).sum(-1) + scale * torch.randn(20, generator=generator)
+    return points, normal, (points * normal).sum(-1) - offset
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_moves_onto_hyperplanes_are_those_of_the_original(norm: Norm, scale: float) -> None:
+    points, normal, excess = hyperplanes(scale)
+    moves = towards_hyperplane(points, normal, excess, norm)
+    original = {
+        "linf": fab_projections.projection_linf, "l2": fab_projections.projection_l2, "l1": fab_projections.projection_l1,
+    }[norm]  # fmt: skip
+    assert torch.isfinite(moves).all()
+    assert ((points + moves).clamp(0, 1) - (points + moves)).abs().max() < 1e-6
+    reached = (moves * normal).sum(-1) + excess
+    for part in range(2):
+        theirs = original(points[part], normal, (points[part] * normal).sum(-1) - excess[part])
+        left = (theirs * normal).sum(-1) + excess[part]
+        # as near to the hyperplane and no longer
+        assert (reached[part].abs() <= left.abs() + 1e-3 * max(scale, 1.0)).all()
+        solvable = left.abs() < 1e-3
+        assert solvable.any()
+        assert torch.allclose(
+            distance(moves[part], norm)[solvable], distance(theirs, norm)[solvable], rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.4), ("l1", 3.0)])
+def test_fab_alone_breaks_what_the_original_breaks(
+    norm: Norm, eps: float, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    images, labels = fashion_test.pixels(slice(0, 24)), fashion_test.labels[:24]
+    right = standard(images).argmax(1) == labels
+    images, labels = images[right], labels[right]
+    original = FABAttack_PT(standard, norm=NAMES[norm], n_iter=20, eps=eps, seed=0, targeted=True, device="cpu")
+    theirs = standard(original.perturb(images, labels)).argmax(1) != labels
+    found = fab_targeted(standard, images, labels, norm=norm, eps=eps, iterations=20, targets=9, batch_size=64)
+    ours = standard(found).argmax(1) != labels
+    assert 0.1 < theirs.float().mean() < 0.9
+    # FAB has no chance in it: the two differ by rounding only
+    assert int((theirs & ~ours).sum()) <= 1
+    assert (distance(found - images, norm) <= eps * (1 + 1e-5)).all()
+
+
+def test_pairs_that_have_settled_out_of_reach_take_no_more_gradients(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    images, labels = fashion_test.pixels(slice(0, 8)), fashion_test.labels[:8]
+    found, gradients = [], []
+    for patient in (True, False):
+        counted = Counted(standard)
+        found.append(
+            fab_targeted(
+                counted,
+                images,
+                labels,
+                norm="linf",
+                eps=0.015,
+                iterations=60,
+                targets=9,
+                batch_size=256,
+                patient=patient,
+            )
+        )
+        gradients.append(counted.gradients)
+    assert torch.equal(found[0] != images, found[1] != images)
+    assert gradients[1] < 0.9 * gradients[0]
+
+
+class Counted(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.gradients = model, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.gradients += len(images) if images.requires_grad else 0
+        return self.model(images)
+
+
+def test_a_pair_is_given_up_only_near_the_radius_and_when_it_came_no_nearer() -> None:
+    blank, whole = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
+    search = fab._Search(nn.Identity(), blank, whole, whole, torch.arange(4), "l2", 1.0, False, blank, torch.ones(4))
+    search.reached = torch.full((21, 4), torch.inf)
+    # settled at 2; still coming nearer; far away, as nets with flat surroundings hold FAB; never misclassified by half
+    search.reached[10:] = torch.tensor([2.0, 3.0, 9.0, torch.inf])
+    search.reached[20:] = torch.tensor([2.0, 2.0, 9.0, 2.0])
+    assert search._out_of_reach(20).tolist() == [True, False, False, False]
