@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from bench.attacks import pyautoattack_adapter
 from bench.catalog.suites import read_suite
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, Protocol, UnitResult, protocol_for
@@ -75,3 +77,24 @@ def test_a_run_goes_on_after_a_stop_with_the_same_verdicts(
     again = protocol.evaluate(context)
     columns = ["example_id", "attack", "norm", "broken", "adversarial_prediction"]
     assert first.records[columns].equals(again.records[columns])
+
+
+@pytest.mark.parametrize(("line", "patient"), [("", False), ("patient = true", True)])
+def test_a_suite_can_ask_for_every_step_and_query(
+    tmp_path: Path, at_linf: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch, line: str,
+    patient: bool,
+) -> None:  # fmt: skip
+    asked = []
+    for name in ("square", "fab_targeted"):
+        original = getattr(pyautoattack_adapter, name)
+
+        def noted(*images: object, original: Callable[..., object] = original, **settings: object) -> object:
+            asked.append(settings["patient"])
+            return original(*images, **settings)
+
+        monkeypatch.setattr(pyautoattack_adapter, name, noted)
+    path = tmp_path / "small.toml"
+    path.write_text(SUITE.replace("queries = 15", f"queries = 15\n{line}"))
+    context = EvaluationContext(at_linf, "net", fashion_test, 100, 104, 0, torch.device("cpu"), 256)
+    protocol_for(read_suite(path)).evaluate(context)
+    assert asked and set(asked) == {patient}
