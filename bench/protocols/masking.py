@@ -178,7 +178,7 @@ class _Probes:
         before = ledger.broken(self.norm, eps)
         run_component(
             "square", self.context.model, self.clean, self.labels, self.ids,
-            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed), (ledger,),
+            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed, patient=True), (ledger,),
             num_classes=self.context.dataset.num_classes, batch_size=self.context.batch_size,
         )  # fmt: skip
         return ledger.broken(self.norm, eps) & ~before

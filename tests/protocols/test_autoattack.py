@@ -97,4 +97,4 @@ def test_a_suite_can_ask_for_every_step_and_query(
     path.write_text(SUITE.replace("queries = 15", f"queries = 15\n{line}"))
     context = EvaluationContext(at_linf, "net", fashion_test, 100, 104, 0, torch.device("cpu"), 256)
     protocol_for(read_suite(path)).evaluate(context)
-    assert asked and set(asked) == {patient}
+    assert asked.count(False) == (0 if patient else 4)  # the masking probe is always patient
