@@ -37,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Adversarial robustness and gradient interpretability of image classifiers, with evidence for every image.",
 )
 app.command("run")(run.run)
