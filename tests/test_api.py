@@ -66,6 +66,22 @@ def test_a_net_in_memory_is_left_as_it_was(tiny_suite: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+def test_a_net_that_fails_only_under_attack_is_said_to_in_one_line(tiny_suite: Path, at_linf: nn.Module) -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = at_linf
+
+        def forward(self, images: Tensor) -> Tensor:
+            levels = images * 255
+            if float((levels - levels.round()).abs().max()) > 1e-3:
+                raise ValueError("not an image")
+            return self.net(images)
+
+    with pytest.raises(BenchError, match=r"in_memory failed on perturbed images \(ValueError: not an image\)"):
+        bench.evaluate(Picky(), tiny_suite, examples=10)
+
+
 def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     mpl.use("Agg")
     from rich.console import Console
