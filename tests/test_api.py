@@ -66,6 +66,22 @@ def test_a_net_in_memory_is_left_as_it_was(tiny_suite: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+def test_a_net_that_fails_only_under_attack_is_said_to_in_one_line(tiny_suite: Path, at_linf: nn.Module) -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = at_linf
+
+        def forward(self, images: Tensor) -> Tensor:
+            levels = images * 255
+            if float((levels - levels.round()).abs().max()) > 1e-3:
+                raise ValueError("not an image")
+            return self.net(images)
+
+    with pytest.raises(BenchError, match=r"in_memory failed on perturbed images \(ValueError: not an image\)"):
+        bench.evaluate(Picky(), tiny_suite, examples=10)
+
+
 def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     mpl.use("Agg")
     from rich.console import Console
@@ -136,6 +152,9 @@ def test_attribute_is_the_gradient_of_the_labels_logit(standard: nn.Module, fash
         (lambda net, x, y: bench.load_suite("cross_nrom"), "did you mean cross_norm"),
         (lambda net, x, y: bench.evaluate(net, "cross_norm", weights="w"), "named by their source, not for a net"),
         (lambda net, x, y: bench.evaluate(net, "cross_norm", model_id="../x"), "not a plain name"),
+        (lambda net, x, y: bench.evaluate(net, "cross_norm", executor="ray"), "a net in memory cannot go to other"),
+        (lambda net, x, y: bench.evaluate("lga", "cross_norm", executor="dask"), "unknown executor 'dask'"),
+        (lambda net, x, y: bench.evaluate("lga", "cross_norm", workers=2), "--workers is for --executor ray"),
         (lambda net, x, y: bench.attack(net, x * 255, y, norm="l2", eps=1), r"pixels in \[0, 1\]"),
         (lambda net, x, y: bench.attack(net, x, y[:2], norm="l2", eps=1), "labels"),
         (lambda net, x, y: bench.attack(net, x, y, norm="l3", eps=1), "unknown norm 'l3'"),

@@ -15,7 +15,7 @@ from torch import nn
 from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots
 from bench.catalog.programs import Program, parse_program
-from bench.catalog.sources import NamedSource, SourceOptions, is_source
+from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
 from bench.catalog.state_files import parse_state, state_bytes
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
@@ -122,6 +122,9 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
     if _is_folder(pattern):
         return [_read_entry(Path(pattern))]
     by_name = {entry.card.name: entry for entry in list_models(registry=registry)}
+    hint = misnamed(pattern)
+    if hint is not None and pattern not in by_name:
+        raise BenchError(f"{hint}.")
     if "/" in pattern:
         return [by_name[name] for name in select_names([pattern], list(by_name), "model")]
     prefix = f"{dataset or DEFAULT_DATASET}/"

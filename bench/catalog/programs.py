@@ -10,6 +10,7 @@ import importlib.util
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,8 +100,17 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _build_torchscript(program: Program, content: bytes) -> Any:
-    with _user_errors(program):
-        return torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+    with _user_errors(program), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.load. is deprecated", category=FutureWarning)
+        try:
+            return torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "constants.pkl" not in str(error):
+                raise
+            raise BenchError(
+                f"{program.path} holds weights or a pickled object, no TorchScript; name the code of its net too: "
+                f"--model FILE.py:FACTORY --weights {program.path}."
+            ) from error
 
 
 def _build_export(program: Program, content: bytes) -> Any:
@@ -144,7 +154,7 @@ def _user_errors(program: Program) -> Iterator[None]:
         yield
     except BenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{program.path}:{program.factory}" if program.factory else f"the {program.kind} file {program.path}"
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BenchError(f"{what} gave no net ({reason}).") from error

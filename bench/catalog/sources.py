@@ -93,7 +93,9 @@ class NamedSource:
 
     def card(self) -> ModelCard:
         """Build the net and describe it; raises BenchError for whatever is wrong with source or options."""
+        require_safe_name(self.dataset, "data set")
         built = self.build()
+        self._require_outputs(built)
         try:
             return ModelCard(
                 schema_version=1,
@@ -206,6 +208,18 @@ class NamedSource:
         adapter = built.parameters.get("adapter", {})
         return len(adapter.get("classes", ())) or self.options.num_classes or built.parameters.get("num_classes")
 
+    def _require_outputs(self, built: Built) -> None:
+        """Raise BenchError for a --num-classes that is missing, or would be left unused: a known data set says it."""
+        spec, given = dataset_spec(self.dataset), self.options.num_classes
+        if spec is None and not self._classes(built):
+            raise BenchError(f"{self.dataset} is no data set that ships; say how many classes it has: --num-classes N.")
+        chosen = self.options.classes or self.options.label_map
+        if spec is not None and given not in (None, spec.num_classes) and not chosen:
+            raise BenchError(
+                f"{self.text} is said to have {given} outputs, but {self.dataset} has {spec.num_classes} classes; say "
+                "which outputs stand for them with --classes or --label-map."
+            )
+
     def _identifier(self) -> str:
         if self.options.model_id is not None:
             return require_safe_name(self.options.model_id, "--model-id")
@@ -249,10 +263,37 @@ def read_label_map(path: Path, dataset: str) -> tuple[int, ...]:
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    state = _without_prefix(state, set(net.state_dict()))
     try:
         net.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise BenchError(f"the weights do not fit {what}: {' '.join(str(error).split())[:200]}.") from error
+        difference = _difference(net.state_dict(), state) or " ".join(str(error).split())[:200]
+        raise BenchError(f"the weights do not fit {what}: {difference}.") from error
+
+
+def _without_prefix(state: Mapping[str, Tensor], wanted: set[str]) -> Mapping[str, Tensor]:
+    """The state under the net's own names, where all it has more is one prefix (`model.`, `_orig_mod.`)."""
+    first = next(iter(state), "")
+    for prefix in (first.removesuffix(name) for name in wanted if first.endswith(name)):
+        if prefix and state.keys() == {prefix + name for name in wanted}:
+            return {name: state[prefix + name] for name in wanted}
+    return state
+
+
+def _difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What the net wants and the file lacks, what is left over, and what has another shape; empty where nothing."""
+    lacking = [name for name in expected if name not in state]
+    left_over = sorted(name for name in state if name not in expected)
+    other = [name for name in expected if name in state and expected[name].shape != state[name].shape]
+    parts = [
+        f"{text} {names[0]!r}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+        for text, names in (("they lack", lacking), ("the net has no", left_over))
+        if names
+    ]
+    if other and not parts:
+        theirs, ours = (tuple(where[other[0]].shape) for where in (state, expected))
+        parts.append(f"{other[0]!r} has shape {theirs}, the net's {ours}")
+    return "; ".join(parts)
 
 
 def _plain(settings: AdapterSettings) -> dict[str, Any]:
@@ -262,6 +303,20 @@ def _plain(settings: AdapterSettings) -> dict[str, Any]:
         for name, value in settings.model_dump().items()
         if value not in (None, ())
     }
+
+
+def misnamed(text: str) -> str | None:
+    """What is wrong with a name that looks as if it was meant for a source, or for a folder; None if it does not."""
+    path = Path(text)
+    if text.endswith(".py"):
+        return f"name the function of {text} that makes the net: {text}:FACTORY"
+    if path.suffix in (".safetensors", ".pth", ".ckpt", ".bin"):
+        return f"{text} is a file of weights; name the code of its net too: --model FILE.py:FACTORY --weights {text}"
+    if ":" in text:
+        return f"{text} names no source; use FILE.py:FACTORY, a file, or {describe_kinds()}"
+    if text and path.is_dir():
+        return f"the folder {text} has no card.toml; a folder of many models goes to --registry"
+    return None
 
 
 def describe_kinds() -> str:

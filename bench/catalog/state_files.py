@@ -7,6 +7,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def state_bytes(net: nn.Module) -> bytes:
 
 def _load_checkpoint(path: Path, trust: bool) -> Any:
     if not path.is_file():
-        raise BenchError(f"the weights {path} do not exist.")
+        raise BenchError(f"the weights {path} {'are no file' if path.exists() else 'do not exist'}.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -78,11 +79,17 @@ def _load_checkpoint(path: Path, trust: bool) -> Any:
             ) from error
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
-    logger.warning("unpickling %s, which runs whatever code it names, as --trust-weights asks", path)
+    _warn(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except (pickle.UnpicklingError, *_DAMAGED) as error:
         raise _unreadable(path, error) from error
+
+
+@cache
+def _warn(path: Path) -> None:
+    """Once a file and process, however often a net is built from it."""
+    logger.warning("unpickling %s, which runs whatever code it names, as --trust-weights asks", path)
 
 
 def _unreadable(path: Path, error: BaseException) -> BenchError:

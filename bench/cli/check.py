@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, BatchSize, DataDir, Device, Download, parse_batch_size
+from bench.cli.executors import Place, at_work
+from bench.cli.option_groups import with_groups
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    BatchSize,
+    DataDir,
+    Device,
+    Download,
+    Program,
+    Registry,
+    parse_batch_size,
+)
+from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
-    from bench.orchestration import RunRequest
+    from bench.orchestration import Executor, RunRequest
     from bench.orchestration.gate import GateRules, Verdict
 
 EXIT_REGRESSION = 1
 
 
+@with_groups
 def check(
     model: Annotated[list[str] | None, typer.Option("--model", help="As in `bench run`. [default: all]")] = None,
     suite: Annotated[
@@ -50,6 +63,11 @@ def check(
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
+    registry: Registry = None,
+    program: Program = None,
+    *,
+    own: OwnModel,
+    place: Place,
 ) -> None:
     """Evaluate models again and compare them with a baseline, image by image.
 
@@ -62,13 +80,16 @@ def check(
     from bench.orchestration.gate import GateRules
 
     rules = GateRules(tolerance, time_factor or None, fail_on_time)
+    source = own.source_options(download=download)
+    executor = place.choose(device)
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
         request = RunRequest(
-            model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed, device,
-            parse_batch_size(batch_size), data_dir, download,
+            model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed,
+            executor.planning_device(device), parse_batch_size(batch_size), data_dir, download, True, source, registry,
+            program,
         )  # fmt: skip
-        verdicts = _evaluate(request, baseline, rules, update=update)
+        verdicts = _evaluate(request, executor, baseline, rules, update=update)
         if update:
             from bench.results.merge import merge_leaderboards
 
@@ -84,7 +105,9 @@ def check(
         raise typer.Exit(EXIT_REGRESSION)
 
 
-def _evaluate(request: RunRequest, baseline: Path, rules: GateRules, *, update: bool) -> list[Verdict]:
+def _evaluate(
+    request: RunRequest, executor: Executor, baseline: Path, rules: GateRules, *, update: bool
+) -> list[Verdict]:
     from dataclasses import replace
 
     from bench.catalog.models import resolve_models
@@ -94,7 +117,9 @@ def _evaluate(request: RunRequest, baseline: Path, rules: GateRules, *, update: 
     from bench.orchestration import execute, plan_runs
     from bench.orchestration.gate import Verdict, first_verdict, judge, require_baseline, weights_remarks
 
-    entries = resolve_models(request.models, request.dataset)
+    entries = resolve_models(
+        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+    )
     suites = [found.name for found in resolve_suites(request.suites)]
     if not update:
         require_baseline([(entry.card.dataset, entry.card.id) for entry in entries], suites, baseline)
@@ -105,12 +130,15 @@ def _evaluate(request: RunRequest, baseline: Path, rules: GateRules, *, update: 
         if remarks:
             verdicts.append(Verdict(entry.card.name, "weights", 0.0, remarks))
         else:
-            sound.append(str(entry.folder.resolve()))
-    plans = plan_runs(replace(request, models=sound)) if sound else []
-    for position, plan in enumerate(plans, start=1):
-        with RunProgress(messages()) as progress:
-            watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
-            outcome = execute(plan, request.leaderboard, fresh=True, observer=watch)
-        known = judge if not update else first_verdict
-        verdicts.append(known(outcome, request.leaderboard, baseline, rules))
+            sound.append(entry)
+    if not sound:
+        return verdicts
+    plans = plan_runs(replace(request, models=[], entries=sound, source=None, program=None))
+    known = judge if not update else first_verdict
+    with at_work(executor):
+        for position, plan in enumerate(plans, start=1):
+            with RunProgress(messages()) as progress:
+                watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
+                outcome = execute(plan, request.leaderboard, fresh=True, observer=watch, executor=executor)
+            verdicts.append(known(outcome, request.leaderboard, baseline, rules))
     return verdicts

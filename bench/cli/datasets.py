@@ -18,10 +18,10 @@ def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
     from bench.data import DATASETS, describe_sources
 
     rows = []
-    for name, split, where in describe_sources(data_dir):
+    for name, split, where, problem in describe_sources(data_dir):
         spec = DATASETS.get(name)
         shape = f"{spec.in_channels}x{spec.image_size}x{spec.image_size}" if spec else ""
         classes, licence = (str(spec.num_classes), spec.licence) if spec else ("", "")
         missing = "not here (try --download)" if spec and spec.torchvision_class else "not here"
-        rows.append([name, split, shape, classes, licence, where or missing])
+        rows.append([name, split, shape, classes, licence, where or problem or missing])
     output().print(table(["data set", "split", "shape", "classes", "licence", "found"], rows, right=("classes",)))

@@ -1,86 +1,60 @@
-"""The options that say where a run is computed, and the executor they stand for."""
+"""The options that say where runs are computed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from bench.orchestration import Executor
-    from bench.orchestration.ray_cluster import RayOptions
 
-NAMES = ("local", "ray")
-_PANEL = "On a cluster (docs/scale.md)"
-
-ExecutorName = Annotated[
-    str,
-    typer.Option(
-        "--executor", help="local (this process) or ray (pip install 'ribench[ray]').", rich_help_panel=_PANEL
-    ),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--ray-address",
-        help="HOST:PORT of a Ray cluster, or auto. [default: RAY_ADDRESS, else this machine]",
-        rich_help_panel=_PANEL,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", help="Worker processes. [default: as many as fit]", rich_help_panel=_PANEL),
-]
-CpusPerWorker = Annotated[
-    int | None,
-    typer.Option(
-        "--cpus-per-worker", help="CPUs of a worker, and its threads of torch. [default: 1]", rich_help_panel=_PANEL
-    ),
-]
-GpusPerWorker = Annotated[
-    float | None,
-    typer.Option(
-        "--gpus-per-worker", help="GPUs of a worker; 0.5: two share one. [default: 1 if any]", rich_help_panel=_PANEL
-    ),
-]
+_option = partial(typer.Option, rich_help_panel="On a cluster (docs/scale.md)")
 
 
-def ray_options(
-    executor: str,
-    address: str | None,
-    workers: int | None,
-    cpus_per_worker: int | None,
-    gpus_per_worker: float | None,
-    device: str,
-) -> RayOptions | None:
-    """The options of the Ray executor, None for the local one; raises BenchError for what does not go together."""
-    from bench.core.errors import BenchError
-    from bench.core.names import unknown_name
+@dataclass(frozen=True)
+class Place:
+    """Where runs are computed."""
 
-    if executor not in NAMES:
-        raise unknown_name(executor, NAMES, "executor")
-    given = {
-        "--ray-address": address,
-        "--workers": workers,
-        "--cpus-per-worker": cpus_per_worker,
-        "--gpus-per-worker": gpus_per_worker,
-    }
-    idle = [option for option, value in given.items() if value is not None]
-    if executor == "local":
-        if idle:
-            raise BenchError(f"{idle[0]} is for --executor ray.")
-        return None
-    from bench.orchestration.ray_cluster import RayOptions
+    executor: Annotated[
+        str, _option("--executor", help="local (this process) or ray (pip install 'ribench[ray]').")
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        _option("--ray-address", help="HOST:PORT of a Ray cluster, or auto. [default: RAY_ADDRESS, else this machine]"),
+    ] = None
+    workers: Annotated[int | None, _option("--workers", help="Worker processes. [default: as many as fit]")] = None
+    cpus_per_worker: Annotated[
+        int | None, _option("--cpus-per-worker", help="CPUs of a worker, and its threads of torch. [default: 1]")
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None, _option("--gpus-per-worker", help="GPUs of a worker; 0.5: two share one. [default: 1 if any]")
+    ] = None
 
-    return RayOptions(address, workers, 1 if cpus_per_worker is None else cpus_per_worker, gpus_per_worker, device)
+    def choose(self, device: str) -> Executor:
+        """The executor, not open yet; raises BenchError for what does not go together, or where Ray is missing."""
+        from bench.orchestration.choose_executor import choose_executor
+
+        return choose_executor(
+            self.executor,
+            device,
+            ray_address=self.ray_address,
+            workers=self.workers,
+            cpus_per_worker=self.cpus_per_worker,
+            gpus_per_worker=self.gpus_per_worker,
+        )
 
 
-def executor_for(options: RayOptions | None) -> Executor:
-    """The executor, not open yet; raises BenchError when Ray is not installed."""
-    if options is None:
-        from bench.orchestration import LocalExecutor
+@contextmanager
+def at_work(executor: Executor) -> Iterator[None]:
+    """Open while its runs are computed; joining a cluster takes seconds, so it is said."""
+    from bench.cli.rendering import messages
 
-        return LocalExecutor()
-    from bench.orchestration.ray_executor import RayExecutor
-
-    return RayExecutor(options)
+    with ExitStack() as stack:
+        with messages().status(f"Starting the {executor.circumstances()['executor']['name']} executor"):
+            stack.enter_context(executor)
+        yield

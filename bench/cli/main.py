@@ -37,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Adversarial robustness and gradient interpretability of image classifiers, with evidence for every image.",
 )
 app.command("run")(run.run)
@@ -89,6 +90,9 @@ def run_command(arguments: list[str]) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _interrupted()
+    except SystemExit as error:
+        # no command of ours ends so; exit code 0 of a model's code must not look like a verdict
+        return _fail(f"the code of a model, or of a package that it needs, ended the process (exit {error.code}).")
     except BrokenPipeError:
         # whoever read our output has gone; keep Python from complaining once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,24 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import (
-    Classes,
-    DataDir,
-    Device,
-    Download,
-    InputSize,
-    LabelMap,
-    Mean,
-    ModelId,
-    NumClasses,
-    Program,
-    Registry,
-    Std,
-    TrustWeights,
-    Weights,
-    parse_classes,
-    parse_numbers,
-)
+from bench.cli.option_groups import with_groups
+from bench.cli.options import DataDir, Device, Download, Program, Registry
+from bench.cli.own_model import OwnModel
 
 EXIT_FAILED = 1
 app = typer.Typer(help="List, show, add or verify registered models.", invoke_without_command=True)
@@ -69,6 +54,7 @@ def show(
 def measure(
     names: Annotated[list[str], typer.Argument(help="Models that `bench train` made; wildcards allowed.")],
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
+    registry: Registry = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
@@ -80,7 +66,7 @@ def measure(
     from bench.training.remeasure import remeasure
 
     rows = []
-    for entry in resolve_models(names, dataset):
+    for entry in resolve_models(names, dataset, registry=registry):
         gradients = remeasure(entry, resolve_device(device), data_dir, download=download).card.gradients
         assert gradients is not None  # noqa: S101  remeasure has just written it
         aligned = "-" if gradients.target_cosine is None else f"{gradients.target_cosine:.3f}"
@@ -90,36 +76,26 @@ def measure(
 
 
 @app.command("add")
+@with_groups
 def add(
     model: Annotated[str, typer.Argument(help="FILE.py:FACTORY, timm:NAME, onnx:FILE, ...; see `bench run --help`.")],
     registry: Annotated[Path, typer.Option("--registry", help="Folder of models to add it to; made if need be.")],
-    model_id: ModelId = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Data set that it classifies.")] = "fashion_mnist",
     method: Annotated[str, typer.Option("--method", help="How it was trained, e.g. at_linf.")] = "external",
     description: Annotated[str | None, typer.Option("--description", help="One line for the card.")] = None,
     examples: Annotated[int, typer.Option("--examples", help="Test images its clean accuracy is measured on.")] = 1000,
-    weights: Weights = None,
-    trust_weights: TrustWeights = False,
-    mean: Mean = None,
-    std: Std = None,
-    input_size: InputSize = None,
-    classes: Classes = None,
-    label_map: LabelMap = None,
-    num_classes: NumClasses = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
+    *,
+    own: OwnModel,
 ) -> None:
     """Write a model of your own, weights and card, into a registry folder."""
-    from bench.catalog.sources import SourceOptions
     from bench.cli.rendering import output, percent
     from bench.core.devices import resolve_device
     from bench.orchestration.registering import AddRequest, add_model
 
-    source = SourceOptions(
-        weights, trust_weights, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), input_size,
-        parse_classes(classes), label_map, num_classes, model_id, download,
-    )  # fmt: skip
+    source = own.source_options(download=download)
     request = AddRequest(
         model, registry, dataset, source, method, description, examples, resolve_device(device), data_dir
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir, Registry
 
 
 def report(
@@ -29,6 +29,7 @@ def report(
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
+    registry: Registry = None,
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
     from rich.markup import escape
@@ -38,7 +39,7 @@ def report(
 
     request = ReportRequest(
         directory, output_file, title, dataset, suite, images if saliency else 0, device, data_dir, download,
-        plain,
+        plain, registry,
     )  # fmt: skip
     with messages().status("Writing the page"):
         outcome = make_report(request)

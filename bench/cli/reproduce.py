@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir
+from bench.cli.executors import Place, at_work
+from bench.cli.option_groups import with_groups
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    BatchSize,
+    DataDir,
+    Device,
+    Download,
+    LeaderboardDir,
+    Registry,
+    parse_batch_size,
+)
 
 if TYPE_CHECKING:
     from bench.orchestration import Observer, RunPlan
 
 
+@with_groups
 def reproduce(
     study: Annotated[str, typer.Argument(help="ir, bridging, lga, or a study's TOML file.")],
     scale: Annotated[str, typer.Option("--scale", help="quick, standard or paper.")] = "quick",
@@ -22,9 +34,13 @@ def reproduce(
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Keys all randomness of the runs.")] = 0,
     device: Device = "auto",
+    batch_size: BatchSize = "auto",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     data_dir: DataDir = None,
     download: Download = False,
+    registry: Registry = None,
+    *,
+    place: Place,
 ) -> None:
     """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
     from bench.catalog.studies import find_study
@@ -37,7 +53,11 @@ def reproduce(
 
     found = find_study(study)
     folder = output or leaderboard / "studies" / f"{found.file.name}-{scale}"
-    request = StudyRequest(found, scale, folder, leaderboard, seed, device, data_dir, download)
+    executor = place.choose(device)
+    request = StudyRequest(
+        found, scale, folder, leaderboard, seed, device, data_dir, download, registry, parse_batch_size(batch_size),
+        executor,
+    )  # fmt: skip
     with messages().status("Planning"):
         plan = plan_study(request)
     standard_output().print(table(["step", "what", "minutes"], describe_plan(plan), right=("minutes",)))
@@ -46,7 +66,7 @@ def reproduce(
     standard_output().print(f"about {plan.seconds / 60:.1f} minutes to go", soft_wrap=True)
     if plan_only:
         return
-    with RunProgress(messages()) as progress:
+    with at_work(executor), RunProgress(messages()) as progress:
 
         def watch(run: RunPlan, count: str) -> Observer:
             return progress.watch(run, count)

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.executors import CpusPerWorker, ExecutorName, GpusPerWorker, RayAddress, Workers
+from bench.cli.executors import Place, at_work
+from bench.cli.option_groups import with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
     BatchSize,
-    Classes,
     DataDir,
     Device,
     Download,
-    InputSize,
-    LabelMap,
     LeaderboardDir,
-    Mean,
-    ModelId,
-    NumClasses,
+    Models,
     Precision,
     Program,
     Registry,
-    Std,
-    TrustWeights,
-    Weights,
     parse_batch_size,
-    parse_classes,
-    parse_numbers,
 )
+from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,15 +31,9 @@ if TYPE_CHECKING:
     from bench.results.metrics import Metric
 
 
+@with_groups
 def run(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            help="Model: name, wildcard, `all`, folder with a card, FILE.py:FACTORY, timm:NAME, torchvision:NAME, "
-            "hf-hub:ORG/NAME, robustbench:DATASET/THREAT/NAME, or a TorchScript, export or ONNX file. Repeatable.",
-        ),
-    ],
+    model: Models,
     suite: Annotated[
         list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")
     ],
@@ -66,51 +51,30 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
     registry: Registry = None,
     program: Program = None,
-    weights: Weights = None,
-    trust_weights: TrustWeights = False,
-    mean: Mean = None,
-    std: Std = None,
-    input_size: InputSize = None,
-    classes: Classes = None,
-    label_map: LabelMap = None,
-    num_classes: NumClasses = None,
-    model_id: ModelId = None,
-    executor: ExecutorName = "local",
-    ray_address: RayAddress = None,
-    workers: Workers = None,
-    cpus_per_worker: CpusPerWorker = None,
-    gpus_per_worker: GpusPerWorker = None,
+    *,
+    own: OwnModel,
+    place: Place,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
-    from bench.catalog.sources import SourceOptions
-    from bench.cli.executors import executor_for, ray_options
     from bench.cli.rendering import messages, output
     from bench.cli.run_progress import RunProgress
     from bench.orchestration import RunRequest, execute, plan_runs
 
-    source = SourceOptions(
-        weights, trust_weights, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), input_size,
-        parse_classes(classes), label_map, num_classes, model_id, download,
-    )  # fmt: skip
-    ray = ray_options(executor, ray_address, workers, cpus_per_worker, gpus_per_worker, device)
-    place = executor_for(ray)
-    # Ray's workers have devices of their own; plans are checked on any machine's CPU
-    device = device if ray is None else "cpu"
+    source = own.source_options(download=download)
+    executor = place.choose(device)
     request = RunRequest(
-        model, suite, leaderboard, dataset, examples, seed, device, parse_batch_size(batch_size), data_dir, download,
-        fresh, source, registry, program, precision=precision,
+        model, suite, leaderboard, dataset, examples, seed, executor.planning_device(device),
+        parse_batch_size(batch_size), data_dir, download, fresh, source, registry, program, precision=precision,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
-    with ExitStack() as stack:
-        with messages().status("Joining Ray" if ray is not None else "Starting"):
-            stack.enter_context(place)
+    with at_work(executor):
         for position, plan in enumerate(plans, start=1):
             count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
             # one display a run, closed before its table is printed, so that a piped standard output gets tables alone
             with RunProgress(messages()) as progress:
                 watch = progress.watch(plan, count)
-                outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=place)
+                outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
             suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
             title = f"\n[bold]{plan.entry.card.name} under {suite_name}, {plan.examples} images[/]"
             output().print(title, soft_wrap=True)

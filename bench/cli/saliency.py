@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DataDir, Device, Download, Registry
+from bench.cli.option_groups import with_groups
+from bench.cli.options import DataDir, Device, Download, Models, Program, Registry
+from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
     from bench.orchestration.saliency_rows import PanelRow
@@ -18,10 +20,9 @@ DEFAULT_ATTACK = "top_k"
 alike (32 images, 8/255, the gradient's map)."""
 
 
+@with_groups
 def saliency(
-    model: Annotated[
-        list[str], typer.Option("--model", help="Model: name, wildcard, `all`, or folder with a card. Repeatable.")
-    ],
+    model: Models,
     image: Annotated[
         list[int], typer.Option("--image", help="Position of an image in the test split, from 0. Repeatable.")
     ] = [0],  # noqa: B006  (typer copies it)
@@ -52,13 +53,17 @@ def saliency(
     data_dir: DataDir = None,
     download: Download = False,
     registry: Registry = None,
+    program: Program = None,
+    *,
+    own: OwnModel,
 ) -> None:
     """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
     from bench.cli.rendering import literal, messages, output
     from bench.orchestration.saliency_panel import PanelRequest, make_panel
 
     request = PanelRequest(
-        model, image, method, attack, eps, output_file, dataset, seed, device, data_dir, download, registry
+        model, image, method, attack, eps, output_file, dataset, seed, device, data_dir, download, registry,
+        program, own.source_options(download=download),
     )  # fmt: skip
     with messages().status("Drawing the maps"):
         outcome = make_panel(request)

@@ -25,7 +25,7 @@ class TrainCommand(TyperCommand):
 
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe; see `bench recipes`.")],
-    output: Annotated[Path, typer.Option("--output", help="Registry folder; gets <data set>/<id>/.")],
+    output: Annotated[Path, typer.Option("--output", help="Registry folder; gets `<data set>/<id>/`.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set to train on.")] = "fashion_mnist",
     model_id: Annotated[str | None, typer.Option("--id", help="Id of the model. [default: the recipe's name]")] = None,
     method: Annotated[

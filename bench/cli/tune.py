@@ -12,7 +12,7 @@ from bench.cli.options import DataDir, Device, Download
 
 def tune(
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe; see `bench recipes`.")],
-    output: Annotated[Path, typer.Option("--output", help="Registry folder; gets <data set>/tuning.csv.")],
+    output: Annotated[Path, typer.Option("--output", help="Registry folder; gets `<data set>/tuning.csv`.")],
     grid: Annotated[list[str], typer.Option("--grid", help="PARAMETER=VALUE,VALUE,... Repeatable: all combinations.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set to train on.")] = "fashion_mnist",
     assignments: Annotated[

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.core.errors import BenchError
 
+_MOST_LISTED = 40
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -25,7 +26,9 @@ def unknown_name(name: str, known: Iterable[str], what: str) -> BenchError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return BenchError(f"unknown {what} {name!r}; did you mean {' or '.join(near)}?")
-    listed = ", ".join(names) if names else "none"
+    listed = ", ".join(names[:_MOST_LISTED]) if names else "none"
+    if len(names) > _MOST_LISTED:
+        listed += f" and {len(names) - _MOST_LISTED} more"
     return BenchError(f"unknown {what} {name!r}; known: {listed}.")
 
 

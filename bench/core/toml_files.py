@@ -43,7 +43,7 @@ def explain(error: ValidationError) -> str:
     """All problems of a pydantic error in one line: where, and what is expected."""
     problems = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "the file"
+        place = ".".join(str(part) for part in problem["loc"])
         reason = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
-        problems.append(f"{place}: {reason[0].lower()}{reason[1:]}")
+        problems.append(f"{place}{': ' if place else ''}{reason[0].lower()}{reason[1:]}")
     return " ".join("; ".join(problems).split())

@@ -58,7 +58,9 @@ def decode(content: bytes, preparation: Preparation, name: str) -> NDArray[np.ui
                     "convert it to 8 bits."
                 )
             pixels = _prepare(image.convert("L" if preparation.channels == 1 else "RGB"), preparation, name)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:
+        raise BenchError(f"{name} is no image that Pillow knows; take it out of the data set.") from error
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise BenchError(f"cannot read image {name}: {' '.join(str(error).split())[:200]}.") from error
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

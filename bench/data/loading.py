@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 import torch
@@ -25,6 +26,8 @@ PLUGINS = "bench.datasets"
 logger = logging.getLogger(__name__)
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
+
+_PACKED = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
 
 _EMBEDDED = Path(__file__).parent / "embedded"
 _EMBEDDED_DIGESTS = {
@@ -79,18 +82,31 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
     raise _missing(spec, split)
 
 
-def describe_sources(data_dir: Path | None = None) -> list[tuple[str, str, str | None]]:
-    """(data set, split, where it would be read from or None) for every known or declared one; reads no images."""
+class Source(NamedTuple):
+    """Where a split would be read from; `where` is None if nowhere, and `problem` says why if a file is to blame."""
+
+    name: str
+    split: Split
+    where: str | None
+    problem: str = ""
+
+
+def describe_sources(data_dir: Path | None = None) -> list[Source]:
+    """Every known data set, and those of one's own in the data dirs; reads no images."""
     named = data_dirs(data_dir)
-    known = {name: DATASETS.get(name) for name in [*DATASETS, *_declared_names(named)]}
-    described: list[tuple[str, str, str | None]] = []
-    for name, spec in known.items():
-        for split in _SPLITS:
-            where = _found_in(named, name, spec, split)
-            if where is None and name == "fashion_mnist" and split == "test":
-                where = "embedded"
-            described.append((name, split, where or _found_in(_further_places(spec), name, spec, split)))
-    return described
+    names = [*DATASETS, *sorted(_own_names(named) - {*DATASETS})]
+    return [_describe(name, split, named) for name in names for split in _SPLITS]
+
+
+def _describe(name: str, split: Split, named: Sequence[Path]) -> Source:
+    spec = DATASETS.get(name)
+    try:
+        where = _found_in(named, name, spec, split)
+        if where is None and name == "fashion_mnist" and split == "test":
+            where = "embedded"
+        return Source(name, split, where or _found_in(_further_places(spec), name, spec, split))
+    except BenchError as error:
+        return Source(name, split, None, str(error))
 
 
 def declaration_of(name: str, data_dir: Path | None = None) -> DatasetFile | None:
@@ -107,8 +123,15 @@ def _found_in(folders: Sequence[Path], name: str, spec: DatasetSpec | None, spli
     return next((layout.place for layout in layouts if layout is not None), None)
 
 
-def _declared_names(named: Sequence[Path]) -> list[str]:
-    return sorted({path.stem for folder in named for path in folder.glob("*.toml")} - {*DATASETS})
+def _own_names(named: Sequence[Path]) -> set[str]:
+    """What lies in the data dirs under a name of its own: declarations, archives, folders with a split in them."""
+    files = {path.stem for folder in named for path in (*folder.glob("*.toml"), *folder.glob("*.npz"))}
+    splits = ("test", "val", "validation")
+    patterns = [
+        pattern for split in splits for pattern in (split, f"{split}.npz", f"{split}*.parquet", f"*/{split}*.parquet")
+    ]
+    folders = [entry for folder in named for entry in folder.iterdir() if entry.is_dir()]
+    return files | {entry.name for entry in folders if any(any(entry.glob(pattern)) for pattern in patterns)}
 
 
 def _further_places(spec: DatasetSpec | None) -> list[Path]:
@@ -194,13 +217,11 @@ def _layout(spec: DatasetSpec) -> str:
 
 
 def _unknown_dataset(name: str, named: Sequence[Path]) -> BenchError:
-    folders = {
-        entry.name
-        for folder in named
-        for entry in folder.iterdir()
-        if (entry / "test").is_dir() or (entry / "val").is_dir()
-    }
-    archives = {path.stem for folder in named for path in folder.glob("*.npz")}
-    known = {*DATASETS, *folders, *archives, *_declared_names(named), *plugin_names(PLUGINS)}
-    error = unknown_name(name, known, "data set")
-    return BenchError(f"{error} A folder of your own is found as DIR/{name}/test/<class>/* with --data-dir DIR.")
+    packed = [path for folder in named for path in sorted(folder.glob(f"{name}.*")) if path.suffix in _PACKED]
+    if packed:
+        return BenchError(f"{packed[0]} is packed; unpack it, archives are not read.")
+    error = unknown_name(name, {*DATASETS, *_own_names(named), *plugin_names(PLUGINS)}, "data set")
+    return BenchError(
+        f"{error} One of your own is found as DIR/{name}/test/<class>/*, DIR/{name}.npz or "
+        f"DIR/{name}/test-*.parquet with --data-dir DIR."
+    )

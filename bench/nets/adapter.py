@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.core.errors import BenchError
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -68,7 +70,14 @@ class Adapter(nn.Module):
         if channels:
             images = (images - self.mean) / self.std
         logits: Tensor = self.net(images)
-        return logits.index_select(1, self.classes) if self.settings.classes else logits
+        if not self.settings.classes:
+            return logits
+        if max(self.settings.classes) >= logits.shape[1]:
+            raise BenchError(
+                f"--classes or --label-map ask for output {max(self.settings.classes)}, but the net has outputs 0 to "
+                f"{logits.shape[1] - 1}."
+            )
+        return logits.index_select(1, self.classes)
 
     def contradiction(self) -> str | None:
         """What the buffers, just loaded, say differently from the settings; None where they agree."""

@@ -71,7 +71,9 @@ def _devices() -> str:
 def _data_sets(data_dir: Path | None) -> str:
     here: list[str] = []
     missing: list[str] = []
-    for name, split, where in describe_sources(data_dir):
+    for name, split, where, problem in describe_sources(data_dir):
+        if problem:
+            raise BenchError(problem)
         (here if where else missing).append(f"{name} {split}")
     absent = f"; not here: {', '.join(missing)} (--download or --data-dir gets them)" if missing else ""
     return f"here: {', '.join(here)}{absent}"
@@ -79,9 +81,12 @@ def _data_sets(data_dir: Path | None) -> str:
 
 def _models() -> str:
     entries = list_models()
+    programs = [entry for entry in entries if entry.card.program is not None]
     for entry in entries:
-        load_model(entry)
-    return f"{len(entries)} cards, all weights match their digests and load"
+        if entry not in programs:
+            load_model(entry)
+    more = f"; {len(programs)} more need a program of yours: bench models verify --program FILE" if programs else ""
+    return f"{len(entries) - len(programs)} cards, all weights match their digests and load{more}"
 
 
 def _suites() -> str:

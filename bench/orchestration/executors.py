@@ -32,6 +32,10 @@ class Executor(ABC):
     def circumstances(self) -> dict[str, Any]:
         """What the manifest says of it: `executor` (its name and size) and `threads` (of torch, in each process)."""
 
+    def planning_device(self, device: str) -> str:
+        """The device that plans are checked on, where runs are to be computed on `device`."""
+        return device
+
     @abstractmethod
     def device_of(self, plan: RunPlan) -> str:
         """The device that a plan's units will be computed on, as far as that is known beforehand."""

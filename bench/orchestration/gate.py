@@ -99,7 +99,11 @@ def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules:
 
 def weights_remarks(entry: ModelEntry) -> list[Remark]:
     """A failure where the weights file is not the one that its card names."""
-    if not entry.weights_path.is_file() or sha256_file(entry.weights_path) == entry.card.weights.sha256:
+    if (
+        entry.build is not None
+        or not entry.weights_path.is_file()
+        or sha256_file(entry.weights_path) == entry.card.weights.sha256
+    ):
         return []
     text = f"the weights {entry.weights_path} changed without a new card; restore the file or publish a new card"
     return [Remark("failure", "digest", text)]
@@ -147,6 +151,9 @@ def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[R
             "nothing can be compared",
         )  # fmt: skip
     card = plan.entry.card
+    program = "" if card.program is None else card.program.sha256
+    if program != facts.get("program_sha256", ""):
+        yield Remark("note", "digest", "the program that makes the net differs from the baseline's")
     if card.weights.sha256 == facts["model_sha256"]:
         return
     before = dict(manifest.get("card", {}))
@@ -155,7 +162,9 @@ def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[R
         key: value for key, value in now.items() if key != "weights"
     }
     changed = f"the weights differ from the baseline's ({card.weights.sha256[:12]}, were {facts['model_sha256'][:12]})"
-    if same_words:
+    if plan.entry.build is not None:  # named by its source: there is no card that anybody could have written
+        yield Remark("note", "digest", changed)
+    elif same_words:
         yield Remark("failure", "digest", f"{changed}, but the card says nothing new about how they came to be")
     else:
         yield Remark("note", "digest", f"{changed}, with a new card")

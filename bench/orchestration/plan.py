@@ -137,8 +137,8 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     for entry in entries:
         name = entry.card.dataset
         if name not in datasets:
-            suites[name] = [_fit(suite, name, request.data_dir) for suite in found]
             datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
+            suites[name] = [_fit(suite, name, request.data_dir) for suite in found]
     training = {
         name: load_split(name, "train", data_dir=request.data_dir, download=request.download)
         for name in datasets

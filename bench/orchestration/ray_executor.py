@@ -110,6 +110,9 @@ class RayExecutor(Executor):
         }
         return {"executor": executor, "threads": self._shares.cpus}
 
+    def planning_device(self, device: str) -> str:  # noqa: ARG002
+        return "cpu"  # workers have devices of their own; any machine has this one
+
     def device_of(self, plan: RunPlan) -> str:  # noqa: ARG002
         return self._shares.device
 

@@ -43,6 +43,7 @@ class ReportRequest:
     download: bool = False
     plain: bool = False
     """Whether the page is to be readable without JavaScript, at several times the size."""
+    registry: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def make_report(request: ReportRequest) -> ReportOutcome:
         raise BenchError(f"--images {request.images} is not a number of images; use 0 or more.")
     rows = _chosen_rows(request)
     runs = read_runs(rows, request.leaderboard)
-    registry = {entry.card.name: entry for entry in list_models()}
+    registry = {entry.card.name: entry for entry in list_models(registry=request.registry)}
     same = {run.model: registry[run.model] for run in _newest(runs) if _is_registered(run, registry)}
     saliency, remarks = _saliency(request, runs, same)
     remarks += sorted({run.problem for run in runs if run.problem})
@@ -139,6 +140,12 @@ def _saliency(
         for run in _newest(runs)
         if run.model not in entries
     ]
+    remarks += [
+        f"no saliency panel of {name}: it needs {entry.card.program.file}, and a page runs no program"
+        for name, entry in entries.items()
+        if entry.card.program is not None
+    ]
+    entries = {name: entry for name, entry in entries.items() if entry.card.program is None}
     sets = []
     for name in sorted({entry.card.dataset for entry in entries.values()}):
         radius = _radius([run for run in runs if run.facts["dataset"] == name])

@@ -60,7 +60,9 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, plans)
         left_out = dict(entry.split(": ", 1) for entry in plan.left_out)
-        computed = Computations(request.study.file.dataset)
+        computed = Computations(
+            request.study.file.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download
+        )
         names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
         named = rows.assign(suite=rows["suite"].map(names))
         material = Material(
@@ -118,7 +120,7 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
         the runs by what the claims call their suite.
     """
     scale = request.study.scale(request.scale)
-    known = {entry.card.id for entry in list_models(request.study.file.dataset)}
+    known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
     models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
     roles: dict[str, list[RunPlan]] = {}
     for role, suite in scale.suites.items():
@@ -130,7 +132,8 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
     for position, plan in enumerate(plans, start=1):
         rows = read_leaderboard(request.leaderboard) if (request.leaderboard / FILE_NAME).is_file() else None
         if rows is None or latest_run(rows, plan) is None:
-            execute(plan, request.leaderboard, observer=watch(plan, f"[{position}/{len(plans)}] "))
+            watcher = watch(plan, f"[{position}/{len(plans)}] ")
+            execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
     return roles
 
 

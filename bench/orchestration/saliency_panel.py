@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.attribution.manipulations import MANIPULATIONS, RandomSign
 from bench.attribution.methods import METHODS
 from bench.catalog.models import ModelEntry, resolve_models
+from bench.catalog.sources import SourceOptions
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
@@ -33,6 +34,7 @@ class PanelRequest:
         attack: the kind of an attack on maps, with its default parameters.
         eps: radius of the L-inf ball, pixels of [0, 1].
         output: ends in .png or .svg; its folder exists.
+        source: how a model that is named by its source is to be taken.
     """
 
     models: Sequence[str]
@@ -47,6 +49,8 @@ class PanelRequest:
     data_dir: Path | None = None
     download: bool = False
     registry: Path | None = None
+    program: Path | None = None
+    source: SourceOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,9 @@ def make_panel(request: PanelRequest) -> PanelOutcome:
     kind = _require_output(request.output)
     settings = _settings(request)
     device = resolve_device(request.device)
-    chosen = resolve_models(request.models, request.dataset, registry=request.registry)
+    chosen = resolve_models(
+        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+    )
     ids = list(dict.fromkeys(request.images))
     _require_few(len(chosen), len(ids))
     datasets = _datasets(request, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,12 @@ _BATCH = 250
 class Computations:
     """Effects computed on the first 1,000 test images of a data set; each model's numbers once."""
 
-    def __init__(self, dataset: str) -> None:
-        data = load_split(dataset, "test")
+    def __init__(
+        self, dataset: str, *, registry: Path | None = None, data_dir: Path | None = None, download: bool = False
+    ) -> None:
+        data = load_split(dataset, "test", data_dir=data_dir, download=download)
         count = min(EXAMPLES, len(data))
-        self.entries = {entry.card.id: entry for entry in list_models(dataset)}
+        self.entries = {entry.card.id: entry for entry in list_models(dataset, registry)}
         self.images, self.labels = data.pixels(slice(0, count)), data.labels[:count]
         self._similarities: dict[tuple[str, float], Tensor] = {}
 

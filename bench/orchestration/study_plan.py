@@ -18,6 +18,7 @@ from bench.core.errors import BenchError
 from bench.core.threads import wait_politely
 from bench.data import dataset_spec
 from bench.nets import build_net
+from bench.orchestration.executors import Executor, LocalExecutor
 from bench.orchestration.plan import RunPlan, RunRequest, plan_runs
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
 
@@ -41,6 +42,10 @@ class StudyRequest:
     device: str = "auto"
     data_dir: Path | None = None
     download: bool = False
+    registry: Path | None = None
+    batch_size: int | None = None
+    executor: Executor = field(default_factory=LocalExecutor)
+    """Open while the study is carried out; training and the computations on models are done here in any case."""
 
     @property
     def models_folder(self) -> Path:
@@ -79,7 +84,7 @@ def plan_study(request: StudyRequest) -> StudyPlan:
         BenchError: the study has no such scale.
     """
     scale = request.study.scale(request.scale)
-    known = {entry.card.id for entry in list_models(request.study.file.dataset)}
+    known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
     factor = speed()
     left_out: list[str] = []
     steps = [
@@ -138,9 +143,11 @@ def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequenc
         dataset=request.study.file.dataset,
         examples=scale.examples.get(suite),
         seed=request.seed,
-        device=request.device,
+        device=request.executor.planning_device(request.device),
+        batch_size=request.batch_size,
         data_dir=request.data_dir,
         download=request.download,
+        registry=request.registry,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,8 @@ from torch import nn
 
 from bench.catalog.models import load_model
 from bench.core.devices import current_device, device_label
-from bench.core.memory import keep_freed_memory
+from bench.core.errors import BenchError
+from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.orchestration.batch_size import evaluate_within_memory
 from bench.orchestration.plan import RunPlan, WorkUnit
@@ -20,6 +23,9 @@ from bench.protocols import EvaluationContext
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def compute_unit(
         training=plan.training,
         precision=plan.precision,
     )
-    with current_device(plan.device), float32_products():
+    with current_device(plan.device), float32_products(), _own_code(plan):
         result, fitting = evaluate_within_memory(plan.protocol, context)
     facts = {
         "start": unit.start,
@@ -85,3 +91,20 @@ def compute_unit(
         "findings": [finding.as_dict() for finding in result.findings],
     }
     return FinishedUnit(unit.index, result.records, facts)
+
+
+@contextmanager
+def _own_code(plan: RunPlan) -> Iterator[None]:
+    """One line for whatever a net of the user's own raises; for any other net it would hide a bug of ours."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        own = plan.entry.build is not None or plan.entry.card.program is not None
+        if isinstance(error, BenchError) or is_out_of_memory(error) or not own:
+            raise
+        logger.info("%s failed", plan.entry.card.name, exc_info=error)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(
+            f"model {plan.entry.card.name} failed on perturbed images ({reason}); what was done is kept, `bench -v` "
+            "shows where it failed."
+        ) from error

@@ -33,9 +33,10 @@ def clean_pass(
     with torch.no_grad(), float32_products():
         for begin in range(0, len(images), batch_size):
             batch = images[begin : begin + batch_size]
+            before = batch.clone() if begin == 0 else None
             try:
                 logits = model(batch)
-            except Exception as error:  # of any kind: the net may be the user's own
+            except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
                 if is_out_of_memory(error) or isinstance(error, BenchError):
                     raise
                 reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -43,6 +44,12 @@ def clean_pass(
                     f"model {model_name} does not take images of shape {tuple(batch.shape[1:])} in a batch of "
                     f"{len(batch)}: {reason}."
                 ) from error
+            if before is not None and not torch.equal(before, batch):
+                images[begin : begin + batch_size] = before
+                raise BenchError(
+                    f"model {model_name} changes its input in place, which spoils images and gradients; let it work on "
+                    "a copy (images = images.clone())."
+                )
             _require_logits(logits, model_name, len(batch), num_classes)
             predictions.append(logits.argmax(1))
             probabilities.append(_look_like_probabilities(logits))
@@ -60,9 +67,26 @@ def clean_pass(
 
 
 def has_gradient(model: nn.Module, images: Tensor) -> bool:
-    """Whether the logits depend on the images in a way that autograd sees."""
-    with torch.enable_grad():
-        return bool(model(images[:1].detach().requires_grad_(True)).requires_grad)
+    """Whether the logits depend on the images in a way that autograd sees.
+
+    Raises:
+        BenchError: the net fails where gradients are recorded or computed.
+    """
+    inputs = images[:1].detach().clone().requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            logits = model(inputs)
+            if not logits.requires_grad:
+                return False
+            return torch.autograd.grad(logits.sum(), inputs, allow_unused=True)[0] is not None
+    except Exception as error:  # of any kind: the net may be the user's own
+        if is_out_of_memory(error) or isinstance(error, BenchError):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BenchError(
+            f"the gradient of the model cannot be computed ({reason}); the suites blackbox and corruptions judge it "
+            "without."
+        ) from error
 
 
 def _require_logits(logits: object, model_name: str, count: int, num_classes: int) -> None:

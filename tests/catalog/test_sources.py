@@ -35,6 +35,9 @@ def no_net():
 
 def fails():
     raise KeyError("colour")
+
+def leaves():
+    raise SystemExit(0)
 """
 NEIGHBOUR = "PARAMETERS = dict(in_channels=1, image_size=28, num_classes=10, mean=[0.286], std=[0.353])"
 
@@ -67,7 +70,7 @@ def test_a_factory_with_safetensors_weights(code: Path, fashion_images: Images, 
     torch.testing.assert_close(logits_of(f"{code}:make", fashion_images[0], options), expected)
 
 
-@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module."])
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module.", "_orig_mod.", "model.net."])
 def test_a_factory_with_a_checkpoint(
     code: Path, tmp_path: Path, fashion_images: Images, expected: Tensor, wrap: str
 ) -> None:
@@ -75,8 +78,7 @@ def test_a_factory_with_a_checkpoint(
     held = {
         "plain": state,
         "state_dict": {"state_dict": state, "epoch": 3},
-        "module.": {f"module.{key}": value for key, value in state.items()},
-    }
+    } | {prefix: {prefix + key: value for key, value in state.items()} for prefix in (wrap,) if prefix.endswith(".")}
     torch.save(held[wrap], tmp_path / "w.pt")
     options = SourceOptions(weights=tmp_path / "w.pt")
     torch.testing.assert_close(logits_of(f"{code}:make", fashion_images[0], options), expected)
@@ -338,6 +340,26 @@ BAD = {
     "a negative std": ("{code}:make", {"mean": (0.5,), "std": (-1.0,)}, "std.0: input should be greater than 0"),
     "an output twice": ("{code}:make", {"classes": (1, 1)}, "names an output twice"),
     "no TorchScript": ("{code}", {}, "gave no net"),
+    "weights in place of TorchScript": (
+        "{code}",
+        {},
+        r"net.pt holds weights .* --model FILE.py:FACTORY --weights .*net.pt",
+    ),
+    "a factory that ends the process": ("{code}:leaves", {}, "leaves gave no net .SystemExit: 0"),
+    "a file without its function": (
+        "{code}",
+        {},
+        r"name the function of .*net.py that makes the net: .*net.py:FACTORY",
+    ),
+    "weights as a model": ("w.safetensors", {}, "is a file of weights; name the code of its net too"),
+    "an unknown source": ("tim:resnet18", {}, "tim:resnet18 names no source; use FILE.py:FACTORY, a file, or timm:"),
+    "a folder of models": (str(shipped("models")), {}, "has no card.toml; a folder of many models goes to --registry"),
+    "outputs that nobody would use": (
+        "{code}:make",
+        {"num_classes": 3},
+        "said to have 3 outputs, but fashion_mnist has 10",
+    ),
+    "weights that are a folder": ("{code}:make", {"weights": Path("/")}, "the weights / are no file"),
     "an unknown torchvision net": ("torchvision:resnet19", {}, "did you mean resnet1"),
     "a name that cannot be a folder": ("{code}:make", {"model_id": "../up"}, "--model-id '../up' is not a plain name"),
 }
@@ -349,9 +371,54 @@ def test_what_is_wrong_is_said_in_one_line(code: Path, tmp_path: Path, case: str
     if case == "no TorchScript":
         (tmp_path / "net.pt").write_bytes(b"not a program")
         text = str(tmp_path / "net.pt")
+    if case == "weights in place of TorchScript":
+        torch.save({"weight": torch.zeros(1)}, tmp_path / "net.pt")
+        text = str(tmp_path / "net.pt")
     with pytest.raises(BenchError, match=line) as caught:
         resolve_models([text.format(code=code)], options=SourceOptions(**options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"linear2.bias": None}, "they lack 'linear2.bias'."),
+        ({"extra.a": torch.zeros(1), "extra.b": torch.zeros(1)}, "the net has no 'extra.a' and 1 more."),
+        ({"linear2.bias": torch.zeros(3)}, "'linear2.bias' has shape (3,), the net's (10,)."),
+    ],
+)
+def test_weights_that_do_not_fit_are_compared_with_the_net(
+    code: Path, tmp_path: Path, change: dict[str, Tensor | None], line: str
+) -> None:
+    state = {name: value for name, value in (read_state(WEIGHTS) | change).items() if value is not None}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(BenchError) as caught:
+        resolve_models([f"{code}:make"], options=SourceOptions(weights=tmp_path / "w.safetensors"))
+    assert str(caught.value) == f"the weights do not fit {code}:make: {line}"
+
+
+def test_an_output_that_the_net_does_not_have_is_named(code: Path, fashion_images: Images) -> None:
+    options = SourceOptions(weights=WEIGHTS, classes=(*range(9), 99))
+    with pytest.raises(BenchError, match="ask for output 99, but the net has outputs 0 to 9"):
+        logits_of(f"{code}:make", fashion_images[0][:2], options)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "line"), [("../up", "data set '../up' is not a plain name"), ("mine", "--num-classes N")]
+)
+def test_a_data_set_of_ones_own_needs_a_name_and_its_number_of_classes(code: Path, dataset: str, line: str) -> None:
+    with pytest.raises(BenchError, match=line):
+        resolve_models([f"{code}:make"], dataset, options=SourceOptions(weights=WEIGHTS))
+
+
+def test_code_of_a_model_that_ends_the_process_is_no_verdict(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
+    """`bench check` in CI must not pass because something called sys.exit(0) while a weights file was unpickled."""
+    (tmp_path / "net.py").write_text(
+        "def make():\n    class Leave:\n        def __getattr__(self, name):\n            raise SystemExit(0)\n    return Leave()\n"
+    )
+    run = ("run", "--model", f"{tmp_path / 'net.py'}:make", "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert "error:" in bench.refused(*run)
+    assert not (tmp_path / "board").exists()
 
 
 def test_a_factory_with_other_weights_each_time_is_refused(code: Path) -> None:

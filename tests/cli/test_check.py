@@ -144,3 +144,45 @@ def test_twenty_runs_of_an_unchanged_model_give_no_false_alarm(
     bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
 ) -> None:
     assert [check(bench, model_copy, suite, baseline)[0] for _ in range(20)] == [0] * 20
+
+
+FACTORY = """
+from bench.nets import build_net
+
+def make():
+    return build_net("small_cnn", dict(in_channels=1, image_size=28, num_classes=10, mean=[0.286], std=[0.353]))
+"""
+
+
+def test_a_checkpoint_of_ones_own_is_gated_without_a_registry(
+    bench: Bench, model_copy: ModelCopy, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    Path("weights.safetensors").write_bytes(b"not a model's, it only lies here")
+    common = ("check", "--model", "net.py:make", "--model-id", "mine", "--weights", model_copy.weights, "--suite", suite,
+              "--baseline", tmp_path / "baseline", "--device", "cpu", "--time-factor", 0)  # fmt: skip
+    assert bench(*common, "--update")[0] == 0
+    code, out, err = bench(*common)
+    assert code == 0 and "as the baseline" in out, out + err
+    add_noise(model_copy, 1e-6)
+    code, out, _ = bench(*common)
+    assert code == 0 and "the weights differ from the baseline's" in " ".join(out.split()), out
+    add_noise(model_copy, 1.0)
+    (tmp_path / "net.py").write_text(FACTORY + "# new\n")
+    code, out, _ = bench(*common)
+    assert code == 1 and "clean accuracy fell" in " ".join(out.split())
+    assert "the program that makes the net differs" in " ".join(out.split())
+
+
+def test_a_registered_program_is_gated_with_its_file_named(
+    bench: Bench, model_copy: ModelCopy, suite: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    add = ("models", "add", f"{tmp_path / 'net.py'}:make", "--weights", model_copy.weights, "--model-id", "mine")
+    assert bench(*add, "--registry", tmp_path / "zoo", "--examples", 50)[0] == 0
+    common = ("check", "--model", "mine", "--registry", tmp_path / "zoo", "--suite", suite, "--examples", 20,
+              "--baseline", tmp_path / "baseline", "--update")  # fmt: skip
+    assert "name it: --program FILE" in bench.refused(*common)
+    code, out, err = bench(*common, "--program", tmp_path / "net.py")
+    assert code == 0 and "new in the baseline" in out, err

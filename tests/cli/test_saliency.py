@@ -9,6 +9,7 @@ from PIL import Image
 
 from bench.attribution.manipulations import MANIPULATIONS
 from bench.attribution.methods import METHODS
+from bench.catalog.locations import shipped
 from tests.conftest import Bench, ModelCopy
 
 QUICK = ("saliency", "--method", "gradient", "--attack", "random_sign")
@@ -120,3 +121,24 @@ def test_damaged_weights_and_a_full_disk_leave_nothing(
     model_copy.weights.write_bytes(b"rubbish")
     assert "do not match their card" in bench.refused(*QUICK, "--model", "copy", "--output", output)
     assert [path.name for path in tmp_path.iterdir()] == ["registry"]
+
+
+def test_a_model_of_ones_own_is_drawn_with_its_weights_and_settings(bench: Bench, tmp_path: Path) -> None:
+    weights = shipped("models") / "fashion_mnist" / "standard" / "weights.safetensors"
+    (tmp_path / "net.py").write_text(
+        "from bench.nets import build_net\n"
+        "def make():\n"
+        "    values = dict(in_channels=1, image_size=28, num_classes=10, mean=[0.286], std=[0.353])\n"
+        "    return build_net('small_cnn', values)\n"
+    )
+    own = ("--model", f"{tmp_path / 'net.py'}:make", "--weights", weights, "--model-id", "mine")
+    code, mine, err = bench(*QUICK, *own, "--output", tmp_path / "mine.png")
+    assert code == 0, err
+    theirs = bench(*QUICK, "--model", "standard", "--output", tmp_path / "theirs.png")[1]
+    assert mine.replace("mine", "theirs") == theirs.replace("standard", "theirs")
+    assert bench(*QUICK, *own, "--input-size", 14, "--output", tmp_path / "mine.png")[0] == 2  # does not fit the net
+    code, _, err = bench("models", "add", *own[1:], "--registry", tmp_path / "zoo", "--examples", 20)
+    assert code == 0, err
+    card = (*QUICK, "--model", "mine", "--registry", tmp_path / "zoo", "--output", tmp_path / "card.png")
+    assert "name it: --program FILE" in bench.refused(*card)
+    assert bench(*card, "--program", tmp_path / "net.py")[1].replace("card.png", "mine.png") == mine

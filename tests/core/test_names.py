@@ -16,6 +16,11 @@ def test_a_name_near_nothing_lists_what_is_known() -> None:
     assert "known: at_l2, at_linf" in str(unknown_name("zzzzzzzz", KNOWN, "model"))
 
 
+def test_a_long_list_of_names_is_cut() -> None:
+    line = str(unknown_name("zzz", [f"{number:03}" for number in range(1000)], "model"))
+    assert "039 and 960 more" in line and "040" not in line
+
+
 def test_wildcards_and_all_expand_each_name_once() -> None:
     assert select_names(["at_*", "at_l2", "standard"], KNOWN, "model") == ["at_linf", "at_l2", "standard"]
     assert select_names(["all"], KNOWN, "model") == KNOWN

@@ -15,6 +15,7 @@ from PIL import Image
 from bench.core.errors import BenchError
 from bench.data import DATASETS, describe_sources, load_split
 from bench.data.class_lists import IMAGENET100
+from bench.data.decoding import Preparation, decode
 from tests.data.test_parquet import png
 
 WNIDS = IMAGENET100.names
@@ -110,8 +111,34 @@ def test_a_declaration_of_a_known_data_set_is_checked_against_it(tmp_path: Path)
 def test_declared_data_sets_are_described(tmp_path: Path) -> None:
     fake_imagenet(tmp_path / "pets" / "val", ["cat", "dog"])
     (tmp_path / "mine.toml").write_text('schema_version = 1\ntest = "pets/val"\n')
-    described = {(name, split): where for name, split, where in describe_sources(tmp_path)}
+    described = {(name, split): where for name, split, where, _ in describe_sources(tmp_path)}
     assert described["mine", "test"] == str(tmp_path / "pets" / "val") and described["mine", "train"] is None
+
+
+def test_everything_in_a_data_dir_is_described_and_a_bad_file_does_not_hide_the_rest(tmp_path: Path) -> None:
+    fake_imagenet(tmp_path / "pets" / "val", ["cat", "dog"])
+    np.savez(tmp_path / "arrays.npz", x=np.zeros((1, 2, 2), np.uint8), y=np.zeros(1, int))
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "data" / "test-0.parquet").touch()
+    (tmp_path / "bad.toml").write_text("schema_version = ")
+    (tmp_path / "notes").mkdir()
+    found = {source.name: source for source in describe_sources(tmp_path) if source.split == "test"}
+    assert found["pets"].where and found["arrays"].where and found["hub"].where
+    assert found["bad"].where is None and "is not valid TOML" in found["bad"].problem
+    assert "notes" not in found
+
+
+def test_an_archive_is_not_read_and_the_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "pets.zip").touch()
+    with pytest.raises(BenchError, match=r"pets\.zip is packed; unpack it"):
+        load_split("pets", "test", data_dir=tmp_path)
+    with pytest.raises(BenchError, match=r"DIR/cats\.npz or DIR/cats/test-\*\.parquet with --data-dir"):
+        load_split("cats", "test", data_dir=tmp_path)
+
+
+def test_a_file_that_is_no_image_is_named_and_nothing_else() -> None:
+    with pytest.raises(BenchError, match=r"^x\.png is no image that Pillow knows; take it out of the data set\.$"):
+        decode(b"no image", Preparation(), "x.png")
 
 
 @pytest.mark.parametrize(

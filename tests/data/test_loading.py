@@ -206,7 +206,7 @@ def test_labels_out_of_range_are_refused() -> None:
 
 
 def test_every_known_split_is_described_once() -> None:
-    described = {(name, split): where for name, split, where in describe_sources()}
+    described = {(name, split): where for name, split, where, _ in describe_sources()}
     assert described["fashion_mnist", "test"] == "embedded"
     assert described["cifar10", "train"] is None
     assert len(described) == 10

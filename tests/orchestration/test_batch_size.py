@@ -77,7 +77,7 @@ def test_the_smaller_batch_is_kept_for_the_units_that_follow(
 
 
 def test_progress_ends_where_it_should(tmp_path: Path, tiny_suite: Path, standard: nn.Module) -> None:
-    from bench.api import _entry_of_net
+    from bench.api.in_memory import entry_of_net
     from bench.orchestration import Observer, RunRequest, execute, plan_runs
 
     class Sum(Observer):
@@ -86,7 +86,7 @@ def test_progress_ends_where_it_should(tmp_path: Path, tiny_suite: Path, standar
         def advanced(self, amount: int) -> None:
             self.total += amount
 
-    entry = _entry_of_net(Small(standard, 10), "fashion_mnist", "small", None)
+    entry = entry_of_net(Small(standard, 10), "fashion_mnist", "small", None)
     (plan,) = plan_runs(RunRequest([], [str(tiny_suite)], tmp_path, batch_size=16, device="cpu", entries=[entry]))
     observer = Sum()
     execute(plan, tmp_path, observer=observer)

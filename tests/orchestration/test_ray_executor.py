@@ -176,6 +176,21 @@ def test_as_many_workers_as_fit(cpus: int, gpus: float, nodes: list[dict[str, fl
     assert Shares(cpus, gpus).room(nodes) == room
 
 
+def test_the_python_api_and_the_gate_compute_on_ray_too(
+    ray: FakeRay, bench: Bench, tmp_path: Path, tiny_suite: Path
+) -> None:
+    import bench as library
+
+    far, here = (library.evaluate("standard", tiny_suite, executor=name) for name in ("ray", "local"))
+    assert far.records.equals(here.records) and len(ray.actors) == len(ray.killed) == 1
+    check = ("check", "--model", "standard", "--suite", tiny_suite, "--baseline", tmp_path / "baseline")
+    assert bench(*check, "--update", "--device", "cpu")[0] == 0
+    code, out, err = bench(*check, "--executor", "ray", "--leaderboard", tmp_path / "new")
+    assert code == 0 and "as the baseline" in out, out + err
+    (run,) = (tmp_path / "new" / "runs").iterdir()
+    assert read_manifest(run)["executor"]["name"] == "ray" and len(ray.killed) == 2
+
+
 REFUSED = {
     "an unknown executor": (["--executor", "rey"], "did you mean ray"),
     "a Ray option for the local executor": (["--workers", 2], "--workers is for --executor ray"),

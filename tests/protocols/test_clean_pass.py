@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
-from bench.protocols.clean_pass import clean_pass
+from bench.protocols.clean_pass import clean_pass, has_gradient
 
 IMAGES = torch.rand(20, 1, 28, 28)
 
@@ -66,3 +66,36 @@ def test_images_of_another_shape_are_refused(standard: nn.Module) -> None:
 def test_an_output_that_is_no_matrix_is_refused() -> None:
     with pytest.raises(BenchError, match="must return logits of shape"):
         clean_pass(Head(lambda images: images), "net", IMAGES, 10, 8)
+
+
+def test_a_net_that_works_on_its_input_in_place_is_refused_and_the_images_stay() -> None:
+    images = IMAGES.clone()
+    with pytest.raises(BenchError, match=r"changes its input in place.*images\.clone"):
+        clean_pass(Head(lambda batch: outputs(batch.mul_(0.5))), "net", images, 10, 8)
+    assert torch.equal(images, IMAGES)
+
+
+def test_a_net_that_ends_the_process_is_refused() -> None:
+    def leave(images: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+    with pytest.raises(BenchError, match="does not take images"):
+        clean_pass(Head(leave), "net", IMAGES, 10, 8)
+
+
+def test_gradients_that_are_not_there_are_told_from_those_that_fail() -> None:
+    class NoBackward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, images: Tensor) -> Tensor:
+            return images * 2
+
+        @staticmethod
+        def backward(ctx: object, gradient: Tensor) -> Tensor:
+            raise ValueError("not written yet")
+
+    weight = torch.ones(784, 10, requires_grad=True)
+    assert has_gradient(Head(outputs), IMAGES)
+    assert not has_gradient(Head(lambda images: outputs(images.detach())), IMAGES)
+    assert not has_gradient(Head(lambda images: images.detach().flatten(1) @ weight), IMAGES)
+    with pytest.raises(BenchError, match=r"gradient of the model cannot be computed \(not written yet\)"):
+        has_gradient(Head(lambda images: outputs(NoBackward.apply(images))), IMAGES)

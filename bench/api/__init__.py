@@ -1,0 +1,40 @@
+"""RIBench from Python: what the command line does, for notebooks and scripts.
+
+Load a registered model, or any that `bench run --model` takes, and judge it:
+
+>>> import bench
+>>> result = bench.evaluate("standard", "cross_norm_quick", examples=20, device="cpu")
+>>> result.model, result.suite, len(result.records["example_id"].unique())
+('fashion_mnist/standard', 'cross_norm_quick', 20)
+>>> clean = result.value("clean_accuracy")
+>>> clean >= result.value("robust_accuracy", norm="linf", eps=0.1)
+True
+
+A net in memory is judged in the same way; it takes images in [0, 1] and returns logits:
+
+>>> net = bench.load_model("at_linf")
+>>> bench.evaluate(net, "cross_norm_quick", examples=5, model_id="mine").model
+'fashion_mnist/mine'
+
+Attack or explain single images; what an attack found has been verified:
+
+>>> from bench.data import load_split
+>>> test = load_split("fashion_mnist", "test")
+>>> images, labels = test.pixels(slice(0, 8)), test.labels[:8]
+>>> attacked = bench.attack(bench.load_model("standard"), images, labels, norm="linf", eps=0.1)
+>>> attacked.images.shape == images.shape, bool(attacked.broken.all())
+(True, True)
+>>> maps = bench.attribute(net, images, labels, method="smoothgrad", samples=4)
+>>> maps.shape
+torch.Size([8, 1, 28, 28])
+"""
+
+from __future__ import annotations
+
+from bench.api.attacking import AttackResult, attack
+from bench.api.attributing import attribute
+from bench.api.evaluating import evaluate
+from bench.api.loading import load_model, load_suite
+from bench.api.result import Result
+
+__all__ = ["AttackResult", "Result", "attack", "attribute", "evaluate", "load_model", "load_suite"]

@@ -1,0 +1,127 @@
+"""One model under one suite."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bench.api.arguments import as_path, source_options
+from bench.api.in_memory import entry_of_net
+from bench.api.result import Result
+from bench.catalog.models import DEFAULT_DATASET, ModelEntry
+from bench.catalog.suites import Suite
+from bench.core.errors import BenchError
+from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
+from bench.orchestration.choose_executor import choose_executor
+from bench.results.records import read_records
+
+
+def evaluate(
+    model: nn.Module | str,
+    suite: Suite | Path | str,
+    *,
+    dataset: str | None = None,
+    examples: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    precision: str = "float32",
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    leaderboard: Path | str | None = None,
+    registry: Path | str | None = None,
+    program: Path | str | None = None,
+    model_id: str | None = None,
+    executor: str = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
+    cpus_per_worker: int | None = None,
+    gpus_per_worker: float | None = None,
+    **options: Any,
+) -> Result:
+    """Evaluate one model under one suite, as `bench run` does.
+
+    Args:
+        model: a net (images in [0, 1] in, logits out), or whatever `bench run --model` takes. A net is copied, so its
+            mode, device and gradients stay as they are.
+        batch_size: images attacked at once; None chooses by device and memory.
+        precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
+        download: fetch a data set, or pretrained weights, that are not on this machine.
+        leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
+        model_id: what a net or a model named by its source is called.
+        executor: `local`, in this process, or `ray`, which a net in memory cannot travel to. A cluster that is
+            connected already (`ray.init()`) is used and stays connected.
+        ray_address: HOST:PORT of a Ray cluster, or `auto`; it and all that follows are for Ray, see docs/scale.md.
+        options: as in `load_model`.
+
+    Raises:
+        BenchError: as `bench run` would be refused.
+    """
+    place = choose_executor(
+        executor, device, ray_address=ray_address, workers=workers, cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+    )  # fmt: skip
+    named: list[str] = []
+    entries: list[ModelEntry] = []
+    if isinstance(model, nn.Module):
+        _require_nothing_of_a_source(options, executor)
+        entries = [entry_of_net(model, dataset or DEFAULT_DATASET, model_id or "in_memory", as_path(data_dir))]
+    else:
+        named = [str(model)]
+        options |= {"download": download} | ({} if model_id is None else {"model_id": model_id})
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        board = Path(temporary) if leaderboard is None else Path(leaderboard)
+        suite_path = suite.path if isinstance(suite, Suite) else suite
+        request = RunRequest(
+            named,
+            [str(suite_path)],
+            board,
+            dataset,
+            examples,
+            seed,
+            place.planning_device(device),
+            batch_size,
+            as_path(data_dir),
+            download=download,
+            source=source_options(options),
+            registry=as_path(registry),
+            program=as_path(program),
+            entries=entries,
+            precision=precision,
+        )
+        plans = plan_runs(request)
+        if len(plans) != 1:
+            raise BenchError(f"these are {len(plans)} runs; name one model and one suite.")
+        with place:
+            outcome = execute(plans[0], board, executor=place)
+        return _result(outcome, kept=leaderboard is not None)
+
+
+def _require_nothing_of_a_source(options: dict[str, Any], executor: str) -> None:
+    if options:
+        raise BenchError(f"{next(iter(options))} is for models that are named by their source, not for a net.")
+    if executor != "local":
+        raise BenchError(
+            "a net in memory cannot go to other workers; name it as FILE.py:FACTORY, or leave executor out."
+        )
+
+
+def _result(outcome: RunOutcome, *, kept: bool) -> Result:
+    import pandas as pd
+
+    columns = ["metric", "attack", "norm", "eps", "value", "ci_low", "ci_high", "n_examples"]
+    frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
+    frame["eps"] = frame["eps"].astype("float64")
+    return Result(
+        outcome.plan.entry.card.name,
+        outcome.plan.suite.name,
+        frame,
+        read_records(outcome.folder / "examples.parquet"),
+        outcome.findings,
+        outcome.counters,
+        outcome.seconds,
+        outcome.folder if kept else None,
+    )

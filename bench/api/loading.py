@@ -1,0 +1,54 @@
+"""Models and suites by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bench.api.arguments import as_path, source_options
+from bench.catalog.models import load_model as load_entry
+from bench.catalog.models import resolve_models
+from bench.catalog.suites import Suite, resolve_suites
+from bench.core.devices import resolve_device
+from bench.core.errors import BenchError
+
+
+def load_model(
+    name: str,
+    *,
+    dataset: str | None = None,
+    device: str = "cpu",
+    registry: Path | str | None = None,
+    program: Path | str | None = None,
+    **options: Any,
+) -> nn.Module:
+    """A model by its name, folder or source, as `bench run --model` takes it.
+
+    Args:
+        name: e.g. `at_linf`, `mnist/at_l2`, `zoo/mine`, `net.py:make`, `timm:resnet18`.
+        registry: a folder of models, looked in first.
+        program: the file that a card with a [program] section needs; it is run.
+        options: of a model named by its source; the fields of bench.catalog.sources.SourceOptions, e.g. `weights`.
+
+    Returns:
+        A net in eval mode, float32, parameters without gradient: (N, C, H, W) in [0, 1] in, logits (N, K) out.
+
+    Raises:
+        BenchError: unknown name, several models, or weights that are missing, damaged or not those of the card.
+    """
+    entries = resolve_models(
+        [name], dataset, options=source_options(options), registry=as_path(registry), program=as_path(program)
+    )
+    if len(entries) != 1:
+        raise BenchError(f"{name!r} stands for {len(entries)} models; name one.")
+    return load_entry(entries[0], resolve_device(device))
+
+
+def load_suite(name: Path | str) -> Suite:
+    """A suite by its name or the path of its TOML file; raises BenchError."""
+    suites = resolve_suites([str(name)])
+    if len(suites) != 1:
+        raise BenchError(f"{str(name)!r} stands for {len(suites)} suites; name one.")
+    return suites[0]

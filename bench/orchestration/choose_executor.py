@@ -1,0 +1,46 @@
+"""The executor that somebody named, with what it is to use."""
+
+from __future__ import annotations
+
+from bench.core.errors import BenchError
+from bench.core.names import unknown_name
+from bench.orchestration.executors import Executor, LocalExecutor
+
+NAMES = ("local", "ray")
+
+
+def choose_executor(
+    name: str,
+    device: str = "auto",
+    *,
+    ray_address: str | None = None,
+    workers: int | None = None,
+    cpus_per_worker: int | None = None,
+    gpus_per_worker: float | None = None,
+) -> Executor:
+    """The executor, not open yet.
+
+    Args:
+        name: `local` or `ray`; all that follows but `device` is for Ray, see bench.orchestration.ray_cluster.
+
+    Raises:
+        BenchError: an unknown name, options that do not go together, or Ray is not installed.
+    """
+    if name not in NAMES:
+        raise unknown_name(name, NAMES, "executor")
+    if name == "local":
+        given = {
+            "--ray-address": ray_address,
+            "--workers": workers,
+            "--cpus-per-worker": cpus_per_worker,
+            "--gpus-per-worker": gpus_per_worker,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise BenchError(f"{option} is for --executor ray.")
+        return LocalExecutor()
+    from bench.orchestration.ray_cluster import RayOptions
+    from bench.orchestration.ray_executor import RayExecutor
+
+    cpus = 1 if cpus_per_worker is None else cpus_per_worker
+    return RayExecutor(RayOptions(ray_address, workers, cpus, gpus_per_worker, device))

@@ -1,0 +1,51 @@
+"""Options that commands share: the same ones everywhere, and help that loses nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import typer.main
+
+from bench.cli.executors import Place
+from bench.cli.main import app
+from bench.cli.own_model import OwnModel
+from tests.conftest import Bench
+
+
+def commands(group: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        yield (*words, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*words, name))
+
+
+def plain(text: str) -> str:
+    """Text without what a terminal does to it: line breaks, frames, and the marks of code."""
+    return re.sub(r"[^\w\[\]<>=*{}:/'\"]+", "", text.replace("`", ""))
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands()], ids=" ".join)
+def test_the_help_shows_every_word_of_every_option(bench: Bench, words: tuple[str, ...]) -> None:
+    command = dict(commands())[words]
+    code, out, _ = bench(*words, "--help")
+    assert code == 0
+    for text in (command.help, *(parameter.help for parameter in command.params)):
+        assert plain(text or "") in plain(out), text
+
+
+@pytest.mark.parametrize(
+    ("group", "takers"),
+    [
+        (OwnModel, [("run",), ("saliency",), ("check",), ("models", "add")]),
+        (Place, [("run",), ("check",), ("reproduce",)]),
+    ],
+)
+def test_a_group_of_options_is_whole_wherever_it_is(group: Any, takers: list[tuple[str, ...]]) -> None:
+    names = {field.name for field in fields(group)} - {"model_id"}  # `train` has one of its own
+    for words, command in commands():
+        given = {parameter.name for parameter in command.params} & names
+        assert given == (names if words in takers else set()), words
