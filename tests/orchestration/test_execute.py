@@ -89,7 +89,8 @@ def start(folder: Path, suite: Path, *options: str) -> subprocess.Popen[str]:
 
 def wait_for_a_part(folder: Path, process: subprocess.Popen[str]) -> None:
     for _ in range(1200):
-        if list(folder.glob("runs/*/parts/*.parquet")):
+        # the manifest, not the part's own file, says that it is done
+        if any(json.loads(path.read_text())["units"] for path in folder.glob("runs/*/manifest.json")):
             return
         assert process.poll() is None, f"ended too early: {process.communicate()}"
         time.sleep(0.05)
