@@ -18,6 +18,8 @@ from bench.orchestration.study_pairs import Pairs
 from bench.results.leaderboard import read_leaderboard
 from tests.conftest import TINY_SUITE, Bench
 
+ROOT = Path(__file__).parents[2]
+
 STUDY = """
 schema_version = 1
 name = "tiny_study"
@@ -240,6 +242,14 @@ def test_every_shipped_study_names_only_what_its_scales_have(path: Path) -> None
             for field in ("of", "against", "first", "second"):
                 of = getattr(claim, field, None)
                 assert of is None or of.suite in scale.suites, (claim.id, of)
+
+
+@pytest.mark.parametrize("path", sorted((shipped("suites") / "studies").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_claim_of_a_committed_verdict_could_be_computed(path: Path) -> None:
+    """A claim that names a metric no run has is undecided for ever."""
+    claims = pd.read_csv(ROOT / "leaderboard" / "studies" / f"{path.stem}-quick" / "claims.csv")
+    assert list(claims["claim"]) == [claim.id for claim in read_study(path).file.claims]
+    assert not list(claims.loc[claims["effect"].isna(), "claim"])
 
 
 @pytest.mark.parametrize(
