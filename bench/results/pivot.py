@@ -161,7 +161,7 @@ def _central(
     for norm, group in robust.groupby("norm"):
         radii = sorted(set(group["eps"]))
         middle = f"{NORM_LABELS.get(str(norm), norm)} {radii[len(radii) // 2]:.4g}"
-        chosen.update(name for name in columns if name.endswith(middle))
+        chosen.update(label for key, label in labels.items() if key[0] == "robust_accuracy" and label.endswith(middle))
     headlines = [key for key in labels if key[1] in _HEADLINES.get(key[0], ())]
     if len(headlines) > _FEW:
         largest = {

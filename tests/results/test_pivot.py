@@ -126,3 +126,13 @@ def test_a_suite_of_many_metrics_is_shown_and_sorted_by_what_it_is_about(tmp_pat
         "taps/cosine/gradient frame L-inf 0.2",
     ]
     assert board.sort == board.central[1]
+
+
+def test_what_stands_after_each_component_is_kept_for_the_wide_table(tmp_path: Path) -> None:
+    rows = [row("a", metric="robust_accuracy", attack="autoattack", norm="linf", eps=0.1)]
+    rows += [
+        row("a", metric="robust_accuracy_after", attack=name, norm="linf", eps=0.1) for name in ("apgd-ce", "square")
+    ]
+    rows.append(row("a", metric="clean_accuracy", attack="", norm="", eps=None))
+    (board,) = boards_of(tmp_path, rows)
+    assert board.central == ["clean", "L-inf 0.1"] and len(board.frame.columns) == 4
