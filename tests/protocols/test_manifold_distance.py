@@ -31,7 +31,7 @@ autoencoder = "vae_gan"
 
 [parameters.datasets]
 fashion_mnist = { eps = 3.0, step_size = 0.5, steps = 10 }
-mnist = { eps = 3.0, step_size = 0.5, steps = 10 }
+cifar10 = { eps = 3.0, step_size = 0.5, steps = 10 }
 """
 
 
@@ -139,13 +139,13 @@ def test_the_area_counts_pairs() -> None:
 
 def test_a_missing_foreign_or_damaged_autoencoder_is_refused(suite: Path, registry: Path) -> None:
     protocol = protocol_for(read_suite(suite))
-    with pytest.raises(BenchError, match="there is no autoencoder vae_gan of mnist; train it with"):
-        protocol.require_dataset("mnist")
-    with pytest.raises(BenchError, match="unknown data set for this suite 'cifar10'"):
+    with pytest.raises(BenchError, match="there is no autoencoder vae_gan of cifar10; train it with"):
         protocol.require_dataset("cifar10")
-    publish(registry, "mnist", claimed="fashion_mnist")
-    with pytest.raises(BenchError, match="was trained on fashion_mnist; the manifold of mnist needs one"):
+    with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
         protocol.require_dataset("mnist")
+    publish(registry, "cifar10", claimed="fashion_mnist")
+    with pytest.raises(BenchError, match="was trained on fashion_mnist; the manifold of cifar10 needs one"):
+        protocol.require_dataset("cifar10")
 
 
 def test_weights_that_are_not_the_cards_are_refused(

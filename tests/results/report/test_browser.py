@@ -266,3 +266,7 @@ def test_a_browser_that_cannot_unpack_says_so(browser: Any, files: dict[str, Pat
     assert notes.count() >= 6 and notes.first.is_visible()
     assert page.locator("details.board[open] tbody tr").count() == 3
     page.close()
+
+
+def test_the_shipped_leaderboard_makes_a_page_of_a_few_hundred_kilobytes(files: dict[str, Path]) -> None:
+    assert files["shipped"].stat().st_size < 500_000  # without saliency panels, which are as large as their images
