@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from bench.attacks.verification import Ledger, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
 from bench.core.threat import Norm
+
+Gate = Literal["target", "example"]
 
 SHRINKING = 0.5
 """Share of a stage's steps over which a widened ball shrinks."""
@@ -40,8 +43,9 @@ class Stage:
         widen: the ball is this many times as wide at first and shrinks to eps over SHRINKING of the steps. It leads out
             of the flat surroundings of the image in which nets that were trained in another norm hold attacks
             (at_linf in L2 at 1.5: 9 % in place of 33 %); the idea is that of APGD in L1, Croce and Hein 2021.
-        within: only targets whose margin has come down to this share of the clean image's margin; the untargeted
-            stage takes the nearest class's.
+        within: only what an attack has brought down to this share of the clean image's margin.
+        gate: what must have come that far: the target itself, or any class of the example, which then is attacked
+            towards all its targets (nearly broken examples often fall to a class that was not the nearest at first).
     """
 
     steps: int
@@ -49,6 +53,7 @@ class Stage:
     start: float = 1.0
     widen: float = 1.0
     within: float = 1.0
+    gate: Gate = "target"
 
 
 @dataclass(slots=True)
@@ -106,12 +111,14 @@ class Cascade:
         """The pairs (example, target) of a stage, all examples' nearest class first; target -1 for none."""
         standing = (~self.ledger.broken(self.norm, self.eps)).nonzero().squeeze(1).to(self.images.device)
         least = stage.within * self._clean_margins[standing] if stage.within < 1.0 else -torch.inf
+        near = self._reached[standing].amax(1) >= least
         if not stage.targets:
-            standing = standing[self._reached[standing].amax(1) >= least]
+            standing = standing[near]
             return standing, torch.full_like(standing, -1)
         count = min(stage.targets, self._reached.shape[1] - 1)
         gaps, targets = self._reached[standing].topk(count, dim=1)
-        rank, row = (least <= gaps.T).nonzero().unbind(1)
+        near = near.expand(count, -1) if stage.gate == "example" else least <= gaps.T
+        rank, row = near.nonzero().unbind(1)
         return standing[row], targets[row, rank]
 
     def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir
-from bench.cli.rendering import messages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,8 @@ def _ranks(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None
     except BenchError as error:
         if asked:
             raise
-        messages().print(f"no ranks: {error}", markup=False, soft_wrap=True)
+        # nobody asked: --ranks says why there are none
+        logging.getLogger(__name__).info("no ranks: %s", error)
         return None
 
 

@@ -31,6 +31,8 @@ from bench.core.threads import wait_politely
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_READER_GONE = 141
+"""128 + SIGPIPE, as a shell reports of other programs."""
 
 app = typer.Typer(
     name="bench",
@@ -83,20 +85,19 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command; the exit code: 0 done, 2 usage or input error, 130 interrupted."""
+    """Run one command; the exit code: 0 done, 2 usage or input error, 130 interrupted, 141 nobody reads."""
     try:
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _interrupted()
-    except SystemExit as error:
+    except (BrokenPipeError, SystemExit) as error:
+        # click turns a broken pipe into exit code 1
+        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+            return _reader_gone()
         # no command of ours ends so; exit code 0 of a model's code must not look like a verdict
         return _fail(f"the code of a model, or of a package that it needs, ended the process (exit {error.code}).")
-    except BrokenPipeError:
-        # whoever read our output has gone; keep Python from complaining once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         code = _known_failure(error)
         if code is None:
@@ -105,6 +106,13 @@ def run_command(arguments: list[str]) -> int:
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has gone, as `head` does: not a word, and no code that is a verdict."""
+    # keep Python from complaining once more at exit
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return EXIT_READER_GONE
 
 
 def _known_failure(error: Exception) -> int | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.cascade import Cascade, Gate, Stage
 from bench.attacks.verification import Ledger
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
@@ -44,6 +44,7 @@ class StageSection(Section):
     start: float = Field(default=1.0, ge=0, le=1)
     widen: float = Field(default=1.0, ge=1)
     within: float = Field(default=1.0, gt=0, le=1)
+    gate: Gate = "target"
 
 
 class Parameters(Section):

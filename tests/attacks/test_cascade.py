@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -65,21 +67,31 @@ def test_later_stages_only_add_breaks_and_cost_nothing_when_all_is_broken(
     assert attack(standard, images, labels, "linf", 0.3).gradient_evaluations == weak.gradient_evaluations
 
 
-def test_targeted_stages_break_what_the_untargeted_margin_cannot() -> None:
-    """Class 1 is nearest but can never win; class 2 can: only an attack aimed at the second class gets through."""
+class Decoy(nn.Module):
+    """Class 1 is nearest but can never win; class 2 can."""
 
-    class Decoy(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            score = images.flatten(1).mean(1)
-            # the decoy rises as the image darkens but saturates just below the true class; class 2 needs bright images
-            decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
-            return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1).mean(1)
+        # the decoy rises as the image darkens but saturates just below the true class; class 2 needs bright images
+        decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
+        return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
 
+
+def attack_decoy(*stages: Stage) -> Tensor:
     images, labels = torch.full((4, 1, 4, 4), 0.5), torch.zeros(4, dtype=torch.int64)
-    untargeted = attack(Decoy(), images, labels, "linf", 0.2, stages=(Stage(10, start=0.0),))
-    targeted = attack(Decoy(), images, labels, "linf", 0.2, stages=(Stage(10, targets=2, start=0.0),))
-    assert not untargeted.broken("linf", 0.2).any()
-    assert targeted.broken("linf", 0.2).all()
+    return attack(Decoy(), images, labels, "linf", 0.2, stages=stages).broken("linf", 0.2)
+
+
+def test_targeted_stages_break_what_the_untargeted_margin_cannot() -> None:
+    assert not attack_decoy(Stage(10, start=0.0)).any()
+    assert attack_decoy(Stage(10, targets=2, start=0.0)).all()
+
+
+def test_an_example_that_came_near_is_attacked_towards_all_its_classes() -> None:
+    first, then = Stage(10, start=0.0), Stage(10, targets=2, start=0.0, within=0.15)
+    assert not attack_decoy(first, then).any()
+    assert attack_decoy(first, replace(then, gate="example")).all()
+    assert not attack_decoy(first, replace(then, gate="example", within=0.05)).any()
 
 
 def test_nan_gradients_are_counted_and_do_not_end_the_attack() -> None:

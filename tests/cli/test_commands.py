@@ -28,6 +28,18 @@ def test_help_comes_in_under_a_third_of_a_second() -> None:
     assert min(seconds) < 0.3
 
 
+@pytest.mark.parametrize("arguments", [["leaderboard", "--help"], ["suites"]])
+def test_a_reader_that_has_gone_is_no_failure_of_anyone(arguments: list[str]) -> None:
+    """As `bench suites | head -1`: not a word on stderr, and the code that other programs end with."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli.main", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_starting_the_command_line_imports_nothing_heavy() -> None:
     code = "import sys, bench.cli.main; print([name for name in ('torch', 'pandas', 'numpy', 'pydantic') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
