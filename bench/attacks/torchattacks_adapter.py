@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.pyautoattack_adapter import PreparedModel
+from bench.attacks.prepared_model import PreparedModel
 from bench.attacks.verification import Ledger, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key

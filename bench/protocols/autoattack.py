@@ -4,7 +4,7 @@ APGD, FAB-T and Square are our own writing of the distribution's, with its setti
 In the standard version FAB-T gives up an image's target class, and Square an image, whose progress so far, with much
 slack, cannot reach the radius; `plus`, the suite blackbox and a suite file with `patient = true` spend all of them.
 Source: Croce and Hein, ICML 2020 and ICML 2021; Andriushchenko et al., ECCV 2020; see
-bench.attacks.pyautoattack_adapter.
+bench.attacks.autoattack.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
+from bench.attacks.autoattack import run_component
 from bench.attacks.pyautoattack_adapter import (
     AutoAttackSettings,
     Component,
     Version,
     components_of,
     import_pyautoattack,
-    run_component,
 )
 from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from bench.attacks.autoattack import run_component
 from bench.attacks.foolbox_adapter import import_foolbox, run_hop_skip_jump
-from bench.attacks.pyautoattack_adapter import AutoAttackSettings, import_pyautoattack, run_component
+from bench.attacks.pyautoattack_adapter import AutoAttackSettings, import_pyautoattack
 from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext
 from bench.protocols.ensemble import Ensemble

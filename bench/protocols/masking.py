@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.autoattack import run_component
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName
 from bench.attacks.pgd import pgd
-from bench.attacks.pyautoattack_adapter import AutoAttackSettings, run_component
+from bench.attacks.pyautoattack_adapter import AutoAttackSettings
 from bench.attacks.verification import Ledger, verify
 from bench.catalog.models import list_models, load_model
 from bench.core.keyed_random import keyed_uniform

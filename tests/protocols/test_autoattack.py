@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import pyautoattack_adapter
+from bench.attacks import autoattack
 from bench.catalog.suites import read_suite
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, Protocol, UnitResult, protocol_for
@@ -86,13 +86,13 @@ def test_a_suite_can_ask_for_every_step_and_query(
 ) -> None:  # fmt: skip
     asked = []
     for name in ("square", "fab_targeted"):
-        original = getattr(pyautoattack_adapter, name)
+        original = getattr(autoattack, name)
 
         def noted(*images: object, original: Callable[..., object] = original, **settings: object) -> object:
             asked.append(settings["patient"])
             return original(*images, **settings)
 
-        monkeypatch.setattr(pyautoattack_adapter, name, noted)
+        monkeypatch.setattr(autoattack, name, noted)
     path = tmp_path / "small.toml"
     path.write_text(SUITE.replace("queries = 15", f"queries = 15\n{line}"))
     context = EvaluationContext(at_linf, "net", fashion_test, 100, 104, 0, torch.device("cpu"), 256)

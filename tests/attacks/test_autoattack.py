@@ -5,13 +5,13 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from bench.attacks.autoattack import run_component
+from bench.attacks.prepared_model import PreparedModel
 from bench.attacks.pyautoattack_adapter import (
     COMPONENTS,
     AutoAttackSettings,
-    PreparedModel,
     Version,
     components_of,
-    run_component,
 )
 from bench.attacks.verification import Ledger
 from bench.core.errors import BenchError

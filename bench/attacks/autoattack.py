@@ -1,0 +1,146 @@
+"""AutoAttack's components, ours where we have one, fed with what still stands.
+
+Which components a version has and their settings are read from the distribution. APGD, FAB-T and Square are
+bench.attacks.apgd, .fab and .square, the same attacks with less work; untargeted FAB, and APGD on gradients averaged
+over passes, are the distribution's. Around them: which examples they get, the prepared model, verification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.apgd import ApgdLoss, apgd
+from bench.attacks.fab import fab_targeted
+from bench.attacks.pgd import attacked_model
+from bench.attacks.prepared_model import PreparedModel
+from bench.attacks.pyautoattack_adapter import AutoAttackSettings, Component, component_of
+from bench.attacks.square import square
+from bench.attacks.verification import Ledger, verify
+from bench.core.errors import BenchError
+from bench.core.keyed_random import stream_key
+from bench.core.memory import is_out_of_memory
+
+_SEEDS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What one component gets: the standing examples of a work unit."""
+
+    component: Component
+    model: PreparedModel
+    clean: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    settings: AutoAttackSettings
+
+    def configured(self) -> Any:
+        """The distribution's component."""
+        return component_of(self.component, self.model, self.model.num_classes, self.settings, self.clean.device)
+
+    def seed(self, *further: int) -> int:
+        """Seed of the component's noise."""
+        return stream_key(self.settings.seed, self.component, self.settings.norm, self.settings.eps, *further) % _SEEDS
+
+
+def run_component(
+    component: Component,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    example_ids: Tensor,
+    settings: AutoAttackSettings,
+    ledgers: Sequence[Ledger],
+    *,
+    num_classes: int,
+    batch_size: int,
+) -> Tensor:
+    """Attack what the first ledger shows standing with one component; what verifies goes into all ledgers.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1] on the model's device.
+
+    Returns:
+        (N,) bool on the CPU: the examples that were attacked.
+
+    Raises:
+        BenchError: the component fails on this model.
+    """
+    given = ~ledgers[0].broken(settings.norm, settings.eps)
+    chosen = given.nonzero().squeeze(1)
+    if not len(chosen):
+        return given
+    clean, truth = images[chosen.to(images.device)].contiguous(), labels[chosen.to(labels.device)].to(images.device)
+    with attacked_model(model) as frozen:
+        prepared = PreparedModel(frozen, num_classes, batch_size)
+        task = _Task(component, prepared, clean, truth, example_ids[chosen.to(example_ids.device)], settings)
+        adversarial = _attack(task)
+    radius = torch.full((len(chosen),), settings.eps, device=clean.device)
+    with torch.no_grad():
+        claimed = prepared(adversarial).argmax(1) != truth
+        verified, distances, predictions = verify(prepared, adversarial, clean, truth, radius, settings.norm)
+    verified &= claimed
+    for ledger in ledgers:
+        ledger.record(
+            chosen[verified.cpu()],
+            settings.norm,
+            {norm: value[verified] for norm, value in distances.items()},
+            predictions[verified],
+        )
+    ledgers[0].claims += int(claimed.sum())
+    ledgers[0].rejected += int((claimed & ~verified).sum())
+    ledgers[0].gradient_evaluations += prepared.gradients
+    return given
+
+
+def _attack(task: _Task) -> Tensor:
+    """(N, C, H, W) what the component found, adversarial or not."""
+    try:
+        ours = _ours(task)
+        found = _theirs(task) if ours is None else ours
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BenchError(
+            f"AutoAttack's {task.component} ({task.settings.norm}) failed on this model: {reason}; "
+            "a model that is not differentiable can be judged by the suite blackbox."
+        ) from error
+    return found.detach().float().contiguous()
+
+
+def _ours(task: _Task) -> Tensor | None:
+    """Our own component with the distribution's settings, or None where we have none."""
+    component, settings, theirs = task.component, task.settings, task.configured()
+    ball: dict[str, Any] = {"norm": settings.norm, "eps": settings.eps, "batch_size": task.model.batch_size}
+    examples = task.model, task.clean, task.labels
+    ids = task.example_ids.to(task.clean.device)
+    patient = settings.patient or settings.version == "plus"
+    if component == "square":
+        return square(*examples, ids, **ball, queries=theirs.n_queries, seed=task.seed(), patient=patient)
+    if component == "fab-t":
+        return fab_targeted(
+            *examples, **ball, iterations=theirs.n_iter, targets=theirs.n_target_classes, patient=patient
+        )
+    if component == "fab" or theirs.eot_iter > 1:
+        return None
+    losses: dict[Component, ApgdLoss] = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-t": "dlr-targeted"}
+    attempts = theirs.n_target_classes if component == "apgd-t" else theirs.n_restarts
+    return apgd(
+        *examples, ids, **ball, loss=losses[component], iterations=theirs.n_iter, attempts=attempts, seed=task.seed()
+    )
+
+
+def _theirs(task: _Task) -> Tensor:
+    """The distribution's component on all standing examples together: it draws its noise for the batch as a whole."""
+    attack = task.configured()
+    attack.seed = task.seed(int(task.example_ids[0]))
+    devices = [task.clean.device] if task.clean.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        found: Tensor = attack.perturb(task.clean, task.labels)
+    return found
