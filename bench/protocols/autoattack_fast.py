@@ -45,6 +45,8 @@ class StageSection(Section):
     widen: float = Field(default=1.0, ge=1)
     within: float = Field(default=1.0, gt=0, le=1)
     gate: Gate = "target"
+    dense: float = Field(default=1.0, gt=0, le=1)
+    norms: tuple[Norm, ...] = NORMS
 
 
 class Parameters(Section):

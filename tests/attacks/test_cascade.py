@@ -94,6 +94,24 @@ def test_an_example_that_came_near_is_attacked_towards_all_its_classes() -> None
     assert not attack_decoy(first, replace(then, gate="example", within=0.05)).any()
 
 
+def test_a_stage_of_other_norms_is_left_out(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    images, labels = fashion_test.pixels(slice(0, 10)), fashion_test.labels[:10]
+    l1_only = (Stage(5, norms=("l1",)),)
+    assert attack(standard, images, labels, "linf", 0.1, stages=l1_only).gradient_evaluations == 0
+    assert attack(standard, images, labels, "l1", 15.0, stages=l1_only).gradient_evaluations > 0
+
+
+def test_few_pixels_move_at_first_in_l1_where_a_stage_says_so(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    images, labels = fashion_test.pixels(slice(0, 30)), fashion_test.labels[:30]
+    found = [
+        attack(standard, images, labels, norm, eps, stages=(Stage(8, start=0.0, dense=dense),)).distances[norm]
+        for norm, eps in (("l1", 15.0), ("linf", 0.03))
+        for dense in (1.0, 0.1)
+    ]
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[2], found[3])
+
+
 def test_nan_gradients_are_counted_and_do_not_end_the_attack() -> None:
     model, images, labels = linear_problem(20)
 
