@@ -193,7 +193,10 @@ def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int
 
 
 def _caption(board: Board, ranks: dict[str, int] | None, hidden: int) -> str:
-    parts = [f"shares in %, * best of its column, sorted by {board.sort}"]
+    first = ["* best of its column", f"sorted by {board.sort}"]
+    if any(kind.percent for kind in board.kinds.values()):
+        first.insert(0, "shares in %")
+    parts = [", ".join(first)]
     if board.seeds:
         parts.append("± standard deviation over training seeds")
     if ranks is not None:

@@ -26,6 +26,8 @@ _HEADLINES: dict[str, tuple[str, ...]] = {
     "roar_score": ("gradient", "input_x_gradient"),
     "kar_score": ("gradient", "input_x_gradient"),
     "manifold_distance": ("fooled_reference", "fooled_itself"),
+    "corruption_accuracy": ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg"),
+    "median_distance": ("sweep", "sigma_zero"),
 }
 """Metric -> attacks or maps: what is shown, and comes first, of the suites that have dozens of metrics."""
 _FEW = 5
@@ -122,23 +124,34 @@ def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
     """Short column names for (metric, attack, norm, eps), in reading order; attacks are named only if several ran."""
     keys = sorted(
         set(_keys(rows)),
-        key=lambda key: (*_place(key[0], key[1]), key[1] == "worst", key[1], _norm_order(key[2]), key[3]),
+        key=lambda key: (*_place(key[0], key[1]), key[1] == "worst", _attack_order(*key[:2]), _norm_order(key[2]), key),
     )
     attacks = {attack for metric, attack, _, _ in keys if metric == "robust_accuracy" and attack != "worst"}
-    labels = {}
-    for metric, attack, norm, eps in keys:
-        if metric == "clean_accuracy":
-            labels[metric, attack, norm, eps] = "clean"
-        elif metric == "robust_accuracy":
-            prefix = f"{attack} " if len(attacks) > 1 else ""
-            labels[metric, attack, norm, eps] = f"{prefix}{NORM_LABELS.get(norm, norm)} {eps:.4g}"
-        elif metric == "union_accuracy":
-            labels[metric, attack, norm, eps] = "union"
-        else:
-            labels[metric, attack, norm, eps] = " ".join(
-                part for part in (metric, attack, NORM_LABELS.get(norm, norm), f"{eps:.4g}" if eps >= 0 else "") if part
-            )
-    return labels
+    return {key: _label(*key, name_attack=len(attacks) > 1) for key in keys}
+
+
+def _label(metric: str, attack: str, norm: str, eps: float, *, name_attack: bool) -> str:
+    ball = " ".join(part for part in (NORM_LABELS.get(norm, norm), f"{eps:.4g}" if eps >= 0 else "") if part)
+    if metric == "clean_accuracy":
+        return "clean"
+    if metric == "robust_accuracy":
+        return f"{attack} {ball}" if name_attack else ball
+    if metric == "union_accuracy":
+        return "union"
+    if metric == "median_distance":
+        return f"median {ball}"
+    if metric == "robust_accuracy_after":
+        return f"after {attack} {ball}"
+    if metric.startswith("corruption_accuracy"):
+        severity = metric.removeprefix("corruption_accuracy").lstrip("_")
+        kind = "all corruptions" if attack == "all" else attack.replace("_", " ")
+        return f"{kind} {severity}".strip()
+    return " ".join(part for part in (metric, attack, ball) if part)
+
+
+def _attack_order(metric: str, attack: str) -> str:
+    """The norms of `median_distance` come in their own order, whatever attack finds their perturbations."""
+    return "" if metric == "median_distance" else attack
 
 
 def _place(metric: str, attack: str) -> tuple[int, int]:

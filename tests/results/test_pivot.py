@@ -136,3 +136,20 @@ def test_what_stands_after_each_component_is_kept_for_the_wide_table(tmp_path: P
     rows.append(row("a", metric="clean_accuracy", attack="", norm="", eps=None))
     (board,) = boards_of(tmp_path, rows)
     assert board.central == ["clean", "L-inf 0.1"] and len(board.frame.columns) == 4
+
+
+def test_distances_and_corruptions_have_plain_names_in_reading_order(tmp_path: Path) -> None:
+    found = {"linf": "sweep", "l2": "sweep", "l1": "sweep", "l0": "sigma_zero"}
+    smallest = [row("a", metric="median_distance", attack=found[norm], norm=norm, eps=None) for norm in found]
+    (board,) = boards_of(tmp_path / "distances", smallest)
+    assert list(board.frame.columns) == ["median L-inf", "median L2", "median L1", "median L0"]
+    assert board.sort == "median L-inf"
+    plain = {"norm": "", "eps": None}
+    corrupted = [
+        row("a", metric="corruption_accuracy", attack=kind, **plain) for kind in ("jpeg", "all", "gaussian_blur")
+    ]
+    corrupted.append(row("a", metric="corruption_accuracy_5", attack="gaussian_blur", **plain))
+    (board,) = boards_of(tmp_path / "corruptions", corrupted)
+    assert list(board.frame.columns) == ["all corruptions", "gaussian blur", "jpeg", "gaussian blur 5"]
+    assert board.central == ["all corruptions", "gaussian blur", "jpeg"]
+    assert board.sort == "all corruptions"
