@@ -121,13 +121,28 @@ class BoardTable:
 
 
 def make_tables(runs: Sequence[Run], names: Names, ranker: Ranker | None = None) -> list[BoardTable]:
-    """One table for each group of comparable runs: those of most models and images first, smaller copies last."""
+    """One table for each group of comparable runs: those of most models and images first, smaller copies last.
+
+    What a model did under an older version of a suite is left out where it has been judged under a newer.
+    """
     groups: dict[tuple[Any, ...], dict[str, Run]] = {}
-    for run in sorted(runs, key=lambda run: str(run.facts["finished_at"])):
+    for run in sorted(_of_newest_versions(runs), key=lambda run: str(run.facts["finished_at"])):
         facts = tuple(run.facts[name] for name in COMPARABLE if name != "n_examples")
         groups.setdefault((*facts, run.examples), {})[run.model] = run
     tables = [_table(list(latest.values()), names, ranker) for latest in groups.values()]
     return sorted(tables, key=lambda table: _table_order(table, tables))
+
+
+def _of_newest_versions(runs: Sequence[Run]) -> list[Run]:
+    newest: dict[tuple[str, str, str], int] = {}
+    versions = [((run.model, str(run.facts["dataset"]), str(run.facts["suite"])), _version(run)) for run in runs]
+    for judged, version in versions:
+        newest[judged] = max(version, newest.get(judged, version))
+    return [run for run, (judged, version) in zip(runs, versions, strict=True) if version == newest[judged]]
+
+
+def _version(run: Run) -> int:
+    return int(run.facts["suite_version"])
 
 
 def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, ...]:

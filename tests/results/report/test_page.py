@@ -386,3 +386,11 @@ def contrast(first: str, second: str) -> float:
 
     bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
+
+
+def test_an_older_version_of_a_suite_is_shown_only_of_models_without_a_newer(tmp_path: Path) -> None:
+    for model, version in (("both", 1), ("both", 2), ("old", 1)):
+        add_run(tmp_path, model, robustness(0.9, 0.2), suite_version=version)
+    boards = parse(page_of(tmp_path)).with_class("board")
+    models = [[row.find("th")[0].text for row in board.find("tbody")[0].find("tr")] for board in boards]
+    assert sorted(models) == [["both"], ["old"]]
