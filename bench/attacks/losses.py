@@ -13,7 +13,7 @@ LossName = Literal["cross_entropy", "margin", "dlr", "softmax_cross_entropy"]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
 
 
-def _others(logits: Tensor, labels: Tensor) -> Tensor:
+def others(logits: Tensor, labels: Tensor) -> Tensor:
     """The logits with the true class's set to minus infinity."""
     return logits.scatter(1, labels[:, None], -torch.inf)
 
@@ -29,12 +29,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     and the cross-entropy's gradient underflows to exactly zero in float32, this one does not. Confident nets with
     small gradients therefore are not mistaken for robust ones.
     """
-    return torch.logsumexp(_others(logits, labels), dim=1) - _true(logits, labels)
+    return torch.logsumexp(others(logits, labels), dim=1) - _true(logits, labels)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """max_{j != y} z_j - z_y, per example (Carlini and Wagner 2017); positive exactly when misclassified."""
-    return _others(logits, labels).amax(1) - _true(logits, labels)
+    return others(logits, labels).amax(1) - _true(logits, labels)
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -48,12 +48,17 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """z_t - z_y, per example, for target classes t; (N, K), (N,), (N,) -> (N,)."""
+    return _true(logits, targets) - _true(logits, labels)
+
+
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """The targeted DLR (Croce and Hein 2020, section 4.2): z_t - z_y over the spread of the top logits; (N,).
 
     The spread z_(1) - (z_(3) + z_(4)) / 2 becomes z_(1) - z_(3) with three classes, and is left out with two.
     """
-    gained = _true(logits, targets) - _true(logits, labels)
+    gained = targeted_margin(logits, labels, targets)
     if logits.shape[1] < 3:
         return gained
     top = logits.topk(min(4, logits.shape[1]), dim=1).values

@@ -3,21 +3,22 @@
 Each lane of the batch carries one example down the ladder of radii, from the largest: an adversarial example found at
 one radius is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its
 restarts the example has been decided, and the lane takes the next example. So easy and hard examples share full
-batches, successes at small radii settle the larger ones, and no work is done twice.
+batches, successes at small radii settle the larger ones, and no work is done twice. The restarts begin in a wider ball
+that shrinks to the radius, which gives them the way in that a descent from a larger radius has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin
+from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
-from bench.attacks.schedules import SCHEDULES, START_SCALES
+from bench.attacks.schedules import SCHEDULES, ball_widths
 from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.verification import Ledger, verify
@@ -32,16 +33,26 @@ class SweepSettings:
 
     Attributes:
         steps: gradient steps per example, radius and restart.
-        losses: one restart for each loss, in this order.
+        losses: one attempt for each loss, in this order.
         patience: how many radii in a row may withstand the attack before the smaller ones are taken as withstanding
             too (any point of a smaller ball lies in the larger one); 0 attacks every radius.
+        targets: where not 0, the restarts attack so many classes one by one with the margin, the nearest to the clean
+            image first, in place of the losses after the first.
         seed: keys the random starts, together with the example's id.
     """
 
     steps: int = 40
-    losses: tuple[LossName, ...] = ("cross_entropy", "margin")
+    losses: tuple[LossName, ...] = ("margin", "cross_entropy")
     patience: int = 1
     seed: int = 0
+    targets: int = 0
+
+    @property
+    def attempts(self) -> list[tuple[LossName, int | None]]:
+        """The first attempt at a radius and its restarts: a loss, and the rank of its target class if it has one."""
+        if self.targets:
+            return [(self.losses[0], None), *(("margin", rank) for rank in range(self.targets))]
+        return [(loss, None) for loss in self.losses]
 
 
 @dataclass(slots=True)
@@ -103,7 +114,9 @@ class NormSweep:
     _ladder: Tensor = field(init=False)
     _step_sizes: Tensor = field(init=False)
     _sparsities: Tensor = field(init=False)
-    _start_scales: Tensor = field(init=False)
+    _widths: Tensor = field(init=False)
+    _attempts: list[tuple[LossName, int | None]] = field(init=False)
+    _targets: Tensor = field(init=False)
     _momentum: float = field(init=False)
     _bad_gradients: Tensor = field(init=False)
 
@@ -112,9 +125,16 @@ class NormSweep:
         self._search = SearchNet(self.model, self.precision, device.type)
         self._ladder = torch.tensor(sorted(self.radii, reverse=True), device=device)
         schedule = SCHEDULES[self.norm]
-        self._step_sizes = schedule.step_sizes(self.settings.steps, device)
-        self._sparsities = schedule.sparsities(self.settings.steps, device)
-        self._start_scales = torch.tensor(START_SCALES, device=device)
+        steps, self._attempts = self.settings.steps, self.settings.attempts
+        again = replace(schedule, dense=schedule.restart_dense)
+        # (attempts, steps + 1) and (attempts, steps + 2); sizes are over the ball's width, which is a multiple of eps
+        later = len(self._attempts) - 1
+        self._sparsities = torch.stack([s.sparsities(steps, device) for s in [schedule] + [again] * later])
+        self._widths = torch.tensor(
+            [ball_widths(width, steps) for width in [1.0] + [schedule.restart_width] * later], device=device
+        )
+        self._step_sizes = schedule.step_sizes(steps, device) * self._widths[:, :-1]
+        self._targets = self.labels.new_zeros((len(self.labels), 0))
         self._momentum = schedule.momentum
         self._bad_gradients = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -123,6 +143,8 @@ class NormSweep:
         smallest = min(self.radii)
         waiting = (~self.ledger.broken(self.norm, smallest)).nonzero().squeeze(1).to(self.images.device)
         self.on_progress(len(self.labels) - len(waiting))
+        if self.settings.targets:
+            self._targets = self._nearest_classes()
         lanes = self._enter(waiting[: self.batch_size])
         waiting = waiting[self.batch_size :]
         while len(lanes):
@@ -132,6 +154,14 @@ class NormSweep:
             done = self._harvest(lanes)
             lanes, waiting = self._replace(lanes, done, waiting)
         self.ledger.bad_gradients += int(self._bad_gradients)
+
+    def _nearest_classes(self) -> Tensor:
+        """(N, targets) the wrong classes by their logits in the clean image; the last is repeated if there are few."""
+        with torch.no_grad():
+            logits = torch.cat([self.model(part) for part in torch.split(self.images, self.batch_size)])
+        ordered = others(logits, self.labels).argsort(1, descending=True)
+        ranks = torch.arange(self.settings.targets, device=ordered.device).clamp_max_(logits.shape[1] - 2)
+        return ordered[:, ranks]
 
     def _enter(self, examples: Tensor) -> _Lanes:
         """Lanes for new examples, at the largest radius that is not yet broken."""
@@ -156,9 +186,9 @@ class NormSweep:
         uniform = keyed_uniform(
             self.settings.seed, f"sweep/{self.norm}", self.example_ids[lanes.example], lanes.clean.shape[1:], key
         )
-        scale = self._start_scales[lanes.restart % len(START_SCALES)]
-        noise = random_start(lanes.clean, lanes.eps * scale, self.norm, uniform)
-        lanes.images = project(lanes.clean + noise, lanes.clean, lanes.eps, self.norm)
+        radius = lanes.eps * self._widths[lanes.restart, 0]
+        noise = random_start(lanes.clean, radius, self.norm, uniform)
+        lanes.images = project(lanes.clean + noise, lanes.clean, radius, self.norm)
         lanes.previous = lanes.images.clone()
         lanes.iteration = torch.zeros_like(lanes.iteration)
         return lanes
@@ -173,22 +203,29 @@ class NormSweep:
             # a NaN would spread over the image and the attack would end there, unseen: count it, go on without it
             self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
             gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
-            running = lanes.iteration <= self.settings.steps
+            progress = lanes.iteration.clamp_max(self.settings.steps)
+            running = (lanes.iteration <= self.settings.steps) & (self._widths[lanes.restart, progress] == 1.0)
             hit = self._search.claims(margin(logits, lanes.label), logits) & ~lanes.found & running
             # lerp with weight 0 or 1 is exact, and ten times as fast as `where` on a CPU
             lanes.found_images = torch.lerp(lanes.found_images, current, per_example(hit.to(current.dtype), current))
             lanes.found |= hit
-            progress = lanes.iteration.clamp_max(self.settings.steps)
-            size = lanes.eps * self._step_sizes[progress]
-            moved = steepest_step(gradient, current, size, self.norm, self._sparsities[progress]).add_(current)
+            size = lanes.eps * self._step_sizes[lanes.restart, progress]
+            sparsity = self._sparsities[lanes.restart, progress]
+            moved = steepest_step(gradient, current, size, self.norm, sparsity).add_(current)
             moved.add_(current - lanes.previous, alpha=self._momentum)
             lanes.previous = current
-            lanes.images = project(moved, lanes.clean, lanes.eps, self.norm)
+            radius = lanes.eps * self._widths[lanes.restart, progress + 1]
+            lanes.images = project(moved, lanes.clean, radius, self.norm)
             lanes.iteration += 1
         self.ledger.gradient_evaluations += len(lanes)
 
     def _loss(self, logits: Tensor, lanes: _Lanes) -> Tensor:
-        losses = [LOSS_FUNCTIONS[name](logits, lanes.label) for name in self.settings.losses]
+        losses = [
+            LOSS_FUNCTIONS[name](logits, lanes.label)
+            if rank is None
+            else targeted_margin(logits, lanes.label, self._targets[lanes.example, rank])
+            for name, rank in self._attempts
+        ]
         if len(losses) == 1:
             return losses[0]
         return torch.stack(losses, 1).gather(1, lanes.restart[:, None]).squeeze(1)
@@ -236,7 +273,7 @@ class NormSweep:
     def _give_up(self, lanes: _Lanes, exhausted: Tensor) -> Tensor:
         part = lanes.take(exhausted)
         part.restart = part.restart + 1
-        failed = part.restart >= len(self.settings.losses)
+        failed = part.restart >= len(self._attempts)
         part.failures = part.failures + failed.long()
         part.restart = torch.where(failed, 0, part.restart)
         patience = self.settings.patience or len(self._ladder)

@@ -49,6 +49,7 @@ class SweepAttack(Section):
     steps: int = Field(gt=0)
     losses: tuple[LossName, ...] = Field(min_length=1)
     patience: int = Field(ge=0)
+    targets: dict[Norm, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
 
 
 class TorchattacksAttack(Section):
@@ -155,7 +156,7 @@ class CrossNorm(Protocol):
                 ids,
                 norm,
                 radii,
-                SweepSettings(attack.steps, attack.losses, attack.patience, context.seed),
+                SweepSettings(attack.steps, attack.losses, attack.patience, context.seed, attack.targets.get(norm, 0)),
                 ledger,
                 batch_size=context.batch_size,
                 check_every=2 if context.device.type == "cpu" else 5,
