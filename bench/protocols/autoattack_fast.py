@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench.attacks.cascade import Cascade, Gate, Stage, StageLoss
+from bench.attacks.cascade import Cascade, Gate, Stage
 from bench.attacks.verification import Ledger
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
@@ -45,8 +45,9 @@ class StageSection(Section):
     widen: float = Field(default=1.0, ge=1)
     within: float = Field(default=1.0, gt=0, le=1)
     gate: Gate = "target"
-    loss: StageLoss = "margin"
     dense: float = Field(default=1.0, gt=0, le=1)
+    polish: bool = False
+    first: float = Field(default=0.0, ge=0)
     norms: tuple[Norm, ...] = NORMS
 
 
