@@ -197,7 +197,7 @@ class _Ascent:
                 losses = targeted_dlr(logits, self.labels, self.targets)
             if with_gradient:
                 (gradient,) = torch.autograd.grad(losses.sum(), points)
-                self.gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
+                self.gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
         self.losses = losses.detach()
         if self.counts:
             wrong = logits.detach().argmax(1) != self.labels

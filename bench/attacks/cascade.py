@@ -166,7 +166,7 @@ class Cascade:
             with torch.no_grad():
                 images = images.detach()
                 self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
-                gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
                 inside = widths[iteration] == 1.0
                 if inside:
                     reached = torch.maximum(reached, gaps.detach())

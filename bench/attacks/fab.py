@@ -110,7 +110,7 @@ class _Search:
             pair = logits.gather(1, torch.stack([self.targets, self.labels], 1))
             gap = pair[:, 0] - pair[:, 1]
             (gradient,) = torch.autograd.grad(gap.sum(), images)
-        return gap.detach(), gradient.flatten(1).nan_to_num_(0.0, 0.0, 0.0)
+        return gap.detach(), gradient.flatten(1).nan_to_num(0.0, 0.0, 0.0)
 
     def _advance(self, gap: Tensor, gradient: Tensor) -> None:
         """Onto the linearised boundary and a little beyond, from the point and, in part, from the clean image."""

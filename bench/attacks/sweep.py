@@ -202,7 +202,7 @@ class NormSweep:
             current = current.detach()
             # a NaN would spread over the image and the attack would end there, unseen: count it, go on without it
             self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
-            gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
+            gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             progress = lanes.iteration.clamp_max(self.settings.steps)
             running = (lanes.iteration <= self.settings.steps) & (self._widths[lanes.restart, progress] == 1.0)
             hit = self._search.claims(margin(logits, lanes.label), logits) & ~lanes.found & running

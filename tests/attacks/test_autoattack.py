@@ -5,7 +5,9 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from bench.attacks.apgd import apgd
 from bench.attacks.autoattack import run_component
+from bench.attacks.fab import fab_targeted
 from bench.attacks.prepared_model import PreparedModel
 from bench.attacks.pyautoattack_adapter import (
     COMPONENTS,
@@ -15,9 +17,9 @@ from bench.attacks.pyautoattack_adapter import (
 )
 from bench.attacks.verification import Ledger
 from bench.core.errors import BenchError
-from bench.core.threat import Norm
+from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
-from tests.attacks.linear import linear_problem
+from tests.attacks.linear import Summing, linear_problem
 
 
 def attack(
@@ -38,6 +40,16 @@ def net(classes: int, shape: tuple[int, int, int]) -> nn.Module:
     channels, height, width = shape
     layers = (nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(4 * height * width, classes))
     return nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_components_take_a_net_that_first_sums_the_image(norm: Norm) -> None:
+    images, labels = torch.full((3, 1, 3, 3), 0.4), torch.zeros(3, dtype=torch.int64)
+    found = [
+        apgd(Summing(), images, labels, labels, norm=norm, eps=9.0, loss="ce", iterations=6, attempts=1),
+        fab_targeted(Summing(), images, labels, norm=norm, eps=9.0, iterations=6, targets=2),
+    ]
+    assert all((Summing()(adversarial).argmax(1) != labels).all() for adversarial in found)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 11])

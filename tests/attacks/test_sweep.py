@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 import bench.attacks.sweep as sweep_module
+from bench.attacks.norms import distance as norm_distance
 from bench.attacks.sweep import NormSweep, SweepSettings
 from bench.attacks.verification import Ledger, pull_inside
 from bench.core.threat import NORMS, Norm
-from tests.attacks.linear import linear_problem
+from tests.attacks.linear import Summing, linear_problem
 
 RADII: dict[Norm, list[float]] = {
     "linf": [0.02, 0.05, 0.1, 0.15, 0.2],
@@ -164,6 +165,44 @@ def test_a_second_loss_breaks_at_least_what_one_breaks(
     assert (two.broken("l2", 1.5) >= one.broken("l2", 1.5)).all()
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_restarts_begin_in_a_wider_ball_and_end_in_the_radius(norm: Norm) -> None:
+    """On a net that nothing breaks: how far from the image the attack's points are, step by step."""
+    images, labels = torch.full((3, 1, 6, 6), 0.5), torch.zeros(3, dtype=torch.int64)
+    seen: list[float] = []
+
+    class Unbreakable(nn.Module):
+        def forward(self, points: Tensor) -> Tensor:
+            seen.append(float(norm_distance(points.detach() - images, norm).max()))
+            score = 0.01 * points.flatten(1).sum(1)
+            return torch.stack([torch.full_like(score, 9.0), score], 1)
+
+    eps = {"linf": 0.05, "l2": 0.3, "l1": 1.5}[norm]
+    ledger = Ledger.start(labels, labels)
+    settings = SweepSettings(10)
+    NormSweep(Unbreakable(), images, labels, torch.arange(3), norm, [eps], settings, ledger, check_every=1).run()
+    first, restart = seen[:11], seen[11:22]
+    assert max(first) <= eps * (1 + 1e-5)
+    assert max(restart[:3]) > 1.5 * eps
+    assert max(restart[5:]) <= eps * (1 + 1e-5)
+
+
+class Decoy(nn.Module):
+    """Class 1 is nearest but can never win; class 2 can."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1).mean(1)
+        decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
+        return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
+
+
+@pytest.mark.parametrize(("targets", "broken"), [(0, False), (1, False), (2, True), (5, True)])
+def test_restarts_towards_classes_break_what_the_nearest_class_hides(targets: int, broken: bool) -> None:
+    images, labels = torch.full((4, 1, 4, 4), 0.5), torch.zeros(4, dtype=torch.int64)
+    settings = SweepSettings(10, ("margin", "margin"), targets=targets)
+    assert sweep(Decoy(), images, labels, {"l1": [3.0]}, settings=settings).broken("l1", 3.0).tolist() == [broken] * 4
+
+
 class Saturating(nn.Module):
     """A net whose cross-entropy gradient is exactly zero in float32 wherever it is right."""
 
@@ -206,3 +245,9 @@ def test_the_attack_leaves_no_gradient_on_the_parameters(fashion_images: tuple[T
     model = load_model(resolve_models(["standard"])[0])
     sweep(model, *fashion_images, {"linf": [0.05]})
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_net_that_first_sums_the_image_is_attacked(norm: Norm) -> None:
+    images, labels = torch.full((3, 1, 3, 3), 0.4), torch.zeros(3, dtype=torch.int64)
+    assert sweep(Summing(), images, labels, {norm: [9.0]}).broken(norm, 9.0).all()
