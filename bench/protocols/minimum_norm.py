@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from pydantic import Field
 
+from bench.attacks.losses import LossName
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep import NormSweep, SweepSettings
 from bench.attacks.verification import Ledger
@@ -38,6 +39,8 @@ class Parameters(Section):
     steps: int = Field(gt=0)
     rungs: int = Field(gt=1)
     ratio: float = Field(gt=1)
+    losses: tuple[LossName, ...] = Field(default=("margin",), min_length=1)
+    targets: dict[Norm, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     zero_norm_steps: int = Field(ge=0)
     datasets: dict[str, Ladder] = Field(min_length=1)
 
@@ -76,7 +79,7 @@ class MinimumNorm(Protocol):
             NormSweep(
                 context.model, images, labels, context.example_ids.to(context.device), norm,
                 [largest[norm] / self.parameters.ratio**rung for rung in range(self.parameters.rungs)],
-                SweepSettings(self.parameters.steps, ("margin",), 1, context.seed), ledger,
+                self._settings(norm, context.seed), ledger,
                 batch_size=context.batch_size, on_progress=context.on_progress, precision=context.precision,
             ).run()  # fmt: skip
             distances[norm] = ledger.distances[norm]
@@ -99,6 +102,10 @@ class MinimumNorm(Protocol):
             ignore_index=True,
         )
         return UnitResult(rows, ledger.counters(), findings)
+
+    def _settings(self, norm: Norm, seed: int) -> SweepSettings:
+        parameters = self.parameters
+        return SweepSettings(parameters.steps, parameters.losses, 1, seed, parameters.targets.get(norm, 0))
 
     def _zero_norm(self, context: EvaluationContext, images: Tensor, labels: Tensor, ledger: Ledger) -> Tensor:
         """(n,) float: the fewest changed values, judged again by the plain model."""
