@@ -172,7 +172,9 @@ def _peer_curve(problem: Problem, peer: Pgd, norm: Norm) -> tuple[list[float], f
 def _sweep(problem: Problem, norm: Norm, radii: list[float], ledger: Ledger, steps: int = STEPS) -> float:
     ids = torch.arange(len(problem.images), device=problem.images.device)
     began = problem.clock()
-    settings = SweepSettings(steps, ("cross_entropy", "margin"), 1, 0)
+    suite: dict[str, Any] = tomllib.loads((shipped("suites") / "cross_norm.toml").read_text())
+    attack = suite["parameters"]["attacks"][0]
+    settings = SweepSettings(steps, tuple(attack["losses"]), attack["patience"], 0, attack["targets"].get(norm, 0))
     NormSweep(problem.model, problem.images, problem.labels, ids, norm, radii, settings, ledger).run()
     return problem.clock() - began
 
@@ -214,7 +216,7 @@ def curve(
         problem = load(name, examples)
         for count in steps:
             ledger = problem.ledger()
-            sys.stdout.write(f"\n{name}: the sweep of {count} steps and two losses, one ledger for all norms\n")
+            sys.stdout.write(f"\n{name}: the sweep of {count} steps, one ledger for all norms\n")
             total, fastest = 0.0, 0.0
             for norm in NORMS:
                 before = ledger.gradient_evaluations
