@@ -60,6 +60,10 @@ def leaderboard(
     ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     wide: Annotated[bool, typer.Option("--wide", help="All radii, even where the terminal is narrow.")] = False,
+    all_versions: Annotated[
+        bool,
+        typer.Option("--all-versions", help="Older versions of a suite too, where a model has been judged in a newer."),
+    ] = False,
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Show the latest result of every model; the best value of each column is marked."""
@@ -67,10 +71,11 @@ def leaderboard(
         return
     from bench.cli import board_formats
     from bench.cli.rendering import literal, output
-    from bench.results.leaderboard import read_leaderboard
+    from bench.results.leaderboard import of_newest_versions, read_leaderboard
     from bench.results.pivot import make_boards
 
     rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
+    rows = rows if all_versions else of_newest_versions(rows)
     boards = make_boards(rows, sort)
     # neither a mean over seeds nor a front is a ranking
     plain = by is By.model and pareto is None

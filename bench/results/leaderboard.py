@@ -157,3 +157,9 @@ def _migrated(content: str) -> str:
     """A file of version 1 as this version has it; the next write puts it on the disk."""
     lines = content.splitlines()
     return "\n".join([f"{lines[0]},schema_version", *(f"{line},{SCHEMA_VERSION}" for line in lines[1:] if line)]) + "\n"
+
+
+def of_newest_versions(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of an older version of a suite under which the model has been judged in a newer."""
+    newest = rows.groupby(["model", "dataset", "split", "suite"])["suite_version"].transform("max")
+    return rows[rows["suite_version"] == newest]

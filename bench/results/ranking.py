@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from bench.results.example_values import ExampleValues
 from bench.results.kinds import metric_kind
-from bench.results.paired import ALPHA, compare_values, holm
+from bench.results.paired import ALPHA, difference_and_p_value, holm
 
 
 def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
@@ -20,12 +20,12 @@ def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
         BenchError: the models were not measured on the same examples.
     """
     pairs = list(itertools.combinations(values, 2))
-    compared = [compare_values(values[first], values[second]) for first, second in pairs]
-    adjusted = holm([one.p_value for one in compared])
+    compared = [difference_and_p_value(values[first], values[second]) for first, second in pairs]
+    adjusted = holm([p_value for _, p_value in compared])
     better_is_higher = all(metric_kind(one.metric).better != "lower" for one in values.values())
     beaten = dict.fromkeys(values, 0)
-    for (first, second), comparison, p_value in zip(pairs, compared, adjusted, strict=True):
-        if p_value <= ALPHA and comparison.difference != 0:
-            second_wins = (comparison.difference > 0) == better_is_higher
+    for (first, second), (difference, _), p_value in zip(pairs, compared, adjusted, strict=True):
+        if p_value <= ALPHA and difference != 0:
+            second_wins = (difference > 0) == better_is_higher
             beaten[first if second_wins else second] += 1
     return {model: 1 + count for model, count in beaten.items()}

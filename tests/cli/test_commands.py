@@ -140,6 +140,14 @@ def test_the_leaderboard_as_csv_json_and_markdown_says_the_same(bench: Bench, bo
     assert "| standard | **92.0** | 10.0 | 5.0 |" in markdown
 
 
+def test_what_a_newer_suite_version_says_of_a_model_replaces_the_older(bench: Bench, tmp_path: Path) -> None:
+    for run, model, version in (("a", "one", 1), ("b", "two", 1), ("c", "two", 2)):
+        append_rows(tmp_path, [row(run, model=model, suite_version=version)])
+    shown = ("leaderboard", "--leaderboard", tmp_path, "--format", "csv")
+    assert bench(*shown)[1].count("one") == 1 and bench(*shown)[1].count("two") == 1
+    assert bench(*shown, "--all-versions")[1].count("two") == 2
+
+
 def test_leaderboard_filters_and_mistakes(bench: Bench, board: Path) -> None:
     assert "did you mean cross_norm" in bench.refused("leaderboard", "--leaderboard", board, "--suite", "cross_nrm")
     assert "unknown metric to sort by" in bench.refused("leaderboard", "--leaderboard", board, "--sort", "beauty")

@@ -9,7 +9,7 @@ from scipy import stats
 
 from bench.core.errors import BenchError
 from bench.results.example_values import ExampleValues
-from bench.results.paired import bootstrap_p_value, compare_values, holm, mcnemar
+from bench.results.paired import bootstrap_p_value, compare_values, difference_and_p_value, holm, mcnemar
 from bench.results.ranking import rank_with_ties
 
 
@@ -33,6 +33,13 @@ def test_examples_are_paired_by_id_not_by_position() -> None:
     assert compare_values(first, second).p_value == 1.0 and compare_values(first, second).difference == 0.0
     with pytest.raises(BenchError, match="same examples"):
         compare_values(first, values([1, 0, 1], ids=[10, 11, 13]))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0])), min_size=2, max_size=12))
+def test_the_short_way_says_the_same_as_the_comparison(pairs: list[tuple[float, float]]) -> None:
+    first, second = (values([pair[side] for pair in pairs]) for side in (0, 1))
+    found = compare_values(first, second)
+    assert difference_and_p_value(first, second) == (found.difference, found.p_value)
 
 
 def test_continuous_values_are_compared_by_the_bootstrap_and_agree_with_the_t_test() -> None:
