@@ -17,15 +17,23 @@ from tests.conftest import TINY_SUITE, Bench, ModelCopy
 from tests.results.rows import row
 
 
-def test_help_comes_in_under_a_third_of_a_second() -> None:
-    """Seconds of processor time, the best of five, so that a busy machine does not decide."""
-    seconds = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "bench.cli.main", "--help"], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.3
+def _processor_seconds(*arguments: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_costs_little_more_than_the_libraries_that_print_it() -> None:
+    """The best of five in turns, so that neither a busy nor a slow machine decides; a third of a second on most."""
+    pairs = [
+        (
+            _processor_seconds("-m", "bench.cli.main", "--help"),
+            _processor_seconds("-c", "import typer.main, typer.rich_utils, rich.table"),
+        )
+        for _ in range(5)
+    ]
+    assert min(pair[0] for pair in pairs) < 2.5 * min(pair[1] for pair in pairs)
 
 
 @pytest.mark.parametrize("arguments", [["leaderboard", "--help"], ["suites"]])
