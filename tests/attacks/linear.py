@@ -1,4 +1,4 @@
-"""A classifier whose robustness is known exactly: two classes, linear in the pixels."""
+"""Classifiers whose robustness is known: linear in the pixels, or in their sum."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ class LinearClassifier(nn.Module):
         score = (images.flatten(1).double() @ weight + self.bias).abs()
         dual = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}[norm]
         return score / dual
+
+
+class Decoy(nn.Module):
+    """Class 1 is nearest but can never win; class 2 can."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1).mean(1)
+        # the decoy rises as the image darkens but saturates just below the true class; class 2 needs bright images
+        decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
+        return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
 
 
 class Summing(nn.Module):

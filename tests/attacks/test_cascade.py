@@ -10,7 +10,7 @@ from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.verification import Ledger, verify
 from bench.core.threat import Norm
 from bench.data import ImageDataset
-from tests.attacks.linear import Summing, linear_problem
+from tests.attacks.linear import Decoy, Summing, linear_problem
 
 STAGES = (Stage(5), Stage(10, targets=3), Stage(20, targets=3, start=0.25, within=0.3))
 
@@ -65,16 +65,6 @@ def test_later_stages_only_add_breaks_and_cost_nothing_when_all_is_broken(
     weak = attack(standard, images, labels, "linf", 0.3, stages=STAGES[:1])
     assert weak.broken("linf", 0.3).all()
     assert attack(standard, images, labels, "linf", 0.3).gradient_evaluations == weak.gradient_evaluations
-
-
-class Decoy(nn.Module):
-    """Class 1 is nearest but can never win; class 2 can."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = images.flatten(1).mean(1)
-        # the decoy rises as the image darkens but saturates just below the true class; class 2 needs bright images
-        decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
-        return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
 
 
 def attack_decoy(*stages: Stage) -> Tensor:

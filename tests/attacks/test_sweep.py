@@ -10,7 +10,7 @@ from bench.attacks.norms import distance as norm_distance
 from bench.attacks.sweep import NormSweep, SweepSettings
 from bench.attacks.verification import Ledger, pull_inside
 from bench.core.threat import NORMS, Norm
-from tests.attacks.linear import Summing, linear_problem
+from tests.attacks.linear import Decoy, Summing, linear_problem
 
 RADII: dict[Norm, list[float]] = {
     "linf": [0.02, 0.05, 0.1, 0.15, 0.2],
@@ -185,15 +185,6 @@ def test_restarts_begin_in_a_wider_ball_and_end_in_the_radius(norm: Norm) -> Non
     assert max(first) <= eps * (1 + 1e-5)
     assert max(restart[:3]) > 1.5 * eps
     assert max(restart[5:]) <= eps * (1 + 1e-5)
-
-
-class Decoy(nn.Module):
-    """Class 1 is nearest but can never win; class 2 can."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = images.flatten(1).mean(1)
-        decoy = -0.01 - 0.5 * torch.relu(score - 0.3)
-        return torch.stack([torch.zeros_like(score), decoy, 4.0 * (score - 0.65)], 1)
 
 
 @pytest.mark.parametrize(("targets", "broken"), [(0, False), (1, False), (2, True), (5, True)])
