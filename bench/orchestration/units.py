@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from bench.catalog.models import load_model
@@ -17,6 +16,7 @@ from bench.core.devices import current_device, device_label
 from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
+from bench.nets.input_conv import prepare_net
 from bench.orchestration.batch_size import evaluate_within_memory
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.protocols import EvaluationContext
@@ -43,10 +43,10 @@ class FinishedUnit:
 
 
 def ready_model(plan: RunPlan) -> nn.Module:
-    """The plan's model on its device, in the layout that units want; raises BenchError."""
+    """The plan's model on its device, made ready for many gradients; raises BenchError."""
     keep_freed_memory()
     with current_device(plan.device):
-        return load_model(plan.entry, plan.device).to(memory_format=torch.channels_last)
+        return prepare_net(load_model(plan.entry, plan.device))
 
 
 def compute_unit(

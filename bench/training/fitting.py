@@ -20,6 +20,7 @@ from bench.core.keyed_random import stream_key
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.data.loading import Split
 from bench.nets import build_net
+from bench.nets.input_conv import prepare_net
 from bench.training.measures import gradient_alignment, gradient_stability
 from bench.training.methods import InterpretationRegularization
 from bench.training.methods.interpretation import threshold_maps
@@ -94,7 +95,7 @@ def fit(
     maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets)
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
-    model = model.to(request.device).to(memory_format=torch.channels_last)
+    model = prepare_net(model.to(request.device))
     run = train(
         request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
         target_maps=maps, test=test, on_progress=on_progress,
