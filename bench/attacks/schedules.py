@@ -32,6 +32,8 @@ class StepSchedule:
         sparse: L1 only, the share that moves in the last; in between the share shrinks geometrically.
         restart_dense: L1 only, `dense` of the sweep's restarts.
         restart_width: the ball's width over eps in which the sweep's restarts begin.
+        polish_first: `first` of the sweep's polishing.
+        polish_dense: L1 only, `dense` of the sweep's polishing.
     """
 
     first: float
@@ -41,6 +43,8 @@ class StepSchedule:
     sparse: float = 1.0
     restart_dense: float = 1.0
     restart_width: float = 3.0
+    polish_first: float = 0.5
+    polish_dense: float = 1.0
 
     def step_sizes(self, steps: int, device: torch.device) -> Tensor:
         """(steps + 1,) lengths over eps."""
@@ -56,7 +60,9 @@ class StepSchedule:
 SCHEDULES: dict[Norm, StepSchedule] = {
     "linf": StepSchedule(first=1.0, last=0.02, momentum=0.5),
     "l2": StepSchedule(first=1.0, last=0.02, momentum=0.5),
-    "l1": StepSchedule(first=2.0, last=0.02, momentum=0.0, dense=1.0, sparse=0.003, restart_dense=0.1),
+    "l1": StepSchedule(
+        first=2.0, last=0.02, momentum=0.0, dense=1.0, sparse=0.003, restart_dense=0.1, polish_dense=0.03
+    ),
 }
 
 

@@ -10,15 +10,16 @@ that shrinks to the radius, which gives them the way in that a descent from a la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.attempts import NEAR, Attempt, SweepSettings, Timetables, attempts_at
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
-from bench.attacks.schedules import SCHEDULES, ball_widths
+from bench.attacks.schedules import SCHEDULES
 from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.verification import Ledger, verify
@@ -27,46 +28,19 @@ from bench.core.precision import Precision
 from bench.core.threat import Norm
 
 
-@dataclass(frozen=True, slots=True)
-class SweepSettings:
-    """What a suite pins of the sweep.
-
-    Attributes:
-        steps: gradient steps per example, radius and restart.
-        losses: one attempt for each loss, in this order.
-        patience: how many radii in a row may withstand the attack before the smaller ones are taken as withstanding
-            too (any point of a smaller ball lies in the larger one); 0 attacks every radius.
-        targets: where not 0, the restarts attack so many classes one by one with the margin, the nearest to the clean
-            image first, in place of the losses after the first.
-        seed: keys the random starts, together with the example's id.
-    """
-
-    steps: int = 40
-    losses: tuple[LossName, ...] = ("margin", "cross_entropy")
-    patience: int = 1
-    seed: int = 0
-    targets: int = 0
-
-    @property
-    def attempts(self) -> list[tuple[LossName, int | None]]:
-        """The first attempt at a radius and its restarts: a loss, and the rank of its target class if it has one."""
-        if self.targets:
-            return [(self.losses[0], None), *(("margin", rank) for rank in range(self.targets))]
-        return [(loss, None) for loss in self.losses]
-
-
 @dataclass(slots=True)
 class _Lanes:
-    """The batch: row i of every tensor belongs to lane i."""
+    """The batch: row i of every tensor belongs to lane i; `margin` is that of `previous`, the last point looked at."""
 
     example: Tensor
     clean: Tensor
     label: Tensor
     images: Tensor
     previous: Tensor
+    margin: Tensor
     rung: Tensor
     eps: Tensor
-    restart: Tensor
+    attempt: Tensor
     failures: Tensor
     iteration: Tensor
     found: Tensor
@@ -112,10 +86,11 @@ class NormSweep:
     precision: Precision = "float32"
     _search: SearchNet = field(init=False)
     _ladder: Tensor = field(init=False)
-    _step_sizes: Tensor = field(init=False)
-    _sparsities: Tensor = field(init=False)
-    _widths: Tensor = field(init=False)
-    _attempts: list[tuple[LossName, int | None]] = field(init=False)
+    _attempts: list[Attempt] = field(init=False)
+    _losses: list[tuple[LossName, int | None]] = field(init=False)
+    _loss_of: Tensor = field(init=False)
+    _times: Timetables = field(init=False)
+    _clean_margins: Tensor = field(init=False)
     _targets: Tensor = field(init=False)
     _momentum: float = field(init=False)
     _bad_gradients: Tensor = field(init=False)
@@ -124,18 +99,13 @@ class NormSweep:
         device = self.images.device
         self._search = SearchNet(self.model, self.precision, device.type)
         self._ladder = torch.tensor(sorted(self.radii, reverse=True), device=device)
-        schedule = SCHEDULES[self.norm]
-        steps, self._attempts = self.settings.steps, self.settings.attempts
-        again = replace(schedule, dense=schedule.restart_dense)
-        # (attempts, steps + 1) and (attempts, steps + 2); sizes are over the ball's width, which is a multiple of eps
-        later = len(self._attempts) - 1
-        self._sparsities = torch.stack([s.sparsities(steps, device) for s in [schedule] + [again] * later])
-        self._widths = torch.tensor(
-            [ball_widths(width, steps) for width in [1.0] + [schedule.restart_width] * later], device=device
-        )
-        self._step_sizes = schedule.step_sizes(steps, device) * self._widths[:, :-1]
-        self._targets = self.labels.new_zeros((len(self.labels), 0))
-        self._momentum = schedule.momentum
+        self._attempts = attempts_at(self.settings, self.norm)
+        self._times = Timetables(self._attempts, device)
+        wanted = [(attempt.loss, attempt.target) for attempt in self._attempts]
+        self._losses = sorted(set(wanted), key=wanted.index)
+        self._loss_of = torch.tensor([self._losses.index(loss) for loss in wanted], device=device)
+        self._clean_margins = self._targets = self.labels.new_zeros(0)
+        self._momentum = SCHEDULES[self.norm].momentum
         self._bad_gradients = torch.zeros((), dtype=torch.int64, device=device)
 
     def run(self) -> None:
@@ -143,8 +113,8 @@ class NormSweep:
         smallest = min(self.radii)
         waiting = (~self.ledger.broken(self.norm, smallest)).nonzero().squeeze(1).to(self.images.device)
         self.on_progress(len(self.labels) - len(waiting))
-        if self.settings.targets:
-            self._targets = self._nearest_classes()
+        if self.settings.targets or self.settings.polish:
+            self._look_at_clean_images()
         lanes = self._enter(waiting[: self.batch_size])
         waiting = waiting[self.batch_size :]
         while len(lanes):
@@ -155,13 +125,14 @@ class NormSweep:
             lanes, waiting = self._replace(lanes, done, waiting)
         self.ledger.bad_gradients += int(self._bad_gradients)
 
-    def _nearest_classes(self) -> Tensor:
-        """(N, targets) the wrong classes by their logits in the clean image; the last is repeated if there are few."""
+    def _look_at_clean_images(self) -> None:
+        """Their margins (N,), and the wrong classes (N, targets) by logits, the last repeated if there are few."""
         with torch.no_grad():
             logits = torch.cat([self.model(part) for part in torch.split(self.images, self.batch_size)])
+        self._clean_margins = margin(logits, self.labels)
         ordered = others(logits, self.labels).argsort(1, descending=True)
         ranks = torch.arange(self.settings.targets, device=ordered.device).clamp_max_(logits.shape[1] - 2)
-        return ordered[:, ranks]
+        self._targets = ordered[:, ranks]
 
     def _enter(self, examples: Tensor) -> _Lanes:
         """Lanes for new examples, at the largest radius that is not yet broken."""
@@ -169,8 +140,9 @@ class NormSweep:
         zeros = torch.zeros_like(examples)
         rung = self._next_rung(examples)
         lanes = _Lanes(
-            example=examples, clean=clean, label=self.labels[examples], images=clean, previous=clean, rung=rung,
-            eps=self._ladder[rung], restart=zeros, failures=zeros.clone(), iteration=zeros.clone(),
+            example=examples, clean=clean, label=self.labels[examples], images=clean, previous=clean,
+            margin=torch.zeros_like(self._ladder[rung]), rung=rung, eps=self._ladder[rung], attempt=zeros,
+            failures=zeros.clone(), iteration=zeros.clone(),
             found=torch.zeros_like(zeros, dtype=torch.bool), found_images=clean.clone(),
         )  # fmt: skip
         return self._start(lanes)
@@ -182,11 +154,11 @@ class NormSweep:
 
     def _start(self, lanes: _Lanes) -> _Lanes:
         """Put the lanes at a fresh random start of their radius."""
-        key = lanes.rung * 1024 + lanes.restart
+        key = lanes.rung * 1024 + lanes.attempt
         uniform = keyed_uniform(
             self.settings.seed, f"sweep/{self.norm}", self.example_ids[lanes.example], lanes.clean.shape[1:], key
         )
-        radius = lanes.eps * self._widths[lanes.restart, 0]
+        radius = lanes.eps * self._times.widths[lanes.attempt, 0]
         noise = random_start(lanes.clean, radius, self.norm, uniform)
         lanes.images = project(lanes.clean + noise, lanes.clean, radius, self.norm)
         lanes.previous = lanes.images.clone()
@@ -203,18 +175,20 @@ class NormSweep:
             # a NaN would spread over the image and the attack would end there, unseen: count it, go on without it
             self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-            progress = lanes.iteration.clamp_max(self.settings.steps)
-            running = (lanes.iteration <= self.settings.steps) & (self._widths[lanes.restart, progress] == 1.0)
-            hit = self._search.claims(margin(logits, lanes.label), logits) & ~lanes.found & running
+            times, attempt = self._times, lanes.attempt
+            progress = torch.minimum(lanes.iteration, times.steps[attempt])
+            running = (lanes.iteration <= times.steps[attempt]) & (times.widths[attempt, progress] == 1.0)
+            lanes.margin = margin(logits, lanes.label).detach()
+            hit = self._search.claims(lanes.margin, logits) & ~lanes.found & running
             # lerp with weight 0 or 1 is exact, and ten times as fast as `where` on a CPU
             lanes.found_images = torch.lerp(lanes.found_images, current, per_example(hit.to(current.dtype), current))
             lanes.found |= hit
-            size = lanes.eps * self._step_sizes[lanes.restart, progress]
-            sparsity = self._sparsities[lanes.restart, progress]
+            size = lanes.eps * times.sizes[attempt, progress]
+            sparsity = times.sparsities[attempt, progress]
             moved = steepest_step(gradient, current, size, self.norm, sparsity).add_(current)
             moved.add_(current - lanes.previous, alpha=self._momentum)
             lanes.previous = current
-            radius = lanes.eps * self._widths[lanes.restart, progress + 1]
+            radius = lanes.eps * times.widths[attempt, progress + 1]
             lanes.images = project(moved, lanes.clean, radius, self.norm)
             lanes.iteration += 1
         self.ledger.gradient_evaluations += len(lanes)
@@ -222,19 +196,19 @@ class NormSweep:
     def _loss(self, logits: Tensor, lanes: _Lanes) -> Tensor:
         losses = [
             LOSS_FUNCTIONS[name](logits, lanes.label)
-            if rank is None
-            else targeted_margin(logits, lanes.label, self._targets[lanes.example, rank])
-            for name, rank in self._attempts
+            if target is None
+            else targeted_margin(logits, lanes.label, self._targets[lanes.example, target])
+            for name, target in self._losses
         ]
         if len(losses) == 1:
             return losses[0]
-        return torch.stack(losses, 1).gather(1, lanes.restart[:, None]).squeeze(1)
+        return torch.stack(losses, 1).gather(1, self._loss_of[lanes.attempt][:, None]).squeeze(1)
 
     def _harvest(self, lanes: _Lanes) -> Tensor:
         """Verify what was found, move lanes to their next radius or restart; returns which lanes are done."""
         done = torch.zeros_like(lanes.found)
         claimed = lanes.found.nonzero().squeeze(1)
-        exhausted = ((lanes.iteration > self.settings.steps) & ~lanes.found).nonzero().squeeze(1)
+        exhausted = ((lanes.iteration > self._times.steps[lanes.attempt]) & ~lanes.found).nonzero().squeeze(1)
         if len(claimed):
             done[claimed] = self._descend(lanes, claimed)
         if len(exhausted):
@@ -265,22 +239,29 @@ class NormSweep:
         part.images = torch.where(per_example(verified, pulled), pulled, part.images)
         part.previous = torch.where(per_example(verified, pulled), pulled, part.previous)
         part.iteration = torch.where(verified, 0, part.iteration)
-        part.restart = torch.where(verified, 0, part.restart)
+        part.attempt = torch.where(verified, 0, part.attempt)
         part.failures = torch.where(verified, 0, part.failures)
         lanes.put(claimed, part)
         return finished
 
     def _give_up(self, lanes: _Lanes, exhausted: Tensor) -> Tensor:
         part = lanes.take(exhausted)
-        part.restart = part.restart + 1
-        failed = part.restart >= len(self._attempts)
+        near = torch.zeros_like(part.found)
+        if self.settings.polish:
+            near = part.margin >= NEAR * self._clean_margins[part.example]
+        following = self._times.next_attempt(part.attempt, near)
+        failed = following == len(self._attempts)
+        part.attempt = torch.where(failed, 0, following)
         part.failures = part.failures + failed.long()
-        part.restart = torch.where(failed, 0, part.restart)
         patience = self.settings.patience or len(self._ladder)
         finished = failed & ((part.failures >= patience) | (part.rung == len(self._ladder) - 1))
         part.rung = torch.where(failed & ~finished, part.rung + 1, part.rung)
         part.eps = self._ladder[part.rung]
-        lanes.put(exhausted, self._start(part))
+        ended, polishes = part.previous, self._times.polishes[part.attempt]
+        part = self._start(part)
+        part.images = torch.where(per_example(polishes, ended), ended, part.images)
+        part.previous = torch.where(per_example(polishes, ended), ended, part.previous)
+        lanes.put(exhausted, part)
         return finished
 
     def _replace(self, lanes: _Lanes, done: Tensor, waiting: Tensor) -> tuple[_Lanes, Tensor]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.losses import LossName
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.torchattacks_adapter import TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.verification import Ledger
 from bench.core.errors import BenchError
@@ -50,6 +51,7 @@ class SweepAttack(Section):
     losses: tuple[LossName, ...] = Field(min_length=1)
     patience: int = Field(ge=0)
     targets: dict[Norm, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    polish: int = Field(default=0, ge=0)
 
 
 class TorchattacksAttack(Section):
@@ -156,7 +158,14 @@ class CrossNorm(Protocol):
                 ids,
                 norm,
                 radii,
-                SweepSettings(attack.steps, attack.losses, attack.patience, context.seed, attack.targets.get(norm, 0)),
+                SweepSettings(
+                    attack.steps,
+                    attack.losses,
+                    attack.patience,
+                    context.seed,
+                    attack.targets.get(norm, 0),
+                    attack.polish,
+                ),
                 ledger,
                 batch_size=context.batch_size,
                 check_every=2 if context.device.type == "cpu" else 5,

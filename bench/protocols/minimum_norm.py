@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from pydantic import Field
 
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.losses import LossName
 from bench.attacks.sigma_zero import sigma_zero
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 import bench.attacks.cascade as cascade_module
 import bench.attacks.sweep as sweep_module
 from bench import evaluate
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.search import SearchNet
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger, pull_inside
 from bench.core.precision import MixedPrecision, Precision, float32_products
 from bench.core.threat import Norm

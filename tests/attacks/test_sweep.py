@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 import bench.attacks.sweep as sweep_module
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.norms import distance as norm_distance
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger, pull_inside
 from bench.core.threat import NORMS, Norm
 from tests.attacks.linear import Decoy, Summing, linear_problem

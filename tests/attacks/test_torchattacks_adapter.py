@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.attempts import SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.torchattacks_adapter import REFUSED, TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.verification import Ledger
 from bench.core.errors import BenchError

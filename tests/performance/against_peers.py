@@ -29,10 +29,11 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.autoattack import run_component
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.pyautoattack_adapter import AutoAttackSettings, components_of
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger, verify
 from bench.catalog.locations import shipped
 from bench.catalog.models import load_model, resolve_models

@@ -18,8 +18,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.losses import LossName
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.torchattacks_adapter import TorchattacksSettings, import_torchattacks, run_torchattacks
 from bench.attacks.verification import Ledger
 from bench.catalog.models import load_model, resolve_models

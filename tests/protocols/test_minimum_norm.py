@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.attempts import SweepSettings
 from bench.attacks.sigma_zero import sigma_zero
-from bench.attacks.sweep import NormSweep, SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger
 from bench.core.threat import Norm
 from bench.data import ImageDataset
