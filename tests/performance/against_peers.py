@@ -1,32 +1,33 @@
 """RIBench against its peers: same model, images, norms, radii and steps, paired in one run.
 
-    pip install -e '.[peers]'
+    PIP_CONSTRAINT=tests/performance/constraints.txt pip install -e '.[peers]'
     python tests/performance/against_peers.py curve --model standard --model at_linf --examples 500
     python tests/performance/against_peers.py autoattack --model lga --norm linf --examples 200
     python tests/performance/against_peers.py scaling --model standard --model at_linf
     python tests/performance/against_peers.py step
 
 `curve`: the whole L-inf, L2 and L1 curve (five radii each) by PGD of each peer that has the norm, and by the sweep as
-cross_norm has it. `autoattack`: plain pyautoattack, RobustBench's benchmark(), our suite autoattack and our cascade.
-`scaling`: seconds of the sweep against images and radii. `step`: what a gradient costs within the sweep. Everything is verified by the same judge. Seconds are of the
+cross_norm_quick and cross_norm have it. `autoattack`: plain pyautoattack, RobustBench's benchmark(), our suite autoattack and our cascade.
+`scaling`: seconds of the sweep against images and radii. `step`: what a gradient costs within the sweep. Everything is
+verified by the same judge. Peers get the plain PyTorch net, ours the net as `bench run` prepares it. Seconds are of the
 processor on a CPU, so that other processes don't count, and of the clock on a GPU; peers run first, before our own
 memory setting (bench.core.memory) is on. A peer that cannot run is named with the reason.
 """
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import sys
 import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from peer_attacks import PEERS, STEPS, UNIT, Pgd, plain_autoattack, robustbench_benchmark
 from torch import Tensor, nn
 
 from bench.attacks.attempts import SweepSettings
@@ -40,13 +41,12 @@ from bench.catalog.models import load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.core.threat import NORMS, Norm
 from bench.data import load_split
+from bench.nets.input_conv import prepare_net
 
-STEPS = 40
 RADII: dict[Norm, list[float]] = {
     "linf": [0.02, 0.05, 0.1, 0.15, 0.2], "l2": [0.5, 1.0, 1.5, 2.0, 2.5], "l1": [5.0, 10.0, 15.0, 20.0, 30.0],
 }  # fmt: skip
 REFERENCE: dict[Norm, float] = {"linf": 0.1, "l2": 1.5, "l1": 15.0}
-UNIT = 250
 app = typer.Typer(add_completion=False)
 
 
@@ -83,66 +83,13 @@ class Problem:
         return time.process_time()
 
 
-def load(name: str, examples: int) -> Problem:
+def load(name: str, examples: int, *, prepared: bool = False) -> Problem:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = load_split("fashion_mnist", "test")
     model = load_model(resolve_models([name])[0], device)
+    if prepared:
+        prepare_net(model)
     return Problem(name, model, data.pixels(slice(0, examples)).to(device), data.labels[:examples].to(device))
-
-
-# --- the peers' PGD: (model, images, labels, norm, eps) -> adversarial images; None where a peer lacks the norm
-Pgd = Callable[[nn.Module, Tensor, Tensor, Norm, float], Tensor]
-
-
-def _torchattacks(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
-    from bench.attacks.torchattacks_adapter import import_torchattacks
-
-    if norm == "l1":
-        raise NotImplementedError("no L1")
-    attack = getattr(import_torchattacks(), "PGD" if norm == "linf" else "PGDL2")
-    found: Tensor = attack(model, eps=eps, alpha=2.5 * eps / STEPS, steps=STEPS)(images, labels)
-    return found
-
-
-def _foolbox(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
-    import foolbox
-
-    attack = {
-        "linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD,
-        "l1": foolbox.attacks.L1ProjectedGradientDescentAttack,
-    }[norm](steps=STEPS, rel_stepsize=2.5 / STEPS)  # fmt: skip
-    target = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device=images.device)
-    _, found, _ = attack(target, images, labels, epsilons=eps)
-    return found
-
-
-def _art(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
-    from art.attacks.evasion import ProjectedGradientDescentPyTorch
-    from art.estimators.classification import PyTorchClassifier
-
-    classifier = PyTorchClassifier(
-        model, loss=nn.CrossEntropyLoss(), input_shape=tuple(images.shape[1:]), nb_classes=10, clip_values=(0, 1),
-    )  # fmt: skip
-    order = {"linf": "inf", "l2": 2, "l1": 1}[norm]
-    attack = ProjectedGradientDescentPyTorch(
-        classifier, norm=order, eps=eps, eps_step=2.5 * eps / STEPS, max_iter=STEPS, num_random_init=1,
-        batch_size=UNIT, verbose=False,
-    )  # fmt: skip
-    return torch.from_numpy(attack.generate(images.cpu().numpy(), labels.cpu().numpy())).to(images.device)
-
-
-def _adv_lib(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
-    if norm != "linf":
-        raise NotImplementedError("its PGD is L-inf only")
-    # adv-lib imports visdom for its live plots; no attack needs it
-    sys.modules.setdefault("visdom", ModuleType("visdom"))
-    from adv_lib.attacks import pgd_linf
-
-    found: Tensor = pgd_linf(model, images, labels, ε=eps, steps=STEPS, relative_step_size=2.5 / STEPS)
-    return found
-
-
-PEERS: dict[str, Pgd] = {"torchattacks": _torchattacks, "foolbox": _foolbox, "art": _art, "adv-lib": _adv_lib}
 
 
 def _judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, ledger: Ledger) -> None:
@@ -170,15 +117,16 @@ def _peer_curve(problem: Problem, peer: Pgd, norm: Norm) -> tuple[list[float], f
     return accuracies, seconds, counting.gradients
 
 
-def _sweep(
-    problem: Problem, norm: Norm, radii: list[float], ledger: Ledger, steps: int = STEPS, *, once: bool = False
-) -> float:
+def _sweep(problem: Problem, norm: Norm, radii: list[float], ledger: Ledger, suite: str = "cross_norm") -> float:
+    """Seconds of the sweep with the suite's settings."""
     ids = torch.arange(len(problem.images), device=problem.images.device)
     began = problem.clock()
-    suite: dict[str, Any] = tomllib.loads((shipped("suites") / "cross_norm.toml").read_text())
-    attack = suite["parameters"]["attacks"][0]
-    losses, targets = tuple(attack["losses"]), attack["targets"].get(norm, 0)
-    settings = SweepSettings(steps, losses[:1] if once else losses, attack["patience"], 0, 0 if once else targets)
+    pinned: dict[str, Any] = tomllib.loads((shipped("suites") / f"{suite}.toml").read_text())
+    attack = pinned["parameters"]["attacks"][0]
+    settings = SweepSettings(
+        attack["steps"], tuple(attack["losses"]), attack["patience"], 0, attack.get("targets", {}).get(norm, 0),
+        attack["polish"],
+    )  # fmt: skip
     NormSweep(problem.model, problem.images, problem.labels, ids, norm, radii, settings, ledger).run()
     return problem.clock() - began
 
@@ -189,50 +137,65 @@ def _row(label: str, accuracies: list[float], seconds: float, gradients: int, ra
     sys.stdout.flush()
 
 
+@dataclass
+class Rival:
+    """What one peer needed for one norm's curve, and found."""
+
+    seconds: float
+    accuracies: list[float]
+
+
 @app.command()
 def curve(
     model: Annotated[list[str], typer.Option()] = ["standard", "ir_smoothgrad", "at_linf"],  # noqa: B006
     examples: int = 500,
     peer: Annotated[list[str], typer.Option()] = list(PEERS),  # noqa: B006
-    steps: Annotated[list[int], typer.Option()] = [10, 40],  # noqa: B006
+    suite: Annotated[list[str], typer.Option()] = ["cross_norm_quick", "cross_norm"],  # noqa: B006
 ) -> None:
-    """Robust accuracy at five radii in three norms, by each peer at 40 steps and by the sweep at several numbers of them.
-
-    A peer's work is one attempt of 40 steps a radius. The sweep's with all attempts of 40 is what cross_norm does; one
-    attempt, and fewer steps, show how soon it is as strong as the peers.
-    """
-    kept: dict[str, dict[Norm, dict[str, float]]] = {}
-    for name in model:
-        problem = load(name, examples)
-        kept[name] = {norm: {} for norm in NORMS}
-        for norm in NORMS:
-            sys.stdout.write(f"\n{name}, {norm}, radii {RADII[norm]}, {examples} images, {STEPS} steps\n")
-            for label in peer:
-                try:
-                    accuracies, seconds, gradients = _peer_curve(problem, PEERS[label], norm)
-                except Exception as error:  # noqa: BLE001  (whatever stops a peer is what is to be reported)
-                    sys.stdout.write(f"  {label:22}cannot run: {' '.join(str(error).split())[:90]}\n")
-                    continue
-                kept[name][norm][label] = seconds
-                _row(label, accuracies, seconds, gradients, "")
+    """Robust accuracy at five radii in three norms, by each peer at 40 steps and by the sweep as suites pin it."""
+    rivals = {name: {norm: _rivals(load(name, examples), norm, peer) for norm in NORMS} for name in model}
     keep_freed_memory()
     for name in model:
-        problem = load(name, examples)
-        for count, once in [(count, once) for once in (True, False) for count in steps]:
-            ledger = problem.ledger()
-            attempts = "one attempt" if once else "all attempts"
-            sys.stdout.write(f"\n{name}: the sweep, {attempts} of {count} steps, one ledger for all norms\n")
-            total, fastest = 0.0, 0.0
-            for norm in NORMS:
-                before = ledger.gradient_evaluations
-                seconds = _sweep(problem, norm, RADII[norm], ledger, count, once=once)
-                accuracies = [float((~ledger.broken(norm, eps)).double().mean()) for eps in RADII[norm]]
-                peers = kept[name][norm]
-                best = min(peers, key=lambda label: peers[label]) if peers else ""
-                ratio = f"{peers[best] / seconds:.1f} times as fast as {best}" if best else ""
-                _row(f"sweep, {norm}", accuracies, seconds, ledger.gradient_evaluations - before, ratio)
-                total, fastest = total + seconds, fastest + (peers[best] if best else 0.0)
-            sys.stdout.write(f"  all norms: {total:.1f} s, {fastest / total:.1f} times as fast as the fastest peers\n")
+        for each in suite:
+            _our_curve(load(name, examples, prepared=True), each, rivals[name])
+
+
+def _rivals(problem: Problem, norm: Norm, peers: list[str]) -> dict[str, Rival]:
+    sys.stdout.write(f"\n{problem.name}, {norm}, radii {RADII[norm]}, {len(problem.images)} images, {STEPS} steps\n")
+    found = {}
+    for label in peers:
+        try:
+            accuracies, seconds, gradients = _peer_curve(problem, PEERS[label], norm)
+        except Exception as error:  # noqa: BLE001  (whatever stops a peer is what is to be reported)
+            sys.stdout.write(f"  {label:22}cannot run: {' '.join(str(error).split())[:90]}\n")
+            continue
+        found[label] = Rival(seconds, accuracies)
+        _row(label, accuracies, seconds, gradients, "")
+    return found
+
+
+def _our_curve(problem: Problem, suite: str, rivals: dict[Norm, dict[str, Rival]]) -> None:
+    sys.stdout.write(f"\n{problem.name}: the sweep as in {suite}, one ledger for all norms\n")
+    ledger, total, fastest, above = problem.ledger(), 0.0, 0.0, []
+    for norm in NORMS:
+        before = ledger.gradient_evaluations
+        seconds = _sweep(problem, norm, RADII[norm], ledger, suite)
+        accuracies = [float((~ledger.broken(norm, eps)).double().mean()) for eps in RADII[norm]]
+        peers, ratio = rivals[norm], ""
+        if peers:
+            best = min(peers, key=lambda label: peers[label].seconds)
+            ratio = f"{peers[best].seconds / seconds:.1f} times as fast as {best}"
+            fastest += peers[best].seconds
+            lowest = [min(values) for values in zip(*(rival.accuracies for rival in peers.values()), strict=True)]
+            above += [ours - theirs for ours, theirs in zip(accuracies, lowest, strict=True)]
+        _row(f"sweep, {norm}", accuracies, seconds, ledger.gradient_evaluations - before, ratio)
+        total += seconds
+    higher = [gap for gap in above if gap > 0]
+    sys.stdout.write(
+        f"  all norms: {total:.1f} s, {fastest / total:.1f} times as fast as the fastest peers; above the lowest peer in "
+        f"{len(higher)} of {len(above)} cells, by at most {100 * max(above, default=0.0):.1f} points\n"
+    )
+    sys.stdout.flush()
 
 
 @app.command()
@@ -240,27 +203,49 @@ def autoattack(
     model: Annotated[list[str], typer.Option()] = ["lga", "ir_smoothgrad", "at_linf", "at_l2"],  # noqa: B006
     norm: Annotated[list[str], typer.Option()] = ["linf", "l2"],  # noqa: B006
     examples: int = 200,
+    robustbench: Annotated[Path | None, typer.Option(help="the folder it is installed in")] = None,
 ) -> None:
-    """AutoAttack's standard version plain, by RobustBench, by the suite autoattack, and the cascade."""
+    """AutoAttack's standard version plain, by RobustBench's benchmark(), by the suite autoattack, and the cascade.
+
+    RobustBench goes into a folder of its own, since its pins fit nothing else and it brings a package `tests`:
+    pip install --no-deps --target DIR robustbench==1.1.1 gdown geotorch torchdiffeq beautifulsoup4 soupsieve tqdm
+    """
+    if robustbench is not None:
+        sys.path.append(str(robustbench))
     for name in model:
         for each in (item for item in NORMS if item in norm):
-            _compare_autoattack(load(name, examples), each)
+            _compare_autoattack(name, each, examples, robustbench=robustbench is not None)
 
 
-def _compare_autoattack(problem: Problem, norm: Norm) -> None:
-    eps = REFERENCE[norm]
-    sys.stdout.write(f"\n{problem.name}, {norm} {eps:g}, {len(problem.images)} images\n")
-    broken, baseline = _plain(problem, norm, eps)
+def _compare_autoattack(name: str, norm: Norm, examples: int, *, robustbench: bool) -> None:
+    problem, eps = load(name, examples), REFERENCE[norm]
+    sys.stdout.write(f"\n{name}, {norm} {eps:g}, {examples} images\n")
+    broken, baseline = _theirs(problem, plain_autoattack, norm, eps)
     _verdict("pyautoattack, plain", broken, broken, baseline, baseline)
-    try:
-        importlib.import_module("robustbench.eval")
-    except Exception as error:  # noqa: BLE001
-        sys.stdout.write(f"  {'robustbench benchmark':24}cannot run: {type(error).__name__}: {error}\n")
+    if robustbench:
+        try:
+            theirs, seconds = _theirs(problem, robustbench_benchmark, norm, eps)
+            _verdict("robustbench benchmark", theirs, broken, seconds, baseline)
+        except Exception as error:  # noqa: BLE001
+            sys.stdout.write(f"  {'robustbench benchmark':24}cannot run: {type(error).__name__}: {error}\n")
     keep_freed_memory()
+    problem = load(name, examples, prepared=True)
     for label, attack in (("suite autoattack", _ours), ("cascade", _cascade)):
         began = problem.clock()
         ours = attack(problem, norm, eps)
         _verdict(label, ours, broken, problem.clock() - began, baseline)
+
+
+def _theirs(problem: Problem, attack: Pgd, norm: Norm, eps: float) -> tuple[Tensor, float]:
+    """Which examples a peer's AutoAttack breaks, by our judge, and its seconds."""
+    began = problem.clock()
+    found = attack(problem.model, problem.images, problem.labels, norm, eps)
+    seconds = problem.clock() - began
+    problem.model.requires_grad_(False)
+    ledger = problem.ledger()
+    for begin in range(0, len(found), UNIT):
+        _judge(problem, found[begin : begin + UNIT], begin, norm, eps, ledger)
+    return ledger.broken(norm, eps), seconds
 
 
 def _verdict(label: str, ours: Tensor, theirs: Tensor, seconds: float, baseline: float) -> None:
@@ -270,23 +255,6 @@ def _verdict(label: str, ours: Tensor, theirs: Tensor, seconds: float, baseline:
         f"only plain breaks {int((theirs & ~ours).sum())}\n"
     )
     sys.stdout.flush()
-
-
-def _plain(problem: Problem, norm: Norm, eps: float) -> tuple[Tensor, float]:
-    """As a user runs it: a net whose parameters ask for gradients, 250 images a batch."""
-    from pyautoattack import AutoAttack
-
-    problem.model.requires_grad_(True)
-    name = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
-    began = problem.clock()
-    attack = AutoAttack(problem.model, norm=name, eps=eps, seed=0, device=problem.images.device)
-    found, _ = attack.run_standard_evaluation(problem.images, problem.labels)
-    seconds = problem.clock() - began
-    problem.model.requires_grad_(False)
-    ledger = problem.ledger()
-    for begin in range(0, len(found), UNIT):
-        _judge(problem, found[begin : begin + UNIT], begin, norm, eps, ledger)
-    return ledger.broken(norm, eps), seconds
 
 
 def _units(problem: Problem, attack: Callable[[slice, Ledger], None], norm: Norm, eps: float) -> Tensor:
@@ -333,7 +301,7 @@ def scaling(
     keep_freed_memory()
     chosen = next(item for item in NORMS if item == norm)
     for name in model:
-        problem = load(name, max(examples))
+        problem = load(name, max(examples), prepared=True)
         sys.stdout.write(f"\n{name}, {norm}\n")
         for count in examples:
             part = Problem(name, problem.model, problem.images[:count], problem.labels[:count])
@@ -356,24 +324,28 @@ def step(
 ) -> None:
     """What a gradient costs within the sweep, against the bare forward and backward pass at the same batch.
 
-    Radii so small that hardly an image breaks, so that batches stay full. The bare pass: parameters frozen, the sweep's
-    memory format, cross-entropy, torch.autograd.grad to the images. Interleaved; the median of the repeats' ratios.
+    Radii so small that hardly an image breaks, so that batches stay full. The bare pass: parameters frozen, channels
+    last, cross-entropy, torch.autograd.grad to the images; of the plain net, and of the prepared one, whose input
+    gradient is quicker. Interleaved; the median of the repeats' ratios.
     """
     keep_freed_memory()
     small: dict[Norm, float] = {"linf": 0.005, "l2": 0.05, "l1": 0.3}
     for name in model:
-        problem = load(name, batch)
+        plain, problem = load(name, batch), load(name, batch, prepared=True)
         for norm in NORMS:
-            ratios, costs = [], []
+            rows = []
             for _ in range(repeats):
                 ledger = problem.ledger()
                 seconds = _sweep(problem, norm, [small[norm]], ledger)
+                passes = max(1, ledger.gradient_evaluations // batch)
                 swept = seconds / ledger.gradient_evaluations
-                bare = _bare(problem, max(1, ledger.gradient_evaluations // batch)) / batch
-                ratios.append(swept / bare)
-                costs.append(bare)
-            ratio, cost = statistics.median(ratios), 1e6 * statistics.median(costs)
-            sys.stdout.write(f"{name}, {norm}: bare {cost:.0f} us a gradient, the sweep {ratio:.2f} times that\n")
+                bare = [_bare(each, passes) / batch for each in (plain, problem)]
+                rows.append([1e6 * bare[0], swept / bare[0], 1e6 * bare[1], swept / bare[1]])
+            medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+            sys.stdout.write(
+                f"{name}, {norm}: the plain net {medians[0]:.0f} us a gradient, the sweep {medians[1]:.2f} times that; "
+                f"the prepared net {medians[2]:.0f} us, the sweep {medians[3]:.2f} times that\n"
+            )
             sys.stdout.flush()
 
 
