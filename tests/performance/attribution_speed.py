@@ -4,13 +4,16 @@
 
 Stability of the gradient, cosine, Pearson, Spearman, SSIM and top-k at three radii and ten draws: ours; captum called
 once for each perturbed image, with scipy and scikit-image; captum called on whole batches, with the same. Where quantus
-is installed (`pip install quantus opencv-python-headless`), its AvgSensitivity at ten draws, which is one measure at one
-radius, against ours of one measure at that radius. Runs are interleaved, and each is timed as the best of its repeats. Prints seconds and ratios; exits with 1 if ours is less than five times as fast as
-the loop over captum, or where values disagree by more than chance allows.
+is installed (`pip install quantus opencv-python-headless`), its AvgSensitivity, MaxSensitivity and
+LocalLipschitzEstimate at ten draws, each one measure at one radius, against ours of one measure at that radius and of
+all five. Peers get the plain PyTorch net, ours the net as `bench run` prepares it. Runs are interleaved, and each is
+timed as the best of its repeats. Prints seconds and ratios; exits with 1 if ours is less than five times as fast as the
+loop over captum, or where values disagree by more than chance allows.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +32,7 @@ from bench.attribution.methods import Gradient
 from bench.catalog.models import load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.data import ImageDataset, load_split
+from bench.nets.input_conv import prepare_net
 from bench.protocols import EvaluationContext
 from bench.protocols.attribution_attack import AttributionAttack
 from bench.protocols.attribution_attack import Parameters as AttackParameters
@@ -98,14 +102,25 @@ def captum_loop(model: nn.Module, data: ImageDataset, count: int, batch: int) ->
     return dict(zip(("cosine", "pearson", "spearman", "ssim", "top_k"), means, strict=True))
 
 
-def quantus_sensitivity(model: nn.Module, data: ImageDataset, count: int) -> dict[str, float]:
-    """Its own measure, |difference| / |map|, at one radius."""
+QUANTUS = ("AvgSensitivity", "MaxSensitivity", "LocalLipschitzEstimate")
+
+
+def quantus_metric(name: str, model: nn.Module, data: ImageDataset, count: int) -> dict[str, float]:
+    """One of its own measures of how maps change under noise, at one radius."""
     import quantus
 
     images, labels = data.pixels(slice(0, count)).numpy(), data.labels[:count].numpy()
-    metric = quantus.AvgSensitivity(
-        nr_samples=DRAWS, lower_bound=RADII[1], normalise=False, abs=True, disable_warnings=True, return_aggregate=False
-    )
+    settings = {
+        "nr_samples": DRAWS,
+        "normalise": False,
+        "abs": True,
+        "disable_warnings": True,
+        "return_aggregate": False,
+    }
+    if name == "LocalLipschitzEstimate":
+        metric = quantus.LocalLipschitzEstimate(perturb_std=RADII[1], **settings)
+    else:
+        metric = getattr(quantus, name)(lower_bound=RADII[1], **settings)
     explain = lambda model, inputs, targets, **_: (  # noqa: E731
         captum.attr.Saliency(model)
         .attribute(torch.as_tensor(inputs, dtype=torch.float32).requires_grad_(True), target=torch.as_tensor(targets))
@@ -113,7 +128,7 @@ def quantus_sensitivity(model: nn.Module, data: ImageDataset, count: int) -> dic
         .numpy()
     )
     scores = metric(model=model, x_batch=images, y_batch=labels, a_batch=None, explain_func=explain, batch_size=250)
-    return {"sensitivity": float(np.nanmean(scores))}
+    return {name: float(np.nanmean(scores))}
 
 
 def timed(
@@ -135,25 +150,33 @@ def main(
 ) -> None:
     keep_freed_memory()
     data = load_split("fashion_mnist", "test")
-    net = load_model(resolve_models([model])[0]).to(memory_format=torch.channels_last)
+    plain = load_model(resolve_models([model])[0])
+    net = prepare_net(copy.deepcopy(plain))
     functions = {
         "ours": lambda: ours(net, data, examples),
-        "captum, image by image": lambda: captum_loop(net, data, examples, 1),
-        "captum, in batches": lambda: captum_loop(net, data, examples, 250),
+        "captum, image by image": lambda: captum_loop(plain, data, examples, 1),
+        "captum, in batches": lambda: captum_loop(plain, data, examples, 250),
     }
     try:
         import quantus  # noqa: F401
 
-        functions["ours, as quantus"] = lambda: ours(net, data, examples, [RADII[1]], ["cosine"])
-        functions["quantus"] = lambda: quantus_sensitivity(net, data, examples)
+        functions["ours, one measure"] = lambda: ours(net, data, examples, [RADII[1]], ["cosine"])
+        functions["ours, five measures"] = lambda: ours(net, data, examples, [RADII[1]])
+        for name in QUANTUS:
+            functions[f"quantus {name}"] = lambda name=name: quantus_metric(name, plain, data, examples)
     except ImportError:
         sys.stdout.write("quantus is not installed, so it is left out\n")
     results = timed(functions, repeats)
     sys.stdout.write(f"{model}, {examples} images, stability, CPU seconds of {torch.get_num_threads()} threads\n")
     for name, (seconds, values) in results.items():
         cells = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
-        base = results["ours, as quantus" if name == "quantus" else "ours"][0]
-        sys.stdout.write(f"{name:28}{seconds:8.2f} s   {seconds / base:6.1f} x   {cells}\n")
+        bases = ["ours, one measure", "ours, five measures"] if name.startswith("quantus") else ["ours"]
+        ratios = ", ".join(f"{seconds / results[base][0]:.1f} x {base}" for base in bases)
+        sys.stdout.write(f"{name:30}{seconds:8.2f} s   {ratios}   {cells}\n")
+    if "quantus AvgSensitivity" in results:
+        total = sum(results[f"quantus {name}"][0] for name in QUANTUS)
+        ratio = total / results["ours, five measures"][0]
+        sys.stdout.write(f"quantus, the three of them     {total:8.2f} s   {ratio:.1f} x ours, five measures\n")
     if attack:
         settings = AttackParameters(
             radii=[4 / 255], attacks=[FrameTarget(steps=100)], attributions=[Gradient()], measures=["cosine"]
