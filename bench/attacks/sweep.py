@@ -2,9 +2,10 @@
 
 Each lane of the batch carries one example down the ladder of radii, from the largest: an adversarial example found at
 one radius is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its
-restarts the example has been decided, and the lane takes the next example. So easy and hard examples share full
+attempts the example has been decided, and the lane takes the next example. So easy and hard examples share full
 batches, successes at small radii settle the larger ones, and no work is done twice. The restarts begin in a wider ball
-that shrinks to the radius, which gives them the way in that a descent from a larger radius has.
+that shrinks to the radius, which gives them the way in that a descent from a larger radius has. An attempt that has
+come near goes on with small steps, so that attempts can be short.
 """
 
 from __future__ import annotations

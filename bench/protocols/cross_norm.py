@@ -43,7 +43,7 @@ PROBE_EVERY = 8
 
 
 class SweepAttack(Section):
-    """Our own attack over all norms and radii; see bench.attacks.sweep."""
+    """Our own attack over all norms and radii; see bench.attacks.sweep and, for the fields, bench.attacks.attempts."""
 
     kind: Literal["sweep"]
     name: str
