@@ -27,7 +27,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from peer_attacks import PEERS, STEPS, UNIT, Pgd, plain_autoattack, robustbench_benchmark
+from peer_attacks import PEERS, STEPS, UNIT, Pgd, import_robustbench, plain_autoattack, robustbench_benchmark
 from torch import Tensor, nn
 
 from bench.attacks.attempts import SweepSettings
@@ -211,7 +211,7 @@ def autoattack(
     pip install --no-deps --target DIR robustbench==1.1.1 gdown geotorch torchdiffeq beautifulsoup4 soupsieve tqdm
     """
     if robustbench is not None:
-        sys.path.append(str(robustbench))
+        import_robustbench(robustbench)
     for name in model:
         for each in (item for item in NORMS if item in norm):
             _compare_autoattack(name, each, examples, robustbench=robustbench is not None)

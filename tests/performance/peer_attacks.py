@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -81,28 +83,38 @@ def plain_autoattack(model: nn.Module, images: Tensor, labels: Tensor, norm: Nor
     return found
 
 
-def robustbench_benchmark(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
-    """The adversarial images inside RobustBench's benchmark(), as it runs with what the index has.
+SEEN: list[Tensor] = []
+"""The adversarial images that AutoAttack has handed to RobustBench's benchmark()."""
 
-    Its 1.1.1 imports `autoattack`, which the index has as `pyautoattack`, and reads CIFAR or ImageNet alone: that name
-    and its reader of images are stood in for. Everything else of benchmark() runs as it is.
-    """
+
+def robustbench_benchmark(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float) -> Tensor:
+    """The adversarial images inside RobustBench's benchmark(), after `import_robustbench`."""
+    import robustbench.eval as robustbench
+
     if norm == "l1":
         raise NotImplementedError("no L1")
-    seen: list[Tensor] = []
-    _stand_in_for_autoattack(seen)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import robustbench.eval as robustbench
     robustbench.load_clean_dataset = lambda *_: (images, labels)
     robustbench.benchmark(
         model.requires_grad_(True), len(images), "cifar10", {"linf": "Linf", "l2": "L2"}[norm], eps=eps,
         batch_size=UNIT, device=images.device,
     )  # fmt: skip
-    return seen[-1]
+    return SEEN[-1]
 
 
-def _stand_in_for_autoattack(seen: list[Tensor]) -> None:
+def import_robustbench(folder: Path) -> None:
+    """Import RobustBench from its folder, with what the index has.
+
+    Its 1.1.1 imports `autoattack`, which the index has as `pyautoattack`, and reads CIFAR or ImageNet alone: that name
+    and its reader of images are stood in for. Everything else of benchmark() runs as it is.
+    """
+    sys.path.insert(0, str(folder))  # before the copy of 2022 that torchattacks installs
+    _stand_in_for_autoattack()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("robustbench.eval")
+
+
+def _stand_in_for_autoattack() -> None:
     """The package `autoattack`, under which RobustBench looks for it, with the older calls it makes."""
     import pyautoattack
     import pyautoattack.state
@@ -112,8 +124,8 @@ def _stand_in_for_autoattack(seen: list[Tensor]) -> None:
             super().__init__(model, **settings, seed=0)
 
         def run_standard_evaluation(self, images: Tensor, labels: Tensor, bs: int, state_path: object = None) -> Tensor:
-            seen.append(super().run_standard_evaluation(images, labels, batch_size=bs)[0])
-            return seen[-1]
+            SEEN.append(super().run_standard_evaluation(images, labels, batch_size=bs)[0])
+            return SEEN[-1]
 
     package = ModuleType("autoattack")
     package.AutoAttack, package.state = AutoAttack, pyautoattack.state  # type: ignore[attr-defined]
