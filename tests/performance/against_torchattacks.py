@@ -61,7 +61,7 @@ def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bo
     rows = {
         f"torchattacks {CLASSES[norm]}": timed(theirs, clean, labels),
         "sweep, one attempt": timed(sweep(SweepSettings(STEPS, ("cross_entropy",))), clean, labels),
-        "sweep, as in cross_norm_quick": timed(sweep(SweepSettings(7, ("cross_entropy",), polish=9)), clean, labels),
+        "sweep, as in cross_norm_quick": timed(sweep(SweepSettings(7, ("cross_entropy",), polish=11)), clean, labels),
         "sweep, as in cross_norm": timed(
             sweep(SweepSettings(19, ("cross_entropy",), targets=3, polish=19)), clean, labels
         ),
