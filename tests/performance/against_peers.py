@@ -153,11 +153,13 @@ def curve(
     suite: Annotated[list[str], typer.Option()] = ["cross_norm_quick", "cross_norm"],  # noqa: B006
 ) -> None:
     """Robust accuracy at five radii in three norms, by each peer at 40 steps and by the sweep as suites pin it."""
-    rivals = {name: {norm: _rivals(load(name, examples), norm, peer) for norm in NORMS} for name in model}
-    keep_freed_memory()
     for name in model:
+        torch.manual_seed(0)
+        problem = load(name, examples)
+        rivals = {norm: _rivals(problem, norm, peer) for norm in NORMS}
+        keep_freed_memory()  # from here on for the peers of later models too
         for each in suite:
-            _our_curve(load(name, examples, prepared=True), each, rivals[name])
+            _our_curve(load(name, examples, prepared=True), each, rivals)
 
 
 def _rivals(problem: Problem, norm: Norm, peers: list[str]) -> dict[str, Rival]:
