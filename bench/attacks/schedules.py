@@ -5,8 +5,8 @@ robust accuracy at 40 steps; they are part of the attack, not of a suite. What m
 and L1 at the sphere (not near the image) and moving all pixels at first in L1, since nets that were trained in L-inf
 swallow small perturbations (at_linf, L2, radius 1.5: 58 % against 20 %); and restarts in a ball that is wider at first
 (the same: 12 %) and that, in L1, move a tenth of the pixels (at_l2, radius 15: 29 % against 38 %). Polishing was chosen
-on 500 images: 20 gradients an attempt with 20 more for what came near break at least as much as 40 for every image, with
-70 % of the gradients (at_l2, the three radii of reference: 66.2, 65.4 and 28.0 % against 67.2, 65.6 and 28.0 %).
+on 500 images: 20 gradients an attempt with 20 more for what came near break at least as much as 40 for every image, at
+70 % of the cost (at_l2, the three radii of reference: 66.2, 65.4 and 28.0 % against 67.2, 65.6 and 28.0 %).
 """
 
 from __future__ import annotations
