@@ -91,9 +91,7 @@ def test_without_polishing_nothing_goes_on() -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_polishing_only_adds_to_what_breaks_and_breaks_some(
-    at_linf: nn.Module, fashion_images: tuple[Tensor, Tensor], norm: Norm
-) -> None:
+def test_polishing_breaks_more(at_linf: nn.Module, fashion_images: tuple[Tensor, Tensor], norm: Norm) -> None:
     images, labels = fashion_images
     radii = {"linf": [0.15, 0.18, 0.2], "l2": [0.75, 1.0, 1.5], "l1": [5.0, 10.0, 15.0]}[norm]
     ledgers = []
