@@ -154,7 +154,10 @@ def test_attribute_is_the_gradient_of_the_labels_logit(standard: nn.Module, fash
         (lambda net, x, y: bench.evaluate(net, "cross_norm", model_id="../x"), "not a plain name"),
         (lambda net, x, y: bench.evaluate(net, "cross_norm", executor="ray"), "a net in memory cannot go to other"),
         (lambda net, x, y: bench.evaluate("lga", "cross_norm", executor="dask"), "unknown executor 'dask'"),
-        (lambda net, x, y: bench.evaluate("lga", "cross_norm", workers=2), "--workers is for --executor ray"),
+        (
+            lambda net, x, y: bench.evaluate("lga", "cross_norm", cpus_per_worker=2),
+            "--cpus-per-worker is for --executor ray",
+        ),
         (lambda net, x, y: bench.attack(net, x * 255, y, norm="l2", eps=1), r"pixels in \[0, 1\]"),
         (lambda net, x, y: bench.attack(net, x, y[:2], norm="l2", eps=1), "labels"),
         (lambda net, x, y: bench.attack(net, x, y, norm="l3", eps=1), "unknown norm 'l3'"),

@@ -52,8 +52,10 @@ def evaluate(
         download: fetch a data set, or pretrained weights, that are not on this machine.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
         model_id: what a net or a model named by its source is called.
-        executor: `local`, in this process, or `ray`, which a net in memory cannot travel to. A cluster that is
+        executor: `local`, on this machine, or `ray`, which a net in memory cannot travel to. A cluster that is
             connected already (`ray.init()`) is used and stays connected.
+        workers: processes that compute side by side; None: as many as cores and memory have room for, where it pays.
+            A net in memory is evaluated in this process alone.
         ray_address: HOST:PORT of a Ray cluster, or `auto`; it and all that follows are for Ray, see docs/scale.md.
         options: as in `load_model`.
 

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from bench.orchestration import Executor
 
-_option = partial(typer.Option, rich_help_panel="On a cluster (docs/scale.md)")
+_option = partial(typer.Option, rich_help_panel="Side by side, or on a cluster (docs/scale.md)")
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Place:
     """Where runs are computed."""
 
     executor: Annotated[
-        str, _option("--executor", help="local (this process) or ray (pip install 'ribench[ray]').")
+        str, _option("--executor", help="local (this machine) or ray (pip install 'ribench[ray]').")
     ] = "local"
     ray_address: Annotated[
         str | None,
         _option("--ray-address", help="HOST:PORT of a Ray cluster, or auto. [default: RAY_ADDRESS, else this machine]"),
     ] = None
-    workers: Annotated[int | None, _option("--workers", help="Worker processes. [default: as many as fit]")] = None
+    workers: Annotated[
+        int | None, _option("--workers", help="Processes that compute side by side. [default: as many as fit]")
+    ] = None
     cpus_per_worker: Annotated[
         int | None, _option("--cpus-per-worker", help="CPUs of a worker, and its threads of torch. [default: 1]")
     ] = None

@@ -133,8 +133,10 @@ def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
         messages().print(literal(finding.severity), said, sep="", style="yellow")
     counters = outcome.counters
     resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
+    work = f" ({outcome.seconds:.1f} s of work in {outcome.workers} processes)" if outcome.workers > 1 else ""
+    clock = outcome.elapsed if work else outcome.seconds
     output().print(
-        f"{outcome.seconds:.1f} s, {counters.get('gradient_evaluations', 0):,} gradients, "
+        f"{clock:.1f} s{work}, {counters.get('gradient_evaluations', 0):,} gradients, "
         f"{counters.get('claims', 0):,} adversarial examples claimed, "
         f"{counters.get('rejected_claims', 0)} rejected{resumed}"
     )

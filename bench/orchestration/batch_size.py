@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,17 @@ from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory
 from bench.protocols import EvaluationContext, Protocol, UnitResult
 
+if TYPE_CHECKING:
+    from bench.orchestration.plan import RunPlan
+
 logger = logging.getLogger(__name__)
 
 MOST = {"cpu": 256, "cuda": 2048}
 """More gains nothing: a work unit has 250 images, of which the cascade makes up to nine pairs each."""
 _SHARE = 0.5
 """Of the free memory; the rest is for others, and for what the estimate leaves out."""
+_PROCESS = 500 << 20
+"""Bytes of a process that has imported everything and holds a data set of small images."""
 _GRAPHS = 3
 """Activations are kept once for a gradient; attacks hold a few more tensors, second derivatives twice as many."""
 
@@ -37,6 +43,20 @@ def automatic_batch_size(model: nn.Module, images: Tensor, device: torch.device)
     if free is None or needed * most <= _SHARE * free:
         return most
     return 1 << max(0, int(_SHARE * free / needed).bit_length() - 1)
+
+
+def processes_within_memory(model: nn.Module, plan: RunPlan) -> int:
+    """How many processes with the plan's batches fit the free memory, this one included; at least 1.
+
+    Args:
+        model: of `ready_model`.
+    """
+    free = _free_memory(plan.device)
+    if free is None:
+        return 1
+    images = plan.dataset.pixels(slice(0, 3)).to(plan.device)
+    needed = _GRAPHS * _kept_for_gradient(model, images) / len(images) * plan.batch_size
+    return max(1, int(_SHARE * free / (needed + _PROCESS)))
 
 
 def evaluate_within_memory(protocol: Protocol, context: EvaluationContext) -> tuple[UnitResult, int]:

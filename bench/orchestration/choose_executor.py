@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.orchestration.executors import Executor, LocalExecutor
+from bench.orchestration.executors import Executor
+from bench.orchestration.side_by_side import SideBySideExecutor
 
 NAMES = ("local", "ray")
 
@@ -21,7 +22,9 @@ def choose_executor(
     """The executor, not open yet.
 
     Args:
-        name: `local` or `ray`; all that follows but `device` is for Ray, see bench.orchestration.ray_cluster.
+        name: `local` or `ray`.
+        workers: processes, this one included where they are local; None: as many as fit, where it pays.
+        ray_address, cpus_per_worker, gpus_per_worker: for Ray alone, see bench.orchestration.ray_cluster.
 
     Raises:
         BenchError: an unknown name, options that do not go together, or Ray is not installed.
@@ -31,14 +34,13 @@ def choose_executor(
     if name == "local":
         given = {
             "--ray-address": ray_address,
-            "--workers": workers,
             "--cpus-per-worker": cpus_per_worker,
             "--gpus-per-worker": gpus_per_worker,
         }
         for option, value in given.items():
             if value is not None:
                 raise BenchError(f"{option} is for --executor ray.")
-        return LocalExecutor()
+        return SideBySideExecutor(workers)
     from bench.orchestration.ray_cluster import RayOptions
     from bench.orchestration.ray_executor import RayExecutor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class RunOutcome:
     findings: list[Finding]
     counters: dict[str, int]
     seconds: float
+    """Of all units, added up, whichever process computed them."""
+    elapsed: float
+    """By the clock, in this process: less than `seconds` where units were computed side by side or earlier."""
+    workers: int
     resumed_units: int
 
 
@@ -70,6 +75,7 @@ def execute(
         BenchError: results cannot be written, the model fails on an image, or the executor cannot go on.
         KeyboardInterrupt: passed on, after the units that are done have been kept.
     """
+    began = time.monotonic()
     observer, executor = observer or Observer(), executor or LocalExecutor()
     label = f"{plan.dataset.name}-{plan.entry.card.id}-{plan.suite.name}"
     run = open_run(leaderboard, label, plan.facts(), fresh=fresh)
@@ -82,7 +88,7 @@ def execute(
             for unit in finished_units:
                 run.manifest.update(executor.circumstances())
                 run.save_part(unit.index, unit.records, unit.facts)
-        outcome = _finish(plan, run, leaderboard, len(done))
+        outcome = _finish(plan, run, leaderboard, len(done), began)
     except KeyboardInterrupt:
         run.interrupt()
         raise
@@ -92,7 +98,7 @@ def execute(
     return outcome
 
 
-def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> RunOutcome:
+def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, began: float) -> RunOutcome:
     records = run.records(len(plan.units))
     metrics = plan.protocol.metrics(plan.dataset.name, records)
     # in the order of the units, whichever came in first
@@ -121,7 +127,8 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int) -> R
         leaderboard_rows(_common_columns(plan, run, device, seconds), [metric.as_dict() for metric in metrics]),
     )
     run.finish()
-    return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, resumed)
+    elapsed, workers = round(time.monotonic() - began, 2), int(run.manifest["executor"]["workers"])
+    return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, elapsed, workers, resumed)
 
 
 def _devices(units: Iterable[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
+from torch import nn
 
 from bench.core.devices import device_label
 from bench.orchestration.plan import RunPlan, WorkUnit
@@ -69,11 +70,16 @@ class LocalExecutor(Executor):
     def compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:
-        if not units:
-            return
-        model = ready_model(plan)
-        batch_size = plan.batch_size
-        for unit in units:
-            finished = compute_unit(plan, unit, model, batch_size, advanced)
-            batch_size = finished.batch_size
-            yield finished
+        if units:
+            yield from compute_here(plan, units, ready_model(plan), advanced)
+
+
+def compute_here(
+    plan: RunPlan, units: Sequence[WorkUnit], model: nn.Module, advanced: Callable[[int], None]
+) -> Generator[FinishedUnit, None, None]:
+    """Compute units in this thread, one after another; `model` is of `ready_model`."""
+    batch_size = plan.batch_size
+    for unit in units:
+        finished = compute_unit(plan, unit, model, batch_size, advanced)
+        batch_size = finished.batch_size
+        yield finished

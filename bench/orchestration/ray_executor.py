@@ -20,8 +20,8 @@ from bench.data import ImageDataset
 from bench.orchestration.executors import Executor
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.orchestration.ray_cluster import RayOptions, Shares, import_ray, joined, reason, resources, shares
-from bench.orchestration.ray_worker import Refusal, UnitWorker, versions
-from bench.orchestration.shipping import pack_plan, pack_split
+from bench.orchestration.ray_worker import UnitWorker, versions
+from bench.orchestration.shipping import Refusal, pack_plan, pack_split
 from bench.orchestration.units import FinishedUnit
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,15 +11,8 @@ import bench
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.orchestration.plan import RunPlan, WorkUnit
-from bench.orchestration.shipping import PackedPlan, PackedSplit, unpack_plan, unpack_split
+from bench.orchestration.shipping import PackedPlan, PackedSplit, Refusal, unpack_plan, unpack_split
 from bench.orchestration.units import FinishedUnit, compute_unit
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error that is the user's to mend, so that trying again would not help."""
-
-    message: str
 
 
 def versions() -> dict[str, str]:

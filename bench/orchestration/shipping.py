@@ -64,6 +64,13 @@ class PackedSplit:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A worker's answer to what is the user's to mend, so that trying again would not help."""
+
+    message: str
+
+
 def pack_plan(plan: RunPlan) -> PackedPlan:
     """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
     return PackedPlan(_pack_model(plan.entry), plan.suite, plan.examples, plan.seed, plan.batch_size, plan.precision)

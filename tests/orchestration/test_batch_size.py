@@ -15,6 +15,7 @@ from bench import evaluate
 from bench.api import Result
 from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory
+from bench.orchestration import RunRequest, plan_runs
 from bench.orchestration import batch_size as module
 from bench.orchestration.batch_size import automatic_batch_size
 from bench.results.runs import read_manifest
@@ -156,3 +157,17 @@ def test_the_command_line_takes_a_number_or_auto(bench: Bench, tmp_path: Path, t
     for wrong in ("0", "-1", "many", "1.5"):
         assert "is not a number of images" in bench.refused(*run_tiny, "--batch-size", wrong)
     assert bench(*run_tiny, "--batch-size", "auto")[0] == 0
+
+
+def test_processes_share_the_free_memory(
+    standard: nn.Module, tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path, device="cpu", batch_size=100))
+    batch = module._GRAPHS * module._kept_for_gradient(standard, torch.rand(3, 1, 28, 28)) / 3 * 100
+    for processes in (1, 2, 5):
+        room = (processes + 0.5) * (batch + module._PROCESS) / module._SHARE
+        monkeypatch.setattr(module, "_free_memory", lambda device, room=room: int(room))
+        assert module.processes_within_memory(standard, plan) == processes
+    for unknown_or_little in (None, 1 << 20):
+        monkeypatch.setattr(module, "_free_memory", lambda device, free=unknown_or_little: free)
+        assert module.processes_within_memory(standard, plan) == 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bench.orchestration.ray_cluster import RayOptions
 from bench.orchestration.ray_executor import RayExecutor
 from bench.results.leaderboard import read_leaderboard
 from bench.results.runs import read_manifest
+from tests.orchestration.processes import descendants, is_gone
 from tests.orchestration.test_execute import interrupt, slow_suite, start, wait_for_a_part
 
 ray = pytest.importorskip("ray")
@@ -151,11 +151,11 @@ def test_a_worker_killed_by_its_unit_is_replaced_and_a_unit_that_always_kills_en
 def test_ctrl_c_keeps_what_was_done_ends_ray_and_the_run_goes_on_here(tmp_path: Path, slow_suite: Path) -> None:
     process = start(tmp_path, slow_suite, "--executor", "ray", "--workers", "1")
     wait_for_a_part(tmp_path, process)
-    started = _descendants(process.pid)
+    started = descendants(process.pid)
     assert len(started) > 2
     folder = interrupt(process, tmp_path)
     for _ in range(100):
-        if all(_is_gone(one) for one in started):
+        if all(is_gone(one) for one in started):
             break
         time.sleep(0.1)
     else:
@@ -175,23 +175,3 @@ def test_a_run_stopped_here_goes_on_on_ray(tmp_path: Path, slow_suite: Path) -> 
     assert len(read_manifest(far.folder)["units"]) == len(far.plan.units)
     computed = [unit for unit in read_manifest(far.folder)["units"].values() if "worker" in unit]
     assert len(computed) == len(far.plan.units) - far.resumed_units
-
-
-def _descendants(process: int) -> set[int]:
-    """Processes that `process` has started, and those that these have."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found, size = {process}, 0
-    while len(found) > size:
-        size = len(found)
-        found |= {child for child, parent in parents.items() if parent in found}
-    return found - {process}
-
-
-def _is_gone(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True

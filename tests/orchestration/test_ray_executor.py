@@ -193,7 +193,7 @@ def test_the_python_api_and_the_gate_compute_on_ray_too(
 
 REFUSED = {
     "an unknown executor": (["--executor", "rey"], "did you mean ray"),
-    "a Ray option for the local executor": (["--workers", 2], "--workers is for --executor ray"),
+    "a Ray option for the local executor": (["--cpus-per-worker", 2], "--cpus-per-worker is for --executor ray"),
     "no worker": (["--executor", "ray", "--workers", 0], "--workers 0 leaves nobody to work"),
     "no CPU": (["--executor", "ray", "--cpus-per-worker", 0], "--cpus-per-worker 0"),
     "a GPU and a half": (["--executor", "ray", "--gpus-per-worker", 1.5], "--gpus-per-worker 1.5"),

@@ -1,0 +1,205 @@
+"""Units side by side in real processes: the same evidence as one process leaves, whatever happens to a helper."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.core.errors import BenchError
+from bench.orchestration import Observer, RunOutcome, RunRequest, execute, members, plan_runs, side_by_side
+from bench.orchestration.members import HelperMember
+from bench.orchestration.side_by_side import SideBySideExecutor
+from bench.orchestration.units import compute_unit
+from bench.results.runs import read_manifest
+from tests.conftest import Bench
+from tests.orchestration.processes import descendants, is_gone
+from tests.orchestration.test_execute import interrupt, slow_suite, start
+
+__all__ = ["slow_suite"]  # a fixture
+NET = """
+import torch
+from bench.nets import build_net
+
+print("not among the answers")
+
+def make():
+    torch.manual_seed(0)
+    return build_net("small_cnn", dict(in_channels=1, image_size=28, num_classes=10, mean=[0.286], std=[0.353]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def three_units(tiny_suite: Path) -> Path:
+    tiny_suite.write_text(tiny_suite.read_text().replace("steps = 5", "steps = 1").replace("= 20", "= 510"))
+    return tiny_suite
+
+
+@pytest.fixture
+def after_helpers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """This process computes nothing before the event is set: by default, as soon as a helper has a unit."""
+    given = threading.Event()
+    give = HelperMember.give
+
+    def note(member: HelperMember, unit: Any) -> None:
+        give(member, unit)
+        given.set()
+
+    def wait(*arguments: Any) -> Any:
+        assert given.wait(60)
+        return compute_unit(*arguments)
+
+    monkeypatch.setattr(HelperMember, "give", note)
+    monkeypatch.setattr(members, "compute_unit", wait)
+    return given
+
+
+def run(folder: Path, suite: Path, model: str = "standard", workers: int | None = 2, **options: Any) -> RunOutcome:
+    (plan,) = plan_runs(RunRequest([model], [str(suite)], folder, device="cpu"))
+    with SideBySideExecutor(workers) as executor:
+        return execute(plan, folder, executor=executor, **options)
+
+
+def require_same_evidence(one: RunOutcome, other: RunOutcome) -> None:
+    first, second = read_manifest(one.folder), read_manifest(other.folder)
+    for name in ("examples_sha256", "metrics", "counters", "findings"):
+        assert first[name] == second[name], name
+
+
+class Watcher(Observer):
+    def __init__(self) -> None:
+        self.total = 0
+
+    def advanced(self, amount: int) -> None:
+        self.total += amount
+
+
+def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
+    tmp_path: Path, three_units: Path, after_helpers: threading.Event
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    models = [f"{tmp_path / 'net.py'}:make", "lga"]
+    plans = [plan_runs(RunRequest([model], [str(three_units)], tmp_path, device="cpu"))[0] for model in models]
+    with SideBySideExecutor(2) as executor:
+        for plan in plans:
+            after_helpers.clear()
+            watcher = Watcher()
+            both = execute(plan, tmp_path / "both", executor=executor, observer=watcher)
+            manifest = read_manifest(both.folder)
+            assert manifest["executor"] == {"name": "local", "workers": 2} and both.workers == 2
+            assert manifest["threads"] == 1
+            assert watcher.total == plan.work
+            require_same_evidence(both, execute(plan, tmp_path / "alone"))
+            (helper,) = executor._helpers
+            assert helper._process.poll() is None, "it waits for the next plan"
+    assert helper._process.poll() is not None
+    assert torch.get_num_threads() == 2
+
+
+def test_a_helper_that_dies_changes_nothing_but_the_time(
+    tmp_path: Path, three_units: Path, after_helpers: threading.Event, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    noting = HelperMember.give
+
+    def kill(member: HelperMember, unit: Any) -> None:
+        noting(member, unit)
+        member._process.kill()
+
+    monkeypatch.setattr(HelperMember, "give", kill)
+    watcher = Watcher()
+    with caplog.at_level(logging.WARNING):
+        outcome = run(tmp_path / "far", three_units, observer=watcher)
+    assert "a helper process has ended; its unit" in caplog.text
+    assert read_manifest(outcome.folder)["executor"] == {"name": "local", "workers": 1, "workers_lost": 1}
+    assert watcher.total == outcome.plan.work
+    require_same_evidence(outcome, run(tmp_path / "alone", three_units, workers=1))
+
+
+def test_an_error_in_a_helper_is_the_runs_error(
+    tmp_path: Path, three_units: Path, after_helpers: threading.Event, bench: Bench
+) -> None:
+    failing = NET + (
+        "import os, sys\n"
+        "def fail(net, inputs):\n"
+        "    if '-c' in sys.argv[:1]:\n"
+        "        raise ValueError('only in a helper')\n"
+        "def make_failing():\n"
+        "    net = make()\n"
+        "    net.register_forward_pre_hook(fail)\n"
+        "    return net\n"
+    )
+    (tmp_path / "net.py").write_text(failing)
+    error = bench.refused(
+        "run", "--model", f"{tmp_path / 'net.py'}:make_failing", "--suite", three_units, "--device", "cpu",
+        "--workers", 2, "--leaderboard", tmp_path / "board",
+    )  # fmt: skip
+    assert "only in a helper" in error
+    assert not (tmp_path / "board" / "leaderboard.csv").exists()
+
+
+def test_nobody_is_hired_for_what_is_soon_done(
+    tmp_path: Path, three_units: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a helper was started")
+
+    monkeypatch.setattr(HelperMember, "__init__", refuse)
+    assert run(tmp_path, three_units, workers=None).workers == 1
+    monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
+    monkeypatch.setattr(side_by_side, "_JUDGE_SECONDS", 0.0)
+    with pytest.raises(AssertionError, match="a helper was started"):
+        run(tmp_path / "pays", three_units, workers=None)
+    monkeypatch.setattr(side_by_side, "processes_within_memory", lambda model, plan: 1)
+    assert run(tmp_path / "no_memory", three_units, workers=None).workers == 1
+
+
+def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, three_units: Path) -> None:
+    import bench
+
+    class Own(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :10]
+
+    with pytest.raises(BenchError, match="--workers 2: model fashion_mnist/in_memory is only in this process's memory"):
+        bench.evaluate(Own(), three_units, device="cpu", workers=2)
+    assert len(bench.evaluate(Own(), three_units, device="cpu").records)
+    with pytest.raises(BenchError, match="--workers 0 leaves nobody to work"):
+        bench.evaluate("standard", three_units, workers=0)
+
+
+@pytest.mark.parametrize("end", ["interrupt", "kill"])
+def test_no_helper_outlives_a_run_that_is_stopped(tmp_path: Path, slow_suite: Path, end: str) -> None:
+    process = start(tmp_path, slow_suite, "--workers", "2")
+    _wait(lambda: descendants(process.pid))
+    helpers = descendants(process.pid)
+    if end == "interrupt":
+        _wait(lambda: list((tmp_path / "runs").glob("*/manifest.json")))
+        interrupt(process, tmp_path)
+    else:
+        process.kill()
+        process.communicate()
+    _wait(lambda: all(is_gone(helper) for helper in helpers))
+
+
+def _wait(condition: Callable[[], Any]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for half a minute")
