@@ -48,6 +48,8 @@ class RunRequest:
     """Models that are in memory; evaluated before those of `models`."""
     precision: str = "float32"
     """Of the search for adversarial examples."""
+    without_training: bool = False
+    """Load no training split: such plans tell which runs are done, but cannot be carried out where one is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     training = {
         name: load_split(name, "train", data_dir=request.data_dir, download=request.download)
         for name in datasets
-        if any(protocol.needs_training_split for _, protocol in suites[name])
+        if not request.without_training and any(protocol.needs_training_split for _, protocol in suites[name])
     }
     plans = [
         _plan(entry, suite, protocol, datasets[entry.card.dataset], training, request, device, precision)

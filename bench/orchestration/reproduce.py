@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 from bench.catalog.models import list_models
 from bench.core.devices import resolve_device
-from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
 from bench.orchestration.execute import Observer, execute
-from bench.orchestration.plan import RunPlan, plan_runs
+from bench.orchestration.plan import RunPlan
 from bench.orchestration.study_claims import Judgement, Material, judge
 from bench.orchestration.study_computations import Computations
 from bench.orchestration.study_pairs import Pairs
-from bench.orchestration.study_plan import StudyPlan, StudyRequest, latest_run, plan_study, run_request
+from bench.orchestration.study_plan import StudyPlan, StudyRequest, latest_run, plan_study, rows_of, usable_plans
 from bench.orchestration.study_report import write_figures, write_tables, write_verdict
-from bench.results.leaderboard import FILE_NAME, read_leaderboard
+from bench.results.leaderboard import read_leaderboard
 from bench.training import make_recipe
 from bench.training.boundary_tilt import TiltStudy, run_tilt
 from bench.training.fitting import TrainingRequest
@@ -122,15 +121,12 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
     scale = request.study.scale(request.scale)
     known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
     models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
-    roles: dict[str, list[RunPlan]] = {}
-    for role, suite in scale.suites.items():
-        try:
-            roles[role] = plan_runs(run_request(request, scale, suite, models))
-        except BenchError:  # the plan has said so already, and the claims on it will
-            continue
+    before = rows_of(request.leaderboard)
+    # what is not usable the plan has said already, and the claims on it will
+    roles = {role: usable_plans(request, scale, suite, models, before)[0] for role, suite in scale.suites.items()}
     plans = [plan for of_role in roles.values() for plan in of_role]
     for position, plan in enumerate(plans, start=1):
-        rows = read_leaderboard(request.leaderboard) if (request.leaderboard / FILE_NAME).is_file() else None
+        rows = rows_of(request.leaderboard)
         if rows is None or latest_run(rows, plan) is None:
             watcher = watch(plan, f"[{position}/{len(plans)}] ")
             execute(plan, request.leaderboard, observer=watcher, executor=request.executor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def plan_study(request: StudyRequest) -> StudyPlan:
     to_train = {step.name for step in steps}
     left_out += [f"model {name}: not in the registry" for name in scale.models if name not in known | to_train]
     models = [name for name in scale.models if name in known]
-    rows = _rows(request.leaderboard)
+    rows = rows_of(request.leaderboard)
     for role, suite in scale.suites.items():
         seconds = scale.seconds[role] * factor
         steps += _suite_steps(request, scale, suite, models, rows, seconds, left_out)
@@ -117,11 +117,9 @@ def _suite_steps(
     if not suite.endswith(".toml") and suite not in {known.name for known in list_suites()}:
         left_out.append(f"suite {suite}: this version has none of that name")
         return []
-    try:
-        plans = plan_runs(run_request(request, scale, suite, models))
-    except BenchError as error:
-        left_out.append(f"suite {suite}: {error}")
-        return []
+    plans, reason = usable_plans(request, scale, suite, models, rows)
+    if reason is not None:
+        left_out.append(f"suite {suite}: {reason}")
     return [
         Step(
             "run",
@@ -132,6 +130,28 @@ def _suite_steps(
         )
         for plan in plans
     ]
+
+
+def usable_plans(
+    request: StudyRequest, scale: Scale, suite: str, models: Sequence[str], rows: pd.DataFrame | None
+) -> tuple[list[RunPlan], str | None]:
+    """The models' runs under a suite that can be carried out or are done, and why others cannot.
+
+    Whoever lacks the training split can still judge claims on runs that the leaderboard has.
+    """
+    wanted = run_request(request, scale, suite, models)
+    try:
+        return plan_runs(wanted), None
+    except BenchError as error:
+        reason = str(error)
+    if rows is None:
+        return [], reason
+    try:
+        plans = plan_runs(replace(wanted, without_training=True))
+    except BenchError:
+        return [], reason
+    done = [plan for plan in plans if latest_run(rows, plan) is not None]
+    return done, None if len(done) == len(plans) else reason
 
 
 def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequence[str]) -> RunRequest:
@@ -151,7 +171,8 @@ def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequenc
     )
 
 
-def _rows(leaderboard: Path) -> pd.DataFrame | None:
+def rows_of(leaderboard: Path) -> pd.DataFrame | None:
+    """The leaderboard, if there is one; raises BenchError if it cannot be read."""
     return read_leaderboard(leaderboard) if (leaderboard / FILE_NAME).is_file() else None
 
 

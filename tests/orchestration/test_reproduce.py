@@ -272,3 +272,27 @@ def test_unknown_studies_and_scales_are_refused(bench: Bench, study: Path, tmp_p
     assert "unknown scale of study tiny_study 'huge'" in bench.refused("reproduce", study, "--scale", "huge")
     with pytest.raises(BenchError, match="unknown study"):
         find_study("x")
+
+
+def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the shipped leaderboard, which has the study's ROAR and KAR."""
+    from bench.orchestration import plan as plan_module
+    from bench.orchestration.study_plan import StudyRequest, plan_study
+
+    load = plan_module.load_split
+
+    def only_test(name: str, split: str, **options: object) -> object:
+        if split == "train":
+            raise BenchError("no training split here.")
+        return load(name, split, **options)
+
+    monkeypatch.setattr(plan_module, "load_split", only_test)
+    study = find_study("bridging")
+    roar = study.scale("quick").suites["roar"]
+    with_rows = plan_study(StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard"))
+    steps = [step for step in with_rows.steps if step.name.endswith(f"under {roar}")]
+    assert len(steps) == 5 and all(step.done for step in steps)
+    assert with_rows.left_out == []
+    without_rows = plan_study(StudyRequest(study, "quick", tmp_path, tmp_path))
+    assert f"suite {roar}: no training split here." in without_rows.left_out
+    assert not any(step.name.endswith(f"under {roar}") for step in without_rows.steps)
