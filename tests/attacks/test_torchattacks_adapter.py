@@ -73,9 +73,9 @@ def test_others_of_its_attacks_run_and_verify(
 def test_the_sweep_is_not_weaker_than_torchattacks(
     request: pytest.FixtureRequest, fashion_test: ImageDataset, model_name: str, norm: Norm, class_name: str
 ) -> None:
-    """Same model, 200 images, radii and number of steps: at most half a point above torchattacks at any radius."""
+    """Same model, 100 images, radii and number of steps: at most one image more than torchattacks leaves standing."""
     model: nn.Module = request.getfixturevalue(model_name)
-    steps, count = 40, 200
+    steps, count = 40, 100
     radii = {"linf": [0.05, 0.1, 0.15], "l2": [0.5, 1.0, 1.5]}[norm]
     settings = TorchattacksSettings("pgd", class_name, norm, {"steps": steps}, {"alpha": 2.5 / steps})
     theirs = attack(model, fashion_test, settings, radii, 0, count)
@@ -85,4 +85,4 @@ def test_the_sweep_is_not_weaker_than_torchattacks(
     NormSweep(model, images, labels, torch.arange(count), norm, radii, sweep_settings, ours).run()
     for eps in radii:
         robust = [float((~ledger.broken(norm, eps)).float().mean()) for ledger in (ours, theirs)]
-        assert robust[0] <= robust[1] + 0.005, f"{model_name} {norm} {eps}: sweep {robust[0]}, torchattacks {robust[1]}"
+        assert robust[0] <= robust[1] + 1.5 / count, f"{model_name} {norm} {eps}: sweep {robust[0]}, torchattacks {robust[1]}"

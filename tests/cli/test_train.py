@@ -131,7 +131,7 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(
     def arguments(output: Path) -> list[str]:
         return [
             "train", "--recipe", "lga", "--output", str(output), "--data-dir", str(data_dir),
-            "--set", "epochs=4", "--set", "batch_size=64", "--device", "cpu",
+            "--set", "epochs=3", "--set", "batch_size=64", "--device", "cpu",
         ]  # fmt: skip
 
     assert bench(*arguments(tmp_path / "whole"))[0] == 0

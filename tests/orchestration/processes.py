@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,3 +27,14 @@ def is_gone(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def require_gone(processes: Iterable[int]) -> None:
+    """Soon, at least."""
+    waiting = set(processes)
+    for _ in range(200):
+        waiting = {one for one in waiting if not is_gone(one)}
+        if not waiting:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"processes {waiting} are left")

@@ -17,6 +17,7 @@ from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
 from bench.results.leaderboard import read_leaderboard
 from bench.results.runs import open_run, read_manifest
 from tests.conftest import ModelCopy
+from tests.orchestration.processes import descendants, require_gone
 
 BROKEN = ["example_id", "attack", "norm", "eps", "broken"]
 
@@ -63,7 +64,7 @@ def test_the_seed_changes_the_run_and_the_batch_size_does_not(tmp_path: Path, ti
     assert not base["distance"].equals(other_seed["distance"])
 
 
-SLOW_SUITE_CHANGES = {"steps = 5": "steps = 30", "examples = 20": "examples = 750", "patience = 1": "patience = 0"}
+SLOW_SUITE_CHANGES = {"steps = 5": "steps = 15", "examples = 20": "examples = 750", "patience = 1": "patience = 0"}
 
 
 @pytest.fixture
@@ -98,10 +99,13 @@ def wait_for_a_part(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_a_killed_run_resumes_and_gives_the_same_verdicts(tmp_path: Path, slow_suite: Path) -> None:
-    killed = start(tmp_path / "killed", slow_suite)
+    killed = start(tmp_path / "killed", slow_suite, "--workers", "2")
     wait_for_a_part(tmp_path / "killed", killed)
+    helpers = descendants(killed.pid)
+    assert len(helpers) == 1
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
+    require_gone(helpers)
     (folder,) = (tmp_path / "killed" / "runs").iterdir()
     assert read_manifest(folder)["status"] == "running"
     assert not (tmp_path / "killed" / "leaderboard.csv").exists()
@@ -127,9 +131,12 @@ def interrupt(process: subprocess.Popen[str], leaderboard: Path) -> Path:
 
 
 def test_ctrl_c_keeps_what_was_done_and_exits_with_130(tmp_path: Path, slow_suite: Path) -> None:
-    process = start(tmp_path, slow_suite)
+    process = start(tmp_path, slow_suite, "--workers", "2")
     wait_for_a_part(tmp_path, process)
+    helpers = descendants(process.pid)
+    assert len(helpers) == 1
     folder = interrupt(process, tmp_path)
+    require_gone(helpers)
     assert list((folder / "parts").glob("*.parquet"))
     assert not (tmp_path / "leaderboard.csv").exists()
     assert run(tmp_path, slow_suite).resumed_units >= 1

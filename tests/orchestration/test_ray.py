@@ -1,11 +1,10 @@
 """Runs on a real Ray: a cluster of this machine, one of two nodes of which one dies, workers that crash, Ctrl-C.
 
-One short run stands in the default tests, the others take longer: `pytest -m slow tests/orchestration/test_ray.py`.
+`pytest -m slow tests/orchestration/test_ray.py`; `.ci/run` does the first.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from bench.orchestration.ray_cluster import RayOptions
 from bench.orchestration.ray_executor import RayExecutor
 from bench.results.leaderboard import read_leaderboard
 from bench.results.runs import read_manifest
-from tests.orchestration.processes import descendants, is_gone
+from tests.orchestration.processes import descendants, require_gone
 from tests.orchestration.test_execute import interrupt, slow_suite, start, wait_for_a_part
 
 ray = pytest.importorskip("ray")
@@ -80,6 +79,7 @@ def require_same_evidence(one: RunOutcome, other: RunOutcome) -> None:
         assert first[name] == second[name], name
 
 
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_leaves_the_local_executors_evidence(tmp_path: Path, tiny_suite: Path) -> None:
     far = run(tmp_path / "far", tiny_suite, workers=1)
     require_same_evidence(far, run(tmp_path / "here", tiny_suite))
@@ -154,12 +154,7 @@ def test_ctrl_c_keeps_what_was_done_ends_ray_and_the_run_goes_on_here(tmp_path: 
     started = descendants(process.pid)
     assert len(started) > 2
     folder = interrupt(process, tmp_path)
-    for _ in range(100):
-        if all(is_gone(one) for one in started):
-            break
-        time.sleep(0.1)
-    else:
-        raise AssertionError("processes of Ray are left")
+    require_gone(started)
     resumed = run(tmp_path, slow_suite)
     assert resumed.folder == folder and resumed.resumed_units >= 1
 

@@ -1,11 +1,13 @@
-"""Units side by side in real processes: the same evidence as one process leaves, whatever happens to a helper."""
+"""Units side by side in real processes: the same evidence as one process leaves, whatever happens to a helper.
+
+Runs that are stopped with helpers at work: test_execute.py.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,7 @@ from bench.orchestration.side_by_side import SideBySideExecutor
 from bench.orchestration.units import compute_unit
 from bench.results.runs import read_manifest
 from tests.conftest import Bench
-from tests.orchestration.processes import descendants, is_gone
-from tests.orchestration.test_execute import interrupt, slow_suite, start
 
-__all__ = ["slow_suite"]  # a fixture
 NET = """
 import torch
 from bench.nets import build_net
@@ -45,8 +44,8 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def three_units(tiny_suite: Path) -> Path:
-    tiny_suite.write_text(tiny_suite.read_text().replace("steps = 5", "steps = 1").replace("= 20", "= 510"))
+def two_units(tiny_suite: Path) -> Path:
+    tiny_suite.write_text(tiny_suite.read_text().replace("steps = 5", "steps = 1").replace("= 20", "= 252"))
     return tiny_suite
 
 
@@ -90,11 +89,11 @@ class Watcher(Observer):
 
 
 def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
-    tmp_path: Path, three_units: Path, after_helpers: threading.Event
+    tmp_path: Path, two_units: Path, after_helpers: threading.Event
 ) -> None:
     (tmp_path / "net.py").write_text(NET)
     models = [f"{tmp_path / 'net.py'}:make", "lga"]
-    plans = [plan_runs(RunRequest([model], [str(three_units)], tmp_path, device="cpu"))[0] for model in models]
+    plans = [plan_runs(RunRequest([model], [str(two_units)], tmp_path, device="cpu"))[0] for model in models]
     with SideBySideExecutor(2) as executor:
         for plan in plans:
             after_helpers.clear()
@@ -112,7 +111,7 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
 
 
 def test_a_helper_that_dies_changes_nothing_but_the_time(
-    tmp_path: Path, three_units: Path, after_helpers: threading.Event, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, two_units: Path, after_helpers: threading.Event, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     noting = HelperMember.give
@@ -124,15 +123,15 @@ def test_a_helper_that_dies_changes_nothing_but_the_time(
     monkeypatch.setattr(HelperMember, "give", kill)
     watcher = Watcher()
     with caplog.at_level(logging.WARNING):
-        outcome = run(tmp_path / "far", three_units, observer=watcher)
+        outcome = run(tmp_path / "far", two_units, observer=watcher)
     assert "a helper process has ended; its unit" in caplog.text
     assert read_manifest(outcome.folder)["executor"] == {"name": "local", "workers": 1, "workers_lost": 1}
     assert watcher.total == outcome.plan.work
-    require_same_evidence(outcome, run(tmp_path / "alone", three_units, workers=1))
+    require_same_evidence(outcome, run(tmp_path / "alone", two_units, workers=1))
 
 
 def test_an_error_in_a_helper_is_the_runs_error(
-    tmp_path: Path, three_units: Path, after_helpers: threading.Event, bench: Bench
+    tmp_path: Path, two_units: Path, after_helpers: threading.Event, bench: Bench
 ) -> None:
     failing = NET + (
         "import os, sys\n"
@@ -146,7 +145,7 @@ def test_an_error_in_a_helper_is_the_runs_error(
     )
     (tmp_path / "net.py").write_text(failing)
     error = bench.refused(
-        "run", "--model", f"{tmp_path / 'net.py'}:make_failing", "--suite", three_units, "--device", "cpu",
+        "run", "--model", f"{tmp_path / 'net.py'}:make_failing", "--suite", two_units, "--device", "cpu",
         "--workers", 2, "--leaderboard", tmp_path / "board",
     )  # fmt: skip
     assert "only in a helper" in error
@@ -154,22 +153,22 @@ def test_an_error_in_a_helper_is_the_runs_error(
 
 
 def test_nobody_is_hired_for_what_is_soon_done(
-    tmp_path: Path, three_units: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("a helper was started")
 
     monkeypatch.setattr(HelperMember, "__init__", refuse)
-    assert run(tmp_path, three_units, workers=None).workers == 1
+    assert run(tmp_path, two_units, workers=None).workers == 1
     monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
     monkeypatch.setattr(side_by_side, "_JUDGE_SECONDS", 0.0)
     with pytest.raises(AssertionError, match="a helper was started"):
-        run(tmp_path / "pays", three_units, workers=None)
+        run(tmp_path / "pays", two_units, workers=None)
     monkeypatch.setattr(side_by_side, "processes_within_memory", lambda model, plan: 1)
-    assert run(tmp_path / "no_memory", three_units, workers=None).workers == 1
+    assert run(tmp_path / "no_memory", two_units, workers=None).workers == 1
 
 
-def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, three_units: Path) -> None:
+def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, two_units: Path) -> None:
     import bench
 
     class Own(nn.Module):
@@ -177,29 +176,7 @@ def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, three_units: Path
             return images.flatten(1)[:, :10]
 
     with pytest.raises(BenchError, match="--workers 2: model fashion_mnist/in_memory is only in this process's memory"):
-        bench.evaluate(Own(), three_units, device="cpu", workers=2)
-    assert len(bench.evaluate(Own(), three_units, device="cpu").records)
+        bench.evaluate(Own(), two_units, device="cpu", workers=2)
+    assert len(bench.evaluate(Own(), two_units, device="cpu").records)
     with pytest.raises(BenchError, match="--workers 0 leaves nobody to work"):
-        bench.evaluate("standard", three_units, workers=0)
-
-
-@pytest.mark.parametrize("end", ["interrupt", "kill"])
-def test_no_helper_outlives_a_run_that_is_stopped(tmp_path: Path, slow_suite: Path, end: str) -> None:
-    process = start(tmp_path, slow_suite, "--workers", "2")
-    _wait(lambda: descendants(process.pid))
-    helpers = descendants(process.pid)
-    if end == "interrupt":
-        _wait(lambda: list((tmp_path / "runs").glob("*/manifest.json")))
-        interrupt(process, tmp_path)
-    else:
-        process.kill()
-        process.communicate()
-    _wait(lambda: all(is_gone(helper) for helper in helpers))
-
-
-def _wait(condition: Callable[[], Any]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited for half a minute")
+        bench.evaluate("standard", two_units, workers=0)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from bench.orchestration.compare import compare_models
 from bench.orchestration.evidence import row_values, run_values
 from bench.results.leaderboard import read_leaderboard
 from bench.results.runs import read_manifest
+from tests.conftest import Bench
 from tests.orchestration.test_execute import run, start
 
 
@@ -45,7 +44,7 @@ def kill_at_random(folder: Path, suite: Path, times: int, seed: int) -> None:
 
 
 def test_runs_killed_at_random_moments_leave_a_sound_leaderboard(tmp_path: Path, tiny_suite: Path) -> None:
-    kill_at_random(tmp_path / "board", tiny_suite, times=5, seed=0)
+    kill_at_random(tmp_path / "board", tiny_suite, times=3, seed=0)
     settle(tmp_path / "board", tiny_suite)
 
 
@@ -107,9 +106,9 @@ def test_two_models_are_compared_on_the_runs_they_share(tmp_path: Path, tiny_sui
         compare_models("standard", "at_linf", tmp_path)
 
 
-def test_the_command_draws_the_flipped_examples(tmp_path: Path, tiny_suite: Path) -> None:
+def test_the_command_draws_the_flipped_examples(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
     for model in ("standard", "at_linf"):
         run(tmp_path, tiny_suite, models=[model])
-    command = [sys.executable, "-m", "bench.cli.main", "compare", "standard", "at_linf", "--leaderboard", str(tmp_path)]
-    shown = subprocess.run([*command, "--images", str(tmp_path / "p.png")], capture_output=True, text=True, check=True)
-    assert "only at_linf" in shown.stdout and (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    common = ("compare", "standard", "at_linf", "--leaderboard", tmp_path)
+    code, shown, _ = bench(*common, "--images", tmp_path / "p.png")
+    assert code == 0 and "only at_linf" in shown and (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
