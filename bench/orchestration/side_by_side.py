@@ -32,7 +32,7 @@ from bench.orchestration.units import FinishedUnit, ready_model
 logger = logging.getLogger(__name__)
 
 HIRE_SECONDS = 8.0
-"""Helpers come if what is left would take this process longer: some three seconds to start, on a core of their own."""
+"""Helpers come if what is left would take this process longer, or what is done has: they need some three to start."""
 _JUDGE_SECONDS = 1.0
 """After so long the pace is known."""
 _LOOK_SECONDS = 1.0
@@ -46,6 +46,7 @@ class _Job:
         limit: how many may be at work, this process included.
         left: units that have not come back.
         pending: how much work has not been done, in the measure of `RunPlan.work`.
+        spent: seconds on earlier plans, which say that more may come.
     """
 
     plan: RunPlan
@@ -55,6 +56,7 @@ class _Job:
     queue: deque[WorkUnit]
     left: int
     pending: int
+    spent: float
     done: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -68,7 +70,9 @@ class _Job:
         passed = time.monotonic() - self.began
         if passed < _JUDGE_SECONDS:
             return False
-        return passed > HIRE_SECONDS or (self.done > 0 and passed * self.pending / self.done > HIRE_SECONDS)
+        if self.spent + passed > HIRE_SECONDS:
+            return True
+        return self.done > 0 and passed * self.pending / self.done > HIRE_SECONDS
 
 
 class SideBySideExecutor(LocalExecutor):
@@ -90,6 +94,7 @@ class SideBySideExecutor(LocalExecutor):
         self._inbox: Inbox = SimpleQueue()
         self._helpers: list[HelperMember] = []
         self._plans = self._lost = 0
+        self._spent = 0.0
         self._took_part: set[Member] = set()
         self._threads: int | None = None
 
@@ -125,11 +130,12 @@ class SideBySideExecutor(LocalExecutor):
             return
         before, self._threads = torch.get_num_threads(), load.threads
         work = sum(plan.work_of(unit) for unit in units)
-        job = _Job(plan, load, limit, advanced, deque(units), len(units), work)
+        job = _Job(plan, load, limit, advanced, deque(units), len(units), work, self._spent)
         here = HereMember(plan, load.number, model, load.threads, self._inbox)
         try:
             yield from self._compute(job, here)
         finally:
+            self._spent += time.monotonic() - job.began
             here.stop()
             torch.set_num_threads(before)  # a part of the number is the process's, whichever thread sets it
             # whoever is still at it computes something that nobody wants any more

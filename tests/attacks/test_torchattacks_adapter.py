@@ -85,4 +85,6 @@ def test_the_sweep_is_not_weaker_than_torchattacks(
     NormSweep(model, images, labels, torch.arange(count), norm, radii, sweep_settings, ours).run()
     for eps in radii:
         robust = [float((~ledger.broken(norm, eps)).float().mean()) for ledger in (ours, theirs)]
-        assert robust[0] <= robust[1] + 1.5 / count, f"{model_name} {norm} {eps}: sweep {robust[0]}, torchattacks {robust[1]}"
+        assert robust[0] <= robust[1] + 1.5 / count, (
+            f"{model_name} {norm} {eps}: sweep {robust[0]}, torchattacks {robust[1]}"
+        )

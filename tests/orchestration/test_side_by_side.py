@@ -164,6 +164,12 @@ def test_nobody_is_hired_for_what_is_soon_done(
     monkeypatch.setattr(side_by_side, "_JUDGE_SECONDS", 0.0)
     with pytest.raises(AssertionError, match="a helper was started"):
         run(tmp_path / "pays", two_units, workers=None)
+    monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 1e6)
+    (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
+    with SideBySideExecutor() as executor, pytest.raises(AssertionError, match="a helper was started"):
+        executor._spent = 2e6  # on other models
+        execute(plan, tmp_path / "many", executor=executor)
+    monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
     monkeypatch.setattr(side_by_side, "processes_within_memory", lambda model, plan: 1)
     assert run(tmp_path / "no_memory", two_units, workers=None).workers == 1
 
