@@ -148,7 +148,7 @@ class SideBySideExecutor(LocalExecutor):
             return 1
         if self._wanted is not None:
             return min(self._wanted, units)
-        if plan.device.type != "cpu":
+        if plan.device.type != "cpu" or not plan.protocol.batch_size_bounds_memory:
             return 1
         limit = min(torch.get_num_threads(), units)
         return min(limit, processes_within_memory(model, plan)) if limit > 1 else 1
@@ -188,7 +188,11 @@ class SideBySideExecutor(LocalExecutor):
     def _hire(self, job: _Job) -> None:
         missing = min(job.limit - 1, len(job.queue)) - len(self._helpers) - self._lost
         if missing > 0 and (self._wanted is not None or job.worth_help()):
-            self._helpers += [HelperMember(self._inbox) for _ in range(missing)]
+            try:
+                self._helpers += [HelperMember(self._inbox) for _ in range(missing)]
+            except OSError as error:  # no more processes, or no memory for them
+                self._lost += missing
+                logger.warning("no helper process can be started (%s); going on without", error.strerror)
 
     def _hand_out(self, job: _Job, here: HereMember) -> None:
         for member in (here, *self._helpers):

@@ -174,6 +174,18 @@ def test_nobody_is_hired_for_what_is_soon_done(
     assert run(tmp_path / "no_memory", two_units, workers=None).workers == 1
 
 
+def test_a_machine_that_starts_no_process_is_enough(
+    tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(members.subprocess, "Popen", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert run(tmp_path, two_units).workers == 1
+    assert "no helper process can be started (Cannot allocate memory)" in caplog.text
+
+
 def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, two_units: Path) -> None:
     import bench
 
