@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,6 +119,16 @@ class ModelCard(_Section):
 def read_card(folder: Path) -> ModelCard:
     """Read and validate `folder/card.toml`; raises BenchError."""
     path = folder / "card.toml"
+    try:
+        state = path.stat()
+    except OSError:
+        state = None
+    # a run asks for the whole registry more than once
+    return _parsed(path, state and (state.st_mtime_ns, state.st_size, state.st_ino))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(path: Path, state: tuple[int, int, int] | None) -> ModelCard:  # noqa: ARG001  (a file that changes is read anew)
     return validate(ModelCard, read_toml(path, "model card"), f"model card {path}")
 
 

@@ -32,7 +32,13 @@ def test_the_shipped_models_are_there_small_and_trained_on_held_in_data() -> Non
         assert epochs == entry.card.training.schedule["epochs"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+OFTEN = ("standard", "at_l2", "at_linf", "ir_smoothgrad", "lga", "trades")
+"""The others take half a minute: `pytest -m slow tests/catalog`. `bench check` in .ci/run looks at them too."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
 def test_a_cards_test_accuracy_is_what_its_weights_reach(name: str, fashion_test: ImageDataset) -> None:
     entry = resolve_models([name])[0]
     model = load_model(entry)

@@ -26,13 +26,14 @@ TINY_TRAINING = ("--set", "epochs=1", "--set", "batch_size=64", "--device", "cpu
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A training split of 600 images, cut from the embedded test split, in torchvision's layout."""
+    """Splits of 600 and 500 images, both cut from the embedded test split, in torchvision's layout."""
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
     raw = tmp_path / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     test = load_split("fashion_mnist", "test")
-    (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:600, 0].numpy())))
-    (raw / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:600].numpy())))
+    for name, count in (("train", 600), ("t10k", 500)):
+        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:count, 0].numpy())))
+        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:count].numpy())))
     return tmp_path / "data"
 
 
@@ -131,7 +132,7 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(
     def arguments(output: Path) -> list[str]:
         return [
             "train", "--recipe", "lga", "--output", str(output), "--data-dir", str(data_dir),
-            "--set", "epochs=3", "--set", "batch_size=64", "--device", "cpu",
+            "--set", "epochs=2", "--set", "batch_size=64", "--device", "cpu",
         ]  # fmt: skip
 
     assert bench(*arguments(tmp_path / "whole"))[0] == 0

@@ -64,7 +64,7 @@ def test_the_seed_changes_the_run_and_the_batch_size_does_not(tmp_path: Path, ti
     assert not base["distance"].equals(other_seed["distance"])
 
 
-SLOW_SUITE_CHANGES = {"steps = 5": "steps = 15", "examples = 20": "examples = 750", "patience = 1": "patience = 0"}
+SLOW_SUITE_CHANGES = {"steps = 5": "steps = 15", "examples = 20": "examples = 510", "patience = 1": "patience = 0"}
 
 
 @pytest.fixture

@@ -277,7 +277,7 @@ def test_unknown_studies_and_scales_are_refused(bench: Bench, study: Path, tmp_p
 def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the shipped leaderboard, which has the study's ROAR and KAR."""
     from bench.orchestration import plan as plan_module
-    from bench.orchestration.study_plan import StudyRequest, plan_study
+    from bench.orchestration.study_plan import StudyRequest, usable_plans
 
     load = plan_module.load_split
 
@@ -288,11 +288,11 @@ def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, mon
 
     monkeypatch.setattr(plan_module, "load_split", only_test)
     study = find_study("bridging")
-    roar = study.scale("quick").suites["roar"]
-    with_rows = plan_study(StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard"))
-    steps = [step for step in with_rows.steps if step.name.endswith(f"under {roar}")]
-    assert len(steps) == 5 and all(step.done for step in steps)
-    assert with_rows.left_out == []
-    without_rows = plan_study(StudyRequest(study, "quick", tmp_path, tmp_path))
-    assert f"suite {roar}: no training split here." in without_rows.left_out
-    assert not any(step.name.endswith(f"under {roar}") for step in without_rows.steps)
+    scale, rows = study.scale("quick"), read_leaderboard(ROOT / "leaderboard")
+    request = StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard")
+    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, rows)
+    assert [plan.entry.card.id for plan in plans] == scale.models and reason is None
+    missing = rows[rows["model"] != "standard"]
+    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, missing)
+    assert len(plans) == len(scale.models) - 1 and reason == "no training split here."
+    assert usable_plans(request, scale, scale.suites["roar"], scale.models, None) == ([], "no training split here.")

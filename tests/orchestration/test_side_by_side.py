@@ -35,7 +35,7 @@ def make():
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -92,7 +92,7 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
     tmp_path: Path, two_units: Path, after_helpers: threading.Event
 ) -> None:
     (tmp_path / "net.py").write_text(NET)
-    models = [f"{tmp_path / 'net.py'}:make", "lga"]
+    models = [f"{tmp_path / 'net.py'}:make", "standard"]
     plans = [plan_runs(RunRequest([model], [str(two_units)], tmp_path, device="cpu"))[0] for model in models]
     with SideBySideExecutor(2) as executor:
         for plan in plans:
@@ -107,7 +107,6 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
             (helper,) = executor._helpers
             assert helper._process.poll() is None, "it waits for the next plan"
     assert helper._process.poll() is not None
-    assert torch.get_num_threads() == 2
 
 
 def test_a_helper_that_dies_changes_nothing_but_the_time(
@@ -153,7 +152,7 @@ def test_an_error_in_a_helper_is_the_runs_error(
 
 
 def test_nobody_is_hired_for_what_is_soon_done(
-    tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, two_units: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("a helper was started")
@@ -169,6 +168,7 @@ def test_nobody_is_hired_for_what_is_soon_done(
     with SideBySideExecutor() as executor, pytest.raises(AssertionError, match="a helper was started"):
         executor._spent = 2e6  # on other models
         execute(plan, tmp_path / "many", executor=executor)
+    assert torch.get_num_threads() == 2, "each of two processes had one"
     monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
     monkeypatch.setattr(side_by_side, "processes_within_memory", lambda model, plan: 1)
     assert run(tmp_path / "no_memory", two_units, workers=None).workers == 1
