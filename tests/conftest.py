@@ -17,8 +17,10 @@ from bench.cli.main import run_command
 from bench.core.files import sha256_file
 from bench.data import ImageDataset, load_split
 
-# workers of pytest-xdist share the cores: one thread each
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")))
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # workers share the cores: one thread each, and each in the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 TINY_SUITE = """
 schema_version = 1

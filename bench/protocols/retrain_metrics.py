@@ -94,12 +94,12 @@ def _bootstrap(per_image: Array, seed: int) -> tuple[float, float]:
 
 def t_interval(values: Array) -> tuple[float, float]:
     """Student's interval of the mean of a few values; the value itself on both sides where there is one alone."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     mean = float(values.mean())
     if len(values) < _LEAST_SEEDS:
         return mean, mean
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean - half, mean + half
 
 

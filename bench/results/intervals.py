@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+_NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 RESAMPLES = 2000
 _RESAMPLES_AT_ONCE = 200
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:
-    """The Wilson score interval of a share, at 95 % (Wilson 1927), by scipy.
+    """The Wilson score interval of a share, at 95 % (Wilson 1927).
+
+    As scipy.stats has it (a test compares), whose import alone would take a run a second.
 
     Raises:
         ValueError: `count` is not positive or `successes` not within 0..count.
     """
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, count).proportion_ci(confidence_level=CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+    if count < 1 or not 0 <= successes <= count:
+        raise ValueError(f"{successes} of {count} is no share")
+    share, width = successes / count, _NORMAL_QUANTILE**2 / count
+    middle = (share + width / 2) / (1 + width)
+    half = math.sqrt(width * (share * (1 - share) + width / 4)) / (1 + width)
+    return 0.0 if successes == 0 else middle - half, 1.0 if successes == count else middle + half
 
 
 def bootstrap_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

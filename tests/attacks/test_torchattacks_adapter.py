@@ -68,8 +68,15 @@ def test_others_of_its_attacks_run_and_verify(
     assert ledger.broken(norm, eps).float().mean() > (ledger.distances[norm] == 0).float().mean()
 
 
-@pytest.mark.parametrize("model_name", ["standard", "at_linf"])
-@pytest.mark.parametrize(("norm", "class_name"), [("linf", "PGD"), ("l2", "PGDL2")])
+@pytest.mark.parametrize(
+    ("model_name", "norm", "class_name"),
+    [
+        ("standard", "l2", "PGDL2"),
+        ("at_linf", "linf", "PGD"),
+        pytest.param("standard", "linf", "PGD", marks=pytest.mark.slow),
+        pytest.param("at_linf", "l2", "PGDL2", marks=pytest.mark.slow),
+    ],
+)
 def test_the_sweep_is_not_weaker_than_torchattacks(
     request: pytest.FixtureRequest, fashion_test: ImageDataset, model_name: str, norm: Norm, class_name: str
 ) -> None:

@@ -170,10 +170,13 @@ def test_leaderboard_filters_and_mistakes(bench: Bench, board: Path) -> None:
     assert bench("leaderboard", "--leaderboard", board, "--dataset", "fashion_mnist")[0] == 0
 
 
-def test_an_evaluation_starts_without_the_compiler_and_the_plots() -> None:
-    """They take longer to import than torch itself, and most runs need neither."""
-    heavy = ("torch._dynamo", "torchvision", "foolbox", "torchattacks", "matplotlib")
-    code = f"import sys, bench.orchestration; print([name for name in {heavy} if name in sys.modules])"
+def test_an_evaluation_needs_neither_the_compiler_nor_plots_nor_statistics(tiny_suite: Path) -> None:
+    """They take a second or more to import, some longer than torch itself."""
+    heavy = ("torch._dynamo", "torchvision", "foolbox", "torchattacks", "matplotlib", "scipy.stats")
+    code = (
+        f"import sys, bench; bench.evaluate('standard', {str(tiny_suite)!r}, examples=4); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 

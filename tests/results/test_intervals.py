@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from bench.results.intervals import bootstrap_means, wilson
 
@@ -14,14 +13,16 @@ from bench.results.intervals import bootstrap_means, wilson
 @given(st.integers(1, 2000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
 def test_the_interval_is_wilsons(case: tuple[int, int]) -> None:
     successes, count = case
-    z = 1.959963984540054
-    share = successes / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    expected = binomtest(successes, count).proportion_ci(confidence_level=0.95, method="wilson")
     low, high = wilson(successes, count)
-    assert low == pytest.approx(max(0.0, centre - half), abs=1e-9)
-    assert high == pytest.approx(min(1.0, centre + half), abs=1e-9)
-    assert 0.0 <= low <= share <= high <= 1.0
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-14)
+    assert 0.0 <= low <= successes / count <= high <= 1.0
+
+
+@pytest.mark.parametrize("case", [(1, 0), (-1, 5), (6, 5), (0, 0)])
+def test_what_is_no_share_has_no_interval(case: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="is no share"):
+        wilson(*case)
 
 
 def test_bootstrap_intervals_are_those_of_the_mean() -> None:

@@ -59,6 +59,12 @@ def test_the_bootstraps_false_alarm_rate_is_its_level() -> None:
     assert 0.035 < alarms < 0.07
 
 
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_mcnemars_p_value_is_the_exact_binomial_tests(gained: int, lost: int) -> None:
+    expected = stats.binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-9)
+
+
 def test_no_difference_at_all_is_p_one() -> None:
     assert mcnemar(0, 0) == 1.0 and bootstrap_p_value(np.zeros(5)) == 1.0 and bootstrap_p_value(np.ones(5)) == 0.0
 
