@@ -15,7 +15,7 @@ from tests.conftest import Bench, ModelCopy
 
 @pytest.fixture
 def suite(tiny_suite: Path) -> Path:
-    tiny_suite.write_text(tiny_suite.read_text().replace("examples = 20", "examples = 100"))
+    tiny_suite.write_text(tiny_suite.read_text().replace("examples = 20", "examples = 60"))
     return tiny_suite
 
 
