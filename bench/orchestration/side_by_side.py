@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 HIRE_SECONDS = 8.0
 """Helpers come if what is left would take this process longer, or what is done has: they need some three to start."""
-_JUDGE_SECONDS = 1.0
+_JUDGE_SECONDS = 0.5
 """After so long the pace is known."""
 _LOOK_SECONDS = 1.0
 
