@@ -49,7 +49,10 @@ def test_moves_onto_hyperplanes_are_those_of_the_original(norm: Norm, scale: flo
         )
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.4), ("l1", 3.0)])
+@pytest.mark.parametrize(
+    ("norm", "eps"),
+    [("linf", 0.02), pytest.param("l2", 0.4, marks=pytest.mark.slow), pytest.param("l1", 3.0, marks=pytest.mark.slow)],
+)
 def test_fab_alone_breaks_what_the_original_breaks(
     norm: Norm, eps: float, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:

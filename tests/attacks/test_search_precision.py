@@ -41,7 +41,7 @@ def attack(model: nn.Module, images: Tensor, labels: Tensor, engine: str, precis
     return ledger
 
 
-@pytest.mark.parametrize("engine", ["sweep", "cascade"])
+@pytest.mark.parametrize("engine", ["sweep", pytest.param("cascade", marks=pytest.mark.slow)])
 def test_in_bfloat16_every_verified_example_fools_float32_and_accuracy_stays(
     at_linf: nn.Module, fashion_images: Images, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

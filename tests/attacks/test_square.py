@@ -91,7 +91,9 @@ def test_windows_and_their_schedule_are_those_of_the_original(norm: Norm, side: 
         assert window_side(query, images, 3) == min(expected + (expected % 2 == 0), 28)
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.04), ("l2", 0.8), ("l1", 6.0)])
+@pytest.mark.parametrize(
+    ("norm", "eps"), [("linf", 0.04), pytest.param("l2", 0.8, marks=pytest.mark.slow), ("l1", 6.0)]
+)
 def test_square_alone_breaks_as_much_as_the_original(
     norm: Norm, eps: float, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:

@@ -50,7 +50,10 @@ def verdicts(folder: Path) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("protocol", "content", "fatal"),
-    [("attribution_attack", ATTACK, 5), ("insertion", INSERTION, 2)],  # both in the second unit of three
+    [
+        ("attribution_attack", ATTACK, 5),
+        pytest.param("insertion", INSERTION, 2, marks=pytest.mark.slow),
+    ],  # both in the second unit of three
 )
 def test_a_killed_run_resumes_to_the_metrics_and_examples_of_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, content: str, fatal: int

@@ -44,7 +44,7 @@ def kill_at_random(folder: Path, suite: Path, times: int, seed: int) -> None:
 
 
 def test_runs_killed_at_random_moments_leave_a_sound_leaderboard(tmp_path: Path, tiny_suite: Path) -> None:
-    kill_at_random(tmp_path / "board", tiny_suite, times=3, seed=0)
+    kill_at_random(tmp_path / "board", tiny_suite, times=2, seed=0)
     settle(tmp_path / "board", tiny_suite)
 
 
