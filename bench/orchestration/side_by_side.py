@@ -189,7 +189,8 @@ class SideBySideExecutor(LocalExecutor):
         missing = min(job.limit - 1, len(job.queue)) - len(self._helpers) - self._lost
         if missing > 0 and (self._wanted is not None or job.worth_help()):
             try:
-                self._helpers += [HelperMember(self._inbox) for _ in range(missing)]
+                for _ in range(missing):
+                    self._helpers.append(HelperMember(self._inbox))
             except OSError as error:  # no more processes, or no memory for them
                 self._lost += missing
                 logger.warning("no helper process can be started (%s); going on without", error.strerror)
@@ -205,13 +206,15 @@ class SideBySideExecutor(LocalExecutor):
             if member not in self._helpers:
                 return None  # it was dismissed
             self._hear(member, answer, job)
+        elif member.plan_number != job.load.number:
+            return None  # the last words of a plan that has failed, and that somebody went on after
         if isinstance(answer, Failed):
             raise answer.error
-        if isinstance(answer, Refusal):
-            raise BenchError(answer.message)
         unit = member.unit
         if unit is None:
             return None
+        if isinstance(answer, Refusal):
+            raise BenchError(answer.message)
         if isinstance(answer, Advanced):
             member.reported += answer.amount
             job.report(answer.amount)
@@ -227,6 +230,12 @@ class SideBySideExecutor(LocalExecutor):
         """What concerns helpers only: one has started, has a plan, or is gone."""
         if isinstance(answer, Lost):
             self._lose(helper, job)
+            return
+        if isinstance(answer, Refusal) and helper.unit is None:
+            # a program may need files that lie beside it, which do not travel; here it could be loaded
+            self._lost += 1
+            self._dismiss(helper)
+            logger.warning("a helper process cannot load a model (%s); going on without it", answer.message)
             return
         was_started = helper.started
         helper.heard(answer)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bench.core.errors import BenchError
 from bench.orchestration import Observer, RunOutcome, RunRequest, execute, plan_runs
@@ -18,6 +17,7 @@ from bench.orchestration.ray_cluster import RayOptions
 from bench.orchestration.ray_executor import RayExecutor
 from bench.results.leaderboard import read_leaderboard
 from bench.results.runs import read_manifest
+from tests.conftest import torch_threads
 from tests.orchestration.processes import descendants, require_gone
 from tests.orchestration.test_execute import interrupt, slow_suite, start, wait_for_a_part
 
@@ -30,10 +30,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread here as in a worker, and nobody's cluster by accident."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bench.core.errors import BenchError
 from bench.orchestration import Observer, RunOutcome, RunPlan, RunRequest, execute, plan_runs, ray_cluster, ray_executor
 from bench.orchestration.ray_cluster import RayOptions, Shares
 from bench.orchestration.ray_executor import RayExecutor
 from bench.results.runs import read_manifest
-from tests.conftest import Bench
+from tests.conftest import Bench, torch_threads
 from tests.orchestration.fake_ray import FakeRay, Lost
 
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """A worker sets this process's threads here, where it is this process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -19,9 +20,9 @@ from bench.core.errors import BenchError
 from bench.orchestration import Observer, RunOutcome, RunRequest, execute, members, plan_runs, side_by_side
 from bench.orchestration.members import HelperMember
 from bench.orchestration.side_by_side import SideBySideExecutor
-from bench.orchestration.units import compute_unit
+from bench.orchestration.units import FinishedUnit, compute_unit
 from bench.results.runs import read_manifest
-from tests.conftest import Bench
+from tests.conftest import Bench, torch_threads
 
 NET = """
 import torch
@@ -37,10 +38,8 @@ def make():
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.fixture
@@ -149,6 +148,43 @@ def test_an_error_in_a_helper_is_the_runs_error(
     )  # fmt: skip
     assert "only in a helper" in error
     assert not (tmp_path / "board" / "leaderboard.csv").exists()
+
+
+def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
+    tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its program reads a file beside it, which does not travel."""
+    (tmp_path / "beside.txt").write_text("0")
+    needing = "from pathlib import Path\nPath(__file__).with_name('beside.txt').read_text()\n"
+    (tmp_path / "net.py").write_text(needing + NET)
+    refused = threading.Event()
+    dismiss = SideBySideExecutor._dismiss
+
+    def note(executor: SideBySideExecutor, helper: HelperMember) -> None:
+        dismiss(executor, helper)
+        refused.set()
+
+    def wait(*arguments: Any) -> Any:
+        assert refused.wait(60)
+        return compute_unit(*arguments)
+
+    monkeypatch.setattr(SideBySideExecutor, "_dismiss", note)
+    monkeypatch.setattr(members, "compute_unit", wait)
+    with caplog.at_level(logging.WARNING):
+        assert run(tmp_path / "board", two_units, f"{tmp_path / 'net.py'}:make").workers == 1
+    assert "a helper process cannot load a model" in caplog.text
+
+
+def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(tmp_path: Path, two_units: Path) -> None:
+    (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
+    with SideBySideExecutor(2) as executor:
+        stale = members.HereMember(plan, -1, nn.Identity(), 1, executor._inbox)
+        stale.unit = plan.units[0]
+        executor._inbox.put((stale, FinishedUnit(0, pd.DataFrame(), {})))
+        executor._inbox.put((stale, members.Failed(RuntimeError("of another plan"))))
+        outcome = execute(plan, tmp_path / "next", executor=executor)
+        stale.stop()
+    require_same_evidence(outcome, run(tmp_path / "alone", two_units, workers=1))
 
 
 def test_nobody_is_hired_for_what_is_soon_done(
