@@ -18,6 +18,7 @@ from bench.core.keyed_random import keyed_uniform
 from bench.core.names import unknown_name
 from bench.core.precision import float32_products
 from bench.core.threat import NORMS, Norm
+from bench.nets.logit_scale import at_usual_scale
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def attack(
     require_images(images, labels)
     parts = []
     with attacked_model(model), float32_products():
+        model = at_usual_scale(model, images[:batch_size], batch_size)
         for begin in range(0, len(images), batch_size):
             chosen = slice(begin, begin + batch_size)
             ids = torch.arange(begin, begin + len(images[chosen]), device=images.device)

@@ -107,11 +107,13 @@ def verify(
         eps: (N,) radii they claim to keep.
 
     Returns:
-        verified (N,) bool, exact distances in every norm of the repaired images, and their predictions (N,).
+        verified (N,) bool, exact distances in every norm of the repaired images, and their predictions (N,), -1 where
+        a logit is NaN or infinite: such an answer is as wrong as any.
     """
     repaired = pull_inside(images, clean, eps, norm)
     with torch.no_grad(), float32_products():
-        predictions = model(repaired).argmax(1)
+        logits = model(repaired)
+        predictions = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
     distances = exact_distances(repaired, clean)
     inside_ball = distances[norm] <= eps.double() * (1.0 + RELATIVE_TOLERANCE)
     inside_box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)

@@ -47,6 +47,8 @@ class InputConv2d(nn.Conv2d):
             and not isinstance(self.padding, str)
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
+            # LRP and its like have to see the convolution itself, in the pass forward and in that backward
+            and not torch._C._is_torch_function_mode_enabled()
         )
 
 

@@ -17,6 +17,7 @@ from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.nets.input_conv import prepare_net
+from bench.nets.logit_scale import at_usual_scale
 from bench.orchestration.batch_size import evaluate_within_memory
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.protocols import EvaluationContext
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 16
+"""The data set's first images, whatever the unit, tell the size of the net's logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,9 @@ class FinishedUnit:
 def ready_model(plan: RunPlan) -> nn.Module:
     """The plan's model on its device, made ready for many gradients; raises BenchError."""
     keep_freed_memory()
-    with current_device(plan.device):
-        return prepare_net(load_model(plan.entry, plan.device))
+    with current_device(plan.device), float32_products():
+        net = prepare_net(load_model(plan.entry, plan.device))
+        return at_usual_scale(net, plan.dataset.pixels(slice(0, _LOOKED_AT)).to(plan.device), plan.batch_size)
 
 
 def compute_unit(

@@ -52,7 +52,7 @@ def clean_pass(
                 )
             _require_logits(logits, model_name, len(batch), num_classes)
             predictions.append(logits.argmax(1))
-            probabilities.append(_look_like_probabilities(logits))
+            probabilities.append(_look_like_probabilities(logits / getattr(model, "factor", 1.0)))
     findings = []
     if bool(torch.cat(probabilities).all()):
         findings.append(

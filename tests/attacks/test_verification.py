@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.norms import exact_distances
+from bench.attacks.search import SearchNet
 from bench.attacks.verification import Ledger, pull_inside, verify
 from bench.core.threat import NORMS, Norm
 
@@ -59,3 +60,21 @@ def test_the_ledger_keeps_the_smallest_distance_in_every_norm() -> None:
     assert float(ledger.distances["linf"][0]) == pytest.approx(0.2)
     assert ledger.broken("l2", 0.2)[0] and not ledger.broken("l2", 0.19)[0]
     assert ledger.predictions["l1"].tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf"), -float("inf")])
+def test_an_answer_that_is_no_number_counts_as_broken(answer: float) -> None:
+    class Silent(nn.Module):
+        """Class 0 for images that are multiples of 1/255, and no number for any class, or for one, else."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            off = ((images * 255) - (images * 255).round()).abs().flatten(1).amax(1) > 1e-3
+            logits = torch.stack([images.flatten(1).sum(1) + 9.0, images.flatten(1).mean(1)], 1)
+            logits[:, 0] = torch.where(off, answer, logits[:, 0])
+            return logits
+
+    clean = torch.full((2, 1, 2, 2), 100 / 255)
+    eps = torch.tensor([0.1, 0.1])
+    verified, _, predictions = verify(Silent(), clean + 0.0501, clean, torch.tensor([0, 0]), eps, "linf")
+    assert verified.all() and (predictions == -1).all()
+    assert SearchNet(Silent(), "float32", "cpu").claims(torch.zeros(2), Silent()(clean + 0.0501)).all()

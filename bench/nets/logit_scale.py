@@ -1,0 +1,42 @@
+"""Logits of a size at which float32 tells them apart: what attacks or explains a net must not depend on their unit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+LOW, HIGH = 0.25, 128.0
+"""The usual spread of a net's logits, the largest less the smallest; nets inside it are left as they are."""
+_AIM = 8.0
+
+
+class ScaledLogits(nn.Module):
+    """A net whose logits are multiplied by `factor`, a power of two, which rounds nothing and changes no prediction."""
+
+    def __init__(self, net: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.net, self.factor = net, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K)."""
+        logits: Tensor = self.net(images) * self.factor
+        return logits
+
+
+def at_usual_scale(net: nn.Module, images: Tensor, batch_size: int) -> nn.Module:
+    """The net itself, or with its logits scaled where the median spread over `images` is far from what nets have.
+
+    Logits of 1e-9 make losses and gradients vanish in float32 and logits of 1e9 saturate them, so that attacks fail
+    and the net looks robust, although its predictions are those of the same net at any other scale.
+
+    Args:
+        images: (N, C, H, W), the same ones whenever results are to be the same.
+    """
+    with torch.no_grad():
+        logits = torch.cat([net(part) for part in torch.split(images, batch_size)])
+    spread = float((logits.amax(1) - logits.amin(1)).median())
+    if not math.isfinite(spread) or spread == 0.0 or LOW <= spread <= HIGH:
+        return net
+    return ScaledLogits(net, 2.0 ** round(math.log2(_AIM / spread)))

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import attack, evaluate
+from bench.nets.logit_scale import HIGH, LOW, at_usual_scale
+
+SCALES = [1e-30, 1e-9, 1e-4, 1e4, 1e30]
+
+
+class Times(nn.Module):
+    def __init__(self, net: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.net, self.by = net, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images) * self.by
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_logits_of_any_size_get_the_usual_spread_and_keep_their_predictions(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor], scale: float
+) -> None:
+    images = fashion_images[0][:8]
+    usual = at_usual_scale(Times(standard, scale), images, 4)
+    with torch.no_grad():
+        logits, plain = usual(images), standard(images)
+    spread = logits.amax(1) - logits.amin(1)
+    assert LOW < float(spread.median()) < HIGH
+    assert torch.equal(logits.argmax(1), plain.argmax(1))
+    torch.testing.assert_close(logits / logits.std(), plain / plain.std())
+
+
+def test_a_net_of_usual_size_is_left_alone(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
+    assert at_usual_scale(standard, fashion_images[0][:8], 8) is standard
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_robust_accuracy_does_not_depend_on_the_size_of_the_logits(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor], scale: float
+) -> None:
+    net = Times(standard, scale)
+    result = evaluate(net, "cross_norm_quick", examples=6)
+    assert result.value("clean_accuracy") > 0.5
+    assert result.value("union_accuracy") == 0.0
+    images, labels = fashion_images[0][:6], fashion_images[1][:6]
+    assert attack(net, images, labels, norm="linf", eps=0.1, steps=10).robust_accuracy == 0.0
