@@ -29,7 +29,7 @@ def compare(
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare two models example by example: McNemar's exact test for shares, the paired bootstrap for the rest."""
+    """Compare two models example by example: McNemar's exact test for shares, all signs or Student's t for means."""
     from bench.cli.rendering import literal, output
     from bench.orchestration.compare import compare_models
 

@@ -62,5 +62,8 @@ def number(value: float, *, percent: bool) -> str:
     return f"{100 * value:.1f}" if percent else f"{value:.4g}"
 
 
-def interval(low: float, high: float) -> str:
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+def interval(low: float, high: float, *, percent: bool) -> str:
+    """A 95 % interval as `number` prints its ends; a dash where there are too few examples for one."""
+    if low != low or high != high:
+        return "-"
+    return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"

@@ -113,8 +113,8 @@ def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
 
     if metric_kind(metric.metric).percent:
         unit = "" if all_shares else " %"
-        return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high) + unit
-    return f"{metric.value:.4g}", f"[{metric.ci_low:.4g}, {metric.ci_high:.4g}]"
+        return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high, percent=True) + unit
+    return f"{metric.value:.4g}", interval(metric.ci_low, metric.ci_high, percent=False)
 
 
 def _reference(parameters: dict[str, object], dataset: str) -> str:

@@ -12,6 +12,7 @@ from bench.catalog.studies import MetricName
 from bench.core.errors import BenchError
 from bench.orchestration.evidence import row_values
 from bench.protocols.retrain_metrics import correct_matrix, score
+from bench.results.intervals import FEW, mean_intervals
 from bench.results.records import read_records
 
 if TYPE_CHECKING:
@@ -127,8 +128,10 @@ def _outcomes(of: MetricName, records: pd.DataFrame) -> pd.Series[bool] | None:
 
 
 def paired_bootstrap(gaps: Array) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of paired differences."""
+    """The 95 % interval of the mean of paired differences: percentiles of resamples, Student's t of few examples."""
+    if len(gaps) < FEW:
+        low, high = mean_intervals(gaps[:, None])
+        return float(low[0]), float(high[0])
     random = np.random.default_rng(0)
     means = gaps[random.integers(len(gaps), size=(_REPLICATES, len(gaps)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    return tuple(np.quantile(means, [0.025, 0.975]).tolist())

@@ -12,7 +12,7 @@ from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robust_records import Section, clean_accuracy
-from bench.results.intervals import bootstrap_means
+from bench.results.intervals import mean_intervals
 from bench.results.metrics import Metric, share
 
 if TYPE_CHECKING:
@@ -88,9 +88,14 @@ class Corruptions(Protocol):
 
 
 def _mean_accuracy(records: pd.DataFrame, attack: str) -> Metric:
-    """The mean over severities and corruptions, with a bootstrap interval over examples, whose rows hang together."""
+    """The mean over severities and corruptions, with an interval over examples, whose rows hang together."""
     per_example = 1.0 - records.groupby("example_id")["broken"].mean().to_numpy(dtype=float)
-    low, high = bootstrap_means(per_example[:, None])
+    low, high = mean_intervals(per_example[:, None])
     return Metric(
-        "corruption_accuracy", float(per_example.mean()), float(low[0]), float(high[0]), len(per_example), attack
+        "corruption_accuracy",
+        float(per_example.mean()),
+        max(0.0, float(low[0])),
+        min(1.0, float(high[0])),
+        len(per_example),
+        attack,
     )

@@ -22,7 +22,7 @@ from bench.core.toml_files import validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robust_records import Section, clean_accuracy
-from bench.results.intervals import bootstrap_median
+from bench.results.intervals import median_interval
 from bench.results.metrics import Metric
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class MinimumNorm(Protocol):
         right = records[records["label"] == records["prediction"]]
         for (attack, norm), group in right.groupby(["attack", "norm"], sort=False, observed=True):
             values = group["distance"].to_numpy(dtype=float)
-            low, high = bootstrap_median(values)
+            low, high = median_interval(values)
             median = float(_median(values))
             metrics.append(Metric("median_distance", median, low, high, len(values), str(attack), str(norm)))
         return metrics

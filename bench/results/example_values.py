@@ -1,4 +1,4 @@
-"""Numbers per example, and their means with bootstrap intervals: what a leaderboard row of a continuous metric is."""
+"""Numbers per example, and their means with intervals: what a leaderboard row of a continuous metric is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.results.intervals import bootstrap_means
+from bench.results.intervals import mean_intervals
 from bench.results.metrics import Metric
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ExampleValues:
 
 
 def mean_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
-    """The mean of each quantity with its bootstrap interval; quantities without any value are left out.
+    """The mean of each quantity with its interval; quantities without any value are left out.
 
     All must be indexed by the same examples, in any order.
     """
@@ -47,7 +47,7 @@ def mean_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
     if any(len(one.values) != len(index) or not index.isin(one.values.index).all() for one in quantities):
         raise ValueError("metrics of one run must be over the same examples; use NaN where one is not defined")
     table = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in quantities], axis=1)
-    low, high = bootstrap_means(table)
+    low, high = mean_intervals(table)
     counts = np.isfinite(table).sum(axis=0)
     return [
         Metric(

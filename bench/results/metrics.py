@@ -10,7 +10,10 @@ from bench.results.intervals import wilson
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number of the leaderboard. `value` is a fraction; `eps` is in pixels of [0, 1], None where there is none."""
+    """A number of the leaderboard. `value` is a fraction; `eps` is in pixels of [0, 1], None where there is none.
+
+    The ends of the interval are NaN where there are too few examples for one.
+    """
 
     metric: str
     value: float
@@ -22,7 +25,8 @@ class Metric:
     eps: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON has it: None where there is no number."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 def share(

@@ -1,4 +1,4 @@
-"""Two models on the same examples: exact and bootstrap comparisons of one metric."""
+"""Two models on the same examples: tests of one metric's difference."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from bench.core.errors import BenchError
 from bench.results.example_values import ExampleValues
-from bench.results.intervals import bootstrap_means
+from bench.results.intervals import mean_intervals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALPHA = 0.05
+_ALL_SIGNS = 14
+"""So many differences are tried with all signs: 8,192 sums."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Comparison:
     """One metric of two models on the same examples; the difference is second minus first.
 
     Attributes:
-        p_value: two-sided, of no difference: McNemar's exact test for shares, else the bootstrap.
+        p_value: two-sided, of no difference; `test` names what it comes from: McNemar's exact test for shares, for
+            means that of all signs or Student's t.
         gained: ids of the examples that only the second has (shares), in ascending order.
         lost: ids of those that only the first has.
     """
@@ -52,10 +55,10 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
     """
     pair, ids = _on_the_same_examples(first, second)
     difference = pair[1] - pair[0]
-    low, high = bootstrap_means(difference[:, None])
+    low, high = mean_intervals(difference[:, None])
     facts = (first.key, len(ids), float(pair[0].mean()), float(pair[1].mean()), float(low[0]), float(high[0]))
     p_value, test = _p_value(pair)
-    if test == "bootstrap":
+    if test != "McNemar":
         return Comparison(*facts, p_value, test)
     gained, lost = ids[difference > 0].tolist(), ids[difference < 0].tolist()
     return Comparison(*facts, p_value, test, tuple(gained), tuple(lost))
@@ -84,11 +87,11 @@ def _on_the_same_examples(first: ExampleValues, second: ExampleValues) -> tuple[
 
 
 def _p_value(pair: NDArray[np.float64]) -> tuple[float, str]:
-    """McNemar's test for shares, else the bootstrap's; and its name."""
+    """McNemar's test for shares, else that of the mean; and its name."""
     difference = pair[1] - pair[0]
     if np.isin(pair, (0.0, 1.0)).all():
         return mcnemar(int((difference > 0).sum()), int((difference < 0).sum())), "McNemar"
-    return bootstrap_p_value(difference), "bootstrap"
+    return mean_p_value(difference)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -98,19 +101,33 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2.0 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
-def bootstrap_p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided p-value of a mean difference of 0, normal with the bootstrap's standard error, sd / sqrt(n).
+def mean_p_value(differences: NDArray[np.float64]) -> tuple[float, str]:
+    """Two-sided p-value of a mean difference of 0, and the test's name.
 
-    The ideal bootstrap's standard error of a mean is known in closed form, so that no p-value is bounded below by the
-    number of resamples, as counting resamples would have it (Efron and Tibshirani 1993, section 5).
+    Where two models do not differ, each difference might as well have had the other sign: up to 14 differences that
+    are not 0 are tried with all signs, which is exact (Fisher 1935), so that of fewer than six no p-value is below
+    0.05 and of one it is 1. More are tested by Student's t (1908), in no case below what all signs could say.
     """
-    from scipy.special import ndtr
+    moved = differences[differences != 0.0]
+    if len(moved) <= _ALL_SIGNS:
+        return _sign_flip_p_value(moved), "sign flips"
+    from scipy.special import stdtr
 
-    spread = float(differences.std()) / np.sqrt(len(differences))
-    mean = abs(float(differences.mean()))
-    if spread == 0.0:
-        return 1.0 if mean == 0.0 else 0.0
-    return float(2.0 * ndtr(-mean / spread))
+    count = len(differences)
+    spread = float(differences.std(ddof=1)) / np.sqrt(count)
+    statistic = abs(float(differences.mean())) / spread if spread else np.inf
+    return max(2.0 * float(stdtr(count - 1, -statistic)), 2.0 ** (1 - len(moved))), "t"
+
+
+def _sign_flip_p_value(differences: NDArray[np.float64]) -> float:
+    """The share of all ways to set the signs whose sum is as far from 0 as the one seen."""
+    count = len(differences)
+    if count == 0:
+        return 1.0
+    # the first sign stays: turning all of them round changes no distance from 0
+    signs = 1 - 2 * (np.arange(1 << (count - 1))[:, None] >> np.arange(count) & 1)
+    sums = np.abs(signs @ differences)
+    return float((sums >= sums[0] - 1e-9 * np.abs(differences).sum()).mean())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from scipy import stats
 
 from bench.core.errors import BenchError
 from bench.results.example_values import ExampleValues
-from bench.results.paired import bootstrap_p_value, compare_values, difference_and_p_value, holm, mcnemar
+from bench.results.paired import compare_values, difference_and_p_value, holm, mcnemar, mean_p_value
 from bench.results.ranking import rank_with_ties
 
 
@@ -42,21 +44,39 @@ def test_the_short_way_says_the_same_as_the_comparison(pairs: list[tuple[float, 
     assert difference_and_p_value(first, second) == (found.difference, found.p_value)
 
 
-def test_continuous_values_are_compared_by_the_bootstrap_and_agree_with_the_t_test() -> None:
+def test_means_of_many_examples_are_compared_by_students_t() -> None:
     generator = np.random.default_rng(0)
     first = generator.normal(0.5, 0.1, 400)
     second = first + generator.normal(0.01, 0.08, 400)
     second[3] = np.nan
     found = compare_values(values(first, "stability"), values(second, "stability"))
-    assert found.test == "bootstrap" and found.n_examples == 399 and found.gained == ()
+    assert found.test == "t" and found.n_examples == 399 and found.gained == ()
     expected = stats.ttest_rel(np.delete(second, 3), np.delete(first, 3)).pvalue
-    assert found.p_value == pytest.approx(expected, rel=0.1)
+    assert found.p_value == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_bootstraps_false_alarm_rate_is_its_level() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 10, 20])
+@pytest.mark.parametrize("shape", ["normal", "heavy tails", "mostly nothing"])
+def test_models_that_do_not_differ_are_told_apart_in_at_most_one_of_twenty_comparisons(shape: str, count: int) -> None:
     generator = np.random.default_rng(1)
-    alarms = np.mean([bootstrap_p_value(generator.exponential(1.0, 300) - 1.0) <= 0.05 for _ in range(2000)])
-    assert 0.035 < alarms < 0.07
+    draws = generator.normal(size=(1500, count))
+    if shape == "heavy tails":
+        draws = generator.standard_cauchy((1500, count))
+    if shape == "mostly nothing":
+        draws = np.where(generator.random((1500, count)) < 0.3, np.sign(draws), 0.0)
+    alarms = np.mean([mean_p_value(one)[0] <= 0.05 for one in draws])
+    # three standard errors above 5 %
+    assert alarms <= 0.067
+    if shape == "normal" and count >= 10:
+        assert alarms >= 0.033  # and the test still sees something
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=9))
+def test_few_differences_are_tried_with_all_signs(differences: list[float]) -> None:
+    array = np.array(differences)
+    sums = [abs(sum(signs)) for signs in itertools.product(*((value, -value) for value in differences))]
+    expected = np.mean([one >= abs(array.sum()) - 1e-9 * np.abs(array).sum() for one in sums])
+    assert mean_p_value(array) == (pytest.approx(expected), "sign flips")
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
@@ -65,8 +85,9 @@ def test_mcnemars_p_value_is_the_exact_binomial_tests(gained: int, lost: int) ->
     assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-9)
 
 
-def test_no_difference_at_all_is_p_one() -> None:
-    assert mcnemar(0, 0) == 1.0 and bootstrap_p_value(np.zeros(5)) == 1.0 and bootstrap_p_value(np.ones(5)) == 0.0
+def test_no_difference_at_all_is_p_one_and_the_same_everywhere_says_what_its_signs_can_say() -> None:
+    assert mcnemar(0, 0) == 1.0 and mean_p_value(np.zeros(5))[0] == 1.0 and mean_p_value(np.full(1, 0.3))[0] == 1.0
+    assert mean_p_value(np.ones(5))[0] == 2 * 0.5**5 and mean_p_value(np.ones(30))[0] == 2 * 0.5**30
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))

@@ -253,7 +253,7 @@ def _cell(metric: str, found: tuple[float, float, float], best: float | None) ->
     if value != value:
         return None
     percent = is_percent(metric)
-    bounds = interval(low, high, percent=percent) if low == low and high == high else ""
+    bounds = interval(low, high, percent=percent)
     return Cell(value, low, high, number(value, percent=percent), bounds, best is not None and value == best)
 
 

@@ -103,4 +103,6 @@ def number(value: float, *, percent: bool) -> str:
 
 
 def interval(low: float, high: float, *, percent: bool) -> str:
+    if low != low or high != high:  # too few examples for one
+        return ""
     return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
