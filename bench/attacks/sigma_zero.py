@@ -18,6 +18,8 @@ _STEP = 1.0
 _LAST_STEP = 0.1
 _THRESHOLD = 0.3
 _THRESHOLD_STEP = 0.01
+_GRADIENT_STEPS = 2**12
+"""Gradients are rounded to this part of the image's largest entry."""
 
 
 def sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
@@ -50,6 +52,9 @@ def sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) 
                 size = _LAST_STEP + 0.5 * (_STEP - _LAST_STEP) * (1 + torch.cos(torch.tensor(torch.pi * step / steps)))
                 gradient = gradient.nan_to_num(0.0)
                 gradient /= per_example(gradient.flatten(1).abs().amax(1).clamp_min(1e-12), gradient)
+                # Adam steps as far along a gradient that is rounding alone as along any other: such become zero, or the
+                # count of changed values depends on how a batch size or a thread count rounds the logits
+                gradient = (gradient * _GRADIENT_STEPS).round() / _GRADIENT_STEPS
                 # Adam, with its usual constants
                 first = 0.9 * first + 0.1 * gradient
                 second = 0.999 * second + 0.001 * gradient.square()

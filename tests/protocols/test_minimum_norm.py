@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,6 +48,33 @@ def test_sigma_zero_finds_the_fewest_pixels_of_a_linear_classifier() -> None:
     assert torch.equal(changed.float(), fewest)
     assert (changed >= exact).all()
     assert (changed <= exact).float().mean() > 0.9
+
+
+class InFloat64(nn.Module):
+    """The same net, rounded otherwise, as another batch size or thread count rounds."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = deepcopy(net).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images.double())
+        return logits.float()
+
+
+def test_how_a_net_rounds_does_not_decide_how_few_values_sigma_zero_changes() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 24), nn.ReLU(), nn.Linear(24, 5)
+        )
+        images = torch.rand(24, 1, 8, 8)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.5)
+        labels = net(images).argmax(1)
+    one, other = (sigma_zero(model, images, labels, steps=200)[1] for model in (net, InFloat64(net)))
+    assert torch.equal(one, other)
 
 
 def test_images_that_need_nothing_or_cannot_be_broken() -> None:
