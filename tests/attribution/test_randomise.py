@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 from bench.attribution.randomise import randomised_from_the_top
 from bench.core.errors import BenchError
 
 
-def weights(net: nn.Module) -> dict[str, torch.Tensor]:
+def weights(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
@@ -39,3 +42,78 @@ def test_the_draw_is_keyed_by_the_seed(standard: nn.Module) -> None:
 def test_a_net_without_layers_is_refused() -> None:
     with pytest.raises(BenchError, match="this net has none"):
         next(randomised_from_the_top(nn.Sequential(nn.Flatten()), torch.rand(1, 1, 2, 2), 0))
+
+
+def stack(wrap: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        wrap(nn.Conv2d(1, 4, 3, bias=False)), nn.ReLU(), nn.Flatten(), wrap(nn.Linear(4 * 36, 3, bias=False))
+    )
+
+
+def pruned(layer: nn.Module) -> nn.Module:
+    prune.random_unstructured(layer, "weight", 0.3)
+    return layer
+
+
+WRAPPINGS = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "old weight_norm": nn.utils.weight_norm,
+    "old spectral_norm": nn.utils.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "pruned": pruned,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", WRAPPINGS)
+def test_layers_whose_weights_are_computed_are_drawn_as_plain_ones_are(name: str) -> None:
+    images = torch.rand(1, 1, 8, 8)
+    model = stack(WRAPPINGS[name]).eval().requires_grad_(False)
+    before = model(images)
+    *_, (_, last, net) = randomised_from_the_top(model, images, 0)
+    *_, (_, _, plain) = randomised_from_the_top(stack(lambda layer: layer).eval(), images, 0)
+    assert last
+    assert torch.equal(net(images), plain(images))
+    assert torch.equal(model(images), before)
+
+
+class Tokens(nn.Module):
+    """One-channel images of 8 x 8 pixels as four tokens of 16 pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.unfold(images, 4, stride=4).transpose(1, 2)
+
+
+def test_attention_is_drawn_anew_too() -> None:
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(16, 2, 8, batch_first=True)
+    model = nn.Sequential(Tokens(), block, nn.Flatten(), nn.Linear(64, 3)).eval().requires_grad_(False)
+    original = weights(model)
+    stages = [(name, weights(net)) for name, _, net in randomised_from_the_top(model, torch.rand(1, 1, 8, 8), 0)]
+    assert [name for name, _ in stages] == ["3", "1.linear2", "1.linear1", "1.self_attn"]
+    for name in ("3", "1.linear2", "1.linear1", "1.self_attn.in_proj", "1.self_attn.out_proj"):
+        weight = f"{name}_weight" if name.endswith("in_proj") else f"{name}.weight"
+        assert not torch.equal(stages[-1][1][weight], original[weight]), weight
+
+
+class Stubborn(nn.Linear):
+    """A layer that has no initialiser of its own to draw from."""
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.weight, 0.5)
+
+
+def computed_weight(layer: nn.Linear, _: object) -> None:
+    layer.weight.data.copy_(layer.source)  # type: ignore[arg-type]
+
+
+def test_a_layer_that_keeps_its_weights_is_refused() -> None:
+    same = nn.Sequential(nn.Flatten(), Stubborn(4, 3))
+    hooked = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    hooked[1].register_buffer("source", torch.rand(3, 4))
+    hooked[1].register_forward_pre_hook(computed_weight)
+    for net in (same, hooked):
+        with pytest.raises(BenchError, match=r"layer 1 .*keeps its weights"):
+            list(randomised_from_the_top(net.eval(), torch.rand(1, 1, 2, 2), 0))
