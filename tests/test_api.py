@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -171,3 +172,12 @@ def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     with pytest.raises(BenchError, match=line):
         call(standard, *fashion_images)
+
+
+def test_a_net_in_memory_is_judged_on_a_data_set_of_ones_own(tmp_path: Path, tiny_suite: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=pixels, labels=np.arange(6) % 3)
+    (tmp_path / "mine.toml").write_text('schema_version = 1\ntest = "mine.npz"\n[radii]\nreference = { linf = 0.1 }\n')
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    result = bench.evaluate(net, tiny_suite, dataset="mine", data_dir=tmp_path)
+    assert set(result.frame["n_examples"]) == {6} and result.value("robust_accuracy", eps=0.1) >= 0

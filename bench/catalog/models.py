@@ -80,7 +80,7 @@ def resolve_models(
     """
     named = [pattern for pattern in patterns if is_source(pattern)]
     _refuse_idle_options(options or SourceOptions(), len(named))
-    if dataset is not None and not named:
+    if dataset is not None and patterns and not named:
         known = {*DATASETS, *(entry.card.dataset for entry in list_models(registry=registry))}
         if dataset not in known and not any(_is_folder(pattern) for pattern in patterns):
             raise unknown_name(dataset, known, "data set")
