@@ -18,7 +18,7 @@ from bench.catalog.programs import Program, parse_program
 from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
 from bench.catalog.state_files import parse_state, state_bytes
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes
+from bench.core.files import read_regular, sha256_bytes
 from bench.core.names import select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
@@ -173,7 +173,7 @@ def _read_weights(entry: ModelEntry) -> bytes:
     if not path.resolve().is_relative_to(entry.folder.resolve()):
         raise BenchError(f"weights {path} are a link that leads out of the model's folder; put the file itself there.")
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
     found = sha256_bytes(content)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bench.catalog.state_files import read_state
 from bench.core.errors import BenchError
-from bench.core.files import sha256_file
+from bench.core.files import read_regular, sha256_file
 from bench.core.names import unknown_name
 from bench.core.optional import optional_import
 from bench.nets.adapter import AdapterSettings
@@ -67,7 +67,7 @@ def hub_pretrained(text: str, *, download: bool, weights: bool) -> Pretrained:
         raise BenchError(f"hf-hub:{text} does not name a repository; use hf-hub:ORG/NAME or hf-hub:ORG/NAME@REVISION.")
     path = _hub_file(repository, "config.json", revision or None, download=download)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path))
         name, settings = str(config["architecture"]), dict(config.get("pretrained_cfg") or {})
         settings.setdefault("num_classes", config.get("num_classes", 1000))
         found = _from_config(name, settings, dict(config.get("model_args") or {}))
@@ -138,7 +138,7 @@ def _check_blob(path: Path) -> None:
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         digest = sha256_file(blob)
     elif re.fullmatch(r"[0-9a-f]{40}", blob.name):
-        content = blob.read_bytes()
+        content = read_regular(blob)
         digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     else:
         raise BenchError(f"{path} is not a blob of the hub's cache, so its digest is unknown; pass --weights FILE.")

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes
+from bench.core.files import read_regular, sha256_bytes
 from bench.core.optional import optional_import
 from bench.nets.adapter import PlainEval
 from bench.nets.onnx_runtime import OnnxRuntimeNet
@@ -46,7 +46,7 @@ class Program:
     def content(self) -> bytes:
         """The file's bytes; raises BenchError."""
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path)
         except OSError as error:
             raise BenchError(f"cannot read the model {self.path}: {error.strerror}.") from error
 

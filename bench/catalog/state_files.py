@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
+from bench.core.files import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,12 @@ def read_state(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         BenchError: unreadable, holds more than tensors and is not trusted, or holds no state dict.
     """
     try:
-        content = path.read_bytes() if path.suffix == ".safetensors" else None
+        with open_regular(path) as stream:
+            if path.suffix == ".safetensors":
+                return parse_state(stream.read(), path)
+            return _tensors(_load_checkpoint(stream, path, trust), path)
     except OSError as error:
-        raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
-    if content is not None:
-        return parse_state(content, path)
-    return _tensors(_load_checkpoint(path, trust), path)
+        raise BenchError(f"cannot read the weights {path}: {error.strerror or error}.") from error
 
 
 def parse_state(content: bytes, path: Path) -> dict[str, Tensor]:
@@ -65,11 +66,9 @@ def state_bytes(net: nn.Module) -> bytes:
     )
 
 
-def _load_checkpoint(path: Path, trust: bool) -> Any:
-    if not path.is_file():
-        raise BenchError(f"the weights {path} {'are no file' if path.exists() else 'do not exist'}.")
+def _load_checkpoint(stream: BinaryIO, path: Path, trust: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not trust:
             raise BenchError(
@@ -80,8 +79,9 @@ def _load_checkpoint(path: Path, trust: bool) -> Any:
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
     _warn(path)
+    stream.seek(0)
     try:
-        return torch.load(path, map_location="cpu", weights_only=False)
+        return torch.load(stream, map_location="cpu", weights_only=False)
     except (pickle.UnpicklingError, *_DAMAGED) as error:
         raise _unreadable(path, error) from error
 

@@ -29,10 +29,11 @@ def list_command(context: typer.Context) -> None:
 def show(name: Annotated[str, typer.Argument(help="Name of a suite, or a TOML file.")]) -> None:
     """Print a suite's file."""
     from bench.catalog.suites import resolve_suites
+    from bench.core.files import read_regular
 
     for suite in resolve_suites([name]):
         typer.echo(f"# {suite.path}\n# sha256 of its content: {suite.sha256}")
-        typer.echo(suite.path.read_text(encoding="utf-8"), nl=False)
+        typer.echo(read_regular(suite.path).decode(), nl=False)
 
 
 @app.command("validate")

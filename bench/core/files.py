@@ -1,14 +1,16 @@
-"""Digests and atomic writes: a file is either the old one or the new one, never half of either."""
+"""Reading regular files, digests, atomic writes: a file is either the old one or the new one, never half of either."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from bench.core.errors import BenchError
 
@@ -17,8 +19,33 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file that somebody named, for reading, if it is a regular one: a pipe or a device may never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file; `strerror` says which.
+    """
+    try:
+        # without O_NONBLOCK the opening of a pipe waits until somebody writes to it
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a zero byte in the name
+        raise OSError(errno.EINVAL, "that is no path", str(path)) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        kind = errno.EISDIR if stat.S_ISDIR(os.fstat(handle).st_mode) else errno.EINVAL
+        os.close(handle)
+        raise OSError(kind, "it is no regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; raises OSError as `open_regular` does."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
 def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
+    """Raises OSError as `open_regular` does."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.core.files import read_regular
 from bench.data.dataset import ImageStore
 from bench.data.decoding import Preparation, decode
 
@@ -42,7 +43,7 @@ class ImageFiles:
 
     def content(self, number: int) -> bytes:
         try:
-            return self.paths[number].read_bytes()
+            return read_regular(self.paths[number])
         except OSError as error:
             raise BenchError(f"cannot read image {self.paths[number]}: {error.strerror}.") from error
 

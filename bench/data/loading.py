@@ -12,7 +12,7 @@ import platformdirs
 import torch
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, sha256_bytes
+from bench.core.files import clear_disk_errors, sha256_file
 from bench.core.names import require_safe_name, unknown_name
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
@@ -160,7 +160,7 @@ def _load_embedded(spec: DatasetSpec) -> ImageDataset:
     folder = _EMBEDDED / spec.name
     for file_name, digest in _EMBEDDED_DIGESTS.items():
         path = folder / file_name
-        if not path.is_file() or sha256_bytes(path.read_bytes()) != digest:
+        if not path.is_file() or sha256_file(path) != digest:
             raise BenchError(f"the embedded file {path} is missing or damaged; install ribench again.")
     images = read_idx(folder / "t10k-images-idx3-ubyte.gz", 3).unsqueeze(1)
     labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz", 1).to(torch.int64)

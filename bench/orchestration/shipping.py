@@ -22,7 +22,7 @@ from bench.catalog.models import ModelEntry, load_model
 from bench.catalog.state_files import state_bytes
 from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes
+from bench.core.files import read_regular, sha256_bytes
 from bench.core.precision import Precision
 from bench.data import ImageDataset
 from bench.nets.registry import architectures
@@ -147,6 +147,6 @@ def _program_digest(card: ModelCard) -> str | None:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, write_atomically
+from bench.core.files import clear_disk_errors, read_regular, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
 
 def _checked_content(path: Path) -> str:
     try:
-        content = path.read_text(encoding="utf-8")
+        content = read_regular(path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError as error:

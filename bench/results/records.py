@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors
+from bench.core.files import clear_disk_errors, open_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,8 @@ def read_records(path: Path) -> pd.DataFrame:
     import pyarrow
 
     try:
-        return pd.read_parquet(path)
+        with open_regular(path) as stream:
+            return pd.read_parquet(stream)
     except FileNotFoundError as error:
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error
     except (OSError, ValueError, pyarrow.ArrowException) as error:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, sha256_bytes, sha256_file, write_atomically
+from bench.core.files import clear_disk_errors, read_regular, sha256_bytes, sha256_file, write_atomically
 from bench.results.records import read_records, write_records
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run; raises BenchError when it is missing, damaged, or from a newer version."""
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_regular(path))
     except (OSError, ValueError) as error:
         raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:

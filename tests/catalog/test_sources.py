@@ -114,7 +114,11 @@ BAD = {
     "a factory that fails": ("{code}:fails", {}, "fails gave no net .KeyError: 'colour'"),
     "something that is no net": ("{code}:no_net", {}, "gave a int, not a torch.nn.Module"),
     "a missing file": ("nowhere.py:make", {}, "cannot read the model nowhere.py"),
-    "missing weights": ("{code}:make", {"weights": Path("nowhere.pt")}, "the weights nowhere.pt do not exist"),
+    "missing weights": (
+        "{code}:make",
+        {"weights": Path("nowhere.pt")},
+        "cannot read the weights nowhere.pt: No such file",
+    ),
     "a mean without a std": ("{code}:make", {"mean": (0.5,)}, "mean has 1 values, std has 0"),
     "a negative std": ("{code}:make", {"mean": (0.5,), "std": (-1.0,)}, "std.0: input should be greater than 0"),
     "an output twice": ("{code}:make", {"classes": (1, 1)}, "names an output twice"),
@@ -138,7 +142,11 @@ BAD = {
         {"num_classes": 3},
         "said to have 3 outputs, but fashion_mnist has 10",
     ),
-    "weights that are a folder": ("{code}:make", {"weights": Path("/")}, "the weights / are no file"),
+    "weights that are a folder": (
+        "{code}:make",
+        {"weights": Path("/")},
+        "cannot read the weights /: it is no regular file",
+    ),
     "an unknown torchvision net": ("torchvision:resnet19", {}, "did you mean resnet1"),
     "a name that cannot be a folder": ("{code}:make", {"model_id": "../up"}, "--model-id '../up' is not a plain name"),
 }

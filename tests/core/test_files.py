@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.files import write_atomically
+from bench.core.files import read_regular, sha256_file, write_atomically
 
 
 def test_a_full_disk_gives_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +38,22 @@ def test_a_file_where_a_folder_is_needed_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(BenchError, match="stands where a folder is needed"):
         write_atomically(tmp_path / "taken" / "file", b"new")
+
+
+@pytest.mark.parametrize("read", [read_regular, sha256_file])
+def test_a_pipe_a_device_and_a_folder_are_no_files_to_be_read(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="no regular file"):
+            read(path)
+
+
+def test_a_link_to_a_file_is_read_and_what_is_missing_or_no_path_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_regular(tmp_path / "link") == b"x"
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "nowhere")
+    with pytest.raises(OSError, match="no path"):
+        read_regular(Path("a\0b"))

@@ -13,6 +13,7 @@ from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
 from bench.core.errors import BenchError
+from bench.core.files import read_regular
 
 FILE_NAME = "verdict.md"
 _DEEPER = 2
@@ -43,7 +44,7 @@ def read_studies(leaderboard: Path) -> list[Study]:
     found = []
     for path in sorted((leaderboard / "studies").glob(f"**/{FILE_NAME}")):
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise BenchError(f"cannot read the verdict {path} ({error}); run `bench reproduce` again.") from error
         name = path.parent.relative_to(leaderboard / "studies").as_posix()
