@@ -82,10 +82,21 @@ def check_settings(settings: TorchattacksSettings) -> bool:
     known = {name for name, value in vars(module).items() if inspect.isclass(value)} - set(REFUSED)
     if settings.class_name not in known:
         raise unknown_name(settings.class_name, known, "torchattacks attack")
-    accepted = set(inspect.signature(getattr(module, settings.class_name).__init__).parameters) - {"self", "model"}
+    signature = inspect.signature(getattr(module, settings.class_name).__init__).parameters
+    accepted = set(signature) - {"self", "model"}
     for name in (*settings.parameters, *settings.relative_parameters):
         if name not in accepted or name == "eps":
             raise unknown_name(name, accepted - {"eps"}, f"parameter of torchattacks' {settings.class_name}")
+    for name, value in settings.parameters.items():
+        default = signature[name].default
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        fitting = (float, int) if isinstance(default, float) else type(default)
+        if isinstance(default, bool | int | float | str) and (
+            not isinstance(value, fitting) or (number and isinstance(value, bool))
+        ):
+            raise BenchError(
+                f"torchattacks' {settings.class_name} takes no {value!r} as {name}; give one like its {default!r}."
+            )
     if settings.relative_parameters and "eps" not in accepted:
         raise BenchError(f"torchattacks' {settings.class_name} has no radius, so it takes no relative_parameters.")
     return "eps" in accepted

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from bench.attribution.heat_maps import divided_by_max, divided_by_mean, mass_centres
 from bench.attribution.similarity import PreparedMaps
+from bench.core.bounds import Steps
+from bench.core.toml_files import Section
 
 Optimizer = Literal["adam", "sign"]
 
@@ -44,7 +46,7 @@ class Goal:
         return self.target
 
 
-class Manipulation(BaseModel, ABC):
+class Manipulation(Section, ABC):
     """One attack on heat maps and its parameters, as a suite pins them.
 
     Attributes of a class:
@@ -53,12 +55,11 @@ class Manipulation(BaseModel, ABC):
         random_start: whether it starts at a keyed uniform point of the ball in place of the image.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     optimizer: ClassVar[Optimizer] = "sign"
     has_target: ClassVar[bool] = False
     random_start: ClassVar[bool] = False
     kind: str
-    steps: int = Field(default=100, gt=0)
+    steps: Steps = 100
 
     def betas(self) -> list[float]:
         """The softplus twin's beta at each step, for nets with ReLU."""
@@ -112,9 +113,9 @@ class TargetImage(Manipulation):
     kind: Literal["target_image"] = "target_image"
     optimizer: ClassVar[Optimizer] = "adam"
     has_target: ClassVar[bool] = True
-    output_weight: float = Field(default=25.0, ge=0)
-    first_beta: float = Field(default=10.0, gt=0)
-    last_beta: float = Field(default=100.0, gt=0)
+    output_weight: float = Field(default=25.0, ge=0, le=1e12)
+    first_beta: float = Field(default=10.0, gt=1e-6, le=1e6)
+    last_beta: float = Field(default=100.0, gt=1e-6, le=1e6)
 
     def betas(self) -> list[float]:
         growth = self.last_beta / self.first_beta
@@ -186,7 +187,7 @@ class RandomSign(Manipulation):
     """The control: eps times random signs; of `steps` draws, the first that keeps the prediction."""
 
     kind: Literal["random_sign"] = "random_sign"
-    steps: int = Field(default=10, gt=0)
+    steps: Steps = 10
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
         raise NotImplementedError  # a control descends nothing

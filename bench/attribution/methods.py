@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,9 +23,11 @@ from bench.attribution.activations import OperationMode
 from bench.attribution.deeplift import RescaleMode
 from bench.attribution.guided import RectifiedGradients, Rule
 from bench.attribution.relevance import RelevanceMode, Rules
+from bench.core.bounds import Steps
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_normal
 from bench.core.memory import is_out_of_memory
+from bench.core.toml_files import Section
 
 _MISSED = 0.01
 """How much of the logit's change, in the median, DeepLIFT's contributions may miss before the net is refused."""
@@ -54,13 +56,12 @@ class MapRequest:
         return self.images if self.images.requires_grad else self.images.detach().requires_grad_(True)
 
 
-class AttributionMethod(BaseModel, ABC):
+class AttributionMethod(Section, ABC):
     """A method and its parameters, as a suite pins them.
 
     `maps` expects the model in eval mode with its parameters' gradients off; `attribute` sees to that.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     differentiable: ClassVar[bool] = True
     """Whether maps can be differentiated with respect to the images, which an attack on them needs."""
     signed: ClassVar[bool] = True
@@ -118,7 +119,7 @@ class IntegratedGradients(AttributionMethod):
     """
 
     name: Literal["integrated_gradients"] = "integrated_gradients"
-    steps: int = Field(default=32, gt=0)
+    steps: int = Field(default=32, gt=0, le=1000)
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         points, weights = np.polynomial.legendre.leggauss(self.steps)
@@ -136,8 +137,8 @@ class SmoothGrad(AttributionMethod):
     """
 
     name: Literal["smoothgrad"] = "smoothgrad"
-    samples: int = Field(default=16, gt=0)
-    sigma: float = Field(default=0.1, gt=0, description="standard deviation of the noise, pixels in [0, 1]")
+    samples: Steps = 16
+    sigma: float = Field(default=0.1, gt=0, le=100, description="standard deviation of the noise, pixels in [0, 1]")
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         images, ids = request.images, request.example_ids

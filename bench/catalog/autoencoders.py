@@ -11,26 +11,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from bench.catalog.cards import NAME, Weights
 from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes
-from bench.core.toml_files import read_toml, validate, write_toml
+from bench.core.files import read_regular, sha256_bytes
+from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.nets.vae_gan import VaeGan
 
 CARD = "autoencoder.toml"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Quality(_Section):
+class Quality(Section):
     """How well test images survive one encode-decode pass with the mean code."""
+
+    # of an autoencoder that has come apart
+    model_config = ConfigDict(allow_inf_nan=True)
 
     examples: int = Field(gt=0)
     explained_variance: float
@@ -39,7 +38,7 @@ class Quality(_Section):
     """Mean L2 distance of a test image to its reconstruction, pixels in [0, 1]."""
 
 
-class AutoencoderCard(_Section):
+class AutoencoderCard(Section):
     """autoencoder.toml, validated; unknown keys are refused."""
 
     schema_version: Literal[1]
@@ -104,7 +103,7 @@ def load_autoencoder(entry: AutoencoderEntry, device: torch.device | str = "cpu"
     """
     path = entry.folder / "weights.safetensors"
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
     if sha256_bytes(content) != entry.card.weights.sha256:

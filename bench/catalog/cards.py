@@ -6,27 +6,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from bench.core.toml_files import read_toml, validate, write_toml
+from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.data.specs import dataset_spec
 
 SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 NAME = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Weights(_Section):
+class Weights(Section):
     """The weights file beside the card."""
 
     sha256: str = SHA256
     parameters: int = Field(gt=0)
 
 
-class Training(_Section):
+class Training(Section):
     """How `bench train` made the weights; absent for a model trained elsewhere."""
 
     recipe: str
@@ -46,7 +42,7 @@ class Training(_Section):
     finished_at: str
 
 
-class Accuracy(_Section):
+class Accuracy(Section):
     """Clean accuracies of the published weights, as fractions."""
 
     validation: float | None = Field(default=None, ge=0, le=1)
@@ -55,8 +51,11 @@ class Accuracy(_Section):
     """How many images, from the first on, `test` was measured on; all of the split where it is absent."""
 
 
-class Gradients(_Section):
+class Gradients(Section):
     """What the input gradients are like, on held-out examples; see bench.training.measures."""
+
+    # a net that has come apart has none
+    model_config = ConfigDict(allow_inf_nan=True)
 
     examples: int = Field(gt=0)
     stability: dict[str, float]
@@ -65,7 +64,7 @@ class Gradients(_Section):
     """Mean cosine to the target maps of interpretation regularisation."""
 
 
-class ProgramFacts(_Section):
+class ProgramFacts(Section):
     """The program of the user's that makes the net, for architecture `program`; it runs only when the user names it."""
 
     kind: Literal["python", "torchscript", "export", "onnx"]
@@ -74,7 +73,7 @@ class ProgramFacts(_Section):
     sha256: str = SHA256
 
 
-class ModelCard(_Section):
+class ModelCard(Section):
     """card.toml, validated; unknown keys are refused."""
 
     schema_version: Literal[1]

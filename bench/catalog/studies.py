@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
 from bench.core.names import unknown_name
-from bench.core.toml_files import read_toml, validate
+from bench.core.toml_files import Section, read_toml, validate
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MetricName(_Section):
+class MetricName(Section):
     """One metric of a suite, as the leaderboard names it."""
 
     suite: str
@@ -28,7 +24,7 @@ class MetricName(_Section):
     eps: float | None = None
 
 
-class _Claim(_Section):
+class _Claim(Section):
     id: str = NAME
     text: str
     published: str = ""
@@ -105,7 +101,7 @@ Claim = Annotated[
 ]
 
 
-class TrainedModel(_Section):
+class TrainedModel(Section):
     """A model that the study trains where the registry has none of that id."""
 
     id: str = NAME
@@ -114,7 +110,7 @@ class TrainedModel(_Section):
     minutes: float = Field(gt=0)
 
 
-class Scale(_Section):
+class Scale(Section):
     """How much of the study is done."""
 
     suites: dict[str, str]
@@ -136,7 +132,7 @@ class Scale(_Section):
 FigureName = Literal["robustness", "tilt", "manifold", "roar", "trade_off", "stability"]
 
 
-class StudyFile(_Section):
+class StudyFile(Section):
     """A study, validated; unknown keys are refused."""
 
     schema_version: Literal[1]

@@ -9,28 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
+from bench.core.bounds import Count, Version
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.names import select_names
-from bench.core.toml_files import read_toml, validate
+from bench.core.toml_files import Section, read_toml, validate
 
 
-class SuiteFile(BaseModel):
+class SuiteFile(Section):
     """The frame of a suite file; `parameters` are checked by the protocol. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1]
     name: str = NAME
-    version: int = Field(ge=1)
+    version: Version
     protocol: str
     description: str = ""
     source: str = ""
-    examples: int = Field(gt=0)
+    examples: Count
     parameters: dict[str, Any]
 
 

@@ -128,6 +128,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     import tomllib
 
     from bench.core.errors import BenchError
+    from bench.core.toml_files import parse_toml
 
     parsed: dict[str, Any] = {}
     for assignment in assignments:
@@ -135,7 +136,10 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not sign or not name.strip() or not value.strip():
             raise BenchError(f"--set {assignment!r} is not PARAMETER=VALUE.")
         try:
-            parsed[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+            content = parse_toml(f"value = {value}")
+            parsed[name.strip()] = content["value"] if len(content) == 1 else value.strip()
         except tomllib.TOMLDecodeError:
             parsed[name.strip()] = value.strip()
+        except ValueError as error:
+            raise BenchError(f"--set {name.strip()}: {error}.") from error
     return parsed

@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from bench.core.bounds import OneRadius, SeveralRadii
 from bench.core.errors import BenchError
-from bench.core.threat import Norm
-from bench.core.toml_files import read_toml, validate
+from bench.core.toml_files import Section, read_toml, validate
 
 Side = Annotated[int, Field(gt=0, le=4096)]
-Radius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Radii = Annotated[list[Radius], Field(min_length=1)]
 
 
-class DeclaredRadii(BaseModel):
+class DeclaredRadii(Section):
     """Radii of a data set, for the suites that have none for it; pixels of [0, 1].
 
     Attributes:
@@ -25,14 +23,12 @@ class DeclaredRadii(BaseModel):
         largest: where minimum_norm begins to search.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    reference: dict[Norm, Radius] = Field(default_factory=dict)
-    radii: dict[Norm, Radii] = Field(default_factory=dict)
-    largest: dict[Norm, Radius] = Field(default_factory=dict)
+    reference: OneRadius = Field(default_factory=dict)
+    radii: SeveralRadii = Field(default_factory=dict)
+    largest: OneRadius = Field(default_factory=dict)
 
 
-class DatasetFile(BaseModel):
+class DatasetFile(Section):
     """A declared data set; unknown keys are refused.
 
     Attributes:
@@ -45,8 +41,6 @@ class DatasetFile(BaseModel):
         radii: the data set whose radii the suites use for this one, or radii of its own.
         image_column, label_column: of parquet files, where they cannot be told from their types.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1]
     test: str | None = None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.core.errors import BenchError
+from bench.core.toml_files import Section
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
-class AdapterSettings(BaseModel):
+class AdapterSettings(Section):
     """How images and logits are adapted.
 
     Attributes:
@@ -24,12 +24,10 @@ class AdapterSettings(BaseModel):
         classes: `classes[k]` is the net's output that stands for class k of the data set; empty takes all as they are.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mean: tuple[Finite, ...] = ()
-    std: tuple[Positive, ...] = ()
+    mean: tuple[float, ...] = Field(default=(), strict=False)
+    std: tuple[Positive, ...] = Field(default=(), strict=False)
     input_size: int | None = Field(default=None, gt=0, le=4096)
-    classes: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    classes: tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
     def _fit_together(self) -> AdapterSettings:

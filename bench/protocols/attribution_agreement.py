@@ -16,11 +16,11 @@ from torch import Tensor
 from bench.attacks.pgd import attacked_model
 from bench.attribution.randomise import randomised_from_the_top
 from bench.attribution.similarity import Measure, PreparedMaps, similarities
+from bench.core.toml_files import Section
 from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    Section,
     TopShare,
     batches,
     by_example,

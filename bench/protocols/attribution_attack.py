@@ -25,13 +25,13 @@ from bench.attribution.manipulate import (
 from bench.attribution.manipulations import AnyManipulation, Goal, Manipulation
 from bench.attribution.methods import AttributionMethod, Gradient, MapRequest
 from bench.attribution.similarity import DISTANCES, Measure, PreparedMaps, similarities
+from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
+from bench.core.toml_files import Section
 from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    Radius,
-    Section,
     TopShare,
     batches,
     by_example,
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 
 
 class Parameters(Section):
-    radii: list[Radius] = Field(min_length=1)
+    radii: PixelRadii
     attacks: list[AnyManipulation] = Field(min_length=1)
     attributions: Attributions
     measures: list[Measure] = Field(min_length=1)
     top_share: TopShare = 0.1
-    check_every: int = Field(default=5, gt=0)
+    check_every: Steps = 5
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Parameters:

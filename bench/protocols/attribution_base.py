@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AnyAttribution, AttributionMethod, attribute
 from bench.attribution.similarity import PreparedMaps
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol
 from bench.protocols.clean_pass import clean_pass
 from bench.results.example_values import ExampleValues, mean_metrics
@@ -25,14 +25,7 @@ from bench.results.metrics import Metric, share
 if TYPE_CHECKING:
     import pandas as pd
 
-Radius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 TopShare = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """A table of a suite file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Attributions = Annotated[list[AnyAttribution], Field(min_length=1)]

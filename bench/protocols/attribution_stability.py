@@ -16,13 +16,13 @@ from bench.attacks.pgd import attacked_model
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AttributionMethod, Gradient, MapRequest
 from bench.attribution.similarity import Measure, PreparedMaps, similarities
+from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
+from bench.core.toml_files import Section
 from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    Radius,
-    Section,
     TopShare,
     batches,
     by_example,
@@ -48,8 +48,8 @@ sum |h(x+d)| + |h(x)|, the cosine of both; |H(x) d|, and that over |h(x+d)|. In 
 
 
 class Parameters(Section):
-    radii: list[Radius] = Field(min_length=1)
-    draws: int = Field(gt=0)
+    radii: PixelRadii
+    draws: Steps
     attributions: Attributions
     measures: list[Measure] = Field(min_length=1)
     top_share: TopShare = 0.1

@@ -21,10 +21,11 @@ from bench.attacks.pyautoattack_adapter import (
     components_of,
     import_pyautoattack,
 )
-from bench.core.toml_files import validate
+from bench.core.bounds import Queries, Steps
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext
 from bench.protocols.ensemble import Ensemble
-from bench.protocols.robust_records import ReferenceRadii, Section
+from bench.protocols.robust_records import ReferenceRadii
 from bench.results.findings import Finding
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 class Parameters(Section):
     version: Version
-    iterations: int | None = Field(default=None, gt=0)
-    queries: int | None = Field(default=None, gt=0)
+    iterations: Steps | None = None
+    queries: Queries | None = None
     patient: bool = False
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 

@@ -8,15 +8,15 @@ from pydantic import Field
 
 from bench.attacks.cascade import Cascade, Gate, Stage
 from bench.attacks.verification import Ledger
+from bench.core.bounds import Steps
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.masking import masking_findings, probe
 from bench.protocols.robust_records import (
     ReferenceRadii,
-    Section,
     bad_gradients,
     clean_accuracy,
     robust_accuracies,
@@ -39,20 +39,20 @@ PROBE_EVERY = 8
 class StageSection(Section):
     """One stage; see bench.attacks.cascade.Stage."""
 
-    steps: int = Field(gt=0)
-    targets: int = Field(default=0, ge=0)
+    steps: Steps
+    targets: int = Field(default=0, ge=0, lt=1 << 31)
     start: float = Field(default=1.0, ge=0, le=1)
-    widen: float = Field(default=1.0, ge=1)
+    widen: float = Field(default=1.0, ge=1, le=100)
     within: float = Field(default=1.0, gt=0, le=1)
     gate: Gate = "target"
     dense: float = Field(default=1.0, gt=0, le=1)
     polish: bool = False
     first: float = Field(default=0.0, ge=0)
-    norms: tuple[Norm, ...] = NORMS
+    norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
 
 
 class Parameters(Section):
-    stages: list[StageSection] = Field(min_length=1)
+    stages: list[StageSection] = Field(min_length=1, max_length=100)
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 
 

@@ -14,10 +14,11 @@ from pydantic import Field
 from bench.attacks.autoattack import run_component
 from bench.attacks.foolbox_adapter import import_foolbox, run_hop_skip_jump
 from bench.attacks.pyautoattack_adapter import AutoAttackSettings, import_pyautoattack
-from bench.core.toml_files import validate
+from bench.core.bounds import Queries, Steps
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext
 from bench.protocols.ensemble import Ensemble
-from bench.protocols.robust_records import ReferenceRadii, Section
+from bench.protocols.robust_records import ReferenceRadii
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 class Parameters(Section):
-    queries: int = Field(gt=0)
-    decision_steps: int = Field(gt=0)
+    queries: Queries
+    decision_steps: Steps
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 
 

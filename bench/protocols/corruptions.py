@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 
 from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.robust_records import Section, clean_accuracy
+from bench.protocols.robust_records import clean_accuracy
 from bench.results.intervals import mean_intervals
 from bench.results.metrics import Metric, share
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Parameters(Section):
-    corruptions: list[Corruption] = Field(min_length=1)
+    corruptions: list[Corruption] = Field(min_length=1, max_length=100)
 
 
 class Corruptions(Protocol):

@@ -15,16 +15,16 @@ from bench.attacks.losses import LossName
 from bench.attacks.sweep import NormSweep
 from bench.attacks.torchattacks_adapter import TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.verification import Ledger
+from bench.core.bounds import Steps
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.masking import masking_findings, probe
 from bench.protocols.robust_records import (
     Radii,
-    Section,
     bad_gradients,
     clean_accuracy,
     robust_accuracies,
@@ -47,11 +47,15 @@ class SweepAttack(Section):
 
     kind: Literal["sweep"]
     name: str
-    steps: int = Field(gt=0)
-    losses: tuple[LossName, ...] = Field(min_length=1)
-    patience: int = Field(ge=0)
-    targets: dict[Norm, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    polish: int = Field(default=0, ge=0)
+    steps: Steps
+    losses: tuple[LossName, ...] = Field(min_length=1, max_length=100, strict=False)
+    patience: int = Field(ge=0, lt=1 << 31)
+    targets: dict[Norm, Steps] = Field(default_factory=dict)
+    polish: int = Field(default=0, ge=0, le=100_000)
+
+
+_Number = Field(ge=-1e7, le=1e7)
+Setting = bool | Annotated[int, _Number] | Annotated[float, _Number] | str
 
 
 class TorchattacksAttack(Section):
@@ -61,15 +65,15 @@ class TorchattacksAttack(Section):
     name: str
     class_name: str
     norm: Norm
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    relative_parameters: dict[str, float] = Field(default_factory=dict)
+    parameters: dict[str, Setting] = Field(default_factory=dict)
+    relative_parameters: dict[str, Annotated[float, _Number]] = Field(default_factory=dict)
 
 
 Attack = Annotated[SweepAttack | TorchattacksAttack, Field(discriminator="kind")]
 
 
 class Parameters(Section):
-    attacks: list[Attack] = Field(min_length=1)
+    attacks: list[Attack] = Field(min_length=1, max_length=100)
     datasets: dict[str, Radii] = Field(min_length=1)
 
     @model_validator(mode="after")

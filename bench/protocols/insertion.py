@@ -19,14 +19,14 @@ from bench.attribution.heat_maps import heat_maps
 from bench.attribution.manipulate import ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attribution.manipulations import FrameTarget
 from bench.attribution.methods import AttributionMethod, Gradient, MapRequest, attribute
+from bench.core.bounds import PixelRadius, Steps
 from bench.core.keyed_random import keyed_uniform
+from bench.core.toml_files import Section
 from bench.data.specs import dataset_spec
 from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    Radius,
-    Section,
     batches,
     by_example,
     frame,
@@ -47,10 +47,10 @@ _CHECK_EVERY, _TOP_SHARE = 5, 0.1
 
 class Parameters(Section):
     attributions: Attributions
-    steps: int = Field(gt=0)
+    steps: Steps
     background: Background = "mean"
     attack: FrameTarget | None = None
-    radii: list[Radius] = Field(default_factory=list)
+    radii: list[PixelRadius] = Field(default_factory=list, max_length=100)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Parameters:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from bench.attacks.losses import LossName
@@ -17,9 +17,10 @@ from bench.attacks.norms import distance
 from bench.attacks.pgd import pgd
 from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
 from bench.catalog.models import load_model, resolve_models
+from bench.core.bounds import LARGEST_RADIUS, Steps
 from bench.core.keyed_random import keyed_normal
 from bench.core.names import unknown_name
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
@@ -32,20 +33,16 @@ if TYPE_CHECKING:
     from bench.results.metrics import Metric
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class L2Attack(_Section):
+class L2Attack(Section):
     """PGD in L2 without a random start, at the true label; pixels in [0, 1]."""
 
-    eps: float = Field(gt=0)
-    step_size: float = Field(gt=0)
-    steps: int = Field(gt=0)
+    eps: float = Field(gt=0, le=LARGEST_RADIUS["l2"])
+    step_size: float = Field(gt=0, le=LARGEST_RADIUS["l2"])
+    steps: Steps
     loss: LossName = "cross_entropy"
 
 
-class Parameters(_Section):
+class Parameters(Section):
     """What a suite pins."""
 
     autoencoder: str = "vae_gan"

@@ -6,7 +6,7 @@ L0: sigma-zero; it counts changed values, so that a colour pixel has three. All 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -16,12 +16,13 @@ from bench.attacks.losses import LossName
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger
+from bench.core.bounds import OneRadius, Steps
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.robust_records import Section, clean_accuracy
+from bench.protocols.robust_records import clean_accuracy
 from bench.results.intervals import median_interval
 from bench.results.metrics import Metric
 
@@ -33,16 +34,16 @@ if TYPE_CHECKING:
 class Ladder(Section):
     """The largest radius of each norm of a data set; images that withstand it count as infinitely far."""
 
-    largest: dict[Norm, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
+    largest: OneRadius = Field(min_length=1)
 
 
 class Parameters(Section):
-    steps: int = Field(gt=0)
-    rungs: int = Field(gt=1)
-    ratio: float = Field(gt=1)
-    losses: tuple[LossName, ...] = Field(default=("margin",), min_length=1)
-    targets: dict[Norm, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    zero_norm_steps: int = Field(ge=0)
+    steps: Steps
+    rungs: int = Field(gt=1, le=1000)
+    ratio: float = Field(gt=1, le=10)
+    losses: tuple[LossName, ...] = Field(default=("margin",), min_length=1, max_length=100, strict=False)
+    targets: dict[Norm, Steps] = Field(default_factory=dict)
+    zero_norm_steps: int = Field(ge=0, le=100_000)
     datasets: dict[str, Ladder] = Field(min_length=1)
 
 

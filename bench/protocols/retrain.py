@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from bench.attacks.pgd import attacked_model
 from bench.attribution.pixel_scores import MapName, Scalar, blurred, constant_maps, free_scores, pixel_scores, ranks
+from bench.core.bounds import Count, Steps
 from bench.core.errors import BenchError
-from bench.core.toml_files import validate
+from bench.core.toml_files import Section, validate
 from bench.data import ImageDataset, dataset_spec
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.retrain_cache import RecordCache
@@ -38,27 +39,25 @@ _INVISIBLE = 1e-7
 """Bridging, pitfall 1: below this, the published code's map is as small as the noise that breaks its ties."""
 
 
-class Parameters(BaseModel):
+class Parameters(Section):
     """What a suite pins."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     direction: Literal["roar", "kar"]
-    shares: list[float] = Field(min_length=1)
+    shares: list[float] = Field(min_length=1, max_length=100)
     attributions: list[MapName] = Field(min_length=1)
     scalar: Scalar = "cross_entropy"
     controls: list[Control] = Field(default_factory=list)
-    blur_sigma: float = Field(default=1.5, gt=0)
-    seeds: int = Field(ge=2)
-    training_examples: int | None = Field(default=None, gt=0)
+    blur_sigma: float = Field(default=1.5, gt=0, le=1000)
+    seeds: int = Field(ge=2, le=1000)
+    training_examples: Count | None = None
     architecture: str
     architecture_parameters: dict[str, Any] = Field(default_factory=dict)
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    epochs: Steps
+    batch_size: Count
     learning_rate: float = Field(gt=0)
     decay: bool
     precision: Literal["float32", "bfloat16"] = "float32"
-    nets_side_by_side: int = Field(default=25, gt=0)
+    nets_side_by_side: int = Field(default=25, gt=0, le=1000)
     warm_start: bool = False
 
     @field_validator("shares")

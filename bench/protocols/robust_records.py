@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.attacks.verification import Ledger
+from bench.core.bounds import OneRadius, SeveralRadii
 from bench.core.threat import NORMS, Norm
+from bench.core.toml_files import Section
 from bench.protocols.base import EvaluationContext
 from bench.results.findings import Finding
 from bench.results.metrics import Metric, share
@@ -18,20 +20,12 @@ from bench.results.records import ROBUSTNESS_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-Radius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A table of a suite file: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
 
 class Radii(Section):
     """The radii of one data set, in pixels of [0, 1], and the one of each norm that the union is taken at."""
 
-    radii: dict[Norm, Annotated[list[Radius], Field(min_length=1)]] = Field(min_length=1)
-    reference: dict[Norm, Radius]
+    radii: SeveralRadii = Field(min_length=1)
+    reference: OneRadius
 
     @model_validator(mode="after")
     def _reference_is_among_radii(self) -> Radii:
@@ -48,7 +42,7 @@ class Radii(Section):
 class ReferenceRadii(Section):
     """One radius for each norm of one data set, in pixels of [0, 1]."""
 
-    reference: dict[Norm, Radius] = Field(min_length=1)
+    reference: OneRadius = Field(min_length=1)
 
 
 def robust_rows(

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from bench.core.toml_files import Section
 from bench.data.specs import DatasetSpec
 from bench.training.methods import Method
 
 
-class Schedule(BaseModel):
+class Schedule(Section):
     """Optimiser, length and net of a training; cosine decay to 0 after a short linear warm-up."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(default=15, gt=0, description="passes over the training examples")
-    batch_size: int = Field(default=128, gt=0, description="examples a step")
+    epochs: int = Field(default=15, gt=0, le=100_000, description="passes over the training examples")
+    batch_size: int = Field(default=128, gt=0, lt=1 << 31, description="examples a step")
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="adamw, or sgd with Nesterov momentum 0.9")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(default=1e-4, ge=0, description="decoupled for adamw")

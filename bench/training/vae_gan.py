@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +31,7 @@ from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.core.names import require_safe_name, unknown_name
-from bench.core.toml_files import explain
+from bench.core.toml_files import Section, explain
 from bench.data import ImageDataset, dataset_spec
 from bench.nets.vae_gan import VaeGan
 from bench.training.fitting import TrainingRequest
@@ -43,23 +43,21 @@ SUMMARY = "the VAE-GAN whose encode-decode pass projects images onto the image m
 _BATCH_SIZE = 500
 
 
-class VaeGanRecipe(BaseModel):
+class VaeGanRecipe(Section):
     """Encoder: |x - x~|_1 + KL. Generator: weight * |x - x~|_1 - log D(x~) - log D(x_p). Discriminator: cross-entropy.
 
     x~ is generated from the sampled code of x, x_p from a standard normal code; |.|_1 sums over pixels in [-1, 1]. The
     three losses share one forward pass, where the original recomputes it after each of the three updates.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     reconstruction_weight: float = Field(gt=0, description="weight of the generator's reconstruction term")
-    code_size: int = Field(gt=0, description="length of the code")
+    code_size: int = Field(gt=0, le=100_000, description="length of the code")
     width: float = Field(default=1.0, gt=0, le=1, description="factor on all channel counts; 1 is the paper's")
-    epochs: int = Field(gt=0, description="passes over the training examples")
-    batch_size: int = Field(default=100, gt=1, description="examples a step")
+    epochs: int = Field(gt=0, le=100_000, description="passes over the training examples")
+    batch_size: int = Field(default=100, gt=1, lt=1 << 31, description="examples a step")
     learning_rate: float = Field(gt=0, description="of all three Adams")
     first_beta: float = Field(ge=0, lt=1, description="beta 1 of Adam; beta 2 is 0.9")
-    discriminator_steps: int = Field(default=1, gt=0, description="discriminator updates a step")
+    discriminator_steps: int = Field(default=1, gt=0, le=1000, description="discriminator updates a step")
     decay: bool = Field(default=False, description="cosine decay of the learning rate to 0; the paper has none")
     stop_after: int | None = Field(
         default=None, gt=0, repr=False, description="publish after so many epochs, the decay being that of all of them"

@@ -39,6 +39,12 @@ MISTAKES = {
         "reference must name one of the radii",
     ),
     "radius twice": (TINY_SUITE.replace("[0.05, 0.1]", "[0.1, 0.1]"), "given twice"),
+    "radius as a string": (TINY_SUITE.replace("[0.05, 0.1]", '["0.05", 0.1]'), "valid number"),
+    "radius that is true": (TINY_SUITE.replace("[1.5]", "[true]"), "valid number"),
+    "radius beyond every image": (TINY_SUITE.replace("1.5", "1e39"), "larger than any image"),
+    "too many radii": (TINY_SUITE.replace("[1.5]", str([one / 1000 for one in range(1, 102)])), "at most 100"),
+    "too many steps": (TINY_SUITE.replace("steps = 5", "steps = 1_000_000_000"), "less than or equal to 100000"),
+    "version of many digits": (TINY_SUITE.replace("version = 1\nproto", f"version = {10**12}\nproto"), "version"),
     "unknown loss": (TINY_SUITE.replace('["margin"]', '["hinge"]'), "margin"),
     "unknown protocol": (TINY_SUITE.replace('"cross_norm"', '"cros_norm"'), "did you mean cross_norm"),
     "unknown kind": (TINY_SUITE.replace('kind = "sweep"', 'kind = "seep"'), "sweep"),
@@ -55,6 +61,28 @@ def test_a_mistake_in_a_suite_file_is_explained(tmp_path: Path, mistake: str) ->
         protocol_for(read_suite(path))
     assert expected in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+TORCHATTACKS = """
+[[parameters.attacks]]
+kind = "torchattacks"
+name = "pgd"
+class_name = "PGD"
+norm = "linf"
+parameters = {{ {parameters} }}
+"""
+
+
+@pytest.mark.parametrize(
+    "parameters", ["steps = 2020-01-01", "steps = 1_000_000_000", 'steps = "5"', "random_start = 1", "steps = 2.5"]
+)
+def test_a_parameter_that_torchattacks_cannot_take_is_refused_before_it_runs(tmp_path: Path, parameters: str) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_SUITE + TORCHATTACKS.format(parameters="steps = 5"))
+    protocol_for(read_suite(path))
+    path.write_text(TINY_SUITE + TORCHATTACKS.format(parameters=parameters))
+    with pytest.raises(BenchError, match=r"steps|random_start|date"):
+        protocol_for(read_suite(path))
 
 
 def test_the_digest_ignores_comments_and_layout_but_no_parameter(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ class Adversarial(Method):
     """
 
     norm: Norm = Field(description="norm of the ball")
-    eps: float = Field(gt=0, description="radius, pixels in [0, 1]")
-    steps: int = Field(default=7, gt=0, description="PGD steps")
+    eps: float = Field(gt=0, le=1e8, description="radius, pixels in [0, 1]")
+    steps: int = Field(default=7, gt=0, le=100_000, description="PGD steps")
     relative_step_size: float = Field(default=2.5, gt=0, description="step size times steps, over eps")
     attack_loss: LossName = Field(default="cross_entropy", description="loss the attack maximises")
     random_start: bool = Field(default=True, description="start at a random point of the ball")

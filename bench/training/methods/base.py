@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.core.toml_files import Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,9 @@ class Batch:
         return torch.rand(self.images.shape, generator=self.generator).to(self.images.device)
 
 
-class Method(BaseModel):
+class Method(Section):
     """Base of all methods; unknown parameters are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     second_derivatives: ClassVar[bool] = False
     """Whether the loss holds a derivative itself, so that training differentiates twice."""
 

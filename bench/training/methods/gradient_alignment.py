@@ -28,7 +28,7 @@ class LocalGradientAlignment(GradientMethod):
     at about 1.2 times the time a step (tests/performance/recipe_cost.py).
     """
 
-    eps: float = Field(default=4 / 255, gt=0, description="size of the perturbation, pixels in [0, 1]")
+    eps: float = Field(default=4 / 255, gt=0, le=1e8, description="size of the perturbation, pixels in [0, 1]")
     perturbation: Literal["uniform", "gaussian", "gradient", "gradient_sign"] = Field(
         default="uniform", description="kind of perturbation"
     )

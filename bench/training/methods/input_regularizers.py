@@ -21,7 +21,7 @@ class JacobianRegularization(GradientMethod):
     """
 
     weight: float = Field(default=0.01, gt=0, description="weight of half the squared Frobenius norm")
-    projections: int = Field(default=1, gt=0, description="random projections a step")
+    projections: int = Field(default=1, gt=0, le=100_000, description="random projections a step")
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         images = batch.images.detach().requires_grad_(True)

@@ -25,9 +25,9 @@ class Trades(Method):
     """
 
     norm: Norm = Field(default="linf", description="norm of the ball")
-    eps: float = Field(gt=0, description="radius, pixels in [0, 1]")
+    eps: float = Field(gt=0, le=1e8, description="radius, pixels in [0, 1]")
     beta: float = Field(default=6.0, gt=0, description="weight of the divergence, 1/lambda in the paper")
-    steps: int = Field(default=7, gt=0, description="PGD steps")
+    steps: int = Field(default=7, gt=0, le=100_000, description="PGD steps")
     relative_step_size: float = Field(default=2.5, gt=0, description="step size times steps, over eps")
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -1,0 +1,43 @@
+"""Types of the numbers in files from outside: how large each may be, so that a run ends and its rows can be read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from bench.core.threat import NORM_LABELS, Norm
+
+LARGEST_RADIUS: dict[Norm, float] = {"linf": 1.0, "l2": 1e4, "l1": 1e8}
+"""No two images in [0, 1] lie farther apart, up to 4096x4096 in colour."""
+
+Version = Annotated[int, Field(ge=1, lt=1 << 31)]
+Count = Annotated[int, Field(gt=0, lt=1 << 31)]
+"""Of images and of epochs."""
+Steps = Annotated[int, Field(gt=0, le=100_000)]
+"""Of an attack; also samples and draws."""
+Queries = Annotated[int, Field(gt=0, le=10_000_000)]
+PixelRadius = Annotated[float, Field(gt=0, le=1)]
+"""In L-inf."""
+_Radius = Annotated[float, Field(gt=0)]
+
+
+def _inside_the_cube(radii: dict[Norm, Any]) -> dict[Norm, Any]:
+    for norm, found in radii.items():
+        for radius in found if isinstance(found, list) else [found]:
+            if radius > LARGEST_RADIUS[norm]:
+                raise ValueError(
+                    f"a radius of {radius:g} in {NORM_LABELS[norm]} is larger than any image of pixels in [0, 1]; "
+                    f"at most {LARGEST_RADIUS[norm]:g}"
+                )
+    return radii
+
+
+OneRadius = Annotated[dict[Norm, _Radius], AfterValidator(_inside_the_cube)]
+"""One radius for each norm, in pixels of [0, 1]."""
+SeveralRadii = Annotated[
+    dict[Norm, Annotated[list[_Radius], Field(min_length=1, max_length=100)]], AfterValidator(_inside_the_cube)
+]
+"""Up to 100 radii for each norm, in pixels of [0, 1]."""
+PixelRadii = Annotated[list[PixelRadius], Field(min_length=1, max_length=100)]
+"""Up to 100 radii in L-inf."""
