@@ -57,9 +57,9 @@ def train(
     from bench.cli.train_progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
+    from bench.training.epochs import Progress
     from bench.training.fitting import TrainingRequest
     from bench.training.publish import train_and_publish
-    from bench.training.trainer import Progress
 
     if recipe == "vae_gan":
         _train_vae_gan(output, dataset, model_id, assignments or [], seed, device, data_dir, download, fresh)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.training.trainer import Progress as TrainingProgress
+    from bench.training.epochs import Progress as TrainingProgress
 
 
 class TrainingDisplay:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors
-from bench.training.trainer import Progress
+from bench.training.epochs import Progress
 
 
 class EventFiles:

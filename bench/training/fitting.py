@@ -17,16 +17,18 @@ from bench.catalog.models import list_models, load_model, resolve_models
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.core.keyed_random import stream_key
+from bench.core.names import require_safe_name
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.data.loading import Split
 from bench.nets import build_net
 from bench.nets.input_conv import prepare_net
+from bench.training.epochs import CHECKPOINT, Progress
 from bench.training.measures import gradient_alignment, gradient_stability
 from bench.training.methods import InterpretationRegularization
 from bench.training.methods.interpretation import threshold_maps
 from bench.training.recipe import Recipe
 from bench.training.target_maps import target_maps
-from bench.training.trainer import Progress, TrainingRun, split_validation, train
+from bench.training.trainer import TrainingRun, split_validation, train
 
 MEASURED_EXAMPLES = 1000
 UNTRAINED = "untrained"
@@ -65,6 +67,27 @@ class TrainingRequest:
     def load(self, split: Split) -> ImageDataset:
         return load_split(self.dataset, split, data_dir=self.data_dir, download=self.download)
 
+    def require_free(self) -> None:
+        """Raise BenchError if the name cannot be a folder's, or the folder is taken."""
+        require_safe_name(self.name, "model id")
+        if self.folder.exists() and not self.fresh:
+            raise BenchError(f"{self.folder} exists already; use --fresh to train it again, or --id for another name.")
+
+    def prepare_work(self) -> None:
+        """Make the work folder, empty where the training is to begin afresh."""
+        with clear_disk_errors(self.work):
+            if self.fresh:
+                shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir(parents=True, exist_ok=True)
+
+    def publish_work(self) -> None:
+        """Move the finished model from the work folder into its place."""
+        with clear_disk_errors(self.folder):
+            (self.work / CHECKPOINT).unlink(missing_ok=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.work.replace(self.folder)
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -91,7 +114,7 @@ def fit(
     dataset, test = request.load("train"), request.load("test")
     net_parameters = _net_parameters(request)
     source = find_source(request, net_parameters)
-    _prepare_work_folder(request)
+    request.prepare_work()
     maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets)
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
@@ -108,13 +131,6 @@ def _net_parameters(request: TrainingRequest) -> dict[str, Any]:
     if spec is None:
         raise BenchError(f"training on {request.dataset} needs a known data set; see `bench datasets`.")
     return request.recipe.architecture_parameters(spec)
-
-
-def _prepare_work_folder(request: TrainingRequest) -> None:
-    with clear_disk_errors(request.work):
-        if request.fresh:
-            shutil.rmtree(request.work, ignore_errors=True)
-        request.work.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

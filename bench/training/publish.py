@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Callable
 
 import torch
@@ -13,12 +12,12 @@ import bench
 from bench.catalog.cards import Accuracy, ModelCard, Training, Weights, write_card
 from bench.catalog.models import ModelEntry
 from bench.core.devices import device_label
-from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, sha256_bytes, write_atomically
+from bench.core.files import sha256_bytes, write_atomically
 from bench.core.names import require_safe_name
 from bench.data import ImageDataset
+from bench.training.epochs import Progress
 from bench.training.fitting import Fit, TrainingRequest, fit, measure_gradients, weights_bytes
-from bench.training.trainer import CHECKPOINT, Progress, describe_recipe, split_validation
+from bench.training.trainer import describe_recipe, split_validation
 from bench.training.validation import accuracy
 
 
@@ -33,16 +32,14 @@ def train_and_publish(
     Raises:
         BenchError: the data or the source model is missing, the folder is taken, or training failed.
     """
-    require_safe_name(request.name, "model id")
+    request.require_free()
     require_safe_name(request.method or request.recipe.name, "method")
-    if request.folder.exists() and not request.fresh:
-        raise BenchError(f"{request.folder} exists already; use --fresh to train it again, or --id for another name.")
     fitted = fit(request, on_progress=on_progress, on_targets=on_targets)
     weights = weights_bytes(fitted.run.model)
     card = _card(request, fitted, weights)
     write_atomically(request.work / "weights.safetensors", weights)
     write_card(request.work, card)
-    _move_into_place(request)
+    request.publish_work()
     return ModelEntry(card, request.folder)
 
 
@@ -93,11 +90,3 @@ def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
         minutes=round(run.seconds / 60, 2),
         finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-def _move_into_place(request: TrainingRequest) -> None:
-    with clear_disk_errors(request.folder):
-        (request.work / CHECKPOINT).unlink(missing_ok=True)
-        if request.folder.exists():
-            shutil.rmtree(request.folder)
-        request.work.replace(request.folder)

@@ -1,4 +1,4 @@
-"""The one trainer: epochs over a recipe's loss, validation on held-out training examples, resume after a stop.
+"""The one trainer of classifiers: epochs over a recipe's loss, with validation on held-out training examples.
 
 The last epoch's weights are published, unless the schedule's `checkpoint` asks for the best of the second half of the
 epochs; nothing is chosen by looking at the test split, unless that is asked for by name.
@@ -6,13 +6,9 @@ epochs; nothing is chosen by looking at the test split, unless that is asked for
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +16,29 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes, write_atomically
+from bench.core.files import sha256_bytes
 from bench.core.keyed_random import stream_key
 from bench.data import ImageDataset
 from bench.training.augmentation import crop_and_flip
+from bench.training.epochs import Epochs, Progress
 from bench.training.methods import Batch
 from bench.training.precision import prepare_for_steps
 from bench.training.recipe import Recipe
 from bench.training.validation import QUICK_THREATS, accuracy, quick_robust_accuracy
 
-logger = logging.getLogger(__name__)
 VALIDATION_EXAMPLES = 5000
 _ROBUST_EXAMPLES = 512
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What the trainer tells whoever watches, after every few steps."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    row: dict[str, float] | None = None
-
-
-@dataclass(slots=True)
 class TrainingRun:
-    """The state and the outcome of one training."""
+    """The outcome of one training."""
 
     model: nn.Module
-    rows: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    training_examples: int = 0
-    validation_examples: int = 0
-
-    @property
-    def epochs_done(self) -> int:
-        return len(self.rows)
+    rows: list[dict[str, float]]
+    seconds: float
+    training_examples: int
+    validation_examples: int
 
 
 def split_validation(count: int) -> tuple[Tensor, Tensor]:
@@ -96,25 +76,25 @@ def train(
     train_indices, validation_indices = split_validation(len(dataset))
     _require_fitting_maps(target_maps, (len(train_indices), *dataset.images.shape[1:]), dataset.name)
     images, labels = dataset.images.to(device), dataset.labels.to(device)
-    trainer = _Trainer(recipe, model, seed, device, folder, on_progress, _data_digest(dataset, target_maps))
-    run = TrainingRun(model, training_examples=len(train_indices), validation_examples=len(validation_indices))
-    trainer.resume(run)
+    trainer = _Trainer(recipe, model, seed, device)
     validation = (dataset.pixels(validation_indices).to(device), labels[validation_indices.to(device)])
-    for epoch in range(run.epochs_done, recipe.schedule.epochs):
-        began = time.perf_counter()
-        row = trainer.run_epoch(epoch, images, labels, train_indices, target_maps)
+    epochs = Epochs(
+        folder, _fingerprint(recipe, seed, dataset, target_maps),
+        {"model": model, "optimizer": trainer.optimizer, "best": trainer.best}, recipe.schedule.epochs, on_progress,
+    )  # fmt: skip
+
+    def epoch(number: int) -> dict[str, float]:
+        row = trainer.run_epoch(number, images, labels, train_indices, target_maps, epochs.report)
         row |= _validate(model, *validation, dataset.name)
         if test is not None and recipe.schedule.checkpoint == "best_test":
             row["test_accuracy"] = accuracy(model, test.pixels(slice(None)).to(device), test.labels.to(device))
-        run.seconds += time.perf_counter() - began
-        row["seconds"] = round(time.perf_counter() - began, 2)
-        run.rows.append(row)
-        trainer.keep_best(run)
-        trainer.save(run)
-        trainer.report(Progress(epoch + 1, recipe.schedule.epochs, 0, 1, row))
-    if trainer.best is not None:
-        model.load_state_dict(trainer.best)
-    return run
+        trainer.keep_best(number, row)
+        return row
+
+    epochs.run(epoch)
+    if trainer.best.weights is not None:
+        model.load_state_dict(trainer.best.weights)
+    return TrainingRun(model, epochs.rows, epochs.seconds, len(train_indices), len(validation_indices))
 
 
 def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) -> dict[str, float]:
@@ -134,29 +114,40 @@ def _require_fitting_maps(target_maps: Tensor | None, expected: tuple[int, ...],
         )
 
 
-def _data_digest(dataset: ImageDataset, target_maps: Tensor | None) -> str:
+def _fingerprint(recipe: Recipe, seed: int, dataset: ImageDataset, target_maps: Tensor | None) -> str:
+    """Digest of everything that shapes the weights."""
     maps = "" if target_maps is None else sha256_bytes(target_maps.contiguous().numpy().tobytes())
-    return f"{dataset.sha256} {maps}"
+    facts = {
+        "recipe": recipe.name,
+        "method": recipe.method.model_dump(),
+        "schedule": recipe.schedule.model_dump(),
+        "seed": seed,
+        "data": f"{dataset.sha256} {maps}",
+    }
+    return sha256_bytes(repr(facts).encode())
+
+
+@dataclass(slots=True)
+class _Best:
+    """The weights of the best epoch so far, where the schedule asks for them."""
+
+    score: float = -1.0
+    weights: dict[str, Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score, self.weights = state_dict["score"], state_dict["weights"]
 
 
 class _Trainer:
     """Optimiser and loop of one training."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: nn.Module,
-        seed: int,
-        device: torch.device,
-        folder: Path,
-        on_progress: Callable[[Progress], None] | None,
-        data_digest: str,
-    ) -> None:
-        self.data_digest = data_digest
-        self.recipe, self.model, self.seed, self.device, self.folder = recipe, model, seed, device, folder
-        self.on_progress = on_progress
+    def __init__(self, recipe: Recipe, model: nn.Module, seed: int, device: torch.device) -> None:
+        self.recipe, self.model, self.seed, self.device = recipe, model, seed, device
         self.net = prepare_for_steps(recipe, model, device)
-        self.best: dict[str, Tensor] | None = None
+        self.best = _Best()
         schedule = recipe.schedule
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer: torch.optim.Optimizer = (
@@ -169,12 +160,14 @@ class _Trainer:
         std = getattr(getattr(model, "normalization", None), "std", None)
         self.pixel_std = std.detach() if isinstance(std, Tensor) else torch.ones(1, 1, 1, 1, device=device)
 
-    def report(self, progress: Progress) -> None:
-        if self.on_progress is not None:
-            self.on_progress(progress)
-
     def run_epoch(
-        self, epoch: int, images: Tensor, labels: Tensor, indices: Tensor, target_maps: Tensor | None
+        self,
+        epoch: int,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor,
+        target_maps: Tensor | None,
+        report: Callable[[Progress], None],
     ) -> dict[str, float]:
         generator = torch.Generator().manual_seed(stream_key("epoch", self.seed, epoch) & ((1 << 63) - 1))
         order = torch.randperm(len(indices), generator=generator)
@@ -196,10 +189,8 @@ class _Trainer:
                     len(positions) / len(order)
                 )
             if step % 10 == 0:
-                self.report(Progress(epoch, self.recipe.schedule.epochs, step, steps))
-        row = {"epoch": float(epoch + 1)} | {name: float(total) for name, total in totals.items()}
-        self._check_finite(row)
-        return row
+                report(Progress(epoch, self.recipe.schedule.epochs, step, steps))
+        return {name: float(total) for name, total in totals.items()}
 
     def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
@@ -212,69 +203,15 @@ class _Trainer:
         self.optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
-    def _check_finite(self, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise BenchError(
-                    f"training diverged: the term {name!r} is {value} in epoch {int(row['epoch'])}; "
-                    f"lower its weight or the learning rate. The last good state is in {self.folder}."
-                )
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of everything that shapes the weights; a state of another training is never resumed."""
-        facts = {
-            "recipe": self.recipe.name,
-            "method": self.recipe.method.model_dump(),
-            "schedule": self.recipe.schedule.model_dump(),
-            "seed": self.seed,
-            "data": self.data_digest,
-        }
-        return sha256_bytes(repr(facts).encode())
-
-    def keep_best(self, run: TrainingRun) -> None:
+    def keep_best(self, epoch: int, row: dict[str, float]) -> None:
         """Where the schedule asks for the best epoch: keep the weights of the best one of the second half so far."""
-        if self.recipe.schedule.checkpoint == "last":
+        schedule = self.recipe.schedule
+        if schedule.checkpoint == "last" or epoch + 1 <= schedule.epochs / 2:
             return
-        name = "test_accuracy" if self.recipe.schedule.checkpoint == "best_test" else "validation_accuracy"
-        late = [row[name] for row in run.rows if row["epoch"] > self.recipe.schedule.epochs / 2]
-        if late and late[-1] > max(late[:-1], default=-1.0):
-            self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
-
-    def save(self, run: TrainingRun) -> None:
-        state = {
-            "fingerprint": self.fingerprint,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "rows": run.rows,
-            "seconds": run.seconds,
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
-        write_atomically(self.folder / "training.csv", format_rows(run.rows))
-
-    def resume(self, run: TrainingRun) -> None:
-        path = self.folder / CHECKPOINT
-        if not path.is_file():
-            return
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            fingerprint = state["fingerprint"]
-        except Exception as error:
-            raise BenchError(
-                f"the unfinished training in {self.folder} cannot be read; use --fresh to start again."
-            ) from error
-        if fingerprint != self.fingerprint:
-            raise BenchError(
-                f"{self.folder} holds an unfinished training with other parameters; use --fresh to start again."
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best = state["best"]
-        run.rows, run.seconds = list(state["rows"]), float(state["seconds"])
-        logger.info("resuming after epoch %d", run.epochs_done)
+        score = row["test_accuracy" if schedule.checkpoint == "best_test" else "validation_accuracy"]
+        if score > self.best.score:
+            self.best.score = score
+            self.best.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
 
 
 def _learning_rate_factor(step: int, steps: int, recipe: Recipe) -> float:
@@ -283,15 +220,6 @@ def _learning_rate_factor(step: int, steps: int, recipe: Recipe) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
-
-
-def format_rows(rows: list[dict[str, float]]) -> bytes:
-    """training.csv: one row an epoch."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-    return stream.getvalue().encode()
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes, write_atomically
+from bench.training.epochs import Progress
 from bench.training.fitting import TrainingRequest, fit, measure_gradients
 from bench.training.recipe import Recipe
-from bench.training.trainer import Progress, describe_recipe
+from bench.training.trainer import describe_recipe
 
 _KEY = ["recipe", "changed", "seed", "recipe_sha256", "data_sha256"]
 

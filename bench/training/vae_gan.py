@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,16 +24,16 @@ from bench.catalog.autoencoders import (
 from bench.catalog.cards import Weights
 from bench.core.devices import device_label
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, sha256_bytes, write_atomically
+from bench.core.files import sha256_bytes, write_atomically
 from bench.core.keyed_random import stream_key
-from bench.core.names import require_safe_name, unknown_name
+from bench.core.names import unknown_name
 from bench.core.toml_files import Section, explain
 from bench.data import ImageDataset, dataset_spec
 from bench.nets.vae_gan import VaeGan
+from bench.training.epochs import Epochs, Progress, Stateful
 from bench.training.fitting import TrainingRequest
-from bench.training.trainer import CHECKPOINT, Progress, format_rows, split_validation
+from bench.training.trainer import split_validation
 
-logger = logging.getLogger(__name__)
 RECIPE = "vae_gan"
 SUMMARY = "the VAE-GAN whose encode-decode pass projects images onto the image manifold"
 _BATCH_SIZE = 500
@@ -63,10 +59,6 @@ class VaeGanRecipe(Section):
         default=None, gt=0, repr=False, description="publish after so many epochs, the decay being that of all of them"
     )
     """Not in the fingerprint: it does not change the epochs before it, so a longer training can still be cut short."""
-
-    @property
-    def last_epoch(self) -> int:
-        return self.epochs if self.stop_after is None else min(self.epochs, self.stop_after)
 
 
 _PAPER: dict[str, dict[str, Any]] = {
@@ -105,25 +97,22 @@ def train_vae_gan(
     Raises:
         BenchError: the data is missing, the folder is taken, or training failed.
     """
-    require_safe_name(request.name, "autoencoder id")
-    if request.folder.exists() and not request.fresh:
-        raise BenchError(f"{request.folder} exists already; use --fresh to train it again, or --id for another name.")
+    request.require_free()
     spec = dataset_spec(request.dataset)
     if spec is None:
         raise BenchError(f"training on {request.dataset} needs a known data set; see `bench datasets`.")
     dataset, test = request.load("train"), request.load("test")
-    with clear_disk_errors(request.work):
-        if request.fresh:
-            shutil.rmtree(request.work, ignore_errors=True)
-        request.work.mkdir(parents=True, exist_ok=True)
+    request.prepare_work()
     parameters: dict[str, Any] = {
         "in_channels": spec.in_channels, "image_size": spec.image_size, "code_size": recipe.code_size,
         "width": recipe.width,
     }  # fmt: skip
     torch.manual_seed(request.seed)
     net = VaeGan(**parameters).to(request.device).to(memory_format=torch.channels_last)
-    run = _Run(recipe, net, dataset, request)
-    run.fit(on_progress)
+    run = _Run(recipe, net, dataset, request.seed, request.device)
+    fingerprint = sha256_bytes(f"{recipe!r} {request.seed} {dataset.sha256}".encode())
+    epochs = Epochs(request.work, fingerprint, run.parts(), recipe.epochs, on_progress)
+    epochs.run(lambda number: run.epoch(number, epochs.report), recipe.stop_after)
     content = save_safetensors({name: value.contiguous().cpu() for name, value in net.state_dict().items()})
     card = AutoencoderCard(
         schema_version=1,
@@ -133,15 +122,11 @@ def train_vae_gan(
         architecture_parameters=parameters,
         weights=Weights(sha256=sha256_bytes(content), parameters=sum(value.numel() for value in net.parameters())),
         quality=reconstruction_quality(net, test, request.device),
-        training=run.facts(),
+        training=run.facts() | {"minutes": round(epochs.seconds / 60, 2)},
     )
     write_atomically(request.work / "weights.safetensors", content)
     write_autoencoder(request.work, card)
-    with clear_disk_errors(request.work):
-        (request.work / CHECKPOINT).unlink(missing_ok=True)
-        if request.folder.exists():
-            shutil.rmtree(request.folder)
-        request.work.replace(request.folder)
+    request.publish_work()
     return read_autoencoder(request.folder)
 
 
@@ -178,15 +163,14 @@ class _Optimizers:
 class _Run:
     """One training: the net, its three optimisers, and the state on the disk."""
 
-    def __init__(self, recipe: VaeGanRecipe, net: VaeGan, dataset: ImageDataset, request: TrainingRequest) -> None:
-        self.recipe, self.net, self.request = recipe, net, request
-        self.dataset = dataset
+    def __init__(
+        self, recipe: VaeGanRecipe, net: VaeGan, dataset: ImageDataset, seed: int, device: torch.device
+    ) -> None:
+        self.recipe, self.net, self.dataset, self.seed, self.device = recipe, net, dataset, seed, device
         self.indices, held_out = split_validation(len(dataset))
         self.held_out = ImageDataset(
             dataset.name, "validation", dataset.images[held_out], dataset.labels[held_out], dataset.class_names, ""
         )
-        self.rows: list[dict[str, float]] = []
-        self.seconds = 0.0
         self.optimizers = _Optimizers(
             *(
                 torch.optim.Adam(part.parameters(), lr=recipe.learning_rate, betas=(recipe.first_beta, 0.9))
@@ -194,24 +178,18 @@ class _Run:
             )
         )
 
-    def fit(self, on_progress: Callable[[Progress], None] | None) -> None:
-        self._resume()
-        for epoch in range(len(self.rows), self.recipe.last_epoch):
-            began = time.perf_counter()
-            row = self._epoch(epoch, on_progress)
-            row["explained_variance"] = reconstruction_quality(
-                self.net, self.held_out, self.request.device
-            ).explained_variance
-            row["seconds"] = round(time.perf_counter() - began, 2)
-            self.seconds += row["seconds"]
-            self.rows.append(row)
-            self._save()
-            if on_progress is not None:
-                on_progress(Progress(epoch + 1, self.recipe.epochs, 0, 1, row))
+    def parts(self) -> dict[str, Stateful]:
+        """What has to be as it was when the training goes on."""
+        optimizers = self.optimizers
+        return {
+            "net": self.net, "encoder": optimizers.encoder, "generator": optimizers.generator,
+            "discriminator": optimizers.discriminator,
+        }  # fmt: skip
 
-    def _epoch(self, epoch: int, on_progress: Callable[[Progress], None] | None) -> dict[str, float]:
-        device, size = self.request.device, self.recipe.batch_size
-        generator = torch.Generator().manual_seed(stream_key(RECIPE, self.request.seed, epoch) & ((1 << 63) - 1))
+    def epoch(self, epoch: int, report: Callable[[Progress], None]) -> dict[str, float]:
+        """One pass over the training examples; its terms, and the variance explained on the held-out ones."""
+        device, size = self.device, self.recipe.batch_size
+        generator = torch.Generator().manual_seed(stream_key(RECIPE, self.seed, epoch) & ((1 << 63) - 1))
         order = self.indices[torch.randperm(len(self.indices), generator=generator)]
         steps = max(1, len(order) // size)  # batch normalisation needs whole batches
         totals: dict[str, Tensor] = {}
@@ -221,16 +199,10 @@ class _Run:
             self._set_rate((epoch * steps + step) / (self.recipe.epochs * steps))
             for name, term in self._step(images, generator).items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + term / steps
-            if on_progress is not None and step % 10 == 0:
-                on_progress(Progress(epoch, self.recipe.epochs, step, steps))
-        row = {"epoch": float(epoch + 1)} | {name: float(total) for name, total in totals.items()}
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise BenchError(
-                    f"training diverged: the term {name!r} is {value} in epoch {epoch + 1}; lower the learning rate. "
-                    f"The last good state is in {self.request.work}."
-                )
-        return row
+            if step % 10 == 0:
+                report(Progress(epoch, self.recipe.epochs, step, steps))
+        row = {name: float(total) for name, total in totals.items()}
+        return row | {"explained_variance": reconstruction_quality(self.net, self.held_out, device).explained_variance}
 
     def _set_rate(self, done: float) -> None:
         factor = 0.5 * (1.0 + math.cos(math.pi * done)) if self.recipe.decay else 1.0
@@ -278,59 +250,20 @@ class _Run:
         _update(self.optimizers.discriminator, parameters, torch.autograd.grad(loss, parameters))
 
     def _normal(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randn((count, self.recipe.code_size), generator=generator).to(self.request.device)
+        return torch.randn((count, self.recipe.code_size), generator=generator).to(self.device)
 
     def facts(self) -> dict[str, Any]:
         return {
             "recipe": RECIPE,
             **self.recipe.model_dump(exclude_none=True),
-            "seed": self.request.seed,
+            "seed": self.seed,
             "data_sha256": self.dataset.sha256,
             "training_examples": len(self.indices),
             "bench_version": bench.__version__,
             "torch_version": str(torch.__version__),
-            "device": device_label(self.request.device),
+            "device": device_label(self.device),
             "threads": torch.get_num_threads(),
-            "minutes": round(self.seconds / 60, 2),
         }
-
-    @property
-    def _fingerprint(self) -> str:
-        return sha256_bytes(f"{self.recipe!r} {self.request.seed} {self.dataset.sha256}".encode())
-
-    def _save(self) -> None:
-        state = {
-            "fingerprint": self._fingerprint,
-            "net": self.net.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.all()],
-            "rows": self.rows,
-            "seconds": self.seconds,
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.request.work / CHECKPOINT, buffer.getvalue())
-        write_atomically(self.request.work / "training.csv", format_rows(self.rows))
-
-    def _resume(self) -> None:
-        path = self.request.work / CHECKPOINT
-        if not path.is_file():
-            return
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.request.device, weights_only=True)
-            fingerprint = state["fingerprint"]
-        except Exception as error:
-            raise BenchError(
-                f"the unfinished training in {self.request.work} cannot be read; use --fresh to start again."
-            ) from error
-        if fingerprint != self._fingerprint:
-            raise BenchError(
-                f"{self.request.work} holds an unfinished training with other parameters; use --fresh to start again."
-            )
-        self.net.load_state_dict(state["net"])
-        for optimizer, saved in zip(self.optimizers.all(), state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.rows, self.seconds = list(state["rows"]), float(state["seconds"])
-        logger.info("resuming after epoch %d", len(self.rows))
 
 
 def _discrimination(real: Tensor, rebuilt: Tensor, sampled: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.nets import build_net
 from bench.training import Recipe, make_recipe, train
-from bench.training.trainer import CHECKPOINT, split_validation
+from bench.training.epochs import CHECKPOINT
+from bench.training.trainer import split_validation
 
 SMALL = {"widths": [4, 8], "hidden": 16}
 

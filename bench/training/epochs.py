@@ -1,0 +1,132 @@
+"""Epochs that survive a stop: each is written down, and a training that is started again goes on after the last."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from bench.core.errors import BenchError
+from bench.core.files import write_atomically
+
+logger = logging.getLogger(__name__)
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a training tells those who watch it, after every few steps."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    row: dict[str, float] | None = None
+
+
+class Stateful(Protocol):
+    """A net, an optimiser, or what else has to be as it was when a training goes on."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+@dataclass(slots=True)
+class Epochs:
+    """The epochs of one training.
+
+    Attributes:
+        folder: gets `checkpoint.pt` and `training.csv` after each epoch.
+        fingerprint: digest of everything that shapes the weights; a state of another training is never resumed.
+        parts: what is saved, by name.
+        total: how many epochs the schedule has.
+        rows: one an epoch, with the mean of each term of the loss.
+        seconds: of all epochs, those of an earlier process included.
+    """
+
+    folder: Path
+    fingerprint: str
+    parts: Mapping[str, Stateful]
+    total: int
+    on_progress: Callable[[Progress], None] | None = None
+    rows: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def run(self, epoch: Callable[[int], dict[str, float]], until: int | None = None) -> None:
+        """Do those that are missing.
+
+        Args:
+            epoch: trains epoch 0, 1, ...; returns its row.
+            until: stop after so many epochs; all by default.
+
+        Raises:
+            BenchError: a term of the loss is not a number, or the state found is damaged or of another training.
+        """
+        self._resume()
+        for number in range(len(self.rows), self.total if until is None else min(until, self.total)):
+            began = time.perf_counter()
+            row = {"epoch": float(number + 1)} | epoch(number)
+            self._require_finite(row)
+            row["seconds"] = round(time.perf_counter() - began, 2)
+            self.seconds += row["seconds"]
+            self.rows.append(row)
+            self._save()
+            self.report(Progress(number + 1, self.total, 0, 1, row))
+
+    def report(self, progress: Progress) -> None:
+        if self.on_progress is not None:
+            self.on_progress(progress)
+
+    def _require_finite(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise BenchError(
+                    f"training diverged: the term {name!r} is {value} in epoch {int(row['epoch'])}; "
+                    f"lower its weight or the learning rate. The last good state is in {self.folder}."
+                )
+
+    def _save(self) -> None:
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {"fingerprint": self.fingerprint, "parts": parts, "rows": self.rows, "seconds": self.seconds}
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
+        write_atomically(self.folder / "training.csv", _table(self.rows))
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            fingerprint, parts = state["fingerprint"], state["parts"]
+        except Exception as error:
+            raise BenchError(
+                f"the unfinished training in {self.folder} cannot be read; use --fresh to start again."
+            ) from error
+        if fingerprint != self.fingerprint:
+            raise BenchError(
+                f"{self.folder} holds an unfinished training with other parameters; use --fresh to start again."
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(parts[name])
+        self.rows, self.seconds = list(state["rows"]), float(state["seconds"])
+        logger.info("resuming after epoch %d", len(self.rows))
+
+
+def _table(rows: list[dict[str, float]]) -> bytes:
+    """training.csv: one row an epoch."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    return stream.getvalue().encode()
