@@ -23,6 +23,7 @@ from bench.attribution.methods import AttributionMethod, Gradient, attribute
 from bench.attribution.similarity import Measure, PreparedMaps, similarities
 from bench.catalog.models import ModelEntry, load_model
 from bench.core.errors import BenchError
+from bench.core.random_state import random_numbers_of
 from bench.data import ImageDataset
 from bench.protocols.attribution_attack import clean_maps
 from bench.protocols.attribution_base import Batch, predict
@@ -110,7 +111,7 @@ def panel_rows(
         BenchError: a model that cannot be judged, or a method that its net does not support.
     """
     model = load_model(entry, device)
-    with attacked_model(model):
+    with attacked_model(model), random_numbers_of(device, settings.seed, "saliency"):
         batch, findings = _batch(model, entry, dataset, torch.tensor(example_ids), device)
         # every method once before the attack: one that the net does not support is refused before the long part
         clean = [_attributions(model, batch.images, batch, method, settings.seed) for method in settings.methods]

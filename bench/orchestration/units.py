@@ -16,6 +16,7 @@ from bench.core.devices import current_device, device_label
 from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
+from bench.core.random_state import random_numbers_of
 from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
 from bench.orchestration.batch_size import evaluate_within_memory
@@ -83,7 +84,8 @@ def compute_unit(
         training=plan.training,
         precision=plan.precision,
     )
-    with current_device(plan.device), float32_products(), _own_code(plan):
+    own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)
+    with current_device(plan.device), float32_products(), own_numbers, _own_code(plan):
         result, fitting = evaluate_within_memory(plan.protocol, context)
     facts = {
         "start": unit.start,

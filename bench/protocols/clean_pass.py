@@ -10,6 +10,25 @@ from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
 from bench.results.findings import Finding
 
+_MOVED = 1e-3
+"""How far logits may move with the images beside them, over the largest difference between two logits of an image.
+Rounding stays 30 times below in deep nets of float32; batch statistics and dropout are 30 times above."""
+_ROUNDING = 1e-5
+"""How far the same batch's logits may move, over the largest logit: a GPU may add up in another order."""
+_UNSTEADY = {
+    "random_outputs": (
+        "when they are computed again",
+        "one draw was judged; make the net give one answer in eval mode (F.dropout needs training=self.training), or, "
+        "if it is random on purpose, run the suite autoattack_rand, which averages",
+    ),
+    "batch_dependent": (
+        "beside other images",
+        "the batch size decides verdicts; let batch norms use running statistics (track_running_stats=True) in eval "
+        "mode, and normalise every image by itself",
+    ),
+}
+"""When logits change, and what to do."""
+
 
 def require_unit_pixels(images: Tensor) -> None:
     """Raise BenchError unless every pixel is a number in [0, 1]."""
@@ -23,38 +42,28 @@ def require_unit_pixels(images: Tensor) -> None:
 def clean_pass(
     model: nn.Module, model_name: str, images: Tensor, num_classes: int, batch_size: int
 ) -> tuple[Tensor, list[Finding]]:
-    """Predictions (N,) on the CPU, and findings about the outputs.
+    """Predictions (N,) on the CPU, and findings about the outputs; costs two forward passes.
 
     Raises:
         BenchError: pixels outside [0, 1]; logits of another shape than (N, num_classes); logits that are not numbers.
     """
     require_unit_pixels(images)
-    predictions, probabilities = [], []
+    parts = []
     with torch.no_grad(), float32_products():
         for begin in range(0, len(images), batch_size):
             batch = images[begin : begin + batch_size]
             before = batch.clone() if begin == 0 else None
-            try:
-                logits = model(batch)
-            except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
-                if is_out_of_memory(error) or isinstance(error, BenchError):
-                    raise
-                reason = " ".join(str(error).split())[:160] or type(error).__name__
-                raise BenchError(
-                    f"model {model_name} does not take images of shape {tuple(batch.shape[1:])} in a batch of "
-                    f"{len(batch)}: {reason}."
-                ) from error
+            parts.append(_logits(model, model_name, batch))
             if before is not None and not torch.equal(before, batch):
                 images[begin : begin + batch_size] = before
                 raise BenchError(
                     f"model {model_name} changes its input in place, which spoils images and gradients; let it work on "
                     "a copy (images = images.clone())."
                 )
-            _require_logits(logits, model_name, len(batch), num_classes)
-            predictions.append(logits.argmax(1))
-            probabilities.append(_look_like_probabilities(logits / getattr(model, "factor", 1.0)))
-    findings = []
-    if bool(torch.cat(probabilities).all()):
+            _require_logits(parts[-1], model_name, len(batch), num_classes)
+        logits = torch.cat(parts)
+        findings = _unsteady(model, images, logits, batch_size)
+    if bool(_look_like_probabilities(logits / getattr(model, "factor", 1.0)).all()):
         findings.append(
             Finding(
                 "probabilities",
@@ -63,7 +72,66 @@ def clean_pass(
                 "the net seems to return probabilities; return logits, or attacks lose their gradients to saturation",
             )
         )
-    return torch.cat(predictions).cpu(), findings
+    return logits.argmax(1).cpu(), findings
+
+
+def _logits(model: nn.Module, model_name: str, batch: Tensor) -> Tensor:
+    try:
+        logits: Tensor = model(batch)
+    except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
+        if is_out_of_memory(error) or isinstance(error, BenchError):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BenchError(
+            f"model {model_name} does not take images of shape {tuple(batch.shape[1:])} in a batch of "
+            f"{len(batch)}: {reason}."
+        ) from error
+    return logits
+
+
+def _unsteady(model: nn.Module, images: Tensor, logits: Tensor, batch_size: int) -> list[Finding]:
+    """A warning where an image's logits are others when they are computed again, or beside other images."""
+    count, cuts = len(images), _other_batches(len(images), batch_size)
+    if count == 1:  # it gets company that is unlike it
+        images, cuts = torch.cat([images, 1.0 - images]), [slice(0, 2)]
+    spread = (logits.amax(1) - logits.amin(1)).amax()
+
+    def computed(chosen: list[slice]) -> Tensor:
+        return torch.cat([model(images[cut]) for cut in chosen])[:count]
+
+    def moved(first: Tensor, second: Tensor, share: float) -> Tensor:
+        allowed = share * spread + _ROUNDING * logits.abs().amax()
+        return ~((second - first).abs().amax(1) <= allowed)  # what is NaN has moved
+
+    again = computed(cuts)
+    differ = moved(logits, again, _MOVED)
+    # the same batches once more: a few where all is well
+    repeated = computed(cuts if bool(differ.any()) else cuts[:2])
+    random = moved(again[: len(repeated)], repeated, 0.0)
+    if not bool(differ.any() or random.any()):
+        return []
+    number = max(int(differ.sum()), int(random.sum()))
+    kind = "random_outputs" if bool(random.any()) else "batch_dependent"
+    when, advice = _UNSTEADY[kind]
+    far = 100 * float((again - logits).abs().amax() / spread)
+    return [
+        Finding(
+            kind,
+            "warning",
+            f"{number} of {count} images get other logits {when}, by up to {far:.2g} % of their spread",
+            advice,
+        )
+    ]
+
+
+def _other_batches(count: int, batch_size: int) -> list[slice]:
+    """Cuts of 1, 2, 4, ... up to `batch_size` images, so that hardly any image has the company it had."""
+    cuts, begin = [], 0
+    while begin < count:
+        size = 2 if batch_size == 1 else min(begin + 1, batch_size)
+        cuts.append(slice(begin, begin + size))
+        begin += size
+    return cuts
 
 
 def has_gradient(model: nn.Module, images: Tensor) -> bool:
@@ -72,7 +140,7 @@ def has_gradient(model: nn.Module, images: Tensor) -> bool:
     Raises:
         BenchError: the net fails where gradients are recorded or computed.
     """
-    inputs = images[:1].detach().clone().requires_grad_(True)
+    inputs = images.detach().clone().requires_grad_(True)
     try:
         with torch.enable_grad():
             logits = model(inputs)

@@ -66,7 +66,7 @@ def probe(
         context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm
     )
     eps = reference[norm]
-    if not has_gradient(context.model, probes.clean):
+    if not has_gradient(context.model, probes.clean[:1]):
         blind = dict.fromkeys(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
         )

@@ -21,6 +21,7 @@ from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
 from bench.data import ImageDataset, dataset_spec
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.clean_pass import clean_pass
 from bench.protocols.retrain_cache import RecordCache
 from bench.protocols.retrain_metrics import RETRAINING_COLUMNS, retraining_metrics
 from bench.results.findings import Finding
@@ -185,7 +186,17 @@ class Retrain(Protocol):
             findings += found
             shapes_only = group.map.startswith("mask_only")
             made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only))
-        return made[0], made[1], findings[:1]
+        first = {finding.id: finding for finding in reversed(findings)}  # of the training split, where both have it
+        return made[0], made[1], [*first.values(), *self._output_findings(group, context)]
+
+    def _output_findings(self, group: _Group, context: EvaluationContext) -> list[Finding]:
+        """What the judged model's logits of the first test images tell, where its maps are used at all."""
+        if not group.of_the_model:
+            return []
+        images = context.dataset.pixels(slice(0, min(context.examples, _MAP_BATCH))).to(context.device)
+        classes = context.dataset.num_classes
+        with attacked_model(context.model):
+            return clean_pass(context.model, context.model_name, images, classes, _MAP_BATCH)[1]
 
     def training_count(self, training: ImageDataset) -> int:
         """How many training images are used, from the first on."""
@@ -201,7 +212,7 @@ class Retrain(Protocol):
         size = data.shape[2:]
         if group.map == "unmasked":
             return torch.zeros((count, *size), dtype=torch.int16), []
-        places, invisible = [], []
+        places, seen = [], []
         for begin in range(0, count, _MAP_BATCH):
             part = slice(begin, min(begin + _MAP_BATCH, count))
             images, ids = data.pixels(part), torch.arange(part.start, part.stop) + first_id
@@ -211,10 +222,12 @@ class Retrain(Protocol):
             scores, factors = self._scores(context, images, ids, name)
             if kind == "blurred":
                 scores = blurred(scores, self.parameters.blur_sigma)
+            broken = ~scores.flatten(1).isfinite().all(1)
+            scores[broken] = 0.0
             places.append(ranks(scores, ids))
             median = scores.flatten(1).median(1).values * factors
-            invisible.append(torch.stack([constant_maps(scores), median < _INVISIBLE]))
-        found = [] if not invisible else _map_findings(torch.cat(invisible, 1), context.model_name, name, data.split)
+            seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < _INVISIBLE) & ~broken]))
+        found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
         return torch.cat(places), found
 
     def _scores(self, context: EvaluationContext, images: Tensor, ids: Tensor, name: str) -> tuple[Tensor, Tensor]:
@@ -309,20 +322,24 @@ def _require_training(training: ImageDataset | None, dataset: ImageDataset) -> I
 
 
 def _map_findings(seen: Tensor, model: str, name: str, split: str) -> list[Finding]:
-    """What is wrong with the maps of a split; `seen` is (2, N): constant, and invisible in float32."""
-    constant, invisible = (float(row.float().mean()) for row in seen)
-    if constant == 1.0:
+    """What is wrong with the maps of a split; `seen` is (3, N): constant, not finite, and invisible in float32."""
+    constant, broken, invisible = (float(row.float().mean()) for row in seen)
+    if constant + broken == 1.0:
+        what = "has the same score at all pixels" if constant else "is NaN or infinite"
         raise BenchError(
-            f"every {name} map of {model} has the same score at all pixels, so there is nothing to rank; the net's "
-            "gradients vanish, take another scalar (logit) or another attribution."
+            f"every {name} map of {model} {what}, so there is nothing to rank; look at the net's gradients, take "
+            "another scalar (logit) or another attribution."
         )
+    at_random = "their pixels are ranked at random, which pulls the score towards 0"
+    found = []
+    if broken > 0.0:
+        evidence = f"{100 * broken:.2f} % of the {split} images have a {name} map with NaN or infinite values"
+        found.append(Finding("non_finite_maps", "warning", evidence, f"{at_random}; mend the net's backward pass"))
     if constant > 0.0:
-        return [
-            Finding(
-                "constant_maps", "warning", f"{100 * constant:.2f} % of the {split} images have a constant {name} map",
-                "their pixels are ranked at random, which pulls the score towards 0",
-            )
-        ]  # fmt: skip
+        evidence = f"{100 * constant:.2f} % of the {split} images have a constant {name} map"
+        found.append(Finding("constant_maps", "warning", evidence, at_random))
+    if found:
+        return found
     if invisible > 0.01:
         return [
             Finding(

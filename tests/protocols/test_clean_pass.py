@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
+from bench.nets import build_net
 from bench.protocols.clean_pass import clean_pass, has_gradient
 
 IMAGES = torch.rand(20, 1, 28, 28)
@@ -99,3 +100,35 @@ def test_gradients_that_are_not_there_are_told_from_those_that_fail() -> None:
     assert not has_gradient(Head(lambda images: images.detach().flatten(1) @ weight), IMAGES)
     with pytest.raises(BenchError, match=r"gradient of the model cannot be computed \(not written yet\)"):
         has_gradient(Head(lambda images: outputs(NoBackward.apply(images))), IMAGES)
+
+
+def test_random_outputs_are_found_at_any_number_of_images_and_batch_size() -> None:
+    def noisy(images: Tensor) -> Tensor:
+        logits = outputs(images)
+        return logits + 1e-3 * torch.randn_like(logits)
+
+    for count, batch_size in ((1, 8), (2, 1), (20, 7), (20, 256)):
+        for head in (Head(noisy), Head(lambda images: outputs(nn.functional.dropout(images)))):
+            _, (finding,) = clean_pass(head, "net", IMAGES[:count], 10, batch_size)
+            assert (finding.id, finding.severity) == ("random_outputs", "warning")
+            assert f"of {count} images get other logits when they are computed again" in finding.evidence
+            assert "training=self.training" in finding.advice and "autoattack_rand" in finding.advice
+
+
+def test_a_net_that_looks_at_the_whole_batch_is_found_at_any_number_of_images_and_batch_size() -> None:
+    norm = nn.BatchNorm2d(1, track_running_stats=False).eval()
+    uneven = IMAGES * torch.linspace(0.2, 1.0, 20)[:, None, None, None]
+    for count, batch_size in ((1, 8), (2, 1), (20, 7), (20, 256)):
+        for head in (Head(lambda images: outputs(norm(images))), Head(lambda images: outputs(images / images.max()))):
+            _, (finding,) = clean_pass(head, "net", uneven[:count], 10, batch_size)
+            assert (finding.id, finding.severity) == ("batch_dependent", "warning")
+            assert "beside other images" in finding.evidence and "track_running_stats" in finding.advice
+
+
+def test_the_rounding_of_an_honest_net_is_no_finding() -> None:
+    torch.manual_seed(0)
+    common = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.3], "std": [0.3]}
+    net = build_net("simple_cnn", common).eval()
+    for scale, shift in ((1e-9, 0.0), (1.0, 0.0), (1.0, 1e4), (1e9, 0.0)):
+        head = Head(lambda images, scale=scale, shift=shift: scale * (net(images) + shift))
+        assert clean_pass(head, "net", IMAGES[:5], 10, 4)[1] == []

@@ -174,6 +174,60 @@ def test_a_model_whose_maps_are_constant_is_refused(suite: Path, fashion_test: I
         evaluate(suite, Constant(), fashion_test)
 
 
+class BlindAtBlack(nn.Module):
+    """A net whose gradient is NaN where the image's middle is black."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1)) + 0 * images[:, :, 14, 14].sqrt()
+
+
+def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
+    suite: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = protocol_for(read_suite(suite))
+    assert isinstance(protocol, Retrain)
+    group = next(group for group in protocol._groups() if group.map == "gradient")
+
+    def ranked(net: nn.Module) -> tuple[Tensor, list[str]]:
+        context = EvaluationContext(net.requires_grad_(False), "net", fashion_test, 0, 60, 0, CPU, 60, examples=60)
+        ranks, findings = protocol._ranks(group, context, fashion_test, 60, 0)
+        return ranks, [f"{finding.id}: {finding.evidence}" for finding in findings]
+
+    black = fashion_test.images[:60, 0, 14, 14] == 0
+    net = BlindAtBlack()
+    ranks, found = ranked(net)
+    assert found == [f"non_finite_maps: {100 * float(black.float().mean()):.2f} % of the test images have a gradient map "
+                     "with NaN or infinite values"]  # fmt: skip
+    expected, none = ranked(nn.Sequential(nn.Flatten(), net.layer))
+    assert none == [] and 0 < int(black.sum()) < 60
+    assert torch.equal((ranks == expected).flatten(1).all(1), ~black)
+    with pytest.raises(BenchError, match="every gradient map of net is NaN or infinite"):
+        ranked(nn.Sequential(nn.Flatten(), Root(), net.layer))
+
+
+class Root(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.sqrt()
+
+
+class Noisy(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.rand(len(images), 10) + images.mean((1, 2, 3))[:, None]
+
+
+def test_a_random_model_is_found_where_its_maps_are_used(suite: Path, fashion_test: ImageDataset) -> None:
+    protocol = protocol_for(read_suite(suite))
+    assert isinstance(protocol, Retrain)
+    context = EvaluationContext(Noisy(), "net", fashion_test, 0, 1, 0, CPU, 60, examples=20)
+    found = {group.map: protocol._output_findings(group, context) for group in protocol._groups()}
+    assert [finding.id for finding in found["gradient"]] == ["random_outputs"]
+    assert found["random"] == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
