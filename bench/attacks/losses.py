@@ -56,13 +56,14 @@ def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """The targeted DLR (Croce and Hein 2020, section 4.2): z_t - z_y over the spread of the top logits; (N,).
 
-    The spread z_(1) - (z_(3) + z_(4)) / 2 becomes z_(1) - z_(3) with three classes, and is left out with two.
+    The spread z_(1) - (z_(3) + z_(4)) / 2 becomes z_(1) - (z_(2) + z_(3)) / 2 with three classes (z_(1) - z_(3) would
+    leave the loss towards the last class at -1, without a gradient), and is left out with two.
     """
     gained = targeted_margin(logits, labels, targets)
     if logits.shape[1] < 3:
         return gained
     top = logits.topk(min(4, logits.shape[1]), dim=1).values
-    return gained / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
+    return gained / (top[:, 0] - top[:, min(2, logits.shape[1] - 2) :].mean(1) + 1e-12)
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bench.attacks.losses import LOSS_FUNCTIONS, cross_entropy, dlr, margin
+from bench.attacks.losses import LOSS_FUNCTIONS, cross_entropy, dlr, margin, targeted_dlr
 
 
 def random_logits(seed: int, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,3 +51,13 @@ def test_no_loss_changes_when_a_constant_is_added_to_all_logits(shift: float) ->
 def test_dlr_does_not_change_when_logits_are_scaled() -> None:
     logits, labels = random_logits(5)
     assert torch.allclose(dlr(logits, labels), dlr(100 * logits, labels), atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 6])
+def test_the_targeted_dlr_rises_with_its_target_whichever_class_that_is(classes: int) -> None:
+    logits = random_logits(7, classes)[0].requires_grad_(True)
+    for target in range(1, classes):
+        ordered = logits.argsort(1, descending=True)
+        loss = targeted_dlr(logits, ordered[:, 0], ordered[:, target])
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert (gradient.gather(1, ordered[:, target : target + 1]) > 1e-3).all()
