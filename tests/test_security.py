@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.catalog.cards import ModelCard, read_card
+from bench.catalog.label_maps import read_label_map
 from bench.catalog.locations import shipped
 from bench.catalog.models import ModelEntry, load_model, resolve_models
-from bench.catalog.sources import read_label_map
 from bench.catalog.state_files import read_state
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
@@ -125,7 +125,7 @@ READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
         (MODEL / "weights.safetensors").read_bytes()[:900],
         lambda path: read_state(path),
     ),
-    "label map": ("map.json", b'{"0": 1, "1": 0}', lambda path: read_label_map(path, "mine")),
+    "label map": ("map.json", b'{"0": 1, "1": 0}', lambda path: read_label_map(path, ("0", "1"), "mine")),
     "idx": ("images", b"\0\0\x08\3" + bytes([0, 0, 0, 2] * 3) + bytes(range(8)), lambda path: read_idx(path, 3)),
 }
 

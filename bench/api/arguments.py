@@ -19,7 +19,7 @@ def source_options(given: dict[str, Any]) -> SourceOptions:
     for name in given:
         if name not in known:
             raise unknown_name(name, known, "option")
-    paths = {name: as_path(given[name]) for name in ("weights", "label_map") if given.get(name) is not None}
+    paths = {name: as_path(given[name]) for name in ("weights", "label_map", "data_dir") if given.get(name) is not None}
     tuples = {name: tuple(given[name]) for name in ("mean", "std", "classes") if given.get(name) is not None}
     return SourceOptions(**{**given, **paths, **tuples})
 

@@ -73,7 +73,7 @@ def evaluate(
         entries = [entry_of_net(model, dataset or DEFAULT_DATASET, model_id or "in_memory", as_path(data_dir))]
     else:
         named = [str(model)]
-        options |= {"download": download} | ({} if model_id is None else {"model_id": model_id})
+        options |= {"download": download, "data_dir": data_dir} | ({} if model_id is None else {"model_id": model_id})
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         board = Path(temporary) if leaderboard is None else Path(leaderboard)
         suite_path = suite.path if isinstance(suite, Suite) else suite

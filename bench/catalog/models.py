@@ -19,7 +19,7 @@ from bench.catalog.sources import NamedSource, SourceOptions, is_source, misname
 from bench.catalog.state_files import parse_state, state_bytes
 from bench.core.errors import BenchError
 from bench.core.files import read_regular, sha256_bytes
-from bench.core.names import select_names, unknown_name
+from bench.core.names import require_safe_name, select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
@@ -112,7 +112,8 @@ def _refuse_idle_options(options: SourceOptions, sources: int) -> None:
 
 def entry_from_source(text: str, dataset: str | None, options: SourceOptions) -> ModelEntry:
     """A model that is in no registry, built once to know its digest; raises BenchError."""
-    source, program = NamedSource(text, dataset or DEFAULT_DATASET, options), parse_program(text)
+    dataset = require_safe_name(dataset or DEFAULT_DATASET, "data set")
+    source, program = NamedSource(text, dataset, options.for_classes_of(dataset)), parse_program(text)
     return ModelEntry(source.card(), Path(), source.build_net, program.path if program is not None else None)
 
 

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.catalog.cards import ModelCard, ProgramFacts, Weights
+from bench.catalog.label_maps import outputs_of_classes
 from bench.catalog.pretrained import Pretrained, hub_pretrained, timm_pretrained, torchvision_pretrained
 from bench.catalog.programs import KINDS, Program, parse_program
 from bench.catalog.state_files import read_state, state_bytes
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.core.names import require_safe_name, unknown_name
+from bench.core.names import require_safe_name
 from bench.core.toml_files import explain
 from bench.data.specs import dataset_spec
 from bench.nets import build_net
@@ -48,6 +48,7 @@ class SourceOptions:
         num_classes: outputs of the net.
         model_id: what it is called in the leaderboard.
         download: fetch pretrained weights that are not on this machine.
+        data_dir: where data sets are looked for first, whose classes a label map names.
     """
 
     weights: Path | None = None
@@ -60,11 +61,21 @@ class SourceOptions:
     num_classes: int | None = None
     model_id: str | None = None
     download: bool = False
+    data_dir: Path | None = None
 
     def given(self) -> list[str]:
         """The options that were set, as the command line calls them, less those that suit any model."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "download"}
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("download", "data_dir")}
         return [f"--{name.replace('_', '-')}" for name, value in values.items() if value not in (None, False)]
+
+    def for_classes_of(self, dataset: str) -> SourceOptions:
+        """The same with `classes` in place of a label map; raises BenchError for a map that does not fit."""
+        if self.label_map is None:
+            return self
+        if self.classes is not None:
+            raise BenchError("--classes and --label-map say the same thing; give one of them.")
+        outputs = outputs_of_classes(self.label_map, dataset, data_dir=self.data_dir, download=self.download)
+        return replace(self, classes=outputs, label_map=None)
 
 
 def is_source(text: str) -> bool:
@@ -85,7 +96,10 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class NamedSource:
-    """A model named by its source, for one data set. Building it twice gives the same weights, or is refused."""
+    """A model named by its source, for one data set. Building it twice gives the same weights, or is refused.
+
+    `options` have no label map any more: see `SourceOptions.for_classes_of`.
+    """
 
     text: str
     dataset: str
@@ -93,7 +107,6 @@ class NamedSource:
 
     def card(self) -> ModelCard:
         """Build the net and describe it; raises BenchError for whatever is wrong with source or options."""
-        require_safe_name(self.dataset, "data set")
         built = self.build()
         self._require_outputs(built)
         try:
@@ -156,8 +169,7 @@ class NamedSource:
         if self.options.num_classes is not None:
             return self.options.num_classes
         spec = dataset_spec(self.dataset)
-        chosen = self.options.classes or self.options.label_map
-        return spec.num_classes if own_weights and spec and not chosen else found.num_classes
+        return spec.num_classes if own_weights and spec and not self.options.classes else found.num_classes
 
     def _from_robustbench(self, text: str) -> Built:
         parts = text.split("/")
@@ -187,7 +199,7 @@ class NamedSource:
             "mean": options.mean,
             "std": options.std,
             "input_size": options.input_size,
-            "classes": self._class_outputs(),
+            "classes": options.classes,
         }
         try:
             return AdapterSettings(
@@ -195,13 +207,6 @@ class NamedSource:
             )
         except ValidationError as error:
             raise BenchError(f"model {self.text}: {explain(error)}.") from error
-
-    def _class_outputs(self) -> tuple[int, ...] | None:
-        if self.options.label_map is None:
-            return self.options.classes
-        if self.options.classes is not None:
-            raise BenchError("--classes and --label-map say the same thing; give one of them.")
-        return read_label_map(self.options.label_map, self.dataset)
 
     def _classes(self, built: Built) -> int | None:
         """How many classes there are where the data set is the user's own: what is known before its images are read."""
@@ -213,8 +218,7 @@ class NamedSource:
         spec, given = dataset_spec(self.dataset), self.options.num_classes
         if spec is None and not self._classes(built):
             raise BenchError(f"{self.dataset} is no data set that ships; say how many classes it has: --num-classes N.")
-        chosen = self.options.classes or self.options.label_map
-        if spec is not None and given not in (None, spec.num_classes) and not chosen:
+        if spec is not None and given not in (None, spec.num_classes) and not self.options.classes:
             raise BenchError(
                 f"{self.text} is said to have {given} outputs, but {self.dataset} has {spec.num_classes} classes; say "
                 "which outputs stand for them with --classes or --label-map."
@@ -229,37 +233,6 @@ class NamedSource:
         else:
             name = self.text.replace(":", "-")
         return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "model"
-
-
-def read_label_map(path: Path, dataset: str) -> tuple[int, ...]:
-    """The net's output for each class of the data set, in their order (sorted by name for a folder of the user's own).
-
-    Args:
-        path: a JSON file, or the name of the data set that `dataset` is a subset of.
-
-    Raises:
-        BenchError: no JSON object of whole numbers, or its keys are not the data set's classes.
-    """
-    spec = dataset_spec(dataset)
-    if spec is not None and spec.outputs and str(path) == spec.subset_of and not path.is_file():
-        return spec.outputs
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BenchError(f"cannot read the label map {path}: {error}.") from error
-    if not isinstance(content, Mapping) or not content:
-        raise BenchError(f'the label map {path} must be a JSON object {{"class": output, ...}}.')
-    names = list(spec.class_names) if spec is not None and spec.class_names else sorted(content)
-    unknown = [name for name in content if name not in names]
-    if unknown:
-        raise unknown_name(unknown[0], names, f"class of {dataset} in {path}")
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise BenchError(f"the label map {path} has no output for class {missing[0]!r} of {dataset}.")
-    outputs = [content[name] for name in names]
-    if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 1 << 31 for one in outputs):
-        raise BenchError(f"the label map {path} must give a whole number from 0 for every class.")
-    return tuple(outputs)
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

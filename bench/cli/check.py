@@ -80,7 +80,7 @@ def check(
     from bench.orchestration.gate import GateRules
 
     rules = GateRules(tolerance, time_factor or None, fail_on_time)
-    source = own.source_options(download=download)
+    source = own.source_options(download=download, data_dir=data_dir)
     executor = place.choose(device)
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))

@@ -95,7 +95,7 @@ def add(
     from bench.core.devices import resolve_device
     from bench.orchestration.registering import AddRequest, add_model
 
-    source = own.source_options(download=download)
+    source = own.source_options(download=download, data_dir=data_dir)
     request = AddRequest(
         model, registry, dataset, source, method, description, examples, resolve_device(device), data_dir
     )

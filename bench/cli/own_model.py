@@ -47,7 +47,7 @@ class OwnModel:
     num_classes: Annotated[int | None, _option("--num-classes", help="How many outputs the net has.")] = None
     model_id: Annotated[str | None, _option("--model-id", help="What the model is called in the leaderboard.")] = None
 
-    def source_options(self, *, download: bool) -> SourceOptions:
+    def source_options(self, *, download: bool, data_dir: Path | None) -> SourceOptions:
         """The same for the catalog; raises BenchError for a list that is none."""
         from bench.catalog.sources import SourceOptions
 
@@ -62,6 +62,7 @@ class OwnModel:
             self.num_classes,
             self.model_id,
             download,
+            data_dir,
         )
 
 

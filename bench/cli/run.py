@@ -60,7 +60,7 @@ def run(
     from bench.cli.run_progress import RunProgress
     from bench.orchestration import RunRequest, execute, plan_runs
 
-    source = own.source_options(download=download)
+    source = own.source_options(download=download, data_dir=data_dir)
     executor = place.choose(device)
     request = RunRequest(
         model, suite, leaderboard, dataset, examples, seed, executor.planning_device(device),

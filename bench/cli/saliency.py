@@ -63,7 +63,7 @@ def saliency(
 
     request = PanelRequest(
         model, image, method, attack, eps, output_file, dataset, seed, device, data_dir, download, registry,
-        program, own.source_options(download=download),
+        program, own.source_options(download=download, data_dir=data_dir),
     )  # fmt: skip
     with messages().status("Drawing the maps"):
         outcome = make_panel(request)

@@ -23,7 +23,8 @@ def require_safe_name(name: str, what: str) -> str:
 def unknown_name(name: str, known: Iterable[str], what: str) -> BenchError:
     """The error for a name that nothing has, with the nearest known names in it."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    folded = {one.casefold(): one for one in names}
+    near = [folded[one] for one in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
     if near:
         return BenchError(f"unknown {what} {name!r}; did you mean {' or '.join(near)}?")
     listed = ", ".join(names[:_MOST_LISTED]) if names else "none"

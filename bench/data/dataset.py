@@ -142,10 +142,13 @@ class ImageDataset:
     def _class_numbers(self, classes: Sequence[str], positions: Sequence[int] | None) -> Tensor:
         known = {name: number for number, name in enumerate(self.class_names)}
         if positions is not None and not any(name in known for name in classes) and max(positions) < len(known):
-            return torch.tensor(positions)
+            if "0" in known:  # numbers, which folders have in the order 0, 1, 10, 11, ...
+                return torch.tensor([known.get(str(position), position) for position in positions])
+            if list(self.class_names) != sorted(self.class_names):  # sorted ones say nothing of their numbers
+                return torch.tensor(positions)
         missing = [name for name in classes if name not in known]
         if missing:
-            raise unknown_name(missing[0], known if len(known) <= 20 else (), f"class of {self.name} ({self.source})")
+            raise unknown_name(missing[0], known, f"class of {self.name} ({self.source})")
         return torch.tensor([known[name] for name in classes])
 
     def stored(self, indices: Tensor | slice) -> Tensor:

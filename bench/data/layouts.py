@@ -12,6 +12,7 @@ import torch
 
 from bench.core.errors import BenchError
 from bench.data.class_lists import class_list
+from bench.data.class_order import number_as_known
 from bench.data.dataset import ImageDataset
 from bench.data.declared import DatasetFile, expand, find_declaration
 from bench.data.decoding import Preparation
@@ -167,7 +168,7 @@ def _folder(
 ) -> Layout:
     def read() -> ImageDataset:
         images, labels, classes = read_image_folder(root, preparation, size)
-        return ImageDataset(name, split, images, labels, _names(spec, classes), str(root))
+        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, root), str(root))
 
     return Layout(read, str(root))
 
@@ -183,7 +184,8 @@ def _parquet(
 ) -> Layout:
     def read() -> ImageDataset:
         images, labels, classes = read_parquet(files, preparation, size, columns)
-        return ImageDataset(name, split, images, labels, _names(spec, classes), str(files[0].parent))
+        place = files[0].parent
+        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, place), str(place))
 
     return Layout(read, str(files[0].parent))
 
@@ -195,15 +197,9 @@ def _npz(name: str, spec: DatasetSpec | None, split: Split, path: Path) -> Layou
             classes = spec.class_names
         if classes is None:
             classes = tuple(str(number) for number in range(int(labels.max()) + 1 if len(labels) else 0))
-        return ImageDataset(name, split, images, labels, _names(spec, classes), str(path))
+        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, path), str(path))
 
     return Layout(read, str(path))
-
-
-def _names(spec: DatasetSpec | None, found: tuple[str, ...]) -> tuple[str, ...]:
-    """A known data set's own names, where as many classes were found; those of a subset decide what it consists of."""
-    known = spec is not None and spec.subset_of is None and len(spec.class_names) == len(found)
-    return spec.class_names if spec is not None and known else found
 
 
 def _idx(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> Layout:

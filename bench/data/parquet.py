@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.core.names import unknown_name
 from bench.data.dataset import ImageStore
 from bench.data.decoding import Preparation
 from bench.data.encoded import open_images
@@ -55,10 +56,11 @@ def read_parquet(
     image = _image_column(schema, (columns or Columns()).image, files[0])
     label = _label_column(schema, features, (columns or Columns()).label, files[0])
     rows = ParquetImages.open(files, image)
-    labels, found = _labels(files, label)
     names = _class_names(features, label)
-    if names is None:
-        names = found or tuple(str(number) for number in range(int(labels.max()) + 1 if len(labels) else 0))
+    for path in files[1:]:
+        if _class_names(_features(_schema(path), path), label) != names:
+            raise BenchError(f"{path} names other classes than {files[0]}, or in another order; store the split anew.")
+    labels, names = _labels(files, label, names)
     if len(rows) == 0:
         raise BenchError(f"{files[0]} holds no image.")
     return open_images(rows, preparation, image_size), labels, names
@@ -186,8 +188,8 @@ def _choose(usable: list[str], asked: str | None, what: str, path: Path) -> str:
     return usable[0]
 
 
-def _labels(files: Sequence[Path], column: str) -> tuple[Tensor, tuple[str, ...] | None]:
-    """(N,) int64 of all files, and the names in sorted order where the labels are strings."""
+def _labels(files: Sequence[Path], column: str, names: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...]]:
+    """(N,) int64 of all files, and the class names; where none are given, in sorted order, or the numbers."""
     values: list[Any] = []
     for path in files:
         table = _guarded(path, lambda path=path: _file(path).read(columns=[column]))
@@ -195,16 +197,22 @@ def _labels(files: Sequence[Path], column: str) -> tuple[Tensor, tuple[str, ...]
         if any(value is None for value in part):
             raise BenchError(f"{path} has rows without a {column}; leave them out.")
         values += part
+    if len({type(value) for value in values}) > 1:
+        raise BenchError(f"{files[0]} and its neighbours have numbers and strings as {column}; store the split anew.")
     if values and isinstance(values[0], str):
-        names = tuple(sorted(set(values)))
+        names = names or tuple(sorted(set(values)))
         numbers = {name: number for number, name in enumerate(names)}
+        unknown = [value for value in values if value not in numbers]
+        if unknown:
+            raise unknown_name(unknown[0], names, f"class in {files[0]}")
         return torch.tensor([numbers[value] for value in values]), names
     if values and not (min(values) >= 0 and max(values) < _MOST_CLASSES):
         raise BenchError(
             f"{files[0]} has labels from {min(values)} to {max(values)}; -1 stands for labels that are kept back, use "
             "another split."
         )
-    return torch.from_numpy(np.asarray(values, dtype=np.int64)), None
+    names = names or tuple(str(number) for number in range(max(values, default=-1) + 1))
+    return torch.from_numpy(np.asarray(values, dtype=np.int64)), names
 
 
 def _class_names(features: dict[str, Any], label: str) -> tuple[str, ...] | None:

@@ -57,6 +57,19 @@ def test_shards_are_read_in_order_with_the_names_of_the_schema(tmp_path: Path) -
     assert data.shape == (5, 3, 8, 8)
 
 
+def test_strings_are_numbered_as_the_schema_numbers_them(tmp_path: Path) -> None:
+    write(tmp_path / "pets" / "test.parquet", ["cat", "ant", "cat"], names=["dog", "cat", "ant"])
+    data = load_split("pets", "test", data_dir=tmp_path)
+    assert data.class_names == ("dog", "cat", "ant") and data.labels.tolist() == [1, 2, 1]
+
+
+def test_shards_that_number_classes_differently_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "pets" / "test-0.parquet", [0, 1], names=["cat", "dog"])
+    write(tmp_path / "pets" / "test-1.parquet", [0, 1], names=["dog", "cat"])
+    with pytest.raises(BenchError, match="in another order"):
+        load_split("pets", "test", data_dir=tmp_path)
+
+
 def test_large_images_are_read_one_row_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
     read = ParquetImages._read
