@@ -177,6 +177,18 @@ def test_a_damaged_pickle_inside_a_checkpoint_gives_a_state_or_one_line(
     answers(lambda: read_state(tmp_path / "w.pt"))
 
 
+def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path, checkpoint: bytes) -> None:
+    (tmp_path / "whole.pt").write_bytes(checkpoint)
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(BenchError, match="are packed"):
+        read_state(tmp_path / "w.pt")
+
+
 MANIFEST: dict[str, Any] = {
     "schema_version": 1, "run_id": "a", "status": "finished", "units": {}, "counters": {"claims": 1},
     "facts": {"model": "fashion_mnist/standard", "dataset": "fashion_mnist", "suite": "cross_norm", "seed": 0},

@@ -68,6 +68,7 @@ def state_bytes(net: nn.Module) -> bytes:
 
 def _load_checkpoint(stream: BinaryIO, path: Path, trust: bool) -> Any:
     try:
+        _refuse_packed(stream, path)
         return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not trust:
@@ -84,6 +85,16 @@ def _load_checkpoint(stream: BinaryIO, path: Path, trust: bool) -> Any:
         return torch.load(stream, map_location="cpu", weights_only=False)
     except (pickle.UnpicklingError, *_DAMAGED) as error:
         raise _unreadable(path, error) from error
+
+
+def _refuse_packed(stream: BinaryIO, path: Path) -> None:
+    """torch.save packs nothing; a packed archive may be a thousand times larger than its file."""
+    if zipfile.is_zipfile(stream):
+        with zipfile.ZipFile(stream) as archive:
+            packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
+        if packed:
+            raise BenchError(f"weights {path} are packed, which torch.save never does; unpack and save them anew.")
+    stream.seek(0)
 
 
 @cache

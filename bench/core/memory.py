@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+import re
+from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -33,3 +35,22 @@ def keep_freed_memory() -> bool:
         libc = ctypes.CDLL(None)
         return bool(libc.mallopt(_M_MMAP_THRESHOLD, _KEEP) and libc.mallopt(_M_TRIM_THRESHOLD, _KEEP))
     return False
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that a process could still take; None where the system does not say."""
+    found = re.search(r"MemAvailable: *(\d+) kB", _text("/proc/meminfo"))
+    if found is None:
+        return None
+    free = int(found[1]) * 1024
+    limit, used = _text("/sys/fs/cgroup/memory.max"), re.search(r"^anon (\d+)", _text("/sys/fs/cgroup/memory.stat"))
+    if limit.strip().isdigit() and used is not None:  # a container's own limit
+        free = min(free, max(0, int(limit) - int(used[1])))
+    return free
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""

@@ -13,6 +13,8 @@ from bench.core.errors import BenchError
 
 Interpolation = Literal["bilinear", "bicubic"]
 _EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"))
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "WEBP", "TIFF", "GIF", "JPEG2000")
+"""Pillow knows more: of EPS it runs a program."""
 _LONGEST_SIDE = 1 << 15
 
 
@@ -51,7 +53,7 @@ def decode(content: bytes, preparation: Preparation, name: str) -> NDArray[np.ui
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.mode not in _EIGHT_BIT_MODES:
                 raise BenchError(
                     f"{name} has more than 8 bits a channel (mode {image.mode}), its pixels would lie outside [0, 1]; "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.core.files import open_regular
 
 _UINT8 = 0x08
 _LARGEST = 1 << 31
@@ -35,32 +36,36 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     Raises:
         BenchError: the file is unreadable, truncated, too long, or of another kind.
     """
-    return parse_idx(_read_bytes(path), dimensions, str(path))
+    return parse_idx(_read_bytes(path, dimensions), dimensions, str(path))
 
 
 def parse_idx(content: bytes, dimensions: int, name: str) -> Tensor:
     """Parse the bytes of an IDX file; `name` is for the error line."""
     header_size = 4 + 4 * dimensions
-    if len(content) < header_size:
-        raise BenchError(f"{name} is too short for an IDX file; fetch it again.")
-    zeros, kind, stated = struct.unpack(">HBB", content[:4])
-    if zeros != 0 or kind != _UINT8 or stated != dimensions:
-        raise BenchError(f"{name} is not an IDX file of {dimensions}-dimensional bytes; fetch it again.")
-    shape = struct.unpack(f">{dimensions}I", content[4:header_size])
-    expected = math.prod(shape)
-    if expected > _LARGEST or len(content) - header_size != expected:
+    shape = _shape(content[:header_size], dimensions, name)
+    expected, found = math.prod(shape), len(content) - header_size
+    if found != expected:
         raise BenchError(
-            f"{name} says it holds {expected} values but has {len(content) - header_size}; fetch it again."
+            f"{name} says it holds {expected} values but has {found if found < expected else 'more'}; fetch it again."
         )
     values = np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape)
     return torch.from_numpy(values.copy())
 
 
-def _read_bytes(path: Path) -> bytes:
+def _shape(header: bytes, dimensions: int, name: str) -> tuple[int, ...]:
+    if len(header) < 4 + 4 * dimensions:
+        raise BenchError(f"{name} is too short for an IDX file; fetch it again.")
+    zeros, kind, stated, *shape = struct.unpack(f">HBB{dimensions}I", header)
+    if zeros != 0 or kind != _UINT8 or stated != dimensions or math.prod(shape) > _LARGEST:
+        raise BenchError(f"{name} is not an IDX file of {dimensions}-dimensional bytes; fetch it again.")
+    return tuple(shape)
+
+
+def _read_bytes(path: Path, dimensions: int) -> bytes:
+    """The header and what it announces, one byte more where there is more: a small file may unpack to a large one."""
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rb") as stream:
-                return stream.read()
-        return path.read_bytes()
+        with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as stream:
+            header = stream.read(4 + 4 * dimensions)
+            return header + stream.read(math.prod(_shape(header, dimensions, str(path))) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BenchError(f"cannot read {path}: {error}; fetch it again.") from error

@@ -6,6 +6,7 @@ Accepted names of the arrays: `images` and `labels`, `x` and `y`, or for an arch
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.core.memory import free_memory
 
 _PAIRS = (
     ("x_{split}", "y_{split}"), ("{split}_images", "{split}_labels"), ("{split}_x", "{split}_y"),
@@ -25,6 +27,7 @@ _PAIRS = (
 )  # fmt: skip
 _LARGEST = 1 << 36
 """Bytes of one array, unpacked."""
+_LONGEST_HEADER = 1 << 16
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
@@ -78,15 +81,22 @@ def _pair(members: set[str], split: str, path: Path) -> list[str]:
 def _check_size(archive: zipfile.ZipFile, name: str, path: Path) -> None:
     """Read the header alone, before memory is taken for what it announces."""
     info = archive.getinfo(f"{name}.npy")
-    with archive.open(info) as stream:
-        shape, _, dtype = _header(stream)
-        header = stream.tell()
+    with archive.open(info) as member:
+        stream = io.BytesIO(member.read(_LONGEST_HEADER))
+    shape, _, dtype = _header(stream)
+    header = stream.tell()
     if dtype.hasobject:
         raise BenchError(f"{path} holds Python objects in {name}, which only pickle reads; store plain numbers.")
     size = math.prod(shape) * dtype.itemsize
     if size > _LARGEST or size != info.file_size - header:
         raise BenchError(
             f"{path} says that {name} has {size} bytes, but holds {info.file_size - header}; store it anew."
+        )
+    free = free_memory()
+    if free is not None and size > free:
+        raise BenchError(
+            f"{path} unpacks to {size / 2**30:.1f} GiB in {name}, and {free / 2**30:.1f} GiB of memory are free; store "
+            "the images as files, which are read when asked for."
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -20,12 +21,14 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.core.memory import free_memory
 from bench.core.names import unknown_name
 from bench.data.dataset import ImageStore
 from bench.data.decoding import Preparation
 from bench.data.encoded import open_images
 
 _MOST_CLASSES = 1 << 20
+_SHARD = re.compile(r"(.*)-(\d{1,9})-of-(\d{1,9})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def read_parquet(
     Raises:
         BenchError: a damaged file, no such columns, several that would do, images that are not stored in the file.
     """
+    _require_all_shards(files)
     schema = _schema(files[0])
     features = _features(schema, files[0])
     image = _image_column(schema, (columns or Columns()).image, files[0])
@@ -118,10 +122,27 @@ class ParquetImages:
             import pyarrow as pa
             import pyarrow.compute as pc
 
-            column = _file(path).read_row_group(index, columns=[self.column]).column(0)
+            file = _file(path)
+            size, free = file.metadata.row_group(index).total_byte_size, free_memory()
+            if free is not None and size > free:
+                raise MemoryError(f"row group {index} unpacks to {size / 2**30:.1f} GiB; store smaller ones")
+            column = file.read_row_group(index, columns=[self.column]).column(0)
             return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
         return _guarded(path, read)
+
+
+def _require_all_shards(files: Sequence[Path]) -> None:
+    """Raise BenchError where names such as `test-00000-of-00002.parquet` say that there are more files than these."""
+    numbers = [match for match in (_SHARD.fullmatch(path.name) for path in files) if match]
+    for first, count in {(match[1], match[3]) for match in numbers}:
+        found = {int(match[2]) for match in numbers if (match[1], match[3]) == (first, count)}
+        if len(found) != int(count):
+            missing = next(number for number in range(int(count) + 1) if number not in found)
+            raise BenchError(
+                f"{files[0].parent} has {len(found)} of {int(count)} files {first}-*-of-{count}.parquet; number {missing} "
+                "is missing."
+            )
 
 
 def _file(path: Path) -> Any:

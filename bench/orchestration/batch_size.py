@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
-from bench.core.memory import is_out_of_memory
+from bench.core.memory import free_memory, is_out_of_memory
 from bench.protocols import EvaluationContext, Protocol, UnitResult
 
 if TYPE_CHECKING:
@@ -127,18 +125,4 @@ def _free_memory(device: torch.device) -> int | None:
     """Bytes that a process could still take; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = re.search(r"MemAvailable: *(\d+) kB", _text("/proc/meminfo"))
-    if found is None:
-        return None
-    free = int(found[1]) * 1024
-    limit, used = _text("/sys/fs/cgroup/memory.max"), re.search(r"^anon (\d+)", _text("/sys/fs/cgroup/memory.stat"))
-    if limit.strip().isdigit() and used is not None:  # a container's own limit
-        free = min(free, max(0, int(limit) - int(used[1])))
-    return free
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return ""
+    return free_memory()

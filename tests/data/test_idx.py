@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,17 @@ def test_a_truncated_compressed_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "half.gz").write_bytes(gzip.compress(idx(np.arange(2400).reshape(2, 30, 40)))[:-20])
     with pytest.raises(BenchError, match=r"cannot read|fetch it again"):
         read_idx(tmp_path / "half.gz", 3)
+
+
+def test_no_more_is_unpacked_than_the_header_announces(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "bomb.gz", "wb", 1) as stream:
+        stream.write(idx(np.arange(24).reshape(2, 3, 4)))
+        for _ in range(64):
+            stream.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BenchError, match="24 values but has more"):
+            read_idx(tmp_path / "bomb.gz", 3)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

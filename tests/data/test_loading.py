@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -210,3 +211,49 @@ def test_every_known_split_is_described_once() -> None:
     assert described["fashion_mnist", "test"] == "embedded"
     assert described["cifar10", "train"] is None
     assert len(described) == 10
+
+
+def test_a_folder_is_read_as_torchvision_reads_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "pets" / "test"
+    for label, kind in enumerate(("cat", "dog")):
+        for number, name in enumerate(("z.PNG", "b.tif", "c.tiff", "sub/a.png", "a/deep/y.webp", "a b/x.jpg")):
+            path = root / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (label * 100, number * 10, 0)).save(path)
+    (root / "cat" / "loop").symlink_to(root / "cat")
+    data = load_split("pets", "test", data_dir=tmp_path)
+    shutil.rmtree(root / "cat" / "loop", ignore_errors=True)
+    (root / "cat" / "loop").unlink()
+    theirs = torchvision.datasets.ImageFolder(str(root))
+    order = torch.argsort(torch.tensor(theirs.targets), stable=True)
+    mine = torch.cat([data.images[data.labels == label] for label in (0, 1)])
+    expected = [np.asarray(theirs[int(row)][0]) for row in order]
+    assert len(data) == 12 and np.array_equal(mine.permute(0, 2, 3, 1).numpy(), np.stack(expected))
+    assert not caplog.records
+
+
+def test_what_a_folder_leaves_out_is_said_with_an_example(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path, "pets", "test")
+    root = tmp_path / "pets" / "test"
+    (root / "owl").mkdir()
+    for name in ("cat/note.txt", "dog/0.heic", "readme.md", "cat/.DS_Store"):
+        (root / name).touch()
+    load_split("pets", "test", data_dir=tmp_path)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "3 files are no images and were left out, e.g. " in said and "readme.md" in said
+    assert "1 of 3 classes have no image, e.g. owl" in said
+
+
+def test_no_program_is_run_to_read_an_image(tmp_path: Path) -> None:
+    write_folder(tmp_path, "pets", "test")
+    Image.new("RGB", (8, 8)).save(tmp_path / "page.eps")
+    (tmp_path / "page.eps").rename(tmp_path / "pets" / "test" / "cat" / "0.png")
+    with pytest.raises(BenchError, match="no image that"):
+        load_split("pets", "test", data_dir=tmp_path)
+
+
+def test_a_pipe_among_the_images_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, "pets", "test")
+    os.mkfifo(tmp_path / "pets" / "test" / "cat" / "3.png")
+    with pytest.raises(BenchError, match="no regular file"):
+        load_split("pets", "test", data_dir=tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -93,6 +94,29 @@ def test_an_array_that_announces_more_than_it_holds_takes_no_memory(tmp_path: Pa
         stored.writestr("labels.npy", header.getvalue())
     with pytest.raises(BenchError, match="but holds 0"):
         load_split("bomb", "test", data_dir=tmp_path)
+
+
+def test_an_array_that_unpacks_to_more_than_the_free_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((4, 64, 64), np.uint8), labels=np.zeros(4, np.int64))
+    monkeypatch.setattr("bench.data.npz.free_memory", lambda: 16000)
+    with pytest.raises(BenchError, match=r"unpacks to .* in images"):
+        load_split("bomb", "test", data_dir=tmp_path)
+
+
+def test_a_header_that_unpacks_without_end_is_not_read(tmp_path: Path) -> None:
+    header = b"\x93NUMPY\x02\x00" + (1 << 26).to_bytes(4, "little") + b" " * (1 << 26)
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as stored:
+        stored.writestr("images.npy", header)
+        stored.writestr("labels.npy", header)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BenchError, match="cannot read"):
+            load_split("bomb", "test", data_dir=tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -70,6 +70,13 @@ def test_shards_that_number_classes_differently_are_refused(tmp_path: Path) -> N
         load_split("pets", "test", data_dir=tmp_path)
 
 
+def test_a_missing_shard_is_noticed(tmp_path: Path) -> None:
+    for number in (0, 2):
+        write(tmp_path / "pets" / f"test-0000{number}-of-00003.parquet", [0, 1])
+    with pytest.raises(BenchError, match=r"2 of 3 files test-\*-of-00003.parquet; number 1 is missing"):
+        load_split("pets", "test", data_dir=tmp_path)
+
+
 def test_large_images_are_read_one_row_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
     read = ParquetImages._read
