@@ -140,8 +140,8 @@ def _require_all_shards(files: Sequence[Path]) -> None:
         if len(found) != int(count):
             missing = next(number for number in range(int(count) + 1) if number not in found)
             raise BenchError(
-                f"{files[0].parent} has {len(found)} of {int(count)} files {first}-*-of-{count}.parquet; number {missing} "
-                "is missing."
+                f"{files[0].parent} has {len(found)} of {int(count)} files {first}-*-of-{count}.parquet; number "
+                f"{missing} is missing."
             )
 
 
