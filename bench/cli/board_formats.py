@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.cli.rendering import percent
+from bench.core.files import json_text
 
 if TYPE_CHECKING:
     from bench.results.pivot import Board
@@ -115,7 +115,7 @@ def as_json(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> 
                     "model": str(model),
                     "method": board.methods[str(model)],
                     **({} if rank is None else {"rank": rank[str(model)]}),
-                    "metrics": {name: None if value != value else value for name, value in row.items()},
+                    "metrics": dict(row.items()),
                     **_spread(board, str(model)),
                 }
                 for model, row in board.frame.iterrows()
@@ -123,7 +123,7 @@ def as_json(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> 
         }
         for board, rank in zip(boards, ranks, strict=True)
     ]
-    return json.dumps(content, indent=1) + "\n"
+    return json_text(content)
 
 
 def _spread(board: Board, model: str) -> dict[str, object]:
@@ -132,5 +132,5 @@ def _spread(board: Board, model: str) -> dict[str, object]:
     deviations = board.spread.loc[model]
     return {
         "models": board.seeds[model],
-        "standard_deviation": {str(name): None if value != value else value for name, value in deviations.items()},
+        "standard_deviation": {str(name): value for name, value in deviations.items()},
     }

@@ -1,18 +1,28 @@
-"""Reading regular files, digests, atomic writes: a file is either the old one or the new one, never half of either."""
+"""Regular files, digests, locks, atomic writes: a file is either the old one or the new one, never half of either."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import math
 import os
+import secrets
 import stat
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 from bench.core.errors import BenchError
+
+LOCK_SECONDS = 60.0
+"""How long a lock is waited for that is held for the time of one write."""
+_TEMPORARY = ".bench-tmp"
+_OLD_SECONDS = 86400.0
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -70,22 +80,78 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         raise BenchError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, flush it to the disk, then rename it over `path`.
+@contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """A new, empty file beside `path` to be written; it is flushed to the disk and renamed over `path` at the end.
+
+    Its mode is what the umask makes of a new file. A process that is killed leaves it behind, for `sweep` to find.
 
     Raises:
         BenchError: the disk is full or the folder cannot be written; `path` is then as it was.
     """
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        temporary.touch(exist_ok=False)
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
+            yield temporary
+            with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` as the whole of `path`; raises as `replaced_whole` does."""
+    with replaced_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def sweep(folder: Path) -> None:
+    """Remove files of `replaced_whole` that killed processes have left in `folder`, after a day."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with suppress(OSError):  # somebody else was faster, or may not
+            if is_old(path):
+                path.unlink()
+
+
+def is_old(path: Path) -> bool:
+    """Whether nobody can be at work on it any more: it has not changed for a day."""
+    return time.time() - path.lstat().st_mtime > _OLD_SECONDS
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which all processes share.
+
+    Raises:
+        BenchError: another process holds it for too long, or the file system has no locks.
+    """
+    lock = FileLock(path, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BenchError(
+            f"another process has held {path} for {LOCK_SECONDS:.0f} seconds; end it, or try again later."
+        ) from error
+    except NotImplementedError as error:
+        raise BenchError(f"the file system of {path} has no locks; choose a folder on another one.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON that any program reads: what is no finite number becomes null."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

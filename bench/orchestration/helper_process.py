@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 import threading
+import traceback
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -63,7 +64,11 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: SimpleQueue[Load | WorkUnit] = SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, requests), daemon=True).start()
-    _Helper(answers).serve(requests)
+    try:
+        _Helper(answers).serve(requests)
+    except BaseException:  # noqa: BLE001  (told, and then over: the interpreter cannot shut down beside a thread that reads)
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _listen(stream: BinaryIO, requests: SimpleQueue[Load | WorkUnit]) -> None:
@@ -108,5 +113,9 @@ class _Helper:
         return finished
 
     def _answer(self, answer: Any) -> None:
-        pickle.dump(answer, self._answers)
-        self._answers.flush()
+        content = pickle.dumps(answer)
+        try:
+            self._answers.write(content)
+            self._answers.flush()
+        except OSError:
+            os._exit(0)  # nobody reads any more

@@ -22,10 +22,15 @@ from bench.orchestration.helper_process import Advanced, Load, Loaded
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.orchestration.units import compute_unit
 
-_START = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from bench.orchestration.helper_process import main; main()"
-)
+_START = """
+import pickle, sys
+try:
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+except EOFError:  # whoever started it has ended
+    sys.exit()
+from bench.orchestration.helper_process import main
+main()
+"""
 _STOP_SECONDS = 5.0
 """How long a unit may take to notice that nobody wants it any more."""
 

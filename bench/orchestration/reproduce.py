@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.catalog.models import list_models
 from bench.core.devices import resolve_device
-from bench.core.files import clear_disk_errors, write_atomically
+from bench.core.files import clear_disk_errors, json_text, write_atomically
 from bench.orchestration.execute import Observer, execute
 from bench.orchestration.plan import RunPlan
 from bench.orchestration.study_claims import Judgement, Material, judge
@@ -98,7 +97,7 @@ def _write(
         "left_out": plan.left_out,
         "runs": sorted(set(rows["run_id"])) if len(rows) else [],
     }
-    write_atomically(folder / "plan.json", (json.dumps(facts, indent=1) + "\n").encode())
+    write_atomically(folder / "plan.json", json_text(facts).encode())
 
 
 def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, object]) -> None:

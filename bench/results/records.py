@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, open_regular
+from bench.core.files import open_regular, replaced_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +33,9 @@ a misclassified clean image and where none was found.
 
 
 def write_records(path: Path, records: pd.DataFrame) -> None:
-    """Write a parquet file atomically."""
-    with clear_disk_errors(path):
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            records.to_parquet(temporary, index=False, compression="zstd")
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    """Write a parquet file atomically; raises BenchError."""
+    with replaced_whole(path) as temporary:
+        records.to_parquet(temporary, index=False, compression="zstd")
 
 
 def read_records(path: Path) -> pd.DataFrame:

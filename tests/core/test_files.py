@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.files import read_regular, sha256_file, write_atomically
+from bench.core.files import json_text, read_regular, replaced_whole, sha256_file, sweep, write_atomically
 
 
 def test_a_full_disk_gives_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +30,7 @@ def test_a_read_only_file_system_gives_one_line(tmp_path: Path, monkeypatch: pyt
     def read_only(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("tempfile.mkstemp", read_only)
+    monkeypatch.setattr(Path, "touch", read_only)
     with pytest.raises(BenchError, match="no permission to write"):
         write_atomically(tmp_path / "file", b"new")
 
@@ -57,3 +58,31 @@ def test_a_link_to_a_file_is_read_and_what_is_missing_or_no_path_is_said(tmp_pat
         read_regular(tmp_path / "nowhere")
     with pytest.raises(OSError, match="no path"):
         read_regular(Path("a\0b"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_a_file_gets_the_mode_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("the user's own")
+    left = [replaced_whole(tmp_path / name) for name in ("old", "new")]
+    old, new = (one.__enter__() for one in left)  # never left, as under SIGKILL
+    for path in (tmp_path / ".hidden", old):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden", new.name}
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    value = {"a": [float("inf"), float("nan"), 1.5], "b": {"c": -float("inf"), "d": "inf"}}
+    assert json.loads(json_text(value), parse_constant=pytest.fail) == {
+        "a": [None, None, 1.5], "b": {"c": None, "d": "inf"}
+    }  # fmt: skip
