@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.api import AttackResult, Result, attack, attribute, evaluate, load_model, load_suite
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AttackResult", "Result", "attack", "attribute", "evaluate", "load_model", "load_suite"]
 
 

@@ -71,8 +71,8 @@ def write_autoencoder(folder: Path, card: AutoencoderCard) -> None:
     write_toml(folder / CARD, card.model_dump())
 
 
-def resolve_autoencoder(name: str, dataset: str) -> AutoencoderEntry:
-    """The autoencoder `name` of a data set: a folder, or an id looked up in the roots of models.
+def resolve_autoencoder(name: str, dataset: str, registry: Path | None = None) -> AutoencoderEntry:
+    """The autoencoder `name` of a data set: a folder, or an id looked up in the roots of models, `registry` first.
 
     Raises:
         BenchError: there is none, or it was trained on another data set.
@@ -80,7 +80,7 @@ def resolve_autoencoder(name: str, dataset: str) -> AutoencoderEntry:
     if (Path(name) / CARD).is_file():
         entry = read_autoencoder(Path(name))
     else:
-        found = [root / dataset / name for root in model_roots() if (root / dataset / name / CARD).is_file()]
+        found = [root / dataset / name for root in model_roots(registry) if (root / dataset / name / CARD).is_file()]
         if not found:
             raise BenchError(
                 f"there is no autoencoder {name} of {dataset}; train it with `bench train --recipe vae_gan "

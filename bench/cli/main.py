@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from bench import __version__
 from bench.cli import (
     check,
     compare,
@@ -28,6 +27,7 @@ from bench.cli import (
 from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory
 from bench.core.threads import wait_politely
+from bench.core.version import code_version
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -60,7 +60,7 @@ app.command("doctor")(doctor.doctor)
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"ribench {__version__}")
+        typer.echo(f"ribench {code_version()}")
         raise typer.Exit
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-import bench
 from bench.catalog.models import list_models, load_model
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError
+from bench.core.version import code_version
 from bench.data import describe_sources, load_split
 from bench.protocols import protocol_for
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
@@ -42,7 +42,7 @@ class Check:
 
 def examine(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
     """Look at everything a run needs; never raises for what it finds."""
-    yield Check("ribench", True, f"{bench.__version__}, Python {platform.python_version()}, {platform.system()}")
+    yield Check("ribench", True, f"{code_version()}, Python {platform.python_version()}, {platform.system()}")
     for package in _PACKAGES:
         yield _package(package)
     yield Check("devices", True, _devices())

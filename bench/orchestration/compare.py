@@ -12,7 +12,7 @@ from bench.core.names import unknown_name
 from bench.orchestration.evidence import row_values
 from bench.results.leaderboard import read_leaderboard
 from bench.results.paired import Comparison, compare_values, holm
-from bench.results.pivot import COMPARABLE
+from bench.results.pivot import COMPARABLE, precision_note
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,10 @@ def compare_models(
     found = []
     for facts in shared.to_dict("records"):
         pair = [_latest(own[(own[columns] == pd.Series(facts)).all(axis=1)]) for own in (of_first, of_second)]
-        title = f"{facts['suite']} (version {facts['suite_version']}), {facts['dataset']}, {facts['n_examples']} images"
+        title = (
+            f"{facts['suite']} (version {facts['suite_version']}), {facts['dataset']}, {facts['n_examples']} images"
+            f"{precision_note(str(facts['precision']))}"
+        )
         found.append(compare_runs(title, (pair[0], pair[1]), (leaderboard, leaderboard)))
     return found
 

@@ -7,14 +7,15 @@ import logging
 import platform
 import time
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import bench
+from bench.core.errors import BenchError
+from bench.core.version import code_version, commit
 from bench.orchestration.executors import Executor, LocalExecutor
 from bench.orchestration.plan import RunPlan
 from bench.results.findings import Finding
@@ -78,9 +79,9 @@ def execute(
     began = time.monotonic()
     observer, executor = observer or Observer(), executor or LocalExecutor()
     label = f"{plan.dataset.name}-{plan.entry.card.id}-{plan.suite.name}"
-    run = open_run(leaderboard, label, plan.facts(), fresh=fresh)
+    run = open_run(leaderboard, label, plan.facts(), fresh=fresh, answers=plan.answers)
     try:
-        done = run.parts_done()
+        done = run.parts_done() & {unit.index for unit in plan.units}
         run.manifest.update(_circumstances(plan), **executor.circumstances(), device=executor.device_of(plan))
         observer.run_started(plan, run, sum(plan.work_of(unit) for unit in plan.units if unit.index in done))
         missing = [unit for unit in plan.units if unit.index not in done]
@@ -90,7 +91,11 @@ def execute(
                 run.save_part(unit.index, unit.records, unit.facts)
         outcome = _finish(plan, run, leaderboard, len(done), began)
     except KeyboardInterrupt:
-        run.interrupt()
+        run.stop("interrupted")
+        raise
+    except BaseException as error:
+        with suppress(BenchError):  # the disk may be what has failed
+            run.stop("failed", _reason(error))
         raise
     finally:
         run.release()
@@ -129,6 +134,12 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     run.finish()
     elapsed, workers = round(time.monotonic() - began, 2), int(run.manifest["executor"]["workers"])
     return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, elapsed, workers, resumed)
+
+
+def _reason(error: BaseException) -> str:
+    """One line about what ended a run, for its manifest."""
+    kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())[:300]
 
 
 def _devices(units: Iterable[dict[str, Any]]) -> str:
@@ -172,7 +183,7 @@ def _circumstances(plan: RunPlan) -> dict[str, Any]:
         "suite": json.loads(plan.suite.file.model_dump_json()),
         "data_source": _public_source(plan.dataset.source),
         "batch_size": plan.batch_size,
-        "versions": {"bench": bench.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {"bench": code_version(), "torch": str(torch.__version__), "python": platform.python_version()},
     }
 
 
@@ -191,9 +202,12 @@ def _common_columns(plan: RunPlan, run: RunFolder, device: str, seconds: float) 
         "model_sha256": card.weights.sha256,
         "data_sha256": plan.dataset.sha256,
         "suite_sha256": plan.suite.sha256,
-        "bench_version": bench.__version__,
+        "dependencies_sha256": plan.dependencies_sha256,
+        "bench_version": code_version(),
+        "commit": commit(),
         "torch_version": str(torch.__version__),
-        "device": device + ("" if plan.precision == "float32" else f", {plan.precision} search"),
+        "device": device,
+        "precision": plan.precision,
         "seconds": seconds,
     }
 

@@ -128,6 +128,7 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     wanted = {
         "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
         "suite": plan.suite.name, "suite_sha256": plan.suite.sha256, "seed": plan.seed, "n_examples": plan.examples,
+        "precision": plan.precision, "dependencies_sha256": plan.dependencies_sha256,
     }  # fmt: skip
     # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
     clean = rows[(rows["metric"] == "clean_accuracy")]

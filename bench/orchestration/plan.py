@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import Precision, resolve_precision
 from bench.data import ImageDataset, load_split
 from bench.orchestration.batch_size import automatic_batch_size, no_room
-from bench.protocols import Protocol, protocol_for
+from bench.orchestration.fixed_answers import fixed_answers
+from bench.protocols import Dependency, Protocol, protocol_for
 from bench.protocols.clean_pass import clean_pass, has_gradient
 from bench.results.leaderboard import check_leaderboard
 
@@ -75,6 +78,11 @@ class RunPlan:
     batch_size: int
     training: ImageDataset | None = None
     precision: Precision = "float32"
+    registry: Path | None = None
+    dependencies: Mapping[str, Dependency] = field(default_factory=dict)
+    """What else decides metrics or findings, by name; see `Protocol.dependencies`."""
+    answers: Mapping[str, Any] | None = None
+    """The model's answers to fixed images: what its weights' digest does not tell of its forward."""
 
     @property
     def units(self) -> list[WorkUnit]:
@@ -89,8 +97,28 @@ class RunPlan:
         """How much work a unit is, for the progress bar."""
         return self.protocol.unit_work(self.dataset.name, unit.start, unit.stop)
 
+    @property
+    def dependencies_sha256(self) -> str:
+        """One digest of all that decides the metrics besides model, suite and data; empty where there is nothing."""
+        deciding = {name: found.sha256 for name, found in self.dependencies.items() if found.decides == "metrics"}
+        return sha256_bytes(json.dumps(deciding, sort_keys=True).encode()) if deciding else ""
+
+    def require_same_dependencies(self) -> None:
+        """Raise BenchError if the dependencies, as this process finds them, are not those that were planned with."""
+        found = self.protocol.dependencies(self.dataset.name, self.entry.card.name, self.registry)
+        for name in sorted(self.dependencies.keys() | found.keys()):
+            if self.dependencies.get(name) != found.get(name):
+                raise BenchError(
+                    f"suite {self.suite.name} depends on the {name.replace('_', ' ')}, which is not the one that the "
+                    "run was planned with; a file has changed, or this machine has another registry."
+                )
+
     def facts(self) -> dict[str, Any]:
-        """Everything that decides the verdicts, and nothing that does not (batch size, device)."""
+        """Everything that decides the verdicts, and nothing that does not (batch size, device).
+
+        Of this package its version counts and not its commit: what changes numbers gives a suite a new version, and
+        other changes must not keep a run from being resumed.
+        """
         from bench import __version__
 
         training = {} if self.training is None else {"training_sha256": self.training.sha256}
@@ -111,6 +139,7 @@ class RunPlan:
             **({} if program is None else {"program_sha256": program.sha256}),
             # what is judged is judged in float32, but a search may miss what another finds
             **({} if self.precision == "float32" else {"search_precision": self.precision}),
+            **{f"{name}_sha256": found.sha256 for name, found in self.dependencies.items()},
         }
 
 
@@ -152,12 +181,12 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         for suite, protocol in suites[entry.card.dataset]
     ]
     needing = [suite.name for suite in found if protocol_for(suite).needs_gradients]
-    sizes = {
+    checked = {
         entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size, needing)
         for entry in entries
     }
     check_leaderboard(request.leaderboard)
-    return [dataclasses.replace(plan, batch_size=sizes[plan.entry.card.name]) for plan in plans]
+    return [dataclasses.replace(plan, **checked[plan.entry.card.name]) for plan in plans]
 
 
 def _fit(suite: Suite, dataset: str, data_dir: Path | None) -> tuple[Suite, Protocol]:
@@ -191,13 +220,19 @@ def _plan(
             raise BenchError(f"--examples {wanted} is more than {dataset.name} has; use 1 to {len(dataset)}.")
     split = training.get(dataset.name) if protocol.needs_training_split else None
     size = request.batch_size or 1  # chosen when the model is loaded
-    return RunPlan(entry, suite, protocol, dataset, wanted, request.seed, device, size, split, precision)
+    needed = protocol.dependencies(dataset.name, entry.card.name, request.registry)
+    return RunPlan(
+        entry, suite, protocol, dataset, wanted, request.seed, device, size, split, precision, request.registry, needed
+    )
 
 
 def _check_model(
     entry: ModelEntry, dataset: ImageDataset, device: torch.device, batch_size: int | None, needing: Sequence[str]
-) -> int:
-    """Send a few images through; the batch size that was asked for, or the one that suits model and device.
+) -> dict[str, Any]:
+    """Send a few images through.
+
+    Returns:
+        what its plans need to know: `batch_size`, as asked for or as it suits model and device, and `answers`.
 
     Raises:
         BenchError: the net cannot be judged, or has no gradient and one of the suites `needing` one is to judge it.
@@ -217,7 +252,8 @@ def _check_model(
                 f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
                 "corruptions judge it without."
             )
-        return automatic_batch_size(model, images, device) if batch_size is None else batch_size
+        size = automatic_batch_size(model, images, device) if batch_size is None else batch_size
+        return {"batch_size": size, "answers": fixed_answers(model, dataset, device)}
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -28,7 +28,7 @@ from bench.data import ImageDataset
 from bench.nets.registry import architectures
 from bench.orchestration.plan import RunPlan
 from bench.orchestration.units import ready_model
-from bench.protocols import protocol_for
+from bench.protocols import Dependency, protocol_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +53,9 @@ class PackedPlan:
     seed: int
     batch_size: int
     precision: Precision
+    registry: Path | None
+    dependencies: dict[str, Dependency]
+    answers: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ class Refusal:
 
 def pack_plan(plan: RunPlan) -> PackedPlan:
     """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
-    return PackedPlan(_pack_model(plan.entry), plan.suite, plan.examples, plan.seed, plan.batch_size, plan.precision)
+    return PackedPlan(
+        _pack_model(plan.entry), plan.suite, plan.examples, plan.seed, plan.batch_size, plan.precision, plan.registry,
+        dict(plan.dependencies), None if plan.answers is None else dict(plan.answers),
+    )  # fmt: skip
 
 
 def pack_split(split: ImageDataset) -> PackedSplit:
@@ -110,6 +116,10 @@ def unpack_plan(
             batch_size=packed.batch_size,
             training=training,
             precision=packed.precision,
+            # what is missed on a machine that has no such folder, `ready_model` notices
+            registry=packed.registry if packed.registry is not None and packed.registry.is_dir() else None,
+            dependencies=packed.dependencies,
+            answers=packed.answers,
         )
         return plan, ready_model(plan)
 

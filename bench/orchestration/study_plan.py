@@ -183,6 +183,8 @@ def latest_run(rows: pd.DataFrame, plan: RunPlan) -> str | None:
         & (rows["suite_sha256"] == plan.suite.sha256)
         & (rows["data_sha256"] == plan.dataset.sha256)
         & (rows["seed"] == plan.seed)
+        & (rows["precision"] == plan.precision)
+        & (rows["dependencies_sha256"] == plan.dependencies_sha256)
     ]
     whole = same.groupby("run_id", sort=False)["n_examples"].max()
     fitting = [str(run) for run, count in whole.items() if count == plan.examples]

@@ -20,8 +20,10 @@ from bench.core.random_state import random_numbers_of
 from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
 from bench.orchestration.batch_size import evaluate_within_memory
+from bench.orchestration.fixed_answers import fixed_answers
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.protocols import EvaluationContext
+from bench.results.answers import same_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +50,21 @@ class FinishedUnit:
 
 
 def ready_model(plan: RunPlan) -> nn.Module:
-    """The plan's model on its device, made ready for many gradients; raises BenchError."""
+    """The plan's model on its device, made ready for many gradients.
+
+    Raises:
+        BenchError: it cannot be loaded, or it, or what else the run depends on, is not what was planned with: a file
+            has changed since, or this is another machine with other files or code.
+    """
     keep_freed_memory()
+    plan.require_same_dependencies()
     with current_device(plan.device), float32_products():
         net = prepare_net(load_model(plan.entry, plan.device))
+        if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
+            raise BenchError(
+                f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
+                "or is another on this machine, or it remembers what it has seen."
+            )
         return at_usual_scale(net, plan.dataset.pixels(slice(0, _LOOKED_AT)).to(plan.device), plan.batch_size)
 
 
@@ -83,6 +96,7 @@ def compute_unit(
         examples=plan.examples,
         training=plan.training,
         precision=plan.precision,
+        registry=plan.registry,
     )
     own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)
     with current_device(plan.device), float32_products(), own_numbers, _own_code(plan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -12,9 +13,9 @@ from bench.core.bounds import Steps
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section, validate
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.masking import masking_findings, probe
+from bench.protocols.masking import masking_findings, probe, transfer_dependency
 from bench.protocols.robust_records import (
     ReferenceRadii,
     bad_gradients,
@@ -72,6 +73,9 @@ class AutoAttackFast(Protocol):
     def require_dataset(self, name: str) -> None:
         if name not in self.parameters.datasets:
             raise unknown_name(name, self.parameters.datasets, "data set for this suite")
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+        return transfer_dependency(dataset, model_name, registry)
 
     def work(self, dataset: str, count: int) -> int:
         return count * len(self.parameters.stages) * len(self._reference(dataset))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class EvaluationContext:
         examples: how many examples of the data set the whole run evaluates.
         training: the training split, for protocols that need it.
         precision: of the search for adversarial examples; whatever is judged is judged in float32.
+        registry: a folder of models, looked in first, where the protocol needs another net.
         on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
     """
 
@@ -43,6 +45,7 @@ class EvaluationContext:
     examples: int = 0
     training: ImageDataset | None = None
     precision: Precision = "float32"
+    registry: Path | None = None
 
     @property
     def example_ids(self) -> Tensor:
@@ -72,6 +75,19 @@ UNIT_VALUES = 10_000_000
 batch. A unit of 224x224 colour images has 66, one of CIFAR-10's or smaller ones UNIT_EXAMPLES."""
 
 
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """Something besides model, suite and data that a run's results depend on.
+
+    Attributes:
+        sha256: of another net's weights, say.
+        decides: `metrics`, so that rows are comparable only where it agrees, or only what the run notices besides.
+    """
+
+    sha256: str
+    decides: Literal["metrics", "findings"] = "metrics"
+
+
 class Protocol(ABC):
     """A protocol with the parameters of one suite, checked."""
 
@@ -91,6 +107,17 @@ class Protocol(ABC):
     @abstractmethod
     def require_dataset(self, name: str) -> None:
         """Raise BenchError if the suite has no parameters for this data set."""
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
+        """What else the results of a model depend on, by name; asked again where they are computed.
+
+        Args:
+            registry: a folder of models, looked in first, as everywhere.
+
+        Raises:
+            BenchError: something is missing.
+        """
+        return {}
 
     @abstractmethod
     def work(self, dataset: str, count: int) -> int:

@@ -6,6 +6,7 @@ Source: IR, section 5 (cross-norm attacks), with verification and the closure ov
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -20,9 +21,9 @@ from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section, validate
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.masking import masking_findings, probe
+from bench.protocols.masking import masking_findings, probe, transfer_dependency
 from bench.protocols.robust_records import (
     Radii,
     bad_gradients,
@@ -109,6 +110,9 @@ class CrossNorm(Protocol):
                 raise BenchError(
                     f"attack {attack.name} works in {attack.norm}, for which {name} has no radii in this suite."
                 )
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+        return transfer_dependency(dataset, model_name, registry)
 
     def work(self, dataset: str, count: int) -> int:
         norms = len(self.parameters.datasets[dataset].radii)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
@@ -11,9 +12,9 @@ from torch import Tensor
 from bench.attacks.verification import Ledger
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.masking import SQUARE_GAINED, masking_findings, probe, probed_norm
+from bench.protocols.masking import SQUARE_GAINED, masking_findings, probe, probed_norm, transfer_dependency
 from bench.protocols.robust_records import (
     ReferenceRadii,
     clean_accuracy,
@@ -56,6 +57,9 @@ class Ensemble(Protocol):
     def require_dataset(self, name: str) -> None:
         if name not in self.datasets:
             raise unknown_name(name, self.datasets, "data set for this suite")
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+        return transfer_dependency(dataset, model_name, registry)
 
     def work(self, dataset: str, count: int) -> int:
         return count * sum(len(self.attacks(norm)) for norm in self.reference(dataset))

@@ -6,6 +6,7 @@ additions of ours.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,13 +17,13 @@ from bench.attacks.losses import LossName
 from bench.attacks.norms import distance
 from bench.attacks.pgd import pgd
 from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
-from bench.catalog.models import load_model, resolve_models
+from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.bounds import LARGEST_RADIUS, Steps
 from bench.core.keyed_random import keyed_normal
 from bench.core.names import unknown_name
 from bench.core.toml_files import Section, validate
 from bench.nets.vae_gan import VaeGan
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.manifold_metrics import MANIFOLD_COLUMNS, explained_variance, manifold_metrics
 from bench.results.findings import Finding
@@ -68,11 +69,18 @@ class ManifoldDistance(Protocol):
     def require_dataset(self, name: str) -> None:
         if name not in self.parameters.datasets:
             raise unknown_name(name, self.parameters.datasets, "data set for this suite")
-        self._autoencoder(name)
-        resolve_models([self.parameters.reference_model], name)
 
-    def _autoencoder(self, dataset: str) -> AutoencoderEntry:
-        return resolve_autoencoder(self.parameters.autoencoder, dataset)
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
+        autoencoder, reference = self._entries(dataset, registry)
+        return {
+            "autoencoder": Dependency(autoencoder.card.weights.sha256),
+            "reference_model": Dependency(reference.card.weights.sha256),
+        }
+
+    def _entries(self, dataset: str, registry: Path | None) -> tuple[AutoencoderEntry, ModelEntry]:
+        autoencoder = resolve_autoencoder(self.parameters.autoencoder, dataset, registry)
+        (reference,) = resolve_models([self.parameters.reference_model], dataset, registry=registry)
+        return autoencoder, reference
 
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count
@@ -121,9 +129,8 @@ class ManifoldDistance(Protocol):
     def _nets(self, context: EvaluationContext) -> tuple[VaeGan, torch.nn.Module]:
         key = (context.dataset.name, str(context.device))
         if key not in self._loaded:
-            autoencoder = load_autoencoder(self._autoencoder(context.dataset.name), context.device)
-            (entry,) = resolve_models([self.parameters.reference_model], context.dataset.name)
-            self._loaded[key] = (autoencoder, load_model(entry, context.device))
+            autoencoder, reference = self._entries(context.dataset.name, context.registry)
+            self._loaded[key] = (load_autoencoder(autoencoder, context.device), load_model(reference, context.device))
         return self._loaded[key]
 
     def _distances(self, autoencoder: VaeGan, images: Tensor, ids: Tensor, stream: int) -> Tensor:

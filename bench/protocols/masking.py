@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,10 +21,10 @@ from bench.attacks.losses import LOSS_FUNCTIONS, LossName
 from bench.attacks.pgd import pgd
 from bench.attacks.pyautoattack_adapter import AutoAttackSettings
 from bench.attacks.verification import Ledger, verify
-from bench.catalog.models import list_models, load_model
+from bench.catalog.models import ModelEntry, list_models, load_model
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import NORMS, Norm
-from bench.protocols.base import EvaluationContext
+from bench.protocols.base import Dependency, EvaluationContext
 from bench.protocols.clean_pass import has_gradient
 from bench.results.findings import Finding
 
@@ -111,14 +112,24 @@ def _prefixed(counts: Mapping[str, int]) -> dict[str, int]:
     return {f"{PREFIX}{name}": value for name, value in counts.items()}
 
 
-def _transfer_source(context: EvaluationContext) -> nn.Module | None:
+def transfer_dependency(dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+    """The net whose adversarial examples the probe tries, whatever registry it comes from, for the run's facts."""
+    entry = _transfer_entry(dataset, model_name, registry)
+    return {} if entry is None else {"transfer_source": Dependency(entry.card.weights.sha256, "findings")}
+
+
+def _transfer_entry(dataset: str, model_name: str, registry: Path | None) -> ModelEntry | None:
     """The registry's standard model of this data set, unless it is the one under test or there is none."""
-    name = f"{context.dataset.name}/{_SOURCE}"
-    for entry in list_models(context.dataset.name):
-        if entry.card.name == name != context.model_name:
-            with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
-                return load_model(entry, context.device)
-    return None
+    name = f"{dataset}/{_SOURCE}"
+    return next((entry for entry in list_models(dataset, registry) if entry.card.name == name != model_name), None)
+
+
+def _transfer_source(context: EvaluationContext) -> nn.Module | None:
+    entry = _transfer_entry(context.dataset.name, context.model_name, context.registry)
+    if entry is None:
+        return None
+    with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
+        return load_model(entry, context.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, read_regular, write_atomically
+from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +20,16 @@ FILE_NAME = "leaderboard.csv"
 COLUMNS = (
     "run_id", "finished_at", "model", "method", "dataset", "split", "suite", "suite_version", "metric", "attack",
     "norm", "eps", "value", "ci_low", "ci_high", "n_examples", "seed", "model_sha256", "data_sha256", "suite_sha256",
-    "bench_version", "torch_version", "device", "seconds", "schema_version",
+    "dependencies_sha256", "bench_version", "commit", "torch_version", "device", "precision", "seconds",
+    "schema_version",
 )  # fmt: skip
-SCHEMA_VERSION = 2
-_FIRST_COLUMNS = COLUMNS[:-1]
-"""Of version 1, which had no column for its version."""
+SCHEMA_VERSION = 3
+_SINCE_3 = ("dependencies_sha256", "commit", "precision")
+_COLUMNS_2 = tuple(name for name in COLUMNS if name not in _SINCE_3)
+_COLUMNS_1 = _COLUMNS_2[:-1]
+"""Version 1 had no column for its version."""
+_SEARCH = re.compile(r"(.*), (\w+) search")
+"""Version 2's device, where the search was in less than float32."""
 _RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ESCAPED = r"^'([=+\-@\t\r])"
 """A spreadsheet takes text that begins so for a formula; a quote before it makes it text, and is taken off here."""
@@ -44,7 +49,8 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with locked(folder / ".lock"):
+            sweep(folder)
             path = folder / FILE_NAME
             before = _checked_content(path)
             known = {line.split(",", 1)[0] for line in before.splitlines()}
@@ -57,9 +63,8 @@ def check_leaderboard(folder: Path) -> None:
     _checked_content(folder / FILE_NAME)
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # of a name of its own: several processes look at once
+            pass
 
 
 def read_leaderboard(folder: Path) -> pd.DataFrame:
@@ -100,8 +105,8 @@ def _checked_content(path: Path) -> str:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error
     header = next(csv.reader(io.StringIO(content)), [])
     _refuse_the_future(content, header, path)
-    if tuple(header) == _FIRST_COLUMNS:
-        content, header = _migrated(content), list(COLUMNS)
+    if tuple(header) in (_COLUMNS_1, _COLUMNS_2):
+        content, header = _migrated(content, header, path), list(COLUMNS)
     if content and tuple(header) != COLUMNS:
         unknown = [name for name in header if name not in COLUMNS]
         missing = [name for name in COLUMNS if name not in header]
@@ -153,10 +158,20 @@ def _refuse_the_future(content: str, header: Sequence[str], path: Path) -> None:
         )
 
 
-def _migrated(content: str) -> str:
-    """A file of version 1 as this version has it; the next write puts it on the disk."""
-    lines = content.splitlines()
-    return "\n".join([f"{lines[0]},schema_version", *(f"{line},{SCHEMA_VERSION}" for line in lines[1:] if line)]) + "\n"
+def _migrated(content: str, header: Sequence[str], path: Path) -> str:
+    """A file of an older version as this version has it; the next write puts it on the disk."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for cells in list(csv.reader(io.StringIO(content)))[1:]:
+        if cells and len(cells) != len(header):
+            raise BenchError(f"{path} has a damaged row of run {cells[0][:80]!r}; restore it from version control.")
+        if cells:
+            row = dict(zip(header, cells, strict=True))
+            found = _SEARCH.fullmatch(row["device"])
+            row["device"], row["precision"] = found.groups() if found else (row["device"], "float32")
+            writer.writerow(dict.fromkeys(_SINCE_3, "") | row | {"schema_version": SCHEMA_VERSION})
+    return stream.getvalue()
 
 
 def of_newest_versions(rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,10 @@ from bench.results.kinds import MetricKind, metric_kind
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPARABLE = ("dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "n_examples", "seed")
+COMPARABLE = (
+    "dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "dependencies_sha256", "n_examples",
+    "seed", "precision",
+)  # fmt: skip
 """Rows are ranked together only where all of these agree."""
 _ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
 _HEADLINES: dict[str, tuple[str, ...]] = {
@@ -97,6 +100,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         title = (
             f"{named['dataset']} ({named['split']}, {named['n_examples']} images), "
             f"suite {named['suite']} version {named['suite_version']}, seed {named['seed']}"
+            f"{precision_note(named['precision'])}"
         )
         methods = dict(zip(latest["model"], latest["method"], strict=True))
         kinds = {label: metric_kind(key[0]) for key, label in labels.items()}
@@ -107,6 +111,11 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards
+
+
+def precision_note(precision: str) -> str:
+    """What a title adds where adversarial examples were not looked for in float32."""
+    return "" if precision == "float32" else f", {precision} search"
 
 
 def _latest(group: pd.DataFrame) -> pd.DataFrame:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-import bench
 from bench.catalog.cards import Accuracy, ModelCard, Training, Weights, write_card
 from bench.catalog.models import ModelEntry
 from bench.core.devices import device_label
 from bench.core.files import sha256_bytes, write_atomically
 from bench.core.names import require_safe_name
+from bench.core.version import code_version
 from bench.data import ImageDataset
 from bench.training.epochs import Progress
 from bench.training.fitting import Fit, TrainingRequest, fit, measure_gradients, weights_bytes
@@ -83,7 +83,7 @@ def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
         validation_examples=run.validation_examples,
         source_model=source.name if source else None,
         source_sha256=source.sha256 if source else None,
-        bench_version=bench.__version__,
+        bench_version=code_version(),
         torch_version=str(torch.__version__),
         device=device_label(request.device),
         threads=torch.get_num_threads(),

@@ -13,7 +13,6 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import bench
 from bench.catalog.autoencoders import (
     AutoencoderCard,
     AutoencoderEntry,
@@ -28,6 +27,7 @@ from bench.core.files import sha256_bytes, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.core.names import unknown_name
 from bench.core.toml_files import Section, explain
+from bench.core.version import code_version
 from bench.data import ImageDataset, dataset_spec
 from bench.nets.vae_gan import VaeGan
 from bench.training.epochs import Epochs, Progress, Stateful
@@ -259,7 +259,7 @@ class _Run:
             "seed": self.seed,
             "data_sha256": self.dataset.sha256,
             "training_examples": len(self.indices),
-            "bench_version": bench.__version__,
+            "bench_version": code_version(),
             "torch_version": str(torch.__version__),
             "device": device_label(self.device),
             "threads": torch.get_num_threads(),

@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_what_was_done_and_exits_with_130(tmp_path: Path, slow_suit
 
 def test_fresh_leaves_an_unfinished_run_alone(tmp_path: Path, tiny_suite: Path) -> None:
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path))
-    unfinished = open_run(tmp_path, "x", plan.facts(), fresh=False)
+    unfinished = open_run(tmp_path, "x", plan.facts(), fresh=False, answers=plan.answers)
     unfinished.release()
     fresh = execute(plan, tmp_path, fresh=True)
     assert fresh.folder != unfinished.path
@@ -154,7 +154,7 @@ def test_fresh_leaves_an_unfinished_run_alone(tmp_path: Path, tiny_suite: Path) 
 
 def test_an_unfinished_run_that_another_process_holds_is_not_touched(tmp_path: Path, tiny_suite: Path) -> None:
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path))
-    held = open_run(tmp_path, "x", plan.facts(), fresh=False)
+    held = open_run(tmp_path, "x", plan.facts(), fresh=False, answers=plan.answers)
     child = subprocess.run(
         [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(tiny_suite), "--leaderboard", str(tmp_path)],
         capture_output=True, text=True, check=False,

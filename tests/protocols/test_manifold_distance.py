@@ -140,12 +140,12 @@ def test_the_area_counts_pairs() -> None:
 def test_a_missing_foreign_or_damaged_autoencoder_is_refused(suite: Path, registry: Path) -> None:
     protocol = protocol_for(read_suite(suite))
     with pytest.raises(BenchError, match="there is no autoencoder vae_gan of cifar10; train it with"):
-        protocol.require_dataset("cifar10")
+        protocol.dependencies("cifar10", "cifar10/net", None)
     with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
         protocol.require_dataset("mnist")
     publish(registry, "cifar10", claimed="fashion_mnist")
     with pytest.raises(BenchError, match="was trained on fashion_mnist; the manifold of cifar10 needs one"):
-        protocol.require_dataset("cifar10")
+        protocol.dependencies("cifar10", "cifar10/net", None)
 
 
 def test_weights_that_are_not_the_cards_are_refused(

@@ -11,6 +11,7 @@ def row(run_id: str = "run", **changes: Any) -> dict[str, Any]:
         "dataset": "fashion_mnist", "split": "test", "suite": "cross_norm", "suite_version": 1, "metric": "robust_accuracy",
         "attack": "sweep", "norm": "linf", "eps": 0.1, "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n_examples": 100,
         "seed": 0, "model_sha256": "a" * 64, "data_sha256": "b" * 64, "suite_sha256": "c" * 64, "bench_version": "0",
-        "torch_version": "2", "device": "cpu", "seconds": 1.5,
+        "dependencies_sha256": "", "commit": "", "torch_version": "2", "device": "cpu", "precision": "float32",
+        "seconds": 1.5,
     }  # fmt: skip
     return {**base, **changes}

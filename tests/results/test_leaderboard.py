@@ -4,10 +4,12 @@ import csv
 import errno
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from bench.core.errors import BenchError
 from bench.results.leaderboard import COLUMNS, append_rows, check_leaderboard, read_leaderboard
@@ -15,7 +17,8 @@ from tests.results.rows import row
 
 DESIGN = (
     "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, attack, norm, eps, value, ci_low, "
-    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, bench_version, torch_version, device, seconds, schema_version"
+    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, dependencies_sha256, bench_version, commit, "
+    "torch_version, device, precision, seconds, schema_version"
 )
 
 
@@ -104,25 +107,62 @@ def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
         read_leaderboard(tmp_path)
 
 
-def test_a_file_of_the_first_version_is_read_and_goes_on_as_the_second(tmp_path: Path) -> None:
-    append_rows(tmp_path, [row("a")])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path: Path, version: int) -> None:
     path = tmp_path / "leaderboard.csv"
-    old = "\n".join(line.rsplit(",", 1)[0] for line in path.read_text().splitlines()) + "\n"
-    assert "schema_version" not in old
-    path.write_text(old)
-    assert read_leaderboard(tmp_path)["value"].tolist() == [0.5]
-    append_rows(tmp_path, [row("b", value=0.25)])
-    assert read_leaderboard(tmp_path)["value"].tolist() == [0.5, 0.25]
-    assert set(pd.read_csv(path)["schema_version"]) == {2}
+    later = {"dependencies_sha256", "commit", "precision", *(["schema_version"] if version == 1 else [])}
+    old = [name for name in COLUMNS if name not in later]
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, old, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for run_id, device in (("a", "cpu"), ("b", "cuda (H100, 80GB), bfloat16 search")):
+            writer.writerow({**row(run_id, device=device, attack="'=odd, name"), "schema_version": version})
+    append_rows(tmp_path, [row("c", precision="tf32")])
+    rows = read_leaderboard(tmp_path)
+    assert rows["device"].tolist() == ["cpu", "cuda (H100, 80GB)", "cpu"]
+    assert rows["precision"].tolist() == ["float32", "bfloat16", "tf32"]
+    assert rows["attack"].tolist() == ["=odd, name", "=odd, name", "sweep"]
+    assert rows["value"].tolist() == [0.5] * 3 and set(rows["dependencies_sha256"]) == set(rows["commit"]) == {""}
+    assert list(pd.read_csv(path).columns) == list(COLUMNS) and set(pd.read_csv(path)["schema_version"]) == {3}
+
+
+def test_a_damaged_row_of_an_older_file_is_named(tmp_path: Path) -> None:
+    old = [name for name in COLUMNS if name not in ("dependencies_sha256", "commit", "precision")]
+    (tmp_path / "leaderboard.csv").write_text(",".join(old) + "\nrun-7,2026\n")
+    with pytest.raises(BenchError, match="damaged row of run 'run-7'"):
+        read_leaderboard(tmp_path)
+
+
+def test_a_lock_that_somebody_keeps_gives_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.core.files.LOCK_SECONDS", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(BenchError, match=r"another process has held .*end it"):
+        append_rows(tmp_path, [row()])
+
+
+def test_two_commands_that_look_whether_a_folder_can_be_written_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def look_too(**where: Path) -> object:
+        tried.append(where)
+        if len(tried) == 1:
+            check_leaderboard(tmp_path)  # a second one, while the first is at it
+        return temporary_file(**where)
+
+    temporary_file = tempfile.TemporaryFile
+    monkeypatch.setattr("tempfile.TemporaryFile", look_too)
+    check_leaderboard(tmp_path)
+    assert len(tried) == 2 and list(tmp_path.iterdir()) == []
 
 
 def test_a_file_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
     append_rows(tmp_path, [row("a")])
     path = tmp_path / "leaderboard.csv"
-    path.write_text(path.read_text().replace(",2\n", ",3\n"))
+    path.write_text(path.read_text().replace(",3\n", ",4\n"))
     before = path.read_bytes()
     for use in (lambda: read_leaderboard(tmp_path), lambda: append_rows(tmp_path, [row("b")])):
-        with pytest.raises(BenchError, match=r"version 3, this RIBench knows versions up to 2; upgrade"):
+        with pytest.raises(BenchError, match=r"version 4, this RIBench knows versions up to 3; upgrade"):
             use()
     assert path.read_bytes() == before
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
 from bench.results.kinds import metric_kind
-from bench.results.pivot import COMPARABLE
+from bench.results.pivot import COMPARABLE, precision_note
 from bench.results.report.content import Names, anchor, interval, is_percent, number
 from bench.results.report.runs import Run
 
@@ -177,7 +177,8 @@ def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
     facts = runs[0].facts
     detail = (
         f"{facts['dataset']}, {facts['split']} split, {runs[0].examples:,} images, suite version "
-        f"{facts['suite_version']}, seed {facts['seed']}, {len(rows)} model{'s' if len(rows) > 1 else ''}"
+        f"{facts['suite_version']}, seed {facts['seed']}{precision_note(str(facts['precision']))}, {len(rows)} "
+        f"model{'s' if len(rows) > 1 else ''}"
     )
     if len(keys) < len(every):
         detail += f"; {len(every) - len(keys)} metrics of other similarity measures are in leaderboard.csv"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.threat import NORM_LABELS
+from bench.results.pivot import precision_note
 from bench.results.report.content import Names, anchor, interval, is_percent, number
 from bench.results.report.runs import Repeat, Run, repeat
 
@@ -122,7 +123,7 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
     lines = [
         Fact("images", f"{run.examples:,} of the {facts['split']} split, seed {facts['seed']}"),
         Fact("finished", str(facts["finished_at"])),
-        Fact("took", f"{float(facts['seconds']):,.1f} s on {facts['device']}"),
+        Fact("took", f"{float(facts['seconds']):,.1f} s on {facts['device']}{precision_note(str(facts['precision']))}"),
         Fact("with", f"bench {facts['bench_version']}, torch {facts['torch_version']}"),
         Fact(
             "adversarial examples",

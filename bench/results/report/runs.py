@@ -139,4 +139,5 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         "bench", "run", "--model", run.model, "--suite", suite, "--examples", str(run.examples),
         "--seed", str(facts["seed"]), "--fresh",
     ]  # fmt: skip
+    words += [] if facts["precision"] == "float32" else ["--precision", str(facts["precision"])]
     return Repeat(shlex.join(words), "; ".join(notes))

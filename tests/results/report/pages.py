@@ -113,6 +113,7 @@ def add_run(
         "run_id": run_id, "finished_at": "2026-01-01T00:00:00+00:00", "model": model, "method": "standard",
         "dataset": "fashion_mnist", "split": "test", "suite": suite_name, "suite_version": 1, "seed": 0,
         "model_sha256": "a" * 64, "data_sha256": "d" * 64, "suite_sha256": "5" * 64, "bench_version": "0.1.0",
+        "dependencies_sha256": "", "commit": "", "precision": "float32",
         "torch_version": "2.0", "device": "cpu", "seconds": 1.5,
     }  # fmt: skip
     rows = [{"attack": "", "norm": "", "eps": None, "n_examples": examples, **metric} for metric in metrics]
