@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from bench.results.pivot import Board
 
-app = typer.Typer(help="Show the latest result of every model, or merge leaderboards.", invoke_without_command=True)
+app = typer.Typer(
+    help="Show the latest result of every model, merge leaderboards, or prune one.", invoke_without_command=True
+)
 
 
 class Format(StrEnum):
@@ -106,6 +108,26 @@ def merge(
 
     for source, outcome in zip(sources, merge_leaderboards(sources, into), strict=True):
         output().print(f"{source}: {outcome.added} runs added, {outcome.known} known already", soft_wrap=True)
+
+
+@app.command("prune")
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only shown.")] = False,
+    directory: LeaderboardDir = DEFAULT_LEADERBOARD,
+) -> None:
+    """Remove runs that a newer version of their suite, or a repetition, has superseded; studies keep their evidence."""
+    from bench.cli.rendering import output, table
+    from bench.results.prune import remove_runs, superseded_runs
+
+    runs = superseded_runs(directory)
+    if runs:
+        cells = [[run.model, f"{run.suite} version {run.suite_version}", run.run_id, run.by] for run in runs]
+        output().print(table(["model", "suite", "run", "superseded by"], cells), soft_wrap=True)
+    if yes:
+        remove_runs(directory, {run.run_id for run in runs})
+    state = "removed" if yes else "superseded" + ("; --yes removes them" if runs else "")
+    megabytes = sum(run.size for run in runs) / 1e6
+    output().print(f"{len(runs)} runs, {megabytes:.1f} MB of evidence, {state}", soft_wrap=True)
 
 
 def _filtered(rows: pd.DataFrame, *, dataset: str | None, suite: str | None, model: list[str] | None) -> pd.DataFrame:
