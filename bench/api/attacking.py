@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api.arguments import require_images
-from bench.attacks.losses import LossName
+from bench.attacks.losses import LossName, answers
 from bench.attacks.pgd import attacked_model, pgd
 from bench.attacks.verification import pull_inside, verify
 from bench.core.errors import BenchError
@@ -88,7 +88,7 @@ def _attack_batch(
     losses: Sequence[LossName], seed: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     with torch.no_grad():
-        predictions = model(clean).argmax(1)
+        predictions = answers(model(clean))
     found, broken = clean.clone(), predictions != labels
     distances = torch.zeros(len(clean), dtype=torch.float64, device=clean.device)
     for number, loss in enumerate(losses):

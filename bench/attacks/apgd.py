@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.losses import dlr, softmax_cross_entropy, targeted_dlr
+from bench.attacks.losses import answers, dlr, softmax_cross_entropy, targeted_dlr
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.target_pairs import nearest_classes, pair_batches
@@ -200,7 +200,7 @@ class _Ascent:
                 self.gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
         self.losses = losses.detach()
         if self.counts:
-            wrong = logits.detach().argmax(1) != self.labels
+            wrong = answers(logits.detach()) != self.labels
             self.caught = torch.where(per_example(wrong, points), points.detach(), self.caught)
             self.hit = self.hit | wrong
 

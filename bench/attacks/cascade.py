@@ -160,6 +160,8 @@ class Cascade:
             images = images.detach().requires_grad_(True)
             logits = self._search(images)
             gaps = (logits - logits.gather(1, labels[:, None])).scatter(1, labels[:, None], -torch.inf)
+            # a NaN would stay in what has been reached, and end the attack on its example
+            gaps = gaps.nan_to_num(-torch.inf, torch.inf, -torch.inf)
             best = gaps.amax(1)
             aimed = gaps.gather(1, targets[:, None]).squeeze(1) if stage.targets else best
             (gradient,) = torch.autograd.grad(aimed.sum(), images)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.hyperplanes import towards_hyperplane
+from bench.attacks.losses import answers
 from bench.attacks.norms import distance, per_example
 from bench.attacks.target_pairs import nearest_classes, pair_batches
 from bench.attacks.verification import RELATIVE_TOLERANCE
@@ -110,7 +111,7 @@ class _Search:
             pair = logits.gather(1, torch.stack([self.targets, self.labels], 1))
             gap = pair[:, 0] - pair[:, 1]
             (gradient,) = torch.autograd.grad(gap.sum(), images)
-        return gap.detach(), gradient.flatten(1).nan_to_num(0.0, 0.0, 0.0)
+        return gap.detach().nan_to_num(0.0, 0.0, 0.0), gradient.flatten(1).nan_to_num(0.0, 0.0, 0.0)
 
     def _advance(self, gap: Tensor, gradient: Tensor) -> None:
         """Onto the linearised boundary and a little beyond, from the point and, in part, from the clean image."""
@@ -125,7 +126,7 @@ class _Search:
 
     def _turn_back(self) -> None:
         """Keep what is misclassified within the radius, and move what is misclassified towards the clean image."""
-        wrong = self.model(self.points).argmax(1) != self.labels
+        wrong = answers(self.model(self.points)) != self.labels
         move = self.points - self.clean
         length = distance(move, self.norm)
         nearest = torch.minimum(self.reached[-1], torch.where(wrong, length, torch.inf))

@@ -29,6 +29,20 @@ def import_foolbox() -> ModuleType:
     return module
 
 
+class _Decided(nn.Module):
+    """The model with a further class, which wins where a logit is NaN or infinite."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        finite = logits.isfinite().all(1, keepdim=True)
+        nowhere = torch.where(finite, -torch.inf, 1.0)
+        return torch.cat([torch.where(finite, logits, 0.0), nowhere], 1)
+
+
 def run_hop_skip_jump(
     model: nn.Module,
     images: Tensor,
@@ -63,7 +77,7 @@ def run_hop_skip_jump(
         prepared = PreparedModel(frozen, num_classes, batch_size).eval()
         torch.manual_seed(stream_key(seed, "hop_skip_jump", norm, eps, int(example_ids[0])) & ((1 << 63) - 1))
         attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
-        target = foolbox.PyTorchModel(prepared, bounds=(0, 1), device=clean.device)
+        target = foolbox.PyTorchModel(_Decided(prepared).eval(), bounds=(0, 1), device=clean.device)
         try:
             _, (found,), (claimed,) = attack(target, clean, foolbox.criteria.Misclassification(truth), epsilons=[eps])
         except ValueError:

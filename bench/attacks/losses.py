@@ -18,6 +18,11 @@ def others(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -torch.inf)
 
 
+def answers(logits: Tensor) -> Tensor:
+    """The class of the largest logit, -1 where a logit is NaN or infinite, which no label equals; (N, K) -> (N,)."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+
+
 def _true(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels[:, None]).squeeze(1)
 
@@ -37,6 +42,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others(logits, labels).amax(1) - _true(logits, labels)
 
 
+def advantage(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y - max_{j != y} z_j, per example: 0 or less is broken; minus infinity where a logit is NaN or infinite."""
+    return torch.where(logits.isfinite().all(1), -margin(logits, labels), -torch.inf)
+
+
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020, section 4.2): the margin over the spread of the top logits.
 
@@ -45,7 +55,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         return margin(logits, labels)
     top = logits.topk(3, dim=1).values
-    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+    return margin(logits, labels) / _spread(top[:, 0] - top[:, 2])
 
 
 def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -63,7 +73,12 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         return gained
     top = logits.topk(min(4, logits.shape[1]), dim=1).values
-    return gained / (top[:, 0] - top[:, min(2, logits.shape[1] - 2) :].mean(1) + 1e-12)
+    return gained / _spread(top[:, 0] - top[:, min(2, logits.shape[1] - 2) :].mean(1))
+
+
+def _spread(difference: Tensor) -> Tensor:
+    """The difference, 1 where it is 0: any constant added to it would say how small logits may be."""
+    return torch.where(difference == 0, 1.0, difference)
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

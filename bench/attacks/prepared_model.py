@@ -10,7 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 class _ContiguousGradient(torch.autograd.Function):
-    """The identity, with a contiguous gradient: the attacks use `view`, which channels_last gradients refuse."""
+    """The identity, with a contiguous gradient of numbers.
+
+    The attacks use `view`, which channels_last gradients refuse, and a NaN would end up in their images.
+    """
 
     @staticmethod
     def forward(context: Any, images: Tensor) -> Tensor:  # noqa: ARG004
@@ -18,7 +21,7 @@ class _ContiguousGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        return gradient.contiguous()
+        return gradient.contiguous().nan_to_num(0.0, 0.0, 0.0)
 
 
 class PreparedModel(nn.Module):

@@ -8,9 +8,6 @@ from torch import Tensor, nn
 
 from bench.core.precision import MixedPrecision, Precision, float32_products
 
-_HIT = 1e-6
-"""A margin above this is claimed as a misclassification; the verification decides. Small beside the logits of any net,
-which bench.nets.logit_scale brings to the usual size before."""
 _ROUNDING: dict[Precision, float] = {"tf32": 2.0**-11, "bfloat16": 2.0**-8}
 """How far a margin may be off, over the largest logit: one rounding. Twice as much found nothing more."""
 
@@ -39,5 +36,5 @@ class SearchNet:
         """
         unanswered = ~logits.detach().sum(1).isfinite()
         if self.precision == "float32":
-            return (margins > _HIT) | unanswered
+            return (margins > 0) | unanswered
         return (margins > -_ROUNDING[self.precision] * logits.detach().abs().amax(1)) | unanswered

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.losses import margin
+from bench.attacks.losses import answers, margin
 from bench.attacks.norms import per_example
 from bench.attacks.pgd import attacked_model
 
@@ -33,14 +33,15 @@ def sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) 
         none was found, and then the image is the clean one. A misclassified clean image needs none.
     """
     with attacked_model(model), torch.no_grad():
-        wrong = model(images).argmax(1) != labels
+        wrong = answers(model(images)) != labels
     best, fewest = images.clone(), torch.where(wrong, 0.0, torch.inf)
     delta, first, second = (torch.zeros_like(images) for _ in range(3))
     threshold = images.new_full((len(images),), _THRESHOLD)
     with attacked_model(model):
         for step in range(steps):
             moving = delta.detach().requires_grad_(True)
-            gap = margin(model(images + moving), labels)
+            logits = model(images + moving)
+            gap = torch.where(logits.isfinite().all(1), margin(logits, labels), torch.inf)
             squares = moving.square()
             sparsity = (squares / (squares + _SMOOTHING)).flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(((-gap).clamp_min(0.0) + sparsity).sum(), moving)
@@ -50,7 +51,7 @@ def sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) 
                 fewest = torch.where(better, count, fewest)
                 best = torch.where(per_example(better, best), images + delta, best)
                 size = _LAST_STEP + 0.5 * (_STEP - _LAST_STEP) * (1 + torch.cos(torch.tensor(torch.pi * step / steps)))
-                gradient = gradient.nan_to_num(0.0)
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
                 gradient /= per_example(gradient.flatten(1).abs().amax(1).clamp_min(1e-12), gradient)
                 # Adam steps as far along a gradient that is rounding alone as along any other: such become zero, or the
                 # count of changed values depends on how a batch size or a thread count rounds the logits

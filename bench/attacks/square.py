@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.losses import margin
+from bench.attacks.losses import advantage
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.square_corners import CornerSearch
@@ -106,14 +106,14 @@ class _WindowSearch:
         candidate = self._feasible(self._start())
         self.found = candidate.clone()
         self.delta = candidate - self.clean
-        self.margin = -margin(self.model(candidate), self.labels)
+        self.margin = advantage(self.model(candidate), self.labels)
         self.improved = torch.zeros_like(self.labels)
         self.prospects = None if self.patient else Prospects.start(self.margin, self.queries)
         for query, (numbers, signs) in enumerate(self._draws()):
             if query % CHECK_EVERY == 0 and not self._drop_done(query):
                 return self.found
             candidate = self._feasible(self._proposal(query, numbers, signs[self.places]))
-            self._take_better(candidate, -margin(self.model(candidate), self.labels))
+            self._take_better(candidate, advantage(self.model(candidate), self.labels))
         self.found[self.places] = self.clean + self.delta
         return self.found
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import advantage
 from bench.attacks.square_prospects import Prospects
 from bench.core.keyed_random import keyed_uniform
 
@@ -119,9 +120,7 @@ class CornerSearch:
         """(N, K) z_y minus the largest other logit, for (N, K, C, H, W) images; zero or less is broken."""
         flat = candidates.flatten(0, 1)
         logits = torch.cat([self.model(part) for part in torch.split(flat, self.batch_size)])
-        labels = self.labels.repeat_interleave(candidates.shape[1])[:, None]
-        margins = logits.gather(1, labels) - logits.scatter(1, labels, -torch.inf).amax(1, keepdim=True)
-        return margins.view(candidates.shape[:2])
+        return advantage(logits, self.labels.repeat_interleave(candidates.shape[1])).view(candidates.shape[:2])
 
     def _drop_done(self) -> None:
         """Let those go that are broken, have no queries left or are given up."""

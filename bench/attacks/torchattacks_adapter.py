@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import answers
 from bench.attacks.prepared_model import PreparedModel
 from bench.attacks.verification import Ledger, verify
 from bench.core.errors import BenchError
@@ -120,8 +121,7 @@ def run_torchattacks(
     that verdicts do not depend on `batch_size`, which bounds the memory alone. An attack without a radius runs once.
     """
     takes_eps = check_settings(settings)
-    if batch_size < min(CHUNK, len(images)):
-        model = PreparedModel(model, 0, batch_size).eval()
+    model = PreparedModel(model, 0, batch_size).eval()
     attack_class = getattr(import_torchattacks(), settings.class_name)
     for begin in range(0, len(images), CHUNK):
         chunk = slice(begin, begin + CHUNK)
@@ -167,7 +167,7 @@ def _judge(
     begin: int,
 ) -> None:
     with torch.no_grad():
-        claimed = (model(adversarial).argmax(1) != labels).nonzero().squeeze(1)
+        claimed = (answers(model(adversarial)) != labels).nonzero().squeeze(1)
     radius = torch.full((len(claimed),), eps, device=clean.device)
     verified, distances, predictions = verify(
         model, adversarial[claimed], clean[claimed], labels[claimed], radius, norm

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import answers
 from bench.attacks.norms import distance, exact_distances, per_example
 from bench.core.precision import float32_products
 from bench.core.threat import NORMS, Norm
@@ -21,7 +22,8 @@ class Ledger:
 
     Attributes:
         distances: norm -> (N,) float64, infinity where none was found, 0 where the clean image is misclassified.
-        predictions: norm -> (N,) int64, what the model says of that adversarial example; -1 where none was found.
+        predictions: norm -> (N,) int64, what the model says of that adversarial example; -1 where none was found, or
+            where it says NaN or infinity.
         found_in: norm -> (N,) int64, the index in NORMS of the norm whose attack found it; -1 where none.
         claims: how many adversarial examples attacks have claimed.
         rejected: how many of the claims did not verify.
@@ -56,7 +58,12 @@ class Ledger:
             "claims": self.claims,
             "rejected_claims": self.rejected,
             "bad_gradients": self.bad_gradients,
+            "non_finite_logits": int(self._unanswered().sum()),
         }
+
+    def _unanswered(self) -> Tensor:
+        """(N,) bool: broken by an image for which the model's logits are NaN or infinite."""
+        return torch.stack([self.distances[norm].isfinite() & (self.predictions[norm] == -1) for norm in NORMS]).any(0)
 
     def broken(self, norm: Norm, eps: float) -> Tensor:
         """(N,) bool: a verified adversarial example lies within the ball. Monotone in eps by construction."""
@@ -112,8 +119,7 @@ def verify(
     """
     repaired = pull_inside(images, clean, eps, norm)
     with torch.no_grad(), float32_products():
-        logits = model(repaired)
-        predictions = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+        predictions = answers(model(repaired))
     distances = exact_distances(repaired, clean)
     inside_ball = distances[norm] <= eps.double() * (1.0 + RELATIVE_TOLERANCE)
     inside_box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import answers
 from bench.attacks.norms import distance, per_example
 from bench.attacks.verification import RELATIVE_TOLERANCE, pull_inside
 from bench.attribution.activations import has_relu, smooth
@@ -162,7 +163,7 @@ class _Search:
             signs = torch.where(uniform < 0.5, -1.0, 1.0)
             candidate = torch.minimum(torch.maximum(self.clean + self.settings.eps * signs, self.low), self.high)
             with torch.no_grad():
-                keeps = self.model(candidate).argmax(1) == self.prediction
+                keeps = answers(self.model(candidate)) == self.prediction
             self._take(candidate, keeps & ~self.kept)
             self.kept |= keeps
             self.moved |= True
@@ -172,7 +173,7 @@ class _Search:
         eps = torch.full((len(self.clean),), self.settings.eps, device=self.clean.device)
         repaired = pull_inside(self.best, self.clean, eps, "linf")
         with torch.no_grad():
-            keeps = self.model(repaired).argmax(1) == self.prediction
+            keeps = answers(self.model(repaired)) == self.prediction
         inside = distance(repaired.double() - self.clean.double(), "linf") <= self.settings.eps * (
             1 + RELATIVE_TOLERANCE
         )
@@ -213,7 +214,7 @@ class _Search:
         maps, logits = heat_maps_and_logits(self.model, request, self.method)
         self.evaluations += len(candidate)
         score = self.attack.score(maps.detach(), self.goal)
-        keeps = logits.detach().argmax(1) == self.prediction
+        keeps = answers(logits.detach()) == self.prediction
         better = keeps & (score < self.best_score)
         self.kept |= keeps
         self.best_score = torch.where(better, score, self.best_score)

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from bench.attacks.losses import answers
 from bench.attacks.pgd import attacked_model
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AttributionMethod, Gradient, MapRequest
@@ -112,7 +113,7 @@ class AttributionStability(AttributionProtocol):
             for draw in range(settings.draws):
                 noisy = perturbed(batch, eps, draw, context.seed)
                 logits, gradient = explain.gradient(noisy)
-                totals.add("prediction_kept", (logits.argmax(1) == batch.predictions).float())
+                totals.add("prediction_kept", (answers(logits) == batch.predictions).float())
                 for method in settings.attributions:
                     maps = explain(noisy, method, gradient)
                     for measure, value in similarities(references[method.name], maps, settings.measures).items():

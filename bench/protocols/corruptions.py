@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
+from bench.attacks.losses import answers
 from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
@@ -53,12 +54,12 @@ class Corruptions(Protocol):
         frames = []
         for corruption in self.parameters.corruptions:
             for severity in SEVERITIES:
-                answers = []
+                said = []
                 for part in torch.split(torch.arange(len(images), device=images.device), context.batch_size):
                     with torch.no_grad():
                         corrupted = corrupt(images[part], ids[part], corruption, severity, context.seed)
-                        answers.append(context.model(corrupted).argmax(1).cpu())
-                answer = torch.cat(answers)
+                        said.append(answers(context.model(corrupted)).cpu())
+                answer = torch.cat(said)
                 frames.append(
                     pd.DataFrame(
                         {

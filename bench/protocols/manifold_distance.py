@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.attacks.losses import LossName
+from bench.attacks.losses import LossName, answers
 from bench.attacks.norms import distance
 from bench.attacks.pgd import pgd
 from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
@@ -109,7 +109,7 @@ class ManifoldDistance(Protocol):
                     "example_id": ids,
                     "label": labels,
                     "prediction": predictions[begin - context.start : part.stop - context.start],
-                    "adversarial_prediction": context.model(adversarial).argmax(1),
+                    "adversarial_prediction": answers(context.model(adversarial)),
                     "reference_prediction": reference(images).argmax(1),
                     "reference_adversarial_prediction": reference(adversarial).argmax(1),
                     "perturbation": distance(adversarial - images, "l2"),

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from bench.attacks.attempts import SweepSettings
-from bench.attacks.losses import LossName
+from bench.attacks.losses import LossName, answers
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger
@@ -117,7 +117,7 @@ class MinimumNorm(Protocol):
             found, _ = sigma_zero(context.model, clean, truth, steps=self.parameters.zero_norm_steps)
             found = found.clamp(0.0, 1.0)
             with torch.no_grad():
-                fooled = context.model(found).argmax(1) != truth
+                fooled = answers(context.model(found)) != truth
             counts = (found != clean).flatten(1).sum(1).double()
             fewest.append(torch.where(fooled, counts, torch.inf).cpu())
             ledger.gradient_evaluations += len(part) * self.parameters.zero_norm_steps
