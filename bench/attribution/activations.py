@@ -10,30 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-RELU_NAMES = frozenset({"relu", "relu_"})
-PIECEWISE_NAMES = RELU_NAMES | {"relu6", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_"}
+from bench.attribution.operations import OperationMode
+
+PIECEWISE_NAMES = frozenset({"relu", "relu6", "hardtanh", "leaky_relu", "rnn_relu", "rnn_relu_cell"})
 """Activations that are straight on both sides of their kinks; `nn.ReLU6` is a hardtanh."""
-ACTIVATION_NAMES = RELU_NAMES | {
-    "softplus", "elu", "elu_", "leaky_relu", "leaky_relu_", "gelu", "silu", "mish", "tanh", "tanh_", "sigmoid",
-    "sigmoid_", "relu6", "hardtanh", "selu", "celu", "hardswish", "prelu", "logsigmoid",
-}  # fmt: skip
-
-
-class OperationMode(TorchFunctionMode):
-    """Hands every torch operation to `intercept`, by name."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return self.intercept(getattr(func, "__name__", ""), func, args, kwargs or {})
-
-    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        raise NotImplementedError
 
 
 class SoftplusTwin(OperationMode):
@@ -52,10 +35,10 @@ class SoftplusTwin(OperationMode):
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name not in PIECEWISE_NAMES:
             return func(*args, **kwargs)
-        inputs = args[0] if args else kwargs["input"]
-        if name in RELU_NAMES:
+        inputs = args[0]
+        if name == "relu":
             return self._relu(inputs)
-        if name.startswith("leaky_relu"):
+        if name == "leaky_relu":
             slope = _given(args, kwargs, 1, "negative_slope", 0.01)
             return slope * inputs + (1.0 - slope) * self._relu(inputs)
         low, high = (0.0, 6.0) if name == "relu6" else (
@@ -73,6 +56,8 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: s
 
 
 class _Recorder(OperationMode):
+    rewrites = False
+
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
@@ -83,10 +68,13 @@ class _Recorder(OperationMode):
 
 
 def has_relu(model: nn.Module, images: Tensor) -> bool:
-    """Whether a forward pass of `images` (N, C, H, W) computes a ReLU, or one of its kin, anywhere."""
+    """Whether a forward pass of `images` (N, C, H, W) computes a ReLU, or one of its kin, anywhere.
+
+    Raises:
+        BenchError: part of the net cannot be looked into.
+    """
     recorder = _Recorder()
-    with torch.no_grad(), recorder:
-        model(images)
+    recorder.logits(model, images.detach().requires_grad_(True).clone(), "an attack on heat maps")
     return bool(recorder.names & PIECEWISE_NAMES)
 
 

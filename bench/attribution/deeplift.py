@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attribution.activations import ACTIVATION_NAMES, OperationMode
+from bench.attribution.operations import ACTIVATION_NAMES, OperationMode
 
 _SMALL = 1e-6
 """Changes of an input below this have the activation's derivative in place of the quotient."""
@@ -30,28 +30,27 @@ class RescaleMode(OperationMode):
     """
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name in ACTIVATION_NAMES:
-            inputs: Tensor = args[0] if args else kwargs["input"]
-            rest = {key: value for key, value in kwargs.items() if key != "input"}
-            return _rescaled(inputs, lambda values: func(values.clone(), *args[1:], **rest))
-        if name == "max_pool2d":
+        if name in ACTIVATION_NAMES and args[0].requires_grad:
+            return _rescaled(args[0], lambda values: func(values, *args[1:], **kwargs))
+        if name == "max_pool2d" and args[0].requires_grad:
             return _max_pool(*args, **kwargs)
         return func(*args, **kwargs)
 
 
 def _rescaled(inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """The activation's output, with a multiplier in place of its derivative."""
-    output = activation(inputs)
-    image, reference = inputs.chunk(2)
+    with torch.no_grad():
+        output = activation(inputs)
+    image, reference = inputs.detach().chunk(2)
     change = image - reference
     tiny = change.abs() < _SMALL
     multiplier = (output[: len(image)] - output[len(image) :]) / torch.where(tiny, torch.ones_like(change), change)
-    probe = image.detach().requires_grad_(True)
+    probe = image.clone().requires_grad_(True)
     with torch.enable_grad():
         (derivative,) = torch.autograd.grad(activation(probe).sum(), probe)
     multiplier = torch.where(tiny, derivative, multiplier)
     both = torch.cat([multiplier, torch.zeros_like(multiplier)])
-    scaled: Tensor = _Scaled.apply(inputs, output.detach(), both)
+    scaled: Tensor = _Scaled.apply(inputs, output, both)
     return scaled
 
 
@@ -61,7 +60,8 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, output: Tensor, multiplier: Tensor) -> Tensor:  # noqa: ARG004
         ctx.save_for_backward(multiplier)
-        return output.view_as(output)
+        ctx.mark_dirty(output)  # a view could not be changed in place further on
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -9,26 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from bench.attribution.activations import ACTIVATION_NAMES, OperationMode
+from bench.attribution.operations import ACTIVATION_NAMES, OperationMode
 
 Rule = Literal["guided", "deconvolution"]
-
-
-class _PositiveGradient(torch.autograd.Function):
-    """The identity, whose backward pass lets only positive values through."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
-        return values.view_as(values)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        return gradients[0].clamp_min(0.0)
 
 
 class RectifiedGradients(OperationMode):
@@ -45,14 +30,13 @@ class RectifiedGradients(OperationMode):
         self.activations = 0
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name not in ACTIVATION_NAMES:
+        if name not in ACTIVATION_NAMES or not args[0].requires_grad:
             return func(*args, **kwargs)
         self.activations += 1
-        inputs: Tensor = args[0] if args else kwargs["input"]
-        # an in-place activation would overwrite what the straight-through term still needs
-        source = inputs.clone() if name.endswith("_") or kwargs.get("inplace") else inputs
-        activated: Tensor = func(source, *args[1:], **{key: value for key, value in kwargs.items() if key != "input"})
+        inputs: Tensor = args[0]
+        activated: Tensor = func(*args, **kwargs)
         if self.rule == "deconvolution":
             activated = inputs + (activated - inputs).detach()
-        rectified: Tensor = _PositiveGradient.apply(activated)
-        return rectified
+        if activated.requires_grad:  # not where the net itself cuts gradients off
+            activated.register_hook(lambda gradient: gradient.clamp_min(0.0))  # type: ignore[no-untyped-call]
+        return activated

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn import functional as F
 
 from bench.attacks.pgd import attacked_model
-from bench.attribution.activations import OperationMode
 from bench.attribution.deeplift import RescaleMode
 from bench.attribution.guided import RectifiedGradients, Rule
+from bench.attribution.operations import OperationMode, ancestors, require_gradient
 from bench.attribution.relevance import RelevanceMode, Rules
 from bench.core.bounds import Steps
 from bench.core.errors import BenchError
@@ -81,6 +82,7 @@ def _logits_and_gradient(model: nn.Module, inputs: Tensor, request: MapRequest) 
     """Logits, and d logit_y / d inputs, in one forward and one backward pass."""
     with torch.enable_grad():
         logits: Tensor = model(inputs)
+        require_gradient(logits)
         picked = _picked(logits, request.labels).sum()
         (gradient,) = torch.autograd.grad(picked, inputs, create_graph=request.keep_graph)
     return logits, gradient
@@ -154,10 +156,11 @@ class _Rectified(AttributionMethod):
     rule: ClassVar[Rule]
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
-        with RectifiedGradients(self.rule) as mode:
-            logits, gradient = _logits_and_gradient(model, request.inputs, replace(request, keep_graph=False))
+        mode, inputs = RectifiedGradients(self.rule), request.inputs
+        logits = mode.logits(model, inputs, self.name)
         if not mode.activations:
             raise BenchError(f"{self.name} needs a net with activations, this one has none; use the gradient.")
+        (gradient,) = torch.autograd.grad(_picked(logits, request.labels).sum(), inputs)
         return logits, gradient
 
 
@@ -182,11 +185,9 @@ class _Relevance(AttributionMethod):
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         inputs = request.inputs
-        with torch.enable_grad():
-            with RelevanceMode(Rules(self.alpha, self.epsilon)):
-                logits: Tensor = model(inputs)
-            chosen = torch.zeros_like(logits).scatter(1, request.labels[:, None], 1.0)
-            (relevance,) = torch.autograd.grad(logits, inputs, chosen * logits.detach())
+        logits = RelevanceMode(Rules(self.alpha, self.epsilon)).logits(model, inputs, self.name)
+        chosen = torch.zeros_like(logits).scatter(1, request.labels[:, None], 1.0)
+        (relevance,) = torch.autograd.grad(logits, inputs, chosen * logits.detach())
         return logits, relevance
 
 
@@ -220,9 +221,8 @@ class DeepLift(AttributionMethod):
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         images, labels = request.images.detach(), request.labels
         both = torch.cat([images, torch.zeros_like(images)]).requires_grad_(True)
+        logits = RescaleMode().logits(model, both, self.name)
         with torch.enable_grad():
-            with RescaleMode():
-                logits: Tensor = model(both)
             (multipliers,) = torch.autograd.grad(_picked(logits[: len(images)], labels).sum(), both)
         maps = multipliers[: len(images)] * images
         logits = logits.detach()
@@ -247,31 +247,51 @@ class GradCam(AttributionMethod):
     signed: ClassVar[bool] = False
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
-        inputs, keep_graph = request.inputs, request.keep_graph
+        inputs, labels = request.inputs, request.labels
+        seen = _Convolutions()
+        logits = seen.logits(model, inputs, self.name)
+        before = set(ancestors(logits.grad_fn))
+        used = [number for number, node in enumerate(seen.nodes) if node in before]
+        if used and used[-1] < len(seen.nodes) - 1:
+            seen = _Convolutions(used[-1])
+            logits = seen.logits(model, inputs, self.name)
+        if not used or seen.output is None:
+            raise BenchError(
+                "grad_cam needs a convolution that the logits come from, with an output of more than one pixel; this "
+                "net has none."
+            )
         with torch.enable_grad():
-            with _LastConvolution() as seen:
-                logits: Tensor = model(inputs)
-            if seen.output is None:
-                raise BenchError(
-                    "grad_cam needs a convolution with an output of more than one pixel; this net has none."
-                )
             (gradient,) = torch.autograd.grad(
-                _picked(logits, request.labels).sum(), seen.output, create_graph=keep_graph
+                _picked(logits, labels).sum(), seen.output, create_graph=request.keep_graph
             )
             weighted = (gradient.mean((2, 3), keepdim=True) * seen.output).sum(1, keepdim=True).clamp_min(0.0)
             return logits, F.interpolate(weighted, inputs.shape[2:], mode="bilinear")
 
 
-class _LastConvolution(OperationMode):
-    """Keeps the output of the convolution that ran last."""
+class _Convolutions(OperationMode):
+    """Keeps the output of a convolution as it is before anything is done to it in place.
 
-    output: Tensor | None = None
+    Attributes:
+        nodes: of autograd's graph, one for each convolution whose output has a gradient and more than one pixel.
+        output: (N, C, H', W') of the one that is wanted, the last if `wanted` is None.
+    """
+
+    rewrites: ClassVar[bool] = False
+
+    def __init__(self, wanted: int | None = None) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.output: Tensor | None = None
+        self.wanted = wanted
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
-        if name == "conv2d" and result.shape[-1] * result.shape[-2] > 1:
+        if name not in ("conv2d", "convolution") or not result.requires_grad or result[0, 0].numel() == 1:
+            return result
+        if self.wanted in (None, len(self.nodes)):
             self.output = result
-        return result
+        self.nodes.append(result.grad_fn)
+        return result.clone()
 
 
 AnyAttribution = Annotated[

@@ -15,18 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
+from torch.nn import functional as F
 
-from bench.attribution.activations import ACTIVATION_NAMES, OperationMode
+from bench.attribution.operations import ACTIVATION_NAMES, OperationMode, tensors_in
 from bench.core.errors import BenchError
 
 Linear = Callable[[Sequence[Tensor]], Tensor]
-_AVERAGES = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
+_LINEAR = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "interpolate"})
 _BY_GRADIENT = frozenset(
-    {"flatten", "view", "reshape", "contiguous", "to", "permute", "transpose", "squeeze", "unsqueeze", "max_pool2d",
-     "adaptive_max_pool2d", "__getitem__", "pad", "clone", "float", "view_as"}
+    {"flatten", "unflatten", "view", "view_as", "reshape", "contiguous", "to", "float", "clone", "permute", "transpose",
+     "t", "__get__", "movedim", "squeeze", "unsqueeze", "expand", "expand_as", "repeat", "__getitem__", "__setitem__",
+     "index_select", "select", "narrow", "split", "chunk", "unbind", "cat", "concat", "stack", "roll", "flip", "pad",
+     "masked_fill", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "max_pool2d", "adaptive_max_pool2d",
+     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
 )  # fmt: skip
-_AFFINE = frozenset({"sub", "add", "div", "mul", "true_divide", "__sub__", "__truediv__", "__mul__", "__add__"})
-_SUMS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
+"""Values put somewhere else, or chosen: the gradient is 1 or 0. Dropout does nothing to a net in eval mode."""
+_AFFINE = frozenset({"sub", "add", "div", "mul", "true_divide"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +61,29 @@ class RelevanceMode(OperationMode):
     def __init__(self, rules: Rules) -> None:
         super().__init__()
         self.rules = rules
+        self._mergeable: dict[Node | None, Callable[[Tensor, Tensor], Tensor]] = {}
+        """By the node of a layer's output, which changes with the output: the layer with a batch norm behind it."""
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.requires_grad]
+        inputs = [value for value in tensors_in((args, kwargs)) if value.requires_grad]
         if not inputs:
             return func(*args, **kwargs)
-        if name in ("conv2d", "linear"):
-            return self._layer(name, func, args, kwargs)
-        if name == "batch_norm":
-            return self._batch_norm(func, args, kwargs)
-        if name in _AVERAGES:
-            return self._linear(lambda parts: func(parts[0], *args[1:], **kwargs), [inputs[0]], None, alpha=None)
-        if name in _SUMS and len(inputs) == 2 and inputs[0].shape == inputs[1].shape:
-            return self._linear(lambda parts: parts[0] + parts[1], inputs, None, alpha=self.rules.alpha)
-        if name in ACTIVATION_NAMES or name == "dropout" or (name in _AFFINE and len(inputs) == 1):
-            source = inputs[0].detach().clone()
-            rest = [source if value is inputs[0] else value for value in args]
-            with torch.no_grad():
-                output = func(*rest, **kwargs)
-            return _pass_on(inputs[0], output, name)
+        if len(inputs) == 1 and (inputs[0] is args[0] or name in ("add", "mul")):
+            if name in ("conv2d", "linear"):
+                return self._layer(name, func, args, kwargs)
+            if name == "batch_norm":
+                return self._batch_norm(func, args, kwargs)
+            if name in _LINEAR and kwargs.get("mode") not in ("nearest", "nearest-exact"):
+                return self._linear(lambda parts: func(parts[0], *args[1:], **kwargs), inputs, None, alpha=None)
+            if name in ACTIVATION_NAMES or name in _AFFINE:
+                with torch.no_grad():
+                    output = func(*args, **kwargs)
+                return _pass_on(inputs[0], output, name)
+        if name == "add" and len(inputs) == 2 and inputs[0].shape == inputs[1].shape:
+            factor = kwargs.get("alpha", 1)
+            return self._linear(lambda parts: parts[0] + factor * parts[1], inputs, None, alpha=self.rules.alpha)
         result = func(*args, **kwargs)
-        if name not in _BY_GRADIENT and isinstance(result, Tensor) and result.requires_grad:
+        if name not in {*_BY_GRADIENT, "interpolate"} and any(value.requires_grad for value in tensors_in((result,))):
             raise BenchError(f"LRP has no rule for the operation {name!r} of this net; use another attribution.")
         return result
 
@@ -93,7 +100,7 @@ class RelevanceMode(OperationMode):
 
             offset = None if bias is None else (bias if name == "linear" else bias.view(-1, 1, 1))
             output = self._weighted(apply, inputs, weight, offset, alpha)
-            output.merge_batch_norm = lambda scale, shift: layer(  # type: ignore[attr-defined]
+            self._mergeable[output.grad_fn] = lambda scale, shift: layer(
                 weight * scale.view(-1, *([1] * (weight.dim() - 1))), shift if bias is None else bias * scale + shift
             )
             return output
@@ -101,9 +108,10 @@ class RelevanceMode(OperationMode):
         return layer(weight, bias)
 
     def _batch_norm(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-        named = dict(zip(names, args, strict=False)) | kwargs
-        merge = getattr(named["input"], "merge_batch_norm", None)
+        statistics, weights = ("running_mean", "running_var"), ("weight", "bias")
+        order = (*statistics, *weights) if func is F.batch_norm else (*weights, *statistics)
+        named = dict(zip(("input", *order, "training", "momentum", "eps"), args, strict=False)) | kwargs
+        merge = self._mergeable.get(named["input"].grad_fn)
         mean, variance = named["running_mean"], named["running_var"]
         if merge is None or named.get("training") or mean is None:
             with torch.no_grad():
@@ -168,7 +176,8 @@ class _PassOn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, output: Tensor) -> Tensor:  # noqa: ARG004
-        return output.view_as(output)
+        ctx.mark_dirty(output)  # a view could not be changed in place further on
+        return output
 
     @staticmethod
     @once_differentiable
@@ -202,7 +211,8 @@ class _Epsilon(torch.autograd.Function):
     ) -> Tensor:
         ctx.linear, ctx.offset, ctx.epsilon = linear, offset, epsilon
         ctx.save_for_backward(*inputs)
-        return output.view_as(output)
+        ctx.mark_dirty(output)
+        return output
 
     @staticmethod
     @once_differentiable
@@ -234,7 +244,8 @@ class _AlphaBeta(torch.autograd.Function):
     def forward(ctx: Any, output: Tensor, split: Any, alpha: float, epsilon: float, *inputs: Tensor) -> Tensor:
         ctx.split, ctx.alpha, ctx.epsilon = split, alpha, epsilon
         ctx.save_for_backward(*inputs)
-        return output.view_as(output)
+        ctx.mark_dirty(output)
+        return output
 
     @staticmethod
     @once_differentiable
