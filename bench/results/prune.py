@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from bench.core.files import clear_disk_errors, write_atomically
+from bench.core.files import clear_disk_errors, locked, write_atomically
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _JUDGED = ["model", "dataset", "split", "suite"]
-_ALIKE = [*_JUDGED, "suite_version", "seed", "device"]
+_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def _repeats(runs: pd.DataFrame, run: object) -> pd.DataFrame:
 
 def remove_runs(folder: Path, run_ids: Collection[str]) -> None:
     """Remove the rows of these runs, then their evidence; a stop in between leaves evidence without rows."""
-    with clear_disk_errors(folder), FileLock(folder / ".lock"):
+    with clear_disk_errors(folder), locked(folder / ".lock"):
         path = folder / FILE_NAME
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.split(",", 1)[0] not in run_ids]

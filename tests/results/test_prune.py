@@ -17,7 +17,8 @@ def board(folder: Path) -> Path:
         ("repeated", {"suite_version": 2}),
         ("few_images", {"suite_version": 2, "n_examples": 3}),
         ("other_seed", {"suite_version": 2, "seed": 1}),
-        ("other_device", {"suite_version": 2, "device": "cuda (bfloat16)"}),
+        ("other_device", {"suite_version": 2, "device": "cuda"}),
+        ("other_precision", {"suite_version": 2, "precision": "bfloat16"}),
         ("other_model", {"suite_version": 1, "model": "at_l2"}),
         ("other_suite", {"suite_version": 1, "suite": "autoattack"}),
     ]
@@ -33,7 +34,7 @@ def board(folder: Path) -> Path:
 
 def test_older_versions_and_repeated_runs_are_superseded_and_nothing_else(tmp_path: Path) -> None:
     found = {run.run_id: run.by for run in superseded_runs(board(tmp_path))}
-    assert found == {"old_version": "other_device", "first": "repeated"}
+    assert found == {"old_version": "other_precision", "first": "repeated"}
 
 
 def test_pruning_shows_first_and_removes_rows_and_evidence_when_told_to(bench: Bench, tmp_path: Path) -> None:
