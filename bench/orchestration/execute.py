@@ -18,6 +18,7 @@ from bench.core.errors import BenchError
 from bench.core.version import code_version, commit
 from bench.orchestration.executors import Executor, LocalExecutor
 from bench.orchestration.plan import RunPlan
+from bench.protocols.claims import claim_findings
 from bench.results.findings import Finding
 from bench.results.leaderboard import append_rows
 from bench.results.metrics import Metric
@@ -114,7 +115,8 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
         for name, value in unit["counters"].items():
             counters[name] = counters.get(name, 0) + int(value)
     findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
-    findings += [*plan.protocol.findings(counters), *_precision_findings(plan)]
+    findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]
+    findings += _precision_findings(plan)
     device = _devices(units)
     run.write_examples(
         records,

@@ -74,7 +74,9 @@ class Corruptions(Protocol):
                     )
                 )
                 context.on_progress(len(labels))
-        return UnitResult(pd.concat(frames, ignore_index=True), {}, findings)
+        records = pd.concat(frames, ignore_index=True)
+        unanswered = records.loc[records["corrupted_prediction"] == -1, "example_id"].nunique()
+        return UnitResult(records, {"non_finite_logits": unanswered}, findings)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         metrics = [clean_accuracy(records)]
