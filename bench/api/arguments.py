@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from bench.catalog.sources import SourceOptions
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.protocols.clean_pass import require_unit_pixels
 
 
 def source_options(given: dict[str, Any]) -> SourceOptions:
@@ -29,10 +26,8 @@ def as_path(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def require_images(images: Tensor, labels: Tensor) -> None:
-    """Raise BenchError unless they are images in [0, 1] and a label for each."""
-    if images.dim() != 4 or len(images) == 0 or labels.shape != (len(images),):
-        raise BenchError(
-            f"images must be (N, C, H, W) and labels (N,), these are {tuple(images.shape)} and {tuple(labels.shape)}."
-        )
-    require_unit_pixels(images)
+def require_whole(**numbers: object) -> None:
+    """Raise BenchError unless they are whole numbers from 1 on."""
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BenchError(f"{name} {value!r} is not a whole number from 1 on.")

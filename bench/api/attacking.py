@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from bench.api.arguments import require_images
-from bench.attacks.losses import LossName, answers
-from bench.attacks.pgd import attacked_model, pgd
+from bench.api.arguments import require_whole
+from bench.api.in_memory import judged, take_examples, take_net
+from bench.attacks.losses import LOSSES, LossName, answers
+from bench.attacks.pgd import pgd
 from bench.attacks.verification import pull_inside, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.core.names import unknown_name
-from bench.core.precision import float32_products
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import NORM_LABELS, NORMS, Norm
+from bench.core.torch_state import undisturbed
 from bench.nets.logit_scale import at_usual_scale
 
 
@@ -43,10 +45,11 @@ class AttackResult:
         return 1.0 - float(self.broken.float().mean())
 
 
+@undisturbed()
 def attack(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Tensor | ArrayLike,
+    labels: Tensor | ArrayLike,
     *,
     norm: Norm,
     eps: float,
@@ -54,33 +57,57 @@ def attack(
     losses: Sequence[LossName] = ("cross_entropy", "margin"),
     seed: int = 0,
     batch_size: int = 256,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> AttackResult:
     """Untargeted PGD at one radius, one keyed random start for each loss, worst case per image.
 
     For a look at images; the suites attack harder, see `evaluate`.
 
     Args:
-        model: images in [0, 1] in, logits out; attacked in eval mode, its mode is put back.
-        images: (N, C, H, W) float32 in [0, 1], on the model's device.
-        labels: (N,) int64.
+        model: images in [0, 1] in, logits out; a copy of it, in eval mode and float32, is attacked on its device.
+        images: (N, C, H, W) in [0, 1], a tensor or an array.
+        labels: (N,) whole numbers, classes of the net.
         eps: radius of the ball, in pixels of [0, 1].
+        mean, std: of pixels in [0, 1], per channel, for a net that does not normalise by itself.
 
     Raises:
-        BenchError: unknown norm, a radius that is not positive, no image, or pixels outside [0, 1].
+        BenchError: a net, images, labels, a norm, a radius or a number that cannot be.
     """
     if norm not in NORMS:
         raise unknown_name(str(norm), NORMS, "norm")
-    if not (eps > 0 and math.isfinite(eps)) or steps < 1 or batch_size < 1:
-        raise BenchError(f"eps {eps}, {steps} steps, batches of {batch_size}: all must be positive.")
-    require_images(images, labels)
+    require_whole(steps=steps, batch_size=batch_size)
+    for loss in losses:
+        if loss not in LOSSES:
+            raise unknown_name(str(loss), LOSSES, "loss")
+    net = take_net(model, {"mean": mean, "std": std})
+    pixels, classes = take_examples(net, images, labels, batch_size)
+    eps = _radius(eps, norm, pixels[0].numel())
     parts = []
-    with attacked_model(model), float32_products():
-        model = at_usual_scale(model, images[:batch_size], batch_size)
-        for begin in range(0, len(images), batch_size):
+    with judged(net, pixels[:batch_size]):
+        net = at_usual_scale(net, pixels[:batch_size], batch_size)
+        for begin in range(0, len(pixels), batch_size):
             chosen = slice(begin, begin + batch_size)
-            ids = torch.arange(begin, begin + len(images[chosen]), device=images.device)
-            parts.append(_attack_batch(model, images[chosen], labels[chosen], ids, norm, eps, steps, losses, seed))
+            ids = torch.arange(begin, begin + len(pixels[chosen]), device=pixels.device)
+            parts.append(_attack_batch(net, pixels[chosen], classes[chosen], ids, norm, eps, steps, losses, seed))
     return AttackResult(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _radius(eps: object, norm: Norm, pixels: int) -> float:
+    """The radius; raises BenchError for none, or one that reaches beyond all images."""
+    try:
+        radius = float(eps)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"eps {eps!r} is not a number; pass one such as 8 / 255.") from error
+    if not (radius > 0 and math.isfinite(radius)):
+        raise BenchError(f"eps {radius} must be positive.")
+    most = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[norm]
+    if radius > most:
+        raise BenchError(
+            f"eps {radius:g} in {NORM_LABELS[norm]} is larger than {most:g}, which reaches every image: pixels are in "
+            f"[0, 1], so pass {radius:g} / 255 if that is what is meant."
+        )
+    return radius
 
 
 def _attack_batch(

@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from numpy.typing import ArrayLike
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bench.api.arguments import require_images
+from bench.api.arguments import require_whole
+from bench.api.in_memory import judged, take_examples, take_net
 from bench.attribution.methods import METHODS
 from bench.attribution.methods import attribute as attribution_maps
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.core.precision import float32_products
 from bench.core.toml_files import explain
+from bench.core.torch_state import undisturbed
 
 
+@undisturbed()
 def attribute(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Tensor | ArrayLike,
+    labels: Tensor | ArrayLike,
     *,
     method: str = "gradient",
     seed: int = 0,
     batch_size: int = 256,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     **parameters: Any,
 ) -> Tensor:
     """Signed attributions of the logit of `labels`.
 
     Args:
-        model: images in [0, 1] in, logits out; in eval mode while it is explained, its mode is put back.
-        images: (N, C, H, W) float32 in [0, 1], on the model's device.
+        model: images in [0, 1] in, logits out; a copy of it, in eval mode and float32, is explained on its device.
+        images: (N, C, H, W) in [0, 1], a tensor or an array.
         labels: (N,) the class whose logit is explained.
         method: one of bench.attribution.methods.METHODS, e.g. `gradient`, `smoothgrad`, `integrated_gradients`.
         seed: keys the noise of methods that have any, together with the position of the image.
+        mean, std: of pixels in [0, 1], per channel, for a net that does not normalise by itself.
         parameters: of the method, e.g. `samples` and `sigma` (pixels of [0, 1]) of `smoothgrad`.
 
     Returns:
         (N, C, H, W), detached; (N, 1, H, W) for Grad-CAM.
 
     Raises:
-        BenchError: unknown method or parameter, a net that the method does not support, no image, or pixels outside
-            [0, 1].
+        BenchError: unknown method or parameter, a net that the method does not support, or a net, images or labels
+            that cannot be.
     """
+    if not isinstance(method, str):
+        raise BenchError(
+            f"method is a {type(method).__name__}; name one of the attribution methods: {', '.join(METHODS)}."
+        )
     if method not in METHODS:
         raise unknown_name(method, METHODS, "attribution method")
-    require_images(images, labels)
+    require_whole(batch_size=batch_size)
     try:
         chosen = METHODS[method](**parameters)
     except ValidationError as error:
         raise BenchError(f"attribution method {method} does not take {parameters}: {explain(error)}.") from error
-    with float32_products():
-        return attribution_maps(model, images, labels, chosen, seed=seed, batch_size=batch_size)
+    net = take_net(model, {"mean": mean, "std": std})
+    pixels, classes = take_examples(net, images, labels, batch_size)
+    with judged(net, pixels[:batch_size]):
+        return attribution_maps(net, pixels, classes, chosen, seed=seed, batch_size=batch_size)

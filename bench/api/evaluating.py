@@ -8,17 +8,20 @@ from typing import Any
 
 from torch import nn
 
-from bench.api.arguments import as_path, source_options
+from bench.api.arguments import as_path, require_whole, source_options
 from bench.api.in_memory import entry_of_net
 from bench.api.result import Result
 from bench.catalog.models import DEFAULT_DATASET, ModelEntry
 from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
+from bench.core.torch_state import undisturbed
+from bench.nets.adapter import AdapterSettings
 from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
 from bench.orchestration.choose_executor import choose_executor
 from bench.results.records import read_records
 
 
+@undisturbed()
 def evaluate(
     model: nn.Module | str,
     suite: Suite | Path | str,
@@ -45,8 +48,8 @@ def evaluate(
     """Evaluate one model under one suite, as `bench run` does.
 
     Args:
-        model: a net (images in [0, 1] in, logits out), or whatever `bench run --model` takes. A net is copied, so its
-            mode, device and gradients stay as they are.
+        model: a net (images in [0, 1] in, logits out), or whatever `bench run --model` takes. A copy of a net, in eval
+            mode and float32, is evaluated, so that the net stays as it is.
         batch_size: images attacked at once; None chooses by device and memory.
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         download: fetch a data set, or pretrained weights, that are not on this machine.
@@ -57,23 +60,26 @@ def evaluate(
         workers: processes that compute side by side; None: as many as cores and memory have room for, where it pays.
             A net in memory is evaluated in this process alone.
         ray_address: HOST:PORT of a Ray cluster, or `auto`; it and all that follows are for Ray, see docs/scale.md.
-        options: as in `load_model`.
+        options: as in `load_model`; of these, a net takes `mean`, `std`, `input_size` and `classes`.
 
     Raises:
         BenchError: as `bench run` would be refused.
     """
+    given = {"examples": examples, "batch_size": batch_size, "workers": workers}
+    require_whole(**{name: value for name, value in given.items() if value is not None})
     place = choose_executor(
         executor, device, ray_address=ray_address, workers=workers, cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
     )  # fmt: skip
     named: list[str] = []
     entries: list[ModelEntry] = []
-    if isinstance(model, nn.Module):
-        _require_nothing_of_a_source(options, executor)
-        entries = [entry_of_net(model, dataset or DEFAULT_DATASET, model_id or "in_memory", as_path(data_dir))]
-    else:
+    if isinstance(model, str | Path):
         named = [str(model)]
         options |= {"download": download, "data_dir": data_dir} | ({} if model_id is None else {"model_id": model_id})
+    else:
+        adaptation = _adaptation(options, executor)
+        name, kind = model_id or "in_memory", dataset or DEFAULT_DATASET
+        entries, options = [entry_of_net(model, kind, name, as_path(data_dir), adaptation)], {}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         board = Path(temporary) if leaderboard is None else Path(leaderboard)
         suite_path = suite.path if isinstance(suite, Suite) else suite
@@ -102,13 +108,16 @@ def evaluate(
         return _result(outcome, kept=leaderboard is not None)
 
 
-def _require_nothing_of_a_source(options: dict[str, Any], executor: str) -> None:
-    if options:
-        raise BenchError(f"{next(iter(options))} is for models that are named by their source, not for a net.")
+def _adaptation(options: dict[str, Any], executor: str) -> dict[str, Any]:
+    """What adapts a net in memory; raises BenchError for whatever is for other models."""
+    for name in options:
+        if name not in AdapterSettings.model_fields:
+            raise BenchError(f"{name} is for models that are named by their source, not for a net.")
     if executor != "local":
         raise BenchError(
             "a net in memory cannot go to other workers; name it as FILE.py:FACTORY, or leave executor out."
         )
+    return options
 
 
 def _result(outcome: RunOutcome, *, kept: bool) -> Result:

@@ -1,25 +1,65 @@
-"""A net in memory as an entry that can be planned and run like one of the registry."""
+"""Nets, images and labels in memory, as the rooms below want them."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
 
 from bench.catalog.cards import ModelCard, Weights
 from bench.catalog.models import ModelEntry
 from bench.catalog.sources import METHOD
 from bench.catalog.state_files import state_bytes
+from bench.core.devices import current_device
+from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
+from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
+from bench.core.toml_files import explain
 from bench.data import dataset_spec, load_split
+from bench.nets.adapter import Adapter, AdapterSettings
+from bench.nets.intake import own_net
+from bench.protocols.clean_pass import checked_logits, has_gradient, require_unit_pixels
 
 
-def entry_of_net(net: nn.Module, dataset: str, model_id: str, data_dir: Path | None) -> ModelEntry:
-    """The entry of a copy of `net`, in eval mode and float32; raises BenchError for a name that is none."""
+def take_net(net: object, adaptation: Mapping[str, Any]) -> nn.Module:
+    """A copy of a net that a caller has passed, as it is judged: eval mode, float32, parameters without gradient.
+
+    Args:
+        adaptation: `mean`, `std` and whatever else an adapter takes, for a net that wants other images; None is left
+            out.
+
+    Raises:
+        BenchError: it is no net, or none that can be judged; an adaptation that makes no sense.
+    """
+    given = {name: _plain_values(value) for name, value in adaptation.items() if value is not None}
+    own = own_net(net)
+    if not given:
+        return own
+    try:
+        return Adapter(own, AdapterSettings(**given)).eval()
+    except ValidationError as error:
+        raise BenchError(f"{explain(error)}.") from error
+
+
+def _plain_values(values: Any) -> Any:
+    """Numbers of a tensor or an array as a tuple; one alone is the only one."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return (values,) if isinstance(values, int | float) else values
+
+
+def entry_of_net(
+    net: object, dataset: str, model_id: str, data_dir: Path | None, adaptation: Mapping[str, Any]
+) -> ModelEntry:
+    """The entry of a net in memory that can be planned and run like one of the registry; raises BenchError."""
     spec = dataset_spec(dataset)
-    frozen = copy.deepcopy(net).cpu().float().eval()
+    frozen = take_net(net, adaptation).cpu()
     card = ModelCard(
         schema_version=1,
         id=require_safe_name(model_id, "model_id"),
@@ -29,7 +69,71 @@ def entry_of_net(net: nn.Module, dataset: str, model_id: str, data_dir: Path | N
         architecture=type(net).__name__,
         weights=Weights(
             sha256=sha256_bytes(state_bytes(frozen)),
-            parameters=max(1, sum(parameter.numel() for parameter in net.parameters())),
+            parameters=max(1, sum(parameter.numel() for parameter in frozen.parameters())),
         ),
     )
-    return ModelEntry(card, Path(), lambda: copy.deepcopy(frozen))
+    return ModelEntry(card, Path(), lambda: own_net(frozen))
+
+
+def take_examples(net: nn.Module, images: object, labels: object, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) float32 in [0, 1] and labels (N,) int64, both on the net's device; a batch is sent through.
+
+    Raises:
+        BenchError: they are no such thing, the net does not take them or returns no logits, or a label is none of its
+            classes.
+    """
+    device = next((one.device for one in (*net.parameters(), *net.buffers())), None)
+    pixels, truth = _tensor(images, "images", device), _tensor(labels, "labels", device)
+    if truth.shape == (len(pixels), 1):
+        truth = truth.squeeze(1)
+    if pixels.dim() != 4 or len(pixels) == 0 or truth.shape != (len(pixels),):
+        raise BenchError(
+            f"images must be (N, C, H, W) and labels (N,) the numbers of the classes, these are {tuple(pixels.shape)} "
+            f"and {tuple(truth.shape)}."
+        )
+    if not pixels.is_floating_point():
+        raise BenchError(f"images are {_kind(pixels)}; pixels must be numbers in [0, 1]: pass images / 255.")
+    if truth.is_floating_point() or truth.is_complex() or truth.dtype == torch.bool:
+        raise BenchError(f"labels are {_kind(truth)}; they must be whole numbers, the classes: pass labels.long().")
+    pixels, truth = pixels.float(), truth.long()
+    require_unit_pixels(pixels)
+    outputs = checked_logits(net, "in_memory", pixels[:batch_size]).shape[1]
+    low, high = int(truth.min()), int(truth.max())
+    if low < 0 or high >= outputs:
+        raise BenchError(f"labels are {low} to {high}, but the net has the classes 0 to {outputs - 1}.")
+    return pixels, truth
+
+
+@contextmanager
+def judged(net: nn.Module, images: Tensor) -> Iterator[None]:
+    """On the images' device; whatever the net raises becomes one line."""
+    try:
+        with current_device(images.device):
+            yield
+    except (Exception, SystemExit) as error:  # of any kind: the net is the user's own
+        if is_out_of_memory(error):
+            raise
+        if not has_gradient(net, images):
+            raise BenchError(
+                "the net has no gradient; the suites blackbox and corruptions judge it without."
+            ) from error
+        if isinstance(error, BenchError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(f"the net failed on perturbed images ({reason}).") from error
+
+
+def _tensor(values: object, what: str, device: torch.device | None) -> Tensor:
+    """A tensor of its own device or of `device`: contiguous, out of graphs, of no sub-class."""
+    try:
+        if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+            values = torch.stack(list(values))
+        found = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BenchError(f"{what} must be a tensor or an array of numbers, not a {type(values).__name__}.") from error
+    found = found.detach().as_subclass(Tensor).to(device or found.device).contiguous()
+    return found.clone() if found.is_inference() else found
+
+
+def _kind(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")

@@ -13,8 +13,10 @@ from bench.catalog.models import resolve_models
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
+from bench.core.torch_state import undisturbed
 
 
+@undisturbed()
 def load_model(
     name: str,
     *,

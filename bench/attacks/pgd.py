@@ -16,8 +16,8 @@ from bench.core.threat import Norm
 
 @contextmanager
 def attacked_model(model: nn.Module, *, train_mode: bool = False) -> Iterator[nn.Module]:
-    """The model with its parameters' gradients off, in eval mode unless asked; both are put back afterwards."""
-    training = model.training
+    """The model with its parameters' gradients off, in eval mode unless asked; all is put back, module by module."""
+    modes = [(module, module.training) for module in model.modules()]
     needed = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train(train_mode)
     for parameter in needed:
@@ -27,7 +27,9 @@ def attacked_model(model: nn.Module, *, train_mode: bool = False) -> Iterator[nn
     finally:
         for parameter in needed:
             parameter.requires_grad_(True)
-        model.train(training)
+        model.train(modes[0][1])
+        for module, training in modes:
+            module.training = training
 
 
 def pgd(

@@ -5,7 +5,6 @@ Source: Adebayo et al. 2018, section 3 (cascading randomisation).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
+from bench.nets.intake import copy_net
 
 _LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
@@ -39,14 +39,14 @@ def randomised_from_the_top(model: nn.Module, images: Tensor, seed: int) -> Iter
     names = _layers_in_order(model, images)
     if not names:
         raise BenchError("the sanity check randomises convolutions and linear layers; this net has none.")
-    net = copy.deepcopy(model)
+    net = copy_net(model)
     for number, name in enumerate(reversed(names), start=1):
         layer, original = net.get_submodule(name), model.get_submodule(name)
         for part in layer.modules():
             _make_plain(part)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stream_key(seed, "randomise", name) & ((1 << 63) - 1))
-            fresh = copy.deepcopy(layer).to("cpu")
+            fresh = copy_net(layer).to("cpu")
             _draw(fresh)
         with torch.no_grad():
             for key, value in fresh.named_parameters():

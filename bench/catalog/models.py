@@ -23,6 +23,7 @@ from bench.core.names import require_safe_name, select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
+from bench.nets.intake import plain_net
 
 DEFAULT_DATASET = "fashion_mnist"
 
@@ -165,8 +166,7 @@ def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Modu
         content = _read_weights(entry)
         net = _build(entry)
         _load(net, content, entry)
-    net.requires_grad_(False)
-    return net.eval().to(device)
+    return plain_net(net).to(device)
 
 
 def _read_weights(entry: ModelEntry) -> bytes:

@@ -23,6 +23,7 @@ from torch import nn
 from bench.core.errors import BenchError
 from bench.core.files import read_regular, sha256_bytes
 from bench.core.optional import optional_import
+from bench.core.torch_state import plain_torch
 from bench.nets.adapter import PlainEval
 from bench.nets.onnx_runtime import OnnxRuntimeNet
 
@@ -51,7 +52,7 @@ class Program:
             raise BenchError(f"cannot read the model {self.path}: {error.strerror}.") from error
 
     def build(self, sha256: str | None = None) -> tuple[nn.Module, str]:
-        """The net, float32 in eval mode, and the digest of the file it came from.
+        """The net, in float32, and the digest of the file it came from; torch's settings stay whatever it sets.
 
         Args:
             sha256: refuse, before anything of it runs, a file of another digest.
@@ -66,10 +67,11 @@ class Program:
                 f"{self.path} is not the program that the model's card names (sha256 {digest[:12]}..., card says "
                 f"{sha256[:12]}...)."
             )
-        net = _BUILDERS[self.kind](self, content)
+        with plain_torch():
+            net = _BUILDERS[self.kind](self, content)
         if not isinstance(net, nn.Module):
             raise BenchError(f"{self.path} gave a {type(net).__name__}, not a torch.nn.Module.")
-        return net.float().eval(), digest
+        return net.float(), digest
 
 
 def _build_python(program: Program, content: bytes) -> Any:

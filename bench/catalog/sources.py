@@ -27,6 +27,7 @@ from bench.core.toml_files import explain
 from bench.data.specs import dataset_spec
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
+from bench.nets.intake import plain_net
 from bench.nets.robustbench_zoo import fit_checkpoint, zoo_entry
 
 ZOOS = ("timm", "torchvision", "hf-hub", "robustbench")
@@ -132,9 +133,7 @@ class NamedSource:
         """The net in eval mode, float32, on the CPU."""
         program = parse_program(self.text)
         built = self._from_zoo() if program is None else self._from_program(program)
-        built.net.requires_grad_(False)
-        built.net.float().eval()
-        return built
+        return replace(built, net=plain_net(built.net))
 
     def build_net(self) -> nn.Module:
         return self.build().net

@@ -6,7 +6,7 @@ import logging
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,9 +61,22 @@ def parse_state(content: bytes, path: Path) -> dict[str, Tensor]:
 
 def state_bytes(net: nn.Module) -> bytes:
     """A net's state as safetensors, always the same bytes for the same state: what the digest is taken of."""
-    return format_safetensors(
-        {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}
-    )
+    return format_safetensors(dict(pair for item in net.state_dict().items() for pair in _tensors_in(*item)))
+
+
+def _tensors_in(key: str, value: object) -> Iterator[tuple[str, Tensor]]:
+    """A value of a state dict as plain tensors: quantised layers keep packed weights and types in theirs."""
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu()
+        plain = plain.dequantize() if plain.is_quantized else plain.to_dense()
+        yield key, plain.contiguous().clone()
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, one in items:
+            yield from _tensors_in(f"{key}.{name}", one)
+    else:
+        said = repr(value) if isinstance(value, str | int | float | torch.dtype | None) else type(value).__name__
+        yield key, torch.frombuffer(bytearray(said.encode()), dtype=torch.uint8)
 
 
 def _load_checkpoint(stream: BinaryIO, path: Path, trust: bool) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
@@ -44,24 +44,48 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
 
     Torch's default on a GPU is TF32 in convolutions, with ten bits of mantissa: verdicts would differ from a CPU's.
     """
-    found = [(holder, name, getattr(holder, name)) for holder, name, _ in _switches(tf32)]
+    found = [(write, _asked(read), value) for read, write, value in _switches(tf32)]
+    known = [one for one in found if one[1] is not None]
     try:
-        for holder, name, value in _switches(tf32):
-            setattr(holder, name, value)
+        for write, _, value in known:
+            write(value)
         yield
     finally:
-        for holder, name, value in found:
-            setattr(holder, name, value)
+        for write, before, _ in known:
+            write(before)
 
 
-def _switches(tf32: bool) -> list[tuple[Any, str, object]]:
-    """(holder, attribute, value) of torch's switches; one for each operation from torch 2.9 on."""
+def _asked(read: Callable[[], Any]) -> Any:
+    """What a switch says; None where torch refuses to say it, since old and new switches contradict each other."""
+    try:
+        return read()
+    except RuntimeError:
+        return None
+
+
+_Switch = tuple[Callable[[], Any], Callable[[Any], object], object]
+
+
+def _switches(tf32: bool) -> list[_Switch]:
+    """What reads a switch of torch, what sets it, and the value; from torch 2.9 on there is one for each operation.
+
+    The old ones are set too, and first: torch refuses to answer, to `torch.export` for one, where they say otherwise.
+    """
     backends: Any = torch.backends
+    switches: list[_Switch] = [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "high" if tf32 else "highest"),
+        _attribute(backends.cudnn, "allow_tf32", tf32),
+    ]
     if not hasattr(backends.cudnn, "conv"):
-        return [(backends.cudnn, "allow_tf32", tf32), (backends.cuda.matmul, "allow_tf32", tf32)]
+        return switches
     gpu = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     cpu = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
     return [
-        *((holder, "fp32_precision", "tf32" if tf32 else "ieee") for holder in gpu),
-        *((holder, "fp32_precision", "ieee") for holder in cpu),
+        *switches,
+        *(_attribute(holder, "fp32_precision", "tf32" if tf32 else "ieee") for holder in gpu),
+        *(_attribute(holder, "fp32_precision", "ieee") for holder in cpu),
     ]
+
+
+def _attribute(holder: Any, name: str, value: object) -> _Switch:
+    return lambda: getattr(holder, name), lambda given: setattr(holder, name, given), value

@@ -247,7 +247,7 @@ def _check_model(
     try:
         # two and then one: a net that was exported for a fixed number of images is found here
         clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
-        if needing and not has_gradient(model, images):
+        if needing and not has_gradient(model, images[:1]):
             raise BenchError(
                 f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
                 "corruptions judge it without."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from bench.catalog.models import list_models, load_model
 from bench.catalog.studies import Bound, ScaleInvariance, Stability
 from bench.core.keyed_random import keyed_uniform
 from bench.data import load_split
+from bench.nets.intake import copy_net
 from bench.orchestration.study_claims import Effect, MissingInputError
 from bench.orchestration.study_pairs import paired_bootstrap
 
@@ -86,7 +86,7 @@ class Computations:
     def _scaling(self, claim: ScaleInvariance) -> Effect:
         """How far the criterion's factor is from the expected one, against a tolerance of 1 %."""
         model = self._model(claim.model)
-        scaled = copy.deepcopy(model)
+        scaled = copy_net(model)
         last = [module for module in scaled.modules() if isinstance(module, nn.Linear)][-1]
         with torch.no_grad():
             last.weight.mul_(claim.factor)

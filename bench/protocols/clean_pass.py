@@ -52,15 +52,7 @@ def clean_pass(
     with torch.no_grad(), float32_products():
         for begin in range(0, len(images), batch_size):
             batch = images[begin : begin + batch_size]
-            before = batch.clone() if begin == 0 else None
-            parts.append(_logits(model, model_name, batch))
-            if before is not None and not torch.equal(before, batch):
-                images[begin : begin + batch_size] = before
-                raise BenchError(
-                    f"model {model_name} changes its input in place, which spoils images and gradients; let it work on "
-                    "a copy (images = images.clone())."
-                )
-            _require_logits(parts[-1], model_name, len(batch), num_classes)
+            parts.append(checked_logits(model, model_name, batch, num_classes))
         logits = torch.cat(parts)
         findings = _unsteady(model, images, logits, batch_size)
     if bool(_look_like_probabilities(logits / getattr(model, "factor", 1.0)).all()):
@@ -73,20 +65,6 @@ def clean_pass(
             )
         )
     return logits.argmax(1).cpu(), findings
-
-
-def _logits(model: nn.Module, model_name: str, batch: Tensor) -> Tensor:
-    try:
-        logits: Tensor = model(batch)
-    except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError):
-            raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise BenchError(
-            f"model {model_name} does not take images of shape {tuple(batch.shape[1:])} in a batch of "
-            f"{len(batch)}: {reason}."
-        ) from error
-    return logits
 
 
 def _unsteady(model: nn.Module, images: Tensor, logits: Tensor, batch_size: int) -> list[Finding]:
@@ -134,6 +112,33 @@ def _other_batches(count: int, batch_size: int) -> list[slice]:
     return cuts
 
 
+def checked_logits(model: nn.Module, model_name: str, images: Tensor, num_classes: int | None = None) -> Tensor:
+    """Logits (N, K) of one batch, without a graph; any K from 2 on where `num_classes` is None.
+
+    Raises:
+        BenchError: the net fails, changes its input, or returns anything but finite logits of that shape.
+    """
+    before = images.clone()
+    try:
+        with torch.no_grad():
+            logits = model(images)
+    except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
+        if is_out_of_memory(error) or isinstance(error, BenchError):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BenchError(
+            f"model {model_name} does not take images of shape {tuple(images.shape[1:])} in a batch of "
+            f"{len(images)}: {reason}."
+        ) from error
+    if not torch.equal(before, images):
+        images.copy_(before)
+        raise BenchError(
+            f"model {model_name} changes its input in place, which spoils images and gradients; let it work on "
+            "a copy (images = images.clone())."
+        )
+    return _require_logits(logits, model_name, len(images), num_classes)
+
+
 def has_gradient(model: nn.Module, images: Tensor) -> bool:
     """Whether the logits depend on the images in a way that autograd sees.
 
@@ -157,15 +162,22 @@ def has_gradient(model: nn.Module, images: Tensor) -> bool:
         ) from error
 
 
-def _require_logits(logits: object, model_name: str, count: int, num_classes: int) -> None:
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != count:
-        raise BenchError(f"model {model_name} must return logits of shape (N, {num_classes}).")
-    if logits.shape[1] != num_classes:
+def _require_logits(logits: object, model_name: str, count: int, num_classes: int | None) -> Tensor:
+    shape = f"(N, {num_classes or 'K'})"
+    if not isinstance(logits, Tensor):
+        raise BenchError(
+            f"model {model_name} returns a {type(logits).__name__}; wrap it in a net whose forward returns the logits "
+            f"{shape} alone."
+        )
+    if logits.dim() != 2 or len(logits) != count or logits.shape[1] < 2:
+        raise BenchError(f"model {model_name} must return logits of shape {shape}, it returns {tuple(logits.shape)}.")
+    if num_classes is not None and logits.shape[1] != num_classes:
         raise BenchError(
             f"model {model_name} returns {logits.shape[1]} logits, but the data set has {num_classes} classes."
         )
     if not bool(torch.isfinite(logits).all()):
         raise BenchError(f"model {model_name} returns NaN or infinite logits on clean images; it cannot be evaluated.")
+    return logits
 
 
 def _look_like_probabilities(logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.attacks.pgd import attacked_model
 from bench.catalog.autoencoders import (
     AutoencoderCard,
     AutoencoderEntry,
@@ -132,17 +133,14 @@ def train_vae_gan(
 
 def reconstruction_quality(net: VaeGan, dataset: ImageDataset, device: torch.device) -> Quality:
     """How well one encode-decode pass with the mean code keeps the images of `dataset`; the net in eval mode."""
-    training = net.training
-    net.eval()
     mean_image = dataset.images.to(torch.float64).mean(0) / 255.0
     error, spread, length = 0.0, 0.0, 0.0
-    with torch.no_grad():
+    with attacked_model(net), torch.no_grad():
         for begin in range(0, len(dataset), _BATCH_SIZE):
             images = dataset.pixels(slice(begin, begin + _BATCH_SIZE))
             squares = (net.project(images.to(device)).cpu() - images).double().flatten(1).square().sum(1)
             error, length = error + float(squares.sum()), length + float(squares.sqrt().sum())
             spread += float((images.double() - mean_image).square().sum())
-    net.train(training)
     return Quality(
         examples=len(dataset),
         explained_variance=round(1.0 - error / max(spread, 1e-12), 4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.pgd import pgd
+from bench.attacks.pgd import attacked_model, pgd
 from bench.core.threat import ThreatModel
 
 QUICK_THREATS: dict[str, tuple[ThreatModel, ...]] = {
@@ -16,15 +16,12 @@ QUICK_THREATS: dict[str, tuple[ThreatModel, ...]] = {
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 512) -> float:
-    """The share of images classified right, in eval mode; the model's mode is put back."""
-    training = model.training
-    model.eval()
+    """The share of images classified right, in eval mode; the model's modes are put back."""
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
-    with torch.no_grad():
+    with attacked_model(model), torch.no_grad():
         for begin in range(0, len(images), batch_size):
             batch = slice(begin, begin + batch_size)
             correct += (model(images[batch]).argmax(1) == labels[batch]).sum()
-    model.train(training)
     return int(correct) / len(images)
 
 

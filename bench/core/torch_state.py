@@ -1,0 +1,73 @@
+"""Torch as the code here expects it, whatever the caller has set; and afterwards as the caller had set it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.core.precision import float32_products
+
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    *(
+        (lambda name=name: getattr(torch.backends.cudnn, name), lambda value, name=name: _set_cudnn(name, value))
+        for name in ("enabled", "benchmark", "deterministic")
+    ),
+)
+"""What tells a setting of torch, and what changes it."""
+
+
+def _set_cudnn(name: str, value: bool) -> None:
+    setattr(torch.backends.cudnn, name, value)
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Gradients are recorded; float32 without TF32 or autocast and the CPU, where nothing else is said.
+
+    At the end, also after an error, torch's settings and modes are what they were. Random states are left alone.
+    """
+    found = [ask() for ask, _ in _SETTINGS]
+    with ExitStack() as stack:
+        stack.enter_context(float32_products())
+        stack.callback(_put_back, found)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device_type in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(torch.float32)
+        yield
+
+
+def _put_back(found: list[Any]) -> None:
+    for (ask, change), value in zip(_SETTINGS, found, strict=True):
+        if ask() != value:
+            change(value)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """`plain_torch`, and the random states of torch, NumPy and Python are put back too: for calls from a notebook."""
+    numbers, legacy, own = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    on_gpus = torch.cuda.get_rng_state_all() if started else None
+    try:
+        with plain_torch():
+            yield
+    finally:
+        torch.set_rng_state(numbers)
+        np.random.set_state(legacy)  # noqa: NPY002
+        random.setstate(own)
+        if on_gpus is not None:
+            torch.cuda.set_rng_state_all(on_gpus)

@@ -1,0 +1,126 @@
+"""Taking in a net of the user's own: whatever is to be judged passes here, a program's net and one in memory.
+
+Judged are plain nets in eval mode and float32; what cannot become one is refused in one line. A net in memory is
+copied, so that nothing that is done to it afterwards (modes, hooks, gradients, layout) reaches the user's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from bench.core.errors import BenchError
+from bench.nets.adapter import PlainEval
+
+
+def plain_net(net: nn.Module) -> nn.Module:
+    """The net itself, out of its wrappers, in eval mode and float32, parameters without gradient.
+
+    Raises:
+        BenchError: it has lazy layers, or parameters without values.
+    """
+    net = _plain(net)
+    _require_values(net)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if not isinstance(parent, PlainEval) and _plain(child) is not child:
+                setattr(parent, name, _plain(child))
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    return net.float().eval()
+
+
+def own_net(net: object) -> nn.Module:
+    """A plain copy of a net in memory, which shares the memory of its parameters: nobody writes to them.
+
+    Raises:
+        BenchError: it is no net, cannot be copied, or is refused by `plain_net`.
+    """
+    if not isinstance(net, nn.Module):
+        raise BenchError(
+            f"the model is a {type(net).__name__}; pass a torch.nn.Module, such as bench.load_model(NAME) gives."
+        )
+    net = _unwrapped(net)
+    _require_values(net)
+    own = {id(parameter): _sharing(parameter) for parameter in net.parameters() if type(parameter) is nn.Parameter}
+    return plain_net(copy_net(net, own))
+
+
+def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Module:
+    """A copy of the net. What it holds and nobody can copy is shared: a lock, a file, an activation less its graph.
+
+    Args:
+        known: what stands in the copy for objects of the net, by their id.
+
+    Raises:
+        BenchError: a module of the net refuses to be copied.
+    """
+    shared: dict[int, object] = {}
+    while True:
+        try:
+            with torch.no_grad():  # parameters of a script would come out as results of a computation
+                return copy.deepcopy(net, {**(known or {}), **shared})
+        except Exception as error:  # of any kind: these are classes of the user's own
+            stuck = _argument_of_innermost_copy(error.__traceback__)
+            if isinstance(stuck, nn.Module) or id(stuck) in shared:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+                raise BenchError(
+                    f"the net cannot be copied ({reason}); write a function that makes it, and name it: "
+                    "FILE.py:FUNCTION."
+                ) from error
+            shared[id(stuck)] = stuck.detach() if isinstance(stuck, Tensor) else stuck
+
+
+def _sharing(parameter: Tensor) -> nn.Parameter:
+    values = parameter.detach()
+    # autograd refuses what was made in inference mode
+    return nn.Parameter(values.clone() if values.is_inference() else values, requires_grad=False)
+
+
+def _argument_of_innermost_copy(trace: TracebackType | None) -> object:
+    """The object at which `copy.deepcopy` failed."""
+    found: object = None
+    while trace is not None:
+        if trace.tb_frame.f_code is copy.deepcopy.__code__:
+            found = trace.tb_frame.f_locals["x"]
+        trace = trace.tb_next
+    return found
+
+
+def _plain(net: nn.Module) -> nn.Module:
+    """The net out of its wrapper; a graph of torch.export, which refuses `eval()`, in one that takes it."""
+    net = _unwrapped(net)
+    if isinstance(net, torch.fx.GraphModule):
+        try:
+            net.train(net.training)
+        except NotImplementedError:
+            return PlainEval(net)
+    return net
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    """The net inside torch.compile, DataParallel and the like: the same function of the same weights."""
+    while not (net._forward_hooks or net._forward_pre_hooks):
+        inner = getattr(net, "_orig_mod", None)
+        if type(net) in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+            inner = net.module
+        if not isinstance(inner, nn.Module):
+            break
+        net = inner
+    return net
+
+
+def _require_values(net: nn.Module) -> None:
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if is_lazy(tensor):
+            raise BenchError(
+                f"the net has a lazy layer that has not seen an image yet ({name}); send one through it first: "
+                "net(images[:1])."
+            )
+        if tensor.is_meta:
+            raise BenchError(f"{name} of the net is on the meta device, without values; load its weights first.")
