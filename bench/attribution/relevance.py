@@ -68,7 +68,7 @@ class RelevanceMode(OperationMode):
         inputs = [value for value in tensors_in((args, kwargs)) if value.requires_grad]
         if not inputs:
             return func(*args, **kwargs)
-        if len(inputs) == 1 and (inputs[0] is args[0] or name in ("add", "mul")):
+        if len(inputs) == 1 and args and (inputs[0] is args[0] or name in ("add", "mul")):
             if name in ("conv2d", "linear"):
                 return self._layer(name, func, args, kwargs)
             if name == "batch_norm":

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.attribution.methods import METHODS, attribute
 from bench.nets import architectures, build_net
+from bench.nets.input_conv import prepare_net
 
 GREY = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.5], "std": [0.25]}
 COLOUR = {"in_channels": 3, "image_size": 32, "num_classes": 10, "mean": [0.5] * 3, "std": [0.25] * 3}
@@ -65,3 +67,22 @@ def test_sizes_a_net_cannot_take_are_refused(name: str, change: dict[str, object
 
     with pytest.raises(BenchError, match="must be"):
         build_net(name, {**GREY, **change})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name == "resnet18" else name for name in sorted({name for name, _, _ in COUNTS})
+])  # fmt: skip
+def test_a_prepared_net_has_the_maps_of_the_net_by_every_method(name: str, channels: int) -> None:
+    """In float64, since LRP divides by sums of contributions that nearly cancel."""
+    torch.manual_seed(0)
+    given = {"in_channels": channels, "image_size": 8, "num_classes": 5, "mean": [0.5], "std": [0.25]}
+    net = build_net(name, given).double()
+    images, labels = torch.rand(2, channels, 8, 8, dtype=torch.float64), torch.tensor([1, 4])
+    few = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 1}}
+    methods = {key: method(**few.get(key, {})) for key, method in METHODS.items()}
+    plain = {key: attribute(net, images, labels, method) for key, method in methods.items()}
+    net = prepare_net(net)
+    for key, expected in plain.items():
+        difference = (attribute(net, images, labels, methods[key]) - expected).abs().max()
+        assert difference <= 1e-7 * expected.abs().max(), key

@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 from torch import nn
 
+import bench
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import METHODS, attribute
 from bench.data import ImageDataset
@@ -42,3 +44,19 @@ def test_a_map_that_does_not_change_with_random_weights_is_flagged_and_the_gradi
     ]
     assert stages[0] > stages[1] > 0.5 * stages[3] and max(stages) < 0.5
     assert found["randomisation/spearman/input_x_gradient/all", "", None] > 0.7
+
+
+def test_in_a_suite_lrp_epsilon_of_a_bias_free_relu_net_is_input_times_gradient(tmp_path: Path) -> None:
+    """One channel, on which the suites' prepared nets have a convolution of their own."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 5, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False), nn.ReLU(), nn.Flatten(),
+        nn.Linear(4 * 36, 10, bias=False),
+    )  # fmt: skip
+    (tmp_path / "suite.toml").write_text(
+        AGREEMENT.replace(', { name = "grad_cam" }', ', { name = "lrp_epsilon", epsilon = 1e-9 }')
+    )
+    result = bench.evaluate(net, tmp_path / "suite.toml", examples=6)
+    for measure in ("spearman", "top_k"):
+        assert result.value(f"agreement/{measure}/input_x_gradient/lrp_epsilon") > 0.999
+        assert result.value(f"agreement/{measure}/gradient/lrp_epsilon") < 0.9
