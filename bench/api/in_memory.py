@@ -17,7 +17,7 @@ from bench.catalog.models import ModelEntry
 from bench.catalog.sources import METHOD
 from bench.catalog.state_files import state_bytes
 from bench.core.devices import current_device
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, is_interrupt
 from bench.core.files import sha256_bytes
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
@@ -110,8 +110,8 @@ def judged(net: nn.Module, images: Tensor) -> Iterator[None]:
     try:
         with current_device(images.device):
             yield
-    except (Exception, SystemExit) as error:  # of any kind: the net is the user's own
-        if is_out_of_memory(error):
+    except BaseException as error:  # of any kind: the net is the user's own
+        if is_out_of_memory(error) or is_interrupt(error):
             raise
         if not has_gradient(net, images):
             raise BenchError(

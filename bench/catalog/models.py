@@ -24,6 +24,7 @@ from bench.data import DATASETS
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
 from bench.nets.intake import plain_net
+from bench.nets.layers import Normalization
 
 DEFAULT_DATASET = "fashion_mnist"
 
@@ -213,6 +214,12 @@ def _load(net: nn.Module, content: bytes, entry: ModelEntry) -> None:
         raise BenchError(
             f"weights {entry.weights_path} do not fit architecture {entry.card.architecture!r}: {reason}."
         ) from error
+    for layer in net.modules():
+        if isinstance(layer, Normalization):
+            try:
+                layer.require_numbers()
+            except ValueError as error:
+                raise BenchError(f"weights {entry.weights_path} hold a normalisation that is none: {error}.") from error
     contradiction = net.contradiction() if isinstance(net, Adapter) else None
     if contradiction is not None:
         raise BenchError(f"the card of {entry.card.name} and its weights differ in the adapter's {contradiction}.")

@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import nn
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, is_interrupt
 from bench.core.files import read_regular, sha256_bytes
 from bench.core.optional import optional_import
 from bench.core.torch_state import plain_torch
@@ -116,8 +116,22 @@ def _build_torchscript(program: Program, content: bytes) -> Any:
 
 
 def _build_export(program: Program, content: bytes) -> Any:
-    with _user_errors(program):
-        return PlainEval(torch.export.load(io.BytesIO(content)).module())
+    problems: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        problems.append(str(record.exc_info[1]) if record.exc_info else record.getMessage())
+        return False
+
+    log = logging.getLogger("torch.export")
+    log.addFilter(keep)  # torch logs a traceback and raises an error that points to it
+    try:
+        with _user_errors(program):
+            try:
+                return PlainEval(torch.export.load(io.BytesIO(content)).module())
+            except RuntimeError as error:
+                raise RuntimeError(problems[-1] if problems else str(error)) from error
+    finally:
+        log.removeFilter(keep)
 
 
 def _build_onnx(program: Program, content: bytes) -> Any:
@@ -154,9 +168,9 @@ def _user_errors(program: Program) -> Iterator[None]:
     """Turn whatever goes wrong in the user's program into one line."""
     try:
         yield
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, BenchError) or is_interrupt(error):
+            raise
         what = f"{program.path}:{program.factory}" if program.factory else f"the {program.kind} file {program.path}"
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BenchError(f"{what} gave no net ({reason}).") from error

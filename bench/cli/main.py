@@ -24,7 +24,8 @@ from bench.cli import (
     train,
     tune,
 )
-from bench.core.errors import BenchError
+from bench.cli.guard import run_in_child, runs_foreign_code
+from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.threads import wait_politely
 from bench.core.version import code_version
@@ -81,7 +82,10 @@ def _options(
 def main() -> None:
     """Run the command line and exit with the code that the design promises."""
     wait_politely()
-    sys.exit(run_command(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    if hasattr(os, "fork") and runs_foreign_code(arguments):
+        sys.exit(run_in_child(lambda: run_command(arguments), EXIT_USAGE))
+    sys.exit(run_command(arguments))
 
 
 def run_command(arguments: list[str]) -> int:
@@ -90,8 +94,6 @@ def run_command(arguments: list[str]) -> int:
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        return _interrupted()
     except (BrokenPipeError, SystemExit) as error:
         # click turns a broken pipe into exit code 1
         if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
@@ -103,6 +105,10 @@ def run_command(arguments: list[str]) -> int:
         if code is None:
             raise
         return code
+    except BaseException as error:  # noqa: BLE001  (of the user's own code)
+        if is_interrupt(error):
+            return _interrupted()
+        return _fail(f"the code of a model, or of a package that it needs, raised {type(error).__name__}: {error}")
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, is_interrupt
 
 
 def plugin_names(group: str) -> list[str]:
@@ -31,7 +31,9 @@ def load_plugin(group: str, name: str) -> Any:
         raise BenchError(f"several installed packages announce {name!r} in {group} ({owners}); uninstall all but one.")
     try:
         return points[0].load()
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BenchError(
             f"the plug-in {name!r} of {_owner(points[0])} ({group}) cannot be loaded ({reason}); mend or uninstall it."

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section
 
-Positive = Annotated[float, Field(gt=0)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class AdapterSettings(Section):
@@ -25,7 +25,7 @@ class AdapterSettings(Section):
     """
 
     mean: tuple[float, ...] = Field(default=(), strict=False)
-    std: tuple[Positive, ...] = Field(default=(), strict=False)
+    std: tuple[Deviation, ...] = Field(default=(), strict=False)
     input_size: int | None = Field(default=None, gt=0, le=4096)
     classes: tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...] = Field(default=(), strict=False)
 

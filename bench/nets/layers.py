@@ -21,6 +21,12 @@ class Normalization(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.require_numbers()
+
+    def require_numbers(self) -> None:
+        """Raise ValueError unless the means are numbers and the deviations numbers above zero."""
+        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.std).all() and (self.std > 0).all()):
+            raise ValueError("mean must hold numbers, and std numbers above 0")
 
     def forward(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, is_interrupt
 from bench.core.keyed_random import keyed_uniform
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
@@ -39,8 +39,8 @@ def _ask(model: nn.Module, images: Tensor, classes: int) -> Tensor:
     try:
         with torch.no_grad(), float32_products():
             logits = model(images.clone()).double().cpu()
-    except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError):
+    except BaseException as error:  # of any kind: the net may be the user's own
+        if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
             raise
         logits = torch.full((len(images), classes), torch.nan, dtype=torch.float64)
     step = -(-classes // _MOST_CLASSES)

@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.catalog.models import load_model
 from bench.core.devices import current_device, device_label
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
@@ -119,9 +119,9 @@ def _own_code(plan: RunPlan) -> Iterator[None]:
     """One line for whatever a net of the user's own raises; for any other net it would hide a bug of ours."""
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         own = plan.entry.build is not None or plan.entry.card.program is not None
-        if isinstance(error, BenchError) or is_out_of_memory(error) or not own:
+        if isinstance(error, BenchError) or is_out_of_memory(error) or is_interrupt(error) or not own:
             raise
         logger.info("%s failed", plan.entry.card.name, exc_info=error)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
 from bench.results.findings import Finding
@@ -122,8 +122,8 @@ def checked_logits(model: nn.Module, model_name: str, images: Tensor, num_classe
     try:
         with torch.no_grad():
             logits = model(images)
-    except (Exception, SystemExit) as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError):
+    except BaseException as error:  # of any kind: the net may be the user's own
+        if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise BenchError(
@@ -152,8 +152,8 @@ def has_gradient(model: nn.Module, images: Tensor) -> bool:
             if not logits.requires_grad:
                 return False
             return torch.autograd.grad(logits.sum(), inputs, allow_unused=True)[0] is not None
-    except Exception as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError):
+    except BaseException as error:  # of any kind: the net may be the user's own
+        if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise BenchError(

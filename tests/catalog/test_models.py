@@ -16,6 +16,7 @@ from bench.data import ImageDataset
 from tests.conftest import ModelCopy
 
 REQUIRED = {"at_l2", "at_linf", "ir_gradient", "ir_smoothgrad", "lga", "standard"}
+STD = "normalization.std"
 SHIPPED = [path.parent.name for path in sorted((shipped("models") / "fashion_mnist").glob("*/card.toml"))]
 
 
@@ -147,4 +148,19 @@ def test_a_card_must_agree_with_its_folder(model_copy: ModelCopy) -> None:
 def test_a_missing_weights_file_is_named(model_copy: ModelCopy) -> None:
     model_copy.weights.unlink()
     with pytest.raises(BenchError, match=r"cannot read the weights .*weights\.safetensors"):
+        load_model(resolve_models(["copy"])[0])
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), -1.0])
+def test_a_normalisation_that_is_none_is_refused_in_the_card_and_in_the_weights(
+    model_copy: ModelCopy, value: float
+) -> None:
+    state = load_file(model_copy.weights)
+    save_file({**state, STD: torch.full_like(state[STD], value)}, model_copy.weights)
+    model_copy.adopt_weights()
+    with pytest.raises(BenchError, match="normalisation that is none"):
+        load_model(resolve_models(["copy"])[0])
+    parameters = read_card(model_copy.folder).architecture_parameters
+    model_copy.rewrite_card(architecture_parameters={**parameters, "std": [value]})
+    with pytest.raises(BenchError, match="std numbers above 0"):
         load_model(resolve_models(["copy"])[0])

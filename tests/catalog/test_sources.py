@@ -36,6 +36,12 @@ def fails():
 
 def leaves():
     raise SystemExit(0)
+
+class Odd(BaseException):
+    pass
+
+def raises_oddly():
+    raise Odd("odd")
 """
 NEIGHBOUR = "PARAMETERS = dict(in_channels=1, image_size=28, num_classes=10, mean=[0.286], std=[0.353])"
 
@@ -120,7 +126,7 @@ BAD = {
         "cannot read the weights nowhere.pt: No such file",
     ),
     "a mean without a std": ("{code}:make", {"mean": (0.5,)}, "mean has 1 values, std has 0"),
-    "a negative std": ("{code}:make", {"mean": (0.5,), "std": (-1.0,)}, "std.0: input should be greater than 0"),
+    "a negative std": ("{code}:make", {"mean": (0.5,), "std": (-1.0,)}, "std.0: input should be greater than"),
     "an output twice": ("{code}:make", {"classes": (1, 1)}, "names an output twice"),
     "no TorchScript": ("{code}", {}, "gave no net"),
     "weights in place of TorchScript": (
@@ -129,6 +135,10 @@ BAD = {
         r"net.pt holds weights .* --model FILE.py:FACTORY --weights .*net.pt",
     ),
     "a factory that ends the process": ("{code}:leaves", {}, "leaves gave no net .SystemExit: 0"),
+    "a factory that raises no exception": ("{code}:raises_oddly", {}, "raises_oddly gave no net .Odd: odd"),
+    "a pickled object in place of an export": ("{code}", {}, "export file .*net.pt2 gave no net .RuntimeError"),
+    "a std that is no number": ("{code}:make", {"mean": (0.5,), "std": (float("nan"),)}, "std.0: .* finite number"),
+    "a std that divides by nothing": ("{code}:make", {"mean": (0.5,), "std": (1e-50,)}, "std.0: "),
     "a file without its function": (
         "{code}",
         {},
@@ -153,7 +163,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_said_in_one_line(code: Path, tmp_path: Path, case: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(
+    code: Path, tmp_path: Path, case: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     text, options, line = BAD[case]
     if case == "no TorchScript":
         (tmp_path / "net.pt").write_bytes(b"not a program")
@@ -161,8 +173,12 @@ def test_what_is_wrong_is_said_in_one_line(code: Path, tmp_path: Path, case: str
     if case == "weights in place of TorchScript":
         torch.save({"weight": torch.zeros(1)}, tmp_path / "net.pt")
         text = str(tmp_path / "net.pt")
+    if case == "a pickled object in place of an export":
+        torch.save(torch.nn.Linear(1, 1), tmp_path / "net.pt2")
+        text = str(tmp_path / "net.pt2")
     with pytest.raises(BenchError, match=line) as caught:
         resolve_models([text.format(code=code)], options=SourceOptions(**options))
+    assert "Traceback" not in capfd.readouterr().err
     assert "\n" not in str(caught.value)
 
 

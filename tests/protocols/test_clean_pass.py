@@ -76,9 +76,18 @@ def test_a_net_that_works_on_its_input_in_place_is_refused_and_the_images_stay()
     assert torch.equal(images, IMAGES)
 
 
-def test_a_net_that_ends_the_process_is_refused() -> None:
+class _NoException(BaseException):
+    pass
+
+
+class _NoInterrupt(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, _NoException, _NoInterrupt])
+def test_a_net_that_ends_the_process_is_refused(kind: type[BaseException]) -> None:
     def leave(images: Tensor) -> Tensor:
-        raise SystemExit(0)
+        raise kind(0)
 
     with pytest.raises(BenchError, match="does not take images"):
         clean_pass(Head(leave), "net", IMAGES, 10, 8)
