@@ -125,13 +125,13 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
     if _is_folder(pattern):
         return [_read_entry(Path(pattern))]
     by_name = {entry.card.name: entry for entry in list_models(registry=registry)}
+    prefix = f"{dataset or DEFAULT_DATASET}/"
+    short = {name.removeprefix(prefix): entry for name, entry in by_name.items() if name.startswith(prefix)}
     hint = misnamed(pattern)
-    if hint is not None and pattern not in by_name:
+    if hint is not None and pattern not in by_name and pattern not in short:
         raise BenchError(f"{hint}.")
     if "/" in pattern:
         return [by_name[name] for name in select_names([pattern], list(by_name), "model")]
-    prefix = f"{dataset or DEFAULT_DATASET}/"
-    short = {name.removeprefix(prefix): entry for name, entry in by_name.items() if name.startswith(prefix)}
     if not short:
         name = prefix.rstrip("/")
         raise BenchError(

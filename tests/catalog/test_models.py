@@ -164,3 +164,15 @@ def test_a_normalisation_that_is_none_is_refused_in_the_card_and_in_the_weights(
     model_copy.rewrite_card(architecture_parameters={**parameters, "std": [value]})
     with pytest.raises(BenchError, match="std numbers above 0"):
         load_model(resolve_models(["copy"])[0])
+
+
+def test_a_folder_of_the_working_directory_does_not_hide_a_model_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "at_l2").mkdir()
+    (tmp_path / "results").mkdir()
+    assert [entry.card.name for entry in resolve_models(["at_l2"])] == ["fashion_mnist/at_l2"]
+    for folder in ("results", "./at_l2"):
+        with pytest.raises(BenchError, match=r"has no card\.toml"):
+            resolve_models([folder])
