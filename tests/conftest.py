@@ -56,6 +56,14 @@ radii = { linf = [0.05, 0.1], l2 = [1.5] }
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The key of unfinished runs stays out of the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def fashion_test() -> ImageDataset:
     return load_split("fashion_mnist", "test")

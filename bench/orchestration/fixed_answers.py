@@ -35,13 +35,15 @@ def fixed_answers(model: nn.Module, dataset: ImageDataset, device: torch.device)
 
 
 def _ask(model: nn.Module, images: Tensor, classes: int) -> Tensor:
-    """(n, at most 12) float64; NaN where the net fails, which the run itself will tell in better words."""
+    """(n, at most 12) float64; NaN where the net gives no logits, which the run itself will tell in better words."""
+    logits: Any = None
     try:
         with torch.no_grad(), float32_products():
             logits = model(images.clone()).double().cpu()
     except BaseException as error:  # of any kind: the net may be the user's own
         if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
             raise
+    if logits is None or logits.shape != (len(images), classes):
         logits = torch.full((len(images), classes), torch.nan, dtype=torch.float64)
     step = -(-classes // _MOST_CLASSES)
     return torch.cat([logits[:, ::step], logits.amax(1, keepdim=True), logits.mean(1, keepdim=True)], dim=1)

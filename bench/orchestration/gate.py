@@ -14,7 +14,8 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.orchestration.compare import SuiteComparison, compare_runs
 from bench.orchestration.execute import RunOutcome
-from bench.results.kinds import metric_kind
+from bench.results.answers import same_answers
+from bench.results.kinds import is_known, metric_kind
 from bench.results.leaderboard import read_leaderboard
 from bench.results.paired import ALPHA
 from bench.results.runs import read_manifest
@@ -156,6 +157,12 @@ def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[R
     if program != facts.get("program_sha256", ""):
         yield Remark("note", "digest", "the program that makes the net differs from the baseline's")
     if card.weights.sha256 == facts["model_sha256"]:
+        if plan.answers is not None and manifest.get("answers") and not same_answers(manifest["answers"], plan.answers):
+            own = plan.entry.build is not None or card.program is not None
+            yield Remark(
+                "note" if own else "failure", "digest",
+                "the weights are the baseline's, and yet the net answers otherwise on clean images: its code differs",
+            )  # fmt: skip
         return
     before = dict(manifest.get("card", {}))
     now = card.model_dump(mode="json", exclude_none=True)
@@ -194,7 +201,7 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
 def _unpaired_remarks(
     comparison: SuiteComparison, old: pd.DataFrame, new: pd.DataFrame, rules: GateRules
 ) -> Iterator[Remark]:
-    """Metrics without evidence by example: worse beyond the tolerance, and the intervals do not touch."""
+    """Metrics without evidence by example: worse beyond the tolerance, and the intervals, if any, do not touch."""
     compared = {one.key[:3] for one in comparison.comparisons}
     keys = ["metric", "attack", "norm", "eps"]
     both = old.fillna({"eps": -1.0}).merge(new.fillna({"eps": -1.0}), on=keys, suffixes=("_old", "_new"))
@@ -204,13 +211,17 @@ def _unpaired_remarks(
             continue
         sign = 1.0 if kind.better == "lower" else -1.0
         loss = sign * (row["value_new"] - row["value_old"])
-        apart = row["ci_low_new"] > row["ci_high_old"] or row["ci_high_new"] < row["ci_low_old"]
+        touching = row["ci_low_new"] <= row["ci_high_old"] and row["ci_high_new"] >= row["ci_low_old"]
         allowed = rules.tolerance if kind.percent else rules.tolerance * abs(row["value_old"])
-        if loss > allowed and apart:
+        if loss > allowed and not touching:
             yield Remark(
                 "failure", "metric",
                 f"{row['metric']} went from {row['value_old']:.4g} to {row['value_new']:.4g}, intervals apart",
             )  # fmt: skip
+    unknown = sorted({str(metric) for metric in new["metric"] if not is_known(str(metric))})
+    if unknown:
+        text = f"which way {', '.join(unknown)} is better nobody has declared; not gated (plug-ins: bench.metrics)"
+        yield Remark("note", "metric", text)
 
 
 def _finding_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:

@@ -126,7 +126,7 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
     plans = [plan for of_role in roles.values() for plan in of_role]
     for position, plan in enumerate(plans, start=1):
         rows = rows_of(request.leaderboard)
-        if rows is None or latest_run(rows, plan) is None:
+        if rows is None or latest_run(rows, plan, request.leaderboard) is None:
             watcher = watch(plan, f"[{position}/{len(plans)}] ")
             execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
     return roles
@@ -141,7 +141,7 @@ def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:
     if not plans:
         return pd.DataFrame({name: [] for name in COLUMNS})
     rows = read_leaderboard(request.leaderboard)
-    runs = {latest_run(rows, plan) for plan in plans}
+    runs = {latest_run(rows, plan, request.leaderboard) for plan in plans}
     return rows[rows["run_id"].isin(runs)].reset_index(drop=True)
 
 

@@ -20,7 +20,9 @@ from bench.data import dataset_spec
 from bench.nets import build_net
 from bench.orchestration.executors import Executor, LocalExecutor
 from bench.orchestration.plan import RunPlan, RunRequest, plan_runs
+from bench.results.answers import same_answers
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
+from bench.results.runs import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +127,7 @@ def _suite_steps(
             "run",
             f"{plan.entry.card.id} under {suite}",
             seconds,
-            done=rows is not None and latest_run(rows, plan) is not None,
+            done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
             plan=plan,
         )
         for plan in plans
@@ -150,7 +152,7 @@ def usable_plans(
         plans = plan_runs(replace(wanted, without_training=True))
     except BenchError:
         return [], reason
-    done = [plan for plan in plans if latest_run(rows, plan) is not None]
+    done = [plan for plan in plans if latest_run(rows, plan, request.leaderboard) is not None]
     return done, None if len(done) == len(plans) else reason
 
 
@@ -176,8 +178,11 @@ def rows_of(leaderboard: Path) -> pd.DataFrame | None:
     return read_leaderboard(leaderboard) if (leaderboard / FILE_NAME).is_file() else None
 
 
-def latest_run(rows: pd.DataFrame, plan: RunPlan) -> str | None:
-    """The id of the latest finished run of the same model, suite, data, number of examples and seed, if any."""
+def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | None:
+    """The id of the latest finished run of the same model, suite, data, number of examples and seed, if any.
+
+    Equal weights are not the same model where the evidence has other answers of the net.
+    """
     same = rows[
         (rows["model_sha256"] == plan.entry.card.weights.sha256)
         & (rows["suite_sha256"] == plan.suite.sha256)
@@ -188,7 +193,16 @@ def latest_run(rows: pd.DataFrame, plan: RunPlan) -> str | None:
     ]
     whole = same.groupby("run_id", sort=False)["n_examples"].max()
     fitting = [str(run) for run, count in whole.items() if count == plan.examples]
-    return fitting[-1] if fitting else None
+    return next((run for run in reversed(fitting) if _answers_alike(leaderboard / "runs" / run, plan)), None)
+
+
+def _answers_alike(folder: Path, plan: RunPlan) -> bool:
+    """Whether the run is of a net that answers as the plan's does, as far as its evidence says."""
+    try:
+        answers = read_manifest(folder).get("answers")
+    except BenchError:
+        return True
+    return answers is None or plan.answers is None or same_answers(answers, plan.answers)
 
 
 def speed() -> float:

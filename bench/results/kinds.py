@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
+
+from bench.core.errors import BenchError
+from bench.core.plugins import load_plugin, plugin_names
+
+logger = logging.getLogger(__name__)
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -62,12 +69,33 @@ _DISTANCES = frozenset({"centre_shift"})
 def metric_kind(metric: str) -> MetricKind:
     """The kind of a metric, by the part of its name before the first `/`; an unknown one neither judges nor is a share.
 
+    A plug-in says what its own metrics are: in `bench.metrics`, under the metric's name, it announces a `MetricKind`.
     Distances among the measures of similarity turn the direction round; a control judges no model.
     """
     first, *rest = metric.split("/")
-    kind = _KINDS.get(_REMOVED_SHARE.sub("", first), MetricKind("neither", False))
+    kind = _known_kind(_REMOVED_SHARE.sub("", first)) or MetricKind("neither", False)
     if "random_order" in rest:
         return MetricKind("neither", kind.percent)
     if _DISTANCES & set(rest) and kind.better != "neither":
         return MetricKind("lower" if kind.better == "higher" else "higher", kind.percent)
     return kind
+
+
+def is_known(metric: str) -> bool:
+    """Whether this package or a plug-in says what kind of metric it is."""
+    return _known_kind(_REMOVED_SHARE.sub("", metric.split("/")[0])) is not None
+
+
+@lru_cache(maxsize=1024)
+def _known_kind(name: str) -> MetricKind | None:
+    if name in _KINDS or name not in plugin_names("bench.metrics"):
+        return _KINDS.get(name)
+    try:
+        found = load_plugin("bench.metrics", name)
+    except BenchError as error:  # a broken plug-in must not hide the rows of the others
+        logger.warning("%s", error)
+        return None
+    if isinstance(found, MetricKind):
+        return found
+    logger.warning("the plug-in %r in bench.metrics is no bench.results.kinds.MetricKind; it is left out", name)
+    return None

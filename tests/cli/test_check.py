@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -88,6 +89,17 @@ def test_changed_weights_need_a_new_card(bench: Bench, model_copy: ModelCopy, su
     model_copy.adopt_weights()
     code, out, _ = check(bench, model_copy, suite, baseline)
     assert code == 1 and "says nothing new" in " ".join(out.split())
+
+
+def test_a_net_that_answers_otherwise_with_the_baselines_weights_is_named(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
+) -> None:
+    for path in baseline.glob("runs/*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        manifest["answers"]["logits"][0][0] += 5.0  # as another forward of the same weights would have it
+        path.write_text(json.dumps(manifest))
+    code, out, err = check(bench, model_copy, suite, baseline)
+    assert code == 1 and "the weights are the baseline's, and yet the net answers otherwise" in out + err
 
 
 def test_a_difference_within_the_tolerance_or_by_chance_passes(

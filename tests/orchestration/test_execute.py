@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +14,13 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
+from bench.core.version import code_version, commit
 from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
+from bench.orchestration.executors import LocalExecutor
+from bench.orchestration.study_plan import latest_run
 from bench.results.leaderboard import read_leaderboard
-from bench.results.runs import open_run, read_manifest
+from bench.results.pivot import make_boards
+from bench.results.runs import RunFolder, open_run, read_manifest
 from tests.conftest import ModelCopy
 from tests.orchestration.processes import descendants, require_gone
 
@@ -206,3 +211,85 @@ def test_a_read_only_folder_is_refused_before_any_work(tmp_path: Path, tiny_suit
             run(tmp_path / "board", tiny_suite)
     finally:
         tmp_path.chmod(0o700)
+
+
+SCALE = "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, net):\n        super().__init__()\n        self.net = net\n\n    def forward(self, images):\n        return self.net(images * {scale})\n"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Path]:
+    """A program that takes its forward from a file beside it; the weights are the same whatever that does."""
+    (tmp_path / "forward_of_mine.py").write_text(SCALE.format(scale=0.2))
+    path = tmp_path / "net.py"
+    path.write_text(
+        "import bench\nfrom forward_of_mine import Net\n\ndef make():\n    return Net(bench.load_model('standard'))\n"
+    )
+    yield path
+    sys.modules.pop("forward_of_mine", None)
+
+
+def clean_accuracy(outcome: RunOutcome) -> float:
+    return next(metric.value for metric in outcome.metrics if metric.metric == "clean_accuracy")
+
+
+def stop_after_a_unit(board: Path, suite: Path, model: str) -> None:
+    (plan,) = plan_runs(RunRequest([model], [str(suite)], board, device="cpu"))
+    run = open_run(board, "x", plan.facts(), fresh=False, answers=plan.answers)
+    (unit, *_) = LocalExecutor().compute(plan, plan.units[:1], lambda _: None)
+    run.save_part(unit.index, unit.records, unit.facts)
+    run.stop("interrupted")
+    run.release()
+
+
+def test_no_run_goes_on_with_a_net_whose_forward_has_changed(tmp_path: Path, program: Path, tiny_suite: Path) -> None:
+    name, board = f"{program}:make", tmp_path / "board"
+    stop_after_a_unit(board, tiny_suite, name)
+    (tmp_path / "forward_of_mine.py").write_text(SCALE.format(scale=1.0))
+    del sys.modules["forward_of_mine"]  # as a new process
+    outcome = run(board, tiny_suite, models=[name])
+    assert outcome.resumed_units == 0
+    assert clean_accuracy(outcome) == clean_accuracy(run(tmp_path / "fresh", tiny_suite))
+
+
+def test_a_model_that_changes_between_planning_and_the_run_is_refused(
+    tmp_path: Path, program: Path, tiny_suite: Path
+) -> None:
+    (plan,) = plan_runs(RunRequest([f"{program}:make"], [str(tiny_suite)], tmp_path / "board", device="cpu"))
+    (tmp_path / "forward_of_mine.py").write_text(SCALE.format(scale=1.0))
+    del sys.modules["forward_of_mine"]
+    with pytest.raises(BenchError, match="answers otherwise than when the run was planned"):
+        execute(plan, tmp_path / "board")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(BenchError("the net\nfails."), "the net fails."), (SystemExit("x" * 999), "SystemExit: xxx")],
+)  # fmt: skip
+def test_a_run_that_fails_says_so_and_why_and_can_be_resumed(
+    tmp_path: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_examples", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            run(tmp_path, tiny_suite, examples=2)
+    (folder,) = (tmp_path / "runs").iterdir()
+    manifest = read_manifest(folder)
+    assert manifest["status"] == "failed" and manifest["reason"].startswith(reason) and len(manifest["reason"]) <= 300
+    outcome = run(tmp_path, tiny_suite, examples=2)
+    assert outcome.folder == folder and outcome.resumed_units == 1
+    assert "reason" not in read_manifest(folder)
+
+
+def test_rows_name_the_code_and_the_precision_and_only_equal_ones_are_comparable(
+    tmp_path: Path, tiny_suite: Path
+) -> None:
+    for precision in ("float32", "bfloat16"):
+        run(tmp_path, tiny_suite, examples=2, precision=precision)
+    rows = read_leaderboard(tmp_path)
+    assert set(rows["precision"]) == {"float32", "bfloat16"} and set(rows["device"]) == {"cpu"}
+    assert set(rows["bench_version"]) == {code_version()} and set(rows["commit"]) == {commit()}
+    titles = [board.title for board in make_boards(rows)]
+    assert len(titles) == 2 and sum(title.endswith(", bfloat16 search") for title in titles) == 1
+    (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path, examples=2, device="cpu"))
+    assert latest_run(rows, plan, tmp_path) == rows["run_id"][rows["precision"] == "float32"].iloc[0]
+    assert latest_run(rows[rows["precision"] != "float32"], plan, tmp_path) is None

@@ -5,7 +5,11 @@ Runs that are stopped with helpers at work: test_execute.py.
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +21,16 @@ import torch
 from torch import nn
 
 from bench.core.errors import BenchError
-from bench.orchestration import Observer, RunOutcome, RunRequest, execute, members, plan_runs, side_by_side
+from bench.orchestration import (
+    Observer,
+    RunOutcome,
+    RunRequest,
+    execute,
+    helper_process,
+    members,
+    plan_runs,
+    side_by_side,
+)
 from bench.orchestration.members import HelperMember
 from bench.orchestration.side_by_side import SideBySideExecutor
 from bench.orchestration.units import FinishedUnit, compute_unit
@@ -234,3 +247,21 @@ def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, two_units: Path) 
     assert len(bench.evaluate(Own(), two_units, device="cpu").records)
     with pytest.raises(BenchError, match="--workers 0 leaves nobody to work"):
         bench.evaluate("standard", two_units, workers=0)
+
+
+def test_a_helper_whose_parent_is_gone_ends_without_a_word() -> None:
+    """Before it has heard anything, and at its first answer."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", members._START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert started.communicate(b"", timeout=60) == (b"", b"") and started.returncode == 0
+    ended = []
+
+    class Gone(io.RawIOBase):
+        def write(self, _: object) -> int:
+            raise BrokenPipeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "_exit", ended.append)
+        helper_process._Helper(Gone())._answer(helper_process.Started())
+    assert ended == [0]

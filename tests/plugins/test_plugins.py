@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +15,9 @@ from bench.core.errors import BenchError
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data import load_split
 from bench.nets import build_net
+from bench.results.kinds import _known_kind
 from bench.results.leaderboard import read_leaderboard
+from bench.results.pivot import make_boards
 from bench.training.recipes import list_recipes, make_recipe
 from tests.conftest import Bench
 
@@ -29,12 +33,14 @@ examples = 20
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(EXAMPLE))
     module = importlib.import_module("example_plugin")
     monkeypatch.setattr(module, "ZOO", tmp_path / "zoo")
     module.make_zoo()
+    _known_kind.cache_clear()
     yield module
+    _known_kind.cache_clear()
     del sys.modules["example_plugin"]
 
 
@@ -46,8 +52,34 @@ def test_a_model_data_set_and_protocol_of_a_plugin_run_together(bench: Bench, tm
     )
     assert code == 0, err
     rows = read_leaderboard(tmp_path / "board")
-    assert list(rows["metric"]) == ["clean_accuracy"] and list(rows["value"]) == [1.0]
+    assert list(rows["metric"]) == ["clean_accuracy", "stripe_errors"] and list(rows["value"]) == [1.0, 0.0]
     assert rows["dataset"].iloc[0] == "stripes" and rows["n_examples"].iloc[0] == 20
+
+
+def test_a_metric_of_a_plugin_is_gated_and_ranked_as_it_declares(
+    bench: Bench, tmp_path: Path, example: ModuleType
+) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    check = ("check", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--baseline", tmp_path)
+    assert bench(*check, "--update", "--time-factor", 0)[0] == 0
+    example.make_zoo(confused=True)
+    code, out, err = bench(*check, "--time-factor", 0)
+    assert code == 1, err
+    assert "stripe_errors went from 0 to 20" in out + err
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert board.lower_is_better("stripe_errors")
+
+
+@pytest.mark.usefixtures("example")
+def test_a_metric_that_nobody_has_declared_is_said_to_be_left_out(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["example_plugin"], "STRIPE_ERRORS", "lower")
+    (tmp_path / "suite.toml").write_text(SUITE)
+    check = ("check", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--baseline", tmp_path)
+    assert bench(*check, "--update", "--time-factor", 0)[0] == 0
+    code, out, err = bench(*check, "--time-factor", 0)
+    assert code == 0 and "which way stripe_errors is better nobody has declared" in out + err
 
 
 @pytest.mark.usefixtures("example")

@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import nn
 
-from bench.catalog.autoencoders import AutoencoderCard, Quality, write_autoencoder
+from bench.catalog.autoencoders import AutoencoderCard, Quality, read_autoencoder, write_autoencoder
 from bench.catalog.cards import Weights
+from bench.catalog.models import resolve_models
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.data import ImageDataset
 from bench.nets.vae_gan import VaeGan
+from bench.orchestration import RunRequest, execute, plan_runs
+from bench.orchestration.units import ready_model
 from bench.protocols import EvaluationContext, protocol_for
 from bench.protocols.base import UnitResult
 from bench.protocols.manifold_metrics import auroc, manifold_metrics
+from bench.results.leaderboard import read_leaderboard
+from bench.results.pivot import make_boards
+from bench.results.runs import read_manifest
 
 SUITE = """
 schema_version = 1
@@ -78,7 +86,7 @@ def evaluate(path: Path, model: nn.Module, data: ImageDataset, batch_size: int =
 def test_distances_are_those_to_the_reconstruction_whatever_the_batch(
     suite: Path, registry: Path, at_linf: nn.Module, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
-    from bench.catalog.autoencoders import load_autoencoder, read_autoencoder
+    from bench.catalog.autoencoders import load_autoencoder
 
     net = load_autoencoder(read_autoencoder(publish(registry)))
     records = evaluate(suite, at_linf, fashion_test).records
@@ -155,3 +163,36 @@ def test_weights_that_are_not_the_cards_are_refused(
     (folder / "weights.safetensors").write_bytes((folder / "weights.safetensors").read_bytes()[:-4])
     with pytest.raises(BenchError, match="do not match their card"):
         evaluate(suite, standard, fashion_test)
+
+
+def test_the_nets_that_the_distances_depend_on_stand_in_facts_and_rows(
+    suite: Path, registry: Path, tmp_path: Path
+) -> None:
+    publish(registry)
+    own = tmp_path / "own"
+    other = publish(own)
+    state = load((other / "weights.safetensors").read_bytes())
+    content = save({name: value + 0.01 for name, value in state.items()})
+    (other / "weights.safetensors").write_bytes(content)
+    card = read_autoencoder(other).card
+    weights = Weights(sha256=sha256_bytes(content), parameters=1)
+    write_autoencoder(other, card.model_copy(update={"weights": weights}))
+
+    runs = []
+    for folder in (None, own):
+        (plan,) = plan_runs(RunRequest(["at_linf"], [str(suite)], tmp_path / "board", examples=5, registry=folder))
+        runs.append((plan, execute(plan, tmp_path / "board")))
+    (plan, outcome), (other_plan, other_outcome) = runs
+    reference = resolve_models(["standard"])[0].card.weights.sha256
+    facts = read_manifest(outcome.folder)["facts"]
+    assert facts["autoencoder_sha256"] == read_autoencoder(registry / "fashion_mnist" / "vae_gan").card.weights.sha256
+    assert facts["reference_model_sha256"] == reference
+    assert read_manifest(other_outcome.folder)["facts"]["autoencoder_sha256"] == weights.sha256
+    distances = [pd.read_parquet(one.folder / "examples.parquet")["clean_distance"] for one in (outcome, other_outcome)]
+    assert not np.allclose(*distances, rtol=1e-4), "--registry is looked in first"
+    rows = read_leaderboard(tmp_path / "board")
+    assert set(rows["dependencies_sha256"]) == {plan.dependencies_sha256, other_plan.dependencies_sha256}
+    assert len(make_boards(rows)) == 2
+
+    with pytest.raises(BenchError, match="depends on the autoencoder, which is not the one that the run was planned"):
+        ready_model(dataclasses.replace(plan, registry=own))

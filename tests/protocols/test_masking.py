@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.verification import Ledger
+from bench.catalog.cards import write_card
+from bench.catalog.models import load_model, resolve_models
 from bench.data import ImageDataset
+from bench.orchestration import RunRequest, plan_runs
 from bench.protocols import EvaluationContext
-from bench.protocols.masking import FEWEST, masking_findings, probe
+from bench.protocols.masking import FEWEST, _transfer_source, masking_findings, probe
 from bench.results.findings import Finding
 from tests.conftest import Bench
 
@@ -146,3 +150,25 @@ def test_the_verdict_is_printed_and_in_the_manifest(bench: Bench, tiny_suite: Pa
     assert "gradient_masking: not judged" in error
     (manifest,) = (tmp_path / "board").glob("runs/*/manifest.json")
     assert [finding["id"] for finding in json.loads(manifest.read_text())["findings"]] == ["gradient_masking"]
+
+
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_a_standard_model_of_another_registry_is_the_source_only_with_its_digest_in_the_facts(
+    tmp_path: Path, tiny_suite: Path, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    (standard, robust) = resolve_models(["standard", "at_linf"])
+    folder = tmp_path / "registry" / "fashion_mnist" / "standard"
+    shutil.copytree(robust.folder, folder)
+    write_card(folder, robust.card.model_copy(update={"id": "standard"}))
+    if named == "variable":
+        monkeypatch.setenv("BENCH_REGISTRY", str(tmp_path / "registry"))
+    registry = tmp_path / "registry" if named == "option" else None
+
+    (plan,) = plan_runs(RunRequest(["lga"], [str(tiny_suite)], tmp_path, device="cpu", registry=registry))
+    assert plan.facts()["transfer_source_sha256"] == robust.card.weights.sha256 != standard.card.weights.sha256
+    assert plan.dependencies_sha256 == "", "it decides findings, no metric"
+    context = EvaluationContext(
+        load_model(robust), "net", fashion_test, 0, 4, 0, torch.device("cpu"), 4, registry=registry
+    )
+    source = _transfer_source(context)
+    assert source is not None and torch.equal(source(context.images()), context.model(context.images()))

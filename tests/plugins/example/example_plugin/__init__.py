@@ -1,4 +1,4 @@
-"""One plug-in of each kind: an architecture, a folder of models, a data set, a protocol, a recipe."""
+"""One plug-in of each kind: an architecture, a folder of models, a data set, a protocol, its metric, a recipe."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from torch import nn
 
 from bench.protocols import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
+from bench.results.kinds import MetricKind
 from bench.results.metrics import Metric, share
 from bench.training.methods import Standard
 from bench.training.recipe import RecipeTemplate
 
 ZOO = Path(__file__).parent / "zoo"
 SLOW_START = RecipeTemplate("slow_start", "cross-entropy, long warm-up", Standard, {}, {"warmup_share": 0.5})
+
+
+STRIPE_ERRORS = MetricKind("lower", percent=False)
 
 
 def linear(*, in_channels: int, image_size: int, num_classes: int, mean: list[float], std: list[float]) -> nn.Module:
@@ -35,7 +39,7 @@ def stripes(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 
 
 class Clean(Protocol):
-    """Clean accuracy, nothing else."""
+    """Clean accuracy, and how many images are not classified right."""
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, object], where: str) -> Clean:
@@ -57,11 +61,13 @@ class Clean(Protocol):
         return UnitResult(pd.DataFrame(frame), {}, findings)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        return [share("clean_accuracy", int(records["right"].sum()), len(records))]
+        right, count = int(records["right"].sum()), len(records)
+        wrong = float(count - right)
+        return [share("clean_accuracy", right, count), Metric("stripe_errors", wrong, wrong, wrong, count)]
 
 
-def make_zoo() -> None:
-    """Write the zoo's one model: a linear net that tells the stripes apart exactly."""
+def make_zoo(*, confused: bool = False) -> None:
+    """Write the zoo's one model: a linear net that tells the stripes apart exactly, or takes one for the other."""
     from bench.catalog.cards import ModelCard, Weights, write_card
     from bench.catalog.state_files import state_bytes
     from bench.core.files import sha256_bytes, write_atomically
@@ -70,11 +76,11 @@ def make_zoo() -> None:
     net = linear(**parameters)
     images, _, _ = stripes("test")
     prototypes = torch.as_tensor(images[:2]).float().flatten(1) / 255
-    net.load_state_dict({"1.weight": prototypes, "1.bias": torch.zeros(2)})
+    net.load_state_dict({"1.weight": prototypes.flip(0) if confused else prototypes, "1.bias": torch.zeros(2)})
     content, folder = state_bytes(net), ZOO / "stripes" / "prototypes"
     write_atomically(folder / "weights.safetensors", content)
     card = ModelCard(
-        schema_version=1, id="prototypes", method="by hand", dataset="stripes", num_classes=2, architecture="linear",
+        schema_version=1, id="prototypes", method="by hand", dataset="stripes", description="confused" if confused else "", num_classes=2, architecture="linear",
         architecture_parameters=parameters, weights=Weights(sha256=sha256_bytes(content), parameters=130),
     )  # fmt: skip
     write_card(folder, card)
