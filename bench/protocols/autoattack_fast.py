@@ -104,8 +104,9 @@ class AutoAttackFast(Protocol):
                 on_stage=lambda _: context.on_progress(len(labels)),
                 precision=context.precision,
             ).run()
+        probed = probe(context, images, predictions, [ledger], reference, every=PROBE_EVERY, into=[ledger])
         records = robust_rows(context, ATTACK, {norm: [eps] for norm, eps in reference.items()}, predictions, ledger)
-        counters = ledger.counters() | probe(context, images, predictions, [ledger], reference, every=PROBE_EVERY)
+        counters = ledger.counters() | probed
         if ledger.bad_gradients:
             findings.append(bad_gradients(ledger.bad_gradients, ledger.gradient_evaluations))
         return UnitResult(records, counters, findings)

@@ -38,6 +38,7 @@ class BlackBox(Ensemble):
 
     ensemble = "blackbox"
     probe_every = 4
+    probe_counts = False
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters

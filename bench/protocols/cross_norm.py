@@ -125,17 +125,19 @@ class CrossNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        frames, ledgers, counters = [], [], dict.fromkeys(Ledger.start(predictions, labels).counters(), 0)
-        for attack in self.parameters.attacks:
-            ledger = Ledger.start(predictions, labels)
+        ledgers = [Ledger.start(predictions, labels) for _ in self.parameters.attacks]
+        attacks = list(zip(self.parameters.attacks, ledgers, strict=True))
+        for attack, ledger in attacks:
             self._run(attack, context, images, ledger)
-            ledgers.append(ledger)
+        sweeps = [ledger for attack, ledger in attacks if isinstance(attack, SweepAttack)]
+        reference = self._radii(context).reference
+        counters = probe(context, images, predictions, ledgers, reference, every=PROBE_EVERY, into=sweeps)
+        frames = []
+        for attack, ledger in attacks:
             radii = {norm: self._radii(context).radii[norm] for norm in self._norms(attack, context)}
             frames.append(robust_rows(context, attack.name, radii, predictions, ledger))
             for name, value in ledger.counters().items():
-                counters[name] += value
-        reference = self._radii(context).reference
-        counters |= probe(context, images, predictions, ledgers, reference, every=PROBE_EVERY)
+                counters[name] = counters.get(name, 0) + value
         if counters["bad_gradients"]:
             findings.append(bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings)

@@ -38,6 +38,8 @@ class Ensemble(Protocol):
 
     ensemble: ClassVar[str]
     probe_every: ClassVar[int]
+    probe_counts: ClassVar[bool] = True
+    """Whether what the probe's white-box attacks break is broken."""
     datasets: dict[str, ReferenceRadii]
 
     @abstractmethod
@@ -86,8 +88,12 @@ class Ensemble(Protocol):
                     gained += self._gained_by_black_box(name, frames[-1])
                 context.on_progress(len(labels))
         radii = {norm: [eps] for norm, eps in reference.items()}
+        probed = probe(
+            context, images, predictions, [total], reference, every=self.probe_every,
+            into=[total] if self.probe_counts else [],
+        )  # fmt: skip
         frames.append(robust_rows(context, self.ensemble, radii, predictions, total))
-        counters = total.counters() | probe(context, images, predictions, [total], reference, every=self.probe_every)
+        counters = total.counters() | probed
         # the probe's short Square attack finds nothing where a long one has been: what that one gained counts
         counters[SQUARE_GAINED] = counters.get(SQUARE_GAINED, 0) + gained
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings + self.remarks(context))

@@ -8,7 +8,7 @@ Source of the signs: Athalye, Carlini, Wagner 2018, section 3.1; Carlini et al. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,22 +16,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.autoattack import run_component
-from bench.attacks.losses import LOSS_FUNCTIONS, LossName
-from bench.attacks.pgd import pgd
-from bench.attacks.pyautoattack_adapter import AutoAttackSettings
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import Ledger
 from bench.catalog.models import ModelEntry, list_models, load_model
-from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import NORMS, Norm
 from bench.protocols.base import Dependency, EvaluationContext
 from bench.protocols.clean_pass import has_gradient
+from bench.protocols.probes import Probes
 from bench.results.findings import Finding
 
 PREFIX = "masking_"
 SQUARE_GAINED = f"{PREFIX}square_gained"
-STEPS = 20
-QUERIES = 200
 UNBOUNDED = 0.5
 """An L-inf radius at which every image can be made plain grey, so that no classifier can be robust."""
 FEWEST = 50
@@ -41,17 +35,20 @@ _SOURCE = "standard"
 
 def probe(
     context: EvaluationContext, images: Tensor, predictions: Tensor, ledgers: Sequence[Ledger],
-    reference: Mapping[Norm, float], *, every: int,
+    reference: Mapping[Norm, float], *, every: int, into: Sequence[Ledger],
 ) -> dict[str, int]:  # fmt: skip
     """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
 
-    A run of few examples probes more of them, so that a verdict can be given.
+    A run of few examples probes more of them, so that a verdict can be given. What the probe breaks and the run did not
+    is entered `into` ledgers, so that no number is above what its own probe has shown. Adversarial images of another
+    net stay out of them: results would depend on which net that is.
 
     Args:
         images: (n, C, H, W) of the unit.
         predictions: (n,) of the clean images.
         ledgers: what the run's own attacks have broken.
         reference: norm -> radius; the first norm in the order of NORMS is probed.
+        into: the ledgers of those attacks that are to tell robustness, not those of one weak attack on purpose.
     """
     norm = probed_norm(reference)
     if context.examples >= FEWEST:
@@ -63,10 +60,12 @@ def probe(
     if not len(chosen):
         return _prefixed(counts)
     here = chosen.to(context.device)
-    probes = _Probes(
-        context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm
-    )
+    probes = Probes(
+        context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm,
+        chosen, into,
+    )  # fmt: skip
     eps = reference[norm]
+    own = torch.stack([ledger.broken(norm, eps) for ledger in ledgers]).any(0)[chosen].to(context.device)
     if not has_gradient(context.model, probes.clean[:1]):
         blind = dict.fromkeys(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
@@ -75,12 +74,13 @@ def probe(
     single = probes.broken(eps, "softmax_cross_entropy")
     again = single | probes.broken(eps, "softmax_cross_entropy", restart=1)
     margin = single | probes.broken(eps, "margin")
-    own = torch.stack([ledger.broken(norm, eps) for ledger in ledgers]).any(0)[chosen].to(context.device)
     white = again | margin | own
     counts |= {
         "random": probes.random_outputs(),
         "zero_margin": probes.zero_gradients("margin"),
         "zero_cross_entropy": probes.zero_gradients("softmax_cross_entropy"),
+        "wrong": probes.wrong_gradients(),
+        "unsteady": probes.unsteady_answers(),
         "single": int(single.sum()),
         "restart": int(again.sum()),
         "margin": int(margin.sum()),
@@ -89,12 +89,14 @@ def probe(
         "double": int(probes.broken(2 * eps, "softmax_cross_entropy").sum()),
         "square_gained": int(probes.square(eps, white).sum()),
     }
+    if into:
+        counts["probe_gained"] = int((white & ~own).sum())
     if norm == "linf":
         far = probes.broken(UNBOUNDED, "softmax_cross_entropy")
         counts |= {"unbounded_examples": len(chosen), "unbounded": int(far.sum())}
     source = _transfer_source(context)
     if source is not None:
-        transferred = probes.broken(eps, "margin", attacked=source)
+        transferred = probes.transferred(eps, source)
         counts |= {
             "transfer_probed": int(probed.sum()),
             "transfer": int(transferred.sum()),
@@ -130,70 +132,6 @@ def _transfer_source(context: EvaluationContext) -> nn.Module | None:
         return None
     with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
         return load_model(entry, context.device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Probes:
-    """The chosen examples of one unit, all classified right."""
-
-    context: EvaluationContext
-    clean: Tensor
-    labels: Tensor
-    ids: Tensor
-    norm: Norm
-
-    def broken(self, eps: float, loss: LossName, *, restart: int = 0, attacked: nn.Module | None = None) -> Tensor:
-        """(n,) bool: plain PGD's last iterate, verified on the model; `attacked` is attacked in its place."""
-        model, verdicts = attacked or self.context.model, []
-        for part in torch.split(torch.arange(len(self.ids), device=self.ids.device), self.context.batch_size):
-            clean, labels = self.clean[part], self.labels[part]
-            start = keyed_uniform(
-                self.context.seed, f"masking/{self.norm}", self.ids[part], clean.shape[1:],
-                torch.full_like(self.ids[part], restart),
-            )  # fmt: skip
-            found = pgd(
-                model, clean, labels, norm=self.norm, eps=eps, steps=STEPS, step_size=2.5 * eps / STEPS, loss=loss,
-                start=start,
-            )  # fmt: skip
-            radius = clean.new_full((len(clean),), eps)
-            verdicts.append(verify(self.context.model, found, clean, labels, radius, self.norm)[0])
-        return torch.cat(verdicts)
-
-    def zero_gradients(self, loss: LossName) -> int:
-        """How many images have a gradient that is zero in every pixel."""
-        return self._count(lambda part: self._has_zero_gradient(part, loss))
-
-    def _has_zero_gradient(self, part: Tensor, loss: LossName) -> Tensor:
-        images = self.clean[part].detach().requires_grad_(True)
-        with torch.enable_grad():
-            value = LOSS_FUNCTIONS[loss](self.context.model(images), self.labels[part]).sum()
-        (gradient,) = torch.autograd.grad(value, images)
-        return (gradient == 0).flatten(1).all(1)
-
-    def random_outputs(self) -> int:
-        """How many images get other logits the second time (relative difference above 1e-4)."""
-        return self._count(self._differs)
-
-    def _differs(self, part: Tensor) -> Tensor:
-        with torch.no_grad():
-            first, second = self.context.model(self.clean[part]), self.context.model(self.clean[part])
-        different: Tensor = (first - second).norm(dim=1) > 1e-4 * first.norm(dim=1)
-        return different
-
-    def _count(self, flags: Callable[[Tensor], Tensor]) -> int:
-        parts = torch.split(torch.arange(len(self.ids), device=self.ids.device), self.context.batch_size)
-        return sum(int(flags(part).sum()) for part in parts)
-
-    def square(self, eps: float, white: Tensor) -> Tensor:
-        """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack."""
-        ledger = Ledger.start(torch.where(white.cpu(), -1, self.labels.cpu()), self.labels.cpu())
-        before = ledger.broken(self.norm, eps)
-        run_component(
-            "square", self.context.model, self.clean, self.labels, self.ids,
-            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed, patient=True), (ledger,),
-            num_classes=self.context.dataset.num_classes, batch_size=self.context.batch_size,
-        )  # fmt: skip
-        return ledger.broken(self.norm, eps) & ~before
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +191,16 @@ def _signs(counts: Mapping[str, int]) -> list[_Sign]:
             "cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
         ),
         _Sign(
+            "wrong_gradients", counts.get("wrong", 0) / examples, 0.05, 0.3,
+            "images whose logits hardly change along their gradient, against what it says",
+            "the gradient is not that of the logits, or the net answers from memory; attack it without gradients",
+        ),
+        _Sign(
+            "unsteady_answers", counts.get("unsteady", 0) / examples, 0.02, 0.2,
+            "images classified otherwise under noise that nobody sees, beside other images",
+            "the net may know the very images that it is judged on; evaluate it on others",
+        ),
+        _Sign(
             "random_outputs", counts["random"] / examples, 0.0, 1.0,
             "images that get other logits the second time", "run the suite autoattack_rand",
         ),
@@ -277,6 +225,14 @@ def _signs(counts: Mapping[str, int]) -> list[_Sign]:
             "gradients mislead here; run the suites blackbox and autoattack",
         ),
     ]  # fmt: skip
+    if "probe_gained" in counts:
+        signs.append(
+            _Sign(
+                "probe_gain", counts["probe_gained"] / probed, 0.02, 0.2,
+                "images that the probe's plain attacks break and the run's own do not; they count as broken",
+                "the run's attacks fail on this net, also on images that were not probed; run the suite autoattack",
+            )
+        )  # fmt: skip
     if counts.get("unbounded_examples"):
         signs.append(
             _Sign(

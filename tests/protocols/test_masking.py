@@ -60,7 +60,7 @@ def report(
     with torch.no_grad():
         predictions = model(context.images()).argmax(1)
     ledger = Ledger.start(predictions, context.labels())
-    return probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=1)
+    return probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=1, into=[])
 
 
 def by_id(findings: list[Finding]) -> dict[str, Finding]:
@@ -136,7 +136,7 @@ def test_a_run_of_few_images_probes_more_of_them(
     with torch.no_grad():
         predictions = standard(context.images()).argmax(1)
     ledger = Ledger.start(predictions, context.labels())
-    counts = probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=8)
+    counts = probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=8, into=[])
     assert counts["masking_probed"] == probed
 
 

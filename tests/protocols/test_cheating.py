@@ -1,0 +1,74 @@
+"""Nets that cheat, each in a way that docs/cheating.md says is noticed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.verification import Ledger
+from bench.data import ImageDataset
+from bench.protocols import EvaluationContext
+from bench.protocols.cross_norm import CrossNorm
+from bench.protocols.masking import masking_findings, probe
+
+COUNT = 64
+
+
+class Remembers(nn.Module):
+    """The answers for the nearest image of those it was made with, and its own gradients so that nobody sees it."""
+
+    def __init__(self, net: nn.Module, images: Tensor) -> None:
+        super().__init__()
+        self.net, self.images = net, images
+        self.answers = net(images).detach()
+
+    def forward(self, images: Tensor) -> Tensor:
+        nearest = torch.cdist(images.detach().flatten(1), self.images.flatten(1)).argmin(1)
+        own: Tensor = self.net(images)
+        return own + (self.answers[nearest] - own).detach()
+
+
+class KnowsTheFiles(Remembers):
+    """Right about the very images it was made with; of no use for any other."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        distances, nearest = torch.cdist(images.detach().flatten(1), self.images.flatten(1)).min(1)
+        other: Tensor = self.net(1.0 - images)
+        return torch.where((distances < 1e-4)[:, None], self.answers[nearest], other)
+
+
+def warnings(net: nn.Module, data: ImageDataset) -> set[str]:
+    context = EvaluationContext(net, "net", data, 0, COUNT, 0, torch.device("cpu"), 256)
+    with torch.no_grad():
+        predictions = net(context.images()).argmax(1)
+    ledger = Ledger.start(predictions, context.labels())
+    counters = probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=1, into=[ledger])
+    return {finding.id for finding in masking_findings(counters) if finding.severity == "warning"}
+
+
+@pytest.mark.parametrize(
+    ("cheat", "sign"), [(Remembers, "masking_wrong_gradients"), (KnowsTheFiles, "masking_unsteady_answers")]
+)
+def test_a_net_that_answers_from_a_memory_of_the_images_is_found_out(
+    cheat: type[Remembers], sign: str, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    found = warnings(cheat(standard, fashion_test.pixels(slice(0, COUNT))), fashion_test)
+    assert {sign, "gradient_masking"} <= found
+
+
+def test_no_number_is_above_what_its_own_probe_has_shown(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    """An attack of one short step breaks little; the probe of the same run breaks nearly everything."""
+    sweep = {"kind": "sweep", "name": "sweep", "steps": 1, "losses": ["cross_entropy"], "patience": 1}
+    radii = {"linf": [0.05], "l2": [0.5]}
+    parameters = {
+        "attacks": [sweep], "datasets": {"fashion_mnist": {"radii": radii, "reference": {"linf": 0.05, "l2": 0.5}}}
+    }  # fmt: skip
+    context = EvaluationContext(standard, "net", fashion_test, 0, COUNT, 0, torch.device("cpu"), 256, examples=COUNT)
+    protocol = CrossNorm.from_parameters(parameters, "test")
+    result = protocol.evaluate(context)
+    rows = result.records[(result.records["norm"] == "linf")]
+    right, counts = int((rows["prediction"] == rows["label"]).sum()), result.counters
+    assert counts["masking_probe_gained"] > 0
+    assert int((~rows["broken"]).sum()) <= right - counts["masking_margin"]
+    assert "masking_probe_gain" in {finding.id for finding in protocol.findings(counts)}
