@@ -27,9 +27,9 @@ from bench.orchestration.evidence import run_values
 from bench.protocols import protocol_for
 from bench.results.evidence import read_evidence
 from bench.results.leaderboard import COLUMNS, append_rows, read_leaderboard
+from bench.results.manifest import read_manifest
 from bench.results.merge import merge_leaderboards
 from bench.results.records import write_records
-from bench.results.runs import read_manifest
 from tests.conftest import Bench, ModelCopy
 
 MODEL = shipped("models") / "fashion_mnist" / "standard"

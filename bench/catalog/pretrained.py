@@ -71,7 +71,7 @@ def hub_pretrained(text: str, *, download: bool, weights: bool) -> Pretrained:
         name, settings = str(config["architecture"]), dict(config.get("pretrained_cfg") or {})
         settings.setdefault("num_classes", config.get("num_classes", 1000))
         found = _from_config(name, settings, dict(config.get("model_args") or {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BenchError(f"hf-hub:{text} has no config.json of a timm model ({error!r}).") from error
     return _with_state(found, _hub_weights(repository, revision or None, None, download=download)) if weights else found
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bench.cli.rendering import percent
+from bench.cli.rendering import markdown, percent, printable
 from bench.core.files import json_text
+from bench.results.leaderboard import as_cell
 
 if TYPE_CHECKING:
     from bench.results.pivot import Board
@@ -50,14 +51,24 @@ def as_csv(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> s
         for position, (name, value) in enumerate(board.facts.items()):
             frame.insert(position, name, value)
         frames.append(frame)
-    return "" if not frames else str(pd.concat(frames, ignore_index=True).to_csv(index=False, lineterminator="\n"))
+    if not frames:
+        return ""
+    whole = pd.concat(frames, ignore_index=True)
+    text = whole.select_dtypes(["object", "string"]).columns
+    whole[text] = whole[text].map(lambda value: as_cell(value) if isinstance(value, str) else value)
+    return str(whole.rename(columns=as_cell).to_csv(index=False, lineterminator="\n"))
 
 
 def as_markdown(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:
     parts = []
     for board, rank in zip(boards, ranks, strict=True):
-        head, rows = _cells(board, rank, ("**", "**"))
-        lines = [f"### {board.title}", "", f"| {' | '.join(head)} |", f"|{'---|' + '---:|' * (len(head) - 1)}"]
+        head, rows = _cells(board, rank, markdown, ("**", "**"))
+        lines = [
+            f"### {markdown(board.title)}",
+            "",
+            f"| {' | '.join(head)} |",
+            f"|{'---|' + '---:|' * (len(head) - 1)}",
+        ]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
     return "\n".join(parts)
 
@@ -66,14 +77,14 @@ def as_latex(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) ->
     """One booktabs table a board."""
     parts = []
     for board, rank in zip(boards, ranks, strict=True):
-        head, rows = _cells(board, rank, ("\0", "\1"))
+        head, rows = _cells(board, rank, _latex, ("\\textbf{", "}"))
         lines = [
-            f"% {board.title}",
+            f"% {printable(board.title)}",
             f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
             "\\toprule",
-            f"{' & '.join(_latex(name) for name in head)} \\\\",
+            f"{' & '.join(head)} \\\\",
             "\\midrule",
-            *(f"{' & '.join(_latex(value) for value in row)} \\\\" for row in rows),
+            *(f"{' & '.join(row)} \\\\" for row in rows),
             "\\bottomrule",
             "\\end{tabular}",
         ]
@@ -81,28 +92,31 @@ def as_latex(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) ->
     return "\n".join(parts)
 
 
-def _cells(board: Board, rank: dict[str, int] | None, mark: tuple[str, str]) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    board: Board, rank: dict[str, int] | None, escape: Callable[[str], str], mark: tuple[str, str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, all text escaped for the format, the best of each column between the two marks."""
     columns = list(board.frame.columns)
     rows = []
     for name in board.frame.index:
         model = str(name)
         values = [
-            f"{mark[0]}{cell(board, model, column)}{mark[1]}"
+            f"{mark[0]}{escape(cell(board, model, column))}{mark[1]}"
             if is_best(board, model, column)
-            else cell(board, model, column)
+            else escape(cell(board, model, column))
             for column in columns
         ]
         extra = [] if rank is None else [str(rank[model])]
         extra += [str(board.seeds[model])] if board.seeds else []
-        rows.append([model, *extra, *values])
+        rows.append([escape(model), *extra, *values])
     kind = "method" if board.seeds else "model"
-    head = [kind, *([] if rank is None else ["rank"]), *(["models"] if board.seeds else []), *columns]
+    head = [kind, *([] if rank is None else ["rank"]), *(["models"] if board.seeds else []), *map(escape, columns)]
     return head, rows
 
 
 def _latex(text: str) -> str:
-    escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX_SPECIAL[found[0]], text)
-    return escaped.replace("\0", "\\textbf{").replace("\1", "}").replace("±", "$\\pm$")
+    escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX_SPECIAL[found[0]], printable(text))
+    return escaped.replace("±", "$\\pm$")
 
 
 def as_json(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:

@@ -49,6 +49,9 @@ def check(
         float, typer.Option("--time-factor", min=0, help="Warn above this many times the baseline's seconds; 0: never.")
     ] = 3.0,
     fail_on_time: Annotated[bool, typer.Option("--fail-on-time", help="Slowness is a regression too.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What of the baseline was not compared is a regression too.")
+    ] = False,
     update: Annotated[
         bool, typer.Option("--update", help="Add the new runs to the baseline, and print what changed.")
     ] = False,
@@ -72,14 +75,14 @@ def check(
     """Evaluate models again and compare them with a baseline, image by image.
 
     Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
-    changed without a word, or a new warning; 2: it could not run.
+    changed without a word, a new or graver warning, or a baseline that was edited; 2: it could not run.
     """
     from bench.cli.check_output import announce, summary_table, write_junit
     from bench.cli.rendering import output
     from bench.orchestration import RunRequest
     from bench.orchestration.gate import GateRules
 
-    rules = GateRules(tolerance, time_factor or None, fail_on_time)
+    rules = GateRules(tolerance, time_factor or None, fail_on_time, strict)
     source = own.source_options(download=download, data_dir=data_dir)
     executor = place.choose(device)
     with ExitStack() as stack:
@@ -108,6 +111,7 @@ def check(
 def _evaluate(
     request: RunRequest, executor: Executor, baseline: Path, rules: GateRules, *, update: bool
 ) -> list[Verdict]:
+    """Verdicts on all models and suites, and one on what else the baseline has."""
     from dataclasses import replace
 
     from bench.catalog.models import resolve_models
@@ -115,7 +119,7 @@ def _evaluate(
     from bench.cli.rendering import messages
     from bench.cli.run_progress import RunProgress
     from bench.orchestration import execute, plan_runs
-    from bench.orchestration.gate import Verdict, first_verdict, judge, require_baseline, weights_remarks
+    from bench.orchestration.gate import Verdict, first_verdict, judge, require_baseline, unchecked, weights_remarks
 
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
@@ -123,7 +127,9 @@ def _evaluate(
     suites = [found.name for found in resolve_suites(request.suites)]
     if not update:
         require_baseline([(entry.card.dataset, entry.card.id) for entry in entries], suites, baseline)
-    verdicts = []
+    looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]
+    left = None if update else unchecked(looked_at, baseline, rules)
+    verdicts = [] if left is None else [left]
     sound = []
     for entry in entries:
         remarks = weights_remarks(entry)

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import typer
 
+from bench.cli.rendering import markdown, marked, printable, table, warn
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -20,8 +22,6 @@ _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
 
 def summary_table(verdicts: Sequence[Verdict]) -> Table:
-    from bench.cli.rendering import marked, table
-
     rows: list[list[str | Text]] = []
     for verdict in verdicts:
         said = "\n".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks)
@@ -39,12 +39,15 @@ def announce(verdicts: Sequence[Verdict]) -> None:
                 typer.echo(f"::{_LEVELS[remark.severity]} title={_property(where)}::{_data(remark.text)}")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(markdown_summary(verdicts))
+        try:
+            with Path(summary).open("a", encoding="utf-8") as stream:
+                stream.write(markdown_summary(verdicts))
+        except OSError as error:  # the verdict is there, whether or not it can be written here
+            warn([f"cannot write the job's summary {summary}: {error.strerror}"])
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:
@@ -56,10 +59,11 @@ def markdown_summary(verdicts: Sequence[Verdict]) -> str:
     head = f"## bench check: {worse} of {len(verdicts)} worse\n" if worse else "## bench check: no regression\n"
     lines = [head, "| model | suite | verdict | seconds | what changed |", "|---|---|---|---:|---|"]
     for verdict in verdicts:
-        said = "<br>".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks).replace("|", "\\|")
+        said = "<br>".join(markdown(f"{remark.severity}: {remark.text}") for remark in verdict.remarks)
         state = "passed" if verdict.passed else "**worse**"
         lines.append(
-            f"| {verdict.model} | {verdict.suite} | {state} | {verdict.seconds:.1f} | {said or 'as the baseline'} |"
+            f"| {markdown(verdict.model)} | {markdown(verdict.suite)} | {state} | {verdict.seconds:.1f} "
+            f"| {said or 'as the baseline'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -76,12 +80,18 @@ def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
     )  # fmt: skip
     for verdict in verdicts:
         case = ElementTree.SubElement(
-            root, "testcase", classname=verdict.suite, name=verdict.model, time=f"{verdict.seconds:.3f}"
+            root,
+            "testcase",
+            classname=printable(verdict.suite),
+            name=printable(verdict.model),
+            time=f"{verdict.seconds:.3f}",
         )
-        failed = [remark.text for remark in verdict.remarks if remark.severity == "failure"]
+        failed = [printable(remark.text) for remark in verdict.remarks if remark.severity == "failure"]
         if failed:
             ElementTree.SubElement(case, "failure", message=failed[0]).text = "\n".join(failed)
-        others = [f"{remark.severity}: {remark.text}" for remark in verdict.remarks if remark.severity != "failure"]
+        others = [
+            f"{remark.severity}: {printable(remark.text)}" for remark in verdict.remarks if remark.severity != "failure"
+        ]
         if others:
             ElementTree.SubElement(case, "system-out").text = "\n".join(others)
     ElementTree.indent(root)

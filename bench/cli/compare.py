@@ -30,16 +30,18 @@ def compare(
     data_dir: DataDir = None,
 ) -> None:
     """Compare two models example by example: McNemar's exact test for shares, all signs or Student's t for means."""
-    from bench.cli.rendering import literal, output
+    from bench.cli.rendering import output, warn
     from bench.orchestration.compare import compare_models
 
-    found = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
+    found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
     for one in found:
-        output().print("\n", literal(f"{second} minus {first}: {one.title}"), sep="", style="bold", soft_wrap=True)
+        output().print(f"\n{second} minus {first}: {one.title}", style="bold", soft_wrap=True)
+        warn(doubt for doubt in one.doubts if doubt)
         output().print(_table(one, first, second))
         if one.unpaired:
             output().print(f"without evidence by example, not compared: {', '.join(one.unpaired)}", soft_wrap=True)
         _print_flips(one, first, second, every=flipped)
+    warn(skipped)
     if images is not None:
         from bench.orchestration.flip_panel import draw_flips
 
@@ -69,7 +71,8 @@ def _table(found: SuiteComparison, first: str, second: str) -> Table:
         scale, digits = (100, 1) if metric_kind(one.key[0]).percent else (1, 4)
         values = (scale * one.first, scale * one.second)
         low, high = scale * one.ci_low, scale * one.ci_high
-        spread = f"{scale * one.difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        spread = f"{scale * one.difference:+.{digits}f}"
+        spread += f" [{low:+.{digits}f}, {high:+.{digits}f}]" if low == low else ""
         flips = f"+{len(one.gained)} -{len(one.lost)}" if one.test == "McNemar" else ""
         mark = "*" if adjusted <= ALPHA else ""
         cells = [f"{value:.{digits}f}" for value in values]

@@ -72,20 +72,22 @@ def leaderboard(
     if context.invoked_subcommand is not None:
         return
     from bench.cli import board_formats
-    from bench.cli.rendering import literal, output
+    from bench.cli.rendering import output, warn
+    from bench.results.doubts import board_doubts
     from bench.results.leaderboard import of_newest_versions, read_leaderboard
     from bench.results.pivot import make_boards
 
     rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
     rows = rows if all_versions else of_newest_versions(rows)
     boards = make_boards(rows, sort)
+    warn(board_doubts(directory, rows))
     # neither a mean over seeds nor a front is a ranking
     plain = by is By.model and pareto is None
     numbers = [_ranks(board, rows, directory, ranks) if plain else None for board in boards]
     boards = [_view(board, by, pareto, directory) for board in boards]
     if output_format is Format.table:
         for board, rank in zip(boards, numbers, strict=True):
-            output().print("\n", literal(board.title), sep="", style="bold", soft_wrap=True)
+            output().print(f"\n{board.title}", style="bold", soft_wrap=True)
             output().print(_table(board, rank, wide=wide, width=output().width))
         return
     makers = {

@@ -100,7 +100,7 @@ def add(
         model, registry, dataset, source, method, description, examples, resolve_device(device), data_dir
     )
     entry = add_model(request)
-    output().print(f"{entry.card.name}: {entry.folder}", soft_wrap=True, markup=False)
+    output().print(f"{entry.card.name}: {entry.folder}", soft_wrap=True)
     assert entry.card.accuracy.test is not None  # noqa: S101  add_model has just measured it
     output().print(
         f"clean accuracy {percent(entry.card.accuracy.test)} % on {entry.card.accuracy.test_examples} images"

@@ -45,12 +45,12 @@ def show(
     else:
         recipe = make_recipe(name, dataset)
         summary, parts = recipe.summary, {"parameters": recipe.method, "schedule": recipe.schedule}
-    output().print(f"[bold]{name}[/]: {summary}")
-    output().print(inspect.getdoc(type(parts["parameters"])) or "", markup=False)
+    output().print(name, f": {summary}", sep="")
+    output().print(inspect.getdoc(type(parts["parameters"])) or "")
     for title, part in parts.items():
         rows = [[key, str(getattr(part, key)), info.description or ""] for key, info in type(part).model_fields.items()]
         if rows:
-            output().print(f"\n[bold]{title}[/]")
+            output().print(f"\n{title}", style="bold")
             output().print(table(["name", "value", "meaning"], rows))
 
 

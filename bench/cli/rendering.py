@@ -1,28 +1,41 @@
-"""Shared rendering: consoles, percentages, plain tables."""
+"""Shared rendering: consoles, percentages, plain tables; whatever a name or value holds, it is printed as text."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+_MOST_REMARKS = 10
+_HEADER_ROOMS = (10, 5)
+"""Of a narrow column's header; a longer word is folded."""
+
 
 def output() -> Console:
-    """Standard output: results."""
-    from rich.console import Console
-
-    return Console(highlight=False)
+    """Standard output: results. A string is printed as it is; see `marked`."""
+    return _console(stderr=False)
 
 
 def messages() -> Console:
     """Standard error: progress and remarks."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    class Plain(Console):
+        """Obeys no markup in strings, nor characters that a terminal would obey."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(literal(one) if isinstance(one, str) else one for one in objects), **options)
+
+    return Plain(stderr=stderr, highlight=False, markup=False)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
@@ -30,20 +43,63 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     from rich import box
     from rich.table import Table
 
+    cells = [[literal(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    widths = _fixed_widths(columns, cells, right)
     made = Table(box=box.SIMPLE_HEAD)
     for place, name in enumerate(columns):
-        # the first column names the row, and a name torn in two cannot be copied
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=place == 0)
-    for row in rows:
-        made.add_row(*(literal(cell) if isinstance(cell, str) else cell for cell in row))
+        # the first column names the row, and a name torn in two cannot be copied; numbers are torn still less
+        wrapped = place > 0 or widths.get(place) == 0
+        made.add_column(
+            literal(name), justify="right" if name in right else "left", overflow="fold", no_wrap=not wrapped,
+            width=widths.get(place) or None,
+        )  # fmt: skip
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
+def _fixed_widths(columns: Sequence[str], cells: Sequence[Sequence[Text]], right: Sequence[str]) -> dict[int, int]:
+    """Where the terminal is narrow: the widths of the numbers' columns, and 0 for the first if it has to be folded."""
+    body = [max((row[place].cell_len for row in cells), default=0) for place in range(len(columns))]
+    width, padding = output().width, 3 * len(columns) + 1
+    if (
+        not right
+        or sum(max(len(name), longest) for name, longest in zip(columns, body, strict=True)) + padding <= width
+    ):
+        return {}
+    words = [max((len(word) for word in name.split()), default=0) for name in columns]
+    for most in (width, *_HEADER_ROOMS):
+        fixed = {
+            place: max(body[place], min(words[place], most)) for place, name in enumerate(columns) if name in right
+        }
+        if sum(fixed.values()) + body[0] + padding <= width:
+            return fixed
+    return {0: 0, **fixed}
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Remarks on standard error, one a line; of many the first ten."""
+    found = list(lines)
+    for line in found[:_MOST_REMARKS]:
+        messages().print(f"warning {line}", style="yellow", soft_wrap=True)
+    if len(found) > _MOST_REMARKS:
+        messages().print(f"warning and {len(found) - _MOST_REMARKS} more like these", style="yellow")
+
+
+def printable(text: str) -> str:
+    """The text without characters that a terminal, an XML reader or a table would obey: ? stands for each."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def literal(text: str) -> Text:
-    """Text as it is: no markup in it is obeyed, and control characters, which a terminal would obey, are shown as ?."""
+    """Text as it is: no markup in it is obeyed, and control characters are shown as ?.
+
+    GitHub takes a line of a job's output that begins with `::` for a command, and a table may begin one anywhere.
+    """
     from rich.text import Text
 
-    return Text("".join(one if one.isprintable() or one == "\n" else "?" for one in text))
+    lines = "\n".join(printable(line) for line in text.split("\n"))
+    return Text(re.sub(r"(?<=:)(?=:)|(?<=##)(?=\[)", " ", lines))
 
 
 def marked(text: str) -> Text:
@@ -51,6 +107,11 @@ def marked(text: str) -> Text:
     from rich.text import Text
 
     return Text.from_markup(text)
+
+
+def markdown(text: str) -> str:
+    """Text as a cell of a Markdown table or a heading: one line, and nothing in it is obeyed."""
+    return re.sub(r"([\\`*\[\]<>|&!])", r"\\\1", printable(" ".join(text.split())))
 
 
 def percent(value: float) -> str:

@@ -32,8 +32,6 @@ def report(
     registry: Registry = None,
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
-    from rich.markup import escape
-
     from bench.cli.rendering import messages, output
     from bench.orchestration.report import ReportRequest, make_report
 
@@ -44,6 +42,6 @@ def report(
     with messages().status("Writing the page"):
         outcome = make_report(request)
     for remark in outcome.remarks:
-        messages().print(f"[yellow]note[/] {escape(remark)}", soft_wrap=True)
+        messages().print(f"note {remark}", soft_wrap=True)
     size = f"{outcome.size / 1024:,.0f} kB"
-    output().print(f"{escape(str(outcome.path))}: {outcome.models} models, {outcome.runs} runs, {size}", soft_wrap=True)
+    output().print(f"{outcome.path}: {outcome.models} models, {outcome.runs} runs, {size}", soft_wrap=True)

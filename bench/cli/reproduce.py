@@ -62,7 +62,7 @@ def reproduce(
         plan = plan_study(request)
     standard_output().print(table(["step", "what", "minutes"], describe_plan(plan), right=("minutes",)))
     for reason in plan.left_out:
-        standard_output().print(f"left out: {reason}", soft_wrap=True, markup=False)
+        standard_output().print(f"left out: {reason}", soft_wrap=True)
     standard_output().print(f"about {plan.seconds / 60:.1f} minutes to go", soft_wrap=True)
     if plan_only:
         return

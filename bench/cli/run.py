@@ -76,8 +76,8 @@ def run(
                 watch = progress.watch(plan, count)
                 outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
             suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
-            title = f"\n[bold]{plan.entry.card.name} under {suite_name}, {plan.examples} images[/]"
-            output().print(title, soft_wrap=True)
+            title = f"\n{plan.entry.card.name} under {suite_name}, {plan.examples} images"
+            output().print(title, style="bold", soft_wrap=True)
             output().print(outcome_table(outcome))
             _print_remarks(outcome, leaderboard)
 
@@ -126,11 +126,11 @@ def _reference(parameters: dict[str, object], dataset: str) -> str:
 
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
-    from bench.cli.rendering import literal, messages, output
+    from bench.cli.rendering import messages, output
 
     for finding in outcome.findings:
-        said = literal(f" {finding.id}: {finding.evidence}; {finding.advice}")
-        messages().print(literal(finding.severity), said, sep="", style="yellow")
+        said = f"{finding.severity} {finding.id}: {finding.evidence}; {finding.advice}"
+        messages().print(said, style="yellow")
     counters = outcome.counters
     resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
     work = f" ({outcome.seconds:.1f} s of work in {outcome.workers} processes)" if outcome.workers > 1 else ""
@@ -140,5 +140,5 @@ def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
         f"{counters.get('claims', 0):,} adversarial examples claimed, "
         f"{counters.get('rejected_claims', 0)} rejected{resumed}"
     )
-    output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True, markup=False)
-    output().print(f"evidence:    {outcome.folder}", soft_wrap=True, markup=False)
+    output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True)
+    output().print(f"evidence:    {outcome.folder}", soft_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -29,7 +28,7 @@ class RunProgress:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -49,7 +48,7 @@ class RunProgress:
 
     def watch(self, plan: RunPlan, count: str = "") -> Observer:
         """An observer whose bar is `plan`'s; `count` goes before its name, e.g. `[2/6] `."""
-        name = escape(f"{count}{plan.entry.card.id} under {plan.suite.name}")
+        name = f"{count}{plan.entry.card.id} under {plan.suite.name}"
         task = self._progress.add_task(name, total=plan.work)
         return _Watcher(self._progress, task)
 

@@ -58,7 +58,7 @@ def saliency(
     own: OwnModel,
 ) -> None:
     """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
-    from bench.cli.rendering import literal, messages, output
+    from bench.cli.rendering import messages, output
     from bench.orchestration.saliency_panel import PanelRequest, make_panel
 
     request = PanelRequest(
@@ -68,20 +68,20 @@ def saliency(
     with messages().status("Drawing the maps"):
         outcome = make_panel(request)
     for remark in outcome.remarks:
-        messages().print(literal(f"warning {remark}"), style="yellow")
+        messages().print(f"warning {remark}", style="yellow")
     for row in outcome.rows:
         _print_row(row, outcome.attacked_method)
-    output().print(f"picture: {output_file}", soft_wrap=True, markup=False)
+    output().print(f"picture: {output_file}", soft_wrap=True)
 
 
 def _print_row(row: PanelRow, attacked_method: str | None) -> None:
     """The numbers of one row of the picture."""
-    from bench.cli.rendering import literal, output
+    from bench.cli.rendering import output
     from bench.orchestration.saliency_figure import outcome_text
 
     title = f"{row.model}, image {row.example_id}: label {row.truth}, predicted {row.before}"
-    output().print(literal(title), style="bold", soft_wrap=True)
-    output().print(literal(f"  attacked: {outcome_text(row)}; L-inf distance {row.distance:.4f}"), soft_wrap=True)
+    output().print(title, style="bold", soft_wrap=True)
+    output().print(f"  attacked: {outcome_text(row)}; L-inf distance {row.distance:.4f}", soft_wrap=True)
     for pair in row.maps:
         numbers = ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in pair.similarities.items())
         aimed = " (attacked)" if pair.method == attacked_method else ""

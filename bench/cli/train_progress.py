@@ -17,7 +17,7 @@ class TrainingDisplay:
     """A rich progress display; its methods are what the trainer reports to."""
 
     def __init__(self, console: Console, title: str, epochs: int) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
         self._progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console)
         self._targets = self._progress.add_task("target maps", visible=False, total=1)
         self._epochs = self._progress.add_task(title, total=epochs)

@@ -11,8 +11,8 @@ from typing import Any
 from bench.catalog.models import list_models
 from bench.core.errors import BenchError
 from bench.results.kinds import MetricKind
+from bench.results.manifest import read_manifest
 from bench.results.pivot import Board
-from bench.results.runs import read_manifest
 
 _STABILITY = re.compile(r"stability (\d+/255)")
 

@@ -16,6 +16,7 @@ from bench.core.errors import BenchError
 from bench.core.version import code_version
 from bench.data import describe_sources, load_split
 from bench.protocols import protocol_for
+from bench.results.doubts import board_doubts
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
 
 _PACKAGES = (
@@ -100,6 +101,11 @@ def _leaderboard(folder: Path) -> str:
     if not (folder / FILE_NAME).is_file():
         return f"none yet in {folder}"
     rows = read_leaderboard(folder)
+    doubts = board_doubts(folder, rows)
+    if doubts:
+        raise BenchError(
+            f"{len(doubts)} of {rows['run_id'].nunique()} runs in {folder} do not match their evidence; {doubts[0]}"
+        )
     return f"{folder / FILE_NAME}, {len(rows)} rows of {rows['run_id'].nunique()} runs"
 
 

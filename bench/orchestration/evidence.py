@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pandas as pd
 from bench.catalog.suites import Suite, SuiteFile
 from bench.core.errors import BenchError
 from bench.protocols import protocol_for
+from bench.results.doubts import row_doubt
 from bench.results.evidence import read_evidence, robust_values
 from bench.results.example_values import ExampleValues
+from bench.results.leaderboard import as_written
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[str, str, str, float | None]
 
@@ -35,6 +40,9 @@ def run_values(folder: Path) -> dict[Key, ExampleValues]:
 def _values(manifest: dict[str, Any], records: pd.DataFrame, folder: Path) -> list[ExampleValues]:
     file = SuiteFile.model_validate(manifest["suite"])
     dataset = str(manifest["facts"]["dataset"])
+    once = [name for name in ("example_id", "attack", "norm", "eps") if name in records.columns]
+    if len(once) == 4 and records.duplicated(once).any():
+        raise ValueError("an example comes twice")
     if {"broken", "norm", "eps"} <= set(records.columns):
         section = file.parameters.get("datasets", {}).get(dataset, {})
         reference = section.get("reference", {}) if isinstance(section, dict) else {}
@@ -51,9 +59,42 @@ def row_values(folder: Path, rows: pd.DataFrame) -> dict[Key, ExampleValues]:
         eps = None if pd.isna(row.eps) else float(row.eps)  # type: ignore[arg-type]
         key: Key = (str(row.metric), str(row.attack), str(row.norm), eps)
         found = values.get(key) or _nearby(values, key)
-        if found is not None and np.isclose(np.nanmean(found.values), float(row.value), rtol=1e-5, atol=1e-6):  # type: ignore[arg-type]
+        if found is None:
+            continue
+        mean, value = float(np.nanmean(found.values)), float(row.value)  # type: ignore[arg-type]
+        if np.isclose(mean, value, rtol=1e-5, atol=1e-6):
             kept[key] = found
+        else:
+            name = " ".join(part for part in key[:3] if part)
+            logger.warning("%s of run %s is %.6g, its records say %.6g", name, folder.name, value, mean)
     return kept
+
+
+def evidence_doubt(folder: Path, rows: pd.DataFrame) -> str:
+    """What the rows of a run say that its manifest, or its records computed again, do not; empty where all agree.
+
+    Raises:
+        BenchError: the evidence is missing, damaged or changed.
+    """
+    manifest, records = read_evidence(folder)
+    doubt = row_doubt(manifest, rows)
+    if doubt:
+        return doubt
+    try:
+        protocol = protocol_for(Suite(SuiteFile.model_validate(manifest["suite"]), folder))
+        again = protocol.metrics(str(manifest["facts"]["dataset"]), records)
+    except (BenchError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # a suite of an older version; whether records make sense, those who read them find out
+        logger.info("the metrics of %s are not computed again: %s", folder, error)
+        return ""
+    computed = {(one.metric, one.attack, one.norm, as_written(one.eps)): one.value for one in again}
+    wrong = [
+        f"{' '.join(part for part in key if part)} is {as_written(value)}, its records say {as_written(computed[key])}"
+        for row in rows.itertuples()
+        if (key := (str(row.metric), str(row.attack), str(row.norm), as_written(row.eps))) in computed
+        and not np.isclose(value := float(row.value), computed[key], rtol=1e-5, atol=1e-9, equal_nan=True)  # type: ignore[arg-type]
+    ]
+    return f"the rows of run {manifest['run_id']} are not what its records say: {wrong[0]}" if wrong else ""
 
 
 def _nearby(values: dict[Key, ExampleValues], key: Key) -> ExampleValues | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,14 @@ from bench.orchestration.compare import SuiteComparison, compare_runs
 from bench.orchestration.execute import RunOutcome
 from bench.results.answers import same_answers
 from bench.results.kinds import is_known, metric_kind
-from bench.results.leaderboard import read_leaderboard
-from bench.results.paired import ALPHA
-from bench.results.runs import read_manifest
+from bench.results.leaderboard import as_written, read_leaderboard
+from bench.results.manifest import read_manifest
+from bench.results.paired import ALPHA, Comparison
+from bench.results.report.runs import MASKING
 
 Severity = Literal["failure", "warning", "note"]
+_MASKING_VERDICTS = ("no sign", "not judged", "suspicious", "masked")
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,13 @@ class GateRules:
             share of the baseline's value.
         time_factor: how many times the baseline's seconds a run may take; None: not looked at.
         fail_on_time: slowness is a failure, and else a warning.
+        strict: what of the baseline was not compared is a failure, and else a note.
     """
 
     tolerance: float = 0.005
     time_factor: float | None = 3.0
     fail_on_time: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,10 @@ def judge(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRul
     if any(remark.severity == "failure" for remark in remarks):
         return Verdict(name, plan.suite.name, outcome.seconds, remarks)
     comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
+    remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
     remarks += _metric_remarks(comparison, rules)
     remarks += _unpaired_remarks(comparison, old, new, rules)
+    remarks += _vanished_metrics(old, new, rules)
     remarks += _finding_remarks(outcome, manifest)
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
     return Verdict(name, plan.suite.name, outcome.seconds, remarks, comparison)
@@ -121,6 +128,42 @@ def require_baseline(models: Sequence[tuple[str, str]], suites: Sequence[str], b
         raise BenchError(
             f"the baseline {baseline} has no run of {', '.join(missing)}; add them with bench check --update."
         )
+
+
+def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: GateRules) -> Verdict | None:
+    """What the baseline has and nobody looked at, as one verdict more; None where there is nothing.
+
+    Args:
+        looked_at: (data set, model, suite) of what is compared.
+    """
+    rows = read_leaderboard(baseline)
+    left = sorted(set(zip(rows["dataset"], rows["model"], rows["suite"], strict=True)) - set(looked_at))
+    if not left:
+        return None
+    models, suites = {one[:2] for one in looked_at}, {one[2] for one in looked_at}
+    gone = {f"model {data}/{model}": None for data, model, _ in left if (data, model) not in models}
+    gone |= {f"suite {suite}": None for _, _, suite in left if suite not in suites}
+    gone |= {
+        f"{data}/{model} under {suite}": None for data, model, suite in left
+        if (data, model) in models and suite in suites
+    }  # fmt: skip
+    return Verdict("baseline", "not compared", 0.0, [_unseen(list(gone), rules)])
+
+
+def _unseen(names: Sequence[str], rules: GateRules) -> Remark:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    text = f"of the baseline not compared: {', '.join(names[:_MOST_NAMED])}{more}"
+    return Remark("failure" if rules.strict else "note", "baseline", text)
+
+
+def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) -> Iterator[Remark]:
+    before, now = (
+        {(str(row.metric), str(row.attack), str(row.norm), as_written(row.eps)): None for row in rows.itertuples()}
+        for rows in (old, new)
+    )
+    gone = [" ".join(part for part in key if part) for key in before if key not in now]
+    if gone:
+        yield _unseen(gone, rules)
 
 
 def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
@@ -185,6 +228,8 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
             continue
         loss = one.difference if kind.better == "lower" else -one.difference
         allowed = rules.tolerance if kind.percent else rules.tolerance * abs(one.first)
+        if loss < 0 and p_value <= ALPHA:
+            yield _gain_remark(one, suspicious=loss < -allowed)
         if loss > allowed and p_value <= ALPHA:
             ids = ", ".join(map(str, one.lost[:8]))
             examples = f"; lost examples {ids}{', ...' if len(one.lost) > 8 else ''}" if one.lost else ""
@@ -196,6 +241,13 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
                 else f"{_label(one.key)} rose from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
                 f"({one.test}, p {p_value:.2g})",
             )  # fmt: skip
+
+
+def _gain_remark(one: Comparison, *, suspicious: bool) -> Remark:
+    values = f"{_label(one.key)} improved from {_number(one.first, one.key)} to {_number(one.second, one.key)}"
+    if not suspicious:
+        return Remark("note", "metric", values)
+    return Remark("warning", "metric", f"{values}; suspicious unless something was done for it: read the findings")
 
 
 def _unpaired_remarks(
@@ -226,15 +278,26 @@ def _unpaired_remarks(
 
 def _finding_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
     """A warning, such as a sign of gradient masking, that the baseline did not have."""
-    before = {entry["id"] for entry in manifest.get("findings", [])}
+    before = {entry["id"]: entry for entry in manifest.get("findings", [])}
     for finding in outcome.findings:
-        if finding.id not in before:
+        known = before.get(finding.id)
+        said = f"{finding.id}: {finding.evidence}; {finding.advice}"
+        if known is None:
             severity: Severity = "failure" if finding.severity == "warning" else "note"
-            yield Remark(severity, "finding", f"new finding {finding.id}: {finding.evidence}; {finding.advice}")
+            yield Remark(severity, "finding", f"new finding {said}")
+        elif _gravity(finding.as_dict()) > _gravity(known):
+            yield Remark("failure", "finding", f"graver than in the baseline, finding {said}")
+
+
+def _gravity(finding: Mapping[str, str]) -> tuple[bool, int]:
+    """A warning weighs more than a note, and masked more than suspicious."""
+    verdict = finding["evidence"].partition(";")[0] if finding["id"] == MASKING else ""
+    return finding["severity"] == "warning", _MASKING_VERDICTS.index(verdict) if verdict in _MASKING_VERDICTS else 0
 
 
 def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:
-    if rules.time_factor is not None and seconds > rules.time_factor * before:
+    # a tiny run may have taken 0.00 s
+    if rules.time_factor is not None and before > 0 and seconds > rules.time_factor * before:
         severity: Severity = "failure" if rules.fail_on_time else "warning"
         yield Remark(
             severity, "time", f"took {seconds:.1f} s, {seconds / before:.1f} times the baseline's {before:.1f} s"

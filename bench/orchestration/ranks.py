@@ -13,10 +13,10 @@ import pandas as pd
 from bench.core.errors import BenchError
 from bench.orchestration.evidence import row_values
 from bench.results.example_values import ExampleValues
+from bench.results.manifest import read_manifest
 from bench.results.pivot import Board
 from bench.results.ranking import rank_with_ties
 from bench.results.report.runs import Run
-from bench.results.runs import read_manifest
 from bench.training import make_recipe
 from bench.training.trainer import describe_recipe
 

@@ -75,7 +75,7 @@ def make_report(request: ReportRequest) -> ReportOutcome:
     registry = {entry.card.name: entry for entry in list_models(registry=request.registry)}
     same = {run.model: registry[run.model] for run in _newest(runs) if _is_registered(run, registry)}
     saliency, remarks = _saliency(request, runs, same)
-    remarks += sorted({run.problem for run in runs if run.problem})
+    remarks += sorted({run.problem or run.doubt for run in runs if run.problem or run.doubt})
     source = PageSource(
         rows,
         request.leaderboard,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +15,7 @@ from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robust_records import clean_accuracy
-from bench.results.intervals import mean_intervals
+from bench.results.example_values import ExampleValues, mean_metrics
 from bench.results.metrics import Metric, share
 
 if TYPE_CHECKING:
@@ -79,26 +81,27 @@ class Corruptions(Protocol):
         return UnitResult(records, {"non_finite_logits": unanswered}, findings)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        kinds: dict[str, pd.DataFrame] = {
+            name: records[records["attack"] == name] for name in self.parameters.corruptions
+        }
+        means = _mean_accuracies({**kinds, "all": records})
         metrics = [clean_accuracy(records)]
-        for corruption in self.parameters.corruptions:
-            of_kind = records[records["attack"] == corruption]
+        for corruption, of_kind in kinds.items():
             for severity in SEVERITIES:
                 broken = of_kind.loc[of_kind["severity"] == severity, "broken"]
                 name = f"corruption_accuracy_{severity}"
                 metrics.append(share(name, int((~broken).sum()), len(broken), attack=corruption))
-            metrics.append(_mean_accuracy(of_kind, corruption))
-        return [*metrics, _mean_accuracy(records, "all")]
+            metrics.append(means[corruption])
+        return [*metrics, means["all"]]
 
 
-def _mean_accuracy(records: pd.DataFrame, attack: str) -> Metric:
-    """The mean over severities and corruptions, with an interval over examples, whose rows hang together."""
-    per_example = 1.0 - records.groupby("example_id")["broken"].mean().to_numpy(dtype=float)
-    low, high = mean_intervals(per_example[:, None])
-    return Metric(
-        "corruption_accuracy",
-        float(per_example.mean()),
-        max(0.0, float(low[0])),
-        min(1.0, float(high[0])),
-        len(per_example),
-        attack,
+def _mean_accuracies(kinds: Mapping[str, pd.DataFrame]) -> dict[str, Metric]:
+    """Means over severities and corruptions, with intervals over examples, whose rows hang together."""
+    found = mean_metrics(
+        [
+            ExampleValues("corruption_accuracy", 1.0 - rows.groupby("example_id")["broken"].mean(), attack)
+            for attack, rows in kinds.items()
+        ]
     )
+    # Student's interval of few examples knows no bounds
+    return {one.attack: replace(one, ci_low=max(0.0, one.ci_low), ci_high=min(1.0, one.ci_high)) for one in found}

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.results.example_values import ExampleValues
+from bench.results.manifest import read_manifest
 from bench.results.records import read_records
-from bench.results.runs import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_evidence(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Manifest and records of a finished run.
+def checked_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished run whose records are those that it names.
 
     Raises:
         BenchError: a file is missing, unreadable, or not what the run wrote (its digest differs).
@@ -33,7 +33,12 @@ def read_evidence(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             f"the evidence {path} is not what the run wrote (its digest differs from the manifest's); "
             "restore it from version control or run the evaluation again."
         )
-    return manifest, read_records(path)
+    return manifest
+
+
+def read_evidence(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Manifest and records of a finished run; raises BenchError as `checked_manifest` does."""
+    return checked_manifest(folder), read_records(folder / "examples.parquet")
 
 
 def robust_values(records: pd.DataFrame, reference: Mapping[str, float]) -> list[ExampleValues]:

@@ -131,16 +131,21 @@ def _format(rows: Sequence[dict[str, Any]], *, header: bool) -> str:
     if header:
         writer.writeheader()
     writer.writerows(
-        {name: _cell(SCHEMA_VERSION if name == "schema_version" else row[name]) for name in COLUMNS} for row in rows
+        {name: as_cell(SCHEMA_VERSION if name == "schema_version" else row[name]) for name in COLUMNS} for row in rows
     )
     return stream.getvalue()
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def as_cell(value: Any) -> str:
+    """As `as_written`, text so that no spreadsheet takes it for a formula."""
+    text = as_written(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA_STARTS) else text
+
+
+def as_written(value: Any) -> str:
+    """A value as the file has it: numbers with six digits, nothing where there is no number."""
+    if value is None or value != value:
         return ""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -39,14 +39,19 @@ def write_records(path: Path, records: pd.DataFrame) -> None:
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """Read a parquet file; raises BenchError when it is missing or damaged."""
-    import pandas as pd
+    """Read a parquet file; raises BenchError when it is missing or damaged.
+
+    What pandas once wrote beside the columns is not obeyed: it names indices and types, and a stranger may have.
+    """
     import pyarrow
+    from pyarrow import parquet
 
     try:
         with open_regular(path) as stream:
-            return pd.read_parquet(stream)
+            found: pd.DataFrame = parquet.read_table(stream).replace_schema_metadata(None).to_pandas()
     except FileNotFoundError as error:
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise BenchError(f"the evidence {path} cannot be read ({error}); run the evaluation again.") from error
+    except (OSError, ValueError, LookupError, TypeError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BenchError(f"the evidence {path} cannot be read ({reason}); run the evaluation again.") from error
+    return found

@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import BenchError
 from bench.core.files import (
     clear_disk_errors,
     is_old,
     json_text,
-    read_regular,
     sha256_bytes,
     sha256_file,
     sweep,
     write_atomically,
 )
 from bench.results.answers import same_answers
+from bench.results.manifest import SCHEMA_VERSION, read_manifest
 from bench.results.records import read_records, write_records
 from bench.results.seals import is_sealed, seal
 
@@ -37,32 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class _Gradients(BaseModel):
-    stability: dict[str, float] = {}
-
-
-class _Card(BaseModel):
-    weights: dict[str, Any] = {}
-    gradients: _Gradients | None = None
-
-
-class _Manifest(BaseModel):
-    """The kinds of what others read of a manifest, so that none has to expect anything else."""
-
-    run_id: str
-    status: str
-    facts: dict[str, str | int | float] = {}
-    units: dict[str, dict[str, Any]] = {}
-    suite: dict[str, Any] = {}
-    card: _Card = _Card()
-    findings: list[dict[str, str]] = []
-    counters: dict[str, int] = {}
-    versions: dict[str, str] = {}
-    seconds: float = 0.0
 
 
 def run_key(facts: Mapping[str, Any]) -> str:
@@ -264,23 +238,6 @@ def _clear_away(runs: Path) -> None:
             empty = all(path.name == ".lock" for path in folder.iterdir())
             if (half_copied or empty) and is_old(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run; raises BenchError when it is missing, damaged, or from a newer version."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(read_regular(path))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
-    try:
-        _Manifest.model_validate(manifest)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
-    return manifest
 
 
 def leaderboard_rows(common: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

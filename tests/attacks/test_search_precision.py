@@ -19,7 +19,7 @@ from bench.attacks.verification import Ledger, pull_inside
 from bench.core.precision import MixedPrecision, Precision, float32_products
 from bench.core.threat import Norm
 from bench.results.leaderboard import read_leaderboard
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.conftest import Bench
 
 TOLERANCE = 0.02

@@ -18,7 +18,7 @@ from bench.core.memory import is_out_of_memory
 from bench.orchestration import RunRequest, plan_runs
 from bench.orchestration import batch_size as module
 from bench.orchestration.batch_size import automatic_batch_size
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.conftest import Bench
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from bench.orchestration import Observer, RunOutcome, RunRequest, execute, plan_
 from bench.orchestration.ray_cluster import RayOptions
 from bench.orchestration.ray_executor import RayExecutor
 from bench.results.leaderboard import read_leaderboard
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.conftest import torch_threads
 from tests.orchestration.processes import descendants, require_gone
 from tests.orchestration.test_execute import interrupt, slow_suite, start, wait_for_a_part

@@ -12,7 +12,7 @@ from bench.core.errors import BenchError
 from bench.orchestration import Observer, RunOutcome, RunPlan, RunRequest, execute, plan_runs, ray_cluster, ray_executor
 from bench.orchestration.ray_cluster import RayOptions, Shares
 from bench.orchestration.ray_executor import RayExecutor
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.conftest import Bench, torch_threads
 from tests.orchestration.fake_ray import FakeRay, Lost
 

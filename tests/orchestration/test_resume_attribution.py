@@ -12,7 +12,7 @@ import torch
 from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
 from bench.protocols import base
 from bench.results.leaderboard import read_leaderboard
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.protocols.attribution_suites import ATTACK, INSERTION
 
 UNIT = 8

@@ -34,7 +34,7 @@ from bench.orchestration import (
 from bench.orchestration.members import HelperMember
 from bench.orchestration.side_by_side import SideBySideExecutor
 from bench.orchestration.units import FinishedUnit, compute_unit
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.conftest import Bench, torch_threads
 
 NET = """

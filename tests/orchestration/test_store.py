@@ -14,7 +14,7 @@ from bench.core.errors import BenchError
 from bench.orchestration.compare import compare_models
 from bench.orchestration.evidence import row_values, run_values
 from bench.results.leaderboard import read_leaderboard
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 from tests.conftest import Bench
 from tests.orchestration.test_execute import run, start
 
@@ -95,7 +95,8 @@ def test_two_models_are_compared_on_the_runs_they_share(tmp_path: Path, tiny_sui
     for model in ("standard", "at_linf"):
         run(tmp_path, tiny_suite, models=[model])
     run(tmp_path, tiny_suite, models=["at_linf"], seed=1)
-    (found,) = compare_models("standard", "fashion_mnist/at_linf", tmp_path)
+    (found,), skipped = compare_models("standard", "fashion_mnist/at_linf", tmp_path)
+    assert skipped == [] and found.doubts == ("", "")
     robust = next(one for one in found.comparisons if one.key[2:] == ("linf", 0.1))
     assert robust.difference > 0.5 and robust.p_value < 0.01 and len(robust.gained) >= 10
     assert found.unpaired == []

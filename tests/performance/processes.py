@@ -19,7 +19,7 @@ import typer
 
 from bench.orchestration import RunRequest, execute, plan_runs
 from bench.orchestration.side_by_side import SideBySideExecutor
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 
 
 def main(model: str = "ir_smoothgrad", suite: str = "cross_norm", rounds: int = 2) -> None:

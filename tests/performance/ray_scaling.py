@@ -23,7 +23,7 @@ import typer
 from bench.orchestration import Executor, RunPlan, RunRequest, execute, plan_runs
 from bench.orchestration.ray_cluster import RayOptions, import_ray
 from bench.orchestration.ray_executor import RayExecutor
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 
 GOAL = 1.7
 

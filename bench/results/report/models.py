@@ -89,7 +89,11 @@ def _card_facts(card: Mapping[str, Any]) -> list[Fact]:
         Fact("architecture", _call(card.get("architecture"), card.get("architecture_parameters") or {})),
         Fact("parameters", f"{weights['parameters']:,}" if "parameters" in weights else ""),
         Fact("weights, sha256", str(weights.get("sha256", "")), code=True),
-        *(Fact(f"{split} accuracy", f"{100 * value:.2f} %") for split, value in accuracy.items() if value is not None),
+        *(
+            Fact(f"{split} accuracy", f"{100 * accuracy[split]:.2f} %")
+            for split in ("validation", "test")
+            if accuracy.get(split) is not None
+        ),
         *(
             Fact(f"gradient stability, noise {radius}", f"{value:.3f}")
             for radius, value in (gradients.get("stability") or {}).items()
@@ -136,6 +140,7 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
             f"runs/{run.run_id}/" if not run.problem else f"not at hand: {run.problem}",
             code=not run.problem,
         ),
+        Fact("not to be trusted", run.doubt),
         Fact("weights, sha256", str(facts["model_sha256"]), code=True),
         Fact("data, sha256", str(facts["data_sha256"]), code=True),
         Fact("suite, sha256", str(facts["suite_sha256"]), code=True),

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
-from bench.results.runs import read_manifest
+from bench.results.doubts import row_doubt
+from bench.results.evidence import checked_manifest
+from bench.results.manifest import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +29,7 @@ class Run:
         facts: the columns of the leaderboard that all its rows share.
         examples: how many images the run was over; a metric can be over fewer.
         manifest: empty where the evidence cannot be read, which `problem` then says.
+        doubt: what the rows say that the evidence does not, or that the records are not those of the manifest.
     """
 
     run_id: str
@@ -36,6 +39,7 @@ class Run:
     rows: pd.DataFrame
     manifest: Mapping[str, Any]
     problem: str
+    doubt: str = ""
 
     @property
     def suite(self) -> Mapping[str, Any]:
@@ -90,14 +94,16 @@ def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
     runs = []
     for run_id, group in rows.groupby("run_id", sort=False):
         first = group.iloc[0]
-        problem, manifest = "", {}
+        problem, doubt, manifest = "", "", {}
+        folder = leaderboard / "runs" / str(run_id)
         try:
-            manifest = read_manifest(leaderboard / "runs" / str(run_id))
+            manifest = read_manifest(folder)
+            doubt = row_doubt(checked_manifest(folder), group)
         except BenchError as error:
-            problem = str(error)
+            problem, doubt = ("", str(error)) if manifest else (str(error), "")
         model = f"{first['dataset']}/{first['model']}"
         runs.append(
-            Run(str(run_id), model, dict(first), int(group["n_examples"].max()), group, manifest, problem)
+            Run(str(run_id), model, dict(first), int(group["n_examples"].max()), group, manifest, problem, doubt)
         )  # fmt: skip
     return runs
 

@@ -1,0 +1,134 @@
+"""The manifest of a run: the one place where what a stranger may have written becomes checked values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.core.errors import BenchError
+from bench.core.files import read_regular
+from bench.core.toml_files import refuse_odd_values
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    """Nothing is converted: what is checked here is what everybody reads afterwards."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Facts(_Part):
+    model: str = ""
+    model_sha256: str = ""
+    program_sha256: str = ""
+    suite: str = ""
+    suite_version: int = 0
+    suite_sha256: str = ""
+    dataset: str = ""
+    split: str = ""
+    data_sha256: str = ""
+    examples: int = 0
+    seed: int = 0
+
+
+class _Weights(_Part):
+    sha256: str = ""
+    parameters: int = 0
+
+
+class _Accuracy(_Part):
+    validation: float | None = None
+    test: float | None = None
+
+
+class _Gradients(_Part):
+    stability: dict[str, float] = {}
+    target_cosine: float | None = None
+
+
+class _Training(_Part):
+    recipe: str
+    parameters: dict[str, Any]
+    schedule: dict[str, Any]
+    seed: int = 0
+    training_examples: int | None = None
+    minutes: float | None = None
+    source_model: str | None = None
+    source_sha256: str | None = None
+    data_sha256: str = ""
+    device: str = ""
+    bench_version: str = ""
+    torch_version: str = ""
+    finished_at: str = ""
+
+
+class _Card(_Part):
+    method: str = ""
+    description: str = ""
+    architecture: str = ""
+    architecture_parameters: dict[str, Any] = {}
+    weights: _Weights = _Weights()
+    accuracy: _Accuracy | None = None
+    gradients: _Gradients | None = None
+    training: _Training | None = None
+
+
+class _Finding(_Part):
+    id: str
+    severity: str
+    evidence: str
+    advice: str
+
+
+class _Metric(_Part):
+    model_config = ConfigDict(strict=True, allow_inf_nan=True)
+
+    metric: str
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_examples: int
+    attack: str = ""
+    norm: str = ""
+    eps: float | None = None
+
+
+class _Manifest(_Part):
+    """All that anybody reads of a manifest besides what the process that writes it put there itself."""
+
+    run_id: str
+    status: str
+    facts: _Facts = _Facts()
+    units: dict[str, dict[str, Any]] = {}
+    suite: dict[str, Any] = {}
+    card: _Card = _Card()
+    metrics: list[_Metric] = []
+    findings: list[_Finding] = []
+    counters: dict[str, int] = {}
+    versions: dict[str, str] = {}
+    device: str = ""
+    seconds: float = 0.0
+    finished_at: str = ""
+    examples_sha256: str = ""
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run; raises BenchError when it is missing, damaged, or from a newer version."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(read_regular(path))
+        refuse_odd_values(manifest)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
+    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+        raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
+    return manifest

@@ -1,0 +1,104 @@
+"""Names out of files: whatever they hold, terminals, Markdown, LaTeX, CSV, XML and GitHub get text and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from bench.cli.board_formats import as_csv, as_latex, as_markdown
+from bench.cli.check_output import announce, markdown_summary, summary_table, write_junit
+from bench.cli.rendering import output, table, warn
+from bench.orchestration.gate import Remark, Verdict
+from bench.results.kinds import MetricKind
+from bench.results.pivot import Board
+
+HOSTILE = "a\x1b[31m|b\x9b\0\n::stop-commands::x [/nope] \\x {y} <b> ##[error]"
+
+
+@pytest.fixture
+def verdicts() -> list[Verdict]:
+    return [Verdict(HOSTILE, HOSTILE, 1.0, [Remark("failure", "metric", HOSTILE), Remark("note", "time", HOSTILE)])]
+
+
+def board(model: str, column: str) -> Board:
+    frame = pd.DataFrame({column: [0.5, 0.25]}, index=pd.Index([model, "other"], name="model"))
+    kinds = {column: MetricKind("higher", True)}
+    return Board(HOSTILE, {"suite": "tiny"}, frame, {model: model, "other": "other"}, column, [column], kinds)
+
+
+def is_plain(text: str) -> bool:
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+def test_the_terminal_gets_no_control_characters_no_markup_and_no_commands_of_github(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    output().print(HOSTILE)
+    output().print(table([HOSTILE, "b"], [[HOSTILE, HOSTILE]], right=["b"]))
+    output().print(summary_table(verdicts))
+    warn([HOSTILE])
+    shown = "".join(capsys.readouterr())
+    assert is_plain(shown) and "[/nope]" in shown
+    assert not [line for line in shown.splitlines() if line.strip().startswith("::") or "##[" in line]
+
+
+def test_github_gets_one_line_an_annotation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    announce(verdicts)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["::error", "::notice"]
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_summary_that_cannot_be_written_is_a_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "nowhere" / "summary.md"))
+    announce(verdicts)
+    assert "cannot write the job's summary" in capsys.readouterr().err
+
+
+def test_markdown_keeps_its_columns_and_obeys_no_html(verdicts: list[Verdict]) -> None:
+    for text in (markdown_summary(verdicts), as_markdown([board(HOSTILE, HOSTILE)], [None])):
+        rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) == 1
+        assert is_plain(text) and "<b>" not in text.replace("\\<b\\>", "")
+
+
+def test_latex_gets_no_command_and_no_line_out_of_a_comment() -> None:
+    text = as_latex([board(HOSTILE, HOSTILE)], [None])
+    assert is_plain(text) and text.startswith("% ") and text.count("\n") == 9
+    assert "\\x" not in text.split("\n", 1)[1]
+    assert "\\textbf{50.0}" in text
+
+
+def test_csv_gets_no_formula() -> None:
+    text = as_csv([board("=1+1", "@SUM(A1)")], [None])
+    assert list(csv.reader(io.StringIO(text)))[:2] == [["suite", "model", "'@SUM(A1)"], ["tiny", "'=1+1", "0.5"]]
+
+
+def test_xml_stays_xml(verdicts: list[Verdict], tmp_path: Path) -> None:
+    write_junit(verdicts, tmp_path / "junit.xml")
+    case = ElementTree.parse(tmp_path / "junit.xml").getroot().find("testcase")
+    assert case is not None and "[/nope]" in str(case.get("name"))
+
+
+def test_a_table_in_a_narrow_terminal_tears_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ["metric", "bridging_at_linf_005", "ir_smoothgrad_seed1", "difference, 95 %", "examples", "p"]
+    cells = ["12.3", "45.6", "+33.3 [+30.1, +36.5]", "+333 -12", "1.2e-45*"]
+    output().print(table(columns, [["attribution_stability/spearman/integrated_gradients", *cells]], right=columns[1:]))
+    shown = capsys.readouterr().out
+    assert all(cell in shown for cell in cells) and len(shown.splitlines()) <= 12
+    assert "attribution" in shown and max(map(len, shown.splitlines())) <= 80
