@@ -22,7 +22,7 @@ from bench.orchestration.executors import Executor, LocalExecutor
 from bench.orchestration.plan import RunPlan, RunRequest, plan_runs
 from bench.results.answers import same_answers
 from bench.results.leaderboard import FILE_NAME, read_leaderboard
-from bench.results.runs import read_manifest
+from bench.results.manifest import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,8 +19,9 @@ from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
 from bench.orchestration.executors import LocalExecutor
 from bench.orchestration.study_plan import latest_run
 from bench.results.leaderboard import read_leaderboard
+from bench.results.manifest import read_manifest
 from bench.results.pivot import make_boards
-from bench.results.runs import RunFolder, open_run, read_manifest
+from bench.results.runs import RunFolder, open_run
 from tests.conftest import ModelCopy
 from tests.orchestration.processes import descendants, require_gone
 

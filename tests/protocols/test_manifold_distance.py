@@ -24,8 +24,8 @@ from bench.protocols import EvaluationContext, protocol_for
 from bench.protocols.base import UnitResult
 from bench.protocols.manifold_metrics import auroc, manifold_metrics
 from bench.results.leaderboard import read_leaderboard
+from bench.results.manifest import read_manifest
 from bench.results.pivot import make_boards
-from bench.results.runs import read_manifest
 
 SUITE = """
 schema_version = 1

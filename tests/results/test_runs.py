@@ -13,7 +13,8 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.results import seals
-from bench.results.runs import RunFolder, open_run, read_manifest
+from bench.results.manifest import read_manifest
+from bench.results.runs import RunFolder, open_run
 
 FACTS = {"model": "net", "seed": 0}
 ANSWERS = {"logits": [[1.0, 2.0]], "deviation": 0.0}
