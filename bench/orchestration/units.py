@@ -19,11 +19,13 @@ from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
 from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
+from bench.nets.state import changes, state_of
 from bench.orchestration.batch_size import evaluate_within_memory
 from bench.orchestration.fixed_answers import fixed_answers
 from bench.orchestration.plan import RunPlan, WorkUnit
 from bench.protocols import EvaluationContext
 from bench.results.answers import same_answers
+from bench.results.findings import Finding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,9 +100,11 @@ def compute_unit(
         precision=plan.precision,
         registry=plan.registry,
     )
+    before = state_of(model)
     own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)
     with current_device(plan.device), float32_products(), own_numbers, _own_code(plan):
         result, fitting = evaluate_within_memory(plan.protocol, context)
+    result.findings += _stateful(changes(before, state_of(model)))
     facts = {
         "start": unit.start,
         "stop": unit.stop,
@@ -112,6 +116,20 @@ def compute_unit(
         "findings": [finding.as_dict() for finding in result.findings],
     }
     return FinishedUnit(unit.index, result.records, facts)
+
+
+def _stateful(changed: list[str]) -> list[Finding]:
+    if not changed:
+        return []
+    names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    return [
+        Finding(
+            "stateful",
+            "warning",
+            f"calls change what the net keeps: {names}",
+            "its answers may depend on what it has seen before; let its forward pass change nothing",
+        )
+    ]
 
 
 @contextmanager
