@@ -19,6 +19,7 @@ from bench.core.version import code_version, commit
 from bench.orchestration.executors import Executor, LocalExecutor
 from bench.orchestration.plan import RunPlan
 from bench.protocols.claims import claim_findings
+from bench.protocols.clean_pass import guessing_findings
 from bench.results.findings import Finding
 from bench.results.leaderboard import append_rows
 from bench.results.metrics import Metric
@@ -116,7 +117,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
             counters[name] = counters.get(name, 0) + int(value)
     findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
     findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]
-    findings += _precision_findings(plan)
+    findings += [*guessing_findings(metrics, plan.dataset.num_classes), *_precision_findings(plan)]
     device = _devices(units)
     run.write_examples(
         records,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
 from bench.results.findings import Finding
+from bench.results.metrics import Metric
 
 _MOVED = 1e-3
 """How far logits may move with the images beside them, over the largest difference between two logits of an image.
@@ -28,6 +31,10 @@ _UNSTEADY = {
     ),
 }
 """When logits change, and what to do."""
+
+
+_TELLING = 10
+"""Of fewer images nobody can say whether a net guesses."""
 
 
 def require_unit_pixels(images: Tensor) -> None:
@@ -110,6 +117,22 @@ def _other_batches(count: int, batch_size: int) -> list[slice]:
         cuts.append(slice(begin, begin + size))
         begin += size
     return cuts
+
+
+def guessing_findings(metrics: Sequence[Metric], num_classes: int) -> list[Finding]:
+    """A warning where the clean accuracy cannot be told from guessing, as where images reach a net unnormalised."""
+    return [
+        Finding(
+            "near_chance",
+            "warning",
+            f"clean accuracy {metric.value:.1%} on {metric.n_examples} images is no better than guessing one of "
+            f"{num_classes} classes",
+            "see that the net gets images as it was trained on (mean and std of pixels in [0, 1], channels, size), "
+            "that its outputs are in the order of the classes, and that its weights were loaded",
+        )
+        for metric in metrics
+        if metric.metric == "clean_accuracy" and metric.n_examples >= _TELLING and metric.ci_low <= 1 / num_classes
+    ]
 
 
 def checked_logits(model: nn.Module, model_name: str, images: Tensor, num_classes: int | None = None) -> Tensor:

@@ -353,3 +353,26 @@ def test_the_command_line_refuses_a_programs_net_in_the_same_line(
     )
     line = bench.refused("run", "--model", f"{program}:make", "--suite", smallest_suite, "--leaderboard", tmp_path)
     assert "lazy layer that has not seen an image" in line
+
+
+def test_a_forgotten_normalisation_is_warned_of_and_a_good_net_is_not(
+    standard: nn.Module, smallest_suite: Path
+) -> None:
+    from bench import evaluate
+
+    class Unnormalised(nn.Module):
+        """Trained elsewhere, on pixels that were divided by 20 after 0.9 was taken off."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = standard
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.net((images / 20 + 0.9).clamp(0, 1))
+
+    def findings(**options: Any) -> set[str]:
+        result = evaluate(Unnormalised(), smallest_suite, examples=20, device="cpu", **options)
+        return {one.id for one in result.findings if one.severity == "warning"}
+
+    assert "near_chance" in findings()
+    assert "near_chance" not in findings(mean=0.9, std=0.05)
