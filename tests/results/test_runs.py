@@ -96,7 +96,7 @@ def test_units_of_another_run_or_another_user_are_computed_again(
 
 
 def test_a_run_has_the_name_of_its_folder_whatever_its_manifest_says(stopped: Path) -> None:
-    change(stopped, lambda manifest: manifest.update(run_id="../../evil", started_at=["\x1b[2J"] * 99, metrics=1))
+    change(stopped, lambda manifest: manifest.update(run_id="../../evil", started_at=["\x1b[2J"] * 99))
     run = reopen(stopped.parents[1])
     assert run.run_id == run.manifest["run_id"] == stopped.name
     assert "metrics" not in run.manifest and len(run.manifest["started_at"]) <= 40
