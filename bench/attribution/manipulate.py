@@ -19,6 +19,7 @@ from bench.attribution.heat_maps import heat_maps
 from bench.attribution.manipulations import Goal, Manipulation, RandomSign
 from bench.attribution.methods import AttributionMethod, MapRequest
 from bench.attribution.similarity import PreparedMaps
+from bench.core.derivatives import twice_differentiable
 from bench.core.keyed_random import keyed_uniform
 
 _ADAM_TRAVEL = 4.0
@@ -103,7 +104,7 @@ def heat_maps_and_logits(model: nn.Module, request: MapRequest, method: Attribut
     """Heat maps (N, H, W) and logits (N, K) of the request's images, with their graph where it asks for one."""
     logits, maps = method.maps(model, request)
     if logits is None:
-        with torch.set_grad_enabled(request.keep_graph):
+        with torch.set_grad_enabled(request.keep_graph), twice_differentiable(request.keep_graph):
             logits = model(request.images)
     return heat_maps(maps), logits
 

@@ -25,6 +25,7 @@ from bench.attribution.guided import RectifiedGradients, Rule
 from bench.attribution.operations import OperationMode, ancestors, require_gradient
 from bench.attribution.relevance import RelevanceMode, Rules
 from bench.core.bounds import Steps
+from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_normal
 from bench.core.memory import is_out_of_memory
@@ -80,7 +81,7 @@ def _picked(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _logits_and_gradient(model: nn.Module, inputs: Tensor, request: MapRequest) -> tuple[Tensor, Tensor]:
     """Logits, and d logit_y / d inputs, in one forward and one backward pass."""
-    with torch.enable_grad():
+    with torch.enable_grad(), twice_differentiable(request.keep_graph):
         logits: Tensor = model(inputs)
         require_gradient(logits)
         picked = _picked(logits, request.labels).sum()
@@ -248,19 +249,19 @@ class GradCam(AttributionMethod):
 
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         inputs, labels = request.inputs, request.labels
-        seen = _Convolutions()
-        logits = seen.logits(model, inputs, self.name)
-        before = set(ancestors(logits.grad_fn))
-        used = [number for number, node in enumerate(seen.nodes) if node in before]
-        if used and used[-1] < len(seen.nodes) - 1:
-            seen = _Convolutions(used[-1])
+        with torch.enable_grad(), twice_differentiable(request.keep_graph):
+            seen = _Convolutions()
             logits = seen.logits(model, inputs, self.name)
-        if not used or seen.output is None:
-            raise BenchError(
-                "grad_cam needs a convolution that the logits come from, with an output of more than one pixel; this "
-                "net has none."
-            )
-        with torch.enable_grad():
+            before = set(ancestors(logits.grad_fn))
+            used = [number for number, node in enumerate(seen.nodes) if node in before]
+            if used and used[-1] < len(seen.nodes) - 1:
+                seen = _Convolutions(used[-1])
+                logits = seen.logits(model, inputs, self.name)
+            if not used or seen.output is None:
+                raise BenchError(
+                    "grad_cam needs a convolution that the logits come from, with an output of more than one pixel; "
+                    "this net has none."
+                )
             (gradient,) = torch.autograd.grad(
                 _picked(logits, labels).sum(), seen.output, create_graph=request.keep_graph
             )

@@ -43,6 +43,8 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
     """Convolutions and matrix products of float32 numbers in float32, or in TF32; what was set is put back.
 
     Torch's default on a GPU is TF32 in convolutions, with ten bits of mantissa: verdicts would differ from a CPU's.
+    Its fast path of transformers, which runs where no gradient is wanted, is off: logits would differ from those that
+    are attacked, and the activations in it could not be seen.
     """
     found = [(write, _asked(read), value) for read, write, value in _switches(tf32)]
     known = [one for one in found if one[1] is not None]
@@ -75,6 +77,7 @@ def _switches(tf32: bool) -> list[_Switch]:
     switches: list[_Switch] = [
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "high" if tf32 else "highest"),
         _attribute(backends.cudnn, "allow_tf32", tf32),
+        (backends.mha.get_fastpath_enabled, backends.mha.set_fastpath_enabled, False),
     ]
     if not hasattr(backends.cudnn, "conv"):
         return switches

@@ -41,4 +41,4 @@ def at_usual_scale(net: nn.Module, images: Tensor, batch_size: int) -> nn.Module
     spread = float((top[:, 0] - top[:, -1]).median())
     if not math.isfinite(spread) or spread == 0.0 or LOW <= spread <= HIGH:
         return net
-    return ScaledLogits(net, 2.0 ** round(math.log2(_AIM / spread)))
+    return ScaledLogits(net, 2.0 ** round(math.log2(_AIM / spread))).train(net.training)

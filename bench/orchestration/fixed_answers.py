@@ -11,6 +11,7 @@ from bench.core.errors import BenchError, is_interrupt
 from bench.core.keyed_random import keyed_uniform
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
+from bench.core.random_state import random_numbers_of
 from bench.data import ImageDataset
 
 _EACH = 3
@@ -26,7 +27,8 @@ def fixed_answers(model: nn.Module, dataset: ImageDataset, device: torch.device)
     own = dataset.pixels(slice(0, _EACH))
     noise = keyed_uniform(0, "fixed answers", torch.arange(_EACH), dataset.shape[1:])
     batches = [own.to(device), noise.to(device)]
-    first, second = (torch.cat([_ask(model, batch, dataset.num_classes) for batch in batches]) for _ in range(2))
+    with random_numbers_of(device, "fixed answers"):
+        first, second = (torch.cat([_ask(model, batch, dataset.num_classes) for batch in batches]) for _ in range(2))
     deviation = (first - second).abs()
     return {
         "logits": [[_number(value) for value in row] for row in first.tolist()],

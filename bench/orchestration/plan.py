@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from bench.catalog.dataset_radii import radii_advice, suite_for
-from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.catalog.models import ModelEntry, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
@@ -21,11 +22,13 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import Precision, resolve_precision
+from bench.core.random_state import random_numbers_of
 from bench.data import ImageDataset, load_split
 from bench.orchestration.batch_size import automatic_batch_size, no_room
 from bench.orchestration.fixed_answers import fixed_answers
+from bench.orchestration.ready import prepared_net
 from bench.protocols import Dependency, Protocol, protocol_for
-from bench.protocols.clean_pass import clean_pass, has_gradient
+from bench.protocols.clean_pass import clean_pass, has_gradient, require_second_derivatives
 from bench.results.leaderboard import check_leaderboard
 
 
@@ -180,9 +183,8 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         for entry in entries
         for suite, protocol in suites[entry.card.dataset]
     ]
-    needing = [suite.name for suite in found if protocol_for(suite).needs_gradients]
     checked = {
-        entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size, needing)
+        entry.card.name: _check_model(entry, datasets[entry.card.dataset], device, request.batch_size, found)
         for entry in entries
     }
     check_leaderboard(request.leaderboard)
@@ -227,7 +229,7 @@ def _plan(
 
 
 def _check_model(
-    entry: ModelEntry, dataset: ImageDataset, device: torch.device, batch_size: int | None, needing: Sequence[str]
+    entry: ModelEntry, dataset: ImageDataset, device: torch.device, batch_size: int | None, suites: Sequence[Suite]
 ) -> dict[str, Any]:
     """Send a few images through.
 
@@ -235,26 +237,37 @@ def _check_model(
         what its plans need to know: `batch_size`, as asked for or as it suits model and device, and `answers`.
 
     Raises:
-        BenchError: the net cannot be judged, or has no gradient and one of the suites `needing` one is to judge it.
+        BenchError: the net cannot be judged, or lacks the derivatives that one of the suites needs.
     """
     if entry.card.expected_classes != dataset.num_classes:
         raise BenchError(
             f"model {entry.card.name} is for {entry.card.expected_classes} classes, "
             f"{dataset.name} has {dataset.num_classes}."
         )
-    model = load_model(entry, device)
-    images = dataset.pixels(slice(0, 3)).to(device)
     try:
+        model = prepared_net(entry, dataset, device)
+        images = dataset.pixels(slice(0, 3)).to(device)
         # two and then one: a net that was exported for a fixed number of images is found here
-        clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
-        if needing and not has_gradient(model, images[:1]):
-            raise BenchError(
-                f"model {entry.card.name} has no gradient, which suite {needing[0]} needs; the suites blackbox and "
-                "corruptions judge it without."
-            )
+        with random_numbers_of(device, "check"):
+            clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
+            for suite in suites:
+                _require_derivatives(model, entry.card.name, images, suite)
         size = automatic_batch_size(model, images, device) if batch_size is None else batch_size
         return {"batch_size": size, "answers": fixed_answers(model, dataset, device)}
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise no_room(device, entry.card.name, "a single image") from error
+
+
+def _require_derivatives(model: nn.Module, name: str, images: Tensor, suite: Suite) -> None:
+    """Raise BenchError unless the net has the derivatives that the suite needs, for batches as for one image."""
+    protocol = protocol_for(suite)
+    for batch in (images[:1], images[:2]):
+        if protocol.needs_gradients and not has_gradient(model, batch):
+            raise BenchError(
+                f"model {name} has no gradient, which suite {suite.name} needs; the suites blackbox and corruptions "
+                "judge it without."
+            )
+        if protocol.needs_second_derivatives:
+            require_second_derivatives(model, name, batch, suite.name)

@@ -21,10 +21,12 @@ from bench.attribution.manipulate import Manipulated, ManipulationSettings, make
 from bench.attribution.manipulations import Manipulation
 from bench.attribution.methods import AttributionMethod, Gradient, attribute
 from bench.attribution.similarity import Measure, PreparedMaps, similarities
-from bench.catalog.models import ModelEntry, load_model
+from bench.catalog.models import ModelEntry
 from bench.core.errors import BenchError
+from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
 from bench.data import ImageDataset
+from bench.orchestration.ready import prepared_net, scaled_net
 from bench.protocols.attribution_attack import clean_maps
 from bench.protocols.attribution_base import Batch, predict
 from bench.protocols.base import EvaluationContext
@@ -110,9 +112,10 @@ def panel_rows(
     Raises:
         BenchError: a model that cannot be judged, or a method that its net does not support.
     """
-    model = load_model(entry, device)
-    with attacked_model(model), random_numbers_of(device, settings.seed, "saliency"):
+    model = prepared_net(entry, dataset, device)
+    with attacked_model(model), float32_products(), random_numbers_of(device, settings.seed, "saliency"):
         batch, findings = _batch(model, entry, dataset, torch.tensor(example_ids), device)
+        model = scaled_net(model, dataset, device)
         # every method once before the attack: one that the net does not support is refused before the long part
         clean = [_attributions(model, batch.images, batch, method, settings.seed) for method in settings.methods]
         context = EvaluationContext(

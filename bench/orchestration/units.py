@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from bench.catalog.models import load_model
 from bench.core.devices import current_device, device_label
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
-from bench.nets.input_conv import prepare_net
-from bench.nets.logit_scale import at_usual_scale
 from bench.nets.state import changes, state_of
 from bench.orchestration.batch_size import evaluate_within_memory
 from bench.orchestration.fixed_answers import fixed_answers
 from bench.orchestration.plan import RunPlan, WorkUnit
+from bench.orchestration.ready import prepared_net, scaled_net
 from bench.protocols import EvaluationContext
 from bench.results.answers import same_answers
 from bench.results.findings import Finding
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-_LOOKED_AT = 16
-"""The data set's first images, whatever the unit, tell the size of the net's logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +55,13 @@ def ready_model(plan: RunPlan) -> nn.Module:
     """
     keep_freed_memory()
     plan.require_same_dependencies()
-    with current_device(plan.device), float32_products():
-        net = prepare_net(load_model(plan.entry, plan.device))
-        if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
-            raise BenchError(
-                f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
-                "or is another on this machine, or it remembers what it has seen."
-            )
-        return at_usual_scale(net, plan.dataset.pixels(slice(0, _LOOKED_AT)).to(plan.device), plan.batch_size)
+    net = prepared_net(plan.entry, plan.dataset, plan.device)
+    if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
+        raise BenchError(
+            f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
+            "or is another on this machine, or it remembers what it has seen."
+        )
+    return scaled_net(net, plan.dataset, plan.device)
 
 
 def compute_unit(

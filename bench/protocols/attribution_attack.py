@@ -75,6 +75,7 @@ class AttributionAttack(AttributionProtocol):
     stronger than the clean image, the clean image stands: distance 0, similarity 1.
     """
 
+    needs_second_derivatives = True
     parameters_type = Parameters
     parameters: Parameters
 

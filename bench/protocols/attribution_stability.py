@@ -76,6 +76,10 @@ class AttributionStability(AttributionProtocol):
     parameters_type = Parameters
     parameters: Parameters
 
+    @property
+    def needs_second_derivatives(self) -> bool:  # type: ignore[override]
+        return self.parameters.decomposition
+
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.radii) * self.parameters.draws
 

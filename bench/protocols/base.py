@@ -94,6 +94,8 @@ class Protocol(ABC):
     needs_training_split = False
     needs_gradients = False
     """Whether it can judge only nets whose logits have a gradient with respect to the image."""
+    needs_second_derivatives = False
+    """Whether it differentiates the gradient with respect to the image once more."""
     batch_size_bounds_memory = True
     """Whether a smaller batch size needs less memory."""
     search_takes_precision = False

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
@@ -168,20 +169,38 @@ def has_gradient(model: nn.Module, images: Tensor) -> bool:
     Raises:
         BenchError: the net fails where gradients are recorded or computed.
     """
+    return _gradient(model, images, twice=False) is not None
+
+
+def require_second_derivatives(model: nn.Module, model_name: str, images: Tensor, suite: str) -> None:
+    """Raise BenchError where the gradient cannot be differentiated once more; a net that is linear passes."""
+    try:
+        _gradient(model, images, twice=True)
+    except BenchError as error:
+        raise BenchError(f"suite {suite} cannot judge model {model_name}: {error}") from error
+
+
+def _gradient(model: nn.Module, images: Tensor, *, twice: bool) -> Tensor | None:
     inputs = images.detach().clone().requires_grad_(True)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), twice_differentiable(twice):
             logits = model(inputs)
             if not logits.requires_grad:
-                return False
-            return torch.autograd.grad(logits.sum(), inputs, allow_unused=True)[0] is not None
+                return None
+            (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=twice, allow_unused=True)
+            if twice and gradient is not None and gradient.requires_grad:
+                # not autograd.grad, which never comes to what fails beside the way to the images
+                gradient.square().sum().backward()  # type: ignore[no-untyped-call]
+            return gradient
     except BaseException as error:  # of any kind: the net may be the user's own
         if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
+        what, others = ("second derivative", "suites that attack predictions") if twice else (
+            "gradient", "suites blackbox and corruptions"
+        )  # fmt: skip
         raise BenchError(
-            f"the gradient of the model cannot be computed ({reason}); the suites blackbox and corruptions judge it "
-            "without."
+            f"the {what} of the model cannot be computed ({reason}); the {others} judge it without."
         ) from error
 
 

@@ -72,6 +72,10 @@ class Insertion(AttributionProtocol):
     parameters_type = Parameters
     parameters: Parameters
 
+    @property
+    def needs_second_derivatives(self) -> bool:  # type: ignore[override]
+        return self.parameters.attack is not None
+
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.attributions) * (1 + len(self.parameters.radii))
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.keyed_random import stream_key
@@ -195,7 +196,8 @@ class _Trainer:
     def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.schedule.learning_rate * _learning_rate_factor(step, steps, self.recipe)
-        terms = self.recipe.method.loss_terms(self.net, batch)
+        with twice_differentiable(self.recipe.method.second_derivatives):
+            terms = self.recipe.method.loss_terms(self.net, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.recipe.schedule.gradient_clip > 0:

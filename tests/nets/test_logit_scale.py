@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import attack, evaluate
+from bench.attacks.pgd import attacked_model
 from bench.nets.logit_scale import HIGH, LOW, at_usual_scale
 
 SCALES = [1e-30, 1e-9, 1e-4, 1e4, 1e30]
@@ -59,3 +60,13 @@ def test_robust_accuracy_does_not_depend_on_the_size_of_the_logits(
     assert result.value("union_accuracy") == 0.0
     images, labels = fashion_images[0][:6], fashion_images[1][:6]
     assert attack(net, images, labels, norm="linf", eps=0.1, steps=10).robust_accuracy == 0.0
+
+
+def test_a_scaled_net_stays_in_its_mode() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False), nn.Dropout()).eval()
+    net[1].weight.data.mul_(1e-9)
+    scaled = at_usual_scale(net, torch.rand(2, 1, 2, 2), 2)
+    assert scaled is not net and not scaled.training
+    with attacked_model(scaled):
+        pass
+    assert not net.training and not net[2].training
