@@ -65,7 +65,7 @@ def _impulse_noise(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor
 def _gaussian_blur(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001
     from torchvision.transforms.v2 import functional as tv  # seconds to import; most runs do without
 
-    sigma = (0.4, 0.6, 0.8, 1.1, 1.5)[level] * images.shape[-1] / 28
+    sigma = (0.4, 0.6, 0.8, 1.1, 1.5)[level] * min(images.shape[-2:]) / 28  # the window is never larger than the image
     blurred: Tensor = tv.gaussian_blur(images, [2 * int(3 * sigma + 0.5) + 1] * 2, [sigma, sigma])
     return blurred
 

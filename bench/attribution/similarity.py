@@ -25,7 +25,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 DISTANCES: frozenset[Measure] = frozenset({"centre_shift"})
 """Measures that grow as maps differ; the others are similarities, at most 1."""
 
-_WINDOW, _SIGMA = 11, 1.5
+SSIM_WINDOW, _SIGMA = 11, 1.5
 _INDEX_BITS = 32
 
 
@@ -165,12 +165,12 @@ def _unit(values: Tensor) -> Tensor:
 
 def _blur(images: Tensor) -> Tensor:
     """Gaussian local means where the whole window lies inside; (N, H, W) -> (N, H - 10, W - 10)."""
-    if min(images.shape[1:]) < _WINDOW:
+    if min(images.shape[1:]) < SSIM_WINDOW:
         raise BenchError(
-            f"ssim needs maps of at least {_WINDOW}x{_WINDOW} pixels, these have "
+            f"ssim needs maps of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, these have "
             f"{images.shape[1]}x{images.shape[2]}; leave it out."
         )
-    offsets = torch.arange(_WINDOW, device=images.device, dtype=images.dtype) - (_WINDOW - 1) / 2
+    offsets = torch.arange(SSIM_WINDOW, device=images.device, dtype=images.dtype) - (SSIM_WINDOW - 1) / 2
     weights = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
     weights = weights / weights.sum()
     rows = F.conv2d(images[:, None], weights.view(1, 1, -1, 1))

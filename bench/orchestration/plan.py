@@ -220,6 +220,10 @@ def _plan(
             wanted = len(dataset)
         else:
             raise BenchError(f"--examples {wanted} is more than {dataset.name} has; use 1 to {len(dataset)}.")
+    try:
+        protocol.require_images(dataset.shape[1:], dataset.name)
+    except BenchError as error:
+        raise BenchError(f"suite {suite.name}: {error}") from error
     split = training.get(dataset.name) if protocol.needs_training_split else None
     size = request.batch_size or 1  # chosen when the model is loaded
     needed = protocol.dependencies(dataset.name, entry.card.name, request.registry)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bench.attacks.pgd import attacked_model
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AnyAttribution, AttributionMethod, attribute
-from bench.attribution.similarity import PreparedMaps
+from bench.attribution.similarity import SSIM_WINDOW, PreparedMaps
+from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
 from bench.protocols.base import EvaluationContext, Protocol
 from bench.protocols.clean_pass import clean_pass
@@ -64,6 +65,16 @@ class AttributionProtocol(Protocol):
 
     def require_dataset(self, name: str) -> None:
         """Every data set will do: radii are pixels of [0, 1], sizes are shares of the image."""
+
+    def require_images(self, shape: tuple[int, ...], name: str) -> None:
+        height, width = shape[-2:]
+        if "ssim" in getattr(self.parameters, "measures", ()) and min(height, width) < SSIM_WINDOW:
+            raise BenchError(
+                f"ssim needs images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, those of {name} have "
+                f"{height}x{width}; leave it out in a copy of the suite."
+            )
+        if min(height, width) < 2:
+            raise BenchError(f"heat maps need images of at least 2x2 pixels, those of {name} have {height}x{width}.")
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         first = records.drop_duplicates("example_id")

@@ -110,6 +110,9 @@ class Protocol(ABC):
     def require_dataset(self, name: str) -> None:
         """Raise BenchError if the suite has no parameters for this data set."""
 
+    def require_images(self, shape: tuple[int, ...], name: str) -> None:  # noqa: B027  (most take any)
+        """Raise BenchError if images (C, H, W) of the data set are too small for the suite."""
+
     def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
         """What else the results of a model depend on, by name; asked again where they are computed.
 

@@ -49,6 +49,26 @@ def test_a_data_set_of_ones_own_is_judged_at_the_radii_it_declares(bench: Bench,
     assert "8 images" in out
 
 
+@pytest.mark.parametrize(
+    ("suite", "sides", "reason"),
+    [
+        (
+            "attribution_stability_quick",
+            (10, 12),
+            "ssim needs images of at least 11x11 pixels, those of mine have 10x12",
+        ),
+        ("insertion_quick", (1, 12), "at least 2x2 pixels"),
+    ],
+)
+def test_images_that_are_too_small_for_a_suite_are_refused_before_anything_is_written(
+    bench: Bench, mine: Path, suite: str, sides: tuple[int, int], reason: str
+) -> None:
+    np.savez(mine / "mine.npz", images=np.zeros((4, *sides, 3), np.uint8), labels=np.arange(4) % 2)
+    line = bench.refused(*arguments(mine, "--suite", suite))
+    assert f"suite {suite}: " in line and reason in line
+    assert not (mine / "board").exists()
+
+
 def test_without_radii_the_line_says_how_to_give_them(bench: Bench, mine: Path) -> None:
     line = bench.refused(*arguments(mine, "--suite", "cross_norm_quick"))
     assert "unknown data set for this suite 'mine'" in line and 'radii = "fashion_mnist"' in line

@@ -25,6 +25,15 @@ def test_corruptions_keep_shape_and_box_and_grow_with_severity(
     assert changes[0] > 0.002 and changes == sorted(changes)
 
 
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("sides", [(1, 1), (3, 3), (1, 28), (3, 40), (64, 2)])
+def test_images_of_any_size_can_be_corrupted(corruption: Corruption, sides: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *sides)
+    for severity in (1, 5):
+        corrupted = corrupt(images, torch.arange(2), corruption, severity)
+        assert corrupted.shape == images.shape and bool(torch.isfinite(corrupted).all())
+
+
 @pytest.mark.parametrize("corruption", ["gaussian_noise", "shot_noise", "impulse_noise"])
 def test_noise_belongs_to_the_example_not_to_the_batch(corruption: Corruption) -> None:
     images, ids = torch.full((6, 1, 8, 8), 0.5), torch.arange(6)
