@@ -21,7 +21,12 @@ def test_the_actions_script_calls_bench_check_with_its_inputs_and_no_input_is_co
     tool.write_text(f'#!{sys.executable}\nimport sys\nprint("\\n".join(sys.argv[1:]))\n')
     tool.chmod(0o755)
     values = {name: str(given["default"]) for name, given in action["inputs"].items()}
-    values |= {"models": "standard at_*", "suites": "cross_norm_quick mine.toml", "tolerance": "$(touch hacked)"}
+    values |= {
+        "models": "standard\n at_*\n",
+        "suites": "cross_norm_quick\tmine.toml",
+        "tolerance": "$(touch hacked)",
+        "arguments": "--device\ncpu",
+    }
     environment = os.environ | {"RUNNER_TEMP": str(tmp_path)}
     for variable, expression in step["env"].items():
         environment[variable] = values[expression.removeprefix("${{ inputs.").removesuffix(" }}")]
@@ -33,4 +38,5 @@ def test_the_actions_script_calls_bench_check_with_its_inputs_and_no_input_is_co
         "check", "--model", "standard", "--model", "at_*", "--suite", "cross_norm_quick", "--suite", "mine.toml",
     ]  # fmt: skip
     assert shown[shown.index("--tolerance") + 1] == "$(touch hacked)" and not (tmp_path / "hacked").exists()
+    assert shown[-2:] == ["--device", "cpu"]
     assert "${{" not in step["run"]

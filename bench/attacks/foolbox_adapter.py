@@ -5,6 +5,7 @@ Source: Chen, Jordan, Wainwright, "HopSkipJumpAttack: a query-efficient decision
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -21,6 +22,8 @@ from bench.core.threat import Norm
 
 def import_foolbox() -> ModuleType:
     """Import Foolbox; raises BenchError if it cannot be imported."""
+    # it imports GitPython, which refuses to be imported where no git is installed
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     try:
         import foolbox
     except ImportError as error:

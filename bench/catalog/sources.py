@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from bench.catalog.programs import KINDS, Program, parse_program
 from bench.catalog.state_files import read_state, state_bytes
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.core.names import require_safe_name
+from bench.core.names import require_safe_name, safe_name
 from bench.core.toml_files import explain
 from bench.data.specs import dataset_spec
 from bench.nets import build_net
@@ -143,7 +142,9 @@ class NamedSource:
         if self.options.weights is not None:
             _load(net, self._state(), self.text)
         adapter = self._adapter(AdapterSettings())
-        facts = ProgramFacts(kind=program.kind, file=program.path.name, factory=program.factory or None, sha256=digest)
+        facts = ProgramFacts(
+            kind=program.kind, file=safe_name(program.path.name), factory=program.factory or None, sha256=digest
+        )
         return Built(Adapter(net, adapter), "program", {"adapter": _plain(adapter)}, facts)
 
     def _from_zoo(self) -> Built:
@@ -231,7 +232,7 @@ class NamedSource:
             name = f"{program.path.stem}-{program.factory}" if program.factory else program.path.stem
         else:
             name = self.text.replace(":", "-")
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "model"
+        return safe_name(name)
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

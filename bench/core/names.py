@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
 
 _MOST_LISTED = 40
+_LONGEST = 80
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -17,6 +19,16 @@ def require_safe_name(name: str, what: str) -> str:
     """Return `name` if it can be a file's name on every system; raise BenchError otherwise."""
     if not _SAFE_NAME.fullmatch(name):
         raise BenchError(f"{what} {name!r} is not a plain name; use letters, digits, '.', '_' and '-'.")
+    return name
+
+
+def safe_name(text: str) -> str:
+    """A plain name made of any text, always the same; texts that differ in a letter or digit get names that differ."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")
+    lost = any(one.isalnum() and not one.isascii() for one in text) or len(name) > _LONGEST or not name
+    if lost:
+        digest = sha256_bytes(text.encode(errors="surrogateescape"))[:8]
+        name = f"{name[:_LONGEST]}-{digest}".lstrip("._-")
     return name
 
 

@@ -15,6 +15,7 @@ from bench.catalog.models import load_model, resolve_models
 from bench.catalog.sources import SourceOptions, is_source
 from bench.catalog.state_files import read_state
 from bench.core.errors import BenchError
+from bench.core.names import require_safe_name
 from tests.catalog.named import WEIGHTS, Images, logits_of
 from tests.conftest import Bench
 
@@ -57,6 +58,16 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_factory_with_safetensors_weights(code: Path, fashion_images: Images, expected: Tensor) -> None:
     options = SourceOptions(weights=WEIGHTS)
     torch.testing.assert_close(logits_of(f"{code}:make", fashion_images[0], options), expected)
+
+
+@pytest.mark.parametrize("name", ["net (1).py", "my net.py", "_net.py", "сеть.py", "[net].py"])
+def test_a_file_may_have_any_name(tmp_path: Path, code: Path, name: str) -> None:
+    (tmp_path / "neighbour.py").write_text(NEIGHBOUR)
+    (tmp_path / name).write_bytes(code.read_bytes())
+    (entry,) = resolve_models([f"{tmp_path / name}:make"], options=SourceOptions(weights=WEIGHTS))
+    assert entry.card.program is not None
+    for made in (entry.card.id, entry.card.program.file):
+        require_safe_name(made, "name")
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "module.", "_orig_mod.", "model.net."])

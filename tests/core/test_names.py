@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.names import require_safe_name, select_names, unknown_name
+from bench.core.names import require_safe_name, safe_name, select_names, unknown_name
 
 KNOWN = ["standard", "at_linf", "at_l2", "ir_gradient"]
 
@@ -35,3 +35,17 @@ def test_a_wildcard_that_matches_nothing_is_refused() -> None:
 def test_a_name_that_could_lead_out_of_its_folder_is_refused(name: str) -> None:
     with pytest.raises(BenchError):
         require_safe_name(name, "model id")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["net (1)", "my net", "_net", "сеть", "网络", "é", "...", "", "a" * 300, "[x]", "a\nb", "\x1b[31m", "\udce9"],
+)
+def test_a_plain_name_is_made_of_any_text(text: str) -> None:
+    name = safe_name(text)
+    assert require_safe_name(name, "name") == name == safe_name(text) and len(name) < 100
+
+
+def test_names_that_are_plain_stay_and_letters_that_are_lost_still_count() -> None:
+    assert safe_name("my_net.v2-make") == "my_net.v2-make" and safe_name("_net-make") == "net-make"
+    assert len({safe_name(text) for text in ("сеть-make", "нить-make", "make", "a" * 300, "a" * 301)}) == 5
