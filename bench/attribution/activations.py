@@ -7,15 +7,17 @@ Every operation of a forward pass is seen, whether it comes from a module or fro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.operations import OperationMode
+from bench.attribution.operations import OperationMode, uncompiled
 
-PIECEWISE_NAMES = frozenset({"relu", "relu6", "hardtanh", "leaky_relu", "rnn_relu", "rnn_relu_cell"})
+PIECEWISE_NAMES = frozenset({
+    "relu", "relu6", "hardtanh", "hardsigmoid", "leaky_relu", "prelu", "rrelu", "rnn_relu", "rnn_relu_cell",
+})  # fmt: skip
 """Activations that are straight on both sides of their kinks; `nn.ReLU6` is a hardtanh."""
 
 
@@ -38,9 +40,11 @@ class SoftplusTwin(OperationMode):
         inputs = args[0]
         if name == "relu":
             return self._relu(inputs)
-        if name == "leaky_relu":
-            slope = _given(args, kwargs, 1, "negative_slope", 0.01)
+        if name in ("leaky_relu", "prelu", "rrelu"):
+            slope = _slope(name, inputs, args, kwargs)
             return slope * inputs + (1.0 - slope) * self._relu(inputs)
+        if name == "hardsigmoid":
+            return (self._relu(inputs + 3.0) - self._relu(inputs - 3.0)) / 6.0
         low, high = (0.0, 6.0) if name == "relu6" else (
             _given(args, kwargs, 1, "min_val", -1.0), _given(args, kwargs, 2, "max_val", 1.0)
         )  # fmt: skip
@@ -48,6 +52,16 @@ class SoftplusTwin(OperationMode):
 
     def _relu(self, inputs: Tensor) -> Tensor:
         return F.softplus(inputs, beta=self.beta)
+
+
+def _slope(name: str, inputs: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | Tensor:
+    """The slope below zero, in eval mode."""
+    if name == "prelu":
+        weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
+        return weight if weight.dim() == 0 else weight.view(-1, *([1] * (inputs.dim() - 2)))
+    if name == "rrelu":
+        return 0.5 * (_given(args, kwargs, 1, "lower", 1 / 8) + _given(args, kwargs, 2, "upper", 1 / 3))
+    return _given(args, kwargs, 1, "negative_slope", 0.01)
 
 
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: float) -> float:
@@ -80,9 +94,6 @@ def has_relu(model: nn.Module, images: Tensor) -> bool:
 
 @contextmanager
 def smooth(beta: float | None) -> Iterator[None]:
-    """The softplus twin with `beta`, or nothing where `beta` is None."""
-    if beta is None:
+    """The softplus twin with `beta`, or the net as it is where `beta` is None; with second derivatives either way."""
+    with uncompiled(), nullcontext() if beta is None else SoftplusTwin(beta):
         yield
-    else:
-        with SoftplusTwin(beta):
-            yield

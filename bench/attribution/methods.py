@@ -8,21 +8,20 @@ hold ours to it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.nn import functional as F
 
 from bench.attacks.pgd import attacked_model
 from bench.attribution.deeplift import RescaleMode
+from bench.attribution.grad_cam import logits_and_convolution
 from bench.attribution.guided import RectifiedGradients, Rule
-from bench.attribution.operations import OperationMode, ancestors, require_gradient
+from bench.attribution.operations import require_gradient
 from bench.attribution.relevance import RelevanceMode, Rules
 from bench.core.bounds import Steps
 from bench.core.derivatives import twice_differentiable
@@ -33,6 +32,8 @@ from bench.core.toml_files import Section
 
 _MISSED = 0.01
 """How much of the logit's change, in the median, DeepLIFT's contributions may miss before the net is refused."""
+_ROUNDING = 1e-6
+"""A change below this share of the largest logit says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,8 @@ class DeepLift(AttributionMethod):
         logits = logits.detach()
         change = (logits[: len(images)] - logits[len(images) :]).abs()
         missing = (maps.flatten(1).sum(1) - _picked(logits[: len(images)] - logits[len(images) :], labels)).abs()
-        missed = float((missing / change.amax(1).clamp_min(1e-6)).median())
+        felt = torch.maximum(change.amax(1), _ROUNDING * logits.abs().amax()).clamp_min(1e-38)
+        missed = float((missing / felt).median())
         if not missed <= _MISSED:
             raise BenchError(
                 f"deeplift does not support this net: its contributions miss the logit's change by {missed:.0%}; "
@@ -250,49 +252,11 @@ class GradCam(AttributionMethod):
     def maps(self, model: nn.Module, request: MapRequest) -> tuple[Tensor | None, Tensor]:
         inputs, labels = request.inputs, request.labels
         with torch.enable_grad(), twice_differentiable(request.keep_graph):
-            seen = _Convolutions()
-            logits = seen.logits(model, inputs, self.name)
-            before = set(ancestors(logits.grad_fn))
-            used = [number for number, node in enumerate(seen.nodes) if node in before]
-            if used and used[-1] < len(seen.nodes) - 1:
-                seen = _Convolutions(used[-1])
-                logits = seen.logits(model, inputs, self.name)
-            if not used or seen.output is None:
-                raise BenchError(
-                    "grad_cam needs a convolution that the logits come from, with an output of more than one pixel; "
-                    "this net has none."
-                )
-            (gradient,) = torch.autograd.grad(
-                _picked(logits, labels).sum(), seen.output, create_graph=request.keep_graph
-            )
-            weighted = (gradient.mean((2, 3), keepdim=True) * seen.output).sum(1, keepdim=True).clamp_min(0.0)
+            logits, output = logits_and_convolution(model, inputs, self.name)
+            picked = _picked(logits, labels).sum()
+            (gradient,) = torch.autograd.grad(picked, output, create_graph=request.keep_graph)
+            weighted = (gradient.mean((2, 3), keepdim=True) * output).sum(1, keepdim=True).clamp_min(0.0)
             return logits, F.interpolate(weighted, inputs.shape[2:], mode="bilinear")
-
-
-class _Convolutions(OperationMode):
-    """Keeps the output of a convolution as it is before anything is done to it in place.
-
-    Attributes:
-        nodes: of autograd's graph, one for each convolution whose output has a gradient and more than one pixel.
-        output: (N, C, H', W') of the one that is wanted, the last if `wanted` is None.
-    """
-
-    rewrites: ClassVar[bool] = False
-
-    def __init__(self, wanted: int | None = None) -> None:
-        super().__init__()
-        self.nodes: list[Node] = []
-        self.output: Tensor | None = None
-        self.wanted = wanted
-
-    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
-        if name not in ("conv2d", "convolution") or not result.requires_grad or result[0, 0].numel() == 1:
-            return result
-        if self.wanted in (None, len(self.nodes)):
-            self.output = result
-        self.nodes.append(result.grad_fn)
-        return result.clone()
 
 
 AnyAttribution = Annotated[

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Self
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class OperationMode(TorchFunctionMode):
     """Hands every torch operation to `intercept`, by name; the tensor that it works on is `args[0]`.
 
     An operation has one name however it is called (`relu_`, `aten.relu.default` and `clamp(min=0)` are a relu), and a
-    function that does not change its argument. Compiled nets run uncompiled inside.
+    function that does not change its argument.
 
     Attributes of a class:
         rewrites: whether `intercept` puts something else in the place of operations.
@@ -61,7 +62,7 @@ class OperationMode(TorchFunctionMode):
         """
         self._seen, self._purpose = {get_gradient_edge(inputs).node}, purpose
         try:
-            with torch.enable_grad(), self:
+            with torch.enable_grad(), uncompiled(), self:
                 logits: Tensor = model(inputs)
             self._require_seen([logits])
         finally:
@@ -73,17 +74,6 @@ class OperationMode(TorchFunctionMode):
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        # whoever has a compiled net has imported this, which takes a second
-        self._stance = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else None
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        if self._stance is not None:
-            self._stance.__exit__(*error)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -143,6 +133,16 @@ class OperationMode(TorchFunctionMode):
                 f"{self._purpose} finds other logits than the net itself (by up to {float(off):.2g}): the net is "
                 "random, or does something that is not seen; use gradient, integrated_gradients or smoothgrad."
             )
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Inside, compiled nets run as they were before: nothing is hidden, and second derivatives exist."""
+    if "torch._dynamo" not in sys.modules:  # there is no compiled net, and importing this takes a second
+        yield
+    else:
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
 
 def require_gradient(logits: Tensor) -> None:

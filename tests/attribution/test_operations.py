@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.activations import SoftplusTwin, has_relu
+from bench.attribution.activations import SoftplusTwin, has_relu, smooth
 from bench.attribution.methods import METHODS, attribute
 from bench.core.errors import BenchError
 from bench.nets.adapter import PlainEval
@@ -129,6 +129,14 @@ def test_compiled_and_exported_nets_have_the_maps_of_the_net(problem: tuple[Tens
     exported = PlainEval(torch.export.export(net, problem[:1], dynamic_shapes=batch).module())
     torch.testing.assert_close(maps(exported, problem), expected)
     torch.testing.assert_close(maps(torch.compile(net, backend="aot_eager"), problem), expected)
+    compiled, given = (
+        torch.compile(Net(F.softplus, in_place=False), backend="aot_eager"),
+        problem[0].clone().requires_grad_(True),
+    )
+    with smooth(None):
+        (gradient,) = torch.autograd.grad(compiled(given).sum(), given, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), given)
+    assert float(second.abs().max()) > 0
 
 
 class Gated(Net):
