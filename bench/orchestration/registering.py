@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,12 +85,12 @@ def _publish(folder: Path, card: ModelCard, weights: bytes) -> None:
     """Card and weights appear together or not at all."""
     with clear_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        work.mkdir()
     try:
         write_atomically(work / "weights.safetensors", weights)
         write_card(work, card)
         with clear_disk_errors(folder):
-            work.chmod(0o755)
             work.rename(folder)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)

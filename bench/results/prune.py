@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _JUDGED = ["model", "dataset", "split", "suite"]
-_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision"]
+_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision", "dependencies_sha256"]
 
 
 @dataclass(frozen=True, slots=True)
