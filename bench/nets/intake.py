@@ -7,8 +7,10 @@ copied, so that nothing that is done to it afterwards (modes, hooks, gradients, 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
-from types import TracebackType
+from types import CellType, FunctionType, MethodType, TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +64,10 @@ def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Mo
     """
     shared: dict[int, object] = {}
     while True:
+        memo: dict[int, Any] = {**(known or {}), **shared}
         try:
             with torch.no_grad():  # parameters of a script would come out as results of a computation
-                return copy.deepcopy(net, {**(known or {}), **shared})
+                copied = copy.deepcopy(net, memo)
         except Exception as error:  # of any kind: these are classes of the user's own
             stuck = _argument_of_innermost_copy(error.__traceback__)
             if isinstance(stuck, nn.Module) or id(stuck) in shared:
@@ -74,6 +77,44 @@ def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Mo
                     "FILE.py:FUNCTION."
                 ) from error
             shared[id(stuck)] = stuck.detach() if isinstance(stuck, Tensor) else stuck
+        else:
+            _rebind_functions(copied, memo)
+            return copied
+
+
+def _rebind_functions(copied: nn.Module, memo: dict[int, Any]) -> None:
+    """Functions that modules hold (`self.block = lambda x: self.layer(x)`) are to call the copy, not the user's net."""
+    for module in copied.modules():
+        for holder in (vars(module), module._forward_hooks, module._forward_pre_hooks):
+            for name, value in list(holder.items()):
+                if isinstance(value, FunctionType):
+                    holder[name] = _in_the_copy(value, memo)
+
+
+def _in_the_copy(value: Any, memo: dict[int, Any]) -> Any:
+    """What stands in the copy for a module, a method of one, or a function that refers to either."""
+    if isinstance(value, MethodType) and id(value.__self__) in memo:
+        return MethodType(value.__func__, memo[id(value.__self__)])
+    if isinstance(value, nn.Module) or id(value) in memo:
+        return memo.get(id(value), value)
+    if not isinstance(value, FunctionType):
+        return value
+    memo[id(value)] = value  # in case that it refers to itself
+    seen = inspect.getclosurevars(value)
+    own = {name: _in_the_copy(one, memo) for name, one in (*seen.globals.items(), *seen.nonlocals.items())}
+    if all(one is own[name] for name, one in (*seen.globals.items(), *seen.nonlocals.items())):
+        return value
+    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+    made = FunctionType(
+        value.__code__,
+        value.__globals__ | {name: own[name] for name in seen.globals},
+        value.__name__,
+        value.__defaults__,
+        tuple(CellType(own[name]) if name in own else cell for name, cell in cells),
+    )
+    made.__kwdefaults__ = value.__kwdefaults__
+    memo[id(value)] = made
+    return made
 
 
 def _sharing(parameter: Tensor) -> nn.Parameter:

@@ -218,6 +218,39 @@ def test_a_copy_of_a_net_shares_the_memory_of_its_parameters() -> None:
     assert not {one.data_ptr() for one in own.buffers()} & {one.data_ptr() for one in net.buffers()}
 
 
+class Lambdas(nn.Module):
+    """A net that holds functions of itself: its copy must not run the user's modules, which may be in another mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.dropout, self.net = nn.BatchNorm2d(1), nn.Dropout(0.9), linear()
+        self.block = lambda images: self.dropout(self.norm(images))
+        self.net.register_forward_pre_hook(lambda module, inputs: (self.block(*inputs),))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+
+def with_another_forward() -> nn.Module:
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.9), *linear())
+    former = net.forward
+    net.forward = lambda images: former(images)
+    return net
+
+
+@pytest.mark.parametrize("make", [Lambdas, with_another_forward])
+def test_functions_that_a_net_holds_are_those_of_the_copy(
+    make: Callable[[], nn.Module], few: Few, smallest_suite: Path
+) -> None:
+    net = make().train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    expected = nn.Sequential(nn.BatchNorm2d(1), *linear())
+    assert evaluated(net, smallest_suite) == evaluated(expected, smallest_suite)
+    torch.testing.assert_close(attacked(net, few), attacked(expected, few))
+    torch.testing.assert_close(attributed(net, few), attributed(expected, few))
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
 IMAGES: dict[str, Callable[[Tensor], object]] = {
     "float64": lambda images: images.double(),
     "an array": lambda images: images.numpy(),
