@@ -83,8 +83,9 @@ def run_hop_skip_jump(
         target = foolbox.PyTorchModel(_Decided(prepared).eval(), bounds=(0, 1), device=clean.device)
         try:
             _, (found,), (claimed,) = attack(target, clean, foolbox.criteria.Misclassification(truth), epsilons=[eps])
-        except ValueError:
-            # it starts from noise that fools the model for every image; where there is none it has nothing to offer
+        except (ValueError, AssertionError):
+            # it starts from noise that fools the model for every image, alone and beside the others; where there is
+            # none it has nothing to offer
             return given
         radius = clean.new_full((len(clean),), eps)
         verified, distances, predictions = verify(prepared, found, clean, truth, radius, norm)

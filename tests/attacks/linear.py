@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -53,3 +55,73 @@ def linear_problem(count: int = 200, pixels: int = 36) -> tuple[LinearClassifier
     images = 0.5 + 0.02 * torch.randn(count, 1, 6, pixels // 6, generator=generator)
     model.bias = -float(0.5 * model.weight.sum())
     return model, images, model(images).argmax(1)
+
+
+def exact_radius(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm) -> Tensor:
+    """(N,) float64: the least radius at which a net that is linear in the pixels can be fooled inside [0, 1].
+
+    Infinite where no image fools it; 0 where the image itself does. By bisection of what a ball gains at the most.
+    """
+    clean = images.double()
+    weight, logits = slopes(net, images)
+    low, high = torch.zeros(len(clean), dtype=torch.float64), torch.full((len(clean),), 2.0 * weight.shape[1]).double()
+    radius = torch.full_like(low, torch.inf)
+    for _ in range(60):
+        middle = (low + high) / 2
+        fooled = best_margin(weight, logits, clean, labels, middle, norm) > 0
+        radius = torch.where(fooled, middle, radius)
+        low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
+    return torch.where(logits.argmax(1) == labels, radius, 0.0)
+
+
+def slopes(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What each pixel value adds to each logit of a linear net, (K, D), and its logits (N, K); float64."""
+    exact = copy.deepcopy(net).double()
+    shape = images.shape[1:]
+    with torch.no_grad():
+        rows = exact(torch.eye(shape.numel(), dtype=torch.float64).view(-1, *shape))
+        return (rows - exact(torch.zeros(1, *shape, dtype=torch.float64))).T, exact(images.double())
+
+
+def best_margin(weight: Tensor, logits: Tensor, clean: Tensor, labels: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """(N,) the largest margin of a wrong class inside ball and box, for logits of slopes `weight` (K, D)."""
+    best = torch.full_like(eps, -torch.inf)
+    for other in range(len(weight)):
+        slope = weight[other] - weight[labels]
+        room = torch.where(slope > 0, 1 - clean.flatten(1), clean.flatten(1))
+        gained = (slope.abs() * _largest_move(slope.abs(), room, eps[:, None], norm)).sum(1)
+        margin = logits[:, other] - logits.gather(1, labels[:, None]).squeeze(1) + gained
+        best = torch.maximum(best, torch.where(labels == other, -torch.inf, margin))
+    return best
+
+
+def _largest_move(slope: Tensor, room: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """(N, D) how far each pixel moves for the greatest gain, at most by `room`; slopes are not negative."""
+    if norm == "linf":
+        return torch.minimum(room, eps.expand_as(room))
+    if norm == "l1":
+        order = slope.argsort(1, descending=True)
+        spent = room.gather(1, order).cumsum(1)
+        moved = torch.minimum(room.gather(1, order), (eps - (spent - room.gather(1, order))).clamp_min(0.0))
+        return torch.zeros_like(room).scatter(1, order, moved)
+    low, high = torch.zeros_like(eps), (1e6 / slope.amax(1, keepdim=True).clamp_min(1e-300)).expand_as(eps)
+    for _ in range(100):  # the factor at which min(factor * slope, room) has length eps
+        middle = (low + high) / 2
+        short = torch.minimum(middle * slope, room).norm(dim=1, keepdim=True) < eps
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    return torch.minimum(low * slope, room)
+
+
+def fewest_values(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """(N,) float64: the fewest pixel values whose change inside [0, 1] fools a linear net; infinite where none does."""
+    weight, logits = slopes(net, images)
+    clean = images.double().flatten(1)
+    fewest = torch.full((len(images),), torch.inf, dtype=torch.float64)
+    for other in range(len(weight)):
+        slope = weight[other] - weight[labels]
+        gains = (slope.abs() * torch.where(slope > 0, 1 - clean, clean)).sort(1, descending=True).values.cumsum(1)
+        missing = logits.gather(1, labels[:, None]) - logits[:, other : other + 1]
+        needed = (gains <= missing).sum(1).double() + 1
+        needed = torch.where((labels == other) | (needed > clean.shape[1]), torch.inf, needed)
+        fewest = torch.minimum(fewest, needed)
+    return torch.where(logits.argmax(1) == labels, fewest, 0.0)

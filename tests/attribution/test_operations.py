@@ -116,6 +116,22 @@ def test_a_net_that_hides_an_operation_is_refused(
         attribute(Net(hidden, in_place=False), *problem, METHODS[name]())
 
 
+CHOICES: dict[str, Activation] = {
+    "where": lambda values: torch.where(values > 0, values, 0.0),
+    "maximum": lambda values: torch.maximum(values, torch.zeros_like(values)),
+    "__mul__|mul": lambda values: values * (values > 0),
+}
+
+
+@pytest.mark.parametrize("name", ["guided_backprop", "deconvolution"])
+@pytest.mark.parametrize("choice", CHOICES)
+def test_an_activation_written_by_hand_is_refused(name: str, choice: str, problem: tuple[Tensor, Tensor]) -> None:
+    """Beside others that are seen."""
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), Net(CHOICES[choice], in_place=False)).requires_grad_(False)
+    with pytest.raises(BenchError, match=rf"operation '({choice})' of this net may be an activation"):
+        attribute(net, *problem, METHODS[name]())
+
+
 def test_a_script_is_refused_where_activations_are_to_be_smooth(problem: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(BenchError, match="an attack on heat maps cannot look into all of this net"):
         has_relu(Net(in_script(scripted), in_place=False), problem[0])

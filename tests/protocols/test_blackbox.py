@@ -44,3 +44,17 @@ def test_verdicts_repeat_whatever_the_global_generator(standard: nn.Module, fash
     torch.manual_seed(2)
     assert first.records["broken"].equals(evaluate(standard, fashion_test).records["broken"])
     assert first.counters["rejected_claims"] == 0
+
+
+class Unsteady(nn.Module):
+    """Another answer each time that it is asked."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10] + 0.1 * torch.randn(len(images), 10)
+
+
+def test_a_net_whose_answers_change_is_judged_and_named(fashion_test: ImageDataset) -> None:
+    """Foolbox ends where what it starts from does not fool the net a second time."""
+    found = evaluate(Unsteady(), fashion_test)
+    assert set(found.records["norm"]) == {"linf", "l2", "l1"}
+    assert "random_outputs" in {finding.id for finding in found.findings}
