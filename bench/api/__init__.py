@@ -10,7 +10,8 @@ Load a registered model, or any that `bench run --model` takes, and judge it:
 >>> clean >= result.value("robust_accuracy", norm="linf", eps=0.1)
 True
 
-A net in memory is judged in the same way; it takes images in [0, 1] and returns logits:
+A net in memory is judged in the same way; it takes images in [0, 1], or normalised ones with `mean=` and `std=`, and
+returns logits. A copy of it is judged: the net and all settings and random states stay as they were:
 
 >>> net = bench.load_model("at_linf")
 >>> bench.evaluate(net, "cross_norm_quick", examples=5, model_id="mine").model
