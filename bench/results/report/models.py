@@ -144,6 +144,7 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
         Fact("weights, sha256", str(facts["model_sha256"]), code=True),
         Fact("data, sha256", str(facts["data_sha256"]), code=True),
         Fact("suite, sha256", str(facts["suite_sha256"]), code=True),
+        Fact("other nets, sha256", str(facts["dependencies_sha256"]), code=True),
     ]
     numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
     return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board)
