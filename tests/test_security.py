@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,11 @@ from bench.data.idx import parse_idx, read_idx
 from bench.orchestration.evidence import run_values
 from bench.protocols import protocol_for
 from bench.results.evidence import read_evidence
-from bench.results.leaderboard import COLUMNS, append_rows, read_leaderboard
+from bench.results.leaderboard import append_rows, read_leaderboard
 from bench.results.manifest import read_manifest
 from bench.results.merge import merge_leaderboards
 from bench.results.records import write_records
+from bench.results.rows import COLUMNS
 from tests.conftest import Bench, ModelCopy
 
 MODEL = shipped("models") / "fashion_mnist" / "standard"
@@ -212,24 +214,53 @@ def test_evidence_with_any_value_in_any_place(tmp_path: Path, data: st.DataObjec
 
 @pytest.mark.parametrize("run_id", ["../../out", "/etc", "..", "", "a/b", ".hidden", "a\nb"])
 def test_no_run_in_a_leaderboard_leads_outside_its_folder(tmp_path: Path, run_id: str) -> None:
-    append_rows(tmp_path / "theirs", [ROW | {"run_id": run_id}])
+    append_rows(tmp_path / "theirs", [ROW | {"run_id": "theirs"}])
+    path = tmp_path / "theirs" / "leaderboard.csv"
+    path.write_text(path.read_text().replace("\ntheirs,", f'\n"{run_id}",'))
     (tmp_path / "theirs" / "runs").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
-    with pytest.raises(BenchError, match="is not a plain name"):
+    with pytest.raises(BenchError, match="damaged row"):
         merge_leaderboards([tmp_path / "theirs"], tmp_path / "mine" / "a")
     assert not (tmp_path / "mine").exists()
 
 
-def test_merging_follows_no_links(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", ["runs", "runs/a", "runs/a/manifest.json", "runs/a/pipe"])
+def test_merging_follows_no_links_and_waits_for_no_pipe(tmp_path: Path, link: str) -> None:
     append_rows(tmp_path / "theirs", [ROW | {"run_id": "a"}])
-    folder = tmp_path / "theirs" / "runs" / "a"
-    folder.mkdir(parents=True)
-    (tmp_path / "secret").write_text("key")
-    (folder / "manifest.json").symlink_to(tmp_path / "secret")
-    with pytest.raises(BenchError, match="is a link"):
+    (tmp_path / "secret" / "a").mkdir(parents=True)
+    (tmp_path / "secret" / "manifest.json").write_text("key")
+    path = tmp_path / "theirs" / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "secret" if path.suffix == "" else tmp_path / "secret" / "manifest.json")
+    with pytest.raises(BenchError, match=r"is a link|is no regular file"):
         merge_leaderboards([tmp_path / "theirs"], tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "link", ["runs", "runs/a", "runs/a/manifest.json", "studies", "studies/ir", "studies/ir/verdict.md"]
+)
+def test_no_link_out_of_a_leaderboard_reaches_its_page(
+    bench: Bench, tmp_path: Path, link: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    board, secret = tmp_path / "board", tmp_path / "secret"
+    append_rows(board, [ROW | {"run_id": "a"}])
+    content = json.dumps(MANIFEST | {"findings": [dict.fromkeys(("id", "severity", "evidence", "advice"), "private")]})
+    for name, text in (("manifest.json", content), ("verdict.md", "private")):
+        for folder in (secret, secret / "a", secret / "ir"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+    path = board / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(secret / path.name if path.suffix else secret / "a" if link == "runs/a" else secret)
+    code, _, err = bench("report", "--leaderboard", board, "--output", tmp_path / "p.html", "--plain", "--no-saliency")
+    assert code == 0 and "private" not in (tmp_path / "p.html").read_text()
+    if not link.startswith("studies") or link == "studies/ir/verdict.md":
+        assert "link out of the leaderboard" in err + caplog.text
 
 
 ROW = dict.fromkeys(COLUMNS, "x") | {

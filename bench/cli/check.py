@@ -20,6 +20,7 @@ from bench.cli.options import (
     Program,
     Registry,
     parse_batch_size,
+    seed_option,
 )
 from bench.cli.own_model import OwnModel
 
@@ -57,7 +58,7 @@ def check(
     ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="JUnit XML file to write.", show_default=False)] = None,
     examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="As in `bench run`.")] = 0,
+    seed: Annotated[int, seed_option("As in `bench run`.")] = 0,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
     leaderboard: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,11 @@ Program = Annotated[
     Path | None,
     typer.Option("--program", help="The file that a card's section `program` needs; running it is your decision."),
 ]
+
+
+def seed_option(text: str) -> Any:
+    """`--seed`, within what rows and manifests can hold."""
+    return typer.Option("--seed", min=0, max=(1 << 63) - 1, help=text)
 
 
 def parse_batch_size(text: str) -> int | None:

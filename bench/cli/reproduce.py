@@ -18,6 +18,7 @@ from bench.cli.options import (
     LeaderboardDir,
     Registry,
     parse_batch_size,
+    seed_option,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def reproduce(
         Path | None, typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE]")
     ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Keys all randomness of the runs.")] = 0,
+    seed: Annotated[int, seed_option("Keys all randomness of the runs.")] = 0,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,

@@ -21,6 +21,7 @@ from bench.cli.options import (
     Program,
     Registry,
     parse_batch_size,
+    seed_option,
 )
 from bench.cli.own_model import OwnModel
 
@@ -41,7 +42,7 @@ def run(
         str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
     ] = None,
     examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Keys all random starts, together with the example ids.")] = 0,
+    seed: Annotated[int, seed_option("Keys all random starts, together with the example ids.")] = 0,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
     precision: Precision = "float32",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import with_groups
-from bench.cli.options import DataDir, Device, Download, Models, Program, Registry
+from bench.cli.options import DataDir, Device, Download, Models, Program, Registry, seed_option
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def saliency(
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Keys noise and random starts, together with the image.")] = 0,
+    seed: Annotated[
+        int,
+        seed_option("Keys noise and random starts, together with the image."),
+    ] = 0,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,

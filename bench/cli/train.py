@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from bench.cli.options import DataDir, Device, Download
+from bench.cli.options import DataDir, Device, Download, seed_option
 
 
 class TrainCommand(TyperCommand):
@@ -37,7 +37,7 @@ def train(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="PARAMETER=VALUE of the recipe or its schedule. Repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Initial weights, order of examples, noise.")] = 0,
+    seed: Annotated[int, seed_option("Initial weights, order of examples, noise.")] = 0,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,

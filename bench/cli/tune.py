@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import DataDir, Device, Download
+from bench.cli.options import DataDir, Device, Download, seed_option
 
 
 def tune(
@@ -18,7 +18,7 @@ def tune(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="PARAMETER=VALUE for all settings. Repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Initial weights, order of examples, noise.")] = 0,
+    seed: Annotated[int, seed_option("Initial weights, order of examples, noise.")] = 0,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,

@@ -53,6 +53,14 @@ def read_regular(path: Path) -> bytes:
         return stream.read()
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a link on the way to `path` leads out of `folder`, whose owner may not know what lies there."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a zero byte
+        return True
+
+
 def sha256_file(path: Path) -> str:
     """Raises OSError as `open_regular` does."""
     with open_regular(path) as stream:

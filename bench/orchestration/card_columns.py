@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.catalog.models import list_models
 from bench.core.errors import BenchError
+from bench.orchestration.ranks import card_of
 from bench.results.kinds import MetricKind
-from bench.results.manifest import read_manifest
 from bench.results.pivot import Board
 
 _STABILITY = re.compile(r"stability (\d+/255)")
@@ -33,7 +33,7 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
     registered = {entry.card.name: entry.card.model_dump(mode="json") for entry in list_models()}
     cards = {}
     for model, run_id in board.runs.items():
-        card: Mapping[str, Any] = read_manifest(leaderboard / "runs" / run_id).get("card", {})
+        card = card_of(leaderboard, run_id)
         known = registered.get(f"{board.facts['dataset']}/{model}", {})
         same = known.get("weights", {}).get("sha256") == card.get("weights", {}).get("sha256")
         cards[model] = known if known and same else card

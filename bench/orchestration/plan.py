@@ -154,6 +154,8 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     """
     device = resolve_device(request.device)
     precision = resolve_precision(request.precision, device)
+    if not 0 <= request.seed < 1 << 63:
+        raise BenchError(f"--seed {request.seed} is out of range; use 0 to 2^63 - 1.")
     if request.batch_size is not None and request.batch_size < 1:
         raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
     entries = [

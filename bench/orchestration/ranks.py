@@ -62,7 +62,7 @@ def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     groups: dict[str, str] = {}
     for model in sorted(board.runs, key=lambda name: (board.methods[name] != name, name)):
-        training = read_manifest(leaderboard / "runs" / board.runs[model]).get("card", {}).get("training")
+        training = card_of(leaderboard, board.runs[model]).get("training")
         if training is None:
             groups[model] = model
             continue
@@ -71,6 +71,16 @@ def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
             names[digest] = board.methods[model] if board.methods[model] not in names.values() else model
         groups[model] = names[digest]
     return groups
+
+
+def card_of(leaderboard: Path, run_id: str) -> dict[str, Any]:
+    """The model's card as a run's manifest has it; none, with a warning, where that cannot be read."""
+    try:
+        card: dict[str, Any] = read_manifest(leaderboard / "runs" / run_id).get("card", {})
+    except BenchError as error:
+        logger.warning("%s", error)
+        return {}
+    return card
 
 
 def _settings(training: dict[str, Any], dataset: str) -> str:

@@ -136,7 +136,7 @@ def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:
     """The rows of the study's runs, the latest of each model and suite."""
     import pandas as pd
 
-    from bench.results.leaderboard import COLUMNS
+    from bench.results.rows import COLUMNS
 
     if not plans:
         return pd.DataFrame({name: [] for name in COLUMNS})

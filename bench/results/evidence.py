@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
-from bench.core.files import sha256_file
+from bench.core.files import leads_out, sha256_file
 from bench.results.example_values import ExampleValues
 from bench.results.manifest import read_manifest
 from bench.results.records import read_records
@@ -26,6 +26,8 @@ def checked_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "examples.parquet"
     if manifest.get("status") != "finished":
         raise BenchError(f"the run {folder} is not finished; run the same command again to finish it.")
+    if leads_out(path, folder.parent.parent):
+        raise BenchError(f"the evidence {path} is a link out of the leaderboard, which is not followed.")
     if not path.is_file():
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.")
     if sha256_file(path) != manifest.get("examples_sha256"):

@@ -12,17 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
+from bench.results.rows import COLUMNS, checked_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE_NAME = "leaderboard.csv"
-COLUMNS = (
-    "run_id", "finished_at", "model", "method", "dataset", "split", "suite", "suite_version", "metric", "attack",
-    "norm", "eps", "value", "ci_low", "ci_high", "n_examples", "seed", "model_sha256", "data_sha256", "suite_sha256",
-    "dependencies_sha256", "bench_version", "commit", "torch_version", "device", "precision", "seconds",
-    "schema_version",
-)  # fmt: skip
 SCHEMA_VERSION = 3
 _SINCE_3 = ("dependencies_sha256", "commit", "precision")
 _COLUMNS_2 = tuple(name for name in COLUMNS if name not in _SINCE_3)
@@ -30,10 +25,8 @@ _COLUMNS_1 = _COLUMNS_2[:-1]
 """Version 1 had no column for its version."""
 _SEARCH = re.compile(r"(.*), (\w+) search")
 """Version 2's device, where the search was in less than float32."""
-_RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_ESCAPED = r"^'([=+\-@\t\r])"
-"""A spreadsheet takes text that begins so for a formula; a quote before it makes it text, and is taken off here."""
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@")
+"""A spreadsheet takes text that begins so for a formula; a quote before it makes it text, and goes in reading."""
 _NUMBERS = ("eps", "value", "ci_low", "ci_high", "seconds")
 _COUNTS = ("suite_version", "n_examples", "seed", "schema_version")
 
@@ -45,15 +38,20 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     last word can be resumed without doubling them.
 
     Raises:
-        BenchError: the file has foreign columns, or the folder cannot be written; the file is then as it was.
+        BenchError: the file has foreign columns, a row could not be read again, or the folder cannot be written; the
+            file is then as it was.
     """
+    try:
+        checked_rows([{**row, "schema_version": SCHEMA_VERSION} for row in rows])
+    except ValueError as error:
+        raise BenchError(f"a result cannot be written to {folder / FILE_NAME}: {error}.") from error
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):
             sweep(folder)
             path = folder / FILE_NAME
             before = _checked_content(path)
-            known = {line.split(",", 1)[0] for line in before.splitlines()}
+            known = {cells[0] for cells in _cells(before, path) if cells}
             rows = [row for row in rows if row["run_id"] not in known]
             write_atomically(path, (before + _format(rows, header=not before)).encode())
 
@@ -74,27 +72,29 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     path = folder / FILE_NAME
     if not path.is_file():
         raise BenchError(f"there is no {path}; make one with `bench run`, or name another folder with --leaderboard.")
-    content = _checked_content(path)
-    types: dict[str, Any] = dict.fromkeys(COLUMNS, str) | dict.fromkeys(_NUMBERS, float) | dict.fromkeys(_COUNTS, int)
+    lines = [cells for cells in _cells(_checked_content(path), path)[1:] if cells]
     try:
-        rows = pd.read_csv(
-            io.StringIO(content), dtype=types, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, "")
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        reason = " ".join(str(error).split())
-        raise BenchError(f"{path} has a damaged row ({reason}); restore it from version control.") from error
-    unsafe = rows["run_id"][~rows["run_id"].str.fullmatch(_RUN_ID)]
-    if len(unsafe):  # it names a folder
-        raise BenchError(f"{path} has a row of run {unsafe.iloc[0]!r}, which is not a plain name; remove it.")
-    for name in rows.columns:
-        if types[name] is str:
-            rows[name] = rows[name].str.replace(_ESCAPED, r"\1", regex=True)
-    return rows
+        rows = checked_rows([dict(zip(COLUMNS, map(_unescaped, cells), strict=True)) for cells in lines])
+    except ValueError as error:
+        raise BenchError(f"{path} has a damaged row ({error}); restore it from version control.") from error
+    types = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_COUNTS, "int64")
+    return pd.DataFrame.from_records(rows, columns=list(COLUMNS)).astype(types)
+
+
+def _unescaped(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
+def _cells(content: str, path: Path) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(content)))
+    except csv.Error as error:
+        raise BenchError(f"{path} has a damaged row ({error}); restore it from version control.") from error
 
 
 def _checked_content(path: Path) -> str:
     try:
-        content = read_regular(path).decode()
+        content = read_regular(path).decode("utf-8-sig")  # spreadsheets put a byte-order mark before it
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError as error:
@@ -103,10 +103,10 @@ def _checked_content(path: Path) -> str:
         ) from error
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error
-    header = next(csv.reader(io.StringIO(content)), [])
-    _refuse_the_future(content, header, path)
+    header, *lines = _cells(content, path) or [[]]
+    _refuse_the_future(header, lines, path)
     if tuple(header) in (_COLUMNS_1, _COLUMNS_2):
-        content, header = _migrated(content, header, path), list(COLUMNS)
+        content, header = _migrated(header, lines, path), list(COLUMNS)
     if content and tuple(header) != COLUMNS:
         unknown = [name for name in header if name not in COLUMNS]
         missing = [name for name in COLUMNS if name not in header]
@@ -149,13 +149,13 @@ def as_written(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _refuse_the_future(content: str, header: Sequence[str], path: Path) -> None:
+def _refuse_the_future(header: Sequence[str], lines: Sequence[Sequence[str]], path: Path) -> None:
     """Raise BenchError if any row is of a version that this package does not know."""
     if "schema_version" not in header:
         return
     column = list(header).index("schema_version")
-    versions = {row[column] for row in csv.reader(io.StringIO(content)) if len(row) > column} - {"schema_version"}
-    newer = sorted(int(version) for version in versions if version.isdigit() and int(version) > SCHEMA_VERSION)
+    versions = {cells[column] for cells in lines if len(cells) > column}
+    newer = sorted(int(one) for one in versions if re.fullmatch("[0-9]{1,9}", one) and int(one) > SCHEMA_VERSION)
     if newer:
         raise BenchError(
             f"{path} is of version {newer[-1]}, this RIBench knows versions up to {SCHEMA_VERSION}; "
@@ -163,12 +163,12 @@ def _refuse_the_future(content: str, header: Sequence[str], path: Path) -> None:
         )
 
 
-def _migrated(content: str, header: Sequence[str], path: Path) -> str:
+def _migrated(header: Sequence[str], lines: Sequence[Sequence[str]], path: Path) -> str:
     """A file of an older version as this version has it; the next write puts it on the disk."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for cells in list(csv.reader(io.StringIO(content)))[1:]:
+    for cells in lines:
         if cells and len(cells) != len(header):
             raise BenchError(f"{path} has a damaged row of run {cells[0][:80]!r}; restore it from version control.")
         if cells:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.core.errors import BenchError
-from bench.core.files import read_regular
+from bench.core.files import leads_out, read_regular
 from bench.core.toml_files import refuse_odd_values
 
 SCHEMA_VERSION = 1
@@ -119,6 +119,8 @@ class _Manifest(_Part):
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run; raises BenchError when it is missing, damaged, or from a newer version."""
     path = folder / "manifest.json"
+    if leads_out(path, folder.parent.parent):
+        raise BenchError(f"the manifest {path} is a link out of the leaderboard, which is not followed.")
     try:
         manifest = json.loads(read_regular(path))
         refuse_odd_values(manifest)

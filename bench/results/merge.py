@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors
-from bench.results.leaderboard import COLUMNS, append_rows, read_leaderboard
+from bench.results.leaderboard import FILE_NAME, append_rows, read_leaderboard
+from bench.results.rows import COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def merge_leaderboards(sources: Sequence[Path], into: Path) -> list[Merged]:
         for run_id in own.keys() & known.keys():
             _require_same(run_id, known[run_id], own[run_id], source)
         new = {run_id: rows for run_id, rows in own.items() if run_id not in known}
-        for run_id in new:
-            _refuse_links(source / "runs" / run_id)
+        for path in (source / FILE_NAME, source / "runs", *(source / "runs" / run_id for run_id in new)):
+            _refuse_links(path)
         outcomes.append(Merged(len(new), len(own) - len(new)))
         plans.append((source, new))
         known |= new
@@ -70,10 +71,12 @@ def _require_same(run_id: str, ours: pd.DataFrame, theirs: pd.DataFrame, source:
 
 
 def _refuse_links(source: Path) -> None:
-    """What a link leads to is not the source's to give away."""
-    for path in (source, *source.rglob("*")):
+    """What a link leads to is not the source's to give away, and what a pipe or a device holds has no end."""
+    for path in (source, *(source.rglob("*") if source.parent.name == "runs" else ())):
         if path.is_symlink():
             raise BenchError(f"{path} is a link; evidence is copied only as files of its own; nothing was merged.")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise BenchError(f"{path} is no regular file; evidence is copied only as such; nothing was merged.")
 
 
 def _copy_evidence(source: Path, target: Path) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.leaderboard import COLUMNS, read_leaderboard
+from bench.results.leaderboard import read_leaderboard
+from bench.results.rows import COLUMNS
 from tests.conftest import TINY_SUITE, Bench, ModelCopy
 
 

@@ -67,7 +67,7 @@ def test_an_unknown_sort_column_suggests_the_nearest(tmp_path: Path) -> None:
 
 
 def test_no_rows_make_no_boards() -> None:
-    from bench.results.leaderboard import COLUMNS
+    from bench.results.rows import COLUMNS
 
     assert make_boards(pd.DataFrame({name: [] for name in COLUMNS})) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
 from bench.core.errors import BenchError
-from bench.core.files import read_regular
+from bench.core.files import leads_out, read_regular
 
 FILE_NAME = "verdict.md"
 _DEEPER = 2
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ def read_studies(leaderboard: Path) -> list[Study]:
     """
     found = []
     for path in sorted((leaderboard / "studies").glob(f"**/{FILE_NAME}")):
+        if leads_out(path, leaderboard):
+            logger.warning("the verdict %s is a link out of the leaderboard, which is not followed", path)
+            continue
         try:
             text = read_regular(path).decode()
         except (OSError, UnicodeDecodeError) as error:
