@@ -17,6 +17,7 @@ from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.toml_files import explain
 from bench.core.torch_state import undisturbed
+from bench.nets.logit_scale import at_usual_scale
 
 
 @undisturbed()
@@ -64,4 +65,6 @@ def attribute(
     net = take_net(model, {"mean": mean, "std": std})
     pixels, classes = take_examples(net, images, labels, batch_size)
     with judged(net, pixels[:batch_size]):
-        return attribution_maps(net, pixels, classes, chosen, seed=seed, batch_size=batch_size)
+        usual = at_usual_scale(net, pixels[:batch_size], batch_size)
+        maps = attribution_maps(usual, pixels, classes, chosen, seed=seed, batch_size=batch_size)
+        return maps / getattr(usual, "factor", 1.0)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers, dlr, softmax_cross_entropy, targeted_dlr
-from bench.attacks.norms import distance, per_example
+from bench.attacks.norms import at_unit_size, distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.target_pairs import nearest_classes, pair_batches
 from bench.core.keyed_random import keyed_normal, keyed_uniform
@@ -220,7 +220,7 @@ class _Ascent:
             ahead = direction.mul_(stride).add_(points).sub_(self.clean)
             self.previous, self.points = points, _project_l1(ahead, self.clean, self.eps).add_(self.clean)
             return
-        direction = self.gradient.sign() if self.norm == "linf" else _scaled(self.gradient, "l2")
+        direction = self.gradient.sign() if self.norm == "linf" else _scaled(at_unit_size(self.gradient), "l2")
         ahead = self._inside(direction.mul_(step).add_(points))
         if weight < 1.0:
             mixed = torch.lerp(points, ahead, weight).add_(points - self.previous, alpha=1.0 - weight)

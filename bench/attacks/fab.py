@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.attacks.hyperplanes import towards_hyperplane
 from bench.attacks.losses import answers
-from bench.attacks.norms import distance, per_example
+from bench.attacks.norms import at_unit_size, distance, per_example
 from bench.attacks.target_pairs import nearest_classes, pair_batches
 from bench.attacks.verification import RELATIVE_TOLERANCE
 from bench.core.threat import Norm
@@ -118,7 +118,9 @@ class _Search:
         both = torch.stack([self.points.flatten(1), self.clean.flatten(1)])
         # gap + gradient . (z - point) at the point and at the clean image
         shift = torch.einsum("nd,nd->n", both[1] - both[0], gradient)
-        moves = towards_hyperplane(both, gradient, torch.stack([gap, gap + shift]), self.norm)
+        # the distance over the gradient at a unit size: both may be of any
+        plane = at_unit_size(torch.cat([gradient, torch.stack([gap, gap + shift], 1)], 1))
+        moves = towards_hyperplane(both, plane[:, :-2], plane[:, -2:].T, self.norm)
         near, far = (distance(move, self.norm).clamp_min_(1e-8) for move in moves)
         bias = (near / (near + far)).clamp_max_(LARGEST_BIAS)[:, None]
         ends = both.add_(moves, alpha=OVERSHOOT)

@@ -13,6 +13,16 @@ def per_example(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *([1] * (like.dim() - 1)))
 
 
+def at_unit_size(values: Tensor) -> Tensor:
+    """Values over a power of two, per example, so that the largest lies between 0.5 and 1; zeros stay.
+
+    Nothing is rounded, and what is computed next neither underflows nor meets a constant that is large beside it.
+    """
+    largest = values.flatten(1).abs().amax(1)
+    scale = torch.where(largest > 0, torch.frexp(largest).mantissa / largest, 1.0).clamp_max_(2.0**120)
+    return values * per_example(scale, values)
+
+
 def distance(delta: Tensor, norm: Norm) -> Tensor:
     """||delta_i||_norm for each example; (N, ...) -> (N,), in the dtype of `delta`."""
     flat = delta.flatten(1)

@@ -52,7 +52,8 @@ def sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) 
                 best = torch.where(per_example(better, best), images + delta, best)
                 size = _LAST_STEP + 0.5 * (_STEP - _LAST_STEP) * (1 + torch.cos(torch.tensor(torch.pi * step / steps)))
                 gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-                gradient /= per_example(gradient.flatten(1).abs().amax(1).clamp_min(1e-12), gradient)
+                largest = gradient.flatten(1).abs().amax(1)
+                gradient /= per_example(torch.where(largest == 0, 1.0, largest), gradient)
                 # Adam steps as far along a gradient that is rounding alone as along any other: such become zero, or the
                 # count of changed values depends on how a batch size or a thread count rounds the logits
                 gradient = (gradient * _GRADIENT_STEPS).round() / _GRADIENT_STEPS

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.attacks.norms import distance, per_example
+from bench.attacks.norms import at_unit_size, distance, per_example
 from bench.attacks.projections import room_to_move
 from bench.core.threat import Norm
 
@@ -26,6 +26,7 @@ def steepest_step(gradient: Tensor, images: Tensor, step_size: Tensor, norm: Nor
     if norm == "linf":
         return gradient.sign().mul_(per_example(step_size, gradient))
     if norm == "l2":
+        gradient = at_unit_size(gradient)
         scale = step_size / distance(gradient, "l2").clamp_min_(1e-30)
         return gradient * per_example(scale, gradient)
     direction = gradient.sign()

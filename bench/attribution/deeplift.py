@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from bench.attribution.operations import ACTIVATION_NAMES, OperationMode
 
 _SMALL = 1e-6
-"""Changes of an input below this have the activation's derivative in place of the quotient."""
+"""Changes below this share of the two inputs are mostly rounding: there the derivative is the multiplier."""
 
 
 class RescaleMode(OperationMode):
@@ -43,7 +43,7 @@ def _rescaled(inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
         output = activation(inputs)
     image, reference = inputs.detach().chunk(2)
     change = image - reference
-    tiny = change.abs() < _SMALL
+    tiny = change.abs() <= _SMALL * (image.abs() + reference.abs())
     multiplier = (output[: len(image)] - output[len(image) :]) / torch.where(tiny, torch.ones_like(change), change)
     probe = image.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -87,8 +87,8 @@ def _max_pool(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     for index, part in ((own, rise), (other, fall)):
         at = index.flatten(2)
         moved = change.detach().gather(2, at)
-        quotient = part.flatten(2) / torch.where(moved.abs() < _SMALL, torch.ones_like(moved), moved)
-        quotient = torch.where(moved.abs() < _SMALL, torch.zeros_like(quotient), quotient)
+        # without a change there is no part of one
+        quotient = part.flatten(2) / torch.where(moved == 0, 1.0, moved)
         parts.append(image.flatten(2).gather(2, at) * quotient)
     linear = (parts[0] + parts[1]).view_as(pooled)
     return torch.cat([pooled + linear - linear.detach(), reference])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import attack, evaluate
+from bench import attack, attribute, evaluate
 from bench.attacks.pgd import attacked_model
 from bench.nets.logit_scale import HIGH, LOW, at_usual_scale
 
@@ -70,3 +70,13 @@ def test_a_scaled_net_stays_in_its_mode() -> None:
     with attacked_model(scaled):
         pass
     assert not net.training and not net[2].training
+
+
+@pytest.mark.parametrize("method", ["gradient", "lrp_epsilon", "deeplift", "integrated_gradients", "grad_cam"])
+def test_maps_are_as_large_as_the_logits_and_otherwise_the_same(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor], method: str
+) -> None:
+    images, labels = fashion_images[0][:2], fashion_images[1][:2]
+    plain = attribute(standard, images, labels, method=method)
+    small = attribute(Times(standard, 2.0**-40), images, labels, method=method)
+    torch.testing.assert_close(small * 2.0**40, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))
