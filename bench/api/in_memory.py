@@ -72,7 +72,7 @@ def entry_of_net(
             parameters=max(1, sum(parameter.numel() for parameter in frozen.parameters())),
         ),
     )
-    return ModelEntry(card, Path(), lambda: own_net(frozen))
+    return ModelEntry(card, Path(), lambda: own_net(frozen, sharing=True))
 
 
 def take_examples(net: nn.Module, images: object, labels: object, batch_size: int) -> tuple[Tensor, Tensor]:

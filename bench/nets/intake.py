@@ -37,8 +37,11 @@ def plain_net(net: nn.Module) -> nn.Module:
     return net.float().eval()
 
 
-def own_net(net: object) -> nn.Module:
-    """A plain copy of a net in memory, which shares the memory of its parameters: nobody writes to them.
+def own_net(net: object, *, sharing: bool = False) -> nn.Module:
+    """A plain copy of a net in memory.
+
+    Args:
+        sharing: let both have the parameters' memory, where whatever writes to it may do so to both.
 
     Raises:
         BenchError: it is no net, cannot be copied, or is refused by `plain_net`.
@@ -49,8 +52,9 @@ def own_net(net: object) -> nn.Module:
         )
     net = _unwrapped(net)
     _require_values(net)
-    own = {id(parameter): _sharing(parameter) for parameter in net.parameters() if type(parameter) is nn.Parameter}
-    return plain_net(copy_net(net, own))
+    plain = [parameter for parameter in net.parameters() if type(parameter) is nn.Parameter]
+    shared = {id(one): nn.Parameter(one.detach(), requires_grad=False) for one in plain} if sharing else {}
+    return plain_net(copy_net(net, shared))
 
 
 def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Module:
@@ -115,12 +119,6 @@ def _in_the_copy(value: Any, memo: dict[int, Any]) -> Any:
     made.__kwdefaults__ = value.__kwdefaults__
     memo[id(value)] = made
     return made
-
-
-def _sharing(parameter: Tensor) -> nn.Parameter:
-    values = parameter.detach()
-    # autograd refuses what was made in inference mode
-    return nn.Parameter(values.clone() if values.is_inference() else values, requires_grad=False)
 
 
 def _argument_of_innermost_copy(trace: TracebackType | None) -> object:

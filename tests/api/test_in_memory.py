@@ -209,13 +209,33 @@ def test_a_net_that_refuses_to_be_copied_is_refused_in_one_line(few: Few) -> Non
         attacked(nn.Sequential(nn.Flatten(), Stubborn(784, 10)), few)
 
 
-def test_a_copy_of_a_net_shares_the_memory_of_its_parameters() -> None:
+def test_a_copy_has_memory_of_its_own_unless_it_is_to_share_its_parameters() -> None:
     from bench.nets.intake import own_net
 
+    def places(net: nn.Module) -> tuple[set[int], set[int]]:
+        return {one.data_ptr() for one in net.parameters()}, {one.data_ptr() for one in net.buffers()}
+
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10))
-    own = own_net(net)
-    assert [one.data_ptr() for one in own.parameters()] == [one.data_ptr() for one in net.parameters()]
-    assert not {one.data_ptr() for one in own.buffers()} & {one.data_ptr() for one in net.buffers()}
+    parameters, buffers = places(net)
+    assert not parameters & places(own_net(net))[0]
+    shared = places(own_net(net, sharing=True))
+    assert shared[0] == parameters and not shared[1] & buffers
+
+
+def test_a_net_that_writes_to_its_weights_writes_to_those_of_the_copy(few: Few) -> None:
+    class Adapts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = linear()
+
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.net[1].weight.mul_(0.9)
+            return self.net(images)
+
+    net = Adapts()
+    attacked(net, few)
+    assert torch.equal(net.net[1].weight, linear()[1].weight)
 
 
 class Lambdas(nn.Module):
