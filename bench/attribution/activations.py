@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.operations import OperationMode, uncompiled
+from bench.attribution.operations import OperationMode, require_no_choice, tensors_in, uncompiled
 
 PIECEWISE_NAMES = frozenset({
     "relu", "relu6", "hardtanh", "hardsigmoid", "leaky_relu", "prelu", "rrelu", "rnn_relu", "rnn_relu_cell",
@@ -77,6 +77,7 @@ class _Recorder(OperationMode):
         self.names: set[str] = set()
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        require_no_choice(name, tensors_in((args, kwargs)))
         self.names.add(name)
         return func(*args, **kwargs)
 
@@ -85,7 +86,7 @@ def has_relu(model: nn.Module, images: Tensor) -> bool:
     """Whether a forward pass of `images` (N, C, H, W) computes a ReLU, or one of its kin, anywhere.
 
     Raises:
-        BenchError: part of the net cannot be looked into.
+        BenchError: part of the net cannot be looked into, or may be an activation that has no name.
     """
     recorder = _Recorder()
     recorder.logits(model, images.detach().requires_grad_(True).clone(), "an attack on heat maps")

@@ -28,10 +28,10 @@ def logits_and_convolution(model: nn.Module, inputs: Tensor, purpose: str) -> tu
     if used and used[-1] < len(seen.nodes) - 1:
         seen = _Convolutions(used[-1])
         logits = seen.logits(model, inputs, purpose)
-    if not used or seen.output is None:
+    if seen.output is None or not used or len(seen.output) != len(inputs):
         raise BenchError(
-            f"{purpose} needs a convolution that the logits come from, with an output of more than one pixel; this "
-            "net has none."
+            f"{purpose} needs a convolution that the logits come from, with an output of more than one pixel for each "
+            "image; this net has none."
         )
     return logits, seen.output
 
@@ -54,7 +54,9 @@ class _Convolutions(OperationMode):
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
-        if name not in ("conv2d", "convolution") or not result.requires_grad or result[0, 0].numel() == 1:
+        if name not in ("conv2d", "convolution") or not result.requires_grad:
+            return result
+        if result.dim() != 4 or result.shape[2:].numel() == 1:
             return result
         if self.wanted in (None, len(self.nodes)):
             self.output = result

@@ -9,15 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from bench.attribution.operations import ACTIVATION_NAMES, OperationMode, tensors_in
-from bench.core.errors import BenchError
+from bench.attribution.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
 
 Rule = Literal["guided", "deconvolution"]
-_CHOICES = frozenset({"where", "maximum", "minimum", "fmax", "fmin"})
-"""Operations that may be an activation written by hand, as `where(x > 0, x, 0)`; `x * (x > 0)` is told by its mask."""
 
 
 class RectifiedGradients(OperationMode):
@@ -35,7 +31,7 @@ class RectifiedGradients(OperationMode):
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name not in ACTIVATION_NAMES or not args[0].requires_grad:
-            self._require_no_choice(name, tensors_in((args, kwargs)))
+            require_no_choice(name, tensors_in((args, kwargs)))
             return func(*args, **kwargs)
         self.activations += 1
         inputs: Tensor = args[0]
@@ -45,11 +41,3 @@ class RectifiedGradients(OperationMode):
         if activated.requires_grad:  # not where the net itself cuts gradients off
             activated.register_hook(lambda gradient: gradient.clamp_min(0.0))  # type: ignore[no-untyped-call]
         return activated
-
-    def _require_no_choice(self, name: str, given: list[Tensor]) -> None:
-        masks = name in ("mul", "__mul__", "__rmul__") and any(one.dtype == torch.bool for one in given)
-        if (name in _CHOICES or masks) and any(one.requires_grad for one in given):
-            raise BenchError(
-                f"the operation {name!r} of this net may be an activation, for which there is no rule; write it as one "
-                "(F.relu), or use gradient, integrated_gradients or smoothgrad."
-            )

@@ -29,6 +29,8 @@ _HIDING = frozenset(
     {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "glu"}
 )
 """Operations with activations inside."""
+_CHOICES = frozenset({"where", "maximum", "minimum", "fmax", "fmin"})
+"""Operations that may be an activation written by hand, as `where(x > 0, x, 0)`; `x * (x > 0)` is told by its mask."""
 _TRANSPARENT = frozenset({
     "AsStridedBackward0", "ViewBackward0", "SliceBackward0", "SelectBackward0", "BackwardHookFunctionBackward",
 })  # fmt: skip
@@ -143,6 +145,16 @@ def uncompiled() -> Iterator[None]:
     else:
         with torch.compiler.set_stance("force_eager"):
             yield
+
+
+def require_no_choice(name: str, given: list[Tensor]) -> None:
+    """Raise BenchError where an operation on `given` may be an activation that nobody can tell."""
+    masks = name.strip("_") in ("mul", "rmul") and any(one.dtype == torch.bool for one in given)
+    if (name in _CHOICES or masks) and any(one.requires_grad for one in given):
+        raise BenchError(
+            f"the operation {name!r} of this net may be an activation, for which there is no rule; write it as one "
+            "(F.relu), or use gradient, integrated_gradients or smoothgrad."
+        )
 
 
 def require_gradient(logits: Tensor) -> None:

@@ -243,7 +243,7 @@ def _check_model(
         what its plans need to know: `batch_size`, as asked for or as it suits model and device, and `answers`.
 
     Raises:
-        BenchError: the net cannot be judged, or lacks the derivatives that one of the suites needs.
+        BenchError: the net cannot be judged, or lacks what one of the suites needs.
     """
     if entry.card.expected_classes != dataset.num_classes:
         raise BenchError(
@@ -257,7 +257,7 @@ def _check_model(
         with random_numbers_of(device, "check"):
             clean_pass(model, entry.card.name, images, dataset.num_classes, 2)
             for suite in suites:
-                _require_derivatives(model, entry.card.name, images, suite)
+                _require_fit(model, entry.card.name, images, suite)
         size = automatic_batch_size(model, images, device) if batch_size is None else batch_size
         return {"batch_size": size, "answers": fixed_answers(model, dataset, device)}
     except (RuntimeError, MemoryError) as error:
@@ -266,8 +266,8 @@ def _check_model(
         raise no_room(device, entry.card.name, "a single image") from error
 
 
-def _require_derivatives(model: nn.Module, name: str, images: Tensor, suite: Suite) -> None:
-    """Raise BenchError unless the net has the derivatives that the suite needs, for batches as for one image."""
+def _require_fit(model: nn.Module, name: str, images: Tensor, suite: Suite) -> None:
+    """Raise BenchError unless the net has the derivatives that the suite needs, and is one that its methods take."""
     protocol = protocol_for(suite)
     for batch in (images[:1], images[:2]):
         if protocol.needs_gradients and not has_gradient(model, batch):
@@ -277,3 +277,7 @@ def _require_derivatives(model: nn.Module, name: str, images: Tensor, suite: Sui
             )
         if protocol.needs_second_derivatives:
             require_second_derivatives(model, name, batch, suite.name)
+    try:
+        protocol.require_net(model, images[:2])
+    except BenchError as error:
+        raise BenchError(f"suite {suite.name} cannot judge model {name}: {error}") from error

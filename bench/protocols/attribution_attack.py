@@ -76,6 +76,7 @@ class AttributionAttack(AttributionProtocol):
     """
 
     needs_second_derivatives = True
+    manipulates = True
     parameters_type = Parameters
     parameters: Parameters
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
+from bench.attribution.activations import has_relu
 from bench.attribution.heat_maps import heat_maps
 from bench.attribution.methods import AnyAttribution, AttributionMethod, attribute
 from bench.attribution.similarity import SSIM_WINDOW, PreparedMaps
@@ -54,6 +55,8 @@ class AttributionProtocol(Protocol):
     """Explains the true class's logit; images of any size and number of channels, any data set."""
 
     needs_gradients = True
+    manipulates = False
+    """Whether it attacks maps, on the net with smooth activations."""
     parameters_type: ClassVar[type[Section]]
 
     def __init__(self, parameters: Any) -> None:
@@ -75,6 +78,15 @@ class AttributionProtocol(Protocol):
             )
         if min(height, width) < 2:
             raise BenchError(f"heat maps need images of at least 2x2 pixels, those of {name} have {height}x{width}.")
+
+    def require_net(self, model: nn.Module, images: Tensor) -> None:
+        """Raise BenchError if the net hides what a method of the suite has to see, or computes what has no rule."""
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        for method in self.parameters.attributions:
+            attribute(model, images, labels, method)
+        if self.manipulates:
+            with attacked_model(model):
+                has_relu(model, images)
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         first = records.drop_duplicates("example_id")

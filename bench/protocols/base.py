@@ -113,6 +113,9 @@ class Protocol(ABC):
     def require_images(self, shape: tuple[int, ...], name: str) -> None:  # noqa: B027  (most take any)
         """Raise BenchError if images (C, H, W) of the data set are too small for the suite."""
 
+    def require_net(self, model: nn.Module, images: Tensor) -> None:  # noqa: B027  (most take any)
+        """Raise BenchError if the suite's methods do not take the net; `images` (N, C, H, W) are a few to try."""
+
     def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
         """What else the results of a model depend on, by name; asked again where they are computed.
 

@@ -73,8 +73,12 @@ class Insertion(AttributionProtocol):
     parameters: Parameters
 
     @property
-    def needs_second_derivatives(self) -> bool:  # type: ignore[override]
+    def manipulates(self) -> bool:  # type: ignore[override]
         return self.parameters.attack is not None
+
+    @property
+    def needs_second_derivatives(self) -> bool:  # type: ignore[override]
+        return self.manipulates
 
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.attributions) * (1 + len(self.parameters.radii))

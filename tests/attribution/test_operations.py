@@ -130,6 +130,8 @@ def test_an_activation_written_by_hand_is_refused(name: str, choice: str, proble
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), Net(CHOICES[choice], in_place=False)).requires_grad_(False)
     with pytest.raises(BenchError, match=rf"operation '({choice})' of this net may be an activation"):
         attribute(net, *problem, METHODS[name]())
+    with pytest.raises(BenchError, match=rf"operation '({choice})' of this net may be an activation"):
+        has_relu(net, problem[0])
 
 
 def test_a_script_is_refused_where_activations_are_to_be_smooth(problem: tuple[Tensor, Tensor]) -> None:

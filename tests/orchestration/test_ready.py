@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -119,12 +120,34 @@ def test_a_missing_second_derivative_is_found_while_planning_where_a_suite_needs
         plan_runs(RunRequest([], [suite], tmp_path / "board", examples=1, device="cpu", entries=[entry]))
 
     plan("union")
-    plan("attribution_agreement_quick")
+    with pytest.raises(BenchError, match=r"agreement_quick cannot judge model fashion_mnist/once: .* cannot look into"):
+        plan("attribution_agreement_quick")
     for suite in ("attribution_stability_quick", "attribution_attack_quick", "insertion_quick"):
         with pytest.raises(
             BenchError, match=f"suite {suite} cannot judge model fashion_mnist/once: the second derivative"
         ):
             plan(suite)
+
+
+@pytest.mark.parametrize("suite", ["agreement", "attack"])
+def test_a_net_that_a_suites_methods_cannot_look_into_is_refused_while_planning(suite: str, tmp_path: Path) -> None:
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, values: Tensor) -> Tensor:
+            return values.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return gradient.clone()
+
+    entry = entry_of_net(Two(lambda values: flat(Hidden.apply(values))), "fashion_mnist", "hidden", None, {})
+    path = tmp_path / "suite.toml"
+    path.write_text(ALL[suite])
+    with pytest.raises(
+        BenchError, match=r"cannot judge model fashion_mnist/hidden: .* cannot look into all of this net"
+    ):
+        plan_runs(RunRequest([], [str(path)], tmp_path / "board", examples=1, device="cpu", entries=[entry]))
+    assert not (tmp_path / "board").exists()
 
 
 class Vision(nn.Module):
