@@ -67,6 +67,7 @@ def pgd(
             adversarial = adversarial.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(loss_function(model(adversarial), labels).sum(), adversarial)
             with torch.no_grad():
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # there it is blind, but the image stays one
                 moved = adversarial + steepest_step(gradient, adversarial, size, norm, sparsity)
                 adversarial = project(moved, images, radius, norm)
     return adversarial.detach()

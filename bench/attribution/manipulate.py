@@ -216,7 +216,7 @@ class _Search:
         self.evaluations += len(candidate)
         score = self.attack.score(maps.detach(), self.goal)
         keeps = answers(logits.detach()) == self.prediction
-        better = keeps & (score < self.best_score)
+        better = keeps & (score < self.best_score) & maps.detach().flatten(1).isfinite().all(1)
         self.kept |= keeps
         self.best_score = torch.where(better, score, self.best_score)
         self._take(candidate, better)

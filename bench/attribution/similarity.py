@@ -2,7 +2,8 @@
 
 Every number depends on its own two maps alone, never on the rest of the batch. A map that is all zero says nothing,
 so its similarity with any map is 0, with itself too; the same holds for a constant map under Pearson and Spearman,
-which are not defined there. Scaling a map by a positive factor changes nothing.
+which are not defined there. A map with NaN or infinite values has none: NaN. Scaling a map by a positive factor changes
+nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class PreparedMaps:
     """Heat maps with what measures need of one map alone, computed once and kept.
 
     Attributes:
-        maps: (N, H, W), finite, on the scale they came in.
+        maps: (N, H, W), on the scale they came in.
         top_share: the share of the pixels that `top_k` looks at, at least one pixel.
     """
 
@@ -66,6 +67,18 @@ class PreparedMaps:
         if "nonzero" not in self._kept:
             self._kept["nonzero"] = (self.scaled.abs().amax(1) > 0).float()
         return self._kept["nonzero"]
+
+    @property
+    def finite(self) -> Tensor:
+        """(N,) bool, whether every value of the map is a number."""
+        if "finite" not in self._kept:
+            self._kept["finite"] = self.maps.detach().flatten(1).isfinite().all(1)
+        return self._kept["finite"]
+
+    @property
+    def empty(self) -> Tensor:
+        """(N,) bool, whether the map is zero everywhere."""
+        return self.finite & (self.nonzero == 0)
 
     @property
     def keys(self) -> Tensor:
@@ -107,8 +120,9 @@ class PreparedMaps:
 
 
 def similarities(first: PreparedMaps, second: PreparedMaps, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
-    """All `measures` of the pairs (first[i], second[i]); (N,) float32 each."""
-    return {name: _FUNCTIONS[name](first, second) for name in measures}
+    """All `measures` of the pairs (first[i], second[i]); (N,) float32 each, NaN where a map is not finite."""
+    defined = first.finite & second.finite
+    return {name: torch.where(defined, _FUNCTIONS[name](first, second), torch.nan) for name in measures}
 
 
 def sorted_keys(values: Tensor) -> Tensor:

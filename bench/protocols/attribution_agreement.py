@@ -21,10 +21,10 @@ from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
+    MapTally,
     TopShare,
     batches,
     by_example,
-    empty_maps_finding,
     frame,
     groups,
     heat_maps_of,
@@ -78,27 +78,25 @@ class AttributionAgreement(AttributionProtocol):
 
         unit, findings = batches(context)
         frames: list[pd.DataFrame] = []
-        empty: dict[str, int] = {method.name: 0 for method in self.parameters.attributions}
+        tally = MapTally()
         with attacked_model(context.model):
             for batch in unit:
-                originals = self._originals(context, batch, empty)
+                originals = self._originals(context, batch, tally)
                 frames += self._agreement(batch, originals)
                 if self.parameters.randomisation:
-                    frames += self._randomisation(context, batch, originals)
+                    frames += self._randomisation(context, batch, originals, tally)
                     context.on_progress(len(batch.labels) * len(originals))
-        findings += empty_maps_finding(empty, context.stop - context.start)
+        findings += tally.findings(context.stop - context.start)
         records = pd.concat(frames, ignore_index=True)
         findings += self._flags(records)
         records = records.sort_values("example_id", kind="stable", ignore_index=True)
         return UnitResult(records, {}, findings)
 
-    def _originals(self, context: EvaluationContext, batch: Batch, empty: dict[str, int]) -> dict[str, PreparedMaps]:
+    def _originals(self, context: EvaluationContext, batch: Batch, tally: MapTally) -> dict[str, PreparedMaps]:
         maps: dict[str, PreparedMaps] = {}
         for method in self.parameters.attributions:
-            maps[method.name] = heat_maps_of(
-                context.model, batch.images, batch, method, context.seed, self.parameters.top_share
-            )
-            empty[method.name] += int((maps[method.name].nonzero == 0).sum())
+            found = heat_maps_of(context.model, batch.images, batch, method, context.seed, self.parameters.top_share)
+            maps[method.name] = tally.see(method, batch, found, clean=True)
             context.on_progress(len(batch.labels))
         return maps
 
@@ -109,14 +107,14 @@ class AttributionAgreement(AttributionProtocol):
         ]
 
     def _randomisation(
-        self, context: EvaluationContext, batch: Batch, originals: dict[str, PreparedMaps]
+        self, context: EvaluationContext, batch: Batch, originals: dict[str, PreparedMaps], tally: MapTally
     ) -> list[pd.DataFrame]:
         """One row per example, method and stage; a stage is named by the layer that was drawn last."""
         frames: list[pd.DataFrame] = []
         for stage, last, net in randomised_from_the_top(context.model, batch.images[:1], context.seed):
             for method in self.parameters.attributions:
                 after = heat_maps_of(net, batch.images, batch, method, context.seed, self.parameters.top_share)
-                found = similarities(originals[method.name], after, self._measures)
+                found = similarities(originals[method.name], tally.see(method, batch, after), self._measures)
                 frames.append(frame(batch, _columns("randomisation", method.name, ALL if last else stage, found)))
         return frames
 

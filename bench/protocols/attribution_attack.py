@@ -32,10 +32,10 @@ from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
+    MapTally,
     TopShare,
     batches,
     by_example,
-    empty_maps_finding,
     frame,
     groups,
     heat_maps_of,
@@ -95,7 +95,7 @@ class AttributionAttack(AttributionProtocol):
                 for method in self.parameters.attributions:
                     frames += self._records(context, batch, method, tally)
         count = context.stop - context.start
-        findings += empty_maps_finding(tally.empty, count)
+        findings += tally.maps.findings(count)
         findings += _remarks(self.parameters, tally, count)
         records = pd.concat(frames, ignore_index=True)
         return UnitResult(
@@ -111,7 +111,7 @@ class AttributionAttack(AttributionProtocol):
         source = PreparedMaps(clean, settings.top_share)
         if attacked is not method:
             source = heat_maps_of(context.model, batch.images, batch, method, context.seed, settings.top_share)
-        tally.empty[method.name] = tally.empty.get(method.name, 0) + int((source.nonzero == 0).sum())
+        tally.maps.see(method, batch, source, clean=True)
         frames = []
         for attack in settings.attacks:
             goal = make_goal(attack, clean, logits, donors, settings.top_share)
@@ -122,6 +122,7 @@ class AttributionAttack(AttributionProtocol):
                 )
                 tally.add(found, attack)
                 after = heat_maps_of(context.model, found.images, batch, method, context.seed, settings.top_share)
+                tally.maps.see(method, batch, after)
                 frames.append(frame(batch, self._columns(batch, method, attack, eps, goal, source, after, found)))
                 context.on_progress(len(batch.labels))
         return frames
@@ -197,7 +198,7 @@ class _Tally:
     def __init__(self) -> None:
         names = ("gradient_evaluations", "claims", "rejected_claims", "bad_gradients")
         self.counters = dict.fromkeys(names, 0)
-        self.empty: dict[str, int] = {}
+        self.maps = MapTally()
         self.lost: dict[str, int] = {}
         self.flat: dict[str, int] = {}
         self.tries: dict[str, int] = {}

@@ -145,8 +145,9 @@ def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -> pd.Series:
-    """A column indexed by example id, NaN where `keep` is false."""
+    """A column indexed by example id, NaN where it is infinite or `keep` is false."""
     values = rows[column].astype("float64")
+    values = values.where(values.abs() != float("inf"))
     if keep is not None:
         values = values.where(keep)
     return values.set_axis(rows["example_id"])
@@ -158,15 +159,41 @@ def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tupl
         yield key if isinstance(key, tuple) else (key,), rows
 
 
-def empty_maps_finding(empty: dict[str, int], count: int) -> list[Finding]:
-    """A warning where maps of clean images are all zero, and so have similarity 0 with everything."""
-    return [
-        Finding(
-            f"empty_maps_{name}",
-            "warning",
-            f"{number} of {count} {name} maps are all zero",
-            "their similarity is counted as 0; look at the net's activations before reading these numbers",
-        )
-        for name, number in empty.items()
-        if number
-    ]
+class MapTally:
+    """Which maps of a unit, by method, show nothing or are no numbers."""
+
+    def __init__(self) -> None:
+        self._empty: dict[str, int] = {}
+        self._broken: dict[str, set[int]] = {}
+
+    def see(self, method: AttributionMethod, batch: Batch, maps: PreparedMaps, *, clean: bool = False) -> PreparedMaps:
+        """Look at the maps of a batch, of its images or (unless `clean`) of perturbed ones, and hand them back."""
+        if clean:
+            self._empty[method.name] = self._empty.get(method.name, 0) + int(maps.empty.sum())
+        self._broken.setdefault(method.name, set()).update(batch.example_ids[~maps.finite].tolist())
+        return maps
+
+    def findings(self, count: int) -> list[Finding]:
+        """Warnings where maps of the unit's `count` images are all zero, or where a map is not finite."""
+        found = [
+            Finding(
+                f"empty_maps_{name}",
+                "warning",
+                f"{number} of {count} {name} maps are all zero",
+                "their similarity is counted as 0; look at the net's activations before reading these numbers",
+            )
+            for name, number in self._empty.items()
+            if number
+        ]
+        broken = [f"{len(ids)} of {count} images under {name}" for name, ids in self._broken.items() if ids]
+        if broken:
+            found.append(
+                Finding(
+                    "non_finite_maps",
+                    "warning",
+                    f"maps hold NaN or infinite values: {', '.join(broken)}",
+                    "these images are left out of the method's means; mend the net's backward pass (roots, logarithms "
+                    "and divisions at 0)",
+                )
+            )
+        return found

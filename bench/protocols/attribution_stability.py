@@ -24,10 +24,10 @@ from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
+    MapTally,
     TopShare,
     batches,
     by_example,
-    empty_maps_finding,
     frame,
     groups,
     heat_maps_of,
@@ -88,12 +88,12 @@ class AttributionStability(AttributionProtocol):
 
         unit, findings = batches(context)
         frames: list[pd.DataFrame] = []
-        empty: dict[str, int] = {method.name: 0 for method in self.parameters.attributions}
+        tally = MapTally()
         counters = {"gradient_evaluations": 0}
         with attacked_model(context.model):
             for batch in unit:
-                frames += self._records(context, batch, empty, counters)
-        findings += empty_maps_finding(empty, context.stop - context.start)
+                frames += self._records(context, batch, tally, counters)
+        findings += tally.findings(context.stop - context.start)
         records = pd.concat(frames, ignore_index=True)
         if self.parameters.decomposition and bool((records["hessian_change"] == 0).all()):
             records["hessian_change"] = records["hessian_ratio"] = float("nan")
@@ -101,15 +101,14 @@ class AttributionStability(AttributionProtocol):
         return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), counters, findings)
 
     def _records(
-        self, context: EvaluationContext, batch: Batch, empty: dict[str, int], counters: dict[str, int]
+        self, context: EvaluationContext, batch: Batch, tally: MapTally, counters: dict[str, int]
     ) -> list[pd.DataFrame]:
         settings = self.parameters
         explain = _Explainer(context.model, batch, context.seed, settings.top_share)
         references: dict[str, PreparedMaps] = {
-            method.name: explain(batch.images, method) for method in settings.attributions
+            method.name: tally.see(method, batch, explain(batch.images, method), clean=True)
+            for method in settings.attributions
         }
-        for name, maps in references.items():
-            empty[name] += int((maps.nonzero == 0).sum())
         hessian = _HessianProducts(context.model, batch) if settings.decomposition else None
         frames = []
         for eps in settings.radii:
@@ -119,7 +118,7 @@ class AttributionStability(AttributionProtocol):
                 logits, gradient = explain.gradient(noisy)
                 totals.add("prediction_kept", (answers(logits) == batch.predictions).float())
                 for method in settings.attributions:
-                    maps = explain(noisy, method, gradient)
+                    maps = tally.see(method, batch, explain(noisy, method, gradient))
                     for measure, value in similarities(references[method.name], maps, settings.measures).items():
                         totals.add(f"{method.name}/{measure}", value)
                 if hessian is not None:

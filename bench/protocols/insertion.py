@@ -19,6 +19,7 @@ from bench.attribution.heat_maps import heat_maps
 from bench.attribution.manipulate import ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attribution.manipulations import FrameTarget
 from bench.attribution.methods import AttributionMethod, Gradient, MapRequest, attribute
+from bench.attribution.similarity import PreparedMaps
 from bench.core.bounds import PixelRadius, Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
@@ -27,6 +28,7 @@ from bench.protocols.attribution_base import (
     AttributionProtocol,
     Attributions,
     Batch,
+    MapTally,
     batches,
     by_example,
     frame,
@@ -89,13 +91,15 @@ class Insertion(AttributionProtocol):
         unit, findings = batches(context)
         background = background_of(context, self.parameters.background)
         frames: list[pd.DataFrame] = []
+        tally = MapTally()
         counters = {"gradient_evaluations": 0, "claims": 0, "rejected_claims": 0}
         with attacked_model(context.model):
             for batch in unit:
                 uniform = keyed_uniform(context.seed, "random_order", batch.example_ids, batch.images.shape[2:])
                 frames += self._play(context, batch, background, RANDOM, "", None, uniform)
                 for method in self.parameters.attributions:
-                    frames += self._of_method(context, batch, background, method, counters)
+                    frames += self._of_method(context, batch, background, method, counters, tally)
+        findings += tally.findings(context.stop - context.start)
         records = pd.concat(frames, ignore_index=True)
         return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), counters, findings)
 
@@ -106,10 +110,12 @@ class Insertion(AttributionProtocol):
         background: Tensor,
         method: AttributionMethod,
         counters: dict[str, int],
+        tally: MapTally,
     ) -> list[pd.DataFrame]:
         def order(images: Tensor) -> Tensor:
             ids = batch.example_ids
-            return heat_maps(attribute(context.model, images, batch.labels, method, example_ids=ids, seed=context.seed))
+            maps = attribute(context.model, images, batch.labels, method, example_ids=ids, seed=context.seed)
+            return tally.see(method, batch, PreparedMaps(heat_maps(maps))).maps
 
         frames = self._play(context, batch, background, method.name, "", None, order(batch.images))
         context.on_progress(len(batch.labels))
@@ -135,11 +141,12 @@ class Insertion(AttributionProtocol):
         """Records of both games for one order: one row per example and game, the curve as columns."""
         ranks, steps = pixel_ranks(maps), self.parameters.steps
         shares = [count / ranks[0].numel() for count in shown_counts(ranks[0].numel(), steps)]
-        plain = background.expand_as(batch.images)
+        plain, finite = background.expand_as(batch.images), maps.flatten(1).isfinite().all(1)
         frames = []
         for game in GAMES:
             first, last = (batch.images, plain) if game == "insertion" else (plain, batch.images)
             curve = insertion_curve(context.model, first, batch.labels, ranks, last, steps)
+            curve[~finite] = torch.nan
             columns: dict[str, Any] = {
                 "attribution": order,
                 "attack": attack,

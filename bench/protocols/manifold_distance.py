@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.attacks.losses import LossName, answers
+from bench.attacks.losses import LOSS_FUNCTIONS, LossName, answers
 from bench.attacks.norms import distance
 from bench.attacks.pgd import pgd
 from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
@@ -26,6 +26,7 @@ from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.manifold_metrics import MANIFOLD_COLUMNS, explained_variance, manifold_metrics
+from bench.protocols.robust_records import bad_gradients
 from bench.results.findings import Finding
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ManifoldDistance(Protocol):
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
-        self._loaded: dict[tuple[str, str], tuple[VaeGan, torch.nn.Module]] = {}
+        self._loaded: dict[tuple[str, str], tuple[VaeGan, nn.Module]] = {}
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> ManifoldDistance:
@@ -94,12 +95,13 @@ class ManifoldDistance(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, context.images(), context.dataset.num_classes, context.batch_size
         )
-        frames = []
+        frames, blind = [], 0
         for begin in range(context.start, context.stop, context.batch_size):
             part = slice(begin, min(begin + context.batch_size, context.stop))
             images = context.dataset.pixels(part).to(context.device)
             labels = context.dataset.labels[part].to(context.device)
             ids = torch.arange(part.start, part.stop)
+            blind += _bad_gradients(context.model, images, labels, settings.loss)
             adversarial = pgd(
                 context.model, images, labels, norm="l2", eps=settings.eps, steps=settings.steps,
                 step_size=settings.step_size, loss=settings.loss,
@@ -120,13 +122,15 @@ class ManifoldDistance(Protocol):
             frames.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}))
             context.on_progress(part.stop - part.start)
         records = pd.concat(frames, ignore_index=True).astype(MANIFOLD_COLUMNS)
+        if blind:
+            findings.append(bad_gradients(blind, len(records)))
         return UnitResult(
             records,
             {"gradient_evaluations": settings.steps * len(records)},
             [*findings, *self._trust(records)],
         )
 
-    def _nets(self, context: EvaluationContext) -> tuple[VaeGan, torch.nn.Module]:
+    def _nets(self, context: EvaluationContext) -> tuple[VaeGan, nn.Module]:
         key = (context.dataset.name, str(context.device))
         if key not in self._loaded:
             autoencoder, reference = self._entries(context.dataset.name, context.registry)
@@ -156,3 +160,10 @@ class ManifoldDistance(Protocol):
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         return manifold_metrics(records)
+
+
+def _bad_gradients(model: nn.Module, images: Tensor, labels: Tensor, loss: LossName) -> int:
+    """How many clean images have a gradient with NaN or infinite values."""
+    inputs = images.detach().clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(LOSS_FUNCTIONS[loss](model(inputs), labels).sum(), inputs)
+    return int((~gradient.flatten(1).isfinite().all(1)).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +85,80 @@ def test_a_dead_net_gives_defined_numbers_and_a_warning(name: str, tmp_path: Pat
     protocol = make(tmp_path, ALL[name])
     result = run(protocol, net, fashion_test, stop=4)
     metrics = protocol.metrics("fashion_mnist", result.records)
-    assert all(np.isfinite([metric.value, metric.ci_low, metric.ci_high]).all() for metric in metrics)
+    assert all(np.isfinite(metric.value) for metric in metrics)
+    assert all(np.isfinite([one.ci_low, one.ci_high]).all() for one in metrics if one.n_examples > 1)
     assert {
         metric.value for metric in metrics if metric.metric in ("stability/cosine/gradient", "saps/cosine/gradient")
     } <= {0.0}
     if name != "insertion":
         assert "empty_maps_gradient" in {finding.id for finding in result.findings}
+
+
+class BlindAtBlack(nn.Module):
+    """A net whose input gradient is NaN at the pixels of `where` that are black."""
+
+    def __init__(self, net: nn.Module, where: slice) -> None:
+        super().__init__()
+        self.net, self.where = net, where
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images) + 0 * images[:, 0, self.where, 14].sqrt().sum(1, keepdim=True)
+
+
+OF_THE_CLEAN_MAP = {
+    "stability": ("stability/cosine/gradient", "uniform"),
+    "attack": ("taps_clean/cosine/gradient", "frame"),
+    "insertion": ("insertion/gradient", ""),
+    "agreement": ("agreement/spearman/gradient/input_x_gradient", ""),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_images_whose_maps_are_not_finite_are_left_out_with_a_warning(
+    name: str, tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = make(tmp_path, ALL[name].replace(', { name = "smoothgrad", samples = 2 }', ""))
+    black = fashion_test.images[:6, 0, 14, 14] == 0
+    assert 0 < int(black.sum()) < 6
+    result = run(protocol, BlindAtBlack(standard, slice(14, 15)), fashion_test, stop=6)
+    plain = run(protocol, standard, fashion_test, stop=6).records
+    seen = plain["example_id"].isin(torch.arange(6)[~black].tolist())
+    found, expected = (
+        [
+            one
+            for one in protocol.metrics("fashion_mnist", records)
+            if (one.metric, one.attack) == OF_THE_CLEAN_MAP[name]
+        ]
+        for records in (result.records, plain[seen])
+    )
+    assert found and [one.n_examples for one in found] == [int((~black).sum())] * len(found)
+    assert [one.value for one in found] == pytest.approx([one.value for one in expected], abs=1e-4)
+    (warning,) = [finding for finding in result.findings if finding.id == "non_finite_maps"]
+    blind = re.search(r"(\d) of 6 images under gradient", warning.evidence)
+    assert blind is not None and int(black.sum()) <= int(blind[1]) < 6  # an attack may reach black by itself
+    assert not any(finding.id.startswith("empty_maps") for finding in result.findings)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_method_without_one_finite_map_has_no_metric(
+    name: str, tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = make(tmp_path, ALL[name])
+    result = run(protocol, BlindAtBlack(standard, slice(0, 28)), fashion_test, stop=3)
+    metrics = protocol.metrics("fashion_mnist", result.records)
+    assert all(np.isfinite(metric.value) for metric in metrics)
+    assert all(np.isfinite([one.ci_low, one.ci_high]).all() for one in metrics if one.n_examples > 1)
+    similar = (
+        "stability",
+        "stability_correct",
+        "saps",
+        "saps_correct",
+        "taps",
+        "insertion",
+        "deletion",
+        "gradient_norm",
+    )
+    assert not [one.metric for one in metrics if one.metric.split("/")[0] in similar and "gradient" in one.metric]
 
 
 @pytest.mark.parametrize("name", ALL)

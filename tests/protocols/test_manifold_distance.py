@@ -106,6 +106,30 @@ def test_distances_are_those_to_the_reconstruction_whatever_the_batch(
     assert again["clean_distance"].to_numpy() == pytest.approx(sampled["clean_distance"].to_numpy(), rel=1e-4)
 
 
+class BlindAtBlack(nn.Module):
+    """A net whose gradient is NaN at the middle pixel where that is black."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images) + 0 * images[:, :, 14, 14].sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_a_finding_and_no_distance(
+    suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    publish(registry)
+    suite.write_text(SUITE.replace("steps = 10", "steps = 2"))
+    result = evaluate(suite, BlindAtBlack(standard), fashion_test)
+    black = int((fashion_test.images[:60, 0, 14, 14] == 0).sum())
+    (finding,) = [finding for finding in result.findings if finding.id == "bad_gradients"]
+    assert 0 < black < 60 and finding.evidence == f"{black} of 60 image gradients were NaN or infinite"
+    assert np.isfinite(result.records.to_numpy(dtype=float)).all()
+    assert np.isfinite([metric.value for metric in manifold_metrics(result.records)]).all()
+
+
 def test_an_autoencoder_that_reconstructs_badly_is_not_trusted(
     suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
