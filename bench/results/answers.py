@@ -26,7 +26,7 @@ def same_answers(first: object, second: object) -> bool:
         slack = _NOISE * (float(first["deviation"]) + float(second["deviation"]))
         rows = list(zip(first["logits"], second["logits"], strict=True))
         return all(_same_row(one, other, slack) for one, other in rows)
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         return False
 
 

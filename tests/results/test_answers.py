@@ -37,7 +37,7 @@ def test_what_is_no_number_is_like_itself_alone() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [None, {}, [], "x", {"logits": 1, "deviation": 0}, {"logits": [["a"]], "deviation": 0.0}, {"logits": [ROW], "deviation": 0}, answers(ROW[:3])],
+    [None, {}, [], "x", {"logits": [ROW, ROW], "deviation": 10**400}, {"logits": 1, "deviation": 0}, {"logits": [["a"]], "deviation": 0.0}, {"logits": [ROW], "deviation": 0}, answers(ROW[:3])],
 )  # fmt: skip
 def test_nothing_readable_is_like_nothing(other: object) -> None:
     assert not same_answers(answers(ROW), other) and not same_answers(other, answers(ROW))
