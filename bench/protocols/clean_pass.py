@@ -19,6 +19,9 @@ _MOVED = 1e-3
 Rounding stays 30 times below in deep nets of float32; batch statistics and dropout are 30 times above."""
 _ROUNDING = 1e-5
 """How far the same batch's logits may move, over the largest logit: a GPU may add up in another order."""
+_FLOAT32_STEP = 2.0**-23
+_COARSE = 2.0**-10
+"""A step of float32 is more than this share of the spread where attacks begin to feel it."""
 _UNSTEADY = {
     "random_outputs": (
         "when they are computed again",
@@ -62,7 +65,7 @@ def clean_pass(
             batch = images[begin : begin + batch_size]
             parts.append(checked_logits(model, model_name, batch, num_classes))
         logits = torch.cat(parts)
-        findings = _unsteady(model, images, logits, batch_size)
+        findings = _unsteady(model, images, logits, batch_size) + _coarse(logits)
     if bool(_look_like_probabilities(logits / getattr(model, "factor", 1.0)).all()):
         findings.append(
             Finding(
@@ -106,6 +109,23 @@ def _unsteady(model: nn.Module, images: Tensor, logits: Tensor, batch_size: int)
             "warning",
             f"{number} of {count} images get other logits {when}, by up to {far:.2g} % of their spread",
             advice,
+        )
+    ]
+
+
+def _coarse(logits: Tensor) -> list[Finding]:
+    """A warning where float32 hardly tells the logits apart, beside a constant that all of them share."""
+    top = logits.topk(min(3, logits.shape[1]), dim=1).values
+    step, spread = logits.abs().amax(1).median() * _FLOAT32_STEP, (top[:, 0] - top[:, -1]).median()
+    if not float(step) > _COARSE * float(spread):
+        return []
+    return [
+        Finding(
+            "coarse_logits",
+            "warning",
+            f"the largest logits of an image differ by {float(spread):.2g}, at a size where float32 has steps of "
+            f"{float(step):.2g}",
+            "verdicts are rounded with them; take the constant that all logits share out of the net",
         )
     ]
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.attempts import SweepSettings
+from bench.attacks.sweep import NormSweep
 from bench.attacks.verification import Ledger
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
@@ -38,6 +40,19 @@ class KnowsTheFiles(Remembers):
         return torch.where((distances < 1e-4)[:, None], self.answers[nearest], other)
 
 
+class Whispers(nn.Module):
+    """Logits that are hardly there, as soon as an image leaves the grid of 8 bits."""
+
+    def __init__(self, net: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.net, self.factor_of = net, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        off = (images * 255 - (images * 255).round()).abs().flatten(1).amax(1) > 1e-2
+        logits: Tensor = self.net(images)
+        return logits * torch.where(off, self.factor_of, 1.0)[:, None]
+
+
 def warnings(net: nn.Module, data: ImageDataset) -> set[str]:
     context = EvaluationContext(net, "net", data, 0, COUNT, 0, torch.device("cpu"), 256)
     with torch.no_grad():
@@ -55,6 +70,18 @@ def test_a_net_that_answers_from_a_memory_of_the_images_is_found_out(
 ) -> None:
     found = warnings(cheat(standard, fashion_test.pixels(slice(0, COUNT))), fashion_test)
     assert {sign, "gradient_masking"} <= found
+
+
+def test_logits_that_are_tiny_on_perturbed_images_hide_nothing(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    images, labels = fashion_test.pixels(slice(0, 12)), fashion_test.labels[:12]
+    ids, found = torch.arange(12), []
+    for net in (standard, Whispers(standard, 1e-12), Whispers(standard, 1e-25)):
+        ledger = Ledger.start(net(images).argmax(1), labels)
+        for norm, eps in (("linf", 0.1), ("l2", 1.5)):
+            settings = SweepSettings(10, ("margin", "dlr"))
+            NormSweep(net, images, labels, ids, norm, [eps], settings, ledger).run()
+            found.append(int(ledger.broken(norm, eps).sum()))
+    assert found == [12] * len(found)
 
 
 def test_no_number_is_above_what_its_own_probe_has_shown(standard: nn.Module, fashion_test: ImageDataset) -> None:

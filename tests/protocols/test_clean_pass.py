@@ -32,6 +32,12 @@ def test_predictions_are_those_of_the_model_and_good_logits_raise_no_finding() -
     assert findings == []
 
 
+@pytest.mark.parametrize(("scale", "shift", "seen"), [(1.0, 1000.0, False), (1e-2, -1000.0, True), (1e-9, 0.0, False)])
+def test_a_constant_that_swamps_the_logits_is_a_finding(scale: float, shift: float, seen: bool) -> None:
+    _, findings = clean_pass(Head(lambda images: outputs(images) * scale + shift), "net", IMAGES, 10, 8)
+    assert ("coarse_logits" in {finding.id for finding in findings}) is seen
+
+
 def test_the_wrong_number_of_classes_is_refused() -> None:
     with pytest.raises(BenchError, match="returns 7 logits, but the data set has 10 classes"):
         clean_pass(Head(lambda images: outputs(images, 7)), "net", IMAGES, 10, 8)
@@ -140,4 +146,6 @@ def test_the_rounding_of_an_honest_net_is_no_finding() -> None:
     net = build_net("simple_cnn", common).eval()
     for scale, shift in ((1e-9, 0.0), (1.0, 0.0), (1.0, 1e4), (1e9, 0.0)):
         head = Head(lambda images, scale=scale, shift=shift: scale * (net(images) + shift))
-        assert clean_pass(head, "net", IMAGES[:5], 10, 4)[1] == []
+        # with a constant of 10,000, float32 hardly tells these logits apart, which is another finding
+        found = {finding.id for finding in clean_pass(head, "net", IMAGES[:5], 10, 4)[1]}
+        assert found <= ({"coarse_logits"} if shift else set())
