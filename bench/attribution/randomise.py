@@ -16,6 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
 from bench.nets.intake import copy_net
+from bench.nets.logit_scale import ScaledLogits
 
 _LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
@@ -36,6 +37,7 @@ def randomised_from_the_top(model: nn.Module, images: Tensor, seed: int) -> Iter
     Raises:
         BenchError: the net has no such layer, or one whose weights are the same after they were drawn.
     """
+    model = model.net if isinstance(model, ScaledLogits) else model  # maps are the same at any scale, names are not
     names = _layers_in_order(model, images)
     if not names:
         raise BenchError("the sanity check randomises convolutions and linear layers; this net has none.")

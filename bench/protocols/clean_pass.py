@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -103,11 +104,12 @@ def _unsteady(model: nn.Module, images: Tensor, logits: Tensor, batch_size: int)
     kind = "random_outputs" if bool(random.any()) else "batch_dependent"
     when, advice = _UNSTEADY[kind]
     far = 100 * float((again - logits).abs().amax() / spread)
+    by = f", by up to {far:.2g} % of their spread" if math.isfinite(far) else ""
     return [
         Finding(
             kind,
             "warning",
-            f"{number} of {count} images get other logits {when}, by up to {far:.2g} % of their spread",
+            f"{number} of {count} images get other logits {when}{by}",
             advice,
         )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from bench.attacks.pgd import attacked_model
 from bench.catalog.cards import Gradients
 from bench.catalog.models import list_models, load_model, resolve_models
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.core.keyed_random import stream_key
+from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.data.loading import Split
@@ -118,12 +121,27 @@ def fit(
     maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets)
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
-    model = prepare_net(model.to(request.device))
+    model = _prepared(model.to(request.device), dataset.pixels(slice(0, 2)).to(request.device))
     run = train(
         request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
         target_maps=maps, test=test, on_progress=on_progress,
     )  # fmt: skip
     return Fit(run, net_parameters, source, dataset, test)
+
+
+def _prepared(net: nn.Module, images: Tensor) -> nn.Module:
+    """The net prepared for many gradients, or as it is where that breaks it: `x.view` after a convolution, say."""
+    plain = copy.deepcopy(net)
+    net = prepare_net(net)
+    try:
+        with attacked_model(net):
+            inputs = images.requires_grad_(True)
+            torch.autograd.grad(net(inputs).sum(), inputs)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        return plain
+    return net
 
 
 def _net_parameters(request: TrainingRequest) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrizations, prune
 
 from bench.attribution.randomise import randomised_from_the_top
 from bench.core.errors import BenchError
+from bench.nets.logit_scale import ScaledLogits
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:
@@ -117,3 +118,13 @@ def test_a_layer_that_keeps_its_weights_is_refused() -> None:
     for net in (same, hooked):
         with pytest.raises(BenchError, match=r"layer 1 .*keeps its weights"):
             list(randomised_from_the_top(net.eval(), torch.rand(1, 1, 2, 2), 0))
+
+
+def test_a_net_whose_logits_are_scaled_has_the_same_stages(standard: nn.Module) -> None:
+    images = torch.rand(1, 1, 28, 28)
+    plain, scaled = (
+        [(name, weights(net)["conv1.weight"]) for name, _, net in randomised_from_the_top(model, images, 0)]
+        for model in (standard, ScaledLogits(standard, 2.0))
+    )
+    assert [name for name, _ in plain] == [name for name, _ in scaled]
+    assert all(torch.equal(first, second) for (_, first), (_, second) in zip(plain, scaled, strict=True))
