@@ -126,6 +126,15 @@ def test_every_reader_says_which_rows_were_edited(bench: Bench, board: Path, tmp
     assert code == 0 and said in err and said in (tmp_path / "page.html").read_text()
 
 
+def test_records_with_an_example_twice_make_no_sense_and_are_said_to(bench: Bench, board: Path) -> None:
+    path = run_of(board) / "examples.parquet"
+    records = pd.read_parquet(path)
+    pd.concat([records, records]).to_parquet(path)
+    digest = sha256_file(path)
+    edit_manifest(board, lambda manifest: manifest.update(examples_sha256=digest))
+    assert "an example comes twice" in bench.refused("compare", "standard", "at_linf", "--leaderboard", board)
+
+
 def gate(bench: Bench, suite: Path, board: Path, *more: object) -> tuple[int, str, str]:
     common = ("--suite", suite, "--baseline", board, "--device", "cpu", "--time-factor", 0, *more)
     code, out, err = bench("check", "--model", "standard", *common)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.core.errors import BenchError
 from bench.core.files import leads_out, read_regular
 from bench.core.toml_files import refuse_odd_values
 
 SCHEMA_VERSION = 1
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
 class _Part(BaseModel):
@@ -41,13 +45,14 @@ class _Weights(_Part):
 
 
 class _Accuracy(_Part):
-    validation: float | None = None
-    test: float | None = None
+    validation: _Share | None = None
+    test: _Share | None = None
 
 
 class _Gradients(_Part):
-    stability: dict[str, float] = {}
-    target_cosine: float | None = None
+    examples: int = 0
+    stability: dict[str, _Cosine] = {}
+    target_cosine: _Cosine | None = None
 
 
 class _Training(_Part):

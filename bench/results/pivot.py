@@ -93,7 +93,9 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         columns_seen.update(columns)
         if sort is not None and sort not in columns:
             continue
-        values = latest.pivot_table(index="model", columns="column", values="value", aggfunc="last")[columns]
+        once = latest.drop_duplicates(["model", "column"], keep="last")
+        # pivot_table drops what is NaN everywhere
+        values = once.pivot(index="model", columns="column", values="value")[columns]  # noqa: PD010
         central = _central(latest, columns, labels)
         by = sort or _default_sort(columns, central)
         named: dict[str, Any] = dict(zip(COMPARABLE, facts if isinstance(facts, tuple) else (facts,), strict=True))
@@ -136,7 +138,12 @@ def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
         key=lambda key: (*_place(key[0], key[1]), key[1] == "worst", _attack_order(*key[:2]), _norm_order(key[2]), key),
     )
     attacks = {attack for metric, attack, _, _ in keys if metric == "robust_accuracy" and attack != "worst"}
-    return {key: _label(*key, name_attack=len(attacks) > 1) for key in keys}
+    labels: dict[tuple[str, str, str, float], str] = {}
+    for key in keys:
+        label = _label(*key, name_attack=len(attacks) > 1)
+        # radii may differ beyond the fourth digit, and a stranger's metrics may be named like ours
+        labels[key] = label if label not in labels.values() else f"{label} ({' '.join(map(str, key))})"
+    return labels
 
 
 def _label(metric: str, attack: str, norm: str, eps: float, *, name_attack: bool) -> str:
@@ -224,8 +231,9 @@ def pareto_front(board: Board, first: str, second: str) -> list[str]:
     for name in (first, second):
         if name not in board.frame:
             raise unknown_name(name, list(board.frame.columns), "column")
-    points = board.frame[[first, second]].dropna()
-    signed = points * [-1 if board.lower_is_better(name) else 1 for name in (first, second)]
+    names = list(dict.fromkeys((first, second)))
+    points = board.frame[names].dropna()
+    signed = points * [-1 if board.lower_is_better(name) else 1 for name in names]
     front = [
         str(model)
         for model, point in signed.iterrows()

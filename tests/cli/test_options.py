@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import typer.main
 from bench.cli.executors import Place
 from bench.cli.main import app
 from bench.cli.own_model import OwnModel
+from bench.core.errors import BenchError
+from bench.orchestration import RunRequest, plan_runs
 from tests.conftest import Bench
 
 
@@ -49,3 +52,18 @@ def test_a_group_of_options_is_whole_wherever_it_is(group: Any, takers: list[tup
     for words, command in commands():
         given = {parameter.name for parameter in command.params} & names
         assert given == (names if words in takers else set()), words
+
+
+@pytest.mark.parametrize("seed", ["99999999999999999999", str(1 << 63), "-1"])
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_seed_that_no_row_can_hold_is_refused_before_any_work(
+    bench: Bench, tmp_path: Path, command: str, seed: str
+) -> None:
+    line = bench.refused(command, "--model", "standard", "--suite", "cross_norm_quick", f"--seed={seed}",
+                         "--leaderboard", tmp_path / "board")  # fmt: skip
+    assert "--seed" in line and not (tmp_path / "board").exists()
+
+
+def test_a_seed_from_python_is_bounded_too(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="--seed 9223372036854775808 is out of range"):
+        plan_runs(RunRequest(["standard"], ["cross_norm_quick"], tmp_path / "board", seed=1 << 63))

@@ -153,3 +153,23 @@ def test_distances_and_corruptions_have_plain_names_in_reading_order(tmp_path: P
     assert list(board.frame.columns) == ["all corruptions", "gaussian blur", "jpeg", "gaussian blur 5"]
     assert board.central == ["all corruptions", "gaussian blur", "jpeg"]
     assert board.sort == "all corruptions"
+
+
+def test_metrics_that_would_be_called_alike_keep_columns_of_their_own(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", eps=eps, value=eps) for eps in (0.0156861, 0.0156863)])
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert board.frame.loc["standard"].tolist() == [0.0156861, 0.0156863]
+    assert board.frame.columns[0] == "L-inf 0.01569" and board.frame.columns.is_unique
+
+
+def test_numbers_that_nobody_has_stay_on_the_board(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", value=None)])
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert board.frame.shape == (1, 1) and board.frame.isna().all(axis=None)
+
+
+def test_a_front_of_one_column_is_its_best(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", model="good", value=0.9)])
+    append_rows(tmp_path, [row("b", model="bad", value=0.1)])
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert pareto_front(board, "L-inf 0.1", "L-inf 0.1") == ["good"]

@@ -19,6 +19,7 @@ Key = tuple[str, str, str, float]
 Ranker = Callable[[Sequence[Run], Key], Mapping[str, int]]
 """Ranks of the models of comparable runs in one metric, with ties; empty where the evidence does not allow a test."""
 _MANY_COLUMNS = 9
+_LARGEST_DRAWN = 1e12
 _TOO_MANY_COLUMNS = 60
 _OVERVIEW = "overview"
 _SHARED = ("clean_accuracy", "union_accuracy")
@@ -35,6 +36,11 @@ class Cell:
     text: str
     interval: str
     best: bool
+
+    @property
+    def drawable(self) -> bool:
+        """Whether a plot has a place for it: not for what is infinite, nor for what no suite of ours measures."""
+        return all(abs(part) < _LARGEST_DRAWN for part in (self.value, self.low, self.high) if part == part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def _series(row: Row, places: list[tuple[float, int]], label: str) -> Series:
     points = []
     for eps, position in places:
         cell = row.cells[position]
-        if cell is None:
+        if cell is None or not cell.drawable:
             continue
         where = f"{label} {eps:.4g}" if eps else "clean"
         tip = f"{row.label}, {where}: {cell.text} % {cell.interval}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from bench.results.report.boards import BoardTable, Cell, Row
@@ -52,7 +53,7 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
 
 
 def _is_accuracy(metric: str) -> bool:
-    return metric.startswith(_ACCURACY) and metric.removeprefix(_ACCURACY).isdigit()
+    return re.fullmatch(f"{_ACCURACY}[0-9]{{1,3}}", metric) is not None
 
 
 def _order(name: str) -> tuple[bool, bool, str]:
@@ -120,7 +121,8 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
 
 def _cell(table: BoardTable, row: Row, metric: str, attack: str) -> Cell | None:
     position = table.column(metric, attack=attack)
-    return None if position is None else row.cells[position]
+    cell = None if position is None else row.cells[position]
+    return cell if cell is not None and cell.drawable else None
 
 
 def _text(cell: Cell | None) -> str:

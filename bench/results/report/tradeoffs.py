@@ -74,7 +74,7 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
         spots = [
             Spot(row.model, x.value, y.value, _bounds(x), _bounds(y))
             for row in table.rows
-            if (x := row.cells[clean]) is not None and (y := row.cells[position]) is not None
+            if (x := row.cells[clean]) and x.drawable and (y := row.cells[position]) and y.drawable
         ]
         axes = Axis("clean accuracy", percent=True), Axis(name, percent=True)
         panels += _panel(f"{table.id}-tradeoff-{short}", axes, spots, names, table.detail)
@@ -106,7 +106,7 @@ def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Nam
             continue
         for radius, cosine in (gradients.get("stability") or {}).items():
             measured.setdefault(str(radius), []).append(Spot(name, float(accuracy), float(cosine)))
-        if gradients:
+        if "examples" in gradients:
             examples.add(f"{int(gradients['examples']):,}")
     panels = []
     for position, (radius, spots) in enumerate(measured.items()):
@@ -138,7 +138,7 @@ def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
         spots = [
             Spot(row.model, x.value, y.value, _bounds(x), _bounds(y))
             for row in table.rows
-            if (x := row.cells[clean]) is not None and (y := row.cells[position]) is not None
+            if (x := row.cells[clean]) and x.drawable and (y := row.cells[position]) and y.drawable
         ]
         axes = Axis("clean accuracy", percent=True), Axis(f"{metric}, noise {eps:.3g}", percent=False)
         panels += _panel(f"{table.id}-stability-{place}", axes, spots, names, table.detail)

@@ -394,3 +394,15 @@ def test_an_older_version_of_a_suite_is_shown_only_of_models_without_a_newer(tmp
     boards = parse(page_of(tmp_path)).with_class("board")
     models = [[row.find("th")[0].text for row in board.find("tbody")[0].find("tr")] for board in boards]
     assert sorted(models) == [["both"], ["old"]]
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e300])
+def test_a_number_that_no_plot_has_a_place_for_stands_in_the_table_alone(tmp_path: Path, value: float) -> None:
+    for name in ("value", "ci_high"):
+        folder = tmp_path / name
+        rows = robustness(0.8, 0.5)
+        for place in (0, 2, 6):
+            rows[place][name] = value
+        add_run(folder, "alpha", rows)
+        add_run(folder, "beta", robustness(0.8, 0.4))
+        assert len(parse(page_of(folder)).with_class("board")) == 1
