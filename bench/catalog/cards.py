@@ -81,7 +81,7 @@ class ModelCard(Section):
     method: str
     dataset: str = NAME
     description: str = ""
-    num_classes: int | None = Field(default=None, gt=1)
+    num_classes: int | None = Field(default=None, gt=1, lt=1 << 31)
     """Needed only where the data set is not one that this package knows."""
     architecture: str
     architecture_parameters: dict[str, Any] = Field(default_factory=dict)

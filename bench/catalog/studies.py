@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
+from bench.core.bounds import Count
 from bench.core.names import unknown_name
 from bench.core.toml_files import Section, read_toml, validate
 
@@ -116,7 +117,7 @@ class Scale(Section):
     suites: dict[str, str]
     """What the claims call a suite -> the suite at this scale."""
     models: list[str] = Field(min_length=1)
-    examples: dict[str, int] = Field(default_factory=dict)
+    examples: dict[str, Count] = Field(default_factory=dict)
     seconds: dict[str, float]
     """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""
     train: list[TrainedModel] = Field(default_factory=list)

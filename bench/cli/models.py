@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -105,9 +106,10 @@ def add(
     output().print(
         f"clean accuracy {percent(entry.card.accuracy.test)} % on {entry.card.accuracy.test_examples} images"
     )
-    needs = f" --program {model.rpartition(':')[0] or model}" if entry.card.program is not None else ""
+    needs = f" --program {shlex.quote(model.rpartition(':')[0] or model)}" if entry.card.program is not None else ""
     output().print(
-        f"run it: bench run --registry {registry} --model {entry.card.name}{needs} --suite ...", soft_wrap=True
+        f"run it: bench run --registry {shlex.quote(str(registry))} --model {entry.card.name}{needs} --suite ...",
+        soft_wrap=True,
     )
 
 

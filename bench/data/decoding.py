@@ -39,16 +39,19 @@ class Preparation:
         return self.crop is not None
 
 
-def decode(content: bytes, preparation: Preparation, name: str) -> NDArray[np.uint8]:
+def decode(
+    content: bytes, preparation: Preparation, name: str, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
     """(H, W, C) uint8.
 
     Args:
         content: an image file of any kind that Pillow reads; an orientation in its EXIF data is not applied, as in
             torchvision.
         name: for the error line.
+        size: height and width that it must have if the preparation leaves sizes; asked before anything is unpacked.
 
     Raises:
-        BenchError: no image, more than 8 bits a channel, or smaller than the crop.
+        BenchError: no image, another size, more than 8 bits a channel, or smaller than the crop.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -58,6 +61,11 @@ def decode(content: bytes, preparation: Preparation, name: str) -> NDArray[np.ui
                 raise BenchError(
                     f"{name} has more than 8 bits a channel (mode {image.mode}), its pixels would lie outside [0, 1]; "
                     "convert it to 8 bits."
+                )
+            if size is not None and not preparation.fixes_size and (image.height, image.width) != size:
+                raise BenchError(
+                    f"{name} is {image.width}x{image.height}, expected {size[1]}x{size[0]}; resize the images first, "
+                    "or set `resize` and `crop` in a TOML file of the data set."
                 )
             pixels = _prepare(image.convert("L" if preparation.channels == 1 else "RGB"), preparation, name)
     except UnidentifiedImageError as error:

@@ -72,14 +72,8 @@ class EncodedImages:
     def read(self, rows: Tensor) -> Tensor:
         images = np.empty((len(rows), *self.size, self.preparation.channels), dtype=np.uint8)
         for position, number in enumerate(self.rows[rows].tolist()):
-            pixels = decode(self.source.content(number), self.preparation, self.source.name(number))
-            if pixels.shape[:2] != self.size:
-                found, expected = (f"{width}x{height}" for height, width in (pixels.shape[:2], self.size))
-                raise BenchError(
-                    f"{self.source.name(number)} is {found}, expected {expected}; resize the images first, or set "
-                    "`resize` and `crop` in a TOML file of the data set."
-                )
-            images[position] = pixels
+            name = self.source.name(number)
+            images[position] = decode(self.source.content(number), self.preparation, name, self.size)
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def take(self, rows: Tensor) -> EncodedImages:

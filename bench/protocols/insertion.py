@@ -20,7 +20,7 @@ from bench.attribution.manipulate import ManipulationSettings, heat_maps_and_log
 from bench.attribution.manipulations import FrameTarget
 from bench.attribution.methods import AttributionMethod, Gradient, MapRequest, attribute
 from bench.attribution.similarity import PreparedMaps
-from bench.core.bounds import PixelRadius, Steps
+from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.data.specs import dataset_spec
@@ -49,7 +49,7 @@ _CHECK_EVERY, _TOP_SHARE = 5, 0.1
 
 class Parameters(Section):
     attributions: Attributions
-    steps: Steps
+    steps: int = Field(gt=0, le=1000)
     background: Background = "mean"
     attack: FrameTarget | None = None
     radii: list[PixelRadius] = Field(default_factory=list, max_length=100)

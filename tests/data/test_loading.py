@@ -257,3 +257,18 @@ def test_a_pipe_among_the_images_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pets" / "test" / "cat" / "3.png")
     with pytest.raises(BenchError, match="no regular file"):
         load_split("pets", "test", data_dir=tmp_path)
+
+
+def test_an_image_of_another_size_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, "pets", "test")
+    Image.new("L", (5000, 5000)).save(tmp_path / "pets" / "test" / "cat" / "1.png")
+    loaded: list[tuple[int, int]] = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(
+        Image.Image, "convert", lambda image, mode: (loaded.append(image.size), convert(image, mode))[1]
+    )
+    with pytest.raises(BenchError, match=r"1\.png is 5000x5000, expected 8x8"):
+        load_split("pets", "test", data_dir=tmp_path)
+    assert loaded and (5000, 5000) not in loaded
