@@ -35,6 +35,7 @@ _TRANSPARENT = frozenset({
     "AsStridedBackward0", "ViewBackward0", "SliceBackward0", "SelectBackward0", "BackwardHookFunctionBackward",
 })  # fmt: skip
 """Nodes that autograd makes by itself: for views of a tensor that was changed in place, and for hooks of modules."""
+_INSTEAD = "take gradient, integrated_gradients or smoothgrad, or a suite that attacks predictions"
 _OFF, _ROUNDING = 1e-2, 1e-4
 """How far the mode's logits may be from the net's: shares of their range, and of the largest (rounding)."""
 
@@ -88,7 +89,9 @@ class OperationMode(TorchFunctionMode):
         called = getattr(func, "__name__", "").partition(".")[0]  # aten's have their overload behind a point
         name = _plain_name(called, args, named)
         if self.rewrites and name in _HIDING and any(one.requires_grad for one in given):
-            raise BenchError(f"the operation {name!r} of this net has activations inside, for which there is no rule.")
+            raise BenchError(
+                f"the operation {name!r} of this net has activations inside, for which there is no rule; {_INSTEAD}."
+            )
         if self.rewrites and name in _IN_PLACE and (called.endswith("_") or named.get("inplace")):
             result = self._changed(name, func, args, named)
         else:
@@ -121,7 +124,7 @@ class OperationMode(TorchFunctionMode):
             elif not self._seen.isdisjoint(ancestors(node)):
                 raise BenchError(
                     f"{self._purpose} cannot look into all of this net: {type(node).__name__} comes from TorchScript "
-                    "or an autograd function; use gradient, integrated_gradients or smoothgrad."
+                    f"or an autograd function; give the net as plain PyTorch, or {_INSTEAD}."
                 )
 
     def _require_same(self, model: nn.Module, inputs: Tensor, logits: Tensor) -> None:
@@ -133,7 +136,7 @@ class OperationMode(TorchFunctionMode):
         if not off <= allowed:
             raise BenchError(
                 f"{self._purpose} finds other logits than the net itself (by up to {float(off):.2g}): the net is "
-                "random, or does something that is not seen; use gradient, integrated_gradients or smoothgrad."
+                f"random, or does something that is not seen; {_INSTEAD}."
             )
 
 
@@ -153,7 +156,7 @@ def require_no_choice(name: str, given: list[Tensor]) -> None:
     if (name in _CHOICES or masks) and any(one.requires_grad for one in given):
         raise BenchError(
             f"the operation {name!r} of this net may be an activation, for which there is no rule; write it as one "
-            "(F.relu), or use gradient, integrated_gradients or smoothgrad."
+            f"(F.relu), or {_INSTEAD}."
         )
 
 
