@@ -263,6 +263,22 @@ def test_no_link_out_of_a_leaderboard_reaches_its_page(
         assert "link out of the leaderboard" in err + caplog.text
 
 
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\x9b", "a\0b", "a\nb", "[/nope] ", "::stop", "=1+1", "a|b"])
+def test_no_attack_in_a_suite_is_named_what_a_table_would_obey(tmp_path: Path, name: str) -> None:
+    changed = json.loads(json.dumps(SUITE_CONTENT))
+    changed["parameters"]["attacks"][0]["name"] = name
+    (tmp_path / "suite.toml").write_text(tomli_w.dumps(changed))
+    with pytest.raises(BenchError, match=r"attacks.*name"):
+        protocol_for(read_suite(tmp_path / "suite.toml"))
+
+
+@pytest.mark.parametrize("method", ["a\x1b[31m", "a\x9b", "a\nb", "a\u2028b", "x" * 300, ""])
+def test_no_method_in_a_card_is_more_than_a_line_of_words(tmp_path: Path, method: str) -> None:
+    (tmp_path / "card.toml").write_text(tomli_w.dumps(CARD | {"method": method}))
+    with pytest.raises(BenchError, match="method"):
+        read_card(tmp_path)
+
+
 ROW = dict.fromkeys(COLUMNS, "x") | {
     "suite_version": 1, "eps": 0.1, "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n_examples": 3, "seed": 0,
     "seconds": 1.0,

@@ -13,6 +13,8 @@ from bench.data.specs import dataset_spec
 
 SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 NAME = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+WORDS = Field(min_length=1, max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")
+"""One line without characters that a terminal obeys."""
 
 
 class Weights(Section):
@@ -78,7 +80,7 @@ class ModelCard(Section):
 
     schema_version: Literal[1]
     id: str = NAME
-    method: str
+    method: str = WORDS
     dataset: str = NAME
     description: str = ""
     num_classes: int | None = Field(default=None, gt=1, lt=1 << 31)

@@ -16,6 +16,7 @@ from bench.attacks.losses import LossName
 from bench.attacks.sweep import NormSweep
 from bench.attacks.torchattacks_adapter import TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.verification import Ledger
+from bench.catalog.cards import NAME
 from bench.core.bounds import Steps
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
@@ -47,7 +48,7 @@ class SweepAttack(Section):
     """Our own attack over all norms and radii; see bench.attacks.sweep and, for the fields, bench.attacks.attempts."""
 
     kind: Literal["sweep"]
-    name: str
+    name: str = NAME
     steps: Steps
     losses: tuple[LossName, ...] = Field(min_length=1, max_length=100, strict=False)
     patience: int = Field(ge=0, lt=1 << 31)
@@ -63,7 +64,7 @@ class TorchattacksAttack(Section):
     """An attack of torchattacks in one norm; see bench.attacks.torchattacks_adapter."""
 
     kind: Literal["torchattacks"]
-    name: str
+    name: str = NAME
     class_name: str
     norm: Norm
     parameters: dict[str, Setting] = Field(default_factory=dict)
