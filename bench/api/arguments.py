@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,40 @@ def source_options(given: dict[str, Any]) -> SourceOptions:
         if name not in known:
             raise unknown_name(name, known, "option")
     paths = {name: as_path(given[name]) for name in ("weights", "label_map", "data_dir") if given.get(name) is not None}
-    tuples = {name: tuple(given[name]) for name in ("mean", "std", "classes") if given.get(name) is not None}
+    tuples = {name: several(given[name], name) for name in ("mean", "std", "classes") if given.get(name) is not None}
     return SourceOptions(**{**given, **paths, **tuples})
+
+
+def several(values: Any, name: str) -> tuple[Any, ...]:
+    """The numbers of a sequence, a tensor or an array; one alone is the only one."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    try:
+        return (values,) if isinstance(values, int | float) else tuple(values)
+    except TypeError as error:
+        raise BenchError(f"{name} is a {type(values).__name__}; pass its numbers in a list.") from error
 
 
 def as_path(path: Path | str | None) -> Path | None:
     """The path; None stays."""
-    return None if path is None else Path(path)
+    try:
+        return None if path is None else Path(path)
+    except TypeError as error:
+        raise BenchError(f"{path!r} is no path; pass a string or a pathlib.Path.") from error
 
 
-def require_whole(**numbers: object) -> None:
-    """Raise BenchError unless they are whole numbers from 1 on."""
-    for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise BenchError(f"{name} {value!r} is not a whole number from 1 on.")
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """The number as Python's int; raises BenchError unless it is a whole one from `least` on."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or isinstance(value, bool):
+        raise BenchError(f"{name} {value!r} is not a whole number from {least} on.")
+    return number
+
+
+def require_text(**values: object) -> None:
+    """Raise BenchError for what is no string."""
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise BenchError(f"{name} is a {type(value).__name__}; pass its name, a string.")

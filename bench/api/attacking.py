@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from bench.api.arguments import require_whole
+from bench.api.arguments import whole
 from bench.api.in_memory import judged, take_examples, take_net
 from bench.attacks.losses import LOSSES, LossName, answers
 from bench.attacks.pgd import pgd
@@ -76,7 +76,9 @@ def attack(
     """
     if norm not in NORMS:
         raise unknown_name(str(norm), NORMS, "norm")
-    require_whole(steps=steps, batch_size=batch_size)
+    seed, steps, batch_size = whole(seed, "seed", 0), whole(steps, "steps"), whole(batch_size, "batch_size")
+    if not isinstance(losses, list | tuple) or not losses:
+        raise BenchError(f"losses are {losses!r}; name one or more of {', '.join(LOSSES)} in a list.")
     for loss in losses:
         if loss not in LOSSES:
             raise unknown_name(str(loss), LOSSES, "loss")

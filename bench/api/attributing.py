@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bench.api.arguments import require_whole
+from bench.api.arguments import whole
 from bench.api.in_memory import judged, take_examples, take_net
 from bench.attribution.methods import METHODS
 from bench.attribution.methods import attribute as attribution_maps
@@ -57,7 +57,7 @@ def attribute(
         )
     if method not in METHODS:
         raise unknown_name(method, METHODS, "attribution method")
-    require_whole(batch_size=batch_size)
+    seed, batch_size = whole(seed, "seed", 0), whole(batch_size, "batch_size")
     try:
         chosen = METHODS[method](**parameters)
     except ValidationError as error:

@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from bench.api.arguments import as_path, require_whole, source_options
+from bench.api.arguments import as_path, require_text, source_options, whole
 from bench.api.in_memory import entry_of_net
 from bench.api.result import Result
 from bench.catalog.models import DEFAULT_DATASET, ModelEntry
@@ -23,13 +24,13 @@ from bench.results.records import read_records
 
 @undisturbed()
 def evaluate(
-    model: nn.Module | str,
+    model: nn.Module | Path | str,
     suite: Suite | Path | str,
     *,
     dataset: str | None = None,
     examples: int | None = None,
     seed: int = 0,
-    device: str = "auto",
+    device: torch.device | str = "auto",
     batch_size: int | None = None,
     precision: str = "float32",
     data_dir: Path | str | None = None,
@@ -65,8 +66,11 @@ def evaluate(
     Raises:
         BenchError: as `bench run` would be refused.
     """
-    given = {"examples": examples, "batch_size": batch_size, "workers": workers}
-    require_whole(**{name: value for name, value in given.items() if value is not None})
+    require_text(precision=precision, executor=executor, dataset=dataset or "", model_id=model_id or "")
+    seed, device = whole(seed, "seed", 0), str(device)
+    examples = None if examples is None else whole(examples, "examples")
+    batch_size = None if batch_size is None else whole(batch_size, "batch_size")
+    workers = None if workers is None else whole(workers, "workers")
     place = choose_executor(
         executor, device, ray_address=ray_address, workers=workers, cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
@@ -81,7 +85,7 @@ def evaluate(
         name, kind = model_id or "in_memory", dataset or DEFAULT_DATASET
         entries, options = [entry_of_net(model, kind, name, as_path(data_dir), adaptation)], {}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        board = Path(temporary) if leaderboard is None else Path(leaderboard)
+        board = as_path(leaderboard) or Path(temporary)
         suite_path = suite.path if isinstance(suite, Suite) else suite
         request = RunRequest(
             named,

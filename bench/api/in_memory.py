@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from bench.api.arguments import several
 from bench.catalog.cards import ModelCard, Weights
 from bench.catalog.models import ModelEntry
 from bench.catalog.sources import METHOD
@@ -38,7 +39,8 @@ def take_net(net: object, adaptation: Mapping[str, Any]) -> nn.Module:
     Raises:
         BenchError: it is no net, or none that can be judged; an adaptation that makes no sense.
     """
-    given = {name: _plain_values(value) for name, value in adaptation.items() if value is not None}
+    given = {name: value for name, value in adaptation.items() if value is not None}
+    given |= {name: several(given[name], name) for name in ("mean", "std", "classes") if name in given}
     own = own_net(net)
     if not given:
         return own
@@ -46,12 +48,6 @@ def take_net(net: object, adaptation: Mapping[str, Any]) -> nn.Module:
         return Adapter(own, AdapterSettings(**given)).eval()
     except ValidationError as error:
         raise BenchError(f"{explain(error)}.") from error
-
-
-def _plain_values(values: Any) -> Any:
-    """Numbers of a tensor or an array as a tuple; one alone is the only one."""
-    values = values.tolist() if hasattr(values, "tolist") else values
-    return (values,) if isinstance(values, int | float) else values
 
 
 def entry_of_net(
@@ -129,10 +125,12 @@ def _tensor(values: object, what: str, device: torch.device | None) -> Tensor:
         if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
             values = torch.stack(list(values))
         found = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+        found = found.detach().as_subclass(Tensor).to(device or found.device).contiguous()
+        return found.clone() if found.is_inference() else found
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BenchError(f"{what} must be a tensor or an array of numbers, not a {type(values).__name__}.") from error
-    found = found.detach().as_subclass(Tensor).to(device or found.device).contiguous()
-    return found.clone() if found.is_inference() else found
+        raise BenchError(
+            f"{what} must be a dense tensor or an array of numbers, not this {type(values).__name__}."
+        ) from error
 
 
 def _kind(values: Tensor) -> str:

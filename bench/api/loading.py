@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from bench.api.arguments import as_path, source_options
+from bench.api.arguments import as_path, require_text, source_options
 from bench.catalog.models import load_model as load_entry
 from bench.catalog.models import resolve_models
 from bench.catalog.suites import Suite, resolve_suites
@@ -18,10 +19,10 @@ from bench.core.torch_state import undisturbed
 
 @undisturbed()
 def load_model(
-    name: str,
+    name: Path | str,
     *,
     dataset: str | None = None,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     registry: Path | str | None = None,
     program: Path | str | None = None,
     **options: Any,
@@ -40,12 +41,13 @@ def load_model(
     Raises:
         BenchError: unknown name, several models, or weights that are missing, damaged or not those of the card.
     """
+    require_text(dataset=dataset or "")
     entries = resolve_models(
-        [name], dataset, options=source_options(options), registry=as_path(registry), program=as_path(program)
+        [str(name)], dataset, options=source_options(options), registry=as_path(registry), program=as_path(program)
     )
     if len(entries) != 1:
-        raise BenchError(f"{name!r} stands for {len(entries)} models; name one.")
-    return load_entry(entries[0], resolve_device(device))
+        raise BenchError(f"{str(name)!r} stands for {len(entries)} models; name one.")
+    return load_entry(entries[0], resolve_device(str(device)))
 
 
 def load_suite(name: Path | str) -> Suite:

@@ -89,7 +89,8 @@ def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Mo
 def _rebind_functions(copied: nn.Module, memo: dict[int, Any]) -> None:
     """Functions that modules hold (`self.block = lambda x: self.layer(x)`) are to call the copy, not the user's net."""
     for module in copied.modules():
-        for holder in (vars(module), module._forward_hooks, module._forward_pre_hooks):
+        holders: list[dict[Any, Any]] = [vars(module), module._forward_hooks, module._forward_pre_hooks]
+        for holder in holders:
             for name, value in list(holder.items()):
                 if isinstance(value, FunctionType):
                     holder[name] = _in_the_copy(value, memo)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
+import bench
 from bench.core.errors import BenchError
 from tests.api.calls import Few, attacked, attributed, evaluated, linear
 from tests.conftest import Bench
@@ -286,7 +287,7 @@ LABELS: dict[str, Callable[[Tensor], object]] = {
     "int32": lambda labels: labels.int(),
     "uint8": lambda labels: labels.to(torch.uint8),
     "a column": lambda labels: labels[:, None],
-    "an array": lambda labels: labels.numpy(),
+    "an array": lambda labels: labels.numpy()[::-1][::-1],
     "a list": lambda labels: labels.tolist(),
 }
 
@@ -325,8 +326,9 @@ def test_images_and_labels_may_be_of_any_kind(kind: str, few: Few) -> None:
         (lambda images, labels: (images[:0], labels[:0]), r"these are \(0, 1, 28, 28\)"),
         (lambda images, labels: ((images * 255).to(torch.uint8), labels), r"images are uint8.*images / 255"),
         (lambda images, labels: (images[0], labels[:1]), r"images must be \(N, C, H, W\)"),
-        (lambda images, labels: ("no", labels), "images must be a tensor or an array of numbers"),
-        (lambda images, labels: (images, [None, 1, 2]), "labels must be a tensor or an array of numbers"),
+        (lambda images, labels: ("no", labels), "images must be a dense tensor or an array of numbers"),
+        (lambda images, labels: (images.to_sparse(), labels), "images must be a dense tensor or an array of numbers"),
+        (lambda images, labels: (images, [None, 1, 2]), "labels must be a dense tensor or an array of numbers"),
         (lambda images, labels: (images * torch.nan, labels), r"pixels in \[0, 1\]"),
         (lambda images, labels: (images.expand(-1, 3, -1, -1), labels), "does not take images of shape"),
     ],
@@ -349,6 +351,17 @@ def test_images_and_labels_that_cannot_be_are_refused(
         (lambda net, few, suite: attacked(net, few, batch_size="auto"), "batch_size 'auto' is not a whole number"),
         (lambda net, few, suite: attacked(net, few, steps=2.5), r"steps 2\.5 is not a whole number"),
         (lambda net, few, suite: attacked(net, few, losses=["hinge"]), "unknown loss 'hinge'"),
+        (lambda net, few, suite: attacked(net, few, losses=()), "name one or more of cross_entropy"),
+        (lambda net, few, suite: attacked(net, few, losses="margin"), "name one or more of cross_entropy"),
+        (lambda net, few, suite: attacked(net, few, seed="a"), "seed 'a' is not a whole number from 0 on"),
+        (lambda net, few, suite: evaluated(net, suite, seed=1.5), r"seed 1\.5 is not a whole number from 0 on"),
+        (
+            lambda net, few, suite: evaluated(net, suite, dataset=few),
+            "dataset is a tuple; pass its name",
+        ),
+        (lambda net, few, suite: evaluated(net, suite, precision=None), "precision is a NoneType; pass its name"),
+        (lambda net, few, suite: evaluated(net, suite, data_dir=3), "3 is no path"),
+        (lambda net, few, suite: bench.load_model(suite, mean=lambda: 1), "mean is a function; pass its numbers"),
         (lambda net, few, suite: attributed(net, few, batch_size=0), "batch_size 0 is not a whole number"),
         (lambda net, few, suite: attributed(net, few, method=net), "method is a Sequential; name one of the"),
         (lambda net, few, suite: evaluated(net, suite, batch_size="auto"), "batch_size 'auto' is not a whole number"),
