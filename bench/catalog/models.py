@@ -29,6 +29,11 @@ from bench.nets.layers import Normalization
 DEFAULT_DATASET = "fashion_mnist"
 
 
+def card_files(root: Path) -> list[Path]:
+    """The cards in a root of models; a hidden folder is being written, or was when its process was killed."""
+    return sorted(root.glob("[!.]*/[!.]*/card.toml"))
+
+
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
     """A card and the folder it lies in.
@@ -52,7 +57,7 @@ def list_models(dataset: str | None = None, registry: Path | None = None) -> lis
     """All registered models, sorted by full name; the first root that has a name wins, `registry` before all."""
     entries: dict[str, ModelEntry] = {}
     for root in model_roots(registry):
-        for path in sorted(root.glob("*/*/card.toml")):
+        for path in card_files(root):
             entry = _read_entry(path.parent)
             if entry.card.name != f"{path.parent.parent.name}/{path.parent.name}":
                 raise BenchError(f"model card {path} calls itself {entry.card.name}; folder and card must agree.")

@@ -15,7 +15,7 @@ from torch import nn
 
 from bench.catalog.cards import Accuracy, ModelCard, read_card, write_card
 from bench.catalog.locations import model_roots
-from bench.catalog.models import ModelEntry, entry_from_source, load_model, resolve_models
+from bench.catalog.models import ModelEntry, card_files, entry_from_source, load_model, resolve_models
 from bench.catalog.sources import SourceOptions, describe_kinds, is_source
 from bench.catalog.state_files import state_bytes
 from bench.core.errors import BenchError
@@ -165,7 +165,7 @@ def _all_cards(request: VerifyRequest) -> tuple[list[ModelEntry], list[CardVerdi
     entries: dict[str, ModelEntry] = {}
     verdicts = []
     for root in model_roots(request.registry):
-        for path in sorted(root.glob("*/*/card.toml")):
+        for path in card_files(root):
             name = f"{path.parent.parent.name}/{path.parent.name}"
             try:
                 card = read_card(path.parent)

@@ -90,7 +90,7 @@ def test_a_run_says_in_which_precision_it_searched(bench: Bench, tmp_path: Path,
     assert code == 0 and "looked for in bfloat16 and confirmed in float32" in err
     (folder,) = (tmp_path / "runs").iterdir()
     assert read_manifest(folder)["facts"]["search_precision"] == "bfloat16"
-    assert set(read_leaderboard(tmp_path)["device"]) == {"cpu, bfloat16 search"}
+    assert set(read_leaderboard(tmp_path)["precision"]) == {"bfloat16"}
     plain = evaluate("standard", tiny_suite, leaderboard=tmp_path / "plain", device="cpu")
     assert plain.folder is not None and "search_precision" not in read_manifest(plain.folder)["facts"]
 

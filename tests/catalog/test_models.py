@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,11 @@ def test_a_data_set_without_models_says_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("bench.catalog.models.list_models", lambda **_: of_fashion)
     with pytest.raises(BenchError, match="no model of cifar10; train one"):
         resolve_models(["at_l2"], "cifar10")
+
+
+def test_what_a_killed_process_left_of_a_model_hides_no_other(model_copy: ModelCopy) -> None:
+    shutil.copytree(model_copy.folder, model_copy.folder.with_name(".other.training"))
+    assert "fashion_mnist/copy" in {entry.card.name for entry in list_models()}
 
 
 def test_a_full_name_of_another_data_set_is_refused(model_copy: ModelCopy) -> None:
