@@ -184,3 +184,24 @@ def test_the_best_validation_epoch_of_the_second_half_is_published_when_asked(
         fit("standard", tmp_path, epochs=4, stop_after=stop_after, checkpoint="best_validation")
     model = fit("standard", tmp_path, epochs=4, checkpoint="best_validation")
     assert all(torch.equal(value, after[2][key]) for key, value in model.state_dict().items())
+
+
+class Attending(nn.Module):
+    """Softmax attention over the rows of 8 x 8 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = images[:, 0]
+        return self.linear(nn.functional.scaled_dot_product_attention(rows, rows, rows).mean(1))
+
+
+@pytest.mark.parametrize("name", ["lga", "input_gradient"])
+def test_a_net_that_attends_is_trained_by_methods_that_differentiate_twice(name: str, tmp_path: Path) -> None:
+    recipe = make_recipe(name, "tiny", {"epochs": 1, "batch_size": 60})
+    net = Attending()
+    before = net.linear.weight.clone()
+    train(recipe, net, tiny_data(120), seed=0, device=torch.device("cpu"), folder=tmp_path)
+    assert net.linear.weight.isfinite().all() and not torch.equal(net.linear.weight, before)
