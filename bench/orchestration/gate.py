@@ -253,7 +253,7 @@ def _gain_remark(one: Comparison, *, suspicious: bool) -> Remark:
 def _unpaired_remarks(
     comparison: SuiteComparison, old: pd.DataFrame, new: pd.DataFrame, rules: GateRules
 ) -> Iterator[Remark]:
-    """Metrics without evidence by example: worse beyond the tolerance, and the intervals, if any, do not touch."""
+    """Metrics without evidence by example: worse beyond the tolerance, and the intervals do not touch."""
     compared = {one.key[:3] for one in comparison.comparisons}
     keys = ["metric", "attack", "norm", "eps"]
     both = old.fillna({"eps": -1.0}).merge(new.fillna({"eps": -1.0}), on=keys, suffixes=("_old", "_new"))
@@ -263,9 +263,10 @@ def _unpaired_remarks(
             continue
         sign = 1.0 if kind.better == "lower" else -1.0
         loss = sign * (row["value_new"] - row["value_old"])
-        touching = row["ci_low_new"] <= row["ci_high_old"] and row["ci_high_new"] >= row["ci_low_old"]
+        # where there are no intervals, too few images tell nothing
+        apart = row["ci_low_new"] > row["ci_high_old"] or row["ci_high_new"] < row["ci_low_old"]
         allowed = rules.tolerance if kind.percent else rules.tolerance * abs(row["value_old"])
-        if loss > allowed and not touching:
+        if loss > allowed and apart:
             yield Remark(
                 "failure", "metric",
                 f"{row['metric']} went from {row['value_old']:.4g} to {row['value_new']:.4g}, intervals apart",
