@@ -14,6 +14,7 @@ import typer.main
 from bench.cli.executors import Place
 from bench.cli.main import app
 from bench.cli.own_model import OwnModel
+from bench.cli.train import parse_assignments
 from bench.core.errors import BenchError
 from bench.orchestration import RunRequest, plan_runs
 from tests.conftest import Bench
@@ -67,3 +68,17 @@ def test_a_seed_that_no_row_can_hold_is_refused_before_any_work(
 def test_a_seed_from_python_is_bounded_too(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="--seed 9223372036854775808 is out of range"):
         plan_runs(RunRequest(["standard"], ["cross_norm_quick"], tmp_path / "board", seed=1 << 63))
+
+
+def test_settings_are_read_as_toml_has_them_and_nothing_else_is_read_out_of_them() -> None:
+    given = ["epochs=3", "eps=0.1", "decay=true", "architecture=lenet", "more={depth = 28}", "word=a b", "two=1\nb = 2"]
+    assert parse_assignments(given) == {
+        "epochs": 3, "eps": 0.1, "decay": True, "architecture": "lenet", "more": {"depth": 28}, "word": "a b",
+        "two": "1\nb = 2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "9" * 5000, str(2**63), "2020-01-01"])
+def test_a_setting_that_nothing_can_hold_is_refused_in_one_line(value: str) -> None:
+    with pytest.raises(BenchError, match="--set epochs: "):
+        parse_assignments([f"epochs={value}"])
