@@ -113,7 +113,8 @@ class Probes:
             change = advantage(logits, labels) - advantage(self.context.model(moved), labels)
         # a promise that rounding could swallow says nothing
         visible = promised > 1e-4 * (logits.amax(1) - logits.amin(1)) + 1e-5 * logits.abs().amax(1)
-        return visible & ~(change > FOLLOWED * promised)
+        lost: Tensor = visible & ~(change > FOLLOWED * promised)
+        return lost
 
     def _gradient(self, part: Tensor, loss: LossName) -> Tensor:
         images = self.clean[part].detach().requires_grad_(True)
@@ -127,7 +128,9 @@ class Probes:
         noise = keyed_uniform(self.context.seed, "masking/invisible", self.ids, self.clean.shape[1:])
         noisy = (self.clean + INVISIBLE * (2.0 * noise - 1.0)).clamp_(0.0, 1.0).flip(0)
         with torch.no_grad():
-            said = torch.cat([answers(self.context.model(images)) for images in noisy.split(self.context.batch_size)])
+            said = torch.cat(
+                [answers(self.context.model(images)) for images in torch.split(noisy, self.context.batch_size)]
+            )
         return int((said.flip(0) != self.labels).sum())
 
     def random_outputs(self) -> int:

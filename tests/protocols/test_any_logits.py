@@ -134,7 +134,7 @@ def verdicts(records: pd.DataFrame) -> list[Any]:
     return [float(f"{value:.2g}") for value in records["distance"]]
 
 
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "autoattack_plus"])
 def test_an_answer_that_is_no_number_counts_as_broken(
     suite: str, linear: tuple[LinearClassifier, ImageDataset, dict[str, float]]
 ) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import inspect
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -20,7 +21,10 @@ class LooksWhoAsks(nn.Module):
         self.net, self.images = net, images
 
     def forward(self, images: Tensor) -> Tensor:
-        if any(frame.function == "verify" for frame in inspect.stack(0)):
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code.co_name != "verify":
+            frame = frame.f_back
+        if frame is not None:
             images = self.images[torch.cdist(images.flatten(1), self.images.flatten(1)).argmin(1)]
         logits: Tensor = self.net(images)
         return logits
