@@ -79,8 +79,8 @@ def test_a_net_is_judged_or_refused_in_one_line_and_nothing_is_left_changed(seed
     result = place.evaluate(net, net.kind, place.suite(name), batch_size=4)
     if result is not None:
         assert result.frame["value"].map(math.isfinite).all() or name == "minimum_norm", f"{name}: {net}"
-    elif net.family == "any":
-        assert name.startswith(("attribution", "insertion")), f"{name} refuses {net}"
+    elif net.family in ("any", "hidden"):  # not all maps of the suite are for every net
+        assert name == "attribution_agreement", f"{name} refuses {net}"
     try:
         bench.attack(net, images, labels, norm=NORMS[seed % 3], eps=0.1, steps=2)
         bench.attribute(net, images, labels, method=method)
