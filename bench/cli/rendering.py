@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _MOST_REMARKS = 10
-_HEADER_ROOMS = (10, 5)
-"""Of a narrow column's header; a longer word is folded."""
+_LONGEST_HEADER, _SHORTEST_HEADER = 40, 5
+"""Of a narrow column; a longer word is folded."""
 
 
 def output() -> Console:
@@ -68,7 +68,7 @@ def _fixed_widths(columns: Sequence[str], cells: Sequence[Sequence[Text]], right
     ):
         return {}
     words = [max((len(word) for word in name.split()), default=0) for name in columns]
-    for most in (width, *_HEADER_ROOMS):
+    for most in range(_LONGEST_HEADER, _SHORTEST_HEADER - 1, -1):
         fixed = {
             place: max(body[place], min(words[place], most)) for place, name in enumerate(columns) if name in right
         }

@@ -30,19 +30,22 @@ def run_values(folder: Path) -> dict[Key, ExampleValues]:
     """
     manifest, records = read_evidence(folder)
     try:
-        return {values.key: values for values in _values(manifest, records, folder)}
+        return _by_key(_values(manifest, records, folder))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # digests tell damage, not whether the one who wrote both files wrote sense
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise BenchError(f"the evidence in {folder} makes no sense ({reason}); run the evaluation again.") from error
 
 
+def _by_key(found: list[ExampleValues]) -> dict[Key, ExampleValues]:
+    if not all(values.values.index.is_unique for values in found):
+        raise ValueError("an example comes twice")
+    return {values.key: values for values in found}
+
+
 def _values(manifest: dict[str, Any], records: pd.DataFrame, folder: Path) -> list[ExampleValues]:
     file = SuiteFile.model_validate(manifest["suite"])
     dataset = str(manifest["facts"]["dataset"])
-    once = [name for name in ("example_id", "attack", "norm", "eps") if name in records.columns]
-    if len(once) == 4 and records.duplicated(once).any():
-        raise ValueError("an example comes twice")
     if {"broken", "norm", "eps"} <= set(records.columns):
         section = file.parameters.get("datasets", {}).get(dataset, {})
         reference = section.get("reference", {}) if isinstance(section, dict) else {}

@@ -51,7 +51,7 @@ def test_saliency_can_be_left_out_and_what_is_missing_is_said(bench: Bench, tmp_
     add_run(tmp_path, "[alpha]", robustness(0.9, 0.5))
     output = tmp_path / "page.html"
     code, _, err = bench("report", "--leaderboard", tmp_path, "--output", output, "--no-saliency")
-    assert code == 0 and "saliency" not in err
+    assert code == 0 and "saliency panel" not in err
     code, _, err = bench("report", "--leaderboard", tmp_path, "--output", output)
     assert code == 0
     assert "no saliency panel of fashion_mnist/[alpha]: its weights are not in this registry" in err
