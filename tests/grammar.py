@@ -71,7 +71,10 @@ FAMILIES = {
         activations=("relu", "leaky_relu", "relu(inplace)", "x.relu_()", "F.relu_(x);", "leaky_relu(inplace)"),
         norms=(), biases=(False,), twists=("residual", "twice", "weight_norm"), starts=("as it is", "expanded", "of one"),
     ),
-    "smooth": Family(activations=("softplus", "tanh", "gelu", "silu", "x.tanh_()"), pools=("average",)),
+    # no group norms, which turn near the black image that integrated gradients start from
+    "smooth": Family(
+        activations=("softplus", "tanh", "gelu", "silu", "x.tanh_()"), norms=("batch",), pools=("average",)
+    ),
     # ReLU modules, each used once, as captum's hooks need them
     "relu": Family(
         activations=("relu", "relu(inplace)", "x.relu_()", "F.relu_(x);"), norms=("batch",),

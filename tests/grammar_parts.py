@@ -47,7 +47,6 @@ WRITTEN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 """The same activations, written otherwise."""
 HIDDEN: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "x.clamp(min=0)": ("relu", lambda x: x.clamp(min=0.0)),
-    "maximum(x, 0)": ("relu", lambda x: torch.maximum(x, torch.zeros_like(x))),
     "where(x > 0, x, 0)": ("relu", lambda x: torch.where(x > 0, x, torch.zeros_like(x))),
     "x * (x > 0)": ("relu", lambda x: x * (x > 0)),
     "Swish.apply(x)": ("silu", Swish.apply),

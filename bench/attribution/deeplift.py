@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attribution.operations import ACTIVATION_NAMES, OperationMode
+from bench.attribution.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
 
 _SMALL = 1e-6
 """Changes below this share of the two inputs are mostly rounding: there the derivative is the multiplier."""
@@ -34,6 +34,7 @@ class RescaleMode(OperationMode):
             return _rescaled(args[0], lambda values: func(values, *args[1:], **kwargs))
         if name == "max_pool2d" and args[0].requires_grad:
             return _max_pool(*args, **kwargs)
+        require_no_choice(name, tensors_in((args, kwargs)))
         return func(*args, **kwargs)
 
 

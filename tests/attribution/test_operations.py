@@ -123,7 +123,7 @@ CHOICES: dict[str, Activation] = {
 }
 
 
-@pytest.mark.parametrize("name", ["guided_backprop", "deconvolution"])
+@pytest.mark.parametrize("name", ["guided_backprop", "deconvolution", "deeplift"])
 @pytest.mark.parametrize("choice", CHOICES)
 def test_an_activation_written_by_hand_is_refused(name: str, choice: str, problem: tuple[Tensor, Tensor]) -> None:
     """Beside others that are seen."""
