@@ -84,7 +84,9 @@ def add(
     dataset: Annotated[str, typer.Option("--dataset", help="Data set that it classifies.")] = "fashion_mnist",
     method: Annotated[str, typer.Option("--method", help="How it was trained, e.g. at_linf.")] = "external",
     description: Annotated[str | None, typer.Option("--description", help="One line for the card.")] = None,
-    examples: Annotated[int, typer.Option("--examples", help="Test images its clean accuracy is measured on.")] = 1000,
+    examples: Annotated[
+        int, typer.Option("--examples", min=1, help="Test images its clean accuracy is measured on.")
+    ] = 1000,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
@@ -119,7 +121,9 @@ def verify(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
     registry: Registry = None,
     program: Program = None,
-    examples: Annotated[int, typer.Option("--examples", help="Test images to measure clean accuracy on.")] = 1000,
+    examples: Annotated[
+        int, typer.Option("--examples", min=1, help="Test images to measure clean accuracy on.")
+    ] = 1000,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,

@@ -31,9 +31,9 @@ class OwnModel:
         str | None, _option("--mean", help="Of pixels in [0, 1], per channel: 0.5,0.5,0.5; `none` where inside.")
     ] = None
     std: Annotated[str | None, _option("--std", help="Of pixels in [0, 1], per channel: 0.5,0.5,0.5.")] = None
-    input_size: Annotated[int | None, _option("--input-size", help="Side that images are resized to for the net.")] = (
-        None
-    )
+    input_size: Annotated[
+        int | None, _option("--input-size", min=1, max=65_536, help="Side that images are resized to for the net.")
+    ] = None
     classes: Annotated[
         str | None, _option("--classes", help="The net's outputs for the data set's classes, in order: 0,217,482.")
     ] = None
@@ -44,7 +44,9 @@ class OwnModel:
             help='JSON file {"class of the data set": output of the net}; for imagenet100 also the name `imagenet`.',
         ),
     ] = None
-    num_classes: Annotated[int | None, _option("--num-classes", help="How many outputs the net has.")] = None
+    num_classes: Annotated[
+        int | None, _option("--num-classes", min=1, max=1 << 31, help="How many outputs the net has.")
+    ] = None
     model_id: Annotated[str | None, _option("--model-id", help="What the model is called in the leaderboard.")] = None
 
     def source_options(self, *, download: bool, data_dir: Path | None) -> SourceOptions:

@@ -21,7 +21,7 @@ def report(
     saliency: Annotated[
         bool, typer.Option("--saliency/--no-saliency", help="Panels of saliency maps before and after an attack.")
     ] = True,
-    images: Annotated[int, typer.Option("--images", help="Images a model in the saliency panels.")] = 3,
+    images: Annotated[int, typer.Option("--images", max=1000, help="Images a model in the saliency panels.")] = 3,
     plain: Annotated[
         bool,
         typer.Option("--plain/--packed", help="Readable without JavaScript and by grep, or a fifth of the size."),
