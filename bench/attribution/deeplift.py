@@ -20,6 +20,8 @@ from bench.attribution.operations import ACTIVATION_NAMES, OperationMode, requir
 
 _SMALL = 1e-6
 """Changes below this share of the two inputs are mostly rounding: there the derivative is the multiplier."""
+_TIED = 1e-4
+"""Values of the reference within this share of its largest count as equal where max-pooling chooses among them."""
 
 
 class RescaleMode(OperationMode):
@@ -79,9 +81,13 @@ def _max_pool(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     kwargs.pop("return_indices", None)
     output, where = F.max_pool2d(inputs, *args, **kwargs, return_indices=True)
     pooled, reference = output.detach().chunk(2)
+    # a black reference is flat inside a net: rounding must not choose among its equal values, so the first is taken
+    flat = inputs.detach().chunk(2)[1]
+    step = (_TIED * flat.abs().amax()).clamp_min(torch.finfo(flat.dtype).tiny)
+    tied = F.max_pool2d((flat / step).round(), *args, **kwargs, return_indices=True)[1]
     larger = torch.maximum(pooled, reference)
     rise, fall = larger - reference, pooled - larger
-    own, other = where.chunk(2)
+    own, other = where.chunk(2)[0], tied
     image = inputs.chunk(2)[0]
     change = (image - inputs.detach().chunk(2)[1]).flatten(2)
     parts = []

@@ -277,3 +277,21 @@ def test_a_net_of_one_class_has_maps(name: str, problem: tuple[Tensor, Tensor]) 
     net[-1] = nn.Linear(32, 1).requires_grad_(False)
     maps = attribute(net, problem[0], torch.zeros(4, dtype=torch.int64), METHODS[name]())
     assert maps.isfinite().all() and float(maps.abs().max()) > 0
+
+
+def test_rounding_does_not_choose_among_the_equal_values_of_deeplifts_reference() -> None:
+    """A black image is flat inside a net, so that every window of a max-pooling is a tie."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 3)).double()
+    net = net.eval().requires_grad_(False)
+    images, labels = torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2])
+    rounded = nn.Sequential(net[0], Shaken(), *net[1:])
+    assert_same(*(attribute(one, images, labels, METHODS["deeplift"]()) for one in (rounded, net)), 1e-6)
+
+
+class Shaken(nn.Module):
+    """Values with another rounding."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        drawn = torch.rand(values.shape[1:], generator=torch.Generator().manual_seed(0), dtype=values.dtype)
+        return values * (1 + 1e-12 * drawn)
