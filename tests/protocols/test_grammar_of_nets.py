@@ -46,7 +46,7 @@ def assert_same(found: UnitResult | None, expected: UnitResult | None, what: str
             assert others.equals(values), f"{name}: {what}"
 
 
-@pytest.mark.parametrize("seed", numbered(22, 440))
+@pytest.mark.parametrize("seed", numbered(11, 440))
 def test_records_depend_neither_on_preparation_nor_on_batches(seed: int) -> None:
     net = random_net(seed)
     name, data = list(SUITES)[seed % len(SUITES)], data_for(net, net.kind, COUNT, seed)
