@@ -12,7 +12,8 @@ import pytest
 from bench.cli.guard import runs_foreign_code
 
 START = """
-import atexit, os, sys, time
+import atexit, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
 from bench.cli.guard import run_in_child
 def command():
 {body}
