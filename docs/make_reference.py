@@ -191,7 +191,7 @@ def _fields(fields: list[tuple[str, Any, str | None]]) -> Iterator[str]:
 
 
 def _explanations() -> Iterator[str]:
-    from bench.attribution.methods import METHODS
+    from bench.attributions.methods import METHODS
 
     yield from ("# Attribution methods", "")
     yield from (

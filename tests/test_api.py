@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bench
 import bench.api
 from bench.core.errors import BenchError
-from bench.results.leaderboard import read_leaderboard
+from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench
 
 Images = tuple[Tensor, Tensor]
@@ -101,7 +101,7 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
 
 
 def test_what_comes_from_outside_is_escaped_in_html() -> None:
-    from bench.results.findings import Finding
+    from bench.leaderboard.findings import Finding
 
     frame = bench.evaluate("standard", "cross_norm_quick", examples=1).frame
     frame.loc[0, "attack"] = "<script>alert(1)</script>"

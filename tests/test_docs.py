@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from bench.results.kinds import _KINDS
+from bench.leaderboard.kinds import _KINDS
 from tests.conftest import Bench
 
 ROOT = Path(__file__).parents[1]

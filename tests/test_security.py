@@ -21,17 +21,17 @@ from bench.catalog.locations import shipped
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.catalog.state_files import read_state
 from bench.catalog.suites import read_suite
+from bench.comparison.evidence import run_values
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
-from bench.data.idx import parse_idx, read_idx
-from bench.orchestration.evidence import run_values
+from bench.data.formats.idx import parse_idx, read_idx
+from bench.leaderboard.evidence.evidence import read_evidence
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.records import write_records
+from bench.leaderboard.merge import merge_leaderboards
+from bench.leaderboard.rows import COLUMNS
+from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.protocols import protocol_for
-from bench.results.evidence import read_evidence
-from bench.results.leaderboard import append_rows, read_leaderboard
-from bench.results.manifest import read_manifest
-from bench.results.merge import merge_leaderboards
-from bench.results.records import write_records
-from bench.results.rows import COLUMNS
 from tests.conftest import Bench, ModelCopy
 
 MODEL = shipped("models") / "fashion_mnist" / "standard"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -23,7 +24,7 @@ def test_imports_go_one_way_between_the_rooms() -> None:
 
 def test_every_room_is_in_the_contract() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
-    named = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    named = {name.strip() for layer in contract["layers"] for name in re.split(r"[|:]", layer)}
     rooms = {f"bench.{path.parent.name}" for path in (ROOT / "bench").glob("*/__init__.py")} | {"bench.api"}
     assert named == rooms
 
@@ -46,7 +47,7 @@ def test_the_wheel_carries_models_and_suites_and_works_from_any_folder(tmp_path:
     assert "bench/_shipped/models/fashion_mnist/standard/weights.safetensors" in names
     assert {"bench/_shipped/suites/cross_norm.toml", "bench/_shipped/suites/datasets/imagenet.toml"} <= set(names)
     assert "bench/data/class_lists/imagenet100.txt" in names
-    assert {f"bench/results/report/templates/{name}" for name in ("page.html.j2", "page.css", "page.js")} <= set(names)
+    assert {f"bench/reporting/page/templates/{name}" for name in ("page.html.j2", "page.css", "page.js")} <= set(names)
     assert "bench/data/embedded/fashion_mnist/t10k-images-idx3-ubyte.gz" in names
     assert not any(".training/" in name for name in names)
     code = (

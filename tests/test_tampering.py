@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from bench.core.files import sha256_file
-from bench.orchestration import RunRequest, execute, plan_runs
-from bench.results.doubts import board_doubts
-from bench.results.leaderboard import read_leaderboard
+from bench.leaderboard.evidence.doubts import board_doubts
+from bench.leaderboard.table import read_leaderboard
+from bench.runs.execute import execute
+from bench.runs.plan import RunRequest, plan_runs
 from tests.conftest import TINY_SUITE, Bench
 
 

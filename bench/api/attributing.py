@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bench.api.arguments import whole
 from bench.api.in_memory import judged, take_examples, take_net
-from bench.attribution.methods import METHODS
-from bench.attribution.methods import attribute as attribution_maps
+from bench.attributions.methods import METHODS
+from bench.attributions.methods import attribute as attribution_maps
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.toml_files import explain
@@ -39,7 +39,7 @@ def attribute(
         model: images in [0, 1] in, logits out; a copy of it, in eval mode and float32, is explained on its device.
         images: (N, C, H, W) in [0, 1], a tensor or an array.
         labels: (N,) the class whose logit is explained.
-        method: one of bench.attribution.methods.METHODS, e.g. `gradient`, `smoothgrad`, `integrated_gradients`.
+        method: one of bench.attributions.methods.METHODS, e.g. `gradient`, `smoothgrad`, `integrated_gradients`.
         seed: keys the noise of methods that have any, together with the position of the image.
         mean, std: of pixels in [0, 1], per channel, for a net that does not normalise by itself.
         parameters: of the method, e.g. `samples` and `sigma` (pixels of [0, 1]) of `smoothgrad`.

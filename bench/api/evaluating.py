@@ -16,10 +16,11 @@ from bench.catalog.models import DEFAULT_DATASET, ModelEntry
 from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
+from bench.executors.choose import choose_executor
+from bench.leaderboard.evidence.records import read_records
 from bench.nets.adapter import AdapterSettings
-from bench.orchestration import RunOutcome, RunRequest, execute, plan_runs
-from bench.orchestration.choose_executor import choose_executor
-from bench.results.records import read_records
+from bench.runs.execute import RunOutcome, execute
+from bench.runs.plan import RunRequest, plan_runs
 
 
 @undisturbed()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.api.plots import draw_metrics
 from bench.core.errors import BenchError
-from bench.results.findings import Finding
+from bench.leaderboard.findings import Finding
 
 if TYPE_CHECKING:
     import pandas as pd

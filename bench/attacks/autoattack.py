@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.adapters.prepared_model import PreparedModel
+from bench.attacks.adapters.pyautoattack import AutoAttackSettings, Component, component_of
 from bench.attacks.apgd import ApgdLoss, apgd
 from bench.attacks.fab import fab_targeted
 from bench.attacks.losses import answers
 from bench.attacks.pgd import attacked_model
-from bench.attacks.prepared_model import PreparedModel
-from bench.attacks.pyautoattack_adapter import AutoAttackSettings, Component, component_of
-from bench.attacks.square import square
+from bench.attacks.square.attack import square
 from bench.attacks.verification import Ledger, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key

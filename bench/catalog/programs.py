@@ -25,7 +25,7 @@ from bench.core.files import read_regular, sha256_bytes
 from bench.core.optional import optional_import
 from bench.core.torch_state import plain_torch
 from bench.nets.adapter import PlainEval
-from bench.nets.onnx_runtime import OnnxRuntimeNet
+from bench.nets.external.onnx_runtime import OnnxRuntimeNet
 
 logger = logging.getLogger(__name__)
 

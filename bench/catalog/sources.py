@@ -26,8 +26,8 @@ from bench.core.toml_files import explain
 from bench.data.specs import dataset_spec
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
+from bench.nets.external.robustbench_zoo import fit_checkpoint, zoo_entry
 from bench.nets.intake import plain_net
-from bench.nets.robustbench_zoo import fit_checkpoint, zoo_entry
 
 ZOOS = ("timm", "torchvision", "hf-hub", "robustbench")
 METHOD = "external"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from bench.cli.rendering import markdown, percent, printable
 from bench.core.files import json_text
-from bench.results.leaderboard import as_cell
+from bench.leaderboard.table import as_cell
 
 if TYPE_CHECKING:
-    from bench.results.pivot import Board
+    from bench.leaderboard.pivot import Board
 
 _LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"

@@ -25,8 +25,9 @@ from bench.cli.options import (
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
-    from bench.orchestration import Executor, RunRequest
-    from bench.orchestration.gate import GateRules, Verdict
+    from bench.comparison.gate import GateRules, Verdict
+    from bench.executors.base import Executor
+    from bench.runs.plan import RunRequest
 
 EXIT_REGRESSION = 1
 
@@ -80,8 +81,8 @@ def check(
     """
     from bench.cli.check_output import announce, summary_table, write_junit
     from bench.cli.rendering import output
-    from bench.orchestration import RunRequest
-    from bench.orchestration.gate import GateRules
+    from bench.comparison.gate import GateRules
+    from bench.runs.plan import RunRequest
 
     rules = GateRules(tolerance, time_factor or None, fail_on_time, strict)
     source = own.source_options(download=download, data_dir=data_dir)
@@ -95,7 +96,7 @@ def check(
         )  # fmt: skip
         verdicts = _evaluate(request, executor, baseline, rules, update=update)
         if update:
-            from bench.results.merge import merge_leaderboards
+            from bench.leaderboard.merge import merge_leaderboards
 
             merge_leaderboards([folder], baseline)
     output().print(summary_table(verdicts))
@@ -119,8 +120,9 @@ def _evaluate(
     from bench.catalog.suites import resolve_suites
     from bench.cli.rendering import messages
     from bench.cli.run_progress import RunProgress
-    from bench.orchestration import execute, plan_runs
-    from bench.orchestration.gate import Verdict, first_verdict, judge, require_baseline, unchecked, weights_remarks
+    from bench.comparison.gate import Verdict, first_verdict, judge, require_baseline, unchecked, weights_remarks
+    from bench.runs.execute import execute
+    from bench.runs.plan import plan_runs
 
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry, program=request.program

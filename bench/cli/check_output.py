@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.orchestration.gate import Verdict
+    from bench.comparison.gate import Verdict
 
 _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 

@@ -12,7 +12,7 @@ from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bench.orchestration.compare import SuiteComparison
+    from bench.comparison.compare import SuiteComparison
 
 SHOWN_FLIPS = 12
 
@@ -31,7 +31,7 @@ def compare(
 ) -> None:
     """Compare two models example by example: McNemar's exact test for shares, all signs or Student's t for means."""
     from bench.cli.rendering import output, warn
-    from bench.orchestration.compare import compare_models
+    from bench.comparison.compare import compare_models
 
     found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
     for one in found:
@@ -43,7 +43,7 @@ def compare(
         _print_flips(one, first, second, every=flipped)
     warn(skipped)
     if images is not None:
-        from bench.orchestration.flip_panel import draw_flips
+        from bench.reporting.flip_panel import draw_flips
 
         draw_flips(found, (first, second), images, leaderboard=leaderboard, data_dir=data_dir)
         output().print(f"images: {images}", soft_wrap=True)
@@ -63,8 +63,8 @@ def metric_name(key: tuple[str, str, str, float | None]) -> str:
 
 def _table(found: SuiteComparison, first: str, second: str) -> Table:
     from bench.cli.rendering import table
-    from bench.results.kinds import metric_kind
-    from bench.results.paired import ALPHA
+    from bench.leaderboard.kinds import metric_kind
+    from bench.leaderboard.statistics.paired import ALPHA
 
     rows = []
     for one, adjusted in zip(found.comparisons, found.adjusted, strict=True):

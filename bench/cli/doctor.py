@@ -9,7 +9,7 @@ def doctor(leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir 
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
     from bench.cli.rendering import marked, output, table
     from bench.core.errors import BenchError
-    from bench.orchestration.checkup import examine
+    from bench.reporting.diagnostics import examine
 
     rows, healthy = [], True
     for check in examine(leaderboard, data_dir):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bench.orchestration import Executor
+    from bench.executors.base import Executor
 
 _option = partial(typer.Option, rich_help_panel="Side by side, or on a cluster (docs/scale.md)")
 
@@ -39,7 +39,7 @@ class Place:
 
     def choose(self, device: str) -> Executor:
         """The executor, not open yet; raises BenchError for what does not go together, or where Ray is missing."""
-        from bench.orchestration.choose_executor import choose_executor
+        from bench.executors.choose import choose_executor
 
         return choose_executor(
             self.executor,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from bench.results.pivot import Board
+    from bench.leaderboard.pivot import Board
 
 app = typer.Typer(
     help="Show the latest result of every model, merge leaderboards, or prune one.", invoke_without_command=True
@@ -73,9 +73,9 @@ def leaderboard(
         return
     from bench.cli import board_formats
     from bench.cli.rendering import output, warn
-    from bench.results.doubts import board_doubts
-    from bench.results.leaderboard import of_newest_versions, read_leaderboard
-    from bench.results.pivot import make_boards
+    from bench.leaderboard.evidence.doubts import board_doubts
+    from bench.leaderboard.pivot import make_boards
+    from bench.leaderboard.table import of_newest_versions, read_leaderboard
 
     rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
     rows = rows if all_versions else of_newest_versions(rows)
@@ -106,7 +106,7 @@ def merge(
 ) -> None:
     """Copy the runs of other leaderboards into one: rows and evidence; runs that it has already are left out."""
     from bench.cli.rendering import output
-    from bench.results.merge import merge_leaderboards
+    from bench.leaderboard.merge import merge_leaderboards
 
     for source, outcome in zip(sources, merge_leaderboards(sources, into), strict=True):
         output().print(f"{source}: {outcome.added} runs added, {outcome.known} known already", soft_wrap=True)
@@ -119,7 +119,7 @@ def prune(
 ) -> None:
     """Remove runs that a newer version of their suite, or a repetition, has superseded; studies keep their evidence."""
     from bench.cli.rendering import output, table
-    from bench.results.prune import remove_runs, superseded_runs
+    from bench.leaderboard.prune import remove_runs, superseded_runs
 
     runs = superseded_runs(directory)
     if runs:
@@ -148,8 +148,8 @@ def _filtered(rows: pd.DataFrame, *, dataset: str | None, suite: str | None, mod
 
 def _ranks(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> dict[str, int] | None:
     """Ranks where they are asked for; where nothing was said, only if the evidence of all runs is there."""
+    from bench.comparison.ranks import board_ranks
     from bench.core.errors import BenchError
-    from bench.orchestration.ranks import board_ranks
 
     if asked is False:
         return None
@@ -170,11 +170,11 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
     from dataclasses import replace
 
     from bench.core.errors import BenchError
-    from bench.orchestration.card_columns import with_stability
-    from bench.results.pivot import by_method, pareto_front
+    from bench.leaderboard.pivot import by_method, pareto_front
+    from bench.reporting.card_columns import with_stability
 
     if by is By.method:
-        from bench.orchestration.ranks import seed_groups
+        from bench.comparison.ranks import seed_groups
 
         board = by_method(board, seed_groups(board, directory))
     if pareto is None:

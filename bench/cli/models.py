@@ -96,7 +96,7 @@ def add(
     """Write a model of your own, weights and card, into a registry folder."""
     from bench.cli.rendering import output, percent
     from bench.core.devices import resolve_device
-    from bench.orchestration.registering import AddRequest, add_model
+    from bench.runs.registering import AddRequest, add_model
 
     source = own.source_options(download=download, data_dir=data_dir)
     request = AddRequest(
@@ -131,7 +131,7 @@ def verify(
     """Check cards against what they describe: digests, shapes, clean accuracy. Exit code 1 if any is wrong."""
     from bench.cli.rendering import output, table
     from bench.core.devices import resolve_device
-    from bench.orchestration.registering import VerifyRequest, verify_cards
+    from bench.runs.registering import VerifyRequest, verify_cards
 
     request = VerifyRequest(names, dataset, registry, program, examples, resolve_device(device), data_dir, download)
     verdicts = verify_cards(request)

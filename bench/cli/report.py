@@ -33,7 +33,7 @@ def report(
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
     from bench.cli.rendering import messages, output
-    from bench.orchestration.report import ReportRequest, make_report
+    from bench.reporting.leaderboard_page import ReportRequest, make_report
 
     request = ReportRequest(
         directory, output_file, title, dataset, suite, images if saliency else 0, device, data_dir, download,

@@ -22,7 +22,8 @@ from bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.orchestration import Observer, RunPlan
+    from bench.runs.execute import Observer
+    from bench.runs.plan import RunPlan
 
 
 @with_groups
@@ -48,9 +49,9 @@ def reproduce(
     from bench.cli.rendering import messages, table
     from bench.cli.rendering import output as standard_output
     from bench.cli.run_progress import RunProgress
-    from bench.orchestration.reproduce import describe_plan, plan_study
-    from bench.orchestration.reproduce import reproduce as carry_out
-    from bench.orchestration.study_plan import StudyRequest
+    from bench.studies.plan import StudyRequest
+    from bench.studies.reproduce import describe_plan, plan_study
+    from bench.studies.reproduce import reproduce as carry_out
 
     found = find_study(study)
     folder = output or leaderboard / "studies" / f"{found.file.name}-{scale}"

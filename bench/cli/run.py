@@ -28,8 +28,8 @@ from bench.cli.own_model import OwnModel
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bench.orchestration import RunOutcome
-    from bench.results.metrics import Metric
+    from bench.leaderboard.metrics import Metric
+    from bench.runs.execute import RunOutcome
 
 
 @with_groups
@@ -59,7 +59,8 @@ def run(
     """Evaluate models under suites, with evidence for every image."""
     from bench.cli.rendering import messages, output
     from bench.cli.run_progress import RunProgress
-    from bench.orchestration import RunRequest, execute, plan_runs
+    from bench.runs.execute import execute
+    from bench.runs.plan import RunRequest, plan_runs
 
     source = own.source_options(download=download, data_dir=data_dir)
     executor = place.choose(device)
@@ -87,7 +88,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
     """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
     from bench.cli.rendering import table
     from bench.core.threat import NORM_LABELS
-    from bench.results.kinds import metric_kind
+    from bench.leaderboard.kinds import metric_kind
 
     plan = outcome.plan
     several = len({metric.attack for metric in outcome.metrics if metric.attack}) > 1
@@ -110,7 +111,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
 
 def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
     from bench.cli.rendering import interval, percent
-    from bench.results.kinds import metric_kind
+    from bench.leaderboard.kinds import metric_kind
 
     if metric_kind(metric.metric).percent:
         unit = "" if all_shares else " %"

@@ -15,12 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.orchestration import Observer, RunOutcome, RunPlan
+from bench.runs.execute import Observer, RunOutcome
+from bench.runs.plan import RunPlan
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.results.runs import RunFolder
+    from bench.leaderboard.evidence.runs import RunFolder
 
 
 class RunProgress:

@@ -12,7 +12,7 @@ from bench.cli.options import DataDir, Device, Download, Models, Program, Regist
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
-    from bench.orchestration.saliency_rows import PanelRow
+    from bench.reporting.saliency.rows import PanelRow
 
 DEFAULT_METHODS = ["gradient", "smoothgrad", "integrated_gradients"]
 DEFAULT_ATTACK = "top_k"
@@ -62,7 +62,7 @@ def saliency(
 ) -> None:
     """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
     from bench.cli.rendering import messages, output
-    from bench.orchestration.saliency_panel import PanelRequest, make_panel
+    from bench.reporting.saliency.panel import PanelRequest, make_panel
 
     request = PanelRequest(
         model, image, method, attack, eps, output_file, dataset, seed, device, data_dir, download, registry,
@@ -80,7 +80,7 @@ def saliency(
 def _print_row(row: PanelRow, attacked_method: str | None) -> None:
     """The numbers of one row of the picture."""
     from bench.cli.rendering import output
-    from bench.orchestration.saliency_figure import outcome_text
+    from bench.reporting.saliency.figure import outcome_text
 
     title = f"{row.model}, image {row.example_id}: label {row.truth}, predicted {row.before}"
     output().print(title, style="bold", soft_wrap=True)

@@ -17,9 +17,9 @@ from bench.core.names import require_safe_name, unknown_name
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
 from bench.data.declared import DatasetFile, find_declaration
-from bench.data.idx import read_idx
-from bench.data.layouts import Split as Split
-from bench.data.layouts import find_layout, make_dataset, read_torchvision
+from bench.data.formats.idx import read_idx
+from bench.data.formats.layouts import Split as Split
+from bench.data.formats.layouts import find_layout, make_dataset, read_torchvision
 from bench.data.specs import DATASETS, DatasetSpec
 
 PLUGINS = "bench.datasets"

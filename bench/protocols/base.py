@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bench.core.precision import Precision
 from bench.data import ImageDataset
-from bench.results.findings import Finding
-from bench.results.metrics import Metric
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import Metric
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
-from bench.results.findings import Finding
-from bench.results.metrics import Metric
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import Metric
 
 _MOVED = 1e-3
 """How far logits may move with the images beside them, over the largest difference between two logits of an image.

@@ -6,20 +6,20 @@ from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.plugins import load_plugin, plugin_names
-from bench.protocols.attribution_agreement import AttributionAgreement
-from bench.protocols.attribution_attack import AttributionAttack
-from bench.protocols.attribution_stability import AttributionStability
-from bench.protocols.autoattack import AutoAttack
-from bench.protocols.autoattack_fast import AutoAttackFast
 from bench.protocols.base import Protocol
-from bench.protocols.blackbox import BlackBox
-from bench.protocols.corruptions import Corruptions
-from bench.protocols.cross_norm import CrossNorm
-from bench.protocols.insertion import Insertion
-from bench.protocols.manifold_distance import ManifoldDistance
-from bench.protocols.minimum_norm import MinimumNorm
-from bench.protocols.retrain import Retrain
-from bench.protocols.union import Union
+from bench.protocols.explanations.agreement import AttributionAgreement
+from bench.protocols.explanations.attack import AttributionAttack
+from bench.protocols.explanations.insertion import Insertion
+from bench.protocols.explanations.stability import AttributionStability
+from bench.protocols.manifold.distance import ManifoldDistance
+from bench.protocols.retraining.protocol import Retrain
+from bench.protocols.robustness.autoattack import AutoAttack
+from bench.protocols.robustness.autoattack_fast import AutoAttackFast
+from bench.protocols.robustness.blackbox import BlackBox
+from bench.protocols.robustness.corruptions import Corruptions
+from bench.protocols.robustness.cross_norm import CrossNorm
+from bench.protocols.robustness.minimum_norm import MinimumNorm
+from bench.protocols.robustness.union import Union
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,

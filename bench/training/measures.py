@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attacks.pgd import attacked_model
-from bench.attribution.gradients import gradient_maps
+from bench.attributions.gradients import gradient_maps
 from bench.core.keyed_random import keyed_uniform
 
 STABILITY_RADII = (4, 8, 16)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
-from bench.attribution.gradients import gradient_maps, smoothgrad_maps
+from bench.attributions.gradients import gradient_maps, smoothgrad_maps
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes, write_atomically
 from bench.data import ImageDataset

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import bench
 import bench.protocols.base as units
 from bench.api.result import Result
-from bench.attribution.methods import METHODS
+from bench.attributions.methods import METHODS
 from bench.core.errors import BenchError
 from bench.core.threat import NORMS
 from tests.api.test_undisturbed import condition, settings

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.attribution.methods import METHODS
+from bench.attributions.methods import METHODS
 from bench.core.errors import BenchError
 from tests.api.calls import Few, attacked, attributed, evaluated
 

@@ -5,16 +5,16 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from bench.attacks.apgd import apgd
-from bench.attacks.autoattack import run_component
-from bench.attacks.fab import fab_targeted
-from bench.attacks.prepared_model import PreparedModel
-from bench.attacks.pyautoattack_adapter import (
+from bench.attacks.adapters.prepared_model import PreparedModel
+from bench.attacks.adapters.pyautoattack import (
     COMPONENTS,
     AutoAttackSettings,
     Version,
     components_of,
 )
+from bench.attacks.apgd import apgd
+from bench.attacks.autoattack import run_component
+from bench.attacks.fab import fab_targeted
 from bench.attacks.verification import Ledger
 from bench.core.errors import BenchError
 from bench.core.threat import NORMS, Norm

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.attempts import SweepSettings
+from bench.attacks.adapters.pyautoattack import AutoAttackSettings, Component
 from bench.attacks.autoattack import run_component
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.losses import margin
 from bench.attacks.norms import distance
-from bench.attacks.pyautoattack_adapter import AutoAttackSettings, Component
 from bench.attacks.sigma_zero import sigma_zero
-from bench.attacks.sweep import NormSweep
+from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import Ledger
 from bench.core.threat import NORMS, Norm
 from tests.attacks.linear import exact_radius, fewest_values

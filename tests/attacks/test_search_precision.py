@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 import bench.attacks.cascade as cascade_module
-import bench.attacks.sweep as sweep_module
+import bench.attacks.sweep.sweep as sweep_module
 from bench import evaluate
-from bench.attacks.attempts import SweepSettings
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.search import SearchNet
-from bench.attacks.sweep import NormSweep
+from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import Ledger, pull_inside
 from bench.core.precision import MixedPrecision, Precision, float32_products
 from bench.core.threat import Norm
-from bench.results.leaderboard import read_leaderboard
-from bench.results.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench
 
 TOLERANCE = 0.02

@@ -121,7 +121,7 @@ def test_a_robustbench_net_from_a_checkpoint_in_the_zoos_format(tmp_path: Path) 
     for package in ("timm", "robustbench", "geotorch", "torchdiffeq"):
         if importlib_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    from bench.nets.robustbench_zoo import build_robustbench_net
+    from bench.nets.external.robustbench_zoo import build_robustbench_net
 
     name = "robustbench:cifar10/Linf/Wong2020Fast"
     with pytest.raises(BenchError, match="needs its checkpoint: fetch Google Drive file"):

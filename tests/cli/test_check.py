@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.catalog.cards import read_card, write_card
-from bench.results.leaderboard import read_leaderboard
+from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench, ModelCopy
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from bench.catalog.models import resolve_models
-from bench.results.leaderboard import append_rows
+from bench.leaderboard.table import append_rows
 from tests.conftest import TINY_SUITE, Bench, ModelCopy
-from tests.results.rows import row
+from tests.leaderboard.rows import row
 
 
 def _processor_seconds(*arguments: str) -> float:

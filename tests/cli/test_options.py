@@ -16,7 +16,7 @@ from bench.cli.main import app
 from bench.cli.own_model import OwnModel
 from bench.cli.train import parse_assignments
 from bench.core.errors import BenchError
-from bench.orchestration import RunRequest, plan_runs
+from bench.runs.plan import RunRequest, plan_runs
 from tests.conftest import Bench
 
 

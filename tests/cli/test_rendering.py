@@ -13,9 +13,9 @@ import pytest
 from bench.cli.board_formats import as_csv, as_latex, as_markdown
 from bench.cli.check_output import announce, markdown_summary, summary_table, write_junit
 from bench.cli.rendering import output, table, warn
-from bench.orchestration.gate import Remark, Verdict
-from bench.results.kinds import MetricKind
-from bench.results.pivot import Board
+from bench.comparison.gate import Remark, Verdict
+from bench.leaderboard.kinds import MetricKind
+from bench.leaderboard.pivot import Board
 
 HOSTILE = "a\x1b[31m|b\x9b\0\n::stop-commands::x [/nope] \\x {y} <b> ##[error]"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.leaderboard import read_leaderboard
+from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench
-from tests.results.report.pages import add_run, metric, parse, robustness, unpack_all
+from tests.reporting.page.pages import add_run, metric, parse, robustness, unpack_all
 
 QUICK = ("--suite", "cross_norm_quick", "--examples", 8)
 

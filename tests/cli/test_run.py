@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.leaderboard import read_leaderboard
-from bench.results.rows import COLUMNS
+from bench.leaderboard.rows import COLUMNS
+from bench.leaderboard.table import read_leaderboard
 from tests.conftest import TINY_SUITE, Bench, ModelCopy
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.attribution.manipulations import MANIPULATIONS
-from bench.attribution.methods import METHODS
+from bench.attributions.manipulations import MANIPULATIONS
+from bench.attributions.methods import METHODS
 from bench.catalog.locations import shipped
 from tests.conftest import Bench, ModelCopy
 

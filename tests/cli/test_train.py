@@ -19,7 +19,7 @@ from bench.data import loading
 from bench.data.loading import load_split
 from bench.training import list_recipes
 from tests.conftest import Bench
-from tests.data.test_idx import idx
+from tests.data.formats.test_idx import idx
 
 TINY_TRAINING = ("--set", "epochs=1", "--set", "batch_size=64", "--device", "cpu")
 

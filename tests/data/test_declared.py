@@ -15,8 +15,8 @@ from PIL import Image
 from bench.core.errors import BenchError
 from bench.data import DATASETS, describe_sources, load_split
 from bench.data.class_lists import IMAGENET100
-from bench.data.decoding import Preparation, decode
-from tests.data.test_parquet import png
+from bench.data.formats.decoding import Preparation, decode
+from tests.data.formats.test_parquet import png
 
 WNIDS = IMAGENET100.names
 

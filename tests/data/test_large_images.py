@@ -13,8 +13,9 @@ from torchvision import transforms
 
 from bench.catalog.suites import resolve_suites
 from bench.core.errors import BenchError
-from bench.data import encoded, load_split
-from bench.data.decoding import Preparation, decode
+from bench.data import load_split
+from bench.data.formats import encoded
+from bench.data.formats.decoding import Preparation, decode
 from bench.protocols import protocol_for
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from bench.core.errors import BenchError
 from bench.data import DATASETS, loading
 from bench.data.loading import describe_sources, load_split
-from tests.data.test_idx import idx
+from tests.data.formats.test_idx import idx
 
 EMBEDDED_SHA256 = "3581bf52f521803120533f28e81ae934decd1771980630083c739dc6da7d3bc6"
 

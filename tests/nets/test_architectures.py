@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attribution.methods import METHODS, attribute
+from bench.attributions.methods import METHODS, attribute
 from bench.nets import architectures, build_net
 from bench.nets.input_conv import prepare_net
 

@@ -14,10 +14,10 @@ from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data import load_split
+from bench.leaderboard.kinds import _known_kind
+from bench.leaderboard.pivot import make_boards
+from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
-from bench.results.kinds import _known_kind
-from bench.results.leaderboard import read_leaderboard
-from bench.results.pivot import make_boards
 from bench.training.recipes import list_recipes, make_recipe
 from tests.conftest import Bench
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.protocols import probes
+from bench.protocols.robustness import probes
 
 RADII = {"linf": [0.03, 0.08], "l2": [0.3, 0.8], "l1": [2.0, 5.0]}
 REFERENCE = {"linf": 0.08, "l2": 0.8, "l1": 5.0}

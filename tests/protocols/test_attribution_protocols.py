@@ -14,9 +14,9 @@ from torch import nn
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
+from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
 from bench.protocols import protocol_for
-from bench.results.leaderboard import read_leaderboard
 from tests.conftest import Bench
 from tests.protocols.attribution_suites import AGREEMENT, ALL, ATTACK, INSERTION, STABILITY, make, run
 

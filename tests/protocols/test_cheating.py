@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.attempts import SweepSettings
-from bench.attacks.sweep import NormSweep
+from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import Ledger
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
-from bench.protocols.cross_norm import CrossNorm
-from bench.protocols.masking import masking_findings, probe
+from bench.protocols.robustness.cross_norm import CrossNorm
+from bench.protocols.robustness.masking import masking_findings, probe
 
 COUNT = 64
 

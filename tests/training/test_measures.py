@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attribution.gradients import gradient_maps
+from bench.attributions.gradients import gradient_maps
 from bench.data import ImageDataset
 from bench.training.measures import gradient_alignment, gradient_stability
 from tests.attacks.linear import linear_problem

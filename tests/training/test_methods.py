@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.gradients import gradient_maps, input_gradient, smoothgrad_maps
+from bench.attributions.gradients import gradient_maps, input_gradient, smoothgrad_maps
 from bench.nets import build_net
 from bench.training.methods import (
     Adversarial,

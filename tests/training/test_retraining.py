@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attribution.pixel_scores import free_scores, ranks
+from bench.attributions.pixel_scores import free_scores, ranks
 from bench.data import ImageDataset
 from bench.training.retraining import (
     Mask,

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.gradients import true_logit_gradient
+from bench.attributions.gradients import true_logit_gradient
 from bench.training.methods.base import Batch, GradientMethod
 from bench.training.methods.interpretation import cosine
 
@@ -25,7 +25,7 @@ class LocalGradientAlignment(GradientMethod):
 
     With a constant target the step is no descent on the criterion: what moves h(x) and h(x') alike moves both by
     h(x) - h(x'), which sharpens h. Large weights then make training diverge; with `detach_reference` off they do not,
-    at about 1.2 times the time a step (tests/performance/recipe_cost.py).
+    at about 1.2 times the time a step (benchmarks/recipe_cost.py).
     """
 
     eps: float = Field(default=4 / 255, gt=0, le=1e8, description="size of the perturbation, pixels in [0, 1]")

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribution.gradients import true_logit_gradient
+from bench.attributions.gradients import true_logit_gradient
 from bench.training.methods.base import Batch, GradientMethod
 
 _SMALLEST_NORM = 1e-6

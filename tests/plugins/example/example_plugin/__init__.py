@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import nn
 
+from bench.leaderboard.kinds import MetricKind
+from bench.leaderboard.metrics import Metric, share
 from bench.protocols import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.results.kinds import MetricKind
-from bench.results.metrics import Metric, share
 from bench.training.methods import Standard
 from bench.training.recipe import RecipeTemplate
 

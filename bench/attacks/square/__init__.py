@@ -1,0 +1,1 @@
+"""Square, the black-box attack by random search."""

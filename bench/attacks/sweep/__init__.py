@@ -1,0 +1,1 @@
+"""The sweep: one attack over all radii of a norm."""

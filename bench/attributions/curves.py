@@ -1,0 +1,53 @@
+"""Insertion and deletion: the class's probability as pixels of an image appear, or vanish, in an order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.attributions.similarity import places, sorted_keys
+
+
+def pixel_ranks(maps: Tensor) -> Tensor:
+    """Rank of each pixel, 0 for the largest value; of equal values the earlier place first. (N, H, W) -> (N, H, W)."""
+    keys = sorted_keys(maps.detach().float().flatten(1))
+    count = keys.shape[1]
+    order = torch.arange(count - 1, -1, -1, device=keys.device).expand(keys.shape)
+    return torch.empty_like(order).scatter_(1, places(keys, count), order).view(maps.shape)
+
+
+def shown_counts(pixels: int, steps: int) -> list[int]:
+    """How many pixels are shown at each of `steps` + 1 points, from none to all."""
+    return [round(step * pixels / steps) for step in range(steps + 1)]
+
+
+def insertion_curve(
+    model: nn.Module, images: Tensor, labels: Tensor, ranks: Tensor, background: Tensor, steps: int
+) -> Tensor:
+    """Probability of `labels` as pixels of `images` replace those of `background` in the order of `ranks`.
+
+    The deletion curve is the insertion curve with image and background exchanged, so it starts at the whole image and
+    ends at the background.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        ranks: (N, H, W), see `pixel_ranks`.
+        background: (N, C, H, W) or broadcastable to it.
+
+    Returns:
+        (N, steps + 1) probabilities; the area under the curve is `curve_area` of it.
+
+    Source: Petsiuk, Das, Saenko 2018; LGA, section 4.5, there to 95 % of the pixels only.
+    """
+    columns = []
+    with torch.no_grad():
+        for count in shown_counts(ranks.shape[1] * ranks.shape[2], steps):
+            mask = (ranks < count).to(images.dtype)[:, None]
+            shown = torch.lerp(background.expand_as(images), images, mask)
+            columns.append(model(shown).softmax(1).gather(1, labels[:, None]).squeeze(1))
+    return torch.stack(columns, dim=1)
+
+
+def curve_area(curve: Tensor) -> Tensor:
+    """Area under a curve over [0, 1], by the trapezoidal rule; (N, P) -> (N,)."""
+    return torch.trapezoid(curve, dx=1.0 / (curve.shape[1] - 1), dim=1)

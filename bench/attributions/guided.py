@@ -1,0 +1,43 @@
+"""Guided back-propagation and deconvolution: gradients whose negative parts are dropped at every activation.
+
+Own, since captum's hook `nn.ReLU` modules only: on a softplus net, or one with `torch.relu` in its forward, they
+silently return the plain gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import Tensor
+
+from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
+
+Rule = Literal["guided", "deconvolution"]
+
+
+class RectifiedGradients(OperationMode):
+    """Inside this context gradients are rectified at every activation; the forward pass is unchanged.
+
+    `guided` multiplies what is left by the activation's derivative (Springenberg et al. 2015), `deconvolution` does
+    not (Zeiler and Fergus 2014). For ReLU these are the published rules; for a smooth activation the derivative
+    takes the place of the step (LGA, section 4.1). They are no derivatives, and cannot be differentiated again.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.activations = 0
+
+    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name not in ACTIVATION_NAMES or not args[0].requires_grad:
+            require_no_choice(name, tensors_in((args, kwargs)))
+            return func(*args, **kwargs)
+        self.activations += 1
+        inputs: Tensor = args[0]
+        activated: Tensor = func(*args, **kwargs)
+        if self.rule == "deconvolution":
+            activated = inputs + (activated - inputs).detach()
+        if activated.requires_grad:  # not where the net itself cuts gradients off
+            activated.register_hook(lambda gradient: gradient.clamp_min(0.0))  # type: ignore[no-untyped-call]
+        return activated

@@ -1,0 +1,262 @@
+"""Layer-wise relevance propagation (LRP), for any net made of the operations below; others are refused by name.
+
+Own, since captum's refuses softplus and flatten, lets residual additions escape (relevance is doubled there), and has
+no alpha-beta rule but alpha 1, beta 0 for inputs that are not negative. Relevance flows through autograd: each
+operation is replaced by one with the same output whose backward pass takes and gives relevance.
+Source: Bach et al. 2015; Montavon et al. 2019; rules per layer as in LGA, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
+from torch.nn import functional as F
+
+from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, tensors_in
+from bench.core.errors import BenchError
+
+Linear = Callable[[Sequence[Tensor]], Tensor]
+_LINEAR = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "interpolate"})
+_BY_GRADIENT = frozenset(
+    {"flatten", "unflatten", "view", "view_as", "reshape", "contiguous", "to", "float", "clone", "permute", "transpose",
+     "t", "__get__", "movedim", "squeeze", "unsqueeze", "expand", "expand_as", "repeat", "__getitem__", "__setitem__",
+     "index_select", "select", "narrow", "split", "chunk", "unbind", "cat", "concat", "stack", "roll", "flip", "pad",
+     "masked_fill", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "max_pool2d", "adaptive_max_pool2d",
+     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
+)  # fmt: skip
+"""Values put somewhere else, or chosen: the gradient is 1 or 0. Dropout does nothing to a net in eval mode."""
+_AFFINE = frozenset({"sub", "add", "div", "mul", "true_divide"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which rule stands where.
+
+    Attributes:
+        alpha: weight of the positive contributions in convolutions and residual sums; None takes the epsilon rule
+            there too. Negative contributions get `alpha - 1`. Biases take no part.
+        epsilon: stabiliser of the epsilon rule, which linear layers and averages have; the bias takes its share.
+    """
+
+    alpha: float | None
+    epsilon: float
+
+
+class RelevanceMode(OperationMode):
+    """Inside this context, gradients of a logit are relevances of that logit.
+
+    Activations, dropout and constant shifts and scales of the input pass relevance on unchanged; max-pooling gives it
+    to the winner. A batch norm right after a convolution is merged into it, any other passes relevance on unchanged.
+
+    Raises:
+        BenchError: the net computes something that no rule is known for.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__()
+        self.rules = rules
+        self._mergeable: dict[Node | None, Callable[[Tensor, Tensor], Tensor]] = {}
+        """By the node of a layer's output, which changes with the output: the layer with a batch norm behind it."""
+
+    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = [value for value in tensors_in((args, kwargs)) if value.requires_grad]
+        if not inputs:
+            return func(*args, **kwargs)
+        if len(inputs) == 1 and args and (inputs[0] is args[0] or name in ("add", "mul")):
+            if name in ("conv2d", "linear"):
+                return self._layer(name, func, args, kwargs)
+            if name == "batch_norm":
+                return self._batch_norm(func, args, kwargs)
+            if name in _LINEAR and kwargs.get("mode") not in ("nearest", "nearest-exact"):
+                return self._linear(lambda parts: func(parts[0], *args[1:], **kwargs), inputs, None, alpha=None)
+            if name in ACTIVATION_NAMES or name in _AFFINE:
+                with torch.no_grad():
+                    output = func(*args, **kwargs)
+                return _pass_on(inputs[0], output, name)
+        if name == "add" and len(inputs) == 2 and inputs[0].shape == inputs[1].shape:
+            factor = kwargs.get("alpha", 1)
+            return self._linear(lambda parts: parts[0] + factor * parts[1], inputs, None, alpha=self.rules.alpha)
+        result = func(*args, **kwargs)
+        if name not in {*_BY_GRADIENT, "interpolate"} and any(value.requires_grad for value in tensors_in((result,))):
+            raise BenchError(f"LRP has no rule for the operation {name!r} of this net; use another attribution.")
+        return result
+
+    def _layer(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        named = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
+        named |= kwargs
+        inputs, weight, bias = named.pop("input"), named.pop("weight"), named.pop("bias", None)
+        alpha = self.rules.alpha if name == "conv2d" else None
+
+        def layer(weight: Tensor, bias: Tensor | None) -> Tensor:
+            def apply(values: Tensor, weight: Tensor) -> Tensor:
+                result: Tensor = func(values, weight, None, **named)
+                return result
+
+            offset = None if bias is None else (bias if name == "linear" else bias.view(-1, 1, 1))
+            output = self._weighted(apply, inputs, weight, offset, alpha)
+            self._mergeable[output.grad_fn] = lambda scale, shift: layer(
+                weight * scale.view(-1, *([1] * (weight.dim() - 1))), shift if bias is None else bias * scale + shift
+            )
+            return output
+
+        return layer(weight, bias)
+
+    def _batch_norm(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        statistics, weights = ("running_mean", "running_var"), ("weight", "bias")
+        order = (*statistics, *weights) if func is F.batch_norm else (*weights, *statistics)
+        named = dict(zip(("input", *order, "training", "momentum", "eps"), args, strict=False)) | kwargs
+        merge = self._mergeable.get(named["input"].grad_fn)
+        mean, variance = named["running_mean"], named["running_var"]
+        if merge is None or named.get("training") or mean is None:
+            with torch.no_grad():
+                output: Tensor = func(*args, **kwargs)
+            return _pass_on(named["input"], output, "batch_norm")
+        scale = torch.rsqrt(variance + named.get("eps", 1e-5))
+        if named.get("weight") is not None:
+            scale = scale * named["weight"]
+        shift = -mean * scale if named.get("bias") is None else named["bias"] - mean * scale
+        merged: Tensor = merge(scale, shift)
+        return merged
+
+    def _weighted(
+        self,
+        apply: Callable[[Tensor, Tensor], Tensor],
+        inputs: Tensor,
+        weight: Tensor,
+        offset: Tensor | None,
+        alpha: float | None,
+    ) -> Tensor:
+        """A convolution or linear layer, its alpha-beta contributions split by the signs of input and weight."""
+        if alpha is None:
+            return self._linear(lambda parts: apply(parts[0], weight), [inputs], offset, alpha=None)
+        positive, negative = weight.clamp_min(0.0), weight.clamp_max(0.0)
+
+        def split(values: Sequence[Tensor], raising: bool) -> Tensor:
+            above, below = values[0].clamp_min(0.0), values[0].clamp_max(0.0)
+            if raising:
+                return apply(above, positive) + apply(below, negative)
+            return apply(above, negative) + apply(below, positive)
+
+        with torch.no_grad():
+            output = apply(inputs, weight)
+            output = output if offset is None else output + offset
+        return _AlphaBeta.run([inputs], output, split, alpha, self.rules.epsilon)
+
+    def _linear(
+        self, linear: Linear, inputs: Sequence[Tensor], offset: Tensor | None, *, alpha: float | None
+    ) -> Tensor:
+        """An operation linear in all its inputs, by the epsilon rule or, without weights, the alpha-beta rule."""
+        with torch.no_grad():
+            output = linear(inputs)
+            output = output if offset is None else output + offset
+        if alpha is None:
+            return _Epsilon.run(inputs, output, linear, offset, self.rules.epsilon)
+
+        def split(values: Sequence[Tensor], raising: bool) -> Tensor:
+            return linear([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
+
+        return _AlphaBeta.run(inputs, output, split, alpha, self.rules.epsilon)
+
+
+def _pass_on(inputs: Tensor, output: Tensor, name: str) -> Tensor:
+    if output.shape != inputs.shape:
+        raise BenchError(f"LRP has no rule for the broadcasting {name!r} of this net; use another attribution.")
+    passed: Tensor = _PassOn.apply(inputs, output)
+    return passed
+
+
+class _PassOn(torch.autograd.Function):
+    """`output` forward, relevance unchanged backward."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, output: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.mark_dirty(output)  # a view could not be changed in place further on
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return gradients[0], None
+
+
+def _stabilised(values: Tensor, epsilon: float) -> Tensor:
+    return values + torch.where(values >= 0, epsilon, -epsilon)
+
+
+def _shares(contributions: Tensor, inputs: Sequence[Tensor], ratio: Tensor) -> tuple[Tensor, ...]:
+    """input * d(contributions)/d(input) . ratio, for each input."""
+    gradients = torch.autograd.grad(contributions, inputs, ratio)
+    return tuple(value.detach() * gradient for value, gradient in zip(inputs, gradients, strict=True))
+
+
+class _Epsilon(torch.autograd.Function):
+    """R_i = x_i w_ij R_j / (z_j + epsilon sign z_j)."""
+
+    @classmethod
+    def run(
+        cls, inputs: Sequence[Tensor], output: Tensor, linear: Linear, offset: Tensor | None, epsilon: float
+    ) -> Tensor:
+        result: Tensor = cls.apply(output, linear, offset, epsilon, *inputs)
+        return result
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, linear: Linear, offset: Tensor | None, epsilon: float, *inputs: Tensor
+    ) -> Tensor:
+        ctx.linear, ctx.offset, ctx.epsilon = linear, offset, epsilon
+        ctx.save_for_backward(*inputs)
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *relevances: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = [value.detach().requires_grad_(True) for value in ctx.saved_tensors]
+        with torch.enable_grad():
+            contributions = ctx.linear(inputs)
+        total = contributions.detach() if ctx.offset is None else contributions.detach() + ctx.offset
+        shares = _shares(contributions, inputs, relevances[0] / _stabilised(total, ctx.epsilon))
+        return None, None, None, None, *shares
+
+
+class _AlphaBeta(torch.autograd.Function):
+    """R_i = (alpha z_ij+ / z_j+ - (alpha - 1) z_ij- / z_j-) R_j; an output without z+ or z- gives that part to none."""
+
+    @classmethod
+    def run(
+        cls,
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        split: Callable[[Sequence[Tensor], bool], Tensor],
+        alpha: float,
+        epsilon: float,
+    ) -> Tensor:
+        result: Tensor = cls.apply(output, split, alpha, epsilon, *inputs)
+        return result
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, split: Any, alpha: float, epsilon: float, *inputs: Tensor) -> Tensor:
+        ctx.split, ctx.alpha, ctx.epsilon = split, alpha, epsilon
+        ctx.save_for_backward(*inputs)
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *relevances: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = [value.detach().requires_grad_(True) for value in ctx.saved_tensors]
+        totals = [torch.zeros_like(value) for value in inputs]
+        for raising, weight in ((True, ctx.alpha), (False, 1.0 - ctx.alpha)):
+            if weight == 0.0:
+                continue
+            with torch.enable_grad():
+                contributions = ctx.split(inputs, raising)
+            ratio = weight * relevances[0] / _stabilised(contributions.detach(), ctx.epsilon)
+            totals = [old + new for old, new in zip(totals, _shares(contributions, inputs, ratio), strict=True)]
+        return None, None, None, None, *totals

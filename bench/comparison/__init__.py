@@ -1,0 +1,1 @@
+"""Finished runs side by side: two models, a model against its baseline, ranks. Nothing here attacks."""

@@ -1,0 +1,114 @@
+"""Two models of one leaderboard, suite by suite and example by example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.comparison.evidence import evidence_doubt, row_values
+from bench.core.errors import BenchError
+from bench.core.names import unknown_name
+from bench.leaderboard.pivot import COMPARABLE, precision_note
+from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
+from bench.leaderboard.table import read_leaderboard
+
+
+@dataclass(frozen=True)
+class SuiteComparison:
+    """All metrics of two runs of one suite; p-values are Holm's, over these metrics.
+
+    Attributes:
+        title: what the two runs share.
+        runs: the two run ids.
+        unpaired: names of metrics that have no per-example evidence.
+        doubts: for each of the two runs, what its rows say that its evidence does not; empty where they agree.
+    """
+
+    title: str
+    suite: str
+    dataset: str
+    runs: tuple[str, str]
+    comparisons: list[Comparison]
+    adjusted: list[float]
+    unpaired: list[str]
+    doubts: tuple[str, str] = ("", "")
+
+
+def compare_models(
+    first: str, second: str, leaderboard: Path, *, dataset: str | None = None, suite: str | None = None
+) -> tuple[list[SuiteComparison], list[str]]:
+    """Compare the latest comparable runs of two models in every suite that both have.
+
+    Models are named by id, or as data set/id.
+
+    Returns:
+        the comparisons, and for each suite that could not be compared why.
+
+    Raises:
+        BenchError: a model is not on the leaderboard, no suite has both on the same images, or of none there is
+            evidence that can be read.
+    """
+    rows = read_leaderboard(leaderboard)
+    if suite is not None:
+        if suite not in set(rows["suite"]):
+            raise unknown_name(suite, set(rows["suite"]), "suite of the leaderboard")
+        rows = rows[rows["suite"] == suite]
+    if dataset is not None:
+        rows = rows[rows["dataset"] == dataset]
+    # a metric of the correctly classified examples alone has fewer; a run's number is its largest
+    runs = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
+    of_first, of_second = _rows_of(first, runs), _rows_of(second, runs)
+    columns = list(COMPARABLE)
+    shared = of_first[columns].drop_duplicates().merge(of_second[columns].drop_duplicates(), on=columns)
+    if shared.empty:
+        raise BenchError(
+            f"{first} and {second} have no run of the same suite, version, images and seed; "
+            f"run both: bench run --model {first} --model {second} --suite cross_norm"
+        )
+    found, skipped = [], []
+    for facts in shared.to_dict("records"):
+        latest = [_latest(own[(own[columns] == pd.Series(facts)).all(axis=1)]) for own in (of_first, of_second)]
+        pair = [rows[rows["run_id"] == run_id] for run_id in latest]
+        title = (
+            f"{facts['suite']} (version {facts['suite_version']}), {facts['dataset']}, {facts['n_examples']} images"
+            f"{precision_note(str(facts['precision']))}"
+        )
+        try:
+            found.append(compare_runs(title, (pair[0], pair[1]), (leaderboard, leaderboard)))
+        except BenchError as error:
+            skipped.append(f"{facts['suite']} is not compared: {error}")
+    if not found:
+        raise BenchError("; ".join(skipped))
+    return found, skipped
+
+
+def compare_runs(
+    title: str, pair: tuple[pd.DataFrame, pd.DataFrame], leaderboards: tuple[Path, Path]
+) -> SuiteComparison:
+    """Compare the rows and the evidence of two runs; raises BenchError where evidence cannot be read."""
+    runs = (str(pair[0]["run_id"].iloc[0]), str(pair[1]["run_id"].iloc[0]))
+    folders = [folder / "runs" / run_id for folder, run_id in zip(leaderboards, runs, strict=True)]
+    values = [row_values(folder, own) for folder, own in zip(folders, pair, strict=True)]
+    doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
+    comparisons = [compare_values(value, values[1][key]) for key, value in values[0].items() if key in values[1]]
+    compared = {one.key[:3] for one in comparisons}
+    named = [(str(row.metric), str(row.attack), str(row.norm)) for row in pair[0].itertuples()]
+    unpaired = [" ".join(part for part in key if part) for key in dict.fromkeys(named) if key not in compared]
+    return SuiteComparison(
+        title, str(pair[0]["suite"].iloc[0]), str(pair[0]["dataset"].iloc[0]), runs, comparisons,
+        holm([one.p_value for one in comparisons]), unpaired, doubts,
+    )  # fmt: skip
+
+
+def _rows_of(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    full = rows["dataset"] + "/" + rows["model"]
+    own = rows[(rows["model"] == name) | (full == name)]
+    if own.empty:
+        raise unknown_name(name, set(rows["model"]), "model of the leaderboard")
+    return own
+
+
+def _latest(rows: pd.DataFrame) -> str:
+    return str(rows.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])

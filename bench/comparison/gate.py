@@ -1,0 +1,315 @@
+"""The regression gate: evaluate again, compare with a baseline example by example, say what became worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from bench.catalog.models import ModelEntry
+from bench.comparison.compare import SuiteComparison, compare_runs
+from bench.core.errors import BenchError
+from bench.core.files import sha256_file
+from bench.leaderboard.evidence.answers import same_answers
+from bench.leaderboard.evidence.finished_runs import MASKING
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.kinds import is_known, metric_kind
+from bench.leaderboard.statistics.paired import ALPHA, Comparison
+from bench.leaderboard.table import as_written, read_leaderboard
+from bench.runs.execute import RunOutcome
+
+Severity = Literal["failure", "warning", "note"]
+_MASKING_VERDICTS = ("no sign", "not judged", "suspicious", "masked")
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """When a difference is a regression.
+
+    Attributes:
+        tolerance: how much worse a share may become (0.005: half a point); other metrics may become worse by this
+            share of the baseline's value.
+        time_factor: how many times the baseline's seconds a run may take; None: not looked at.
+        fail_on_time: slowness is a failure, and else a warning.
+        strict: what of the baseline was not compared is a failure, and else a note.
+    """
+
+    tolerance: float = 0.005
+    time_factor: float | None = 3.0
+    fail_on_time: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing the gate has to say about a run."""
+
+    severity: Severity
+    kind: Literal["metric", "digest", "finding", "time", "baseline"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One model under one suite against its baseline; `passed` unless a remark is a failure."""
+
+    model: str
+    suite: str
+    seconds: float
+    remarks: list[Remark] = field(default_factory=list)
+    comparison: SuiteComparison | None = None
+
+    @property
+    def passed(self) -> bool:
+        return all(remark.severity != "failure" for remark in self.remarks)
+
+
+def judge(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> Verdict:
+    """Compare a fresh run, whose rows are in `leaderboard`, with the latest comparable one of `baseline`.
+
+    A metric fails when it is worse by more than the tolerance and the paired test, with Holm's correction over the
+    metrics of the suite, says that it is not chance.
+
+    Raises:
+        BenchError: the baseline has no run of this model and suite, or its evidence is damaged.
+    """
+    plan = outcome.plan
+    name = plan.entry.card.name
+    old = _baseline_rows(outcome, baseline)
+    rows = read_leaderboard(leaderboard)
+    new = rows[rows["run_id"] == outcome.run_id]
+    manifest = read_manifest(baseline / "runs" / str(old["run_id"].iloc[0]))
+    remarks = list(_digest_remarks(outcome, manifest))
+    if any(remark.severity == "failure" for remark in remarks):
+        return Verdict(name, plan.suite.name, outcome.seconds, remarks)
+    comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
+    remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
+    remarks += _metric_remarks(comparison, rules)
+    remarks += _unpaired_remarks(comparison, old, new, rules)
+    remarks += _vanished_metrics(old, new, rules)
+    remarks += _finding_remarks(outcome, manifest)
+    remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
+    return Verdict(name, plan.suite.name, outcome.seconds, remarks, comparison)
+
+
+def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> Verdict:
+    """As `judge`, where the baseline may not have this model and suite yet, or be no leaderboard yet."""
+    try:
+        return judge(outcome, leaderboard, baseline, rules)
+    except BenchError as error:
+        remark = Remark("note", "baseline", f"new in the baseline: {error}")
+        return Verdict(outcome.plan.entry.card.name, outcome.plan.suite.name, outcome.seconds, [remark])
+
+
+def weights_remarks(entry: ModelEntry) -> list[Remark]:
+    """A failure where the weights file is not the one that its card names."""
+    if (
+        entry.build is not None
+        or not entry.weights_path.is_file()
+        or sha256_file(entry.weights_path) == entry.card.weights.sha256
+    ):
+        return []
+    text = f"the weights {entry.weights_path} changed without a new card; restore the file or publish a new card"
+    return [Remark("failure", "digest", text)]
+
+
+def require_baseline(models: Sequence[tuple[str, str]], suites: Sequence[str], baseline: Path) -> None:
+    """Raise BenchError, before any work, for a (data set, model) and suite of which the baseline has no run."""
+    rows = read_leaderboard(baseline)
+    known = set(zip(rows["dataset"], rows["model"], rows["suite"], strict=True))
+    missing = [
+        f"{model} under {suite}" for data, model in models for suite in suites if (data, model, suite) not in known
+    ]
+    if missing:
+        raise BenchError(
+            f"the baseline {baseline} has no run of {', '.join(missing)}; add them with bench check --update."
+        )
+
+
+def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: GateRules) -> Verdict | None:
+    """What the baseline has and nobody looked at, as one verdict more; None where there is nothing.
+
+    Args:
+        looked_at: (data set, model, suite) of what is compared.
+    """
+    rows = read_leaderboard(baseline)
+    left = sorted(set(zip(rows["dataset"], rows["model"], rows["suite"], strict=True)) - set(looked_at))
+    if not left:
+        return None
+    models, suites = {one[:2] for one in looked_at}, {one[2] for one in looked_at}
+    gone = {f"model {data}/{model}": None for data, model, _ in left if (data, model) not in models}
+    gone |= {f"suite {suite}": None for _, _, suite in left if suite not in suites}
+    gone |= {
+        f"{data}/{model} under {suite}": None for data, model, suite in left
+        if (data, model) in models and suite in suites
+    }  # fmt: skip
+    return Verdict("baseline", "not compared", 0.0, [_unseen(list(gone), rules)])
+
+
+def _unseen(names: Sequence[str], rules: GateRules) -> Remark:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    text = f"of the baseline not compared: {', '.join(names[:_MOST_NAMED])}{more}"
+    return Remark("failure" if rules.strict else "note", "baseline", text)
+
+
+def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) -> Iterator[Remark]:
+    before, now = (
+        {(str(row.metric), str(row.attack), str(row.norm), as_written(row.eps)): None for row in rows.itertuples()}
+        for rows in (old, new)
+    )
+    gone = [" ".join(part for part in key if part) for key in before if key not in now]
+    if gone:
+        yield _unseen(gone, rules)
+
+
+def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
+    plan = outcome.plan
+    rows = read_leaderboard(baseline)
+    wanted = {
+        "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
+        "suite": plan.suite.name, "suite_sha256": plan.suite.sha256, "seed": plan.seed, "n_examples": plan.examples,
+        "precision": plan.precision, "dependencies_sha256": plan.dependencies_sha256,
+    }  # fmt: skip
+    # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
+    clean = rows[(rows["metric"] == "clean_accuracy")]
+    for column, value in wanted.items():
+        clean = clean[clean[column] == value]
+    if clean.empty:
+        raise BenchError(
+            f"the baseline {baseline} has no run of {plan.entry.card.name} under {plan.suite.name} version "
+            f"{plan.suite.file.version} with {plan.examples} images and seed {plan.seed}; add it with --update."
+        )
+    last = str(clean.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])
+    return rows.loc[rows["run_id"] == last]
+
+
+def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
+    plan, facts = outcome.plan, {"data_sha256": "", "model_sha256": "", **manifest.get("facts", {})}
+    if plan.dataset.sha256 != facts["data_sha256"]:
+        yield Remark(
+            "failure", "digest",
+            f"the images differ from the baseline's ({plan.dataset.sha256[:12]}, were {facts['data_sha256'][:12]}); "
+            "nothing can be compared",
+        )  # fmt: skip
+    card = plan.entry.card
+    program = "" if card.program is None else card.program.sha256
+    if program != facts.get("program_sha256", ""):
+        yield Remark("note", "digest", "the program that makes the net differs from the baseline's")
+    if card.weights.sha256 == facts["model_sha256"]:
+        if plan.answers is not None and manifest.get("answers") and not same_answers(manifest["answers"], plan.answers):
+            own = plan.entry.build is not None or card.program is not None
+            yield Remark(
+                "note" if own else "failure", "digest",
+                "the weights are the baseline's, and yet the net answers otherwise on clean images: its code differs",
+            )  # fmt: skip
+        return
+    before = dict(manifest.get("card", {}))
+    now = card.model_dump(mode="json", exclude_none=True)
+    same_words = {key: value for key, value in before.items() if key != "weights"} == {
+        key: value for key, value in now.items() if key != "weights"
+    }
+    changed = f"the weights differ from the baseline's ({card.weights.sha256[:12]}, were {facts['model_sha256'][:12]})"
+    if plan.entry.build is not None:  # named by its source: there is no card that anybody could have written
+        yield Remark("note", "digest", changed)
+    elif same_words:
+        yield Remark("failure", "digest", f"{changed}, but the card says nothing new about how they came to be")
+    else:
+        yield Remark("note", "digest", f"{changed}, with a new card")
+
+
+def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[Remark]:
+    for one, p_value in zip(comparison.comparisons, comparison.adjusted, strict=True):
+        kind = metric_kind(one.key[0])
+        if kind.better == "neither":
+            continue
+        loss = one.difference if kind.better == "lower" else -one.difference
+        allowed = rules.tolerance if kind.percent else rules.tolerance * abs(one.first)
+        if loss < 0 and p_value <= ALPHA:
+            yield _gain_remark(one, suspicious=loss < -allowed)
+        if loss > allowed and p_value <= ALPHA:
+            ids = ", ".join(map(str, one.lost[:8]))
+            examples = f"; lost examples {ids}{', ...' if len(one.lost) > 8 else ''}" if one.lost else ""
+            yield Remark(
+                "failure", "metric",
+                f"{_label(one.key)} fell from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
+                f"({one.test}, p {p_value:.2g}){examples}"
+                if kind.better == "higher"
+                else f"{_label(one.key)} rose from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
+                f"({one.test}, p {p_value:.2g})",
+            )  # fmt: skip
+
+
+def _gain_remark(one: Comparison, *, suspicious: bool) -> Remark:
+    values = f"{_label(one.key)} improved from {_number(one.first, one.key)} to {_number(one.second, one.key)}"
+    if not suspicious:
+        return Remark("note", "metric", values)
+    return Remark("warning", "metric", f"{values}; suspicious unless something was done for it: read the findings")
+
+
+def _unpaired_remarks(
+    comparison: SuiteComparison, old: pd.DataFrame, new: pd.DataFrame, rules: GateRules
+) -> Iterator[Remark]:
+    """Metrics without evidence by example: worse beyond the tolerance, and the intervals do not touch."""
+    compared = {one.key[:3] for one in comparison.comparisons}
+    keys = ["metric", "attack", "norm", "eps"]
+    both = old.fillna({"eps": -1.0}).merge(new.fillna({"eps": -1.0}), on=keys, suffixes=("_old", "_new"))
+    for row in both.to_dict("records"):
+        kind = metric_kind(str(row["metric"]))
+        if (row["metric"], row["attack"], row["norm"]) in compared or kind.better == "neither":
+            continue
+        sign = 1.0 if kind.better == "lower" else -1.0
+        loss = sign * (row["value_new"] - row["value_old"])
+        # where there are no intervals, too few images tell nothing
+        apart = row["ci_low_new"] > row["ci_high_old"] or row["ci_high_new"] < row["ci_low_old"]
+        allowed = rules.tolerance if kind.percent else rules.tolerance * abs(row["value_old"])
+        if loss > allowed and apart:
+            yield Remark(
+                "failure", "metric",
+                f"{row['metric']} went from {row['value_old']:.4g} to {row['value_new']:.4g}, intervals apart",
+            )  # fmt: skip
+    unknown = sorted({str(metric) for metric in new["metric"] if not is_known(str(metric))})
+    if unknown:
+        text = f"which way {', '.join(unknown)} is better nobody has declared; not gated (plug-ins: bench.metrics)"
+        yield Remark("note", "metric", text)
+
+
+def _finding_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
+    """A warning, such as a sign of gradient masking, that the baseline did not have."""
+    before = {entry["id"]: entry for entry in manifest.get("findings", [])}
+    for finding in outcome.findings:
+        known = before.get(finding.id)
+        said = f"{finding.id}: {finding.evidence}; {finding.advice}"
+        if known is None:
+            severity: Severity = "failure" if finding.severity == "warning" else "note"
+            yield Remark(severity, "finding", f"new finding {said}")
+        elif _gravity(finding.as_dict()) > _gravity(known):
+            yield Remark("failure", "finding", f"graver than in the baseline, finding {said}")
+
+
+def _gravity(finding: Mapping[str, str]) -> tuple[bool, int]:
+    """A warning weighs more than a note, and masked more than suspicious."""
+    verdict = finding["evidence"].partition(";")[0] if finding["id"] == MASKING else ""
+    return finding["severity"] == "warning", _MASKING_VERDICTS.index(verdict) if verdict in _MASKING_VERDICTS else 0
+
+
+def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:
+    # a tiny run may have taken 0.00 s
+    if rules.time_factor is not None and before > 0 and seconds > rules.time_factor * before:
+        severity: Severity = "failure" if rules.fail_on_time else "warning"
+        yield Remark(
+            severity, "time", f"took {seconds:.1f} s, {seconds / before:.1f} times the baseline's {before:.1f} s"
+        )
+
+
+def _label(key: tuple[str, str, str, float | None]) -> str:
+    metric, attack, norm, eps = key
+    parts = (metric.replace("_", " "), attack, norm, "" if eps is None else f"{eps:.4g}")
+    return " ".join(part for part in parts if part)
+
+
+def _number(value: float, key: tuple[str, str, str, float | None]) -> str:
+    return f"{100 * value:.1f} %" if metric_kind(key[0]).percent else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""How files of images are read, one format a module."""

@@ -1,0 +1,234 @@
+"""The layouts in which a split may lie under a data dir: which one is there, and the reader for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from bench.core.errors import BenchError
+from bench.data.class_lists import class_list
+from bench.data.class_order import number_as_known
+from bench.data.dataset import ImageDataset
+from bench.data.declared import DatasetFile, expand, find_declaration
+from bench.data.formats.decoding import Preparation
+from bench.data.formats.idx import find_idx, read_idx
+from bench.data.formats.image_folder import read_image_folder
+from bench.data.formats.npz import read_npz
+from bench.data.formats.parquet import Columns, read_parquet
+from bench.data.specs import DATASETS, DatasetSpec
+
+Split = Literal["train", "test"]
+
+_IDX_STEMS: dict[Split, str] = {"train": "train", "test": "t10k"}
+_TEST_NAMES = ("test", "val", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A split that was found.
+
+    Attributes:
+        read: reads it; raises BenchError.
+        place: where it lies, for people.
+        fixed_size: False where a declaration of the user's says what size images get.
+    """
+
+    read: Callable[[], ImageDataset]
+    place: str
+    fixed_size: bool = True
+
+
+def find_layout(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> Layout | None:
+    """The split as it lies in `folder`, if it does in one of the accepted layouts; reads no images.
+
+    A declaration comes first; a subset without a layout of its own is read from the data set it is a part of.
+    """
+    if not folder.is_dir():
+        return None
+    declared = find_declaration(folder, name)
+    if declared is not None and declared[0].place(split) is not None:
+        return _declared(name, spec, split, *declared)
+    found = _known(folder, spec, split) if spec is not None else None
+    found = found or _own(folder, name, spec, split)
+    if spec is None or spec.subset_of is None:
+        return found
+    found = found or find_layout(folder, spec.subset_of, DATASETS[spec.subset_of], split)
+    return None if found is None else _subset(found, spec)
+
+
+def _known(folder: Path, spec: DatasetSpec, split: Split) -> Layout | None:
+    """The layout in which a known data set is published: IDX files, or CIFAR-10's batches."""
+    if spec.idx_folder is not None:
+        for place in (folder / spec.idx_folder / "raw", folder):
+            stem = _IDX_STEMS[split]
+            images = find_idx(place, f"{stem}-images-idx3-ubyte")
+            labels = find_idx(place, f"{stem}-labels-idx1-ubyte")
+            # a bare folder of IDX files does not say whose they are; only the data set's own system folder may be bare
+            if images and labels and (place != folder or str(folder) == spec.system_folder):
+                return _idx(spec, split, images, labels)
+    if spec.name == "cifar10" and (folder / "cifar-10-batches-py").is_dir():
+        place = folder / "cifar-10-batches-py"
+        return Layout(lambda: read_torchvision(spec, split, folder, download=False), str(place))
+    return None
+
+
+def _own(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> Layout | None:
+    """`<name>/<split>/<class>/*`, `<name>/<split>.npz`, `<name>.npz`, `<name>/[<config>/]<split>-*.parquet`."""
+    preparation, size = _preparation(spec, None)
+    names = ("train",) if split == "train" else (spec.test_names if spec is not None else _TEST_NAMES)
+    for split_name in names:
+        root = folder / name / split_name
+        if root.is_dir():
+            return _folder(name, spec, split, root, preparation, size)
+        archive = folder / name / f"{split_name}.npz"
+        if archive.is_file():
+            return _npz(name, spec, split, archive)
+        files = _parquet_files(folder / name, split_name)
+        if files:
+            return _parquet(name, spec, split, files, preparation, size, Columns())
+    archive = folder / f"{name}.npz"
+    return _npz(name, spec, split, archive) if archive.is_file() else None
+
+
+def _parquet_files(root: Path, split_name: str) -> list[Path]:
+    """The files of a split as the hub has them; raises BenchError where several configurations have it."""
+    patterns = (f"{split_name}-*.parquet", f"{split_name}.parquet")
+    found = sorted(path for pattern in patterns for depth in ("", "*/") for path in root.glob(depth + pattern))
+    places = sorted({path.parent for path in found})
+    if len(places) > 1:
+        raise BenchError(
+            f"{root} has the split {split_name} in {', '.join(place.name for place in places)}; name one in "
+            f"{root.parent / (root.name + '.toml')}."
+        )
+    return found
+
+
+def _declared(name: str, spec: DatasetSpec | None, split: Split, declaration: DatasetFile, declared_in: Path) -> Layout:
+    files = expand(str(declaration.place(split)), declared_in)
+    preparation, size = _preparation(spec, declaration)
+    columns = Columns(declaration.image_column, declaration.label_column)
+    whole = spec if declaration.classes is None else None
+    if files[0].is_dir():
+        layout = _folder(name, whole, split, files[0], preparation, size)
+    elif files[0].suffix == ".npz":
+        _refuse_preparation(declaration, declared_in)
+        layout = _npz(name, whole, split, files[0])
+    else:
+        layout = _parquet(name, whole, split, files, preparation, size, columns)
+    layout = dataclasses.replace(layout, fixed_size=declaration.crop is None)
+    if declaration.classes is None:
+        return _subset(layout, spec) if spec is not None and spec.subset_of is not None else layout
+    return _chosen(layout, declaration.classes)
+
+
+def _refuse_preparation(declaration: DatasetFile, declared_in: Path) -> None:
+    if declaration.resize or declaration.crop or declaration.channels:
+        raise BenchError(
+            f"data set {declared_in}: resize, crop and channels are for image files; store the arrays of an .npz file "
+            "as they are wanted."
+        )
+
+
+def _chosen(layout: Layout, classes: str | list[str]) -> Layout:
+    """Only some classes of a layout."""
+
+    def read() -> ImageDataset:
+        if isinstance(classes, str):
+            listed = class_list(classes)
+            return layout.read().subset(listed.names, listed.positions)
+        return layout.read().subset(classes)
+
+    return dataclasses.replace(layout, read=read)
+
+
+def _subset(layout: Layout, spec: DatasetSpec) -> Layout:
+    def read() -> ImageDataset:
+        return dataclasses.replace(layout.read().subset(spec.class_names, spec.outputs), name=spec.name)
+
+    return dataclasses.replace(layout, read=read)
+
+
+def _preparation(spec: DatasetSpec | None, declaration: DatasetFile | None) -> tuple[Preparation, int | None]:
+    """How images are prepared, and the side they must have where that leaves sizes; the declaration comes first."""
+    channels = (declaration.channels if declaration else None) or (spec.in_channels if spec else 3)
+    if declaration is not None and declaration.crop is not None:
+        return Preparation(channels, declaration.resize, declaration.crop, declaration.interpolation), None
+    if spec is not None and spec.resize is not None:
+        return Preparation(channels, spec.resize, spec.image_size), None
+    return Preparation(channels), spec.image_size if spec is not None else None
+
+
+def _folder(
+    name: str, spec: DatasetSpec | None, split: Split, root: Path, preparation: Preparation, size: int | None
+) -> Layout:
+    def read() -> ImageDataset:
+        images, labels, classes = read_image_folder(root, preparation, size)
+        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, root), str(root))
+
+    return Layout(read, str(root))
+
+
+def _parquet(
+    name: str,
+    spec: DatasetSpec | None,
+    split: Split,
+    files: Sequence[Path],
+    preparation: Preparation,
+    size: int | None,
+    columns: Columns,
+) -> Layout:
+    def read() -> ImageDataset:
+        images, labels, classes = read_parquet(files, preparation, size, columns)
+        place = files[0].parent
+        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, place), str(place))
+
+    return Layout(read, str(files[0].parent))
+
+
+def _npz(name: str, spec: DatasetSpec | None, split: Split, path: Path) -> Layout:
+    def read() -> ImageDataset:
+        images, labels, classes = read_npz(path, split)
+        if classes is None and spec is not None and spec.class_names and not spec.subset_of:
+            classes = spec.class_names
+        if classes is None:
+            classes = tuple(str(number) for number in range(int(labels.max()) + 1 if len(labels) else 0))
+        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, path), str(path))
+
+    return Layout(read, str(path))
+
+
+def _idx(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> Layout:
+    def read() -> ImageDataset:
+        return make_dataset(
+            spec, split, read_idx(images, 3).unsqueeze(1), read_idx(labels, 1).to(torch.int64), str(images.parent)
+        )
+
+    return Layout(read, str(images.parent))
+
+
+def make_dataset(
+    spec: DatasetSpec, split: Split, images: torch.Tensor, labels: torch.Tensor, source: str
+) -> ImageDataset:
+    """A split of a known data set that is in memory."""
+    return ImageDataset(spec.name, split, images, labels, spec.class_names, source)
+
+
+def read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: bool) -> ImageDataset:
+    """Read by torchvision, which checks the md5 of CIFAR-10's pickled batches before it opens them."""
+    import torchvision
+
+    train = split == "train"
+    try:
+        data = getattr(torchvision.datasets, str(spec.torchvision_class))(str(root), train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0].partition(" You can use download=True")[0].rstrip(".")
+        advice = "try again" if download else "put the published files there, or delete them and pass --download"
+        raise BenchError(f"torchvision cannot read {spec.name} in {root}: {reason}; {advice}.") from error
+    images = torch.as_tensor(data.data)
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return make_dataset(spec, split, images, torch.as_tensor(data.targets, dtype=torch.int64), str(root))

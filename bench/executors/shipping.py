@@ -1,0 +1,162 @@
+"""What travels to a worker that shares no files with this process: a plan, its model's bytes and its images.
+
+A worker needs this package and nothing else: weights and program arrive as bytes and are laid out as a registry's
+folder, so that they are opened by the same code, with the same digests checked, as here. Images travel as arrays, which
+the workers of one machine share without copies.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.catalog.cards import ModelCard
+from bench.catalog.models import ModelEntry, load_model
+from bench.catalog.state_files import state_bytes
+from bench.catalog.suites import Suite
+from bench.core.errors import BenchError
+from bench.core.files import read_regular, sha256_bytes
+from bench.core.precision import Precision
+from bench.data import ImageDataset
+from bench.nets.registry import architectures
+from bench.protocols import Dependency, protocol_for
+from bench.runs.plan import RunPlan
+from bench.runs.units import ready_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PackedModel:
+    """A card, its weights (safetensors), and the program that its card names, if any."""
+
+    card: ModelCard
+    weights: bytes
+    program: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPlan:
+    """A plan without its images."""
+
+    model: PackedModel
+    suite: Suite
+    examples: int
+    seed: int
+    batch_size: int
+    precision: Precision
+    registry: Path | None
+    dependencies: dict[str, Dependency]
+    answers: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSplit:
+    """A split of a data set; `images` (N, C, H, W) uint8 or float32, `labels` (N,) int64."""
+
+    images: NDArray[np.uint8] | NDArray[np.float32]
+    labels: NDArray[np.int64]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A worker's answer to what is the user's to mend, so that trying again would not help."""
+
+    message: str
+
+
+def pack_plan(plan: RunPlan) -> PackedPlan:
+    """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
+    return PackedPlan(
+        _pack_model(plan.entry), plan.suite, plan.examples, plan.seed, plan.batch_size, plan.precision, plan.registry,
+        dict(plan.dependencies), None if plan.answers is None else dict(plan.answers),
+    )  # fmt: skip
+
+
+def pack_split(split: ImageDataset) -> PackedSplit:
+    """The split as arrays; one whose images are read when asked for is read as a whole."""
+    facts = {"name": split.name, "split": split.split, "class_names": split.class_names, "source": split.source}
+    return PackedSplit(split.stored(slice(None)).contiguous().numpy(), split.labels.contiguous().numpy(), facts)
+
+
+def unpack_split(packed: PackedSplit) -> ImageDataset:
+    """The split again. Its images lie in the arrays' own memory, which may be read-only; nothing writes there."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        images = torch.from_numpy(packed.images)
+    return ImageDataset(store=images, labels=torch.from_numpy(packed.labels.copy()), **packed.facts)
+
+
+def unpack_plan(
+    packed: PackedPlan, device: torch.device, dataset: ImageDataset, training: ImageDataset | None
+) -> tuple[RunPlan, nn.Module]:
+    """The plan on `device`, with its model loaded.
+
+    Raises:
+        BenchError: something that the model or the suite needs is not installed here, or a program cannot run here.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        plan = RunPlan(
+            entry=_unpack_model(packed.model, Path(temporary)),
+            suite=packed.suite,
+            protocol=protocol_for(packed.suite),
+            dataset=dataset,
+            examples=packed.examples,
+            seed=packed.seed,
+            device=device,
+            batch_size=packed.batch_size,
+            training=training,
+            precision=packed.precision,
+            # what is missed on a machine that has no such folder, `ready_model` notices
+            registry=packed.registry if packed.registry is not None and packed.registry.is_dir() else None,
+            dependencies=packed.dependencies,
+            answers=packed.answers,
+        )
+        return plan, ready_model(plan)
+
+
+def _pack_model(entry: ModelEntry) -> PackedModel:
+    if entry.card.program is None and entry.card.architecture not in architectures():
+        raise BenchError(
+            f"model {entry.card.name} is only in this process's memory, so it cannot go to other workers; "
+            "register it (`bench models add`), name it as FILE.py:FACTORY, or evaluate it here."
+        )
+    weights = state_bytes(load_model(entry)) if entry.build is not None else _read(entry.weights_path)
+    program = _read(entry.program) if entry.card.program is not None and entry.program is not None else None
+    # a file that has changed since the run was planned must not come back as every worker's failure
+    for content, digest in ((weights, entry.card.weights.sha256), (program, _program_digest(entry.card))):
+        if content is not None and sha256_bytes(content) != digest:
+            raise BenchError(
+                f"a file of model {entry.card.name} has changed since the run was planned; start it again."
+            )
+    return PackedModel(entry.card, weights, program)
+
+
+def _unpack_model(packed: PackedModel, folder: Path) -> ModelEntry:
+    entry = ModelEntry(packed.card, folder)
+    entry.weights_path.write_bytes(packed.weights)
+    if packed.program is None or packed.card.program is None:
+        return entry
+    path = folder / packed.card.program.file
+    path.write_bytes(packed.program)
+    return replace(entry, program=path)
+
+
+def _program_digest(card: ModelCard) -> str | None:
+    return card.program.sha256 if card.program is not None else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}.") from error

@@ -1,0 +1,87 @@
+"""What the rows of leaderboard.csv say that the evidence of their runs does not: a file edited by hand is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core.errors import BenchError
+from bench.leaderboard.evidence.evidence import checked_manifest
+from bench.leaderboard.table import as_written
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FACTS = (
+    "suite", "suite_version", "suite_sha256", "dataset", "split", "data_sha256", "model_sha256", "seed",
+)  # fmt: skip
+_MOST_NAMED = 3
+Key = tuple[str, str, str, str]
+
+
+def board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
+    """One line for each run whose rows do not match its evidence; a run without a folder has none to be doubted by.
+
+    Rows are compared with the manifest, and the digest of the records with the one that it names.
+    """
+    found = []
+    for run_id, own in rows.groupby("run_id", sort=False):
+        folder = leaderboard / "runs" / str(run_id)
+        if not folder.exists():
+            continue
+        try:
+            doubt = row_doubt(checked_manifest(folder), own)
+        except BenchError as error:
+            doubt = str(error)
+        if doubt:
+            found.append(doubt)
+    return found
+
+
+def row_doubt(manifest: Mapping[str, Any], rows: pd.DataFrame) -> str:
+    """What the rows of one run say that its manifest does not, in one line; empty where they agree."""
+    run_id = str(rows["run_id"].iloc[0])
+    doubts = [*_facts(manifest, rows), *_metrics(manifest, rows)]
+    more = f" and {len(doubts) - _MOST_NAMED} more" if len(doubts) > _MOST_NAMED else ""
+    return f"the rows of run {run_id} are not what it wrote: {'; '.join(doubts[:_MOST_NAMED])}{more}" if doubts else ""
+
+
+def _facts(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
+    """What a run's rows share, with what the manifest calls it."""
+    facts = manifest["facts"]
+    dataset, _, model = str(facts.get("model", "")).partition("/")
+    said = {name: facts[name] for name in _FACTS if name in facts} | {
+        "run_id": manifest["run_id"], "model": model, "dataset": dataset,
+        "method": manifest.get("card", {}).get("method"), "finished_at": manifest.get("finished_at"),
+        "seconds": manifest.get("seconds"), "torch_version": manifest.get("versions", {}).get("torch"),
+        "bench_version": manifest.get("versions", {}).get("bench"), "device": manifest.get("device"),
+        "precision": facts.get("search_precision", "float32"),
+    }  # fmt: skip
+    for name, value in said.items():
+        wrong = [one for one in rows[name].unique() if as_written(one) != as_written(value)]
+        if wrong:
+            yield f"{name} is {as_written(wrong[0])}, was {as_written(value)}"
+
+
+def _metrics(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
+    written = {_key(metric): metric for metric in manifest.get("metrics", [])}
+    read = {_key(row): row for row in rows.to_dict("records")}
+    if len(read) != len(rows):
+        yield "a metric comes twice"
+    for key, row in read.items():
+        name = " ".join(part for part in key if part)
+        if key not in written:
+            yield f"{name} was not measured"
+            continue
+        for column in ("value", "ci_low", "ci_high", "n_examples"):
+            now, before = as_written(row[column]).replace("inf", ""), as_written(written[key][column])
+            if now != before:
+                yield f"{column} of {name} is {now or 'empty'}, was {before or 'empty'}"
+    gone = len(written.keys() - read.keys())
+    if gone:
+        yield f"{gone} metrics are missing"
+
+
+def _key(metric: Mapping[Any, Any]) -> Key:
+    return metric["metric"], metric.get("attack", ""), metric.get("norm", ""), as_written(metric.get("eps"))

@@ -1,0 +1,149 @@
+"""The runs behind a page: their manifests, what they noticed, and the command that repeats each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core.errors import BenchError
+from bench.leaderboard.evidence.doubts import row_doubt
+from bench.leaderboard.evidence.evidence import checked_manifest
+from bench.leaderboard.evidence.manifest import read_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MASKING = "gradient_masking"
+"""The finding that holds the verdict of a run's gradient-masking report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished run that the page shows.
+
+    Attributes:
+        facts: the columns of the leaderboard that all its rows share.
+        examples: how many images the run was over; a metric can be over fewer.
+        manifest: empty where the evidence cannot be read, which `problem` then says.
+        doubt: what the rows say that the evidence does not, or that the records are not those of the manifest.
+    """
+
+    run_id: str
+    model: str
+    facts: Mapping[str, Any]
+    examples: int
+    rows: pd.DataFrame
+    manifest: Mapping[str, Any]
+    problem: str
+    doubt: str = ""
+
+    @property
+    def suite(self) -> Mapping[str, Any]:
+        """The suite's content as it was."""
+        return _table(self.manifest.get("suite"))
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The model's card as it was."""
+        return _table(self.manifest.get("card"))
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """Norm -> reference radius of this data set; empty where the suite names none."""
+        datasets = _table(_table(self.suite.get("parameters")).get("datasets"))
+        reference = _table(_table(datasets.get(str(self.facts["dataset"]))).get("reference"))
+        return {str(norm): float(eps) for norm, eps in reference.items() if isinstance(eps, int | float)}
+
+    @property
+    def findings(self) -> list[dict[str, str]]:
+        """What the run noticed besides its numbers, each with id, severity, evidence and advice."""
+        found = self.manifest.get("findings")
+        entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+        return [
+            {name: str(entry.get(name, "")) for name in ("id", "severity", "evidence", "advice")} for entry in entries
+        ]
+
+    @property
+    def masking(self) -> str:
+        """The verdict of the gradient-masking report, e.g. `no sign`; empty where the run made none.
+
+        The report is the finding `gradient_masking`, whose evidence begins with the verdict.
+        """
+        report = [found["evidence"] for found in self.findings if found["id"] == MASKING]
+        return report[0].partition(";")[0].strip() if report else ""
+
+    @property
+    def measured_as(self) -> str:
+        """Digest of protocol and parameters: equal for suites that differ in the number of images alone."""
+        return json.dumps([self.suite.get("protocol"), self.suite.get("parameters")], sort_keys=True)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
+    """Every run that the rows name, in the order in which they first come.
+
+    A run whose manifest is missing or damaged is still shown: its numbers are in the rows.
+    """
+    runs = []
+    for run_id, group in rows.groupby("run_id", sort=False):
+        first = group.iloc[0]
+        problem, doubt, manifest = "", "", {}
+        folder = leaderboard / "runs" / str(run_id)
+        try:
+            manifest = read_manifest(folder)
+            doubt = row_doubt(checked_manifest(folder), group)
+        except BenchError as error:
+            problem, doubt = ("", str(error)) if manifest else (str(error), "")
+        model = f"{first['dataset']}/{first['model']}"
+        runs.append(
+            Run(str(run_id), model, dict(first), int(group["n_examples"].max()), group, manifest, problem, doubt)
+        )  # fmt: skip
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How to repeat a run's numbers.
+
+    Attributes:
+        command: the exact command.
+        note: what must be there first; empty where a fresh installation has it all.
+    """
+
+    command: str
+    note: str
+
+
+def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Repeat:
+    """The command that makes a run's numbers again.
+
+    Args:
+        suites: name -> digest of the suites that ship with this version.
+        models: full name -> digest of the registered weights.
+    """
+    facts = run.facts
+    notes = []
+    suite = str(facts["suite"])
+    if suites.get(suite) != facts["suite_sha256"]:
+        notes.append(
+            f"suite {suite} is not the one that ships with this version: write the suite table of the run's "
+            f"manifest.json into {suite}.toml (digest {str(facts['suite_sha256'])[:12]})"
+        )
+        suite = f"{suite}.toml"
+    if run.model not in models:
+        notes.append(f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY")
+    elif models[run.model] != facts["model_sha256"]:
+        notes.append(f"the registry now holds other weights; these had digest {str(facts['model_sha256'])[:12]}")
+    words = [
+        "bench", "run", "--model", run.model, "--suite", suite, "--examples", str(run.examples),
+        "--seed", str(facts["seed"]), "--fresh",
+    ]  # fmt: skip
+    words += [] if facts["precision"] == "float32" else ["--precision", str(facts["precision"])]
+    return Repeat(shlex.join(words), "; ".join(notes))

@@ -1,0 +1,245 @@
+"""Run folders: `runs/<run id>/` is written while a run goes, resumed after a stop, and is the evidence afterwards."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock, Timeout
+
+from bench.core.errors import BenchError
+from bench.core.files import (
+    clear_disk_errors,
+    is_old,
+    json_text,
+    sha256_bytes,
+    sha256_file,
+    sweep,
+    write_atomically,
+)
+from bench.leaderboard.evidence.answers import same_answers
+from bench.leaderboard.evidence.manifest import SCHEMA_VERSION, read_manifest
+from bench.leaderboard.evidence.records import read_records, write_records
+from bench.leaderboard.evidence.seals import is_sealed, seal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def run_key(facts: Mapping[str, Any]) -> str:
+    """Digest of everything that decides a run's verdicts; an unfinished run of the same key can be resumed."""
+    return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(slots=True)
+class RunFolder:
+    """One run's folder, locked by the process that writes it; its id is the folder's name."""
+
+    path: Path
+    manifest: dict[str, Any]
+    lock: FileLock = field(repr=False)
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    def parts_done(self) -> set[int]:
+        """Indices of the work units whose records are on the disk and whose facts are in the manifest."""
+        return {int(index) for index in self.manifest["units"]}
+
+    def save_part(self, index: int, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+        """Write the records of one work unit and note it, sealed, in the manifest."""
+        with clear_disk_errors(self.path):
+            (self.path / "parts").mkdir(exist_ok=True)
+        write_records(self._part(index), records)
+        # as a later process will read it
+        unit = json.loads(json_text({**facts, "sha256": sha256_file(self._part(index))}))
+        self.manifest["units"][str(index)] = {**unit, "seal": seal(*self._sealed(str(index), unit))}
+        self._write()
+
+    def keep_own_units(self, units: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over those units of an earlier manifest that this user's own processes have written, as they wrote them.
+
+        Whoever can write the folder can put any part and any number into it; what does not match its seal is
+        computed again. A process can also be killed between a part and its line in the manifest.
+        """
+        for index, entry in units.items():
+            unit = {name: value for name, value in entry.items() if name != "seal"}
+            if is_sealed(entry.get("seal"), *self._sealed(index, unit)) and self._is_whole(int(index), unit):
+                self.manifest["units"][index] = dict(entry)
+        dropped = len(units) - len(self.manifest["units"])
+        if dropped:
+            logger.warning(
+                "%d of the %d finished units of run %s are not as this user's processes left them (see docs/scale.md); "
+                "they are computed again", dropped, len(units), self.run_id,
+            )  # fmt: skip
+
+    def _sealed(self, index: str, unit: Mapping[str, Any]) -> tuple[Any, ...]:
+        return self.run_id, self.manifest["key"], self.manifest["answers"], index, unit
+
+    def _is_whole(self, index: int, unit: Mapping[str, Any]) -> bool:
+        path = self._part(index)
+        return path.is_file() and not path.is_symlink() and sha256_file(path) == unit["sha256"]
+
+    def records(self, count: int) -> pd.DataFrame:
+        """All records, in the order of the units."""
+        import pandas as pd
+
+        parts = pd.concat([read_records(self._part(index)) for index in range(count)], ignore_index=True)
+        for name in parts.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in parts.dtypes]]:
+            parts[name] = parts[name].astype("category")
+        return parts
+
+    def write_examples(self, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+        """Write examples.parquet and what the whole run has to say; the run can still be resumed."""
+        examples = self.path / "examples.parquet"
+        write_records(examples, records)
+        self.manifest.update(facts)
+        self.manifest.update(finished_at=now(), examples_sha256=sha256_file(examples))
+        self._write()
+
+    def finish(self) -> None:
+        """Close the manifest and drop the parts; called after the leaderboard has the run's rows."""
+        self.manifest["status"] = "finished"
+        for unit in self.manifest["units"].values():
+            for name in ("sha256", "seal"):  # of parts, which go now
+                unit.pop(name, None)
+        self._write()
+        shutil.rmtree(self.path / "parts", ignore_errors=True)
+
+    def stop(self, status: Literal["interrupted", "failed"], reason: str = "") -> None:
+        """Say why the run goes no further; it can be resumed."""
+        self.manifest.update({"status": status} | ({"reason": reason} if reason else {}))
+        self._write()
+
+    def release(self) -> None:
+        """Let other processes have the run. The lock's file goes only when nobody can want the run any more."""
+        self.lock.release()  # before its file goes: Windows removes no open file
+        if self.manifest["status"] == "finished":
+            with suppress(OSError):
+                Path(self.lock.lock_file).unlink(missing_ok=True)
+
+    def _part(self, index: int) -> Path:
+        return self.path / "parts" / f"{index:05d}.parquet"
+
+    def _write(self) -> None:
+        write_atomically(self.path / "manifest.json", json_text(self.manifest).encode())
+
+
+def open_run(
+    leaderboard: Path, label: str, facts: Mapping[str, Any], *, fresh: bool, answers: Mapping[str, Any] | None = None
+) -> RunFolder:
+    """Resume the unfinished run with these facts if there is one and no other process has it, else start a new one.
+
+    What killed processes have left behind in the leaderboard is cleared away after a day.
+
+    Args:
+        label: goes into the run id, e.g. `at_linf-cross_norm`.
+        facts: JSON values that decide the verdicts.
+        fresh: never resume.
+        answers: the net's to fixed images; a run of a net that answers otherwise is not resumed.
+
+    Raises:
+        BenchError: the folder cannot be written.
+    """
+    key = run_key(facts)
+    _clear_away(leaderboard / "runs")
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "status": "running",
+        "key": key,
+        "started_at": now(),
+        "facts": dict(facts),
+        "answers": answers,
+        "units": {},
+    }
+    if not fresh:
+        for folder in sorted((leaderboard / "runs").glob(f"*-{key[:8]}-*"), reverse=True):
+            resumed = _resume(folder, manifest)
+            if resumed is not None:
+                return resumed
+    run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{label}-{key[:8]}-{secrets.token_hex(2)}"
+    path = leaderboard / "runs" / run_id
+    with clear_disk_errors(path):
+        path.mkdir(parents=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    run = RunFolder(path, {"run_id": run_id, **manifest}, lock)
+    run._write()
+    return run
+
+
+def _resume(folder: Path, manifest: dict[str, Any]) -> RunFolder | None:
+    """The run in `folder` with `manifest`, what is its own of the earlier one's units, or None if it is another's."""
+    if not _may_resume(folder, manifest):
+        return None
+    lock = FileLock(folder / ".lock")
+    with clear_disk_errors(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+    # the process that had it may have gone on, or finished it, between our look and our lock
+    if not _may_resume(folder, manifest):
+        lock.release()
+        return None
+    sweep(folder)
+    sweep(folder / "parts")
+    earlier = read_manifest(folder)
+    # of what stands there only what is sealed is believed; the two are shown, and decide nothing
+    kept = {"run_id": folder.name, "started_at": str(earlier.get("started_at", ""))[:40]}
+    run = RunFolder(folder, manifest | kept | {"answers": earlier.get("answers")}, lock)
+    run.keep_own_units(earlier.get("units", {}))
+    return run
+
+
+def _may_resume(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    if any(path.is_symlink() for path in (folder, folder / "manifest.json", folder / "parts", folder / ".lock")):
+        return False  # what a link leads to is nobody's to write
+    try:
+        earlier = read_manifest(folder)
+    except BenchError:
+        return False
+    if earlier.get("key") != manifest["key"] or earlier.get("status") == "finished":
+        return False
+    if not _RUN_ID.fullmatch(folder.name):
+        return False
+    if manifest["answers"] is None or same_answers(earlier.get("answers"), manifest["answers"]):
+        return True
+    logger.warning("the unfinished run %s is of a net that answers otherwise; a new run starts", folder.name)
+    return False
+
+
+def _clear_away(runs: Path) -> None:
+    """Remove what killed processes have left: temporary files, and folders without a manifest, after a day."""
+    with suppress(OSError):
+        for folder in runs.iterdir():
+            if not folder.is_dir() or folder.is_symlink():
+                continue
+            sweep(folder)
+            half_copied = folder.name.startswith(".") and folder.name.endswith(".merging")
+            empty = all(path.name == ".lock" for path in folder.iterdir())
+            if (half_copied or empty) and is_old(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def leaderboard_rows(common: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tidy rows of a run: what all its rows share, with each metric."""
+    return [{**common, **metric} for metric in metrics]

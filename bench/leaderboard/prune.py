@@ -1,0 +1,77 @@
+"""Taking runs out of a leaderboard that nothing rests on any more."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.core.files import clear_disk_errors, locked, write_atomically
+from bench.leaderboard.table import FILE_NAME, read_leaderboard
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_JUDGED = ["model", "dataset", "split", "suite"]
+_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision", "dependencies_sha256"]
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A run that another one has taken the place of, and how many bytes its evidence has."""
+
+    run_id: str
+    model: str
+    suite: str
+    suite_version: int
+    by: str
+    size: int
+
+
+def superseded_runs(folder: Path) -> list[Superseded]:
+    """Runs of an older version of a suite under which the model has been judged in a newer, and runs that were
+    repeated with the same seed on the same kind of device and no fewer images. What a study in `studies/` names stays.
+
+    Raises:
+        BenchError: the folder holds no leaderboard, or a damaged one.
+    """
+    rows = read_leaderboard(folder)
+    examples = rows.groupby("run_id")["n_examples"].transform("max")
+    runs = rows.assign(n_examples=examples).drop_duplicates("run_id")
+    runs = runs.sort_values("finished_at", kind="stable", ignore_index=True)
+    named = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("studies/*/plan.json")))
+    found = []
+    for _, alike in runs.groupby(_JUDGED, sort=False):
+        newest = alike[alike["suite_version"] == alike["suite_version"].max()]
+        for run in alike.itertuples():
+            by = newest if run.suite_version < newest["suite_version"].max() else _repeats(alike, run)
+            if len(by) and f'"{run.run_id}"' not in named:
+                size = sum(path.stat().st_size for path in (folder / "runs" / str(run.run_id)).rglob("*"))
+                found.append(
+                    Superseded(
+                        str(run.run_id), f"{run.dataset}/{run.model}", str(run.suite), int(str(run.suite_version)),
+                        str(by.iloc[-1]["run_id"]), size,
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _repeats(runs: pd.DataFrame, run: object) -> pd.DataFrame:
+    """Later runs of the same suite, seed and device on as many images or more."""
+    same: pd.Series = (runs[_ALIKE] == [getattr(run, name) for name in _ALIKE]).all(axis=1)
+    enough: pd.Series = runs["n_examples"] >= getattr(run, "n_examples")  # noqa: B009 - a named tuple of pandas
+    later: pd.Series = runs.index.to_series() > getattr(run, "Index")  # noqa: B009
+    return runs[same & enough & later]
+
+
+def remove_runs(folder: Path, run_ids: Collection[str]) -> None:
+    """Remove the rows of these runs, then their evidence; a stop in between leaves evidence without rows."""
+    with clear_disk_errors(folder), locked(folder / ".lock"):
+        path = folder / FILE_NAME
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.split(",", 1)[0] not in run_ids]
+        write_atomically(path, "".join(kept).encode())
+        for run_id in run_ids:
+            shutil.rmtree(folder / "runs" / run_id, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Values an example, their intervals, paired tests and ranks."""

@@ -1,0 +1,140 @@
+"""Two models on the same examples: tests of one metric's difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.core.errors import BenchError
+from bench.leaderboard.statistics.example_values import ExampleValues
+from bench.leaderboard.statistics.intervals import mean_intervals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ALPHA = 0.05
+_ALL_SIGNS = 14
+"""So many differences are tried with all signs: 8,192 sums."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two models on the same examples; the difference is second minus first.
+
+    Attributes:
+        p_value: two-sided, of no difference; `test` names what it comes from: McNemar's exact test for shares, for
+            means that of all signs or Student's t.
+        gained: ids of the examples that only the second has (shares), in ascending order.
+        lost: ids of those that only the first has.
+    """
+
+    key: tuple[str, str, str, float | None]
+    n_examples: int
+    first: float
+    second: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    test: str
+    gained: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+
+    @property
+    def difference(self) -> float:
+        return self.second - self.first
+
+
+def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
+    """Compare one metric; examples for which either has no value are left out.
+
+    Raises:
+        BenchError: the two were not measured on the same examples, or have no value in common.
+    """
+    pair, ids = _on_the_same_examples(first, second)
+    difference = pair[1] - pair[0]
+    low, high = mean_intervals(difference[:, None])
+    facts = (first.key, len(ids), float(pair[0].mean()), float(pair[1].mean()), float(low[0]), float(high[0]))
+    p_value, test = _p_value(pair)
+    if test != "McNemar":
+        return Comparison(*facts, p_value, test)
+    gained, lost = ids[difference > 0].tolist(), ids[difference < 0].tolist()
+    return Comparison(*facts, p_value, test, tuple(gained), tuple(lost))
+
+
+def difference_and_p_value(first: ExampleValues, second: ExampleValues) -> tuple[float, float]:
+    """What `compare_values` says of the mean difference and its p-value, without the interval that takes its time.
+
+    Raises:
+        BenchError: as there.
+    """
+    pair, _ = _on_the_same_examples(first, second)
+    return float(pair[1].mean()) - float(pair[0].mean()), _p_value(pair)[0]
+
+
+def _on_the_same_examples(first: ExampleValues, second: ExampleValues) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(2, n) values and (n,) ids of the examples for which both have one."""
+    if set(first.values.index) != set(second.values.index):
+        raise BenchError(f"{first.metric} was not measured on the same examples; compare runs of equal --examples.")
+    index = first.values.index.sort_values()
+    pair = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in (first, second)])
+    kept = np.isfinite(pair).all(axis=0)
+    if not kept.any():
+        raise BenchError(f"{first.metric} has no example with a value in both runs.")
+    return pair[:, kept], index.to_numpy()[kept]
+
+
+def _p_value(pair: NDArray[np.float64]) -> tuple[float, str]:
+    """McNemar's test for shares, else that of the mean; and its name."""
+    difference = pair[1] - pair[0]
+    if np.isin(pair, (0.0, 1.0)).all():
+        return mcnemar(int((difference > 0).sum()), int((difference < 0).sum())), "McNemar"
+    return mean_p_value(difference)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test from the two discordant counts (McNemar 1947)."""
+    from scipy.special import bdtr  # of a fair coin both tails are alike; scipy.stats takes a second to import
+
+    return min(1.0, 2.0 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
+
+
+def mean_p_value(differences: NDArray[np.float64]) -> tuple[float, str]:
+    """Two-sided p-value of a mean difference of 0, and the test's name.
+
+    Where two models do not differ, each difference might as well have had the other sign: up to 14 differences that
+    are not 0 are tried with all signs, which is exact (Fisher 1935), so that of fewer than six no p-value is below
+    0.05 and of one it is 1. More are tested by Student's t (1908), in no case below what all signs could say.
+    """
+    moved = differences[differences != 0.0]
+    if len(moved) <= _ALL_SIGNS:
+        return _sign_flip_p_value(moved), "sign flips"
+    from scipy.special import stdtr
+
+    count = len(differences)
+    spread = float(differences.std(ddof=1)) / np.sqrt(count)
+    statistic = abs(float(differences.mean())) / spread if spread else np.inf
+    return max(2.0 * float(stdtr(count - 1, -statistic)), 2.0 ** (1 - len(moved))), "t"
+
+
+def _sign_flip_p_value(differences: NDArray[np.float64]) -> float:
+    """The share of all ways to set the signs whose sum is as far from 0 as the one seen."""
+    count = len(differences)
+    if count == 0:
+        return 1.0
+    # the first sign stays: turning all of them round changes no distance from 0
+    signs = 1 - 2 * (np.arange(1 << (count - 1))[:, None] >> np.arange(count) & 1)
+    sums = np.abs(signs @ differences)
+    return float((sums >= sums[0] - 1e-9 * np.abs(differences).sum()).mean())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: reject where at most alpha to keep the family's error below alpha (Holm 1979)."""
+    count = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values)[order] * (count - np.arange(count))))
+    result = np.empty(count)
+    result[order] = adjusted
+    return [float(value) for value in result]

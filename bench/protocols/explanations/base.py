@@ -1,0 +1,199 @@
+"""What the attribution protocols share: checked parameters, the clean pass, and metrics as means over examples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.attacks.pgd import attacked_model
+from bench.attributions.activations import has_relu
+from bench.attributions.heat_maps import heat_maps
+from bench.attributions.methods import AnyAttribution, AttributionMethod, attribute
+from bench.attributions.similarity import SSIM_WINDOW, PreparedMaps
+from bench.core.errors import BenchError
+from bench.core.toml_files import Section, validate
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import Metric, share
+from bench.leaderboard.statistics.example_values import ExampleValues, mean_metrics
+from bench.protocols.base import EvaluationContext, Protocol
+from bench.protocols.clean_pass import clean_pass
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TopShare = Annotated[float, Field(gt=0, le=1)]
+
+
+Attributions = Annotated[list[AnyAttribution], Field(min_length=1)]
+
+
+def require_unique(names: Sequence[str], what: str) -> None:
+    """Raise ValueError, for a validator, if a name is given twice."""
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} need names that differ")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of a work unit that go through the model together, on its device."""
+
+    images: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    predictions: Tensor
+    rows: slice
+    """Where they stand in the unit."""
+
+
+class AttributionProtocol(Protocol):
+    """Explains the true class's logit; images of any size and number of channels, any data set."""
+
+    needs_gradients = True
+    manipulates = False
+    """Whether it attacks maps, on the net with smooth activations."""
+    parameters_type: ClassVar[type[Section]]
+
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = parameters
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
+        return cls(validate(cls.parameters_type, parameters, where))
+
+    def require_dataset(self, name: str) -> None:
+        """Every data set will do: radii are pixels of [0, 1], sizes are shares of the image."""
+
+    def require_images(self, shape: tuple[int, ...], name: str) -> None:
+        height, width = shape[-2:]
+        if "ssim" in getattr(self.parameters, "measures", ()) and min(height, width) < SSIM_WINDOW:
+            raise BenchError(
+                f"ssim needs images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, those of {name} have "
+                f"{height}x{width}; leave it out in a copy of the suite."
+            )
+        if min(height, width) < 2:
+            raise BenchError(f"heat maps need images of at least 2x2 pixels, those of {name} have {height}x{width}.")
+
+    def require_net(self, model: nn.Module, images: Tensor) -> None:
+        """Raise BenchError if the net hides what a method of the suite has to see, or computes what has no rule."""
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        for method in self.parameters.attributions:
+            attribute(model, images, labels, method)
+        if self.manipulates:
+            with attacked_model(model):
+                has_relu(model, images)
+
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+        first = records.drop_duplicates("example_id")
+        accuracy = share("clean_accuracy", int((first["label"] == first["prediction"]).sum()), len(first))
+        return [accuracy, *mean_metrics(self.example_values(dataset, records))]
+
+    @abstractmethod
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        """The numbers per example whose means are the metrics."""
+
+
+def batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
+    """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
+    images, labels = context.images(), context.labels().to(context.device)
+    ids = context.example_ids.to(context.device)
+    with attacked_model(context.model):
+        predictions, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
+    predictions = predictions.to(context.device)
+    cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))
+    return [Batch(images[cut], labels[cut], ids[cut], predictions[cut], cut) for cut in cuts], findings
+
+
+def heat_maps_of(
+    model: nn.Module, images: Tensor, batch: Batch, method: AttributionMethod, seed: int, top_share: float
+) -> PreparedMaps:
+    """Heat maps of `images`, which are the batch's or perturbed copies of them."""
+    maps = attribute(
+        model, images, batch.labels, method, example_ids=batch.example_ids, seed=seed, batch_size=len(images)
+    )
+    return PreparedMaps(heat_maps(maps), top_share)
+
+
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        predictions: Tensor = model(images).argmax(1)
+    return predictions
+
+
+def base_columns(batch: Batch) -> dict[str, Any]:
+    """The columns that every record starts with."""
+    return {
+        "example_id": batch.example_ids.cpu().numpy().astype("int32"),
+        "label": batch.labels.cpu().numpy().astype("int32"),
+        "prediction": batch.predictions.cpu().numpy().astype("int32"),
+    }
+
+
+def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Records of a batch: the first columns, then `columns`; float32 tensors stay float32."""
+    import pandas as pd
+
+    values = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    return pd.DataFrame({**base_columns(batch), **values})
+
+
+def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -> pd.Series:
+    """A column indexed by example id, NaN where it is infinite or `keep` is false."""
+    values = rows[column].astype("float64")
+    values = values.where(values.abs() != float("inf"))
+    if keep is not None:
+        values = values.where(keep)
+    return values.set_axis(rows["example_id"])
+
+
+def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Groups of records in the order in which they first come."""
+    for key, rows in records.groupby(list(columns), sort=False, observed=True):
+        yield key if isinstance(key, tuple) else (key,), rows
+
+
+class MapTally:
+    """Which maps of a unit, by method, show nothing or are no numbers."""
+
+    def __init__(self) -> None:
+        self._empty: dict[str, int] = {}
+        self._broken: dict[str, set[int]] = {}
+
+    def see(self, method: AttributionMethod, batch: Batch, maps: PreparedMaps, *, clean: bool = False) -> PreparedMaps:
+        """Look at the maps of a batch, of its images or (unless `clean`) of perturbed ones, and hand them back."""
+        if clean:
+            self._empty[method.name] = self._empty.get(method.name, 0) + int(maps.empty.sum())
+        self._broken.setdefault(method.name, set()).update(batch.example_ids[~maps.finite].tolist())
+        return maps
+
+    def findings(self, count: int) -> list[Finding]:
+        """Warnings where maps of the unit's `count` images are all zero, or where a map is not finite."""
+        found = [
+            Finding(
+                f"empty_maps_{name}",
+                "warning",
+                f"{number} of {count} {name} maps are all zero",
+                "their similarity is counted as 0; look at the net's activations before reading these numbers",
+            )
+            for name, number in self._empty.items()
+            if number
+        ]
+        broken = [f"{len(ids)} of {count} images under {name}" for name, ids in self._broken.items() if ids]
+        if broken:
+            found.append(
+                Finding(
+                    "non_finite_maps",
+                    "warning",
+                    f"maps hold NaN or infinite values: {', '.join(broken)}",
+                    "these images are left out of the method's means; mend the net's backward pass (roots, logarithms "
+                    "and divisions at 0)",
+                )
+            )
+        return found

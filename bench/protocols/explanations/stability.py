@@ -1,0 +1,239 @@
+"""attribution_stability: how alike are the heat maps of an image and of its uniformly perturbed copies.
+
+Source: LGA, section 4.3 (RPS), radii and number of draws from there, without the slips listed in its section 6.6;
+the decomposition on the side is that of the bound in section 1.5.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from bench.attacks.losses import answers
+from bench.attacks.pgd import attacked_model
+from bench.attributions.heat_maps import heat_maps
+from bench.attributions.methods import AttributionMethod, Gradient, MapRequest
+from bench.attributions.similarity import Measure, PreparedMaps, similarities
+from bench.core.bounds import PixelRadii, Steps
+from bench.core.keyed_random import keyed_uniform
+from bench.core.toml_files import Section
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.statistics.example_values import ExampleValues
+from bench.protocols.base import EvaluationContext, UnitResult
+from bench.protocols.explanations.base import (
+    AttributionProtocol,
+    Attributions,
+    Batch,
+    MapTally,
+    TopShare,
+    batches,
+    by_example,
+    frame,
+    groups,
+    heat_maps_of,
+    require_unique,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DECOMPOSITION = (
+    "gradient_norm", "gradient_change", "gradient_change_ratio", "gradient_cosine", "hessian_change", "hessian_ratio",
+)  # fmt: skip
+"""With h the input gradient, H its derivative and d the perturbation: |h(x+d)|, |h(x+d) - h(x)|, the latter over the
+sum |h(x+d)| + |h(x)|, the cosine of both; |H(x) d|, and that over |h(x+d)|. In pixels of [0, 1], mean over draws.
+(1 - cosine) / 2 is at most the square of the change ratio."""
+
+
+class Parameters(Section):
+    radii: PixelRadii
+    draws: Steps
+    attributions: Attributions
+    measures: list[Measure] = Field(min_length=1)
+    top_share: TopShare = 0.1
+    decomposition: bool = True
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Parameters:
+        require_unique([method.name for method in self.attributions], "attributions")
+        require_unique([str(radius) for radius in self.radii], "radii")
+        require_unique(self.measures, "measures")
+        return self
+
+
+class AttributionStability(AttributionProtocol):
+    """Mean similarity over keyed uniform draws, for each attribution method and radius.
+
+    Records hold one row per example, attribution and radius: a column per measure and those of DECOMPOSITION, each
+    the mean over draws, and `prediction_kept`, the share of draws that keep the prediction. The decomposition is the
+    input gradient's whatever the attribution. Metrics `stability_correct` are over the examples that are classified
+    right and keep their prediction in every draw.
+    """
+
+    parameters_type = Parameters
+    parameters: Parameters
+
+    @property
+    def needs_second_derivatives(self) -> bool:  # type: ignore[override]
+        return self.parameters.decomposition
+
+    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
+        return count * len(self.parameters.radii) * self.parameters.draws
+
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        import pandas as pd
+
+        unit, findings = batches(context)
+        frames: list[pd.DataFrame] = []
+        tally = MapTally()
+        counters = {"gradient_evaluations": 0}
+        with attacked_model(context.model):
+            for batch in unit:
+                frames += self._records(context, batch, tally, counters)
+        findings += tally.findings(context.stop - context.start)
+        records = pd.concat(frames, ignore_index=True)
+        if self.parameters.decomposition and bool((records["hessian_change"] == 0).all()):
+            records["hessian_change"] = records["hessian_ratio"] = float("nan")
+            findings.append(_piecewise_linear())
+        return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), counters, findings)
+
+    def _records(
+        self, context: EvaluationContext, batch: Batch, tally: MapTally, counters: dict[str, int]
+    ) -> list[pd.DataFrame]:
+        settings = self.parameters
+        explain = _Explainer(context.model, batch, context.seed, settings.top_share)
+        references: dict[str, PreparedMaps] = {
+            method.name: tally.see(method, batch, explain(batch.images, method), clean=True)
+            for method in settings.attributions
+        }
+        hessian = _HessianProducts(context.model, batch) if settings.decomposition else None
+        frames = []
+        for eps in settings.radii:
+            totals = _Totals()
+            for draw in range(settings.draws):
+                noisy = perturbed(batch, eps, draw, context.seed)
+                logits, gradient = explain.gradient(noisy)
+                totals.add("prediction_kept", (answers(logits) == batch.predictions).float())
+                for method in settings.attributions:
+                    maps = tally.see(method, batch, explain(noisy, method, gradient))
+                    for measure, value in similarities(references[method.name], maps, settings.measures).items():
+                        totals.add(f"{method.name}/{measure}", value)
+                if hessian is not None:
+                    for name, value in hessian.decompose(noisy - batch.images, gradient).items():
+                        totals.add(name, value)
+                context.on_progress(len(batch.labels))
+            shared = {name: totals.mean(name) for name in ("prediction_kept", *(DECOMPOSITION if hessian else ()))}
+            for method in settings.attributions:
+                values: dict[str, Tensor] = {
+                    measure: totals.mean(f"{method.name}/{measure}") for measure in settings.measures
+                }
+                common = {"attribution": method.name, "attack": "uniform", "norm": "linf", "eps": eps}
+                frames.append(frame(batch, {**common, **values, **shared}))
+        counters["gradient_evaluations"] += explain.evaluations
+        return frames
+
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        found: list[ExampleValues] = []
+        first = self.parameters.attributions[0].name
+        for (attribution, eps), rows in groups(records, ("attribution", "eps")):
+            where: dict[str, Any] = {"attack": "uniform", "norm": "linf", "eps": eps}
+            sure = (rows["label"] == rows["prediction"]) & (rows["prediction_kept"] == 1.0)
+            for measure in self.parameters.measures:
+                name = f"{measure}/{attribution}"
+                found.append(ExampleValues(f"stability/{name}", by_example(rows, measure), **where))
+                found.append(ExampleValues(f"stability_correct/{name}", by_example(rows, measure, sure), **where))
+            if attribution == first:
+                shared = ("prediction_kept", *(DECOMPOSITION if self.parameters.decomposition else ()))
+                found += [ExampleValues(name, by_example(rows, name), **where) for name in shared]
+        return found
+
+
+def perturbed(batch: Batch, eps: float, draw: int, seed: int) -> Tensor:
+    """Images plus uniform noise of radius `eps`, clipped to [0, 1]; the noise is keyed by example and draw alone.
+
+    The radii of one draw share its direction, so that they differ by the radius only.
+    """
+    ids = batch.example_ids
+    uniform = keyed_uniform(seed, "stability", ids, batch.images.shape[1:], torch.full_like(ids, draw))
+    return (batch.images + eps * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
+
+
+class _Explainer:
+    """Heat maps of a batch and its perturbed copies; the plain gradient is computed once for all that need it."""
+
+    def __init__(self, model: nn.Module, batch: Batch, seed: int, top_share: float) -> None:
+        self.model, self.batch, self.seed, self.top_share = model, batch, seed, top_share
+        self.evaluations = 0
+
+    def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and signed input gradients, detached."""
+        request = MapRequest(images, self.batch.labels, self.batch.example_ids, self.seed)
+        logits, gradient = Gradient().maps(self.model, request)
+        self.evaluations += len(images)
+        return logits.detach(), gradient
+
+    def __call__(self, images: Tensor, method: AttributionMethod, gradient: Tensor | None = None) -> PreparedMaps:
+        if isinstance(method, Gradient):
+            gradient = self.gradient(images)[1] if gradient is None else gradient
+            return PreparedMaps(heat_maps(gradient), self.top_share)
+        self.evaluations += len(images)
+        return heat_maps_of(self.model, images, self.batch, method, self.seed, self.top_share)
+
+
+class _HessianProducts:
+    """H(x) d by one more backward pass through the gradient's graph, which is built once a batch."""
+
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self._images = batch.images.detach().requires_grad_(True)
+        request = MapRequest(self._images, batch.labels, batch.example_ids, keep_graph=True)
+        self._gradient = Gradient().maps(model, request)[1]
+        self._norm = self._gradient.detach().flatten(1).norm(dim=1)
+
+    def decompose(self, perturbation: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        """The columns of DECOMPOSITION for one draw, (N,) each."""
+        norm = gradient.flatten(1).norm(dim=1)
+        change = (gradient - self._gradient.detach()).flatten(1).norm(dim=1)
+        product = self._product(perturbation).flatten(1).norm(dim=1)
+        both = (gradient * self._gradient.detach()).flatten(1).sum(1)
+        tiny = 1e-30
+        return {
+            "gradient_norm": norm,
+            "gradient_change": change,
+            "gradient_change_ratio": change / (norm + self._norm).clamp_min(tiny),
+            "gradient_cosine": both / (norm * self._norm).clamp_min(tiny),
+            "hessian_change": product,
+            "hessian_ratio": product / norm.clamp_min(tiny),
+        }
+
+    def _product(self, direction: Tensor) -> Tensor:
+        if not self._gradient.requires_grad:  # a net that is linear has no graph here
+            return torch.zeros_like(direction)
+        (product,) = torch.autograd.grad(self._gradient, self._images, direction, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(direction) if product is None else product
+
+
+class _Totals:
+    """Sums over draws, in float64, by name."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        self._sums[name] = self._sums[name] + values.double() if name in self._sums else values.double()
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def mean(self, name: str) -> Tensor:
+        return (self._sums[name] / self._counts[name]).float()
+
+
+def _piecewise_linear() -> Finding:
+    return Finding(
+        "piecewise_linear",
+        "note",
+        "the Hessian of the logit is zero at every image, as of any ReLU net",
+        "hessian_change and hessian_ratio are left out; gradient_change says what happens across the kinks",
+    )

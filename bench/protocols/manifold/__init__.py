@@ -1,0 +1,1 @@
+"""Protocols that measure distances to the image manifold."""

@@ -1,0 +1,169 @@
+"""manifold_distance: how far adversarial examples lie from the image manifold, by one encode-decode pass of a VAE-GAN.
+
+Source: Bridging, section 2.1; the distance with the mean code, the second filter and the reconstruction's quality are
+additions of ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.attacks.losses import LOSS_FUNCTIONS, LossName, answers
+from bench.attacks.norms import distance
+from bench.attacks.pgd import pgd
+from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
+from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.core.bounds import LARGEST_RADIUS, Steps
+from bench.core.keyed_random import keyed_normal
+from bench.core.names import unknown_name
+from bench.core.toml_files import Section, validate
+from bench.leaderboard.findings import Finding
+from bench.nets.vae_gan import VaeGan
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
+from bench.protocols.clean_pass import clean_pass
+from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, explained_variance, manifold_metrics
+from bench.protocols.robustness.robust_records import bad_gradients
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.leaderboard.metrics import Metric
+
+
+class L2Attack(Section):
+    """PGD in L2 without a random start, at the true label; pixels in [0, 1]."""
+
+    eps: float = Field(gt=0, le=LARGEST_RADIUS["l2"])
+    step_size: float = Field(gt=0, le=LARGEST_RADIUS["l2"])
+    steps: Steps
+    loss: LossName = "cross_entropy"
+
+
+class Parameters(Section):
+    """What a suite pins."""
+
+    autoencoder: str = "vae_gan"
+    reference_model: str = "standard"
+    code: Literal["mean", "sampled"] = "mean"
+    least_explained_variance: float = Field(default=0.5, ge=0, lt=1)
+    datasets: dict[str, L2Attack] = Field(min_length=1)
+
+
+class ManifoldDistance(Protocol):
+    """L2 distance of clean and adversarial images to their reconstruction."""
+
+    needs_gradients = True
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self._loaded: dict[tuple[str, str], tuple[VaeGan, nn.Module]] = {}
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> ManifoldDistance:
+        return cls(validate(Parameters, parameters, where))
+
+    def require_dataset(self, name: str) -> None:
+        if name not in self.parameters.datasets:
+            raise unknown_name(name, self.parameters.datasets, "data set for this suite")
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
+        autoencoder, reference = self._entries(dataset, registry)
+        return {
+            "autoencoder": Dependency(autoencoder.card.weights.sha256),
+            "reference_model": Dependency(reference.card.weights.sha256),
+        }
+
+    def _entries(self, dataset: str, registry: Path | None) -> tuple[AutoencoderEntry, ModelEntry]:
+        autoencoder = resolve_autoencoder(self.parameters.autoencoder, dataset, registry)
+        (reference,) = resolve_models([self.parameters.reference_model], dataset, registry=registry)
+        return autoencoder, reference
+
+    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
+        return count
+
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        import pandas as pd
+
+        autoencoder, reference = self._nets(context)
+        settings = self.parameters.datasets[context.dataset.name]
+        mean_image = context.dataset.images.to(torch.float32).mean(0) / 255.0
+        predictions, findings = clean_pass(
+            context.model, context.model_name, context.images(), context.dataset.num_classes, context.batch_size
+        )
+        frames, blind = [], 0
+        for begin in range(context.start, context.stop, context.batch_size):
+            part = slice(begin, min(begin + context.batch_size, context.stop))
+            images = context.dataset.pixels(part).to(context.device)
+            labels = context.dataset.labels[part].to(context.device)
+            ids = torch.arange(part.start, part.stop)
+            blind += _bad_gradients(context.model, images, labels, settings.loss)
+            adversarial = pgd(
+                context.model, images, labels, norm="l2", eps=settings.eps, steps=settings.steps,
+                step_size=settings.step_size, loss=settings.loss,
+            )  # fmt: skip
+            with torch.no_grad():
+                columns = {
+                    "example_id": ids,
+                    "label": labels,
+                    "prediction": predictions[begin - context.start : part.stop - context.start],
+                    "adversarial_prediction": answers(context.model(adversarial)),
+                    "reference_prediction": reference(images).argmax(1),
+                    "reference_adversarial_prediction": reference(adversarial).argmax(1),
+                    "perturbation": distance(adversarial - images, "l2"),
+                    "clean_distance": self._distances(autoencoder, images, ids, 0),
+                    "adversarial_distance": self._distances(autoencoder, adversarial, ids, 1),
+                    "spread": distance(images - mean_image.to(images), "l2"),
+                }
+            frames.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}))
+            context.on_progress(part.stop - part.start)
+        records = pd.concat(frames, ignore_index=True).astype(MANIFOLD_COLUMNS)
+        if blind:
+            findings.append(bad_gradients(blind, len(records)))
+        return UnitResult(
+            records,
+            {"gradient_evaluations": settings.steps * len(records)},
+            [*findings, *self._trust(records)],
+        )
+
+    def _nets(self, context: EvaluationContext) -> tuple[VaeGan, nn.Module]:
+        key = (context.dataset.name, str(context.device))
+        if key not in self._loaded:
+            autoencoder, reference = self._entries(context.dataset.name, context.registry)
+            self._loaded[key] = (load_autoencoder(autoencoder, context.device), load_model(reference, context.device))
+        return self._loaded[key]
+
+    def _distances(self, autoencoder: VaeGan, images: Tensor, ids: Tensor, stream: int) -> Tensor:
+        noise = None
+        if self.parameters.code == "sampled":
+            noise = keyed_normal(0, f"manifold/{stream}", ids, (autoencoder.code_size,)).to(images.device)
+        return distance(images - autoencoder.project(images, noise), "l2")
+
+    def _trust(self, records: pd.DataFrame) -> list[Finding]:
+        """A manifold that clean images are not on says nothing about adversarial ones."""
+        explained = explained_variance(records)
+        if explained >= self.parameters.least_explained_variance:
+            return []
+        return [
+            Finding(
+                "poor_autoencoder",
+                "warning",
+                f"the autoencoder explains {100 * explained:.0f} % of the clean images' variance, the suite asks for "
+                f"{100 * self.parameters.least_explained_variance:.0f} %",
+                "the distances say more about the autoencoder than about the model; train it longer",
+            )
+        ]
+
+    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        return manifold_metrics(records)
+
+
+def _bad_gradients(model: nn.Module, images: Tensor, labels: Tensor, loss: LossName) -> int:
+    """How many clean images have a gradient with NaN or infinite values."""
+    inputs = images.detach().clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(LOSS_FUNCTIONS[loss](model(inputs), labels).sum(), inputs)
+    return int((~gradient.flatten(1).isfinite().all(1)).sum())

@@ -1,0 +1,100 @@
+"""From distances to the manifold to medians, their ratio, and how well the distance tells adversarial from clean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.leaderboard.metrics import Metric, share
+from bench.leaderboard.statistics.intervals import CONFIDENCE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFOLD_COLUMNS = {
+    "example_id": "int32",
+    "label": "int32",
+    "prediction": "int32",
+    "adversarial_prediction": "int32",
+    "reference_prediction": "int32",
+    "reference_adversarial_prediction": "int32",
+    "perturbation": "float64",
+    "clean_distance": "float64",
+    "adversarial_distance": "float64",
+    "spread": "float64",
+}
+"""One row an example. Distances are L2, pixels in [0, 1]; `spread` is that of the clean image to the mean image."""
+FILTERS = ("fooled_reference", "fooled_itself")
+"""Which adversarial images count: those that change the reference model's label (the paper), or the model's own."""
+_REPLICATES = 500
+
+Array = npt.NDArray[np.float64]
+
+
+def kept(records: pd.DataFrame, chosen: str) -> pd.Series[bool]:
+    """Whether a filter keeps each example's adversarial image."""
+    if chosen == "fooled_reference":
+        return records["reference_adversarial_prediction"] != records["reference_prediction"]
+    return records["adversarial_prediction"] != records["prediction"]
+
+
+def explained_variance(records: pd.DataFrame) -> float:
+    """1 - sum of squared reconstruction errors over the sum of squared distances to the mean image, clean images."""
+    return 1.0 - float(records["clean_distance"].pow(2).sum() / max(records["spread"].pow(2).sum(), 1e-12))
+
+
+def auroc(negatives: Array, positives: Array) -> Array:
+    """The probability that a positive lies above a negative, ties counted half; over the last axis (Mann-Whitney)."""
+    from scipy.stats import rankdata
+
+    count = positives.shape[-1]
+    places = rankdata(np.concatenate([positives, negatives], axis=-1), axis=-1)[..., :count].sum(-1)
+    area: Array = (places - count * (count + 1) / 2) / (count * negatives.shape[-1])
+    return area
+
+
+def manifold_metrics(records: pd.DataFrame) -> list[Metric]:
+    """Medians, ratio, AUROC and kept share under both filters; what the reconstruction of clean images is worth."""
+    clean = records["clean_distance"].to_numpy(dtype=np.float64)
+    count = len(records)
+    low, high = _quantiles(np.median(_resampled(clean, 0), axis=1))
+    right = int((records["prediction"] == records["label"]).sum())
+    explained = explained_variance(records)
+    metrics = [
+        share("clean_accuracy", right, count),
+        Metric("explained_variance", explained, explained, explained, count),
+        Metric("clean_manifold_distance", float(np.median(clean)), low, high, count),
+    ]
+    for chosen in FILTERS:
+        keep = kept(records, chosen).to_numpy(dtype=bool)
+        metrics.append(share("kept_share", int(keep.sum()), count, attack=chosen, norm="l2"))
+        if keep.sum() > 1:
+            metrics += _distances(clean, records["adversarial_distance"].to_numpy(dtype=np.float64)[keep], chosen)
+    return metrics
+
+
+def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:
+    clean_draws, adversarial_draws = _resampled(clean, 1), _resampled(adversarial, 2)
+    medians, clean_medians = np.median(adversarial_draws, axis=1), np.median(clean_draws, axis=1)
+    found = (
+        ("manifold_distance", float(np.median(adversarial)), medians),
+        ("manifold_distance_ratio", float(np.median(adversarial) / np.median(clean)), medians / clean_medians),
+        ("manifold_auroc", float(auroc(clean, adversarial)), auroc(clean_draws, adversarial_draws)),
+    )
+    return [
+        Metric(name, value, *_quantiles(draws), len(adversarial), attack=chosen, norm="l2")
+        for name, value, draws in found
+    ]
+
+
+def _resampled(values: Array, stream: int) -> Array:
+    """(replicates, n) values drawn with replacement."""
+    random = np.random.default_rng(stream)
+    return values[random.integers(len(values), size=(_REPLICATES, len(values)))]
+
+
+def _quantiles(draws: Array) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""ROAR and KAR: protocols that train nets again on masked images."""

@@ -1,0 +1,141 @@
+"""From retrained nets to ROAR and KAR scores: the area between a map's curve and the random one, with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.leaderboard.metrics import Metric
+from bench.leaderboard.statistics.intervals import CONFIDENCE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RETRAINING_COLUMNS = {
+    "map": "str",
+    "seed": "int32",
+    "removed": "float64",
+    "kept_pixels": "int32",
+    "correct": "int32",
+    "n_examples": "int32",
+    "correct_bits": "object",
+}
+"""One row for each retrained net: its map, seed, the share of pixels removed, and which test images it gets right.
+
+`correct_bits` packs one bit an image, first image in the highest bit of the first byte.
+"""
+_REPLICATES = 2000
+_LEAST_SEEDS = 2
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A map's area against random pixels; positive is better than random in both directions.
+
+    Attributes:
+        value: integral over the removed fraction of the accuracy gap to random (sign by direction).
+        interval: two-level bootstrap, over seeds and over test images.
+        seeds_interval: Student's t over the seeds' own scores.
+        by_seed: the score of each seed.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    seeds_interval: tuple[float, float]
+    by_seed: tuple[float, ...]
+
+
+def trapezoid_weights(removed: Array) -> Array:
+    """Weights of the gaps at inner points of [0, 1], both curves sharing their ends; .15 .2 .2 .2 .15 for the paper's.
+
+    Source: Bridging, section 3 (closed form of the score).
+    """
+    ends: Array = np.concatenate([[0.0], removed, [1.0]])
+    weights: Array = (ends[2:] - ends[:-2]) / 2.0
+    return weights
+
+
+def score(direction: str, map_correct: Array, random_correct: Array, removed: Array, seed: int = 0) -> Score:
+    """The score of a map.
+
+    Args:
+        direction: `roar`, where a good map hurts more than random, or `kar`, where it hurts less.
+        map_correct, random_correct: (seeds, points, test images) of 0 and 1, paired.
+        removed: (points,) removed fractions, growing.
+    """
+    sign = 1.0 if direction == "roar" else -1.0
+    gaps = sign * (random_correct - map_correct)
+    per_image: Array = np.einsum("spe,p->se", gaps, trapezoid_weights(removed))
+    by_seed = per_image.mean(1)
+    return Score(
+        float(by_seed.mean()),
+        _bootstrap(per_image, seed),
+        t_interval(by_seed),
+        tuple(float(value) for value in by_seed),
+    )
+
+
+def _bootstrap(per_image: Array, seed: int) -> tuple[float, float]:
+    """Percentiles of the mean when seeds and images are drawn anew, independently of each other."""
+    random = np.random.default_rng(seed)
+    seeds, images = per_image.shape
+    drawn = random.multinomial(images, np.full(images, 1.0 / images), size=_REPLICATES) / images
+    by_replicate = drawn @ per_image.T
+    chosen = random.integers(seeds, size=(_REPLICATES, seeds))
+    means = np.take_along_axis(by_replicate, chosen, axis=1).mean(1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def t_interval(values: Array) -> tuple[float, float]:
+    """Student's interval of the mean of a few values; the value itself on both sides where there is one alone."""
+    from scipy.special import stdtrit
+
+    mean = float(values.mean())
+    if len(values) < _LEAST_SEEDS:
+        return mean, mean
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean - half, mean + half
+
+
+def correct_matrix(records: pd.DataFrame) -> tuple[Array, Array]:
+    """(seeds, points, images) of 0 and 1 and the removed fractions (points,), of the records of one map."""
+    ordered = records.sort_values(["seed", "removed"])
+    removed = np.array(sorted(set(ordered["removed"])))
+    count = int(ordered["n_examples"].iloc[0])
+    bits = np.stack([np.unpackbits(np.frombuffer(value, np.uint8))[:count] for value in ordered["correct_bits"]])
+    return bits.reshape(-1, len(removed), count).astype(np.float64), removed
+
+
+def map_scores(direction: str, records: pd.DataFrame) -> dict[str, Score]:
+    """The score of every map that sees pixels, the random one aside."""
+    random, removed = correct_matrix(records[records["map"] == "random"])
+    scores = {}
+    for name in dict.fromkeys(records["map"]):
+        if name in ("unmasked", "random") or str(name).startswith("mask_only"):
+            continue
+        correct, _ = correct_matrix(records[records["map"] == name])
+        scores[str(name)] = score(direction, correct, random, removed)
+    return scores
+
+
+def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
+    """Score and accuracies of every map; the accuracy that the masks' shapes alone give away."""
+    count = int(records["n_examples"].iloc[0])
+    metrics = []
+    for name, found in map_scores(direction, records).items():
+        metrics.append(Metric(f"{direction}_score", found.value, *found.interval, count, attack=name))
+        metrics.append(Metric(f"{direction}_score_over_seeds", found.value, *found.seeds_interval, count, attack=name))
+    for _, nets in records.groupby(["map", "removed"], sort=False):
+        name, removed = str(nets["map"].iloc[0]), float(nets["removed"].iloc[0])
+        accuracies = (nets["correct"] / nets["n_examples"]).to_numpy(dtype=np.float64)
+        low, high = t_interval(accuracies)
+        label = f"retrained_accuracy_{100 * removed:.0f}"
+        value = float(accuracies.mean())
+        metrics.append(Metric(label, value, max(0.0, low), min(1.0, high), count, attack=name))
+    return metrics

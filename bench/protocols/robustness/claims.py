@@ -1,0 +1,43 @@
+"""What the claims of attacks tell about the net that they were made on, whatever the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.core.precision import Precision
+from bench.leaderboard.findings import Finding
+
+REJECTED_SHARE = 0.02
+"""A share of rejected claims above this is a finding: a net that gives one image one answer has hardly any."""
+REJECTED_AT_LEAST = 6
+
+
+def claim_findings(counters: Mapping[str, int], precision: Precision) -> list[Finding]:
+    """What a run's counters say of claims that did not verify and of answers that are no numbers.
+
+    Args:
+        precision: of the search; in less than float32 it claims what it is not sure of, and many claims are rejected.
+    """
+    found = []
+    claims, rejected = counters.get("claims", 0), counters.get("rejected_claims", 0)
+    if precision == "float32" and rejected >= REJECTED_AT_LEAST and rejected > REJECTED_SHARE * claims:
+        found.append(
+            Finding(
+                "rejected_claims",
+                "warning",
+                f"{rejected} of {claims} images on which attacks saw a wrong answer got the right one when judged",
+                "the net gives one image two answers, by noise, its batch, a memory or a look at who asks; the robust "
+                "accuracy is not to be trusted before it is known why",
+            )
+        )
+    unanswered = counters.get("non_finite_logits", 0)
+    if unanswered:
+        found.append(
+            Finding(
+                "non_finite_logits",
+                "warning",
+                f"for {unanswered} images NaN or infinite logits were found near by, which count as wrong",
+                "look for overflow, a division by 0 or a logarithm of 0 in the net",
+            )
+        )
+    return found

@@ -1,0 +1,252 @@
+"""The gradient-masking report: signs that gradient attacks fail because of the gradients, not of robustness.
+
+Every robustness run probes some of its examples (`probe`), sums what it saw in counters, and turns the sums of all
+work units into findings with one overall verdict (`masking_findings`). The probes are deliberately plain: single PGD
+with the textbook cross-entropy is what most papers report, so what fools it is what must be seen.
+Source of the signs: Athalye, Carlini, Wagner 2018, section 3.1; Carlini et al. 2019, section 3; AutoAttack's flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.verification import Ledger
+from bench.catalog.models import ModelEntry, list_models, load_model
+from bench.core.threat import NORMS, Norm
+from bench.leaderboard.findings import Finding
+from bench.protocols.base import Dependency, EvaluationContext
+from bench.protocols.clean_pass import has_gradient
+from bench.protocols.robustness.probes import Probes
+
+PREFIX = "masking_"
+SQUARE_GAINED = f"{PREFIX}square_gained"
+UNBOUNDED = 0.5
+"""An L-inf radius at which every image can be made plain grey, so that no classifier can be robust."""
+FEWEST = 50
+"""Probed images from which on a verdict is given."""
+_SOURCE = "standard"
+
+
+def probe(
+    context: EvaluationContext, images: Tensor, predictions: Tensor, ledgers: Sequence[Ledger],
+    reference: Mapping[Norm, float], *, every: int, into: Sequence[Ledger],
+) -> dict[str, int]:  # fmt: skip
+    """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
+
+    A run of few examples probes more of them, so that a verdict can be given. What the probe breaks and the run did not
+    is entered `into` ledgers, so that no number is above what its own probe has shown. Adversarial images of another
+    net stay out of them: results would depend on which net that is.
+
+    Args:
+        images: (n, C, H, W) of the unit.
+        predictions: (n,) of the clean images.
+        ledgers: what the run's own attacks have broken.
+        reference: norm -> radius; the first norm in the order of NORMS is probed.
+        into: the ledgers of those attacks that are to tell robustness, not those of one weak attack on purpose.
+    """
+    norm = probed_norm(reference)
+    if context.examples >= FEWEST:
+        every = min(every, context.examples // FEWEST)
+    labels = context.labels()
+    probed = context.example_ids % every == 0
+    chosen = ((predictions == labels) & probed).nonzero().squeeze(1)
+    counts = {"probed": int(probed.sum()), "examples": len(chosen)}
+    if not len(chosen):
+        return _prefixed(counts)
+    here = chosen.to(context.device)
+    probes = Probes(
+        context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm,
+        chosen, into,
+    )  # fmt: skip
+    eps = reference[norm]
+    own = torch.stack([ledger.broken(norm, eps) for ledger in ledgers]).any(0)[chosen].to(context.device)
+    if not has_gradient(context.model, probes.clean[:1]):
+        blind = dict.fromkeys(
+            ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
+        )
+        return _prefixed(counts | blind | {"zero_margin": len(chosen)})
+    single = probes.broken(eps, "softmax_cross_entropy")
+    again = single | probes.broken(eps, "softmax_cross_entropy", restart=1)
+    margin = single | probes.broken(eps, "margin")
+    white = again | margin | own
+    counts |= {
+        "random": probes.random_outputs(),
+        "zero_margin": probes.zero_gradients("margin"),
+        "zero_cross_entropy": probes.zero_gradients("softmax_cross_entropy"),
+        "wrong": probes.wrong_gradients(),
+        "unsteady": probes.unsteady_answers(),
+        "single": int(single.sum()),
+        "restart": int(again.sum()),
+        "margin": int(margin.sum()),
+        "white": int(white.sum()),
+        "own": int(own.sum()),
+        "double": int(probes.broken(2 * eps, "softmax_cross_entropy").sum()),
+        "square_gained": int(probes.square(eps, white).sum()),
+    }
+    if into:
+        counts["probe_gained"] = int((white & ~own).sum())
+    if norm == "linf":
+        far = probes.broken(UNBOUNDED, "softmax_cross_entropy")
+        counts |= {"unbounded_examples": len(chosen), "unbounded": int(far.sum())}
+    source = _transfer_source(context)
+    if source is not None:
+        transferred = probes.transferred(eps, source)
+        counts |= {
+            "transfer_probed": int(probed.sum()),
+            "transfer": int(transferred.sum()),
+            "transfer_gained": int((transferred & ~white).sum()),
+        }
+    return _prefixed(counts)
+
+
+def probed_norm(reference: Mapping[Norm, float]) -> Norm:
+    """The norm that the probe looks at: the first in the order of NORMS."""
+    return next(norm for norm in NORMS if norm in reference)
+
+
+def _prefixed(counts: Mapping[str, int]) -> dict[str, int]:
+    return {f"{PREFIX}{name}": value for name, value in counts.items()}
+
+
+def transfer_dependency(dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+    """The net whose adversarial examples the probe tries, whatever registry it comes from, for the run's facts."""
+    entry = _transfer_entry(dataset, model_name, registry)
+    return {} if entry is None else {"transfer_source": Dependency(entry.card.weights.sha256, "findings")}
+
+
+def _transfer_entry(dataset: str, model_name: str, registry: Path | None) -> ModelEntry | None:
+    """The registry's standard model of this data set, unless it is the one under test or there is none."""
+    name = f"{dataset}/{_SOURCE}"
+    return next((entry for entry in list_models(dataset, registry) if entry.card.name == name != model_name), None)
+
+
+def _transfer_source(context: EvaluationContext) -> nn.Module | None:
+    entry = _transfer_entry(context.dataset.name, context.model_name, context.registry)
+    if entry is None:
+        return None
+    with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
+        return load_model(entry, context.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """One sign: the share it shows, from which on it counts, and from which on it alone means masked.
+
+    Gains are shares of all probed images, so that they are points of robust accuracy.
+    """
+
+    id: str
+    share: float
+    counts_above: float
+    proves_above: float
+    what: str
+    advice: str
+
+    @property
+    def seen(self) -> bool:
+        return self.share > self.counts_above
+
+
+def masking_findings(counters: Mapping[str, int]) -> list[Finding]:
+    """A warning for each sign that was seen, and the overall verdict; nothing where nothing was probed."""
+    counts = {name.removeprefix(PREFIX): value for name, value in counters.items() if name.startswith(PREFIX)}
+    if not counts.get("examples"):
+        return []
+    if counts["probed"] < FEWEST:
+        evidence, advice = f"not judged; only {counts['probed']} images probed", f"evaluate more; {FEWEST} are needed"
+        return [Finding("gradient_masking", "note", evidence, advice)]
+    signs = _signs(counts)
+    seen = [sign for sign in signs if sign.seen]
+    findings = [
+        Finding(f"masking_{sign.id}", "warning", f"{sign.what}: {100 * sign.share:.1f} %", sign.advice) for sign in seen
+    ]
+    if any(sign.share > sign.proves_above for sign in seen):
+        verdict, advice = "masked", "do not report the robust accuracy as robustness; attack the model adaptively"
+    elif seen:
+        verdict, advice = "suspicious", "run the suites autoattack and blackbox and report their number"
+    else:
+        verdict, advice = "no sign", "nothing needs to be done; an adaptive attack can still find more"
+    figures = ", ".join(f"{sign.id} {100 * sign.share:.1f} %" for sign in signs)
+    severity: Literal["note", "warning"] = "warning" if seen else "note"
+    evidence = f"{verdict}; {counts['probed']} images probed: {figures}"
+    return [*findings, Finding("gradient_masking", severity, evidence, advice)]
+
+
+def _signs(counts: Mapping[str, int]) -> list[_Sign]:
+    examples, probed = counts["examples"], counts["probed"]
+    signs = [
+        _Sign(
+            "zero_gradients", counts["zero_margin"] / examples, 0.01, 0.1,
+            "images whose gradient is exactly zero", "smooth the step that blocks it, or attack through BPDA or Square",
+        ),
+        _Sign(
+            "saturated_loss", counts["zero_cross_entropy"] / examples, 0.05, 1.0,
+            "images whose cross-entropy saturates to a zero gradient",
+            "cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
+        ),
+        _Sign(
+            "wrong_gradients", counts.get("wrong", 0) / examples, 0.05, 0.3,
+            "images whose logits hardly change along their gradient, against what it says",
+            "the gradient is not that of the logits, or the net answers from memory; attack it without gradients",
+        ),
+        _Sign(
+            "unsteady_answers", counts.get("unsteady", 0) / examples, 0.02, 0.2,
+            "images classified otherwise under noise that nobody sees, beside other images",
+            "the net may know the very images that it is judged on; evaluate it on others",
+        ),
+        _Sign(
+            "random_outputs", counts["random"] / examples, 0.0, 1.0,
+            "images that get other logits the second time", "run the suite autoattack_rand",
+        ),
+        _Sign(
+            "restart_gain", (counts["restart"] - counts["single"]) / probed, 0.02, 0.2,
+            "images that a second start of cross-entropy PGD breaks in addition",
+            "single-start PGD overstates this model; use more starts",
+        ),
+        _Sign(
+            # adversarially trained nets without any other sign show up to 3 points
+            "margin_gain", (counts["margin"] - counts["single"]) / probed, 0.05, 0.2,
+            "images that PGD on the margin breaks in addition to PGD on the cross-entropy",
+            "cross-entropy PGD overstates this model; use margin losses",
+        ),
+        _Sign(
+            "rises_with_radius", (counts["single"] - counts["double"]) / probed, 0.02, 0.1,
+            "drop of PGD's success at twice the radius", "the attack gets lost; use more steps and other step sizes",
+        ),
+        _Sign(
+            "black_box_gain", counts["square_gained"] / probed, 0.005, 0.02,
+            "images that only Square breaks",
+            "gradients mislead here; run the suites blackbox and autoattack",
+        ),
+    ]  # fmt: skip
+    if "probe_gained" in counts:
+        signs.append(
+            _Sign(
+                "probe_gain", counts["probe_gained"] / probed, 0.02, 0.2,
+                "images that the probe's plain attacks break and the run's own do not; they count as broken",
+                "the run's attacks fail on this net, also on images that were not probed; run the suite autoattack",
+            )
+        )  # fmt: skip
+    if counts.get("unbounded_examples"):
+        signs.append(
+            _Sign(
+                "survives_unbounded", 1 - counts["unbounded"] / counts["unbounded_examples"], 0.01, 0.1,
+                f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
+                "the attack fails, whatever the radius; find out why before believing any number",
+            )
+        )  # fmt: skip
+    if counts.get("transfer_probed"):
+        signs.append(
+            _Sign(
+                "transfer_gain", counts["transfer_gained"] / counts["transfer_probed"], 0.005, 0.02,
+                "images that only adversarial examples of the standard model break",
+                "gradients mislead here; attack through the standard model as well",
+            )
+        )  # fmt: skip
+    return signs

@@ -1,0 +1,1 @@
+"""Finished runs for the eye: the web page, figures, saliency panels, and what is installed."""

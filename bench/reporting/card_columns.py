@@ -1,0 +1,52 @@
+"""Columns of a board that come from the models' cards: how stable their explanations are."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.catalog.models import list_models
+from bench.comparison.ranks import card_of
+from bench.core.errors import BenchError
+from bench.leaderboard.kinds import MetricKind
+from bench.leaderboard.pivot import Board
+
+_STABILITY = re.compile(r"stability (\d+/255)")
+
+
+def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Board:
+    """The board with the columns `stability R/255` that `names` asks for and it does not have.
+
+    They are the mean cosine of the gradient at an image and at its copy under uniform noise of that radius, measured on
+    held-out training examples by `bench train` or `bench models measure`. The registry's card counts where its weights
+    are those of the run, else the card in the run's manifest. A model whose card has no such figure is left out.
+
+    Raises:
+        BenchError: no model of the board has the figure.
+    """
+    wanted = [name for name in names if _STABILITY.fullmatch(name) and name not in board.frame]
+    if not wanted:
+        return board
+    registered = {entry.card.name: entry.card.model_dump(mode="json") for entry in list_models()}
+    cards = {}
+    for model, run_id in board.runs.items():
+        card = card_of(leaderboard, run_id)
+        known = registered.get(f"{board.facts['dataset']}/{model}", {})
+        same = known.get("weights", {}).get("sha256") == card.get("weights", {}).get("sha256")
+        cards[model] = known if known and same else card
+    frame = board.frame.copy()
+    for name in wanted:
+        radius = name.removeprefix("stability ")
+        frame[name] = [_stability(cards.get(str(model), {}), radius) for model in frame.index]
+        if frame[name].isna().all():
+            raise BenchError(f"no model of {board.title} has {name} in its card; `bench models measure` writes it.")
+    kinds = {**board.kinds, **dict.fromkeys(wanted, MetricKind("higher", percent=False))}
+    return dataclasses.replace(board, frame=frame, kinds=kinds)
+
+
+def _stability(card: Mapping[str, Any], radius: str) -> float:
+    gradients = card.get("gradients") or {}
+    return float(gradients.get("stability", {}).get(radius, float("nan")))

@@ -1,0 +1,116 @@
+"""The checks behind `bench doctor`."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from bench.catalog.models import list_models, load_model
+from bench.catalog.suites import list_suites
+from bench.core.errors import BenchError
+from bench.core.version import code_version
+from bench.data import describe_sources, load_split
+from bench.leaderboard.evidence.doubts import board_doubts
+from bench.leaderboard.table import FILE_NAME, read_leaderboard
+from bench.protocols import protocol_for
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "torchattacks",
+    "pyautoattack",
+    "foolbox",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at; `detail` says what is there, or what is wrong and how to mend it."""
+
+    subject: str
+    ok: bool
+    detail: str
+
+
+def examine(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
+    """Look at everything a run needs; never raises for what it finds."""
+    yield Check("ribench", True, f"{code_version()}, Python {platform.python_version()}, {platform.system()}")
+    for package in _PACKAGES:
+        yield _package(package)
+    yield Check("devices", True, _devices())
+    yield _guarded(
+        "embedded data", lambda: f"fashion_mnist test split, {len(load_split('fashion_mnist', 'test'))} images"
+    )
+    yield _guarded("data sets", lambda: _data_sets(data_dir))
+    yield _guarded("models", _models)
+    yield _guarded("suites", _suites)
+    yield _guarded("leaderboard", lambda: _leaderboard(leaderboard))
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, True, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Check(name, False, f"not installed; pip install {name}")
+
+
+def _devices() -> str:
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    found += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    return ", ".join(found)
+
+
+def _data_sets(data_dir: Path | None) -> str:
+    here: list[str] = []
+    missing: list[str] = []
+    for name, split, where, problem in describe_sources(data_dir):
+        if problem:
+            raise BenchError(problem)
+        (here if where else missing).append(f"{name} {split}")
+    absent = f"; not here: {', '.join(missing)} (--download or --data-dir gets them)" if missing else ""
+    return f"here: {', '.join(here)}{absent}"
+
+
+def _models() -> str:
+    entries = list_models()
+    programs = [entry for entry in entries if entry.card.program is not None]
+    for entry in entries:
+        if entry not in programs:
+            load_model(entry)
+    more = f"; {len(programs)} more need a program of yours: bench models verify --program FILE" if programs else ""
+    return f"{len(entries) - len(programs)} cards, all weights match their digests and load{more}"
+
+
+def _suites() -> str:
+    suites = list_suites()
+    for suite in suites:
+        protocol_for(suite)
+    return f"{len(suites)} suites, all valid"
+
+
+def _leaderboard(folder: Path) -> str:
+    if not (folder / FILE_NAME).is_file():
+        return f"none yet in {folder}"
+    rows = read_leaderboard(folder)
+    doubts = board_doubts(folder, rows)
+    if doubts:
+        raise BenchError(
+            f"{len(doubts)} of {rows['run_id'].nunique()} runs in {folder} do not match their evidence; {doubts[0]}"
+        )
+    return f"{folder / FILE_NAME}, {len(rows)} rows of {rows['run_id'].nunique()} runs"
+
+
+def _guarded(subject: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(subject, True, look())
+    except BenchError as error:
+        return Check(subject, False, str(error))

@@ -1,0 +1,69 @@
+"""A picture of examples on which two models' verdicts differ."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.comparison.compare import SuiteComparison
+from bench.core.errors import BenchError
+from bench.core.files import write_atomically
+from bench.data import load_split
+from bench.leaderboard.evidence.evidence import read_evidence
+
+PER_ROW = 8
+
+
+def draw_flips(
+    found: Sequence[SuiteComparison],
+    names: tuple[str, str],
+    path: Path,
+    *,
+    leaderboard: Path,
+    data_dir: Path | None = None,
+) -> None:
+    """Write a PNG: for each metric with flipped examples a row of images that only the one or only the other has.
+
+    Clean accuracy and the union come first; at most four metrics, eight images a row. The images are the clean ones,
+    titled with the label and both clean predictions.
+
+    Raises:
+        BenchError: no example flipped, the data are missing, or the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rows: list[tuple[SuiteComparison, str, Sequence[int]]] = []
+    for suite in found:
+        order = sorted(suite.comparisons, key=lambda one: one.key[0] not in ("clean_accuracy", "union_accuracy"))
+        for one in [one for one in order if one.gained or one.lost][:4]:
+            metric = " ".join(str(part) for part in one.key if part not in ("", None))
+            rows += [
+                (suite, f"{metric}\nonly {winner}", ids[:PER_ROW])
+                for ids, winner in ((one.gained, names[1]), (one.lost, names[0]))
+                if ids
+            ]
+    if not rows:
+        raise BenchError(f"no verdict differs between {names[0]} and {names[1]}, so there is nothing to draw.")
+    figure = Figure(figsize=(1.3 * PER_ROW + 2, 1.6 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), PER_ROW, squeeze=False)
+    for axes, (suite, title, ids) in zip(grid, rows, strict=True):
+        data = load_split(suite.dataset, "test", data_dir=data_dir)
+        predictions = [
+            read_evidence(leaderboard / "runs" / run)[1]
+            .drop_duplicates("example_id")
+            .set_index("example_id")["prediction"]
+            for run in suite.runs
+        ]
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, example in zip(axes, ids, strict=False):
+            pixels = data.pixels(slice(example, example + 1))[0].permute(1, 2, 0).numpy()
+            axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=1)
+            label, seen = int(data.labels[example]), [int(column.loc[example]) for column in predictions]
+            axis.set_title(f"{example}: {label}\n{seen[0]} | {seen[1]}", fontsize=7)
+        axes[0].text(-0.1, 0.5, title, transform=axes[0].transAxes, ha="right", va="center", fontsize=7)
+    figure.suptitle(f"example: label, then predictions of {names[0]} | {names[1]}", fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_atomically(path, buffer.getvalue())

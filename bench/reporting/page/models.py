@@ -1,0 +1,187 @@
+"""The section of each model: its card, its runs, every number, and the command that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.threat import NORM_LABELS
+from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
+from bench.leaderboard.pivot import precision_note
+from bench.reporting.page.content import Names, anchor, interval, is_percent, number
+
+_MOST_NUMBERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of the card. `code` for digests and names that a machine reads."""
+
+    name: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunSection:
+    """One run of a model; where it has too many numbers to print twice, `numbers` is empty and `board` has them."""
+
+    run: Run
+    facts: Sequence[Fact]
+    repeat: Repeat
+    numbers: Sequence[Sequence[str]]
+    board: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSection:
+    """Everything about one model; a part is empty where there is nothing to say."""
+
+    id: str
+    name: str
+    label: str
+    slot: int
+    method: str
+    description: str
+    card: Sequence[Fact]
+    training: Sequence[Fact]
+    runs: Sequence[RunSection]
+
+
+def model_anchor(name: str) -> str:
+    return anchor("model", name)
+
+
+def model_sections(
+    runs: Mapping[str, Sequence[Run]],
+    cards: Mapping[str, Mapping[str, Any]],
+    names: Names,
+    suites: Mapping[str, str],
+    models: Mapping[str, str],
+) -> list[ModelSection]:
+    """Sections in the order of the names.
+
+    Args:
+        runs: id of a table of the page -> the runs that it shows.
+        cards: full name -> card.
+        suites, models: as for `repeat`.
+    """
+    boards = {run.run_id: board for board, shown in runs.items() for run in shown}
+    sections = []
+    for name, slot in names.slots.items():
+        own = [run for shown in runs.values() for run in shown if run.model == name]
+        card = cards.get(name, {})
+        newest_first = sorted(own, key=lambda run: str(run.facts["finished_at"]), reverse=True)
+        sections.append(
+            ModelSection(
+                model_anchor(name), name, names.label(name), slot, str(own[0].facts["method"]),
+                str(card.get("description", "")), _card_facts(card), _training_facts(card),
+                [_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
+            )
+        )  # fmt: skip
+    return sections
+
+
+def _card_facts(card: Mapping[str, Any]) -> list[Fact]:
+    weights, accuracy, gradients = (card.get(name) or {} for name in ("weights", "accuracy", "gradients"))
+    facts = [
+        Fact("architecture", _call(card.get("architecture"), card.get("architecture_parameters") or {})),
+        Fact("parameters", f"{weights['parameters']:,}" if "parameters" in weights else ""),
+        Fact("weights, sha256", str(weights.get("sha256", "")), code=True),
+        *(
+            Fact(f"{split} accuracy", f"{100 * accuracy[split]:.2f} %")
+            for split in ("validation", "test")
+            if accuracy.get(split) is not None
+        ),
+        *(
+            Fact(f"gradient stability, noise {radius}", f"{value:.3f}")
+            for radius, value in (gradients.get("stability") or {}).items()
+        ),
+        Fact("gradient cosine to its target maps", _optional(gradients.get("target_cosine"), "{:.3f}")),
+    ]
+    return [fact for fact in facts if fact.value]
+
+
+def _training_facts(card: Mapping[str, Any]) -> list[Fact]:
+    training = card.get("training") or {}
+    if not training:
+        return []
+    facts = [
+        Fact("recipe", _call(training.get("recipe"), training.get("parameters") or {})),
+        Fact("schedule", _settings(training.get("schedule") or {})),
+        Fact("seed", str(training.get("seed", ""))),
+        Fact("images", _optional(training.get("training_examples"), "{:,}")),
+        Fact("started from or guided by", str(training.get("source_model") or "")),
+        Fact("training data, sha256", str(training.get("data_sha256", "")), code=True),
+        Fact("took", _optional(training.get("minutes"), "{:.1f} minutes on ") + str(training.get("device", ""))),
+        Fact("with", f"bench {training.get('bench_version', '?')}, torch {training.get('torch_version', '?')}"),
+        Fact("finished", str(training.get("finished_at", ""))),
+    ]
+    return [fact for fact in facts if fact.value]
+
+
+def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
+    facts = run.facts
+    counters = run.manifest.get("counters") or {}
+    lines = [
+        Fact("images", f"{run.examples:,} of the {facts['split']} split, seed {facts['seed']}"),
+        Fact("finished", str(facts["finished_at"])),
+        Fact("took", f"{float(facts['seconds']):,.1f} s on {facts['device']}{precision_note(str(facts['precision']))}"),
+        Fact("with", f"bench {facts['bench_version']}, torch {facts['torch_version']}"),
+        Fact(
+            "adversarial examples",
+            f"{counters['claims']:,} claimed, {counters.get('rejected_claims', 0):,} rejected when verified"
+            if "claims" in counters
+            else "",
+        ),
+        Fact(
+            "evidence",
+            f"runs/{run.run_id}/" if not run.problem else f"not at hand: {run.problem}",
+            code=not run.problem,
+        ),
+        Fact("not to be trusted", run.doubt),
+        Fact("weights, sha256", str(facts["model_sha256"]), code=True),
+        Fact("data, sha256", str(facts["data_sha256"]), code=True),
+        Fact("suite, sha256", str(facts["suite_sha256"]), code=True),
+        Fact("other nets, sha256", str(facts["dependencies_sha256"]), code=True),
+    ]
+    numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
+    return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board)
+
+
+def _numbers(run: Run) -> list[list[str]]:
+    rows = []
+    for row in run.rows.to_dict("records"):
+        percent = is_percent(str(row["metric"]))
+        norm = str(row["norm"])
+        rows.append(
+            [
+                str(row["metric"]).replace("_", " "),
+                str(row["attack"]),
+                NORM_LABELS.get(norm, norm),
+                "" if row["eps"] != row["eps"] else f"{row['eps']:.4g}",
+                number(float(row["value"]), percent=percent) + (" %" if percent else ""),
+                interval(float(row["ci_low"]), float(row["ci_high"]), percent=percent),
+                f"{int(row['n_examples']):,}",
+            ]
+        )
+    return rows
+
+
+def _call(name: object, parameters: Mapping[str, Any]) -> str:
+    return "" if not name else f"{name} ({_settings(parameters)})" if parameters else str(name)
+
+
+def _settings(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in parameters.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(_value(part) for part in value) if isinstance(value, list) else str(value)
+
+
+def _optional(value: Any, pattern: str) -> str:
+    return "" if value is None else pattern.format(value)

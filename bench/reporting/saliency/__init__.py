@@ -1,0 +1,1 @@
+"""Saliency panels: maps before and after an attack, drawn from rows of numbers."""

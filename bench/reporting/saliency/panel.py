@@ -1,0 +1,146 @@
+"""`bench saliency`: checking what was asked for, computing the rows, and writing the one file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.attributions.manipulations import MANIPULATIONS, RandomSign
+from bench.attributions.methods import METHODS
+from bench.catalog.models import ModelEntry, resolve_models
+from bench.catalog.sources import SourceOptions
+from bench.core.devices import resolve_device
+from bench.core.errors import BenchError
+from bench.core.files import write_atomically
+from bench.core.names import select_names, unknown_name
+from bench.data import ImageDataset, load_split
+from bench.reporting.figures import FIGURE_KINDS, figure_bytes
+from bench.reporting.saliency.figure import draw_panel
+from bench.reporting.saliency.rows import PanelRow, PanelSettings, panel_rows
+
+MOST_ROWS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRequest:
+    """What the user asked for, as the command line has it.
+
+    Attributes:
+        models: names, wildcards, folders or sources, as `bench run` takes them.
+        images: positions in the test split, from 0.
+        methods: names of attribution methods, wildcards or `all`, with their default parameters.
+        attack: the kind of an attack on maps, with its default parameters.
+        eps: radius of the L-inf ball, pixels of [0, 1].
+        output: ends in .png or .svg; its folder exists.
+        source: how a model that is named by its source is to be taken.
+    """
+
+    models: Sequence[str]
+    images: Sequence[int]
+    methods: Sequence[str]
+    attack: str
+    eps: float
+    output: Path
+    dataset: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    data_dir: Path | None = None
+    download: bool = False
+    registry: Path | None = None
+    program: Path | None = None
+    source: SourceOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PanelOutcome:
+    """A written panel.
+
+    Attributes:
+        attacked_method: whose maps the attack aimed at; None for the control, which aims at none.
+        remarks: what is odd about the models' outputs.
+    """
+
+    rows: list[PanelRow]
+    attacked_method: str | None
+    remarks: list[str]
+
+
+def make_panel(request: PanelRequest) -> PanelOutcome:
+    """Write the panel; nothing is written unless all of it could be made, and then at once.
+
+    Raises:
+        BenchError: bad input in any of the request's parts, a method that a net does not support, or a file that
+            cannot be written.
+    """
+    kind = _require_output(request.output)
+    settings = _settings(request)
+    device = resolve_device(request.device)
+    chosen = resolve_models(
+        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+    )
+    ids = list(dict.fromkeys(request.images))
+    _require_few(len(chosen), len(ids))
+    datasets = _datasets(request, chosen)
+    for dataset in datasets.values():
+        _require_images(ids, dataset)
+    rows: list[PanelRow] = []
+    remarks = []
+    for entry in chosen:
+        found, findings = panel_rows(entry, datasets[entry.card.dataset], ids, settings, device)
+        rows += found
+        remarks += [f"{entry.card.name}: {finding.evidence}; {finding.advice}" for finding in findings]
+    content = figure_bytes(draw_panel(rows, settings), kind)
+    write_atomically(request.output, content)
+    aim = None if isinstance(settings.attack, RandomSign) else settings.attacked_method.name
+    return PanelOutcome(rows, aim, remarks)
+
+
+def _require_output(path: Path) -> str:
+    """The kind of figure that the file's ending asks for."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FIGURE_KINDS:
+        raise BenchError(f"--output {path} must end in .png or .svg.")
+    if path.is_dir():
+        raise BenchError(f"--output {path} is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise BenchError(f"--output {path}: there is no folder {path.parent}; make it first.")
+    return kind
+
+
+def _settings(request: PanelRequest) -> PanelSettings:
+    names = select_names(request.methods, list(METHODS), "attribution method")
+    if not names:
+        raise BenchError(f"--method: name at least one of {', '.join(METHODS)}.")
+    if request.attack not in MANIPULATIONS:
+        raise unknown_name(request.attack, MANIPULATIONS, "attack on maps")
+    if not (math.isfinite(request.eps) and 0.0 < request.eps <= 1.0):
+        raise BenchError(f"--eps {request.eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.")
+    attack = MANIPULATIONS[request.attack].model_validate({})
+    return PanelSettings([METHODS[name].model_validate({}) for name in names], attack, request.eps, request.seed)
+
+
+def _require_few(models: int, images: int) -> None:
+    if images == 0:
+        raise BenchError("--image: name at least one image by its position, from 0.")
+    if models * images > MOST_ROWS:
+        raise BenchError(
+            f"{models} models and {images} images are {models * images} rows; a panel has at most {MOST_ROWS}."
+        )
+
+
+def _datasets(request: PanelRequest, chosen: Sequence[ModelEntry]) -> dict[str, ImageDataset]:
+    names = dict.fromkeys(entry.card.dataset for entry in chosen)
+    return {
+        name: load_split(name, "test", data_dir=request.data_dir, download=request.download) for name in names
+    }  # fmt: skip
+
+
+def _require_images(ids: Sequence[int], dataset: ImageDataset) -> None:
+    for position in ids:
+        if not 0 <= position < len(dataset):
+            raise BenchError(
+                f"--image {position} is not in the {dataset.split} split of {dataset.name}, whose images are "
+                f"0 to {len(dataset) - 1}."
+            )

@@ -1,0 +1,1 @@
+"""A run: planned into independent work units, executed, resumed, and written down."""

@@ -1,0 +1,143 @@
+"""One work unit: from a plan and its loaded model to records and facts, in whatever process it happens."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from bench.core.devices import current_device, device_label
+from bench.core.errors import BenchError, is_interrupt
+from bench.core.memory import is_out_of_memory, keep_freed_memory
+from bench.core.precision import float32_products
+from bench.core.random_state import random_numbers_of
+from bench.leaderboard.evidence.answers import same_answers
+from bench.leaderboard.findings import Finding
+from bench.nets.state import changes, state_of
+from bench.protocols import EvaluationContext
+from bench.runs.batch_size import evaluate_within_memory
+from bench.runs.fixed_answers import fixed_answers
+from bench.runs.plan import RunPlan, WorkUnit
+from bench.runs.ready import prepared_net, scaled_net
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedUnit:
+    """What a unit leaves for the run's folder: its records, and facts (JSON values) for the manifest."""
+
+    index: int
+    records: pd.DataFrame
+    facts: dict[str, Any]
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size that memory was enough for."""
+        return int(self.facts["batch_size"])
+
+
+def ready_model(plan: RunPlan) -> nn.Module:
+    """The plan's model on its device, made ready for many gradients.
+
+    Raises:
+        BenchError: it cannot be loaded, or it, or what else the run depends on, is not what was planned with: a file
+            has changed since, or this is another machine with other files or code.
+    """
+    keep_freed_memory()
+    plan.require_same_dependencies()
+    net = prepared_net(plan.entry, plan.dataset, plan.device)
+    if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
+        raise BenchError(
+            f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
+            "or is another on this machine, or it remembers what it has seen."
+        )
+    return scaled_net(net, plan.dataset, plan.device)
+
+
+def compute_unit(
+    plan: RunPlan, unit: WorkUnit, model: nn.Module, batch_size: int, on_progress: Callable[[int], None]
+) -> FinishedUnit:
+    """Evaluate one unit.
+
+    Args:
+        model: of `ready_model`.
+        batch_size: images that go through the net at once; halved for as long as memory runs out.
+        on_progress: called with the amount of work newly done, in the measure of `RunPlan.work`; negative where it has
+            to be done again.
+
+    Raises:
+        BenchError: the model fails on an image.
+    """
+    began, began_cpu = time.perf_counter(), time.process_time()
+    context = EvaluationContext(
+        model=model,
+        model_name=plan.entry.card.name,
+        dataset=plan.dataset,
+        start=unit.start,
+        stop=unit.stop,
+        seed=plan.seed,
+        device=plan.device,
+        batch_size=batch_size,
+        on_progress=on_progress,
+        examples=plan.examples,
+        training=plan.training,
+        precision=plan.precision,
+        registry=plan.registry,
+    )
+    before = state_of(model)
+    own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)
+    with current_device(plan.device), float32_products(), own_numbers, _own_code(plan):
+        result, fitting = evaluate_within_memory(plan.protocol, context)
+    result.findings += _stateful(changes(before, state_of(model)))
+    facts = {
+        "start": unit.start,
+        "stop": unit.stop,
+        "seconds": round(time.perf_counter() - began, 3),
+        "cpu_seconds": round(time.process_time() - began_cpu, 3),
+        "device": device_label(plan.device),
+        "batch_size": fitting,
+        "counters": result.counters,
+        "findings": [finding.as_dict() for finding in result.findings],
+    }
+    return FinishedUnit(unit.index, result.records, facts)
+
+
+def _stateful(changed: list[str]) -> list[Finding]:
+    if not changed:
+        return []
+    names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    return [
+        Finding(
+            "stateful",
+            "warning",
+            f"calls change what the net keeps: {names}",
+            "its answers may depend on what it has seen before; let its forward pass change nothing",
+        )
+    ]
+
+
+@contextmanager
+def _own_code(plan: RunPlan) -> Iterator[None]:
+    """One line for whatever a net of the user's own raises; for any other net it would hide a bug of ours."""
+    try:
+        yield
+    except BaseException as error:
+        own = plan.entry.build is not None or plan.entry.card.program is not None
+        if isinstance(error, BenchError) or is_out_of_memory(error) or is_interrupt(error) or not own:
+            raise
+        logger.info("%s failed", plan.entry.card.name, exc_info=error)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(
+            f"model {plan.entry.card.name} failed on perturbed images ({reason}); what was done is kept, `bench -v` "
+            "shows where it failed."
+        ) from error

@@ -1,0 +1,222 @@
+"""What a study still has to do, and how long that takes: shown before it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from bench.attacks.pgd import attacked_model
+from bench.catalog.models import list_models
+from bench.catalog.studies import Scale, Study, TrainedModel
+from bench.catalog.suites import list_suites
+from bench.core.errors import BenchError
+from bench.core.threads import wait_politely
+from bench.data import dataset_spec
+from bench.executors.base import Executor, LocalExecutor
+from bench.leaderboard.evidence.answers import same_answers
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.table import FILE_NAME, read_leaderboard
+from bench.nets import build_net
+from bench.runs.plan import RunPlan, RunRequest, plan_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_REFERENCE_SECONDS = 0.045
+"""What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
+_TILT_SECONDS = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRequest:
+    """What the user asked for, as the command line has it."""
+
+    study: Study
+    scale: str
+    output: Path
+    leaderboard: Path
+    seed: int = 0
+    device: str = "auto"
+    data_dir: Path | None = None
+    download: bool = False
+    registry: Path | None = None
+    batch_size: int | None = None
+    executor: Executor = field(default_factory=LocalExecutor)
+    """Open while the study is carried out; training and the computations on models are done here in any case."""
+
+    @property
+    def models_folder(self) -> Path:
+        """Where models that the study trains are put."""
+        return self.output / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do: train a model, run a suite on one, or the tilting experiment."""
+
+    kind: str
+    name: str
+    seconds: float
+    done: bool = False
+    plan: RunPlan | None = None
+    trained: TrainedModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """All steps, and what must be left out with the reason."""
+
+    steps: list[Step]
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps if not step.done)
+
+
+def plan_study(request: StudyRequest) -> StudyPlan:
+    """What is to be done; a model or suite that cannot be had is left out, and the claims on it stay undecided.
+
+    Raises:
+        BenchError: the study has no such scale.
+    """
+    scale = request.study.scale(request.scale)
+    known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
+    factor = speed()
+    left_out: list[str] = []
+    steps = [
+        Step("train", entry.id, 60 * entry.minutes * factor, trained=entry)
+        for entry in scale.train
+        if entry.id not in known
+    ]
+    to_train = {step.name for step in steps}
+    left_out += [f"model {name}: not in the registry" for name in scale.models if name not in known | to_train]
+    models = [name for name in scale.models if name in known]
+    rows = rows_of(request.leaderboard)
+    for role, suite in scale.suites.items():
+        seconds = scale.seconds[role] * factor
+        steps += _suite_steps(request, scale, suite, models, rows, seconds, left_out)
+        steps += [Step("run", f"{name} under {suite}", seconds) for name in sorted(to_train)]
+    if any(claim.statistic == "tilt" for claim in request.study.file.claims):
+        steps.append(Step("tilt", "boundary tilting", _TILT_SECONDS * factor))
+    return StudyPlan(steps, left_out)
+
+
+def _suite_steps(
+    request: StudyRequest,
+    scale: Scale,
+    suite: str,
+    models: Sequence[str],
+    rows: pd.DataFrame | None,
+    seconds: float,
+    left_out: list[str],
+) -> list[Step]:
+    if not suite.endswith(".toml") and suite not in {known.name for known in list_suites()}:
+        left_out.append(f"suite {suite}: this version has none of that name")
+        return []
+    plans, reason = usable_plans(request, scale, suite, models, rows)
+    if reason is not None:
+        left_out.append(f"suite {suite}: {reason}")
+    return [
+        Step(
+            "run",
+            f"{plan.entry.card.id} under {suite}",
+            seconds,
+            done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
+            plan=plan,
+        )
+        for plan in plans
+    ]
+
+
+def usable_plans(
+    request: StudyRequest, scale: Scale, suite: str, models: Sequence[str], rows: pd.DataFrame | None
+) -> tuple[list[RunPlan], str | None]:
+    """The models' runs under a suite that can be carried out or are done, and why others cannot.
+
+    Whoever lacks the training split can still judge claims on runs that the leaderboard has.
+    """
+    wanted = run_request(request, scale, suite, models)
+    try:
+        return plan_runs(wanted), None
+    except BenchError as error:
+        reason = str(error)
+    if rows is None:
+        return [], reason
+    try:
+        plans = plan_runs(replace(wanted, without_training=True))
+    except BenchError:
+        return [], reason
+    done = [plan for plan in plans if latest_run(rows, plan, request.leaderboard) is not None]
+    return done, None if len(done) == len(plans) else reason
+
+
+def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequence[str]) -> RunRequest:
+    """The run of some models under one suite of the study."""
+    return RunRequest(
+        models=list(models),
+        suites=[suite],
+        leaderboard=request.leaderboard,
+        dataset=request.study.file.dataset,
+        examples=scale.examples.get(suite),
+        seed=request.seed,
+        device=request.executor.planning_device(request.device),
+        batch_size=request.batch_size,
+        data_dir=request.data_dir,
+        download=request.download,
+        registry=request.registry,
+    )
+
+
+def rows_of(leaderboard: Path) -> pd.DataFrame | None:
+    """The leaderboard, if there is one; raises BenchError if it cannot be read."""
+    return read_leaderboard(leaderboard) if (leaderboard / FILE_NAME).is_file() else None
+
+
+def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | None:
+    """The id of the latest finished run of the same model, suite, data, number of examples and seed, if any.
+
+    Equal weights are not the same model where the evidence has other answers of the net.
+    """
+    same = rows[
+        (rows["model_sha256"] == plan.entry.card.weights.sha256)
+        & (rows["suite_sha256"] == plan.suite.sha256)
+        & (rows["data_sha256"] == plan.dataset.sha256)
+        & (rows["seed"] == plan.seed)
+        & (rows["precision"] == plan.precision)
+        & (rows["dependencies_sha256"] == plan.dependencies_sha256)
+    ]
+    whole = same.groupby("run_id", sort=False)["n_examples"].max()
+    fitting = [str(run) for run, count in whole.items() if count == plan.examples]
+    return next((run for run in reversed(fitting) if _answers_alike(leaderboard / "runs" / run, plan)), None)
+
+
+def _answers_alike(folder: Path, plan: RunPlan) -> bool:
+    """Whether the run is of a net that answers as the plan's does, as far as its evidence says."""
+    try:
+        answers = read_manifest(folder).get("answers")
+    except BenchError:
+        return True
+    return answers is None or plan.answers is None or same_answers(answers, plan.answers)
+
+
+def speed() -> float:
+    """How many times slower this machine is now than the idle reference; measured in about a second."""
+    wait_politely()
+    spec = dataset_spec("fashion_mnist")
+    assert spec is not None  # noqa: S101
+    parameters = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": spec.mean, "std": spec.std}
+    net = build_net("small_cnn", parameters)
+    images = torch.rand(256, 1, 28, 28, requires_grad=True)
+    times = []
+    with attacked_model(net):
+        for _ in range(15):
+            began = time.perf_counter()
+            torch.autograd.grad(net(images).sum(), images)
+            times.append(time.perf_counter() - began)
+    return max(0.25, sorted(times)[len(times) // 2] / _REFERENCE_SECONDS)

@@ -1,0 +1,246 @@
+"""What a study leaves behind: tables as CSV and Markdown, figures, and verdict.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.core.files import write_atomically
+from bench.leaderboard.evidence.records import read_records
+from bench.protocols.manifold.metrics import kept
+from bench.protocols.retraining.metrics import t_interval
+from bench.reporting.figures import (
+    distances_figure,
+    manifold_figure,
+    metric_label,
+    roar_figure,
+    robustness_figure,
+    save_figure,
+    scatter_figure,
+)
+from bench.studies.claims import Judgement
+from bench.studies.computations import Computations
+from bench.studies.plan import StudyPlan, StudyRequest
+from bench.studies.tilt_figure import tilt_figure
+from bench.training.boundary_tilt import STRENGTHS, TiltStudy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_TILT_QUANTITIES = ("tilt", "tilt_from_means", "perturbation_angle", "minor_offset", "nearest_distance")
+_TILT_RERUN = {
+    "standard": (47.0, 36.5, 44.3, 0.509, 0.477),
+    "weak": (20.6, 10.1, 19.2, 0.141, 0.105),
+    "strong": (10.6, 0.4, 8.1, 0.064, 0.035),
+}
+"""Means over five seeds of an independent re-implementation (the paper prints no such numbers)."""
+
+
+def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgement], tilt: TiltStudy | None) -> None:
+    """claims.csv, results.csv and results.md, and tilt.csv and tilt.md where that experiment was run."""
+    claims = [
+        [
+            judgement.claim.id, judgement.verdict, _cell(judgement.effect), _cell(judgement.low), _cell(judgement.high),
+            judgement.count, judgement.claim.published, judgement.reason,
+        ]
+        for judgement in judgements
+    ]  # fmt: skip
+    header = ["claim", "verdict", "effect", "ci_low", "ci_high", "n", "published", "detail"]
+    write_atomically(folder / "claims.csv", _csv(header, claims))
+    write_atomically(folder / "results.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+    write_atomically(folder / "results.md", _results(rows).encode())
+    if tilt is not None:
+        header, table = _tilt_table(tilt)
+        write_atomically(folder / "tilt.csv", _csv(header, table))
+        write_atomically(folder / "tilt.md", _markdown(header, table).encode())
+
+
+def _tilt_table(tilt: TiltStudy) -> tuple[list[str], list[list[str]]]:
+    header = ["net", "training eps", "quantity", "mean", "ci_low", "ci_high", "seeds", "independent rerun"]
+    table = []
+    for strength, eps in STRENGTHS.items():
+        nets = [net for net in tilt.nets if net.strength == strength]
+        reruns = (*_TILT_RERUN[strength], None, None)
+        for name, rerun in zip((*_TILT_QUANTITIES, "accuracy", "flip_rate"), reruns, strict=True):
+            values = np.array([getattr(net, name) for net in nets])
+            low, high = t_interval(values)
+            numbers = [f"{number:.4g}" for number in (values.mean(), low, high)]
+            table.append([strength, f"{eps:g}", name, *numbers, str(len(nets)), "" if rerun is None else f"{rerun:g}"])
+    return header, table
+
+
+def _results(rows: pd.DataFrame) -> str:
+    parts = []
+    for suite in dict.fromkeys(rows["suite"]):
+        of_suite = rows[rows["suite"] == suite]
+        labels = [
+            metric_label(row["metric"], row["attack"], row["norm"], None if np.isnan(row["eps"]) else row["eps"])
+            for _, row in of_suite.iterrows()
+        ]
+        cells = [f"{row['value']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]" for _, row in of_suite.iterrows()]
+        table = of_suite.assign(label=labels, cell=cells).drop_duplicates(["label", "model"], keep="last")
+        wide = table.pivot_table(index="label", columns="model", values="cell", aggfunc="last", sort=False).fillna("")
+        body = [
+            [str(label), *(str(cell) for cell in row)] for label, row in zip(wide.index, wide.to_numpy(), strict=True)
+        ]
+        parts.append(f"## {suite}\n\n" + _markdown(["metric", *(str(name) for name in wide.columns)], body))
+    return "\n".join(parts)
+
+
+def write_figures(
+    request: StudyRequest, rows: pd.DataFrame, tilt: TiltStudy | None, computed: Computations
+) -> list[str]:
+    """Draw what the study declares and the rows allow; the names of the figures drawn."""
+    made: dict[str, Figure] = {}
+    for figure_name in request.study.file.figures:
+        if figure_name == "tilt" and tilt is not None:
+            made["tilt"] = tilt_figure(tilt)
+        elif figure_name == "robustness":
+            for suite in sorted(set(rows.loc[rows["metric"] == "robust_accuracy", "suite"])):
+                of_suite = rows[rows["suite"] == suite]
+                made[f"robustness_{suite}"] = robustness_figure(of_suite, list(dict.fromkeys(of_suite["model"])))
+        elif figure_name == "roar":
+            made.update(_retraining_figures(rows))
+        elif figure_name == "trade_off":
+            made.update(_trade_off_figures(rows))
+        elif figure_name == "manifold":
+            made.update(_manifold_figures(request, rows))
+        elif figure_name == "stability":
+            made.update(_stability_figure(request, computed))
+    for name, figure in made.items():
+        save_figure(figure, request.output / "figures", name)
+    return list(made)
+
+
+def _retraining_figures(rows: pd.DataFrame) -> dict[str, Figure]:
+    figures = {}
+    for suite in sorted({name for name in rows["suite"] if name.startswith(("roar", "kar"))}):
+        of_suite = rows[(rows["suite"] == suite) & rows["metric"].str.match(r"retrained_accuracy_\d+$")]
+        curves: dict[str, Any] = {}
+        for model in dict.fromkeys(of_suite["model"]):
+            own = of_suite[of_suite["model"] == model]
+            removed = own["metric"].str.rsplit("_", n=1).str[-1].astype(float) / 100
+            lines = {}
+            for name in dict.fromkeys(own["attack"]):
+                points = sorted(
+                    zip(removed[own["attack"] == name], own.loc[own["attack"] == name, "value"], strict=True)
+                )
+                if name != "unmasked":
+                    lines[name] = ([point[0] for point in points], [point[1] for point in points])
+            curves[model] = lines
+        figures[f"curves_{suite}"] = roar_figure(curves, suite)
+    return figures
+
+
+def _trade_off_figures(rows: pd.DataFrame) -> dict[str, Figure]:
+    figures = {}
+    for suite in sorted({name for name in rows["suite"] if name.startswith(("roar", "kar"))}):
+        score = f"{suite.split('_')[0]}_score"
+        points = {}
+        for model in dict.fromkeys(rows.loc[rows["suite"] == suite, "model"]):
+            clean = rows[(rows["model"] == model) & (rows["metric"] == "clean_accuracy")]
+            own = rows[(rows["model"] == model) & (rows["suite"] == suite) & (rows["metric"] == score)]
+            own = own[own["attack"] == "gradient"]
+            if len(clean) and len(own):
+                row = own.iloc[-1]
+                points[model] = (float(clean["value"].iloc[-1]), float(row["value"]), (row["ci_low"], row["ci_high"]))
+        if points:
+            label = f"{score.split('_')[0].upper()} score of the gradient map"
+            figures[f"trade_off_{suite}"] = scatter_figure(points, "clean accuracy of the judged model", label)
+    return figures
+
+
+def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Figure]:
+    of_suite = rows[rows["metric"] == "manifold_distance"]
+    distances = {}
+    for model in dict.fromkeys(of_suite["model"]):
+        run = of_suite.loc[of_suite["model"] == model, "run_id"].iloc[-1]
+        path = request.leaderboard / "runs" / run / "examples.parquet"
+        if not path.is_file():
+            continue
+        records = read_records(path)
+        chosen = records.loc[kept(records, "fooled_reference"), "adversarial_distance"]
+        distances[model] = (records["clean_distance"].tolist(), chosen.tolist())
+    return {"manifold": manifold_figure(distances)} if distances else {}
+
+
+def _stability_figure(request: StudyRequest, computed: Computations) -> dict[str, Figure]:
+    values = {}
+    for model in request.study.scale(request.scale).models:
+        if model in computed.entries:
+            distances = 1.0 - computed.similarities(model, 8.0).numpy()
+            half = 1.96 * distances.std(ddof=1) / np.sqrt(len(distances))
+            mean = max(float(distances.mean()), 1e-7)
+            # a logarithmic axis has no place for zero or less
+            values[model] = (mean, max(mean - half, 0.1 * mean), mean + half)
+    label = "1 - cosine of gradients under noise of 8/255"
+    ordered = dict(sorted(values.items(), key=lambda item: -item[1][0]))
+    return {"stability": distances_figure(ordered, label)} if values else {}
+
+
+def write_verdict(
+    request: StudyRequest, plan: StudyPlan, judgements: Sequence[Judgement], figures: Sequence[str], rows: pd.DataFrame
+) -> None:
+    """verdict.md: every claim with effect, interval, n and the published value, then what differs from the paper."""
+    study = request.study.file
+    counts = {name: sum(judgement.verdict == name for judgement in judgements) for name in _ORDER}
+    lines = [
+        f"# {study.name}: {study.paper}",
+        "",
+        f"Scale {request.scale}, {study.dataset}, seed {request.seed}. "
+        + ", ".join(f"{count} {name}" for name, count in counts.items())
+        + f" of {len(judgements)} claims. Repeat it with `bench reproduce {study.name} --scale {request.scale}`.",
+        "",
+        "A claim is *supported* when the whole 95 % interval of its effect lies on its side, *not supported* when the",
+        "whole interval lies on the other side, else *undecided*. Intervals cover the test images (and training seeds",
+        "where the count says so), not the choice of data set, net or hyper-parameters.",
+        "",
+    ]
+    for judgement in judgements:
+        lines += _claim_lines(judgement)
+    lines += ["## What differs from the paper", "", *(f"- {text}" for text in study.differences), ""]
+    if plan.left_out:
+        lines += ["## Left out", "", *(f"- {text}" for text in plan.left_out), ""]
+    if figures:
+        lines += ["## Figures", "", *(f"![{name}](figures/{name}.png)" for name in figures), ""]
+    runs = sorted(set(rows["run_id"])) if len(rows) else []
+    lines += ["## Evidence", "", f"{len(runs)} runs, named in plan.json; their rows are in results.csv.", ""]
+    write_atomically(request.output / "verdict.md", "\n".join(lines).encode())
+
+
+_ORDER = ("supported", "not supported", "undecided")
+
+
+def _claim_lines(judgement: Judgement) -> list[str]:
+    claim = judgement.claim
+    lines = [f"## {claim.id}: {judgement.verdict}", "", claim.text, ""]
+    if judgement.effect is not None:
+        effect, low, high = (_cell(number) for number in (judgement.effect, judgement.low, judgement.high))
+        lines.append(f"- effect {effect}, 95 % interval [{low}, {high}]; {judgement.count}")
+    lines.append(f"- {judgement.reason}")
+    lines.append(f"- published: {claim.published or 'no number of the paper could be recovered'}")
+    return [*lines, ""]
+
+
+def _cell(number: float | None) -> str:
+    return "" if number is None else f"{number:.4f}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,171 @@
+"""Doing a study: train what is missing, run what has not been run, judge the claims, write tables, figures, verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.catalog.models import list_models
+from bench.core.devices import resolve_device
+from bench.core.files import clear_disk_errors, json_text, write_atomically
+from bench.leaderboard.table import read_leaderboard
+from bench.runs.execute import Observer, execute
+from bench.runs.plan import RunPlan
+from bench.studies.claims import Judgement, Material, judge
+from bench.studies.computations import Computations
+from bench.studies.pairs import Pairs
+from bench.studies.plan import StudyPlan, StudyRequest, latest_run, plan_study, rows_of, usable_plans
+from bench.studies.report import write_figures, write_tables, write_verdict
+from bench.training import make_recipe
+from bench.training.boundary_tilt import TiltStudy, run_tilt
+from bench.training.fitting import TrainingRequest
+from bench.training.publish import train_and_publish
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Watch = Callable[[RunPlan, str], Observer]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """A finished study: where it lies and what was decided."""
+
+    folder: Path
+    judgements: list[Judgement]
+    planned_seconds: float
+    seconds: float
+
+
+def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutcome:
+    """Carry out a plan; stopped and started again, finished runs and trained models are not done again.
+
+    Raises:
+        BenchError: something cannot be written or read, or a model cannot be evaluated.
+    """
+    began = time.perf_counter()
+    with _registry(request.models_folder):
+        for step in plan.steps:
+            if step.trained is not None and not step.done:
+                _train(request, step.trained.id, step.trained.recipe, dict(step.trained.parameters))
+        roles = _run_all(request, watch)
+        plans = [plan for of_role in roles.values() for plan in of_role]
+        tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
+        rows = study_rows(request, plans)
+        left_out = dict(entry.split(": ", 1) for entry in plan.left_out)
+        computed = Computations(
+            request.study.file.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download
+        )
+        names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
+        named = rows.assign(suite=rows["suite"].map(names))
+        material = Material(
+            named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed
+        )
+        judgements = [judge(claim, material, left_out) for claim in request.study.file.claims]
+        seconds = time.perf_counter() - began
+        _write(request, plan, rows, judgements, tilt, computed, seconds)
+    return StudyOutcome(request.output, judgements, plan.seconds, seconds)
+
+
+def _write(
+    request: StudyRequest,
+    plan: StudyPlan,
+    rows: pd.DataFrame,
+    judgements: list[Judgement],
+    tilt: TiltStudy | None,
+    computed: Computations,
+    seconds: float,
+) -> None:
+    folder = request.output
+    write_tables(folder, rows, judgements, tilt)
+    figures = write_figures(request, rows, tilt, computed)
+    write_verdict(request, plan, judgements, figures, rows)
+    facts = {
+        "study": request.study.file.name,
+        "scale": request.scale,
+        "planned_seconds": round(plan.seconds, 1),
+        "seconds": round(seconds, 1),
+        "steps": [
+            {"kind": step.kind, "name": step.name, "planned_seconds": round(step.seconds, 1), "done_before": step.done}
+            for step in plan.steps
+        ],
+        "left_out": plan.left_out,
+        "runs": sorted(set(rows["run_id"])) if len(rows) else [],
+    }
+    write_atomically(folder / "plan.json", json_text(facts).encode())
+
+
+def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, object]) -> None:
+    dataset = request.study.file.dataset
+    if (request.models_folder / dataset / name / "card.toml").is_file():
+        return
+    training = TrainingRequest(
+        make_recipe(recipe, dataset, parameters), dataset, request.models_folder, resolve_device(request.device), name,
+        request.seed, request.data_dir, request.download, method=name,
+    )  # fmt: skip
+    train_and_publish(training)
+
+
+def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
+    """Run every suite that can be run on every model that is there, unless the leaderboard has it already.
+
+    Returns:
+        the runs by what the claims call their suite.
+    """
+    scale = request.study.scale(request.scale)
+    known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
+    models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
+    before = rows_of(request.leaderboard)
+    # what is not usable the plan has said already, and the claims on it will
+    roles = {role: usable_plans(request, scale, suite, models, before)[0] for role, suite in scale.suites.items()}
+    plans = [plan for of_role in roles.values() for plan in of_role]
+    for position, plan in enumerate(plans, start=1):
+        rows = rows_of(request.leaderboard)
+        if rows is None or latest_run(rows, plan, request.leaderboard) is None:
+            watcher = watch(plan, f"[{position}/{len(plans)}] ")
+            execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
+    return roles
+
+
+def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:
+    """The rows of the study's runs, the latest of each model and suite."""
+    import pandas as pd
+
+    from bench.leaderboard.rows import COLUMNS
+
+    if not plans:
+        return pd.DataFrame({name: [] for name in COLUMNS})
+    rows = read_leaderboard(request.leaderboard)
+    runs = {latest_run(rows, plan, request.leaderboard) for plan in plans}
+    return rows[rows["run_id"].isin(runs)].reset_index(drop=True)
+
+
+@contextmanager
+def _registry(folder: Path) -> Iterator[None]:
+    """Let the registry find models that the study trained."""
+    before = os.environ.get("BENCH_REGISTRY")
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ["BENCH_REGISTRY"] = os.pathsep.join(part for part in (str(folder), before) if part)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BENCH_REGISTRY"]
+        else:
+            os.environ["BENCH_REGISTRY"] = before
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def describe_plan(plan: StudyPlan) -> list[tuple[str, str, str]]:
+    """(kind, name, minutes or `have`) of every step."""
+    return [(step.kind, step.name, "have" if step.done else f"{step.seconds / 60:.1f}") for step in plan.steps]
+
+
+__all__ = ["StudyOutcome", "describe_plan", "plan_study", "reproduce", "study_rows"]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from bench.attacks.adapters.torchattacks import REFUSED, TorchattacksSettings, check_settings, run_torchattacks
+from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.sweep import NormSweep
+from bench.attacks.verification import Ledger
+from bench.core.errors import BenchError
+from bench.core.threat import Norm
+from bench.data import ImageDataset
+
+PGD = TorchattacksSettings("pgd", "PGD", "linf", {"steps": 5}, {"alpha": 0.5})
+
+
+def test_torchattacks_is_imported_only_when_one_of_its_attacks_runs() -> None:
+    code = "import bench.cli.main, bench.runs.execute, bench.protocols, sys; sys.exit('torchattacks' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_its_broken_attacks_are_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(BenchError, match="is not accepted"):
+        check_settings(TorchattacksSettings("x", name, "linf"))
+
+
+def test_unknown_classes_and_parameters_suggest_the_nearest() -> None:
+    with pytest.raises(BenchError, match=r"did you mean.*PGDL2"):
+        check_settings(TorchattacksSettings("x", "PGDL22", "l2"))
+    with pytest.raises(BenchError, match="did you mean steps"):
+        check_settings(TorchattacksSettings("x", "PGD", "linf", {"step": 3}))
+
+
+def attack(
+    model: nn.Module, data: ImageDataset, settings: TorchattacksSettings, radii: list[float], start: int, stop: int
+) -> Ledger:
+    images, labels = data.pixels(slice(start, stop)), data.labels[start:stop]
+    ledger = Ledger.start(model(images).argmax(1), labels)
+    run_torchattacks(model, images, labels, torch.arange(start, stop), radii, settings, ledger)
+    return ledger
+
+
+def test_its_verdicts_repeat_and_leave_the_global_generator_alone(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = attack(standard, fashion_test, PGD, [0.02, 0.05], 0, 60)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)
+    second = attack(standard, fashion_test, PGD, [0.02, 0.05], 0, 60)
+    assert torch.equal(first.distances["linf"], second.distances["linf"])
+
+
+@pytest.mark.parametrize(("name", "norm"), [("CW", "l2"), ("FGSM", "linf"), ("Square", "linf")])
+def test_others_of_its_attacks_run_and_verify(
+    standard: nn.Module, fashion_test: ImageDataset, name: str, norm: Norm
+) -> None:
+    parameters = {"steps": 10} if name == "CW" else ({"n_queries": 20} if name == "Square" else {})
+    eps = 1.5 if norm == "l2" else 0.1
+    ledger = attack(standard, fashion_test, TorchattacksSettings("x", name, norm, parameters), [eps], 0, 20)
+    assert ledger.claims > 0
+    assert ledger.broken(norm, eps).float().mean() > (ledger.distances[norm] == 0).float().mean()
+
+
+@pytest.mark.parametrize(
+    ("model_name", "norm", "class_name"),
+    [
+        ("standard", "l2", "PGDL2"),
+        ("at_linf", "linf", "PGD"),
+        pytest.param("standard", "linf", "PGD", marks=pytest.mark.slow),
+        pytest.param("at_linf", "l2", "PGDL2", marks=pytest.mark.slow),
+    ],
+)
+def test_the_sweep_is_not_weaker_than_torchattacks(
+    request: pytest.FixtureRequest, fashion_test: ImageDataset, model_name: str, norm: Norm, class_name: str
+) -> None:
+    """Same model, 100 images, radii and number of steps: at most one image more than torchattacks leaves standing."""
+    model: nn.Module = request.getfixturevalue(model_name)
+    steps, count = 40, 100
+    radii = {"linf": [0.05, 0.1, 0.15], "l2": [0.5, 1.0, 1.5]}[norm]
+    settings = TorchattacksSettings("pgd", class_name, norm, {"steps": steps}, {"alpha": 2.5 / steps})
+    theirs = attack(model, fashion_test, settings, radii, 0, count)
+    images, labels = fashion_test.pixels(slice(0, count)), fashion_test.labels[:count]
+    ours = Ledger.start(model(images).argmax(1), labels)
+    sweep_settings = SweepSettings(steps=steps, losses=("cross_entropy",))
+    NormSweep(model, images, labels, torch.arange(count), norm, radii, sweep_settings, ours).run()
+    for eps in radii:
+        robust = [float((~ledger.broken(norm, eps)).float().mean()) for ledger in (ours, theirs)]
+        assert robust[0] <= robust[1] + 1.5 / count, (
+            f"{model_name} {norm} {eps}: sweep {robust[0]}, torchattacks {robust[1]}"
+        )

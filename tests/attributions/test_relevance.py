@@ -1,0 +1,108 @@
+"""LRP's rules for single operations, each against a net of which the relevance is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.attributions.methods import METHODS, attribute
+from bench.core.errors import BenchError
+from bench.nets.adapter import Adapter, AdapterSettings
+
+Operation = Callable[[Tensor], Tensor]
+
+
+class Around(nn.Module):
+    """A bias-free ReLU net with an operation in the middle: its LRP-epsilon is input times gradient."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.operation, self.first = operation, nn.Conv2d(3, 6, 3, bias=False)
+        self.last = nn.LazyLinear(4, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(F.relu(self.operation(F.relu(self.first(images)))).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def problem() -> tuple[Tensor, Tensor]:
+    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3])
+
+
+def set_first(values: Tensor) -> Tensor:
+    values[:, 0] = values[:, 1]
+    return values
+
+
+KNOWN: dict[str, Operation] = {
+    "split and cat": lambda values: torch.cat(values.split(2, 1)[::-1], 1),
+    "chunk and stack": lambda values: torch.stack(values.chunk(3, 1)).movedim(0, 1),
+    "unbind": lambda values: torch.stack(values.unbind(1)[1:], 1),
+    "expand": lambda values: values[:, :1].expand(-1, 4, -1, -1),
+    "interpolate": lambda values: F.interpolate(values, (9, 9), mode="bilinear", antialias=True),
+    "nearest": lambda values: F.interpolate(values, scale_factor=2),
+    "weighted sum": lambda values: torch.add(values, values.flip(1), alpha=-0.5),
+    "weighted sum in place": lambda values: values.flip(1).add_(values, alpha=2.0),
+    "set": lambda values: set_first(values * 1.0),
+    "sum": lambda values: values.sum((2, 3)),
+    "transposed": lambda values: values.mT,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_lrp_epsilon_of_a_bias_free_relu_net_is_input_times_gradient(name: str, problem: tuple[Tensor, Tensor]) -> None:
+    net = Around(KNOWN[name])
+    net(problem[0])
+    expected = attribute(net, *problem, METHODS["input_x_gradient"]())
+    found = attribute(net, *problem, METHODS["lrp_epsilon"](epsilon=1e-12))
+    torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
+
+
+UNKNOWN: dict[str, Operation] = {
+    "topk": lambda values: values.flatten(1).topk(3)[0],
+    "einsum": lambda values: torch.einsum("nchw,nchw->nc", [values, values]),
+    "conv2d": lambda values: F.conv2d(values, values[:1, :, :2, :2]),
+    "div": lambda values: torch.div(2.0, values + 1.0),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_operation_without_a_rule_is_refused_by_name(name: str, problem: tuple[Tensor, Tensor]) -> None:
+    net = Around(UNKNOWN[name])
+    net(problem[0])
+    with pytest.raises(BenchError, match=f"the operation '{name}' of this net"):
+        attribute(net, *problem, METHODS["lrp_epsilon"]())
+
+
+def test_a_batch_norm_is_merged_however_it_is_called(problem: tuple[Tensor, Tensor]) -> None:
+    """torch's own function takes its arguments in another order than the functional one."""
+    norm = nn.BatchNorm2d(6).eval().requires_grad_(False)
+    nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    nn.init.normal_(norm.bias)
+
+    class Called(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            given = norm.weight, norm.bias, norm.running_mean, norm.running_var
+            return torch.batch_norm(values, *given, False, 0.1, norm.eps, False)
+
+    first, last = nn.Conv2d(3, 6, 3), nn.Linear(216, 4)
+    nets = [nn.Sequential(first, layer, nn.ReLU(), nn.Flatten(), last) for layer in (norm, Called())]
+    maps = [attribute(net, *problem, METHODS["lrp_epsilon"]()) for net in nets]
+    torch.testing.assert_close(*maps)
+
+
+@pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_epsilon_plus"])
+def test_nets_behind_the_adapter_keep_all_relevance(method: str) -> None:
+    """Grey images for a net of three channels, resized and normalised, with the classes in another order."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(600, 4, bias=False))
+    settings = AdapterSettings(mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7), input_size=12, classes=(2, 0, 3))
+    adapter, images, labels = Adapter(net, settings), 0.5 + 0.5 * torch.rand(2, 1, 8, 8), torch.tensor([0, 2])
+    relevance = attribute(adapter, images, labels, METHODS[method]()).flatten(1).sum(1)
+    expected = adapter(images).gather(1, labels[:, None]).squeeze(1)
+    torch.testing.assert_close(relevance, expected.detach(), atol=1e-4, rtol=1e-3)

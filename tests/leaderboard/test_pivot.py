@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.core.errors import BenchError
+from bench.leaderboard.pivot import by_method, make_boards, pareto_front
+from bench.leaderboard.table import append_rows, read_leaderboard
+from tests.leaderboard.rows import row
+
+
+def boards_of(tmp_path: Path, rows: list[dict[str, Any]], sort: str | None = None) -> list[Any]:
+    by_run: dict[str, list[dict[str, Any]]] = {}
+    for entry in rows:
+        by_run.setdefault(entry["run_id"], []).append(entry)
+    for group in by_run.values():
+        append_rows(tmp_path, group)
+    return make_boards(read_leaderboard(tmp_path), sort)
+
+
+@pytest.mark.parametrize(
+    "change", [{"suite_version": 2}, {"n_examples": 200}, {"suite_sha256": "d" * 64}, {"data_sha256": "d" * 64}]
+)
+def test_rows_that_cannot_be_compared_are_never_in_one_table(tmp_path: Path, change: dict[str, Any]) -> None:
+    boards = boards_of(tmp_path, [row("a"), row("b", model="other", **change)])
+    assert [list(board.frame.index) for board in boards] in ([["standard"], ["other"]], [["other"], ["standard"]])
+
+
+def test_the_latest_run_of_a_model_counts(tmp_path: Path) -> None:
+    rows = [
+        row("a", value=0.1, finished_at="2026-01-02T00:00:00+00:00"),
+        row("b", value=0.7, finished_at="2026-01-03T00:00:00+00:00"),
+    ]
+    (board,) = boards_of(tmp_path, rows)
+    assert board.frame.loc["standard"].tolist() == [0.7]
+
+
+def test_two_runs_of_a_model_are_never_mixed(tmp_path: Path) -> None:
+    rows = [row("a", eps=0.1, value=0.1), row("a", eps=0.2, value=0.05), row("b", eps=0.1, value=0.7)]
+    (board,) = boards_of(tmp_path, rows)
+    assert board.frame.loc["standard"].dropna().tolist() == [0.7]
+
+
+def test_models_are_sorted_and_columns_stand_in_reading_order(tmp_path: Path) -> None:
+    rows = []
+    for model, value in (("weak", 0.2), ("strong", 0.6)):
+        rows += [
+            row(model, model=model, metric="union_accuracy", norm="all", eps=None, value=value),
+            row(model, model=model, norm="l2", eps=1.5, value=value),
+            row(model, model=model, norm="linf", eps=0.1, value=1 - value),
+            row(model, model=model, metric="clean_accuracy", attack="", norm="", eps=None, value=0.9),
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    assert list(board.frame.columns) == ["clean", "L-inf 0.1", "L2 1.5", "union"]
+    assert list(board.frame.index) == ["strong", "weak"]
+    (by_linf,) = boards_of(tmp_path, [], sort="L-inf 0.1")
+    assert list(by_linf.frame.index) == ["weak", "strong"]
+
+
+def test_an_unknown_sort_column_suggests_the_nearest(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row()])
+    with pytest.raises(BenchError, match=r"did you mean L-inf 0\.1"):
+        make_boards(read_leaderboard(tmp_path), "Linf 0.1")
+
+
+def test_no_rows_make_no_boards() -> None:
+    from bench.leaderboard.rows import COLUMNS
+
+    assert make_boards(pd.DataFrame({name: [] for name in COLUMNS})) == []
+
+
+def test_the_pareto_front_holds_what_nothing_beats(tmp_path: Path) -> None:
+    rows = []
+    for model, clean, robust in (("a", 0.9, 0.1), ("b", 0.8, 0.5), ("c", 0.7, 0.4), ("d", 0.8, 0.5), ("e", 0.9, 0.05)):
+        rows += [
+            row(model, model=model, metric="clean_accuracy", attack="", norm="", eps=None, value=clean),
+            row(model, model=model, norm="linf", eps=0.1, value=robust),
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    assert pareto_front(board, "clean", "L-inf 0.1") == ["a", "b", "d"]
+    with pytest.raises(BenchError, match="unknown column"):
+        pareto_front(board, "clean", "beauty")
+
+
+def test_seeds_are_taken_together_with_their_spread(tmp_path: Path) -> None:
+    rows = [row(name, model=name, value=value) for name, value in (("a", 0.5), ("a1", 0.7), ("b", 0.9))]
+    (board,) = boards_of(tmp_path, rows)
+    grouped = by_method(board, {"a": "x", "a1": "x", "b": "y"})
+    assert grouped.frame["L-inf 0.1"].to_dict() == {"y": pytest.approx(0.9), "x": pytest.approx(0.6)}
+    assert grouped.seeds == {"x": 2, "y": 1}
+    assert grouped.spread.loc["x", "L-inf 0.1"] == pytest.approx(0.2 / 2**0.5)
+
+
+def test_the_best_of_a_column_follows_its_direction_and_subsets_stay_on_the_board(tmp_path: Path) -> None:
+    rows = []
+    for model, value in (("weak", 0.8), ("strong", 0.3)):
+        rows += [
+            row(model, model=model, metric="taps/cosine/gradient", attack="frame", value=value),
+            row(model, model=model, metric="taps_clean/cosine/gradient", attack="frame", value=value),
+            row(model, model=model, metric="saps_correct/cosine/gradient", attack="frame", value=value, n_examples=90),
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    best = {name.split("/")[0]: board.best(name) for name in board.frame.columns}
+    assert best["taps"] == 0.3 and best["saps_correct"] == 0.8 and best["taps_clean"] != best["taps_clean"]
+    (ordered,) = boards_of(tmp_path, [], sort="taps/cosine/gradient frame L-inf 0.1")
+    assert list(ordered.frame.index) == ["strong", "weak"]
+
+
+def test_a_suite_of_many_metrics_is_shown_and_sorted_by_what_it_is_about(tmp_path: Path) -> None:
+    rows = [row("net", model="net", metric="clean_accuracy", attack="", norm="", eps=None, value=0.9)]
+    for eps in (0.1, 0.2):
+        rows += [
+            row("net", model="net", metric=f"{kind}/{measure}/gradient", attack=attack, eps=eps, value=0.5)
+            for kind in ("taps", "saps")
+            for measure in ("cosine", "ssim")
+            for attack in ("frame", "top_k", "worst")
+        ]
+    (board,) = boards_of(tmp_path, rows)
+    assert board.central == [
+        "clean",
+        "saps/cosine/gradient frame L-inf 0.2",
+        "saps/cosine/gradient worst L-inf 0.2",
+        "taps/cosine/gradient frame L-inf 0.2",
+    ]
+    assert board.sort == board.central[1]
+
+
+def test_what_stands_after_each_component_is_kept_for_the_wide_table(tmp_path: Path) -> None:
+    rows = [row("a", metric="robust_accuracy", attack="autoattack", norm="linf", eps=0.1)]
+    rows += [
+        row("a", metric="robust_accuracy_after", attack=name, norm="linf", eps=0.1) for name in ("apgd-ce", "square")
+    ]
+    rows.append(row("a", metric="clean_accuracy", attack="", norm="", eps=None))
+    (board,) = boards_of(tmp_path, rows)
+    assert board.central == ["clean", "L-inf 0.1"] and len(board.frame.columns) == 4
+
+
+def test_distances_and_corruptions_have_plain_names_in_reading_order(tmp_path: Path) -> None:
+    found = {"linf": "sweep", "l2": "sweep", "l1": "sweep", "l0": "sigma_zero"}
+    smallest = [row("a", metric="median_distance", attack=found[norm], norm=norm, eps=None) for norm in found]
+    (board,) = boards_of(tmp_path / "distances", smallest)
+    assert list(board.frame.columns) == ["median L-inf", "median L2", "median L1", "median L0"]
+    assert board.sort == "median L-inf"
+    plain = {"norm": "", "eps": None}
+    corrupted = [
+        row("a", metric="corruption_accuracy", attack=kind, **plain) for kind in ("jpeg", "all", "gaussian_blur")
+    ]
+    corrupted.append(row("a", metric="corruption_accuracy_5", attack="gaussian_blur", **plain))
+    (board,) = boards_of(tmp_path / "corruptions", corrupted)
+    assert list(board.frame.columns) == ["all corruptions", "gaussian blur", "jpeg", "gaussian blur 5"]
+    assert board.central == ["all corruptions", "gaussian blur", "jpeg"]
+    assert board.sort == "all corruptions"
+
+
+def test_metrics_that_would_be_called_alike_keep_columns_of_their_own(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", eps=eps, value=eps) for eps in (0.0156861, 0.0156863)])
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert board.frame.loc["standard"].tolist() == [0.0156861, 0.0156863]
+    assert board.frame.columns[0] == "L-inf 0.01569" and board.frame.columns.is_unique
+
+
+def test_numbers_that_nobody_has_stay_on_the_board(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", value=None)])
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert board.frame.shape == (1, 1) and board.frame.isna().all(axis=None)
+
+
+def test_a_front_of_one_column_is_its_best(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", model="good", value=0.9)])
+    append_rows(tmp_path, [row("b", model="bad", value=0.1)])
+    (board,) = make_boards(read_leaderboard(tmp_path))
+    assert pareto_front(board, "L-inf 0.1", "L-inf 0.1") == ["good"]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench.leaderboard.prune import superseded_runs
+from bench.leaderboard.table import append_rows, read_leaderboard
+from tests.conftest import Bench
+from tests.leaderboard.rows import row
+
+
+def board(folder: Path) -> Path:
+    made: list[tuple[str, dict[str, object]]] = [
+        ("old_version", {"suite_version": 1}),
+        ("named_by_a_study", {"suite_version": 1}),
+        ("first", {"suite_version": 2}),
+        ("repeated", {"suite_version": 2}),
+        ("few_images", {"suite_version": 2, "n_examples": 3}),
+        ("other_seed", {"suite_version": 2, "seed": 1}),
+        ("other_device", {"suite_version": 2, "device": "cuda"}),
+        ("other_precision", {"suite_version": 2, "precision": "bfloat16"}),
+        ("other_model", {"suite_version": 1, "model": "at_l2"}),
+        ("other_suite", {"suite_version": 1, "suite": "autoattack"}),
+    ]
+    for day, (run, changes) in enumerate(made, start=1):
+        at = f"2026-01-{day:02d}T00:00:00+00:00"
+        append_rows(folder, [row(run, eps=eps, finished_at=at, **changes) for eps in (0.1, None)])
+        (folder / "runs" / run).mkdir(parents=True)
+        (folder / "runs" / run / "manifest.json").write_text("{}")
+    (folder / "studies" / "ir").mkdir(parents=True)
+    (folder / "studies" / "ir" / "plan.json").write_text(json.dumps({"runs": ["named_by_a_study"]}))
+    return folder
+
+
+def test_older_versions_and_repeated_runs_are_superseded_and_nothing_else(tmp_path: Path) -> None:
+    found = {run.run_id: run.by for run in superseded_runs(board(tmp_path))}
+    assert found == {"old_version": "other_precision", "first": "repeated"}
+
+
+def test_pruning_shows_first_and_removes_rows_and_evidence_when_told_to(bench: Bench, tmp_path: Path) -> None:
+    folder = board(tmp_path / "board")
+    before = read_leaderboard(folder)
+    code, out, _ = bench("leaderboard", "prune", "--leaderboard", str(folder))
+    assert code == 0 and "2 runs" in out and "--yes removes them" in out
+    assert read_leaderboard(folder).equals(before)
+    code, out, _ = bench("leaderboard", "prune", "--leaderboard", str(folder), "--yes")
+    assert code == 0 and "2 runs" in out and "removed" in out
+    gone = {"old_version", "first"}
+    after = read_leaderboard(folder)
+    assert after.equals(before[~before["run_id"].isin(gone)].reset_index(drop=True))
+    assert {path.name for path in (folder / "runs").iterdir()} == set(before["run_id"]) - gone
+    assert "0 runs" in bench("leaderboard", "prune", "--leaderboard", str(folder))[1]

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import csv
+import errno
+import multiprocessing
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from bench.core.errors import BenchError
+from bench.leaderboard.rows import COLUMNS
+from bench.leaderboard.table import append_rows, check_leaderboard, read_leaderboard
+from tests.leaderboard.rows import row
+
+DESIGN = (
+    "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, attack, norm, eps, value, ci_low, "
+    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, dependencies_sha256, bench_version, commit, "
+    "torch_version, device, precision, seconds, schema_version"
+)
+
+
+def test_the_columns_are_the_published_ones_in_their_order(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row()])
+    assert list(pd.read_csv(tmp_path / "leaderboard.csv").columns) == DESIGN.split(", ") == list(COLUMNS)
+
+
+def test_what_was_appended_is_read_back_typed(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", metric="clean_accuracy", attack="", norm="", eps=None, value=0.9125), row("a")])
+    rows = read_leaderboard(tmp_path)
+    assert rows["value"].tolist() == [0.9125, 0.5]
+    assert rows["eps"].isna().tolist() == [True, False]
+    assert rows["attack"].tolist() == ["", "sweep"]
+    assert rows["n_examples"].dtype.kind == "i"
+
+
+def _append_many(folder: Path, worker: int) -> None:
+    for index in range(12):
+        append_rows(folder, [row(f"run-{worker}-{index}", eps=eps) for eps in (0.1, 0.2)])
+
+
+def test_eight_processes_appending_at_once_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_append_many, args=(tmp_path, worker)) for worker in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 8
+    rows = read_leaderboard(tmp_path)
+    assert len(rows) == 8 * 12 * 2
+    assert set(rows["run_id"].value_counts()) == {2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "leaderboard.csv"]
+
+
+def test_a_run_is_appended_once(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    append_rows(tmp_path, [row("a"), row("b")])
+    assert read_leaderboard(tmp_path)["run_id"].tolist() == ["a", "b"]
+
+
+def test_rows_are_appended_never_rewritten(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    before = (tmp_path / "leaderboard.csv").read_text()
+    append_rows(tmp_path, [row("b")])
+    assert (tmp_path / "leaderboard.csv").read_text().startswith(before)
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", ",".join(COLUMNS[:-2]) + "\n", ",".join(reversed(COLUMNS)) + "\n"])
+def test_a_file_with_foreign_columns_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(content)
+    for use in (
+        lambda: append_rows(tmp_path, [row()]),
+        lambda: read_leaderboard(tmp_path),
+        lambda: check_leaderboard(tmp_path),
+    ):
+        with pytest.raises(BenchError, match="does not have the leaderboard's columns"):
+            use()
+    assert path.read_text() == content
+
+
+def test_a_full_disk_leaves_the_leaderboard_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_rows(tmp_path, [row("a")])
+    before = (tmp_path / "leaderboard.csv").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BenchError, match="disk is full"):
+        append_rows(tmp_path, [row("b")])
+    assert (tmp_path / "leaderboard.csv").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "leaderboard.csv"]
+
+
+def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="bench run"):
+        read_leaderboard(tmp_path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "leaderboard.csv"
+    later = {"dependencies_sha256", "commit", "precision", *(["schema_version"] if version == 1 else [])}
+    old = [name for name in COLUMNS if name not in later]
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, old, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for run_id, device in (("a", "cpu"), ("b", "cuda (H100, 80GB), bfloat16 search")):
+            writer.writerow({**row(run_id, device=device, attack="'=odd, name"), "schema_version": version})
+    append_rows(tmp_path, [row("c", precision="tf32")])
+    rows = read_leaderboard(tmp_path)
+    assert rows["device"].tolist() == ["cpu", "cuda (H100, 80GB)", "cpu"]
+    assert rows["precision"].tolist() == ["float32", "bfloat16", "tf32"]
+    assert rows["attack"].tolist() == ["=odd, name", "=odd, name", "sweep"]
+    assert rows["value"].tolist() == [0.5] * 3 and set(rows["dependencies_sha256"]) == set(rows["commit"]) == {""}
+    assert list(pd.read_csv(path).columns) == list(COLUMNS) and set(pd.read_csv(path)["schema_version"]) == {3}
+
+
+def test_a_damaged_row_of_an_older_file_is_named(tmp_path: Path) -> None:
+    old = [name for name in COLUMNS if name not in ("dependencies_sha256", "commit", "precision")]
+    (tmp_path / "leaderboard.csv").write_text(",".join(old) + "\nrun-7,2026\n")
+    with pytest.raises(BenchError, match="damaged row of run 'run-7'"):
+        read_leaderboard(tmp_path)
+
+
+def test_a_lock_that_somebody_keeps_gives_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.core.files.LOCK_SECONDS", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(BenchError, match=r"another process has held .*end it"):
+        append_rows(tmp_path, [row()])
+
+
+def test_two_commands_that_look_whether_a_folder_can_be_written_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def look_too(**where: Path) -> object:
+        tried.append(where)
+        if len(tried) == 1:
+            check_leaderboard(tmp_path)  # a second one, while the first is at it
+        return temporary_file(**where)
+
+    temporary_file = tempfile.TemporaryFile
+    monkeypatch.setattr("tempfile.TemporaryFile", look_too)
+    check_leaderboard(tmp_path)
+    assert len(tried) == 2 and list(tmp_path.iterdir()) == []
+
+
+def test_a_file_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(path.read_text().replace(",3\n", ",4\n"))
+    before = path.read_bytes()
+    for use in (lambda: read_leaderboard(tmp_path), lambda: append_rows(tmp_path, [row("b")])):
+        with pytest.raises(BenchError, match=r"version 4, this RIBench knows versions up to 3; upgrade"):
+            use()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd", "@SUM(A1)", '=HYPERLINK("x","y")', "plain", "it's"])
+def test_no_text_becomes_a_formula_and_every_text_is_read_back(tmp_path: Path, text: str) -> None:
+    append_rows(tmp_path, [row("a", attack=text, device=text)])
+    with (tmp_path / "leaderboard.csv").open() as stream:
+        cells = [cell for line in csv.reader(stream) for cell in line]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@")) or (cell.startswith("-") and "cmd" in cell)]
+    rows = read_leaderboard(tmp_path)
+    assert rows["attack"].tolist() == [text] == rows["device"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("seed", str(1 << 63)), ("n_examples", "9" * 30), ("seed", "-1"), ("suite_version", "٣"), ("suite_version", "1.5"),
+        ("eps", "-0.1"), ("eps", "inf"), ("eps", "1e400"), ("seconds", "inf"), ("seconds", "-1"), ("value", "-inf"),
+        ("value", "half"), ("model", "a\x1b[31m"), ("attack", "a\x9bb"), ("metric", "a\0b"), ("suite", "a\nb"),
+        ("device", "x" * 140_000), ("run_id", "../up"), ("schema_version", "²"),
+    ],
+)  # fmt: skip
+def test_what_no_run_writes_is_a_damaged_row_for_reader_and_writer(tmp_path: Path, column: str, value: str) -> None:
+    append_rows(tmp_path, [row("a")])
+    path = tmp_path / "leaderboard.csv"
+    with path.open(newline="") as stream:
+        header, cells = list(csv.reader(stream))
+    cells[header.index(column)] = value
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, cells])
+    with pytest.raises(BenchError, match="damaged row") as caught:
+        read_leaderboard(tmp_path)
+    assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+    if column != "schema_version" and len(value) < 1000:
+        with pytest.raises(BenchError, match=f"cannot be written to .*: {column} of row 1"):
+            append_rows(tmp_path / "other", [{**row("b"), column: value}])
+        assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-300, 1e300, float("inf"), float("nan"), None])
+def test_whatever_number_is_accepted_can_be_read_again(tmp_path: Path, value: float | None) -> None:
+    append_rows(tmp_path, [row("a", value=value, ci_low=None, seed=(1 << 63) - 1, n_examples=1, seconds=0.0)])
+    (read,) = read_leaderboard(tmp_path).to_dict("records")
+    assert read["value"] == (pytest.approx(float("nan") if value is None else value, nan_ok=True))
+    assert read["seed"] == (1 << 63) - 1 and read["ci_low"] != read["ci_low"]
+
+
+def test_a_file_that_a_spreadsheet_has_saved_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a")])
+    path = tmp_path / "leaderboard.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    append_rows(tmp_path, [row("a"), row("b")])
+    assert read_leaderboard(tmp_path)["run_id"].tolist() == ["a", "b"]

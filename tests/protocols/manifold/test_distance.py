@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from bench.catalog.autoencoders import AutoencoderCard, Quality, read_autoencoder, write_autoencoder
+from bench.catalog.cards import Weights
+from bench.catalog.models import resolve_models
+from bench.catalog.suites import read_suite
+from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
+from bench.data import ImageDataset
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.pivot import make_boards
+from bench.leaderboard.table import read_leaderboard
+from bench.nets.vae_gan import VaeGan
+from bench.protocols import EvaluationContext, protocol_for
+from bench.protocols.base import UnitResult
+from bench.protocols.manifold.metrics import auroc, manifold_metrics
+from bench.runs.execute import execute
+from bench.runs.plan import RunRequest, plan_runs
+from bench.runs.units import ready_model
+
+SUITE = """
+schema_version = 1
+name = "tiny_manifold"
+version = 1
+protocol = "manifold_distance"
+examples = 60
+
+[parameters]
+autoencoder = "vae_gan"
+
+[parameters.datasets]
+fashion_mnist = { eps = 3.0, step_size = 0.5, steps = 10 }
+cifar10 = { eps = 3.0, step_size = 0.5, steps = 10 }
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny_manifold.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def publish(root: Path, dataset: str = "fashion_mnist", claimed: str | None = None) -> Path:
+    """An untrained autoencoder in a registry of its own."""
+    folder = root / dataset / "vae_gan"
+    folder.mkdir(parents=True)
+    parameters = {"in_channels": 1, "image_size": 28, "code_size": 10, "width": 0.05}
+    torch.manual_seed(0)
+    net = VaeGan(**parameters)  # type: ignore[arg-type]
+    content = save(net.state_dict())
+    (folder / "weights.safetensors").write_bytes(content)
+    card = AutoencoderCard(
+        schema_version=1, id="vae_gan", dataset=claimed or dataset, architecture="vae_gan",
+        architecture_parameters=parameters, weights=Weights(sha256=sha256_bytes(content), parameters=1),
+        quality=Quality(examples=1, explained_variance=0.0, mean_l2=0.0), training={},
+    )  # fmt: skip
+    write_autoencoder(folder, card)
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "registry"
+    root.mkdir()
+    monkeypatch.setenv("BENCH_REGISTRY", str(root))
+    return root
+
+
+def evaluate(path: Path, model: nn.Module, data: ImageDataset, batch_size: int = 256) -> UnitResult:
+    protocol = protocol_for(read_suite(path))
+    protocol.require_dataset("fashion_mnist")
+    context = EvaluationContext(model, "net", data, 0, 60, 0, torch.device("cpu"), batch_size, examples=60)
+    return protocol.evaluate(context)
+
+
+def test_distances_are_those_to_the_reconstruction_whatever_the_batch(
+    suite: Path, registry: Path, at_linf: nn.Module, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    from bench.catalog.autoencoders import load_autoencoder
+
+    net = load_autoencoder(read_autoencoder(publish(registry)))
+    records = evaluate(suite, at_linf, fashion_test).records
+    images = fashion_test.pixels(slice(0, 60))
+    expected = (images - net.project(images)).flatten(1).norm(dim=1)
+    assert records["clean_distance"].to_numpy() == pytest.approx(expected.numpy(), rel=1e-4)
+    assert records["perturbation"].max() <= 3.0 * (1 + 1e-5) and records["perturbation"].min() > 1.0
+    assert (records["reference_prediction"].to_numpy() == standard(images).argmax(1).numpy()).all()
+    assert (records["prediction"].to_numpy() == at_linf(images).argmax(1).numpy()).all()
+    batched = evaluate(suite, at_linf, fashion_test, batch_size=7).records
+    assert batched["adversarial_distance"].to_numpy() == pytest.approx(
+        records["adversarial_distance"].to_numpy(), rel=0.02
+    )
+    suite.write_text(SUITE.replace('"vae_gan"', '"vae_gan"\ncode = "sampled"'))
+    sampled, again = (evaluate(suite, at_linf, fashion_test, batch_size=size).records for size in (60, 11))
+    assert not np.allclose(sampled["clean_distance"], records["clean_distance"], rtol=1e-4)
+    assert again["clean_distance"].to_numpy() == pytest.approx(sampled["clean_distance"].to_numpy(), rel=1e-4)
+
+
+class BlindAtBlack(nn.Module):
+    """A net whose gradient is NaN at the middle pixel where that is black."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images) + 0 * images[:, :, 14, 14].sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_a_finding_and_no_distance(
+    suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    publish(registry)
+    suite.write_text(SUITE.replace("steps = 10", "steps = 2"))
+    result = evaluate(suite, BlindAtBlack(standard), fashion_test)
+    black = int((fashion_test.images[:60, 0, 14, 14] == 0).sum())
+    (finding,) = [finding for finding in result.findings if finding.id == "bad_gradients"]
+    assert 0 < black < 60 and finding.evidence == f"{black} of 60 image gradients were NaN or infinite"
+    assert np.isfinite(result.records.to_numpy(dtype=float)).all()
+    assert np.isfinite([metric.value for metric in manifold_metrics(result.records)]).all()
+
+
+def test_an_autoencoder_that_reconstructs_badly_is_not_trusted(
+    suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    publish(registry)
+    found = evaluate(suite, standard, fashion_test).findings
+    assert [finding.id for finding in found] == ["poor_autoencoder"]
+    suite.write_text(SUITE.replace('"vae_gan"', '"vae_gan"\nleast_explained_variance = 0.0'))
+    metrics = manifold_metrics(evaluate(suite, standard, fashion_test).records)
+    explained = next(metric.value for metric in metrics if metric.metric == "explained_variance")
+    assert explained < 0.5
+
+
+def test_the_filters_and_their_metrics(
+    suite: Path, registry: Path, at_linf: nn.Module, fashion_test: ImageDataset
+) -> None:
+    publish(registry)
+    records = evaluate(suite, at_linf, fashion_test).records
+    metrics = {(metric.metric, metric.attack): metric for metric in manifold_metrics(records)}
+    for name, changed in (
+        ("fooled_reference", records["reference_adversarial_prediction"] != records["reference_prediction"]),
+        ("fooled_itself", records["adversarial_prediction"] != records["prediction"]),
+    ):
+        assert 1 < changed.sum() < 60
+        assert metrics["kept_share", name].value == pytest.approx(changed.mean())
+        median = records.loc[changed, "adversarial_distance"].median()
+        metric = metrics["manifold_distance", name]
+        assert metric.value == pytest.approx(median) and metric.ci_low <= median <= metric.ci_high
+        ratio = metrics["manifold_distance_ratio", name].value
+        assert ratio == pytest.approx(median / records["clean_distance"].median())
+
+
+def test_the_area_counts_pairs() -> None:
+    random = np.random.default_rng(0)
+    clean, adversarial = random.integers(0, 9, 40).astype(float), random.integers(2, 11, 30).astype(float)
+    pairs = (adversarial[:, None] > clean).mean() + 0.5 * (adversarial[:, None] == clean).mean()
+    assert float(auroc(clean, adversarial)) == pytest.approx(pairs)
+    assert float(auroc(clean, clean + 100)) == 1.0
+
+
+def test_a_missing_foreign_or_damaged_autoencoder_is_refused(suite: Path, registry: Path) -> None:
+    protocol = protocol_for(read_suite(suite))
+    with pytest.raises(BenchError, match="there is no autoencoder vae_gan of cifar10; train it with"):
+        protocol.dependencies("cifar10", "cifar10/net", None)
+    with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
+        protocol.require_dataset("mnist")
+    publish(registry, "cifar10", claimed="fashion_mnist")
+    with pytest.raises(BenchError, match="was trained on fashion_mnist; the manifold of cifar10 needs one"):
+        protocol.dependencies("cifar10", "cifar10/net", None)
+
+
+def test_weights_that_are_not_the_cards_are_refused(
+    suite: Path, registry: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    folder = publish(registry)
+    (folder / "weights.safetensors").write_bytes((folder / "weights.safetensors").read_bytes()[:-4])
+    with pytest.raises(BenchError, match="do not match their card"):
+        evaluate(suite, standard, fashion_test)
+
+
+def test_the_nets_that_the_distances_depend_on_stand_in_facts_and_rows(
+    suite: Path, registry: Path, tmp_path: Path
+) -> None:
+    publish(registry)
+    own = tmp_path / "own"
+    other = publish(own)
+    state = load((other / "weights.safetensors").read_bytes())
+    content = save({name: value + 0.01 for name, value in state.items()})
+    (other / "weights.safetensors").write_bytes(content)
+    card = read_autoencoder(other).card
+    weights = Weights(sha256=sha256_bytes(content), parameters=1)
+    write_autoencoder(other, card.model_copy(update={"weights": weights}))
+
+    runs = []
+    for folder in (None, own):
+        (plan,) = plan_runs(RunRequest(["at_linf"], [str(suite)], tmp_path / "board", examples=5, registry=folder))
+        runs.append((plan, execute(plan, tmp_path / "board")))
+    (plan, outcome), (other_plan, other_outcome) = runs
+    reference = resolve_models(["standard"])[0].card.weights.sha256
+    facts = read_manifest(outcome.folder)["facts"]
+    assert facts["autoencoder_sha256"] == read_autoencoder(registry / "fashion_mnist" / "vae_gan").card.weights.sha256
+    assert facts["reference_model_sha256"] == reference
+    assert read_manifest(other_outcome.folder)["facts"]["autoencoder_sha256"] == weights.sha256
+    distances = [pd.read_parquet(one.folder / "examples.parquet")["clean_distance"] for one in (outcome, other_outcome)]
+    assert not np.allclose(*distances, rtol=1e-4), "--registry is looked in first"
+    rows = read_leaderboard(tmp_path / "board")
+    assert set(rows["dependencies_sha256"]) == {plan.dependencies_sha256, other_plan.dependencies_sha256}
+    assert len(make_boards(rows)) == 2
+
+    with pytest.raises(BenchError, match="depends on the autoencoder, which is not the one that the run was planned"):
+        ready_model(dataclasses.replace(plan, registry=own))

@@ -1,0 +1,273 @@
+"""The page in a real browser: `pytest -m slow tests/reporting/page/test_browser.py` (needs Chromium and playwright)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.leaderboard.table import read_leaderboard
+from bench.reporting.page import PageSource, build_page
+from tests.reporting.page.pages import EVIL, full_board, page_of
+
+pytestmark = pytest.mark.slow
+SHIPPED = Path(__file__).parents[3] / "leaderboard"
+WIDTHS = (390, 1280)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install 'ribench[test]')")
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+    with api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    made_up = folder / "made_up.html"
+    made_up.write_text(page_of(full_board(folder / "board"), plain=False))
+    shipped = folder / "shipped.html"
+    shipped.write_text(build_page(PageSource(read_leaderboard(SHIPPED), SHIPPED, "Shipped")))
+    return {"made up": made_up, "shipped": shipped}
+
+
+class Visit:
+    """An open page and everything that went wrong on it."""
+
+    def __init__(self, browser: Any, path: Path, width: int = 1280, **options: Any) -> None:
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(f"console {message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        if options.get("java_script_enabled", True):
+            self.page.wait_for_selector("html[data-ready]")
+
+    def visible_models(self) -> list[str]:
+        found: list[str] = self.page.eval_on_selector_all(
+            "details.board[open] tbody tr", "rows => rows.filter(row => row.offsetParent).map(row => row.dataset.model)"
+        )
+        return found
+
+
+@pytest.fixture
+def visit(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
+    opened: list[Visit] = []
+
+    def go(which: str = "made up", width: int = 1280, **options: Any) -> Visit:
+        opened.append(Visit(browser, files[which], width, **options))
+        return opened[-1]
+
+    yield go
+    for one in opened:
+        assert one.problems == []
+        assert [url for url in one.requests if not url.startswith(("file:", "data:"))] == []
+        assert len([url for url in one.requests if url.startswith("file:")]) == 1
+        one.page.close()
+
+
+@pytest.mark.parametrize("which", ["made up", "shipped"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_plot_is_drawn_and_nothing_sticks_out(visit: Any, which: str, width: int) -> None:
+    page = visit(which, width).page
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    plots = page.evaluate(
+        """[...document.querySelectorAll('.panel > svg')].map(svg => {
+            const frame = svg.getBoundingClientRect();
+            const points = [...svg.querySelectorAll('.point')].map(point => point.getBoundingClientRect());
+            return {
+                wide: frame.width > 200 && frame.height > 130,
+                inside: points.every(box => box.width > 2 && box.x >= frame.x - 6 && box.right <= frame.right + 6
+                                            && box.y >= frame.y - 6 && box.bottom <= frame.bottom + 6),
+                spread: Math.max(...points.map(box => box.x)) - Math.min(...points.map(box => box.x)) > 40,
+                looks: new Set([...svg.querySelectorAll('.point')].map(
+                    point => getComputedStyle(point).fill + point.getAttribute('href'))).size,
+                series: svg.querySelectorAll('.series').length,
+            };
+        })"""
+    )
+    assert len(plots) >= 6
+    for plot in plots:
+        assert plot["wide"] and plot["inside"] and plot["spread"]
+        assert plot["looks"] == plot["series"]
+
+
+def test_headers_sort_by_mouse_and_by_keyboard(visit: Any) -> None:
+    one = visit()
+    header = one.page.locator("details.board[open] th", has_text="clean")
+    assert header.get_attribute("aria-sort") == "none"
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert one.visible_models() == ["fashion_mnist/alpha", "fashion_mnist/beta", f"fashion_mnist/{EVIL}"]
+    header.locator("button").press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert one.visible_models() == [f"fashion_mnist/{EVIL}", "fashion_mnist/beta", "fashion_mnist/alpha"]
+    others = one.page.locator(
+        "details.board[open] th[aria-sort=ascending], details.board[open] th[aria-sort=descending]"
+    )
+    assert others.count() == 1
+    assert "ascending" in one.page.locator("#announce").text_content()
+    one.page.locator("details.board[open] th", has_text="model").locator("button").first.click()
+    named = [name for name in one.visible_models() if EVIL not in name]
+    assert named == ["fashion_mnist/alpha", "fashion_mnist/beta"]
+
+
+def test_the_filter_holds_for_tables_plots_and_sections(visit: Any) -> None:
+    one = visit()
+    one.page.fill("#filter-text", "BET")
+    assert one.visible_models() == ["fashion_mnist/beta"]
+    assert one.page.locator("#filter-status").text_content() == "1 of 3 models"
+    shown = "elements => elements.filter(one => getComputedStyle(one).display !== 'none').map(one => one.dataset.model)"
+    for selector in (".series[data-model]", "details.model", ".legend li[data-model]", ".findings tr[data-model]"):
+        assert set(one.page.eval_on_selector_all(selector, shown)) == {"fashion_mnist/beta"}, selector
+    one.page.locator("#filter button[type=reset]").click()
+    one.page.wait_for_function("document.getElementById('filter-status').textContent.startsWith('3 of 3')")
+    assert len(one.visible_models()) == 3
+    one.page.select_option("#filter-method", "at_linf")
+    assert one.visible_models() == ["fashion_mnist/beta"]
+    one.page.fill("#filter-text", "nothing like it")
+    assert one.visible_models() == []
+
+
+def test_columns_can_be_chosen(visit: Any) -> None:
+    page = visit("shipped").page
+    headers = "heads => heads.filter(head => head.offsetParent).map(head => head.textContent.trim())"
+    overview = page.eval_on_selector_all("details.board[open] th[scope=col]", headers)
+    page.locator("details.board[open] [data-views]").select_option("L2")
+    chosen = page.eval_on_selector_all("details.board[open] th[scope=col]", headers)
+    assert overview != chosen
+    assert [name for name in chosen if name.startswith("L")] == [
+        f"L2 {eps} %" for eps in ("0.5", "1", "1.5", "2", "2.5")
+    ]
+    cells = page.eval_on_selector(
+        "details.board[open] tbody tr", "row => [...row.cells].filter(cell => cell.offsetParent).length"
+    )
+    assert cells == len(chosen)
+
+
+def test_points_tell_their_values_to_the_pointer_and_to_the_keyboard(visit: Any) -> None:
+    page = visit().page
+    panel = page.locator(".panel", has_text="Robust accuracy in L-inf").locator("> svg")
+    panel.scroll_into_view_if_needed()
+    point = panel.locator(".series[data-model='fashion_mnist/alpha'] .point").nth(2).bounding_box()
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    assert page.locator("#tip").text_content() == "alpha, L-inf 0.05: 60.0 % [58.0, 62.0]"
+    page.mouse.move(1, 1)
+    assert page.locator("#tip").is_hidden()
+    panel.focus()
+    panel.press("ArrowRight")
+    first = page.locator("#announce").text_content()
+    panel.press("ArrowRight")
+    second = page.locator("#announce").text_content()
+    panel.press("ArrowDown")
+    third = page.locator("#announce").text_content()
+    assert ", clean: " in first and ", L-inf 0.02: " in second and ", L-inf 0.02: " in third
+    assert first.split(",")[0] == second.split(",")[0] != third.split(",")[0]
+    panel.press("Escape")
+    assert page.locator("#tip").is_hidden()
+
+
+def test_a_legend_entry_brings_out_its_model_everywhere(visit: Any) -> None:
+    page = visit().page
+    page.locator("#curves .entry", has_text="beta").click()
+    page.mouse.move(1, 1)
+    pressed = page.eval_on_selector_all(".entry[aria-pressed=true]", "found => found.map(one => one.dataset.key)")
+    assert pressed and set(pressed) == {"fashion_mnist/beta"}
+    page.wait_for_timeout(250)
+    opacity = "found => [...new Set(found.map(one => getComputedStyle(one).opacity))]"
+    for model, expected in (("beta", ["1"]), ("alpha", ["0.12"])):
+        assert page.eval_on_selector_all(f"#curves .series[data-model='fashion_mnist/{model}']", opacity) == expected
+
+
+def test_both_themes_follow_the_system_and_the_button(visit: Any) -> None:
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = visit(color_scheme=scheme).page
+        look = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.series path')).stroke]"
+        colours[scheme] = page.evaluate(look)
+        for label, wanted in (("auto", scheme), ("light", "light"), ("dark", "dark")):
+            assert page.locator("#theme").text_content() == f"Theme: {label}"
+            colours.setdefault(wanted, page.evaluate(look))
+            assert page.evaluate(look) == colours[wanted]
+            page.locator("#theme").click()
+    assert colours["light"][0] != colours["dark"][0] and colours["light"][1] != colours["dark"][1]
+
+
+def test_a_link_opens_what_it_leads_to(visit: Any) -> None:
+    page = visit("shipped").page
+    page.locator("details.board[open] tbody a").first.click()
+    opened = page.locator("details.model[open]")
+    assert opened.count() == 1
+    assert opened.evaluate("one => one.getBoundingClientRect().top") < 900
+    assert opened.locator(".command code").first.is_visible()
+
+
+def test_tab_reaches_the_controls_and_shows_where_it_is(visit: Any) -> None:
+    page = visit().page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the leaderboard"
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.getAttribute('class') || document.activeElement.tagName"
+            )
+        )
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert {"theme", "filter-text", "filter-method", "entry", "scroll"} <= seen
+
+
+def test_without_scripts_the_first_table_is_still_there(visit: Any) -> None:
+    page = visit("shipped", java_script_enabled=False).page
+    hidden = page.locator("details.board[open] td").first
+    assert hidden.is_visible()
+    assert page.locator("details.board[open] td.off").first.is_visible()
+    assert "bench report --plain" in page.locator("noscript").first.inner_text()
+    assert page.locator("#filter").is_hidden() and page.locator("#theme").count() == 0
+
+
+def test_on_paper_tables_are_unfolded_and_the_page_is_light(visit: Any, tmp_path: Path) -> None:
+    page = visit(color_scheme="dark").page
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details.board:not([open]), details.study:not([open])").count() == 0
+    assert page.locator("details.model[open]").count() == 0  # the sections of all models would be dozens of pages
+    row = page.locator("details.board tbody tr").first
+    assert row.evaluate("row => new Set([...row.cells].map(cell => cell.getBoundingClientRect().top)).size") == 1
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("nav").is_hidden()
+    page.pdf(path=tmp_path / "page.pdf", format="A4")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.board[open]").count() == 1
+    assert (tmp_path / "page.pdf").stat().st_size > 20_000
+
+
+def test_a_browser_that_cannot_unpack_says_so(browser: Any, files: dict[str, Path]) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(files["made up"].as_uri())
+    page.wait_for_selector("html[data-ready]")
+    notes = page.locator("main .caution", has_text="cannot unpack")
+    assert notes.count() >= 6 and notes.first.is_visible()
+    assert page.locator("details.board[open] tbody tr").count() == 3
+    page.close()
+
+
+def test_the_shipped_leaderboard_makes_a_page_of_less_than_two_kilobytes_a_run(files: dict[str, Path]) -> None:
+    runs = len(list((Path(__file__).parents[3] / "leaderboard" / "runs").iterdir()))
+    assert files["shipped"].stat().st_size < 2_000 * runs  # without saliency panels, which are as large as their images

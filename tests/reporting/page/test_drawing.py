@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.leaderboard.evidence.finished_runs import read_runs, repeat
+from bench.leaderboard.table import read_leaderboard
+from bench.reporting.page.content import anchor, is_percent, number
+from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish
+from bench.reporting.page.tradeoffs import Spot, front
+from tests.reporting.page.pages import add_run, metric, parse
+
+spots = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5)).map(lambda pair: Spot("m", pair[0] / 5, pair[1] / 5)), min_size=1
+)
+
+
+def dominates(first: Spot, second: Spot) -> bool:
+    return first.x >= second.x and first.y >= second.y and (first.x, first.y) != (second.x, second.y)
+
+
+@given(spots)
+def test_the_front_holds_exactly_what_nothing_dominates(found: list[Spot]) -> None:
+    best = front(found)
+    assert [one.x for one in best] == sorted(one.x for one in best)
+    for one in found:
+        assert any(one is other for other in best) != any(dominates(other, one) for other in found)
+
+
+names = st.text(alphabet="a2fd-_/. é", max_size=5)
+
+
+@given(names, names)
+def test_different_names_get_different_anchors_that_are_plain(first: str, second: str) -> None:
+    assert (anchor("model", first) == anchor("model", second)) == (first == second)
+    assert all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in anchor(first))
+
+
+def test_accuracies_are_per_cent_and_other_numbers_are_not() -> None:
+    assert is_percent("robust_accuracy") and is_percent("retrained_accuracy_30") and not is_percent("roar_score")
+    assert number(0.12345, percent=True) == "12.3"
+    assert number(-0.0124, percent=False) == "-0.012"
+    assert number(12345.6, percent=False) == "12,346"
+
+
+def test_points_get_their_tips_and_colours_become_variables() -> None:
+    tips = ["one <b>", "two & three", "four"]
+    points = [Point(place, place * 2.0, tip, (place - 1, place + 1)) for place, tip in enumerate(tips)]
+    series = Series("the <key>", 3, points)
+    with drawing("x", "y") as (figure, axes):
+        draw_series(axes, series)
+        svg = parse(str(finish(figure, "f", "a title", "a description", [series])))
+    assert [point.find("title")[0].text for point in svg.with_class("point")] == tips
+    assert svg.with_class("series")[0].attributes["data-model"] == "the <key>"
+    styles = " ".join(node.attributes.get("style", "") for node in svg.walk())
+    assert "var(--series-3)" in styles and "var(--grid)" in styles and "var(--muted)" in styles
+    assert "#" not in styles
+    assert "font-family" not in styles
+
+
+def test_a_point_that_was_not_drawn_is_an_error() -> None:
+    drawn = Series("a", 0, [Point(0, 0, "zero"), Point(1, math.nan, "nothing there")])
+    with drawing("x", "y") as (figure, axes):
+        draw_series(axes, drawn)
+        with pytest.raises(ValueError, match="a has 2 points, 1 were drawn"):
+            finish(figure, "f", "a title", "a description", [drawn])
+
+
+def test_two_drawings_share_no_id() -> None:
+    series = Series("a", 0, [Point(0, 0, "zero"), Point(1, 1, "one")])
+    ids = []
+    for name in ("first", "second"):
+        with drawing("x", "y") as (figure, axes):
+            draw_series(axes, series)
+            svg = parse(str(finish(figure, name, "a title", "a description", [series])))
+        ids += [node.attributes["id"] for node in svg.walk() if "id" in node.attributes]
+        targets = [node.attributes["href"][1:] for node in svg.walk() if "href" in node.attributes]
+        assert targets and set(targets) <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_command_names_everything_that_decides_the_numbers(tmp_path: Path) -> None:
+    add_run(tmp_path, "a b", [metric("clean_accuracy", 0.9)], examples=77, seed=3)
+    (run,) = read_runs(read_leaderboard(tmp_path), tmp_path)
+    here = repeat(run, {"cross_norm": "5" * 64}, {"fashion_mnist/a b": "a" * 64})
+    assert here.command == "bench run --model 'fashion_mnist/a b' --suite cross_norm --examples 77 --seed 3 --fresh"
+    assert here.note == ""
+
+
+def test_a_command_says_what_must_be_there_first(tmp_path: Path) -> None:
+    add_run(tmp_path, "alpha", [metric("clean_accuracy", 0.9)])
+    (run,) = read_runs(read_leaderboard(tmp_path), tmp_path)
+    changed = repeat(run, {"cross_norm": "0" * 64}, {"fashion_mnist/alpha": "b" * 64})
+    assert "--suite cross_norm.toml" in changed.command
+    assert "write the suite table" in changed.note and "the registry now holds other weights" in changed.note
+    assert "is not in this registry" in repeat(run, {"cross_norm": "5" * 64}, {}).note

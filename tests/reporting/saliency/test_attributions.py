@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.catalog.models import load_model, resolve_models
+from bench.data import ImageDataset
+from bench.reporting.page import SaliencySet
+from bench.reporting.saliency.attributions import (
+    SaliencyRequest,
+    first_of_each_class,
+    heat_map,
+    picture,
+    saliency_panels,
+)
+
+EPS = 0.05
+
+
+def decode(uri: str) -> np.ndarray:
+    head, _, content = uri.partition(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def shown(fashion_test: ImageDataset) -> SaliencySet:
+    entries = resolve_models(["standard", "at_linf"])
+    return saliency_panels(SaliencyRequest(entries, fashion_test, 3, "linf", EPS, torch.device("cpu")))
+
+
+def test_the_same_images_are_shown_for_every_model_and_were_not_picked(
+    shown: SaliencySet, fashion_test: ImageDataset
+) -> None:
+    ids = first_of_each_class(fashion_test.labels, 3).tolist()
+    assert ids == sorted(ids) and len({int(fashion_test.labels[place]) for place in ids}) == 3
+    for panels in shown.panels.values():
+        assert [panel.example_id for panel in panels] == ids
+    assert first_of_each_class(torch.tensor([1, 1, 0, 2]), 2).tolist() == [0, 2]
+    assert first_of_each_class(torch.tensor([1, 1, 0]), 9).tolist() == [0, 2]
+
+
+def test_what_a_panel_says_is_what_the_model_says_of_the_pictures_in_it(
+    shown: SaliencySet, fashion_test: ImageDataset
+) -> None:
+    outcomes = set()
+    for name, panels in shown.panels.items():
+        model = load_model(resolve_models([name])[0])
+        for panel in panels:
+            clean, attacked = (torch.tensor(decode(panel.images[place])[:, :, 0]) for place in (0, 2))
+            assert torch.equal(clean, fashion_test.images[panel.example_id, 0].long())
+            assert (attacked - clean).abs().max() <= EPS * 255 + 1
+            said = fashion_test.class_names[int(model(clean[None, None] / 255).argmax())]
+            assert panel.before == said
+            assert (panel.outcome == "broken") == (panel.before == panel.truth != panel.after)
+            outcomes.add(panel.outcome)
+    assert outcomes >= {"broken", "withstood"}
+    standard = [panel.outcome for panel in shown.panels["fashion_mnist/standard"]]
+    robust = [panel.outcome for panel in shown.panels["fashion_mnist/at_linf"]]
+    assert standard.count("broken") > robust.count("broken")
+
+
+def test_maps_are_symmetric_around_a_neutral_zero() -> None:
+    values = torch.linspace(-1, 1, 63).view(1, 9, 7)
+    colours, mirrored = decode(heat_map(values)), decode(heat_map(-values))
+    assert np.array_equal(colours[::-1, ::-1], mirrored)
+    middle = colours[4, 3]
+    assert np.ptp(middle) <= 3 and middle.min() > 240
+    assert colours[0, 0][2] > colours[0, 0][0] and colours[-1, -1][0] > colours[-1, -1][2]  # blue below, red above
+
+
+def test_a_map_that_is_zero_everywhere_is_neutral_and_one_spike_is_seen() -> None:
+    assert np.ptp(decode(heat_map(torch.zeros(1, 5, 5)))) <= 3
+    spike = torch.zeros(1, 28, 28)
+    spike[0, 3, 4] = 2.0
+    colours = decode(heat_map(spike))
+    assert colours[3, 4][0] > 2 * colours[3, 4][2]
+
+
+def test_colour_images_keep_their_colours_and_large_ones_are_shrunk() -> None:
+    image = torch.zeros(3, 4, 4)
+    image[0] = 1.0
+    assert (decode(picture(image)) == [255, 0, 0]).all()
+    assert decode(picture(torch.rand(3, 224, 160))).shape == (96, 69, 3)
+    assert decode(heat_map(torch.randn(3, 224, 224))).shape == (96, 96, 3)

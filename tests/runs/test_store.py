@@ -1,0 +1,115 @@
+"""The store under fire: runs killed at any moment, two at once, and evidence that someone changed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.comparison.compare import compare_models
+from bench.comparison.evidence import row_values, run_values
+from bench.core.errors import BenchError
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.table import read_leaderboard
+from tests.conftest import Bench
+from tests.runs.test_execute import run, start
+
+
+def settle(folder: Path, suite: Path) -> None:
+    """What must hold however often runs were killed: all is readable, no row lost or doubled, resume completes."""
+    run(folder, suite)
+    rows = read_leaderboard(folder)
+    finished = {path.name for path in (folder / "runs").iterdir() if read_manifest(path)["status"] == "finished"}
+    assert set(rows["run_id"]) == finished
+    assert not rows.duplicated(["run_id", "metric", "attack", "norm", "eps"]).any()
+    assert set(rows["run_id"].value_counts()) == {len(rows) // len(finished)}
+    for run_id in finished:
+        own = rows[rows["run_id"] == run_id]
+        assert len(row_values(folder / "runs" / run_id, own)) == len(own)
+
+
+def kill_at_random(folder: Path, suite: Path, times: int, seed: int) -> None:
+    random_delay = random.Random(seed)
+    for _ in range(times):
+        process = start(folder, suite)
+        while process.poll() is None and not list(folder.glob("runs/*")):
+            time.sleep(0.01)
+        time.sleep(random_delay.uniform(0.0, 2.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def test_runs_killed_at_random_moments_leave_a_sound_leaderboard(tmp_path: Path, tiny_suite: Path) -> None:
+    kill_at_random(tmp_path / "board", tiny_suite, times=2, seed=0)
+    settle(tmp_path / "board", tiny_suite)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fifty_kills_leave_a_sound_leaderboard(tmp_path: Path, tiny_suite: Path) -> None:
+    kill_at_random(tmp_path / "board", tiny_suite, times=50, seed=1)
+    settle(tmp_path / "board", tiny_suite)
+
+
+def test_two_runs_at_once_both_arrive(tmp_path: Path, tiny_suite: Path) -> None:
+    processes = [start(tmp_path, tiny_suite) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    for process in processes:
+        process.communicate()
+    assert read_leaderboard(tmp_path)["run_id"].nunique() == 2
+
+
+@pytest.mark.parametrize("damage", ["edited", "truncated", "missing"])
+def test_changed_evidence_is_named(tmp_path: Path, tiny_suite: Path, damage: str) -> None:
+    outcome = run(tmp_path, tiny_suite)
+    path = outcome.folder / "examples.parquet"
+    assert run_values(outcome.folder)
+    if damage == "edited":
+        import pandas as pd
+
+        records = pd.read_parquet(path)
+        records.loc[0, "broken"] = ~records.loc[0, "broken"]
+        records.to_parquet(path)
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        path.unlink()
+    with pytest.raises(BenchError, match=r"examples\.parquet is (not what the run wrote|missing)"):
+        run_values(outcome.folder)
+
+
+def test_every_row_of_a_run_is_the_mean_of_its_values_by_example(tmp_path: Path, tiny_suite: Path) -> None:
+    outcome = run(tmp_path, tiny_suite)
+    rows = read_leaderboard(tmp_path)
+    values = row_values(outcome.folder, rows)
+    assert len(values) == len(rows)
+    changed = rows.assign(value=rows["value"] + 0.01)
+    assert row_values(outcome.folder, changed) == {}
+
+
+def test_two_models_are_compared_on_the_runs_they_share(tmp_path: Path, tiny_suite: Path) -> None:
+    for model in ("standard", "at_linf"):
+        run(tmp_path, tiny_suite, models=[model])
+    run(tmp_path, tiny_suite, models=["at_linf"], seed=1)
+    (found,), skipped = compare_models("standard", "fashion_mnist/at_linf", tmp_path)
+    assert skipped == [] and found.doubts == ("", "")
+    robust = next(one for one in found.comparisons if one.key[2:] == ("linf", 0.1))
+    assert robust.difference > 0.5 and robust.p_value < 0.01 and len(robust.gained) >= 10
+    assert found.unpaired == []
+    with pytest.raises(BenchError, match="did you mean standard"):
+        compare_models("stndard", "at_linf", tmp_path)
+    shutil.rmtree(tmp_path / "runs" / found.runs[0])
+    with pytest.raises(BenchError, match="missing"):
+        compare_models("standard", "at_linf", tmp_path)
+
+
+def test_the_command_draws_the_flipped_examples(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
+    for model in ("standard", "at_linf"):
+        run(tmp_path, tiny_suite, models=[model])
+    common = ("compare", "standard", "at_linf", "--leaderboard", tmp_path)
+    code, shown, _ = bench(*common, "--images", tmp_path / "p.png")
+    assert code == 0 and "only at_linf" in shown and (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
