@@ -23,7 +23,7 @@ from bench.runs.execute import RunOutcome
 
 Severity = Literal["failure", "warning", "note"]
 _MASKING_VERDICTS = ("no sign", "not judged", "suspicious", "masked")
-_MOST_NAMED = 8
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
