@@ -33,9 +33,10 @@ def assert_same(found: Tensor, expected: Tensor, what: object, tolerance: float 
 
 
 def pair(seed: int, family: str = "any") -> tuple[Net, Tensor]:
-    """A net and four images, in float64, so that rounding decides no tie of a max-pooling or a ReLU."""
-    net = random_net(seed, family).double()
-    return net, random_images(net.kind, 4, seed).double()
+    """A net and four images, in float64 and with no two pixels alike, so that rounding decides no tie of a max-pooling."""
+    net, generator = random_net(seed, family).double(), torch.Generator().manual_seed(seed)
+    images = random_images(net.kind, 4, seed).double()
+    return net, images + 1e-6 * torch.rand(images.shape, generator=generator, dtype=torch.float64) * (0.5 - images)
 
 
 @pytest.mark.parametrize("seed", numbered(16, 400))
