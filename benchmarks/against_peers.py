@@ -35,7 +35,7 @@ from bench.attacks.autoattack import run_component
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.catalog.locations import shipped
 from bench.catalog.models import load_model, resolve_models
 from bench.core.memory import keep_freed_memory
@@ -71,10 +71,10 @@ class Problem:
     images: Tensor
     labels: Tensor
 
-    def ledger(self) -> Ledger:
+    def results(self) -> AttackResults:
         with torch.no_grad():
             clean = torch.cat([self.model(part).argmax(1) for part in self.images.split(UNIT)])
-        return Ledger.start(clean.cpu(), self.labels.cpu())
+        return AttackResults.start(clean.cpu(), self.labels.cpu())
 
     def clock(self) -> float:
         if self.images.device.type == "cuda":
@@ -92,12 +92,12 @@ def load(name: str, examples: int, *, prepared: bool = False) -> Problem:
     return Problem(name, model, data.pixels(slice(0, examples)).to(device), data.labels[:examples].to(device))
 
 
-def _judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, ledger: Ledger) -> None:
+def _judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, results: AttackResults) -> None:
     clean, labels = problem.images[begin : begin + UNIT], problem.labels[begin : begin + UNIT]
     radius = clean.new_full((len(clean),), eps)
     verified, distances, predictions = verify(problem.model, found.detach().float(), clean, labels, radius, norm)
     chosen = verified.nonzero().squeeze(1)
-    ledger.record(
+    results.record(
         chosen.cpu() + begin, norm, {key: value[chosen] for key, value in distances.items()}, predictions[chosen]
     )
 
@@ -105,19 +105,21 @@ def _judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, 
 def _peer_curve(problem: Problem, peer: Pgd, norm: Norm) -> tuple[list[float], float, int]:
     """Robust accuracy per radius, seconds, gradients. Each radius is attacked on its own, as the peers do it."""
     counting, seconds, accuracies = Counting(problem.model), 0.0, []
-    ledger = problem.ledger()
+    results = problem.results()
     for eps in RADII[norm]:
         for begin in range(0, len(problem.images), UNIT):
             part = slice(begin, begin + UNIT)
             began = problem.clock()
             found = peer(counting, problem.images[part], problem.labels[part], norm, eps)
             seconds += problem.clock() - began
-            _judge(problem, found, begin, norm, eps, ledger)
-        accuracies.append(float((~ledger.broken(norm, eps)).double().mean()))
+            _judge(problem, found, begin, norm, eps, results)
+        accuracies.append(float((~results.broken(norm, eps)).double().mean()))
     return accuracies, seconds, counting.gradients
 
 
-def _sweep(problem: Problem, norm: Norm, radii: list[float], ledger: Ledger, suite: str = "cross_norm") -> float:
+def _sweep(
+    problem: Problem, norm: Norm, radii: list[float], results: AttackResults, suite: str = "cross_norm"
+) -> float:
     """Seconds of the sweep with the suite's settings."""
     ids = torch.arange(len(problem.images), device=problem.images.device)
     pinned: dict[str, Any] = tomllib.loads((shipped("suites") / f"{suite}.toml").read_text())
@@ -127,7 +129,7 @@ def _sweep(problem: Problem, norm: Norm, radii: list[float], ledger: Ledger, sui
         attack["polish"],
     )  # fmt: skip
     began = problem.clock()
-    NormSweep(problem.model, problem.images, problem.labels, ids, norm, radii, settings, ledger).run()
+    NormSweep(problem.model, problem.images, problem.labels, ids, norm, radii, settings, results).run()
     return problem.clock() - began
 
 
@@ -180,12 +182,12 @@ def _rivals(problem: Problem, norm: Norm, peers: list[str]) -> dict[str, Rival]:
 
 
 def _our_curve(problem: Problem, suite: str, rivals: dict[Norm, dict[str, Rival]]) -> None:
-    sys.stdout.write(f"\n{problem.name}: the sweep as in {suite}, one ledger for all norms\n")
-    ledger, total, fastest, above = problem.ledger(), 0.0, 0.0, []
+    sys.stdout.write(f"\n{problem.name}: the sweep as in {suite}, one results for all norms\n")
+    results, total, fastest, above = problem.results(), 0.0, 0.0, []
     for norm in NORMS:
-        before = ledger.gradient_evaluations
-        seconds = _sweep(problem, norm, RADII[norm], ledger, suite)
-        accuracies = [float((~ledger.broken(norm, eps)).double().mean()) for eps in RADII[norm]]
+        before = results.gradient_evaluations
+        seconds = _sweep(problem, norm, RADII[norm], results, suite)
+        accuracies = [float((~results.broken(norm, eps)).double().mean()) for eps in RADII[norm]]
         peers, ratio = rivals[norm], ""
         if peers:
             best = min(peers, key=lambda label: peers[label].seconds)
@@ -193,7 +195,7 @@ def _our_curve(problem: Problem, suite: str, rivals: dict[Norm, dict[str, Rival]
             fastest += peers[best].seconds
             lowest = [min(values) for values in zip(*(rival.accuracies for rival in peers.values()), strict=True)]
             above += [ours - theirs for ours, theirs in zip(accuracies, lowest, strict=True)]
-        _row(f"sweep, {norm}", accuracies, seconds, ledger.gradient_evaluations - before, ratio)
+        _row(f"sweep, {norm}", accuracies, seconds, results.gradient_evaluations - before, ratio)
         total += seconds
     higher = [gap for gap in above if gap > 0]
     sys.stdout.write(
@@ -247,10 +249,10 @@ def _theirs(problem: Problem, attack: Pgd, norm: Norm, eps: float) -> tuple[Tens
     found = attack(problem.model, problem.images, problem.labels, norm, eps)
     seconds = problem.clock() - began
     problem.model.requires_grad_(False)
-    ledger = problem.ledger()
+    results = problem.results()
     for begin in range(0, len(found), UNIT):
-        _judge(problem, found[begin : begin + UNIT], begin, norm, eps, ledger)
-    return ledger.broken(norm, eps), seconds
+        _judge(problem, found[begin : begin + UNIT], begin, norm, eps, results)
+    return results.broken(norm, eps), seconds
 
 
 def _verdict(label: str, ours: Tensor, theirs: Tensor, seconds: float, baseline: float) -> None:
@@ -262,22 +264,22 @@ def _verdict(label: str, ours: Tensor, theirs: Tensor, seconds: float, baseline:
     sys.stdout.flush()
 
 
-def _units(problem: Problem, attack: Callable[[slice, Ledger], None], norm: Norm, eps: float) -> Tensor:
+def _units(problem: Problem, attack: Callable[[slice, AttackResults], None], norm: Norm, eps: float) -> Tensor:
     verdicts = []
     for begin in range(0, len(problem.images), UNIT):
         part = slice(begin, begin + UNIT)
-        ledger = Problem(problem.name, problem.model, problem.images[part], problem.labels[part]).ledger()
-        attack(part, ledger)
-        verdicts.append(ledger.broken(norm, eps))
+        results = Problem(problem.name, problem.model, problem.images[part], problem.labels[part]).results()
+        attack(part, results)
+        verdicts.append(results.broken(norm, eps))
     return torch.cat(verdicts)
 
 
 def _ours(problem: Problem, norm: Norm, eps: float) -> Tensor:
-    def attack(part: slice, ledger: Ledger) -> None:
+    def attack(part: slice, results: AttackResults) -> None:
         for component in components_of("standard", norm):
             run_component(
                 component, problem.model, problem.images[part], problem.labels[part], torch.arange(UNIT) + part.start,
-                AutoAttackSettings(norm, eps), (ledger,), num_classes=10, batch_size=256,
+                AutoAttackSettings(norm, eps), (results,), num_classes=10, batch_size=256,
             )  # fmt: skip
 
     return _units(problem, attack, norm, eps)
@@ -287,10 +289,10 @@ def _cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
     suite: dict[str, Any] = tomllib.loads((shipped("suites") / "autoattack_fast.toml").read_text())
     stages = tuple(Stage(**section) for section in suite["parameters"]["stages"])
 
-    def attack(part: slice, ledger: Ledger) -> None:
+    def attack(part: slice, results: AttackResults) -> None:
         images, labels = problem.images[part], problem.labels[part]
         ids = torch.arange(len(images), device=images.device) + part.start
-        Cascade(problem.model, images, labels, ids, norm, eps, stages, ledger).run()
+        Cascade(problem.model, images, labels, ids, norm, eps, stages, results).run()
 
     return _units(problem, attack, norm, eps)
 
@@ -311,13 +313,13 @@ def scaling(
         sys.stdout.write(f"\n{name}, {norm}, as in {suite}\n")
         for count in examples:
             part = Problem(name, problem.model, problem.images[:count], problem.labels[:count])
-            seconds = _sweep(part, chosen, RADII[chosen], part.ledger(), suite)
+            seconds = _sweep(part, chosen, RADII[chosen], part.results(), suite)
             sys.stdout.write(f"  {count:6} images, 5 radii {seconds:8.2f} s{1000 * seconds / count:8.2f} ms an image\n")
         few = min(1000, max(examples))
         part, largest = Problem(name, problem.model, problem.images[:few], problem.labels[:few]), RADII[chosen][-1]
         for count in radii:
             ladder = [largest * (step + 1) / count for step in range(count)]
-            seconds = _sweep(part, chosen, ladder, part.ledger(), suite)
+            seconds = _sweep(part, chosen, ladder, part.results(), suite)
             sys.stdout.write(f"  {few:6} images, {count:2} radii {seconds:8.2f} s\n")
         sys.stdout.flush()
 
@@ -341,10 +343,10 @@ def step(
         for norm in NORMS:
             rows = []
             for _ in range(repeats):
-                ledger = problem.ledger()
-                seconds = _sweep(problem, norm, [small[norm]], ledger)
-                passes = max(1, ledger.gradient_evaluations // batch)
-                swept = seconds / ledger.gradient_evaluations
+                results = problem.results()
+                seconds = _sweep(problem, norm, [small[norm]], results)
+                passes = max(1, results.gradient_evaluations // batch)
+                swept = seconds / results.gradient_evaluations
                 bare = [_bare(each, passes) / batch for each in (plain, problem)]
                 rows.append([1e6 * bare[0], swept / bare[0], 1e6 * bare[1], swept / bare[1]])
             medians = [statistics.median(column) for column in zip(*rows, strict=True)]

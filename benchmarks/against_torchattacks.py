@@ -23,7 +23,7 @@ from torch import Tensor
 from bench.attacks.adapters.torchattacks import TorchattacksSettings, import_torchattacks, run_torchattacks
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.core.threat import Norm
@@ -36,11 +36,11 @@ CLASSES: dict[Norm, str] = {"linf": "PGD", "l2": "PGDL2"}
 TOLERANCE = 0.005
 
 
-def timed(attack: Callable[[Ledger], None], clean: Tensor, labels: Tensor) -> tuple[Ledger, float]:
-    ledger = Ledger.start(clean, labels)
+def timed(attack: Callable[[AttackResults], None], clean: Tensor, labels: Tensor) -> tuple[AttackResults, float]:
+    results = AttackResults.start(clean, labels)
     began = time.perf_counter()
-    attack(ledger)
-    return ledger, time.perf_counter() - began
+    attack(results)
+    return results, time.perf_counter() - began
 
 
 def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bool:
@@ -52,11 +52,11 @@ def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bo
     radii = RADII[norm]
     settings = TorchattacksSettings("pgd", CLASSES[norm], norm, {"steps": STEPS}, {"alpha": 2.5 / STEPS})
 
-    def theirs(ledger: Ledger) -> None:
-        run_torchattacks(model, images, labels, ids, radii, settings, ledger)
+    def theirs(results: AttackResults) -> None:
+        run_torchattacks(model, images, labels, ids, radii, settings, results)
 
-    def sweep(settings: SweepSettings) -> Callable[[Ledger], None]:
-        return lambda ledger: NormSweep(prepared, images, labels, ids, norm, radii, settings, ledger).run()
+    def sweep(settings: SweepSettings) -> Callable[[AttackResults], None]:
+        return lambda results: NormSweep(prepared, images, labels, ids, norm, radii, settings, results).run()
 
     rows = {
         f"torchattacks {CLASSES[norm]}": timed(theirs, clean, labels),
@@ -73,8 +73,8 @@ def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bo
     )
     accuracies: dict[str, list[float]] = {}
     baseline = rows[f"torchattacks {CLASSES[norm]}"][1]
-    for label, (ledger, seconds) in rows.items():
-        accuracies[label] = [float((~ledger.broken(norm, eps)).double().mean()) for eps in radii]
+    for label, (results, seconds) in rows.items():
+        accuracies[label] = [float((~results.broken(norm, eps)).double().mean()) for eps in radii]
         cells = "".join(f"{100 * value:8.1f}" for value in accuracies[label])
         sys.stdout.write(f"{label:30}{cells}{seconds:8.1f}{baseline / seconds:8.1f}\n")
     first, second = accuracies[f"torchattacks {CLASSES[norm]}"], accuracies["sweep, one attempt"]

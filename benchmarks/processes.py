@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import typer
 
-from bench.executors.local_pool import SideBySideExecutor
+from bench.executors.local_pool import LocalPool
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.runs.execute import execute
 from bench.runs.plan import RunRequest, plan_runs
@@ -34,7 +34,7 @@ def main(model: str = "ir_smoothgrad", suite: str = "cross_norm", rounds: int = 
         say(f"load {os.getloadavg()[0]:.1f}\n\nround  processes  threads  seconds  CPU s\n")
         for number in range(rounds):
             for name, workers in (("one", 1), ("several", None)):
-                with SideBySideExecutor(workers) as executor:
+                with LocalPool(workers) as executor:
                     outcome = execute(plan, board, fresh=True, executor=executor)
                 manifest = read_manifest(outcome.folder)
                 processor = sum(unit["cpu_seconds"] for unit in manifest["units"].values())

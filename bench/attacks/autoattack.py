@@ -21,7 +21,7 @@ from bench.attacks.fab import fab_targeted
 from bench.attacks.losses import answers
 from bench.attacks.pgd import attacked_model
 from bench.attacks.square.attack import square
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
@@ -56,12 +56,12 @@ def run_component(
     labels: Tensor,
     example_ids: Tensor,
     settings: AutoAttackSettings,
-    ledgers: Sequence[Ledger],
+    all_results: Sequence[AttackResults],
     *,
     num_classes: int,
     batch_size: int,
 ) -> Tensor:
-    """Attack what the first ledger shows standing with one component; what verifies goes into all ledgers.
+    """Attack what the first results show standing with one component; what verifies goes into all of the results.
 
     Args:
         images: (N, C, H, W) float32 in [0, 1] on the model's device.
@@ -72,7 +72,7 @@ def run_component(
     Raises:
         BenchError: the component fails on this model.
     """
-    given = ~ledgers[0].broken(settings.norm, settings.eps)
+    given = ~all_results[0].broken(settings.norm, settings.eps)
     chosen = given.nonzero().squeeze(1)
     if not len(chosen):
         return given
@@ -86,16 +86,16 @@ def run_component(
         claimed = answers(prepared(adversarial)) != truth
         verified, distances, predictions = verify(prepared, adversarial, clean, truth, radius, settings.norm)
     verified &= claimed
-    for ledger in ledgers:
-        ledger.record(
+    for results in all_results:
+        results.record(
             chosen[verified.cpu()],
             settings.norm,
             {norm: value[verified] for norm, value in distances.items()},
             predictions[verified],
         )
-    ledgers[0].claims += int(claimed.sum())
-    ledgers[0].rejected += int((claimed & ~verified).sum())
-    ledgers[0].gradient_evaluations += prepared.gradients
+    all_results[0].claims += int(claimed.sum())
+    all_results[0].rejected += int((claimed & ~verified).sum())
+    all_results[0].gradient_evaluations += prepared.gradients
     return given
 
 

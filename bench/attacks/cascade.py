@@ -21,7 +21,7 @@ from bench.attacks.projections import project
 from bench.attacks.schedules import SCHEDULES, ball_widths
 from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
 from bench.core.threat import NORMS, Norm
@@ -66,7 +66,7 @@ class Stage:
 
 @dataclass(slots=True)
 class Cascade:
-    """Attack a work unit in one norm at one radius; what is verified goes into the ledger.
+    """Attack a work unit in one norm at one radius; what is verified goes into the results.
 
     Attributes:
         images: (N, C, H, W) float32 in [0, 1] on the model's device.
@@ -82,7 +82,7 @@ class Cascade:
     norm: Norm
     eps: float
     stages: tuple[Stage, ...]
-    ledger: Ledger
+    results: AttackResults
     seed: int = 0
     batch_size: int = 256
     check_every: int = 2
@@ -113,7 +113,7 @@ class Cascade:
                 with self._search.products():
                     self._stage(number, stage, *self._pairs(stage))
             self.on_stage(number)
-        self.ledger.bad_gradients += int(self._bad_gradients)
+        self.results.bad_gradients += int(self._bad_gradients)
 
     def _clean_gaps(self) -> Tensor:
         """(N, K) z_j - z_y of the clean images, minus infinity for j = y."""
@@ -123,7 +123,7 @@ class Cascade:
 
     def _pairs(self, stage: Stage) -> tuple[Tensor, Tensor]:
         """The pairs (example, target) of a stage, all examples' nearest class first; target -1 for none."""
-        standing = (~self.ledger.broken(self.norm, self.eps)).nonzero().squeeze(1).to(self.images.device)
+        standing = (~self.results.broken(self.norm, self.eps)).nonzero().squeeze(1).to(self.images.device)
         least = stage.within * self._clean_margins[standing] if stage.within < 1.0 else -torch.inf
         near = self._reached[standing].amax(1) >= least
         if not stage.targets:
@@ -142,7 +142,7 @@ class Cascade:
             target, targets = targets[: self.batch_size], targets[self.batch_size :]
             self._attack(number, stage, batch, target)
             if len(waiting):
-                alive = ~self.ledger.broken(self.norm, self.eps).to(waiting.device)[waiting]
+                alive = ~self.results.broken(self.norm, self.eps).to(waiting.device)[waiting]
                 waiting, targets = waiting[alive], targets[alive]
 
     def _attack(self, number: int, stage: Stage, examples: Tensor, targets: Tensor) -> None:
@@ -172,7 +172,7 @@ class Cascade:
                 inside = widths[iteration] == 1.0
                 if inside:
                     reached = torch.maximum(reached, gaps.detach())
-                self.ledger.gradient_evaluations += len(examples)
+                self.results.gradient_evaluations += len(examples)
                 if inside and (iteration % self.check_every == 0 or iteration == stage.steps):
                     hit = self._search.claims(best, logits)
                     if bool(hit.any()):
@@ -222,17 +222,17 @@ class Cascade:
     def _verify(self, images: Tensor, clean: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         """Enter what verifies; returns (N,) bool, which examples of the unit are now broken."""
         verified, distances, predictions = verify(self.model, images, clean, labels, self._radius(clean), self.norm)
-        self.ledger.claims += len(images)
-        self.ledger.rejected += int((~verified).sum())
+        self.results.claims += len(images)
+        self.results.rejected += int((~verified).sum())
         # two pairs of one example may be verified at once: the first is entered
         chosen = _first_of_each(examples, verified.nonzero().squeeze(1))
-        self.ledger.record(
+        self.results.record(
             examples[chosen].cpu(),
             self.norm,
             {norm: value[chosen] for norm, value in distances.items()},
             predictions[chosen],
         )
-        return self.ledger.broken(self.norm, self.eps).to(examples.device)
+        return self.results.broken(self.norm, self.eps).to(examples.device)
 
 
 def _first_of_each(examples: Tensor, chosen: Tensor) -> Tensor:

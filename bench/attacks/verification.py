@@ -17,7 +17,7 @@ RELATIVE_TOLERANCE = 1e-6
 
 
 @dataclass(slots=True)
-class Ledger:
+class AttackResults:
     """The smallest verified adversarial perturbation found for each example, in each norm.
 
     Attributes:
@@ -40,8 +40,8 @@ class Ledger:
     bad_gradients: int = 0
 
     @classmethod
-    def start(cls, clean_predictions: Tensor, labels: Tensor) -> Ledger:
-        """A ledger in which the examples that are misclassified without any attack are broken at distance 0."""
+    def start(cls, clean_predictions: Tensor, labels: Tensor) -> AttackResults:
+        """Results in which the examples that are misclassified without any attack are broken at distance 0."""
         wrong = clean_predictions != labels
         distances = torch.full(labels.shape, torch.inf, dtype=torch.float64).masked_fill_(wrong, 0.0)
         predictions = torch.where(wrong, clean_predictions, -1)

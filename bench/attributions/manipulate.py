@@ -16,7 +16,7 @@ from bench.attacks.norms import distance, per_example
 from bench.attacks.verification import RELATIVE_TOLERANCE, pull_inside
 from bench.attributions.activations import has_relu, smooth
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.manipulations import Goal, Manipulation, RandomSign
+from bench.attributions.manipulations import Goal, MapAttack, RandomSign
 from bench.attributions.methods import AttributionMethod, MapRequest
 from bench.attributions.similarity import PreparedMaps
 from bench.core.derivatives import twice_differentiable
@@ -74,7 +74,7 @@ def manipulate(
     labels: Tensor,
     example_ids: Tensor,
     method: AttributionMethod,
-    attack: Manipulation,
+    attack: MapAttack,
     goal: Goal,
     settings: ManipulationSettings,
 ) -> Manipulated:
@@ -95,7 +95,7 @@ def manipulate(
     return search.verified()
 
 
-def make_goal(attack: Manipulation, maps: Tensor, logits: Tensor, donors: Tensor, top_share: float) -> Goal:
+def make_goal(attack: MapAttack, maps: Tensor, logits: Tensor, donors: Tensor, top_share: float) -> Goal:
     """What `attack` aims at, from clean heat maps (N, H, W), logits (N, K) and other images' heat maps (N, H, W)."""
     return Goal(maps, logits, attack.target(maps, donors), PreparedMaps(maps, top_share).top)
 
@@ -117,7 +117,7 @@ class _Search:
         model: nn.Module,
         request: MapRequest,
         method: AttributionMethod,
-        attack: Manipulation,
+        attack: MapAttack,
         goal: Goal,
         settings: ManipulationSettings,
     ) -> None:

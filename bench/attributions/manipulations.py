@@ -39,14 +39,14 @@ class Goal:
     top: Tensor
 
     @property
-    def aim(self) -> Tensor:
+    def target_map(self) -> Tensor:
         """The target, of an attack that has one."""
         if self.target is None:
             raise ValueError("this attack needs a target map")
         return self.target
 
 
-class Manipulation(Section, ABC):
+class MapAttack(Section, ABC):
     """One attack on heat maps and its parameters, as a suite pins them.
 
     Attributes of a class:
@@ -78,7 +78,7 @@ class Manipulation(Section, ABC):
         """(N,) by which iterates are compared on the attacked net, smaller is stronger; `maps` (N, H, W), detached."""
 
 
-class FrameTarget(Manipulation):
+class FrameTarget(MapAttack):
     """Adam towards a map that is one on the border and zero inside (LGA, section 4.4).
 
     The border is 5 of 32 pixels wide, as a share of the smaller side. Half of the loss is the squared distance of the
@@ -95,14 +95,14 @@ class FrameTarget(Manipulation):
         return frame_map(clean, self.width_share)
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
-        distance = (divided_by_max(maps) - goal.aim).square().sum((1, 2))
+        distance = (divided_by_max(maps) - goal.target_map).square().sum((1, 2))
         return self.map_weight * distance + (1 - self.map_weight) * (logits - goal.logits).square().mean(1)
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
-        return (divided_by_max(maps) - goal.aim).square().sum((1, 2))
+        return (divided_by_max(maps) - goal.target_map).square().sum((1, 2))
 
 
-class TargetImage(Manipulation):
+class TargetImage(MapAttack):
     """Adam towards the map of another image (Dombrowski et al. 2019), the twin's beta growing geometrically.
 
     Differs from the published attack in staying inside the ball, with the frame attack's step size. The weights are
@@ -133,10 +133,10 @@ class TargetImage(Manipulation):
 
     @staticmethod
     def _distance(maps: Tensor, goal: Goal) -> Tensor:
-        return (divided_by_mean(maps) - divided_by_mean(goal.aim)).square().mean((1, 2))
+        return (divided_by_mean(maps) - divided_by_mean(goal.target_map)).square().mean((1, 2))
 
 
-class TopK(Manipulation):
+class TopK(MapAttack):
     """Sign steps that empty the clean map's top-k pixels (Ghorbani, Abid, Zou 2019); keeps the least intersection."""
 
     kind: Literal["top_k"] = "top_k"
@@ -151,7 +151,7 @@ class TopK(Manipulation):
         return chosen.gather(1, goal.top).mean(1)
 
 
-class MassCentre(Manipulation):
+class MassCentre(MapAttack):
     """Sign steps that move the map's centre of mass away (Ghorbani, Abid, Zou 2019); keeps the largest shift.
 
     It starts at random, since the squared shift's gradient is zero at the image itself.
@@ -167,7 +167,7 @@ class MassCentre(Manipulation):
         return self.loss(maps, goal.logits, goal)
 
 
-class TargetRegion(Manipulation):
+class TargetRegion(MapAttack):
     """Sign steps that bring the map's mass into a region (Ghorbani, Abid, Zou 2019): the image's emptiest quarter."""
 
     kind: Literal["target_region"] = "target_region"
@@ -177,13 +177,13 @@ class TargetRegion(Manipulation):
         return emptiest_quarter(clean)
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:  # noqa: ARG002
-        return -(divided_by_mean(maps) * goal.aim).mean((1, 2))
+        return -(divided_by_mean(maps) * goal.target_map).mean((1, 2))
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
         return self.loss(maps, goal.logits, goal)
 
 
-class RandomSign(Manipulation):
+class RandomSign(MapAttack):
     """The control: eps times random signs; of `steps` draws, the first that keeps the prediction."""
 
     kind: Literal["random_sign"] = "random_sign"
@@ -196,12 +196,12 @@ class RandomSign(Manipulation):
         return torch.zeros_like(maps[:, 0, 0])
 
 
-AnyManipulation = Annotated[
+AnyMapAttack = Annotated[
     FrameTarget | TargetImage | TopK | MassCentre | TargetRegion | RandomSign, Field(discriminator="kind")
 ]
 """Any attack, told apart by its kind; for suites."""
 
-MANIPULATIONS: dict[str, type[Manipulation]] = {
+MANIPULATIONS: dict[str, type[MapAttack]] = {
     attack.model_fields["kind"].default: attack
     for attack in (FrameTarget, TargetImage, TopK, MassCentre, TargetRegion, RandomSign)
 }

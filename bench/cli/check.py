@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.executors import Place, at_work
+from bench.cli.executors import ExecutorOptions, at_work
 from bench.cli.option_groups import with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
@@ -25,7 +25,7 @@ from bench.cli.options import (
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
-    from bench.comparison.gate import GateRules, Verdict
+    from bench.comparison.gate import GateRules, RegressionReport
     from bench.executors.base import Executor
     from bench.runs.plan import RunRequest
 
@@ -72,7 +72,7 @@ def check(
     program: Program = None,
     *,
     own: OwnModel,
-    place: Place,
+    place: ExecutorOptions,
 ) -> None:
     """Evaluate models again and compare them with a baseline, image by image.
 
@@ -112,7 +112,7 @@ def check(
 
 def _evaluate(
     request: RunRequest, executor: Executor, baseline: Path, rules: GateRules, *, update: bool
-) -> list[Verdict]:
+) -> list[RegressionReport]:
     """Verdicts on all models and suites, and one on what else the baseline has."""
     from dataclasses import replace
 
@@ -120,7 +120,14 @@ def _evaluate(
     from bench.catalog.suites import resolve_suites
     from bench.cli.rendering import messages
     from bench.cli.run_progress import RunProgress
-    from bench.comparison.gate import Verdict, first_verdict, judge, require_baseline, unchecked, weights_remarks
+    from bench.comparison.gate import (
+        RegressionReport,
+        check_regression,
+        first_verdict,
+        require_baseline,
+        unchecked,
+        weights_remarks,
+    )
     from bench.runs.execute import execute
     from bench.runs.plan import plan_runs
 
@@ -137,13 +144,13 @@ def _evaluate(
     for entry in entries:
         remarks = weights_remarks(entry)
         if remarks:
-            verdicts.append(Verdict(entry.card.name, "weights", 0.0, remarks))
+            verdicts.append(RegressionReport(entry.card.name, "weights", 0.0, remarks))
         else:
             sound.append(entry)
     if not sound:
         return verdicts
     plans = plan_runs(replace(request, models=[], entries=sound, source=None, program=None))
-    known = judge if not update else first_verdict
+    known = check_regression if not update else first_verdict
     with at_work(executor):
         for position, plan in enumerate(plans, start=1):
             with RunProgress(messages()) as progress:

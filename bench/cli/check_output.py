@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.comparison.gate import Verdict
+    from bench.comparison.gate import RegressionReport
 
 _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
 
-def summary_table(verdicts: Sequence[Verdict]) -> Table:
+def summary_table(verdicts: Sequence[RegressionReport]) -> Table:
     rows: list[list[str | Text]] = []
     for verdict in verdicts:
         said = "\n".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks)
@@ -30,7 +30,7 @@ def summary_table(verdicts: Sequence[Verdict]) -> Table:
     return table(["model", "suite", "verdict", "seconds", "what changed"], rows, right=("seconds",))
 
 
-def announce(verdicts: Sequence[Verdict]) -> None:
+def announce(verdicts: Sequence[RegressionReport]) -> None:
     """Annotations and the job summary, where GitHub Actions runs this."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for verdict in verdicts:
@@ -54,7 +54,7 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def markdown_summary(verdicts: Sequence[Verdict]) -> str:
+def markdown_summary(verdicts: Sequence[RegressionReport]) -> str:
     worse = sum(not verdict.passed for verdict in verdicts)
     head = f"## bench check: {worse} of {len(verdicts)} worse\n" if worse else "## bench check: no regression\n"
     lines = [head, "| model | suite | verdict | seconds | what changed |", "|---|---|---|---:|---|"]
@@ -68,7 +68,7 @@ def markdown_summary(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
+def write_junit(verdicts: Sequence[RegressionReport], path: Path) -> None:
     """One test case a model and suite; raises BenchError where the file cannot be written."""
     from bench.core.files import write_atomically
 

@@ -9,10 +9,10 @@ def doctor(leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir 
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
     from bench.cli.rendering import marked, output, table
     from bench.core.errors import BenchError
-    from bench.reporting.diagnostics import examine
+    from bench.reporting.diagnostics import diagnose
 
     rows, healthy = [], True
-    for check in examine(leaderboard, data_dir):
+    for check in diagnose(leaderboard, data_dir):
         healthy = healthy and check.ok
         rows.append([check.subject, "ok" if check.ok else marked("[red]wrong[/]"), check.detail])
     output().print(table(["subject", "", "detail"], rows))

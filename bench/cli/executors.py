@@ -17,7 +17,7 @@ _option = partial(typer.Option, rich_help_panel="Side by side, or on a cluster (
 
 
 @dataclass(frozen=True)
-class Place:
+class ExecutorOptions:
     """Where runs are computed."""
 
     executor: Annotated[
@@ -57,6 +57,6 @@ def at_work(executor: Executor) -> Iterator[None]:
     from bench.cli.rendering import messages
 
     with ExitStack() as stack:
-        with messages().status(f"Starting the {executor.circumstances()['executor']['name']} executor"):
+        with messages().status(f"Starting the {executor.metadata()['executor']['name']} executor"):
             stack.enter_context(executor)
         yield

@@ -27,7 +27,7 @@ from bench.cli import (
 from bench.cli.guard import run_in_child, runs_foreign_code
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
-from bench.core.threads import wait_politely
+from bench.core.threads import limit_openmp_spinning
 from bench.core.version import code_version
 
 EXIT_USAGE = 2
@@ -81,7 +81,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with the code that the design promises."""
-    wait_politely()
+    limit_openmp_spinning()
     arguments = sys.argv[1:]
     if hasattr(os, "fork") and runs_foreign_code(arguments):
         sys.exit(run_in_child(lambda: run_command(arguments), EXIT_USAGE))

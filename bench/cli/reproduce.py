@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.executors import Place, at_work
+from bench.cli.executors import ExecutorOptions, at_work
 from bench.cli.option_groups import with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
@@ -42,7 +42,7 @@ def reproduce(
     download: Download = False,
     registry: Registry = None,
     *,
-    place: Place,
+    place: ExecutorOptions,
 ) -> None:
     """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
     from bench.catalog.studies import find_study

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.executors import Place, at_work
+from bench.cli.executors import ExecutorOptions, at_work
 from bench.cli.option_groups import with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
@@ -54,7 +54,7 @@ def run(
     program: Program = None,
     *,
     own: OwnModel,
-    place: Place,
+    place: ExecutorOptions,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
     from bench.cli.rendering import messages, output

@@ -54,7 +54,7 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RegressionReport:
     """One model under one suite against its baseline; `passed` unless a remark is a failure."""
 
     model: str
@@ -68,7 +68,7 @@ class Verdict:
         return all(remark.severity != "failure" for remark in self.remarks)
 
 
-def judge(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> Verdict:
+def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:
     """Compare a fresh run, whose rows are in `leaderboard`, with the latest comparable one of `baseline`.
 
     A metric fails when it is worse by more than the tolerance and the paired test, with Holm's correction over the
@@ -85,7 +85,7 @@ def judge(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRul
     manifest = read_manifest(baseline / "runs" / str(old["run_id"].iloc[0]))
     remarks = list(_digest_remarks(outcome, manifest))
     if any(remark.severity == "failure" for remark in remarks):
-        return Verdict(name, plan.suite.name, outcome.seconds, remarks)
+        return RegressionReport(name, plan.suite.name, outcome.seconds, remarks)
     comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
     remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
     remarks += _metric_remarks(comparison, rules)
@@ -93,16 +93,16 @@ def judge(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRul
     remarks += _vanished_metrics(old, new, rules)
     remarks += _finding_remarks(outcome, manifest)
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
-    return Verdict(name, plan.suite.name, outcome.seconds, remarks, comparison)
+    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, comparison)
 
 
-def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> Verdict:
-    """As `judge`, where the baseline may not have this model and suite yet, or be no leaderboard yet."""
+def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:
+    """As `check_regression`, where the baseline may not have this model and suite yet, or be no leaderboard yet."""
     try:
-        return judge(outcome, leaderboard, baseline, rules)
+        return check_regression(outcome, leaderboard, baseline, rules)
     except BenchError as error:
         remark = Remark("note", "baseline", f"new in the baseline: {error}")
-        return Verdict(outcome.plan.entry.card.name, outcome.plan.suite.name, outcome.seconds, [remark])
+        return RegressionReport(outcome.plan.entry.card.name, outcome.plan.suite.name, outcome.seconds, [remark])
 
 
 def weights_remarks(entry: ModelEntry) -> list[Remark]:
@@ -130,7 +130,7 @@ def require_baseline(models: Sequence[tuple[str, str]], suites: Sequence[str], b
         )
 
 
-def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: GateRules) -> Verdict | None:
+def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: GateRules) -> RegressionReport | None:
     """What the baseline has and nobody looked at, as one verdict more; None where there is nothing.
 
     Args:
@@ -147,7 +147,7 @@ def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: 
         f"{data}/{model} under {suite}": None for data, model, suite in left
         if (data, model) in models and suite in suites
     }  # fmt: skip
-    return Verdict("baseline", "not compared", 0.0, [_unseen(list(gone), rules)])
+    return RegressionReport("baseline", "not compared", 0.0, [_unseen(list(gone), rules)])
 
 
 def _unseen(names: Sequence[str], rules: GateRules) -> Remark:

@@ -7,7 +7,7 @@ import os
 _SPINS = "1000"
 
 
-def wait_politely() -> None:
+def limit_openmp_spinning() -> None:
     """Let OpenMP threads spin only briefly before they sleep, unless the environment already says how to wait.
 
     By default libgomp's threads spin for milliseconds at every barrier. On a machine that is busy with something else

@@ -30,7 +30,7 @@ class Executor(ABC):
         """End what the executor has started."""
 
     @abstractmethod
-    def circumstances(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the manifest says of it: `executor` (its name and size) and `threads` (of torch, in each process)."""
 
     def planning_device(self, device: str) -> str:
@@ -61,7 +61,7 @@ class Executor(ABC):
 class LocalExecutor(Executor):
     """Computes in this process, unit after unit."""
 
-    def circumstances(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {"executor": {"name": "local", "workers": 1}, "threads": torch.get_num_threads()}
 
     def device_of(self, plan: RunPlan) -> str:

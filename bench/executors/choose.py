@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.executors.base import Executor
-from bench.executors.local_pool import SideBySideExecutor
+from bench.executors.local_pool import LocalPool
 
 NAMES = ("local", "ray")
 
@@ -40,7 +40,7 @@ def choose_executor(
         for option, value in given.items():
             if value is not None:
                 raise BenchError(f"{option} is for --executor ray.")
-        return SideBySideExecutor(workers)
+        return LocalPool(workers)
     from bench.executors.ray_cluster import RayOptions
     from bench.executors.ray_executor import RayExecutor
 

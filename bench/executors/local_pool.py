@@ -24,7 +24,7 @@ from bench.core.errors import BenchError
 from bench.executors.base import LocalExecutor, compute_here
 from bench.executors.helper_process import Advanced, Load
 from bench.executors.shipping import Refusal, pack_plan
-from bench.executors.workers import Failed, HelperMember, HereMember, Inbox, Lost, Member
+from bench.executors.workers import Failed, HelperWorker, HereWorker, Inbox, Lost, Member
 from bench.runs.batch_size import processes_within_memory
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit, ready_model
@@ -75,7 +75,7 @@ class _Job:
         return self.done > 0 and passed * self.pending / self.done > HIRE_SECONDS
 
 
-class SideBySideExecutor(LocalExecutor):
+class LocalPool(LocalExecutor):
     """Computes in this process and in helper processes of this machine; helpers are kept from one plan to the next.
 
     Open it (`with`) around the runs; outside of its context nobody is hired.
@@ -92,13 +92,13 @@ class SideBySideExecutor(LocalExecutor):
         self._wanted = workers
         self._open = False
         self._inbox: Inbox = SimpleQueue()
-        self._helpers: list[HelperMember] = []
+        self._helpers: list[HelperWorker] = []
         self._plans = self._lost = 0
         self._spent = 0.0
         self._took_part: set[Member] = set()
         self._threads: int | None = None
 
-    def __enter__(self) -> SideBySideExecutor:
+    def __enter__(self) -> LocalPool:
         self._open = True
         return self
 
@@ -109,7 +109,7 @@ class SideBySideExecutor(LocalExecutor):
         while self._helpers:
             self._helpers.pop().stop()
 
-    def circumstances(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         executor: dict[str, Any] = {"name": "local", "workers": max(1, len(self._took_part))}
         if self._lost:
             executor["workers_lost"] = self._lost
@@ -131,7 +131,7 @@ class SideBySideExecutor(LocalExecutor):
         before, self._threads = torch.get_num_threads(), load.threads
         work = sum(plan.work_of(unit) for unit in units)
         job = _Job(plan, load, limit, advanced, deque(units), len(units), work, self._spent)
-        here = HereMember(plan, load.number, model, load.threads, self._inbox)
+        here = HereWorker(plan, load.number, model, load.threads, self._inbox)
         try:
             yield from self._compute(job, here)
         finally:
@@ -168,7 +168,7 @@ class SideBySideExecutor(LocalExecutor):
             logger.info("%s is evaluated in one process", plan.entry.card.name, exc_info=error)
             return None
 
-    def _compute(self, job: _Job, here: HereMember) -> Generator[FinishedUnit, None, None]:
+    def _compute(self, job: _Job, here: HereWorker) -> Generator[FinishedUnit, None, None]:
         for helper in self._helpers[: job.limit - 1]:
             if helper.started and helper.unit is None:
                 helper.load(job.load)
@@ -190,19 +190,19 @@ class SideBySideExecutor(LocalExecutor):
         if missing > 0 and (self._wanted is not None or job.worth_help()):
             try:
                 for _ in range(missing):
-                    self._helpers.append(HelperMember(self._inbox))
+                    self._helpers.append(HelperWorker(self._inbox))
             except OSError as error:  # no more processes, or no memory for them
                 self._lost += missing
                 logger.warning("no helper process can be started (%s); going on without", error.strerror)
 
-    def _hand_out(self, job: _Job, here: HereMember) -> None:
+    def _hand_out(self, job: _Job, here: HereWorker) -> None:
         for member in (here, *self._helpers):
             if job.queue and member.plan_number == job.load.number and member.unit is None:
                 member.give(job.queue.popleft())
 
     def _settle(self, member: Member, answer: Any, job: _Job) -> FinishedUnit | None:
         """Take an answer: a finished unit, or None if it was about something else."""
-        if isinstance(member, HelperMember):
+        if isinstance(member, HelperWorker):
             if member not in self._helpers:
                 return None  # it was dismissed
             self._hear(member, answer, job)
@@ -226,7 +226,7 @@ class SideBySideExecutor(LocalExecutor):
         self._took_part.add(member)
         return answer
 
-    def _hear(self, helper: HelperMember, answer: Any, job: _Job) -> None:
+    def _hear(self, helper: HelperWorker, answer: Any, job: _Job) -> None:
         """What concerns helpers only: one has started, has a plan, or is gone."""
         if isinstance(answer, Lost):
             self._lose(helper, job)
@@ -243,7 +243,7 @@ class SideBySideExecutor(LocalExecutor):
         if (late or not was_started) and job.queue:
             helper.load(job.load)
 
-    def _lose(self, helper: HelperMember, job: _Job) -> None:
+    def _lose(self, helper: HelperWorker, job: _Job) -> None:
         """A helper died: its unit comes back into the queue, and nobody is hired in its place."""
         unit, reported = helper.unit, helper.reported
         self._dismiss(helper)
@@ -255,7 +255,7 @@ class SideBySideExecutor(LocalExecutor):
         job.queue.appendleft(unit)
         logger.warning("a helper process has ended; its unit %d is computed again", unit.index)
 
-    def _dismiss(self, helper: HelperMember) -> None:
+    def _dismiss(self, helper: HelperWorker) -> None:
         self._helpers.remove(helper)
         helper.stop()
         helper.unit = None

@@ -100,7 +100,7 @@ class RayExecutor(Executor):
         self._splits.clear()
         self._stack.close()
 
-    def circumstances(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         executor = {
             "name": "ray",
             "workers": len(self._took_part),

@@ -74,7 +74,7 @@ class Member(ABC):
         """End it, also in the middle of a unit, which is dropped."""
 
 
-class HereMember(Member):
+class HereWorker(Member):
     """A thread of this process."""
 
     def __init__(self, plan: RunPlan, number: int, model: nn.Module, threads: int, inbox: Inbox) -> None:
@@ -117,7 +117,7 @@ class HereMember(Member):
         self._inbox.put((self, Advanced(amount)))
 
 
-class HelperMember(Member):
+class HelperWorker(Member):
     """A process of this machine, started by this one and ended with it."""
 
     def __init__(self, inbox: Inbox) -> None:

@@ -41,7 +41,7 @@ class Check:
     detail: str
 
 
-def examine(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
+def diagnose(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
     """Look at everything a run needs; never raises for what it finds."""
     yield Check("ribench", True, f"{code_version()}, Python {platform.python_version()}, {platform.system()}")
     for package in _PACKAGES:

@@ -84,12 +84,12 @@ def execute(
     run = open_run(leaderboard, label, plan.facts(), fresh=fresh, answers=plan.answers)
     try:
         done = run.parts_done() & {unit.index for unit in plan.units}
-        run.manifest.update(_circumstances(plan), **executor.circumstances(), device=executor.device_of(plan))
+        run.manifest.update(_metadata(plan), **executor.metadata(), device=executor.device_of(plan))
         observer.run_started(plan, run, sum(plan.work_of(unit) for unit in plan.units if unit.index in done))
         missing = [unit for unit in plan.units if unit.index not in done]
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
-                run.manifest.update(executor.circumstances())
+                run.manifest.update(executor.metadata())
                 run.save_part(unit.index, unit.records, unit.facts)
         outcome = _finish(plan, run, leaderboard, len(done), began)
     except KeyboardInterrupt:
@@ -179,7 +179,7 @@ def _precision_findings(plan: RunPlan) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _circumstances(plan: RunPlan) -> dict[str, Any]:
+def _metadata(plan: RunPlan) -> dict[str, Any]:
     """What did not decide the verdicts but belongs to the evidence."""
     return {
         "card": json.loads(plan.entry.card.model_dump_json(exclude_none=True)),

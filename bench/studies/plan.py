@@ -15,7 +15,7 @@ from bench.catalog.models import list_models
 from bench.catalog.studies import Scale, Study, TrainedModel
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError
-from bench.core.threads import wait_politely
+from bench.core.threads import limit_openmp_spinning
 from bench.data import dataset_spec
 from bench.executors.base import Executor, LocalExecutor
 from bench.leaderboard.evidence.answers import same_answers
@@ -207,7 +207,7 @@ def _answers_alike(folder: Path, plan: RunPlan) -> bool:
 
 def speed() -> float:
     """How many times slower this machine is now than the idle reference; measured in about a second."""
-    wait_politely()
+    limit_openmp_spinning()
     spec = dataset_spec("fashion_mnist")
     assert spec is not None  # noqa: S101
     parameters = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": spec.mean, "std": spec.std}

@@ -20,7 +20,7 @@ from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
 from bench.nets import build_net
 from bench.nets.layers import Normalization
-from bench.nets.side_by_side import Cells, SideBySide
+from bench.nets.stacked_nets import Cells, StackedNets
 
 _TEST_BATCH = 250
 
@@ -92,7 +92,7 @@ def retrain(
     built = [fresh_net(schedule, seed) for seed in seeds]
     dtype = torch.bfloat16 if schedule.precision == "bfloat16" else torch.float32
     side = training.images.shape[-1]
-    model = SideBySide([net for net in built for _ in masks], side, dtype).to(device)
+    model = StackedNets([net for net in built for _ in masks], side, dtype).to(device)
     see, see_test = (
         _View(data, masks, len(seeds), built[0], model.cells, device) for data in (training, test)
     )  # fmt: skip
@@ -118,7 +118,7 @@ def _train_step(logits: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
     optimizer.step()
 
 
-def _correct(model: SideBySide, test: _View) -> Tensor:
+def _correct(model: StackedNets, test: _View) -> Tensor:
     found = []
     with torch.no_grad():
         for chosen in torch.split(torch.arange(len(test.labels), device=test.labels.device), _TEST_BATCH):

@@ -15,7 +15,7 @@ from bench.attacks.adapters.pyautoattack import (
 from bench.attacks.apgd import apgd
 from bench.attacks.autoattack import run_component
 from bench.attacks.fab import fab_targeted
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
@@ -24,15 +24,15 @@ from tests.attacks.linear import Summing, linear_problem
 
 def attack(
     model: nn.Module, images: Tensor, labels: Tensor, settings: AutoAttackSettings, classes: int = 10, batch: int = 256
-) -> Ledger:
+) -> AttackResults:
     with torch.no_grad():
-        ledger = Ledger.start(model(images).argmax(1), labels)
+        results = AttackResults.start(model(images).argmax(1), labels)
     for component in components_of(settings.version, settings.norm):
         run_component(
-            component, model, images, labels, torch.arange(len(labels)), settings, (ledger,),
+            component, model, images, labels, torch.arange(len(labels)), settings, (results,),
             num_classes=classes, batch_size=batch,
         )  # fmt: skip
-    return ledger
+    return results
 
 
 def net(classes: int, shape: tuple[int, int, int]) -> nn.Module:
@@ -57,9 +57,9 @@ def test_the_components_take_a_net_that_first_sums_the_image(norm: Norm) -> None
 def test_every_component_works_for_any_number_of_classes(classes: int, version: Version) -> None:
     model, images = net(classes, (3, 10, 10)), torch.rand(6, 3, 10, 10, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
-    ledger = attack(model, images, labels, AutoAttackSettings("linf", 0.3, version, 5, 5), classes)
-    assert ledger.broken("linf", 0.3).any(), "an untrained net is easy to break"
-    assert ledger.rejected == 0
+    results = attack(model, images, labels, AutoAttackSettings("linf", 0.3, version, 5, 5), classes)
+    assert results.broken("linf", 0.3).any(), "an untrained net is easy to break"
+    assert results.rejected == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -68,8 +68,8 @@ def test_batches_of_one_of_any_shape_work(norm: Norm, shape: tuple[int, int, int
     model = net(3, shape)
     images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(2))
     labels = model(images).argmax(1)
-    ledger = attack(model, images, labels, AutoAttackSettings(norm, 0.01, "standard", 3, 3), 3)
-    assert ledger.rejected == 0
+    results = attack(model, images, labels, AutoAttackSettings(norm, 0.01, "standard", 3, 3), 3)
+    assert results.rejected == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -96,13 +96,13 @@ def test_only_standing_examples_are_given_and_the_generator_is_left_alone(
     standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
     images, labels = fashion_test.pixels(slice(0, 30)), fashion_test.labels[:30]
-    ledger = Ledger.start(standard(images).argmax(1), labels)
-    clean_wrong = ledger.broken("linf", 0.1)
+    results = AttackResults.start(standard(images).argmax(1), labels)
+    clean_wrong = results.broken("linf", 0.1)
     torch.manual_seed(3)
     before = torch.get_rng_state()
     given = [
         run_component(
-            component, standard, images, labels, torch.arange(30), AutoAttackSettings("linf", 0.1, iterations=10), (ledger,),
+            component, standard, images, labels, torch.arange(30), AutoAttackSettings("linf", 0.1, iterations=10), (results,),
             num_classes=10, batch_size=256,
         )
         for component in COMPONENTS[:2]

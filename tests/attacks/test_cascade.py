@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.cascade import Cascade, Stage
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.threat import Norm
 from bench.data import ImageDataset
 from tests.attacks.linear import Decoy, Summing, linear_problem
@@ -18,12 +18,12 @@ STAGES = (Stage(5), Stage(10, targets=3), Stage(20, targets=3, start=0.25, withi
 def attack(
     model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, *,
     stages: tuple[Stage, ...] = STAGES, ids: Tensor | None = None, batch: int = 256,
-) -> Ledger:  # fmt: skip
+) -> AttackResults:  # fmt: skip
     with torch.no_grad():
-        ledger = Ledger.start(model(images).argmax(1), labels)
+        results = AttackResults.start(model(images).argmax(1), labels)
     ids = torch.arange(len(images)) if ids is None else ids
-    Cascade(model, images, labels, ids, norm, eps, stages, ledger, batch_size=batch).run()
-    return ledger
+    Cascade(model, images, labels, ids, norm, eps, stages, results, batch_size=batch).run()
+    return results
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -31,11 +31,11 @@ def test_exactly_the_breakable_images_of_a_linear_classifier_break(norm: Norm) -
     model, images, labels = linear_problem(200)
     exact = model.exact_distance(images, norm)
     eps = float(exact.median())
-    ledger = attack(model, images, labels, norm, eps)
-    broken = ledger.broken(norm, eps)
+    results = attack(model, images, labels, norm, eps)
+    broken = results.broken(norm, eps)
     assert not broken[exact > eps].any()
     assert broken[exact < 0.995 * eps].all()
-    assert ledger.rejected <= 0.03 * ledger.claims, "at the boundary rounding decides, nowhere else"
+    assert results.rejected <= 0.03 * results.claims, "at the boundary rounding decides, nowhere else"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -151,15 +151,15 @@ def test_nan_gradients_are_counted_and_do_not_end_the_attack() -> None:
             return logits + 0.0 * (images[:, :, :1] * 0.0).sqrt().sum((1, 2, 3))[:, None]
 
     eps = float(model.exact_distance(images, "linf").max())
-    ledger = attack(Poisoned(), images, labels, "linf", eps * 2)
-    assert ledger.bad_gradients > 0
-    assert ledger.broken("linf", eps * 2).any()
+    results = attack(Poisoned(), images, labels, "linf", eps * 2)
+    assert results.bad_gradients > 0
+    assert results.broken("linf", eps * 2).any()
 
 
 def test_adversarial_predictions_are_never_the_label(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 16)), fashion_test.labels[:16]
-    ledger = attack(at_linf, images, labels, "l2", 1.5)
-    broken = ledger.broken("l2", 1.5)
-    assert (ledger.predictions["l2"][broken] != labels[broken]).all()
+    results = attack(at_linf, images, labels, "l2", 1.5)
+    broken = results.broken("l2", 1.5)
+    assert (results.predictions["l2"][broken] != labels[broken]).all()
     clean, _, _ = verify(at_linf, images, images, labels, torch.full((16,), 1.5), "l2")
-    assert torch.equal(clean, ledger.distances["l2"] == 0)
+    assert torch.equal(clean, results.distances["l2"] == 0)

@@ -17,7 +17,7 @@ from bench.attacks.norms import distance
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
 from tests.attacks.linear import exact_radius, fewest_values
 from tests.grammar import NanNear, Net, numbered, prepared, random_images, random_net
@@ -28,26 +28,26 @@ STAGES = (Stage(8), Stage(12, targets=2, widen=3.0), Stage(12, polish=True, dens
 
 
 def sweep(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
-    ledger = Ledger.start(net(images).argmax(1), labels)
-    NormSweep(net, images, labels, torch.arange(len(images)), norm, [eps], SWEEP, ledger, batch_size=batch).run()
-    return ledger.broken(norm, eps)
+    results = AttackResults.start(net(images).argmax(1), labels)
+    NormSweep(net, images, labels, torch.arange(len(images)), norm, [eps], SWEEP, results, batch_size=batch).run()
+    return results.broken(norm, eps)
 
 
 def cascade(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
-    ledger = Ledger.start(net(images).argmax(1), labels)
-    Cascade(net, images, labels, torch.arange(len(images)), norm, eps, STAGES, ledger, batch_size=batch).run()
-    return ledger.broken(norm, eps)
+    results = AttackResults.start(net(images).argmax(1), labels)
+    Cascade(net, images, labels, torch.arange(len(images)), norm, eps, STAGES, results, batch_size=batch).run()
+    return results.broken(norm, eps)
 
 
 def component(
     name: Component, net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int
 ) -> Tensor:
-    ledger = Ledger.start(net(images).argmax(1), labels)
+    results = AttackResults.start(net(images).argmax(1), labels)
     settings = AutoAttackSettings(norm, eps, iterations=20, queries=60)
     run_component(
-        name, net, images, labels, torch.arange(len(images)), settings, (ledger,), num_classes=3, batch_size=batch
+        name, net, images, labels, torch.arange(len(images)), settings, (results,), num_classes=3, batch_size=batch
     )
-    return ledger.broken(norm, eps)
+    return results.broken(norm, eps)
 
 
 ATTACKS: dict[str, Attack] = {

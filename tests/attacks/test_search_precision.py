@@ -15,7 +15,7 @@ from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.search import SearchNet
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger, pull_inside
+from bench.attacks.verification import AttackResults, pull_inside
 from bench.core.precision import MixedPrecision, Precision, float32_products
 from bench.core.threat import Norm
 from bench.leaderboard.evidence.manifest import read_manifest
@@ -28,17 +28,17 @@ RADII: dict[Norm, list[float]] = {"linf": [0.05, 0.1], "l2": [1.0, 1.5]}
 Images = tuple[Tensor, Tensor]
 
 
-def attack(model: nn.Module, images: Tensor, labels: Tensor, engine: str, precision: Precision) -> Ledger:
+def attack(model: nn.Module, images: Tensor, labels: Tensor, engine: str, precision: Precision) -> AttackResults:
     with torch.no_grad():
-        ledger = Ledger.start(model(images).argmax(1), labels)
+        results = AttackResults.start(model(images).argmax(1), labels)
     ids = torch.arange(len(images))
     for norm, radii in RADII.items():
         if engine == "sweep":
             settings = SweepSettings(10, ("margin",))
-            NormSweep(model, images, labels, ids, norm, radii, settings, ledger, precision=precision).run()
+            NormSweep(model, images, labels, ids, norm, radii, settings, results, precision=precision).run()
         else:
-            Cascade(model, images, labels, ids, norm, radii[-1], (Stage(10),), ledger, precision=precision).run()
-    return ledger
+            Cascade(model, images, labels, ids, norm, radii[-1], (Stage(10),), results, precision=precision).run()
+    return results
 
 
 @pytest.mark.parametrize("engine", ["sweep", pytest.param("cascade", marks=pytest.mark.slow)])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bench.attacks.norms import exact_distances
 from bench.attacks.search import SearchNet
-from bench.attacks.verification import Ledger, pull_inside, verify
+from bench.attacks.verification import AttackResults, pull_inside, verify
 from bench.core.threat import NORMS, Norm
 
 
@@ -51,15 +51,15 @@ def test_pixels_outside_the_box_are_clipped_before_judging(
 
 
 def test_the_ledger_keeps_the_smallest_distance_in_every_norm() -> None:
-    ledger = Ledger.start(torch.tensor([0, 1]), torch.tensor([0, 0]))
-    assert ledger.broken("l2", 0.1).tolist() == [False, True]
+    results = AttackResults.start(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    assert results.broken("l2", 0.1).tolist() == [False, True]
     for length in (0.5, 0.2, 0.9):
-        ledger.record(
+        results.record(
             torch.tensor([0]), "l2", {norm: torch.tensor([length]).double() for norm in NORMS}, torch.tensor([3])
         )
-    assert float(ledger.distances["linf"][0]) == pytest.approx(0.2)
-    assert ledger.broken("l2", 0.2)[0] and not ledger.broken("l2", 0.19)[0]
-    assert ledger.predictions["l1"].tolist() == [3, 1]
+    assert float(results.distances["linf"][0]) == pytest.approx(0.2)
+    assert results.broken("l2", 0.2)[0] and not results.broken("l2", 0.19)[0]
+    assert results.predictions["l1"].tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("answer", [float("nan"), float("inf"), -float("inf")])

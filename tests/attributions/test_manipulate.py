@@ -9,7 +9,7 @@ from bench.attributions.heat_maps import divided_by_mean, heat_maps, mass_centre
 from bench.attributions.manipulate import Manipulated, ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import (
     FrameTarget,
-    Manipulation,
+    MapAttack,
     MassCentre,
     RandomSign,
     TargetImage,
@@ -29,7 +29,7 @@ def attack(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    kind: Manipulation,
+    kind: MapAttack,
     method: AttributionMethod | None = None,
     eps: float = EPS,
     ids: Tensor | None = None,
@@ -48,7 +48,7 @@ def maps_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", [*ATTACKS, RandomSign])
 def test_every_image_stays_in_its_ball_and_keeps_its_prediction(
-    kind: type[Manipulation], standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+    kind: type[MapAttack], standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:
     images, labels = fashion_images[0][:32], fashion_images[1][:32]
     found = attack(standard, images, labels, kind(steps=6))
@@ -61,7 +61,7 @@ def test_every_image_stays_in_its_ball_and_keeps_its_prediction(
     assert found.kept[changed].all()
 
 
-def measure(kind: type[Manipulation], model: nn.Module, images: Tensor, clean: Tensor, labels: Tensor) -> float:
+def measure(kind: type[MapAttack], model: nn.Module, images: Tensor, clean: Tensor, labels: Tensor) -> float:
     """What the attack is after, smaller is stronger, in its authors' own measure."""
     before, after = maps_of(model, clean, labels), maps_of(model, images, labels)
     if kind is TopK:
@@ -79,7 +79,7 @@ def measure(kind: type[Manipulation], model: nn.Module, images: Tensor, clean: T
 @pytest.mark.parametrize("name", ["standard", "lga"])
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_every_attack_reaches_its_aim_better_than_random_signs(
-    kind: type[Manipulation], name: str, standard: nn.Module, lga: nn.Module, fashion_images: tuple[Tensor, Tensor]
+    kind: type[MapAttack], name: str, standard: nn.Module, lga: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:
     images, labels = fashion_images[0][:20], fashion_images[1][:20]
     model = {"standard": standard, "lga": lga}[name]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from bench.cli.executors import Place
+from bench.cli.executors import ExecutorOptions
 from bench.cli.main import app
 from bench.cli.own_model import OwnModel
 from bench.cli.train import parse_assignments
@@ -45,7 +45,7 @@ def test_the_help_shows_every_word_of_every_option(bench: Bench, words: tuple[st
     ("group", "takers"),
     [
         (OwnModel, [("run",), ("saliency",), ("check",), ("models", "add")]),
-        (Place, [("run",), ("check",), ("reproduce",)]),
+        (ExecutorOptions, [("run",), ("check",), ("reproduce",)]),
     ],
 )
 def test_a_group_of_options_is_whole_wherever_it_is(group: Any, takers: list[tuple[str, ...]]) -> None:

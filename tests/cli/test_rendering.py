@@ -13,7 +13,7 @@ import pytest
 from bench.cli.board_formats import as_csv, as_latex, as_markdown
 from bench.cli.check_output import announce, markdown_summary, summary_table, write_junit
 from bench.cli.rendering import output, table, warn
-from bench.comparison.gate import Remark, Verdict
+from bench.comparison.gate import RegressionReport, Remark
 from bench.leaderboard.kinds import MetricKind
 from bench.leaderboard.pivot import Board
 
@@ -21,8 +21,10 @@ HOSTILE = "a\x1b[31m|b\x9b\0\n::stop-commands::x [/nope] \\x {y} <b> ##[error]"
 
 
 @pytest.fixture
-def verdicts() -> list[Verdict]:
-    return [Verdict(HOSTILE, HOSTILE, 1.0, [Remark("failure", "metric", HOSTILE), Remark("note", "time", HOSTILE)])]
+def verdicts() -> list[RegressionReport]:
+    return [
+        RegressionReport(HOSTILE, HOSTILE, 1.0, [Remark("failure", "metric", HOSTILE), Remark("note", "time", HOSTILE)])
+    ]
 
 
 def board(model: str, column: str) -> Board:
@@ -36,7 +38,7 @@ def is_plain(text: str) -> bool:
 
 
 def test_the_terminal_gets_no_control_characters_no_markup_and_no_commands_of_github(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[RegressionReport]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     output().print(HOSTILE)
@@ -49,7 +51,7 @@ def test_the_terminal_gets_no_control_characters_no_markup_and_no_commands_of_gi
 
 
 def test_github_gets_one_line_an_annotation(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[RegressionReport]
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
@@ -60,14 +62,17 @@ def test_github_gets_one_line_an_annotation(
 
 
 def test_a_summary_that_cannot_be_written_is_a_warning(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict], tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verdicts: list[RegressionReport],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "nowhere" / "summary.md"))
     announce(verdicts)
     assert "cannot write the job's summary" in capsys.readouterr().err
 
 
-def test_markdown_keeps_its_columns_and_obeys_no_html(verdicts: list[Verdict]) -> None:
+def test_markdown_keeps_its_columns_and_obeys_no_html(verdicts: list[RegressionReport]) -> None:
     for text in (markdown_summary(verdicts), as_markdown([board(HOSTILE, HOSTILE)], [None])):
         rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
         assert len({row.count("|") for row in rows}) == 1
@@ -86,7 +91,7 @@ def test_csv_gets_no_formula() -> None:
     assert list(csv.reader(io.StringIO(text)))[:2] == [["suite", "model", "'@SUM(A1)"], ["tiny", "'=1+1", "0.5"]]
 
 
-def test_xml_stays_xml(verdicts: list[Verdict], tmp_path: Path) -> None:
+def test_xml_stays_xml(verdicts: list[RegressionReport], tmp_path: Path) -> None:
     write_junit(verdicts, tmp_path / "junit.xml")
     case = ElementTree.parse(tmp_path / "junit.xml").getroot().find("testcase")
     assert case is not None and "[/nope]" in str(case.get("name"))

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 
 from bench.comparison.compare import SuiteComparison
-from bench.comparison.gate import GateRules, Remark, Verdict, _finding_remarks, _metric_remarks, _time_remarks
+from bench.comparison.gate import GateRules, RegressionReport, Remark, _finding_remarks, _metric_remarks, _time_remarks
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.statistics.paired import Comparison
 
@@ -50,5 +50,5 @@ def test_a_baseline_that_took_no_time_at_all_is_no_division_by_zero() -> None:
 
 
 def test_a_verdict_passes_unless_a_remark_is_a_failure() -> None:
-    assert Verdict("m", "s", 1.0, [Remark("warning", "time", "slow")]).passed
-    assert not Verdict("m", "s", 1.0, [Remark("failure", "metric", "worse")]).passed
+    assert RegressionReport("m", "s", 1.0, [Remark("warning", "time", "slow")]).passed
+    assert not RegressionReport("m", "s", 1.0, [Remark("failure", "metric", "worse")]).passed

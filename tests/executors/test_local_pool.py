@@ -24,8 +24,8 @@ from bench.core.errors import BenchError
 from bench.executors import helper_process
 from bench.executors import local_pool as side_by_side
 from bench.executors import workers as members
-from bench.executors.local_pool import SideBySideExecutor
-from bench.executors.workers import HelperMember
+from bench.executors.local_pool import LocalPool
+from bench.executors.workers import HelperWorker
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.runs.execute import Observer, RunOutcome, execute
 from bench.runs.plan import RunRequest, plan_runs
@@ -60,9 +60,9 @@ def two_units(tiny_suite: Path) -> Path:
 def after_helpers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """This process computes nothing before the event is set: by default, as soon as a helper has a unit."""
     given = threading.Event()
-    give = HelperMember.give
+    give = HelperWorker.give
 
-    def note(member: HelperMember, unit: Any) -> None:
+    def note(member: HelperWorker, unit: Any) -> None:
         give(member, unit)
         given.set()
 
@@ -70,14 +70,14 @@ def after_helpers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         assert given.wait(60)
         return compute_unit(*arguments)
 
-    monkeypatch.setattr(HelperMember, "give", note)
+    monkeypatch.setattr(HelperWorker, "give", note)
     monkeypatch.setattr(members, "compute_unit", wait)
     return given
 
 
 def run(folder: Path, suite: Path, model: str = "standard", workers: int | None = 2, **options: Any) -> RunOutcome:
     (plan,) = plan_runs(RunRequest([model], [str(suite)], folder, device="cpu"))
-    with SideBySideExecutor(workers) as executor:
+    with LocalPool(workers) as executor:
         return execute(plan, folder, executor=executor, **options)
 
 
@@ -101,7 +101,7 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
     (tmp_path / "net.py").write_text(NET)
     models = [f"{tmp_path / 'net.py'}:make", "standard"]
     plans = [plan_runs(RunRequest([model], [str(two_units)], tmp_path, device="cpu"))[0] for model in models]
-    with SideBySideExecutor(2) as executor:
+    with LocalPool(2) as executor:
         for plan in plans:
             after_helpers.clear()
             watcher = Watcher()
@@ -120,13 +120,13 @@ def test_a_helper_that_dies_changes_nothing_but_the_time(
     tmp_path: Path, two_units: Path, after_helpers: threading.Event, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    noting = HelperMember.give
+    noting = HelperWorker.give
 
-    def kill(member: HelperMember, unit: Any) -> None:
+    def kill(member: HelperWorker, unit: Any) -> None:
         noting(member, unit)
         member._process.kill()
 
-    monkeypatch.setattr(HelperMember, "give", kill)
+    monkeypatch.setattr(HelperWorker, "give", kill)
     watcher = Watcher()
     with caplog.at_level(logging.WARNING):
         outcome = run(tmp_path / "far", two_units, observer=watcher)
@@ -167,9 +167,9 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
     needing = "from pathlib import Path\nPath(__file__).with_name('beside.txt').read_text()\n"
     (tmp_path / "net.py").write_text(needing + NET)
     refused = threading.Event()
-    dismiss = SideBySideExecutor._dismiss
+    dismiss = LocalPool._dismiss
 
-    def note(executor: SideBySideExecutor, helper: HelperMember) -> None:
+    def note(executor: LocalPool, helper: HelperWorker) -> None:
         dismiss(executor, helper)
         refused.set()
 
@@ -177,7 +177,7 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
         assert refused.wait(60)
         return compute_unit(*arguments)
 
-    monkeypatch.setattr(SideBySideExecutor, "_dismiss", note)
+    monkeypatch.setattr(LocalPool, "_dismiss", note)
     monkeypatch.setattr(members, "compute_unit", wait)
     with caplog.at_level(logging.WARNING):
         assert run(tmp_path / "board", two_units, f"{tmp_path / 'net.py'}:make").workers == 1
@@ -186,8 +186,8 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
 
 def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(tmp_path: Path, two_units: Path) -> None:
     (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
-    with SideBySideExecutor(2) as executor:
-        stale = members.HereMember(plan, -1, nn.Identity(), 1, executor._inbox)
+    with LocalPool(2) as executor:
+        stale = members.HereWorker(plan, -1, nn.Identity(), 1, executor._inbox)
         stale.unit = plan.units[0]
         executor._inbox.put((stale, FinishedUnit(0, pd.DataFrame(), {})))
         executor._inbox.put((stale, members.Failed(RuntimeError("of another plan"))))
@@ -202,7 +202,7 @@ def test_nobody_is_hired_for_what_is_soon_done(
     def refuse(*_: Any) -> None:
         raise AssertionError("a helper was started")
 
-    monkeypatch.setattr(HelperMember, "__init__", refuse)
+    monkeypatch.setattr(HelperWorker, "__init__", refuse)
     assert run(tmp_path, two_units, workers=None).workers == 1
     monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
     monkeypatch.setattr(side_by_side, "_JUDGE_SECONDS", 0.0)
@@ -210,7 +210,7 @@ def test_nobody_is_hired_for_what_is_soon_done(
         run(tmp_path / "pays", two_units, workers=None)
     monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 1e6)
     (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
-    with SideBySideExecutor() as executor, pytest.raises(AssertionError, match="a helper was started"):
+    with LocalPool() as executor, pytest.raises(AssertionError, match="a helper was started"):
         executor._spent = 2e6  # on other models
         execute(plan, tmp_path / "many", executor=executor)
     assert torch.get_num_threads() == 2, "each of two processes had one"

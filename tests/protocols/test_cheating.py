@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.cross_norm import CrossNorm
@@ -57,8 +57,8 @@ def warnings(net: nn.Module, data: ImageDataset) -> set[str]:
     context = EvaluationContext(net, "net", data, 0, COUNT, 0, torch.device("cpu"), 256)
     with torch.no_grad():
         predictions = net(context.images()).argmax(1)
-    ledger = Ledger.start(predictions, context.labels())
-    counters = probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=1, into=[ledger])
+    results = AttackResults.start(predictions, context.labels())
+    counters = probe(context, context.images(), predictions, [results], {"linf": 0.1}, every=1, into=[results])
     return {finding.id for finding in masking_findings(counters) if finding.severity == "warning"}
 
 
@@ -76,11 +76,11 @@ def test_logits_that_are_tiny_on_perturbed_images_hide_nothing(standard: nn.Modu
     images, labels = fashion_test.pixels(slice(0, 12)), fashion_test.labels[:12]
     ids, found = torch.arange(12), []
     for net in (standard, Whispers(standard, 1e-12), Whispers(standard, 1e-25)):
-        ledger = Ledger.start(net(images).argmax(1), labels)
+        results = AttackResults.start(net(images).argmax(1), labels)
         for norm, eps in (("linf", 0.1), ("l2", 1.5)):
             settings = SweepSettings(10, ("margin", "dlr"))
-            NormSweep(net, images, labels, ids, norm, [eps], settings, ledger).run()
-            found.append(int(ledger.broken(norm, eps).sum()))
+            NormSweep(net, images, labels, ids, norm, [eps], settings, results).run()
+            found.append(int(results.broken(norm, eps).sum()))
     assert found == [12] * len(found)
 
 

@@ -43,7 +43,7 @@ def masked(images: MaskedImages, chosen: Tensor, mask: Mask) -> Tensor:
 
 @pytest.mark.parametrize("shapes_only", [False, True])
 def test_masked_batches_are_those_that_comparisons_give(fashion_test: ImageDataset, shapes_only: bool) -> None:
-    from bench.nets.side_by_side import Cells
+    from bench.nets.stacked_nets import Cells
 
     images = data(fashion_test, 0, 20, shapes_only=shapes_only)
     view = _View(images, MASKS, 1, fresh_net(SCHEDULE, 0), Cells(), CPU)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.attacks.adapters.prepared_model import PreparedModel
 from bench.attacks.pgd import attacked_model
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
 from bench.core.threat import Norm
@@ -53,14 +53,14 @@ def run_hop_skip_jump(
     example_ids: Tensor,
     norm: Norm,
     eps: float,
-    ledgers: Sequence[Ledger],
+    all_results: Sequence[AttackResults],
     *,
     steps: int,
     num_classes: int,
     batch_size: int,
     seed: int,
 ) -> Tensor:
-    """Attack what the first ledger shows standing in L-inf or L2; what verifies goes into all ledgers.
+    """Attack what the first results show standing in L-inf or L2; what verifies goes into all of the results.
 
     Args:
         images: (N, C, H, W) float32 in [0, 1] on the model's device.
@@ -70,7 +70,7 @@ def run_hop_skip_jump(
         (N,) bool on the CPU: the examples that were attacked.
     """
     foolbox = import_foolbox()
-    given = ~ledgers[0].broken(norm, eps)
+    given = ~all_results[0].broken(norm, eps)
     chosen = given.nonzero().squeeze(1)
     if not len(chosen):
         return given
@@ -90,10 +90,10 @@ def run_hop_skip_jump(
         radius = clean.new_full((len(clean),), eps)
         verified, distances, predictions = verify(prepared, found, clean, truth, radius, norm)
     verified &= claimed
-    ledgers[0].claims += int(claimed.sum())
-    ledgers[0].rejected += int((claimed & ~verified).sum())
-    for ledger in ledgers:
-        ledger.record(
+    all_results[0].claims += int(claimed.sum())
+    all_results[0].rejected += int((claimed & ~verified).sum())
+    for results in all_results:
+        results.record(
             chosen[verified.cpu()],
             norm,
             {other: value[verified] for other, value in distances.items()},

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.attacks.adapters.prepared_model import PreparedModel
 from bench.attacks.losses import answers
 from bench.attacks.norms import distance
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
@@ -114,12 +114,12 @@ def run_torchattacks(
     example_ids: Tensor,
     radii: Sequence[float],
     settings: TorchattacksSettings,
-    ledger: Ledger,
+    results: AttackResults,
     *,
     batch_size: int = CHUNK,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Attack all images at every radius; what verifies goes into the ledger.
+    """Attack all images at every radius; what verifies goes into the results.
 
     Each chunk of CHUNK examples is attacked whole, with noise keyed by (seed, attack, radius, first example id), so
     that verdicts do not depend on `batch_size`, which bounds the memory alone. An attack without a radius runs once.
@@ -130,12 +130,12 @@ def run_torchattacks(
     for begin in range(0, len(images), CHUNK):
         chunk = slice(begin, begin + CHUNK)
         for eps in radii if takes_eps else (max(radii),):
-            broken = ledger.broken(settings.norm, eps)[chunk]
+            broken = results.broken(settings.norm, eps)[chunk]
             if not bool(broken.all()):
                 attack = attack_class(model, **_arguments(settings, eps if takes_eps else None))
                 key = stream_key(settings.seed, settings.name, eps, int(example_ids[begin]))
                 adversarial = _call(attack, images[chunk], labels[chunk], key, settings)
-                _judge(model, adversarial, images[chunk], labels[chunk], eps, settings.norm, ledger, begin)
+                _judge(model, adversarial, images[chunk], labels[chunk], eps, settings.norm, results, begin)
         on_progress(len(labels[chunk]))
 
 
@@ -167,7 +167,7 @@ def _judge(
     labels: Tensor,
     eps: float,
     norm: Norm,
-    ledger: Ledger,
+    results: AttackResults,
     begin: int,
 ) -> None:
     with torch.no_grad():
@@ -178,9 +178,9 @@ def _judge(
     )
     # an attack without a radius claims nothing about images outside of this one
     inside = distance(adversarial[claimed] - clean[claimed], norm) <= eps * (1.0 + _SLACK)
-    ledger.claims += int((inside | verified).sum())
-    ledger.rejected += int((inside & ~verified).sum())
-    ledger.record(
+    results.claims += int((inside | verified).sum())
+    results.rejected += int((inside & ~verified).sum())
+    results.record(
         (claimed[verified] + begin).cpu(),
         norm,
         {key: value[verified] for key, value in distances.items()},

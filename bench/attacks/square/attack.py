@@ -20,7 +20,7 @@ from bench.attacks.losses import advantage
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.square.corners import CornerSearch
-from bench.attacks.square.prospects import Prospects
+from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 
@@ -53,7 +53,7 @@ def square(
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64, on the images' device.
         example_ids: (N,) int64; they key the random numbers, so that no example depends on its neighbours.
-        patient: spend all queries on what stands, also where they cannot do; see bench.attacks.square.prospects.
+        patient: spend all queries on what stands, also where they cannot do; see bench.attacks.square.early_stopping.
 
     Returns:
         (N, C, H, W) the best images found, broken or not.
@@ -99,7 +99,7 @@ class _WindowSearch:
     delta: Tensor = field(init=False)
     margin: Tensor = field(init=False)
     improved: Tensor = field(init=False)
-    prospects: Prospects | None = field(init=False)
+    prospects: EarlyStopping | None = field(init=False)
 
     def run(self) -> Tensor:
         self.places = torch.arange(len(self.clean), device=self.clean.device)
@@ -108,7 +108,7 @@ class _WindowSearch:
         self.delta = candidate - self.clean
         self.margin = advantage(self.model(candidate), self.labels)
         self.improved = torch.zeros_like(self.labels)
-        self.prospects = None if self.patient else Prospects.start(self.margin, self.queries)
+        self.prospects = None if self.patient else EarlyStopping.start(self.margin, self.queries)
         for query, (numbers, signs) in enumerate(self._draws()):
             if query % CHECK_EVERY == 0 and not self._drop_done(query):
                 return self.found
@@ -143,7 +143,7 @@ class _WindowSearch:
         kept = self.margin > 0
         if self.prospects is not None:
             self.prospects.note(torch.full_like(self.labels, query), self.margin, self.improved)
-            kept &= ~self.prospects.hopeless()
+            kept &= ~self.prospects.should_stop()
         if not bool(kept.all()):
             self.found[self.places] = self.clean + self.delta
             self.places, self.clean, self.labels = self.places[kept], self.clean[kept], self.labels[kept]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.losses import advantage
-from bench.attacks.square.prospects import Prospects
+from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.keyed_random import keyed_uniform
 
 CHECK_EVERY = 16
@@ -58,7 +58,7 @@ class CornerSearch:
     margin: Tensor = field(init=False)
     query: Tensor = field(init=False)
     improved: Tensor = field(init=False)
-    prospects: Prospects | None = field(init=False)
+    prospects: EarlyStopping | None = field(init=False)
     proposals: _Proposals = field(init=False)
     seen: _SeenCorners | None = field(init=False)
 
@@ -71,7 +71,7 @@ class CornerSearch:
         self.best = torch.where(stripes, self.high, self.low)
         self.margin = self._margins(self.best[:, None]).squeeze(1)
         self.query, self.improved = torch.zeros_like(self.labels), torch.zeros_like(self.labels)
-        self.prospects = None if self.patient else Prospects.start(self.margin, len(self.sides))
+        self.prospects = None if self.patient else EarlyStopping.start(self.margin, len(self.sides))
         self.found = self.best.clone()
         self.proposals = _Proposals.draw(self.seed, self.ids, self.sides, self.clean)
         # worth its work where the net is slow beside it and proposals repeat
@@ -127,7 +127,7 @@ class CornerSearch:
         kept = (self.margin > 0) & (self.query < len(self.sides))
         if self.prospects is not None:
             self.prospects.note(self.query, self.margin, self.improved)
-            kept &= ~self.prospects.hopeless()
+            kept &= ~self.prospects.should_stop()
         if bool(kept.all()):
             return
         self.found[self.places] = self.best

@@ -1,9 +1,9 @@
 """The sweep: one batched gradient attack over many radii at once, for one norm.
 
-Each lane of the batch carries one example down the ladder of radii, from the largest: an adversarial example found at
-one radius is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its
-attempts the example has been decided, and the lane takes the next example. So easy and hard examples share full
-batches, successes at small radii settle the larger ones, and no work is done twice. The restarts begin in a wider ball
+Each row of the batch carries one example down the radii, from the largest: an adversarial example found at one radius
+is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its attempts the
+example has been decided, and another takes its row. So easy and hard examples share full batches, successes at small
+radii settle the larger ones, and no work is done twice. The restarts begin in a wider ball
 that shrinks to the radius, which gives them the way in that a descent from a larger radius has. An attempt that has
 come near goes on with small steps, so that attempts can be short.
 """
@@ -23,15 +23,15 @@ from bench.attacks.schedules import SCHEDULES
 from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.sweep.attempts import NEAR, Attempt, SweepSettings, Timetables, attempts_at
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
 from bench.core.threat import Norm
 
 
 @dataclass(slots=True)
-class _Lanes:
-    """The batch: row i of every tensor belongs to lane i; `margin` is that of `previous`, the last point looked at."""
+class _ActiveBatch:
+    """The examples under attack, a row of every tensor each; `margin` is that of `previous`, the last point seen."""
 
     example: Tensor
     clean: Tensor
@@ -39,7 +39,7 @@ class _Lanes:
     images: Tensor
     previous: Tensor
     margin: Tensor
-    rung: Tensor
+    radius_index: Tensor
     eps: Tensor
     attempt: Tensor
     failures: Tensor
@@ -50,20 +50,22 @@ class _Lanes:
     def __len__(self) -> int:
         return len(self.example)
 
-    def take(self, chosen: Tensor) -> _Lanes:
-        return _Lanes(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
+    def take(self, chosen: Tensor) -> _ActiveBatch:
+        return _ActiveBatch(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
 
-    def join(self, other: _Lanes) -> _Lanes:
-        return _Lanes(*(torch.cat([getattr(self, entry.name), getattr(other, entry.name)]) for entry in fields(self)))
+    def join(self, other: _ActiveBatch) -> _ActiveBatch:
+        return _ActiveBatch(
+            *(torch.cat([getattr(self, entry.name), getattr(other, entry.name)]) for entry in fields(self))
+        )
 
-    def put(self, where: Tensor, other: _Lanes) -> None:
+    def put(self, where: Tensor, other: _ActiveBatch) -> None:
         for entry in fields(self):
             getattr(self, entry.name)[where] = getattr(other, entry.name)
 
 
 @dataclass(slots=True)
 class NormSweep:
-    """Attack a shard of examples in one norm at all radii; what is verified goes into the ledger.
+    """Attack a shard of examples in one norm at all radii; what is verified goes into the results.
 
     Attributes:
         images: (N, C, H, W) float32 in [0, 1] on the model's device.
@@ -80,13 +82,13 @@ class NormSweep:
     norm: Norm
     radii: Sequence[float]
     settings: SweepSettings
-    ledger: Ledger
+    results: AttackResults
     batch_size: int = 256
     check_every: int = 2
     on_progress: Callable[[int], None] = lambda _: None
     precision: Precision = "float32"
     _search: SearchNet = field(init=False)
-    _ladder: Tensor = field(init=False)
+    _radii: Tensor = field(init=False)
     _attempts: list[Attempt] = field(init=False)
     _losses: list[tuple[LossName, int | None]] = field(init=False)
     _loss_of: Tensor = field(init=False)
@@ -99,7 +101,7 @@ class NormSweep:
     def __post_init__(self) -> None:
         device = self.images.device
         self._search = SearchNet(self.model, self.precision, device.type)
-        self._ladder = torch.tensor(sorted(self.radii, reverse=True), device=device)
+        self._radii = torch.tensor(sorted(self.radii, reverse=True), device=device)
         self._attempts = attempts_at(self.settings, self.norm)
         self._times = Timetables(self._attempts, device)
         wanted = [(attempt.loss, attempt.target) for attempt in self._attempts]
@@ -112,19 +114,19 @@ class NormSweep:
     def run(self) -> None:
         """Attack every example that the clean model classifies right and that is not yet broken at all radii."""
         smallest = min(self.radii)
-        waiting = (~self.ledger.broken(self.norm, smallest)).nonzero().squeeze(1).to(self.images.device)
+        waiting = (~self.results.broken(self.norm, smallest)).nonzero().squeeze(1).to(self.images.device)
         self.on_progress(len(self.labels) - len(waiting))
         if self.settings.targets or self.settings.polish:
             self._look_at_clean_images()
-        lanes = self._enter(waiting[: self.batch_size])
+        active = self._enter(waiting[: self.batch_size])
         waiting = waiting[self.batch_size :]
-        while len(lanes):
+        while len(active):
             with self._search.products():
                 for _ in range(self.check_every):
-                    self._step(lanes)
-            done = self._harvest(lanes)
-            lanes, waiting = self._replace(lanes, done, waiting)
-        self.ledger.bad_gradients += int(self._bad_gradients)
+                    self._step(active)
+            done = self._harvest(active)
+            active, waiting = self._replace(active, done, waiting)
+        self.results.bad_gradients += int(self._bad_gradients)
 
     def _look_at_clean_images(self) -> None:
         """Their margins (N,), and the wrong classes (N, targets) by logits, the last repeated if there are few."""
@@ -135,118 +137,119 @@ class NormSweep:
         ranks = torch.arange(self.settings.targets, device=ordered.device).clamp_max_(logits.shape[1] - 2)
         self._targets = ordered[:, ranks]
 
-    def _enter(self, examples: Tensor) -> _Lanes:
+    def _enter(self, examples: Tensor) -> _ActiveBatch:
         """Lanes for new examples, at the largest radius that is not yet broken."""
         clean = self.images[examples]
         zeros = torch.zeros_like(examples)
-        rung = self._next_rung(examples)
-        lanes = _Lanes(
+        radius_index = self._next_radius(examples)
+        active = _ActiveBatch(
             example=examples, clean=clean, label=self.labels[examples], images=clean, previous=clean,
-            margin=torch.zeros_like(self._ladder[rung]), rung=rung, eps=self._ladder[rung], attempt=zeros,
+            margin=torch.zeros_like(self._radii[radius_index]), radius_index=radius_index,
+            eps=self._radii[radius_index], attempt=zeros,
             failures=zeros.clone(), iteration=zeros.clone(),
             found=torch.zeros_like(zeros, dtype=torch.bool), found_images=clean.clone(),
         )  # fmt: skip
-        return self._start(lanes)
+        return self._start(active)
 
-    def _next_rung(self, examples: Tensor) -> Tensor:
-        """The first rung of the ladder (largest radius) that the ledger does not show broken."""
-        distances = self.ledger.distances[self.norm][examples.cpu()].to(self._ladder.device)
-        return (self._ladder.double()[None] * (1 + 1e-6) >= distances[:, None]).sum(1).clamp_max_(len(self._ladder) - 1)
+    def _next_radius(self, examples: Tensor) -> Tensor:
+        """The index of the largest radius that the results do not show broken."""
+        distances = self.results.distances[self.norm][examples.cpu()].to(self._radii.device)
+        return (self._radii.double()[None] * (1 + 1e-6) >= distances[:, None]).sum(1).clamp_max_(len(self._radii) - 1)
 
-    def _start(self, lanes: _Lanes) -> _Lanes:
-        """Put the lanes at a fresh random start of their radius."""
-        key = lanes.rung * 1024 + lanes.attempt
+    def _start(self, active: _ActiveBatch) -> _ActiveBatch:
+        """Put examples at a fresh random start of their radius."""
+        key = active.radius_index * 1024 + active.attempt
         uniform = keyed_uniform(
-            self.settings.seed, f"sweep/{self.norm}", self.example_ids[lanes.example], lanes.clean.shape[1:], key
+            self.settings.seed, f"sweep/{self.norm}", self.example_ids[active.example], active.clean.shape[1:], key
         )
-        radius = lanes.eps * self._times.widths[lanes.attempt, 0]
-        noise = random_start(lanes.clean, radius, self.norm, uniform)
-        lanes.images = project(lanes.clean + noise, lanes.clean, radius, self.norm)
-        lanes.previous = lanes.images.clone()
-        lanes.iteration = torch.zeros_like(lanes.iteration)
-        return lanes
+        radius = active.eps * self._times.widths[active.attempt, 0]
+        noise = random_start(active.clean, radius, self.norm, uniform)
+        active.images = project(active.clean + noise, active.clean, radius, self.norm)
+        active.previous = active.images.clone()
+        active.iteration = torch.zeros_like(active.iteration)
+        return active
 
-    def _step(self, lanes: _Lanes) -> None:
-        """One gradient step of every lane; nothing here waits for the device."""
-        current = lanes.images.detach().requires_grad_(True)
+    def _step(self, active: _ActiveBatch) -> None:
+        """One gradient step of every example; nothing here waits for the device."""
+        current = active.images.detach().requires_grad_(True)
         logits = self._search(current)
-        (gradient,) = torch.autograd.grad(self._loss(logits, lanes).sum(), current)
+        (gradient,) = torch.autograd.grad(self._loss(logits, active).sum(), current)
         with torch.no_grad():
             current = current.detach()
             # a NaN would spread over the image and the attack would end there, unseen: count it, go on without it
             self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-            times, attempt = self._times, lanes.attempt
-            progress = torch.minimum(lanes.iteration, times.steps[attempt])
-            running = (lanes.iteration <= times.steps[attempt]) & (times.widths[attempt, progress] == 1.0)
-            lanes.margin = margin(logits, lanes.label).detach()
-            hit = self._search.claims(lanes.margin, logits) & ~lanes.found & running
+            times, attempt = self._times, active.attempt
+            progress = torch.minimum(active.iteration, times.steps[attempt])
+            running = (active.iteration <= times.steps[attempt]) & (times.widths[attempt, progress] == 1.0)
+            active.margin = margin(logits, active.label).detach()
+            hit = self._search.claims(active.margin, logits) & ~active.found & running
             # lerp with weight 0 or 1 is exact, and ten times as fast as `where` on a CPU
-            lanes.found_images = torch.lerp(lanes.found_images, current, per_example(hit.to(current.dtype), current))
-            lanes.found |= hit
-            size = lanes.eps * times.sizes[attempt, progress]
+            active.found_images = torch.lerp(active.found_images, current, per_example(hit.to(current.dtype), current))
+            active.found |= hit
+            size = active.eps * times.sizes[attempt, progress]
             sparsity = times.sparsities[attempt, progress]
             moved = steepest_step(gradient, current, size, self.norm, sparsity).add_(current)
-            moved.add_(current - lanes.previous, alpha=self._momentum)
-            lanes.previous = current
-            radius = lanes.eps * times.widths[attempt, progress + 1]
-            lanes.images = project(moved, lanes.clean, radius, self.norm)
-            lanes.iteration += 1
-        self.ledger.gradient_evaluations += len(lanes)
+            moved.add_(current - active.previous, alpha=self._momentum)
+            active.previous = current
+            radius = active.eps * times.widths[attempt, progress + 1]
+            active.images = project(moved, active.clean, radius, self.norm)
+            active.iteration += 1
+        self.results.gradient_evaluations += len(active)
 
-    def _loss(self, logits: Tensor, lanes: _Lanes) -> Tensor:
+    def _loss(self, logits: Tensor, active: _ActiveBatch) -> Tensor:
         losses = [
-            LOSS_FUNCTIONS[name](logits, lanes.label)
+            LOSS_FUNCTIONS[name](logits, active.label)
             if target is None
-            else targeted_margin(logits, lanes.label, self._targets[lanes.example, target])
+            else targeted_margin(logits, active.label, self._targets[active.example, target])
             for name, target in self._losses
         ]
         if len(losses) == 1:
             return losses[0]
-        return torch.stack(losses, 1).gather(1, self._loss_of[lanes.attempt][:, None]).squeeze(1)
+        return torch.stack(losses, 1).gather(1, self._loss_of[active.attempt][:, None]).squeeze(1)
 
-    def _harvest(self, lanes: _Lanes) -> Tensor:
-        """Verify what was found, move lanes to their next radius or restart; returns which lanes are done."""
-        done = torch.zeros_like(lanes.found)
-        claimed = lanes.found.nonzero().squeeze(1)
-        exhausted = ((lanes.iteration > self._times.steps[lanes.attempt]) & ~lanes.found).nonzero().squeeze(1)
+    def _harvest(self, active: _ActiveBatch) -> Tensor:
+        """Verify what was found, move the others to their next radius or restart; returns which are done."""
+        done = torch.zeros_like(active.found)
+        claimed = active.found.nonzero().squeeze(1)
+        exhausted = ((active.iteration > self._times.steps[active.attempt]) & ~active.found).nonzero().squeeze(1)
         if len(claimed):
-            done[claimed] = self._descend(lanes, claimed)
+            done[claimed] = self._descend(active, claimed)
         if len(exhausted):
-            done[exhausted] = self._give_up(lanes, exhausted)
+            done[exhausted] = self._give_up(active, exhausted)
         return done
 
-    def _descend(self, lanes: _Lanes, claimed: Tensor) -> Tensor:
-        part = lanes.take(claimed)
+    def _descend(self, active: _ActiveBatch, claimed: Tensor) -> Tensor:
+        part = active.take(claimed)
         verified, distances, predictions = verify(
             self.model, part.found_images, part.clean, part.label, part.eps, self.norm
         )
-        self.ledger.claims += len(claimed)
-        self.ledger.rejected += int((~verified).sum())
-        self.ledger.record(
+        self.results.claims += len(claimed)
+        self.results.rejected += int((~verified).sum())
+        self.results.record(
             part.example[verified].cpu(),
             self.norm,
             {norm: value[verified] for norm, value in distances.items()},
             predictions[verified],
         )
-        finished = verified & self.ledger.broken(self.norm, float(self._ladder[-1]))[part.example.cpu()].to(
+        finished = verified & self.results.broken(self.norm, float(self._radii[-1]))[part.example.cpu()].to(
             verified.device
         )
         part.found = torch.zeros_like(part.found)
-        lower = self._next_rung(part.example)
-        part.rung = torch.where(verified, lower, part.rung)
-        part.eps = self._ladder[part.rung]
+        lower = self._next_radius(part.example)
+        part.radius_index = torch.where(verified, lower, part.radius_index)
+        part.eps = self._radii[part.radius_index]
         pulled = project(part.found_images, part.clean, part.eps, self.norm)
         part.images = torch.where(per_example(verified, pulled), pulled, part.images)
         part.previous = torch.where(per_example(verified, pulled), pulled, part.previous)
         part.iteration = torch.where(verified, 0, part.iteration)
         part.attempt = torch.where(verified, 0, part.attempt)
         part.failures = torch.where(verified, 0, part.failures)
-        lanes.put(claimed, part)
+        active.put(claimed, part)
         return finished
 
-    def _give_up(self, lanes: _Lanes, exhausted: Tensor) -> Tensor:
-        part = lanes.take(exhausted)
+    def _give_up(self, active: _ActiveBatch, exhausted: Tensor) -> Tensor:
+        part = active.take(exhausted)
         near = torch.zeros_like(part.found)
         if self.settings.polish:
             near = part.margin >= NEAR * self._clean_margins[part.example]
@@ -254,28 +257,28 @@ class NormSweep:
         failed = following == len(self._attempts)
         part.attempt = torch.where(failed, 0, following)
         part.failures = part.failures + failed.long()
-        patience = self.settings.patience or len(self._ladder)
-        finished = failed & ((part.failures >= patience) | (part.rung == len(self._ladder) - 1))
-        part.rung = torch.where(failed & ~finished, part.rung + 1, part.rung)
-        part.eps = self._ladder[part.rung]
+        patience = self.settings.patience or len(self._radii)
+        finished = failed & ((part.failures >= patience) | (part.radius_index == len(self._radii) - 1))
+        part.radius_index = torch.where(failed & ~finished, part.radius_index + 1, part.radius_index)
+        part.eps = self._radii[part.radius_index]
         ended, polishes = part.previous, self._times.polishes[part.attempt]
         part = self._start(part)
         part.images = torch.where(per_example(polishes, ended), ended, part.images)
         part.previous = torch.where(per_example(polishes, ended), ended, part.previous)
-        lanes.put(exhausted, part)
+        active.put(exhausted, part)
         return finished
 
-    def _replace(self, lanes: _Lanes, done: Tensor, waiting: Tensor) -> tuple[_Lanes, Tensor]:
-        """Fill the lanes that are done with waiting examples; drop those that none waits for."""
+    def _replace(self, active: _ActiveBatch, done: Tensor, waiting: Tensor) -> tuple[_ActiveBatch, Tensor]:
+        """Put waiting examples in the place of those that are done; where none waits the batch gets smaller."""
         free = done.nonzero().squeeze(1)
         if not len(free):
-            return lanes, waiting
+            return active, waiting
         self.on_progress(len(free))
         entering = waiting[: len(free)]
         if len(entering):
-            lanes.put(free[: len(entering)], self._enter(entering))
+            active.put(free[: len(entering)], self._enter(entering))
         if len(entering) < len(free):
             keep = torch.ones_like(done)
             keep[free[len(entering) :]] = False
-            lanes = lanes.take(keep.nonzero().squeeze(1))
-        return lanes, waiting[len(free) :]
+            active = active.take(keep.nonzero().squeeze(1))
+        return active, waiting[len(free) :]

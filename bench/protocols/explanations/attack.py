@@ -22,7 +22,7 @@ from bench.attributions.manipulate import (
     make_goal,
     manipulate,
 )
-from bench.attributions.manipulations import AnyManipulation, Goal, Manipulation
+from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
 from bench.attributions.methods import AttributionMethod, Gradient, MapRequest
 from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 class Parameters(Section):
     radii: PixelRadii
-    attacks: list[AnyManipulation] = Field(min_length=1)
+    attacks: list[AnyMapAttack] = Field(min_length=1)
     attributions: Attributions
     measures: list[Measure] = Field(min_length=1)
     top_share: TopShare = 0.1
@@ -131,7 +131,7 @@ class AttributionAttack(AttributionProtocol):
         self,
         batch: Batch,
         method: AttributionMethod,
-        attack: Manipulation,
+        attack: MapAttack,
         eps: float,
         goal: Goal,
         source: PreparedMaps,
@@ -203,7 +203,7 @@ class _Tally:
         self.flat: dict[str, int] = {}
         self.tries: dict[str, int] = {}
 
-    def add(self, found: Manipulated, attack: Manipulation) -> None:
+    def add(self, found: Manipulated, attack: MapAttack) -> None:
         self.counters["gradient_evaluations"] += found.gradient_evaluations
         self.counters["claims"] += found.claims
         self.counters["rejected_claims"] += found.rejected

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from bench.attacks.verification import Ledger
+    from bench.attacks.verification import AttackResults
     from bench.core.threat import Norm
 
 
@@ -64,7 +64,13 @@ class AutoAttack(Ensemble):
         return components_of(self.parameters.version, norm)
 
     def attack(
-        self, name: str, context: EvaluationContext, images: Tensor, norm: Norm, eps: float, ledgers: tuple[Ledger, ...]
+        self,
+        name: str,
+        context: EvaluationContext,
+        images: Tensor,
+        norm: Norm,
+        eps: float,
+        all_results: tuple[AttackResults, ...],
     ) -> Tensor:
         version, iterations, queries = self.parameters.version, self.parameters.iterations, self.parameters.queries
         return run_component(
@@ -74,7 +80,7 @@ class AutoAttack(Ensemble):
             context.labels(),
             context.example_ids,
             AutoAttackSettings(norm, eps, version, iterations, queries, context.seed, self.parameters.patient),
-            ledgers,
+            all_results,
             num_classes=context.dataset.num_classes,
             batch_size=context.batch_size,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench.attacks.cascade import Cascade, Gate, Stage
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.bounds import Steps
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
@@ -85,7 +85,7 @@ class AutoAttackFast(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        ledger = Ledger.start(predictions, labels)
+        results = AttackResults.start(predictions, labels)
         stages = tuple(Stage(**section.model_dump()) for section in self.parameters.stages)
         reference = self._reference(context.dataset.name)
         for norm, eps in reference.items():
@@ -97,18 +97,18 @@ class AutoAttackFast(Protocol):
                 norm,
                 eps,
                 stages,
-                ledger,
+                results,
                 seed=context.seed,
                 batch_size=context.batch_size,
                 check_every=2 if context.device.type == "cpu" else 5,
                 on_stage=lambda _: context.on_progress(len(labels)),
                 precision=context.precision,
             ).run()
-        probed = probe(context, images, predictions, [ledger], reference, every=PROBE_EVERY, into=[ledger])
-        records = robust_rows(context, ATTACK, {norm: [eps] for norm, eps in reference.items()}, predictions, ledger)
-        counters = ledger.counters() | probed
-        if ledger.bad_gradients:
-            findings.append(bad_gradients(ledger.bad_gradients, ledger.gradient_evaluations))
+        probed = probe(context, images, predictions, [results], reference, every=PROBE_EVERY, into=[results])
+        records = robust_rows(context, ATTACK, {norm: [eps] for norm, eps in reference.items()}, predictions, results)
+        counters = results.counters() | probed
+        if results.bad_gradients:
+            findings.append(bad_gradients(results.bad_gradients, results.gradient_evaluations))
         return UnitResult(records, counters, findings)
 
     def _reference(self, dataset: str) -> dict[Norm, float]:

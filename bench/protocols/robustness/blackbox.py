@@ -23,7 +23,7 @@ from bench.protocols.robustness.robust_records import ReferenceRadii
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.attacks.verification import Ledger
+    from bench.attacks.verification import AttackResults
     from bench.core.threat import Norm
 
 
@@ -54,16 +54,22 @@ class BlackBox(Ensemble):
         return ("square",) if norm == "l1" else ("square", "hop_skip_jump")
 
     def attack(
-        self, name: str, context: EvaluationContext, images: Tensor, norm: Norm, eps: float, ledgers: tuple[Ledger, ...]
+        self,
+        name: str,
+        context: EvaluationContext,
+        images: Tensor,
+        norm: Norm,
+        eps: float,
+        all_results: tuple[AttackResults, ...],
     ) -> Tensor:
         labels, ids, classes = context.labels(), context.example_ids, context.dataset.num_classes
         if name == "square":
             settings = AutoAttackSettings(norm, eps, queries=self.parameters.queries, seed=context.seed, patient=True)
             return run_component(
-                "square", context.model, images, labels, ids, settings, ledgers,
+                "square", context.model, images, labels, ids, settings, all_results,
                 num_classes=classes, batch_size=context.batch_size,
             )  # fmt: skip
         return run_hop_skip_jump(
-            context.model, images, labels, ids, norm, eps, ledgers,
+            context.model, images, labels, ids, norm, eps, all_results,
             steps=self.parameters.decision_steps, num_classes=classes, batch_size=context.batch_size, seed=context.seed,
         )  # fmt: skip

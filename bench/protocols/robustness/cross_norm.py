@@ -15,7 +15,7 @@ from bench.attacks.adapters.torchattacks import TorchattacksSettings, check_sett
 from bench.attacks.losses import LossName
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.catalog.cards import NAME
 from bench.core.bounds import Steps
 from bench.core.errors import BenchError
@@ -126,18 +126,18 @@ class CrossNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        ledgers = [Ledger.start(predictions, labels) for _ in self.parameters.attacks]
-        attacks = list(zip(self.parameters.attacks, ledgers, strict=True))
-        for attack, ledger in attacks:
-            self._run(attack, context, images, ledger)
-        sweeps = [ledger for attack, ledger in attacks if isinstance(attack, SweepAttack)]
+        all_results = [AttackResults.start(predictions, labels) for _ in self.parameters.attacks]
+        attacks = list(zip(self.parameters.attacks, all_results, strict=True))
+        for attack, results in attacks:
+            self._run(attack, context, images, results)
+        sweeps = [results for attack, results in attacks if isinstance(attack, SweepAttack)]
         reference = self._radii(context).reference
-        counters = probe(context, images, predictions, ledgers, reference, every=PROBE_EVERY, into=sweeps)
+        counters = probe(context, images, predictions, all_results, reference, every=PROBE_EVERY, into=sweeps)
         frames = []
-        for attack, ledger in attacks:
+        for attack, results in attacks:
             radii = {norm: self._radii(context).radii[norm] for norm in self._norms(attack, context)}
-            frames.append(robust_rows(context, attack.name, radii, predictions, ledger))
-            for name, value in ledger.counters().items():
+            frames.append(robust_rows(context, attack.name, radii, predictions, results))
+            for name, value in results.counters().items():
                 counters[name] = counters.get(name, 0) + value
         if counters["bad_gradients"]:
             findings.append(bad_gradients(counters["bad_gradients"], counters["gradient_evaluations"]))
@@ -151,14 +151,14 @@ class CrossNorm(Protocol):
             return [attack.norm]
         return [norm for norm in NORMS if norm in self._radii(context).radii]
 
-    def _run(self, attack: Attack, context: EvaluationContext, images: Any, ledger: Ledger) -> None:
+    def _run(self, attack: Attack, context: EvaluationContext, images: Any, results: AttackResults) -> None:
         labels, ids = context.labels().to(context.device), context.example_ids.to(context.device)
         for norm in self._norms(attack, context):
             radii = self._radii(context).radii[norm]
             if isinstance(attack, TorchattacksAttack):
                 settings = _torchattacks_settings(attack, context.seed)
                 run_torchattacks(
-                    context.model, images, labels, ids, radii, settings, ledger,
+                    context.model, images, labels, ids, radii, settings, results,
                     batch_size=context.batch_size, on_progress=context.on_progress,
                 )  # fmt: skip
                 continue
@@ -177,7 +177,7 @@ class CrossNorm(Protocol):
                     attack.targets.get(norm, 0),
                     attack.polish,
                 ),
-                ledger,
+                results,
                 batch_size=context.batch_size,
                 check_every=2 if context.device.type == "cpu" else 5,
                 on_progress=context.on_progress,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.findings import Finding
@@ -48,9 +48,15 @@ class Ensemble(Protocol):
 
     @abstractmethod
     def attack(
-        self, name: str, context: EvaluationContext, images: Tensor, norm: Norm, eps: float, ledgers: tuple[Ledger, ...]
+        self,
+        name: str,
+        context: EvaluationContext,
+        images: Tensor,
+        norm: Norm,
+        eps: float,
+        all_results: tuple[AttackResults, ...],
     ) -> Tensor:
-        """Attack what the first ledger shows standing, record in all; returns (n,) bool, what was attacked."""
+        """Attack what the first results show standing, record in all; returns (n,) bool, what was attacked."""
 
     def remarks(self, context: EvaluationContext) -> list[Finding]:  # noqa: ARG002
         """Further findings of a work unit."""
@@ -77,11 +83,11 @@ class Ensemble(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        total = Ledger.start(predictions, labels)
+        total = AttackResults.start(predictions, labels)
         frames, gained, reference = [], 0, self.reference(context.dataset.name)
         for norm, eps in reference.items():
             for name in self.attacks(norm):
-                own = Ledger.start(predictions, labels)
+                own = AttackResults.start(predictions, labels)
                 given = self.attack(name, context, images, norm, eps, (total, own))
                 frames.append(robust_rows(context, name, {norm: [eps]}, predictions, own, given))
                 if norm == probed_norm(reference):

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.catalog.models import ModelEntry, list_models, load_model
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.findings import Finding
@@ -34,21 +34,21 @@ _SOURCE = "standard"
 
 
 def probe(
-    context: EvaluationContext, images: Tensor, predictions: Tensor, ledgers: Sequence[Ledger],
-    reference: Mapping[Norm, float], *, every: int, into: Sequence[Ledger],
+    context: EvaluationContext, images: Tensor, predictions: Tensor, all_results: Sequence[AttackResults],
+    reference: Mapping[Norm, float], *, every: int, into: Sequence[AttackResults],
 ) -> dict[str, int]:  # fmt: skip
     """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
 
     A run of few examples probes more of them, so that a verdict can be given. What the probe breaks and the run did not
-    is entered `into` ledgers, so that no number is above what its own probe has shown. Adversarial images of another
-    net stay out of them: results would depend on which net that is.
+    is entered into `all_results`, so that no number is above what its own probe has shown. Adversarial images of
+    another net stay out of them: results would depend on which net that is.
 
     Args:
         images: (n, C, H, W) of the unit.
         predictions: (n,) of the clean images.
-        ledgers: what the run's own attacks have broken.
+        all_results: what the run's own attacks have broken.
         reference: norm -> radius; the first norm in the order of NORMS is probed.
-        into: the ledgers of those attacks that are to tell robustness, not those of one weak attack on purpose.
+        into: the all_results of those attacks that are to tell robustness, not those of one weak attack on purpose.
     """
     norm = probed_norm(reference)
     if context.examples >= FEWEST:
@@ -65,7 +65,7 @@ def probe(
         chosen, into,
     )  # fmt: skip
     eps = reference[norm]
-    own = torch.stack([ledger.broken(norm, eps) for ledger in ledgers]).any(0)[chosen].to(context.device)
+    own = torch.stack([results.broken(norm, eps) for results in all_results]).any(0)[chosen].to(context.device)
     if not has_gradient(context.model, probes.clean[:1]):
         blind = dict.fromkeys(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0

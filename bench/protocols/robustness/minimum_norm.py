@@ -15,7 +15,7 @@ from bench.attacks.losses import LossName, answers
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.bounds import OneRadius, Steps
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
@@ -74,19 +74,19 @@ class MinimumNorm(Protocol):
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
-        ledger = Ledger.start(predictions, context.labels())
+        results = AttackResults.start(predictions, context.labels())
         distances: dict[str, Tensor] = {}
         largest = self.parameters.datasets[context.dataset.name].largest
         for norm in (norm for norm in NORMS if norm in largest):
             NormSweep(
                 context.model, images, labels, context.example_ids.to(context.device), norm,
                 [largest[norm] / self.parameters.ratio**rung for rung in range(self.parameters.rungs)],
-                self._settings(norm, context.seed), ledger,
+                self._settings(norm, context.seed), results,
                 batch_size=context.batch_size, on_progress=context.on_progress, precision=context.precision,
             ).run()  # fmt: skip
-            distances[norm] = ledger.distances[norm]
+            distances[norm] = results.distances[norm]
         if self.parameters.zero_norm_steps:
-            distances["l0"] = self._zero_norm(context, images, labels, ledger)
+            distances["l0"] = self._zero_norm(context, images, labels, results)
         rows = pd.concat(
             [
                 pd.DataFrame(
@@ -103,13 +103,13 @@ class MinimumNorm(Protocol):
             ],
             ignore_index=True,
         )
-        return UnitResult(rows, ledger.counters(), findings)
+        return UnitResult(rows, results.counters(), findings)
 
     def _settings(self, norm: Norm, seed: int) -> SweepSettings:
         parameters = self.parameters
         return SweepSettings(parameters.steps, parameters.losses, 1, seed, parameters.targets.get(norm, 0))
 
-    def _zero_norm(self, context: EvaluationContext, images: Tensor, labels: Tensor, ledger: Ledger) -> Tensor:
+    def _zero_norm(self, context: EvaluationContext, images: Tensor, labels: Tensor, results: AttackResults) -> Tensor:
         """(n,) float: the fewest changed values, judged again by the plain model."""
         fewest = []
         for part in torch.split(torch.arange(len(images), device=images.device), context.batch_size):
@@ -120,7 +120,7 @@ class MinimumNorm(Protocol):
                 fooled = answers(context.model(found)) != truth
             counts = (found != clean).flatten(1).sum(1).double()
             fewest.append(torch.where(fooled, counts, torch.inf).cpu())
-            ledger.gradient_evaluations += len(part) * self.parameters.zero_norm_steps
+            results.gradient_evaluations += len(part) * self.parameters.zero_norm_steps
             context.on_progress(len(part))
         return torch.cat(fewest)
 

@@ -12,7 +12,7 @@ from bench.attacks.adapters.pyautoattack import AutoAttackSettings
 from bench.attacks.autoattack import run_component
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, advantage, answers
 from bench.attacks.pgd import pgd
-from bench.attacks.verification import Ledger, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 from bench.protocols.base import EvaluationContext
@@ -32,8 +32,8 @@ class Probes:
     """The probed examples of one unit, all classified right.
 
     Attributes:
-        places: (n,) where they are in the ledgers, on the CPU.
-        ledgers: what an attack on the net breaks is entered here, where it was not yet broken.
+        places: (n,) where they are in the all_results, on the CPU.
+        all_results: what an attack on the net breaks is entered here, where it was not yet broken.
     """
 
     context: EvaluationContext
@@ -42,7 +42,7 @@ class Probes:
     ids: Tensor
     norm: Norm
     places: Tensor
-    ledgers: Sequence[Ledger]
+    all_results: Sequence[AttackResults]
 
     def broken(self, eps: float, loss: LossName, *, restart: int = 0) -> Tensor:
         """(n,) bool: plain PGD's last iterate, verified."""
@@ -71,10 +71,10 @@ class Probes:
         return verified
 
     def _enter(self, found: Tensor, eps: float, distances: dict[Norm, Tensor], predictions: Tensor) -> None:
-        """Enter verified adversarial images of the probed examples `found` (m,) into the ledgers that lack them."""
-        for ledger in self.ledgers:
-            new = ~ledger.broken(self.norm, eps)[self.places[found]]
-            ledger.record(
+        """Enter verified adversarial images of the probed examples `found` (m,) into the results that lack them."""
+        for results in self.all_results:
+            new = ~results.broken(self.norm, eps)[self.places[found]]
+            results.record(
                 self.places[found][new],
                 self.norm,
                 {norm: values[new] for norm, values in distances.items()},
@@ -83,16 +83,16 @@ class Probes:
 
     def square(self, eps: float, white: Tensor) -> Tensor:
         """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack."""
-        ledger = Ledger.start(torch.where(white.cpu(), -1, self.labels.cpu()), self.labels.cpu())
-        before = ledger.broken(self.norm, eps)
+        results = AttackResults.start(torch.where(white.cpu(), -1, self.labels.cpu()), self.labels.cpu())
+        before = results.broken(self.norm, eps)
         run_component(
             "square", self.context.model, self.clean, self.labels, self.ids,
-            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed, patient=True), (ledger,),
+            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed, patient=True), (results,),
             num_classes=self.context.dataset.num_classes, batch_size=self.context.batch_size,
         )  # fmt: skip
-        gained = ledger.broken(self.norm, eps) & ~before
-        distances = {norm: values[gained] for norm, values in ledger.distances.items()}
-        self._enter(gained.nonzero().squeeze(1), eps, distances, ledger.predictions[self.norm][gained])
+        gained = results.broken(self.norm, eps) & ~before
+        distances = {norm: values[gained] for norm, values in results.distances.items()}
+        self._enter(gained.nonzero().squeeze(1), eps, distances, results.predictions[self.norm][gained])
         return gained
 
     def zero_gradients(self, loss: LossName) -> int:

@@ -1,4 +1,4 @@
-"""What the robustness protocols share: the radii of a suite, rows from a ledger, accuracies from rows."""
+"""What the robustness protocols share: the radii of a suite, rows from attack results, accuracies from rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.bounds import OneRadius, SeveralRadii
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
@@ -50,7 +50,7 @@ def robust_rows(
     attack: str,
     radii: Mapping[Norm, Sequence[float]],
     predictions: Tensor,
-    ledger: Ledger,
+    results: AttackResults,
     given: Tensor | None = None,
 ) -> pd.DataFrame:
     """One row for each example, norm and radius, with the columns of ROBUSTNESS_COLUMNS.
@@ -72,10 +72,10 @@ def robust_rows(
                 "attack": attack,
                 "norm": norm,
                 "eps": eps,
-                "broken": ledger.broken(norm, eps).numpy(),
-                "distance": ledger.distances[norm].numpy(),
-                "adversarial_prediction": ledger.predictions[norm].numpy(),
-                "found_in_norm": [NORMS[index] if index >= 0 else "" for index in ledger.found_in[norm].tolist()],
+                "broken": results.broken(norm, eps).numpy(),
+                "distance": results.distances[norm].numpy(),
+                "adversarial_prediction": results.predictions[norm].numpy(),
+                "found_in_norm": [NORMS[index] if index >= 0 else "" for index in results.found_in[norm].tolist()],
             }
         )
         for norm in radii

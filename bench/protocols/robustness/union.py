@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.attacks.cascade import Cascade, Stage
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.toml_files import validate
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.findings import Finding
@@ -45,26 +45,26 @@ class Union(AutoAttackFast):
         standing = predictions == labels
         found = [""] * len(labels)
         answers = torch.where(standing, -1, predictions)
-        counters = dict.fromkeys(Ledger.start(predictions, labels).counters(), 0)
+        counters = dict.fromkeys(AttackResults.start(predictions, labels).counters(), 0)
         stages = tuple(Stage(**section.model_dump()) for section in self.parameters.stages)
         for norm, eps in self._reference(context.dataset.name).items():
             left = standing.nonzero().squeeze(1)
-            ledger = Ledger.start(predictions[left], labels[left])
+            results = AttackResults.start(predictions[left], labels[left])
             if len(left):
                 here = left.to(context.device)
                 truth, ids = labels[left].to(context.device), context.example_ids[left].to(context.device)
                 Cascade(
-                    context.model, images[here], truth, ids, norm, eps, stages, ledger,
+                    context.model, images[here], truth, ids, norm, eps, stages, results,
                     seed=context.seed, batch_size=context.batch_size,
                     check_every=2 if context.device.type == "cpu" else 5, precision=context.precision,
                 ).run()  # fmt: skip
             context.on_progress(len(stages) * len(labels))
-            broken = ledger.broken(norm, eps)
+            broken = results.broken(norm, eps)
             for example in left[broken].tolist():
                 found[example] = norm
-            answers[left[broken]] = ledger.predictions[norm][broken]
+            answers[left[broken]] = results.predictions[norm][broken]
             standing[left[broken]] = False
-            counters = {name: counters[name] + value for name, value in ledger.counters().items()}
+            counters = {name: counters[name] + value for name, value in results.counters().items()}
         rows = {
             "example_id": context.example_ids.numpy(),
             "label": labels.numpy(),

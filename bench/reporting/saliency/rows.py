@@ -18,7 +18,7 @@ from bench.attacks.norms import distance
 from bench.attacks.pgd import attacked_model
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import Manipulated, ManipulationSettings, make_goal, manipulate
-from bench.attributions.manipulations import Manipulation
+from bench.attributions.manipulations import MapAttack
 from bench.attributions.methods import AttributionMethod, Gradient, attribute
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.catalog.models import ModelEntry
@@ -50,7 +50,7 @@ class PanelSettings:
     """
 
     methods: Sequence[AttributionMethod]
-    attack: Manipulation
+    attack: MapAttack
     eps: float
     seed: int
 

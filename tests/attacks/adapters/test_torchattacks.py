@@ -10,7 +10,7 @@ from torch import nn
 from bench.attacks.adapters.torchattacks import REFUSED, TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError
 from bench.core.threat import Norm
 from bench.data import ImageDataset
@@ -38,11 +38,11 @@ def test_unknown_classes_and_parameters_suggest_the_nearest() -> None:
 
 def attack(
     model: nn.Module, data: ImageDataset, settings: TorchattacksSettings, radii: list[float], start: int, stop: int
-) -> Ledger:
+) -> AttackResults:
     images, labels = data.pixels(slice(start, stop)), data.labels[start:stop]
-    ledger = Ledger.start(model(images).argmax(1), labels)
-    run_torchattacks(model, images, labels, torch.arange(start, stop), radii, settings, ledger)
-    return ledger
+    results = AttackResults.start(model(images).argmax(1), labels)
+    run_torchattacks(model, images, labels, torch.arange(start, stop), radii, settings, results)
+    return results
 
 
 def test_its_verdicts_repeat_and_leave_the_global_generator_alone(
@@ -63,9 +63,9 @@ def test_others_of_its_attacks_run_and_verify(
 ) -> None:
     parameters = {"steps": 10} if name == "CW" else ({"n_queries": 20} if name == "Square" else {})
     eps = 1.5 if norm == "l2" else 0.1
-    ledger = attack(standard, fashion_test, TorchattacksSettings("x", name, norm, parameters), [eps], 0, 20)
-    assert ledger.claims > 0
-    assert ledger.broken(norm, eps).float().mean() > (ledger.distances[norm] == 0).float().mean()
+    results = attack(standard, fashion_test, TorchattacksSettings("x", name, norm, parameters), [eps], 0, 20)
+    assert results.claims > 0
+    assert results.broken(norm, eps).float().mean() > (results.distances[norm] == 0).float().mean()
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_the_sweep_is_not_weaker_than_torchattacks(
     settings = TorchattacksSettings("pgd", class_name, norm, {"steps": steps}, {"alpha": 2.5 / steps})
     theirs = attack(model, fashion_test, settings, radii, 0, count)
     images, labels = fashion_test.pixels(slice(0, count)), fashion_test.labels[:count]
-    ours = Ledger.start(model(images).argmax(1), labels)
+    ours = AttackResults.start(model(images).argmax(1), labels)
     sweep_settings = SweepSettings(steps=steps, losses=("cross_entropy",))
     NormSweep(model, images, labels, torch.arange(count), norm, radii, sweep_settings, ours).run()
     for eps in radii:
-        robust = [float((~ledger.broken(norm, eps)).float().mean()) for ledger in (ours, theirs)]
+        robust = [float((~results.broken(norm, eps)).float().mean()) for results in (ours, theirs)]
         assert robust[0] <= robust[1] + 1.5 / count, (
             f"{model_name} {norm} {eps}: sweep {robust[0]}, torchattacks {robust[1]}"
         )

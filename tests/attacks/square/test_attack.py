@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bench.attacks.norms import distance
 from bench.attacks.square import corners as square_corners
 from bench.attacks.square.attack import square, window_pattern, window_side
-from bench.attacks.square.prospects import Prospects
+from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
 
@@ -111,11 +111,11 @@ def test_square_alone_breaks_as_much_as_the_original(
 
 def prospects(half: float, now: float, improved: int) -> bool:
     margins = torch.full((1,), half)
-    record = Prospects.start(margins, 5000)
+    record = EarlyStopping.start(margins, 5000)
     assert record is not None
     for query, margin, taken in ((500, half, 5), (1000, now, 5 + improved)):
         record.note(torch.tensor([query]), torch.full((1,), margin), torch.tensor([taken]))
-    return bool(record.hopeless())
+    return bool(record.should_stop())
 
 
 def test_only_a_lively_search_that_falls_too_slowly_is_given_up() -> None:
@@ -123,7 +123,7 @@ def test_only_a_lively_search_that_falls_too_slowly_is_given_up() -> None:
     assert prospects(1.1, 1.0, improved=30)
     assert not prospects(1.0, 0.9, improved=30)
     assert not prospects(1.0, 1.0, improved=0), "a flat search says nothing"
-    assert Prospects.start(torch.ones(1), 1000) is None
+    assert EarlyStopping.start(torch.ones(1), 1000) is None
 
 
 def test_a_patient_search_spends_all_its_queries() -> None:

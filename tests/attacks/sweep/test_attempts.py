@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bench.attacks.schedules import SCHEDULES
 from bench.attacks.sweep.attempts import NEAR, SweepSettings, Timetables, attempts_at
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
 
 CPU = torch.device("cpu")
@@ -65,12 +65,12 @@ class Steep(nn.Module):
         return torch.stack([torch.full_like(mean, self.height), mean], 1)
 
 
-def attack(model: Steep, polish: int, eps: float = 0.1) -> Ledger:
+def attack(model: Steep, polish: int, eps: float = 0.1) -> AttackResults:
     images, labels = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
-    ledger = Ledger.start(labels, labels)
+    results = AttackResults.start(labels, labels)
     settings = SweepSettings(3, ("margin",), polish=polish)
-    NormSweep(model, images, labels, torch.arange(3), "linf", [eps], settings, ledger, check_every=1).run()
-    return ledger
+    NormSweep(model, images, labels, torch.arange(3), "linf", [eps], settings, results, check_every=1).run()
+    return results
 
 
 def test_polishing_begins_where_a_near_attempt_ended_and_is_left_out_elsewhere() -> None:
@@ -94,13 +94,13 @@ def test_without_polishing_nothing_goes_on() -> None:
 def test_polishing_breaks_more(at_linf: nn.Module, fashion_images: tuple[Tensor, Tensor], norm: Norm) -> None:
     images, labels = fashion_images
     radii = {"linf": [0.15, 0.18, 0.2], "l2": [0.75, 1.0, 1.5], "l1": [5.0, 10.0, 15.0]}[norm]
-    ledgers = []
+    all_results = []
     for polish in (0, 20):
-        ledger = Ledger.start(at_linf(images).argmax(1), labels)
+        results = AttackResults.start(at_linf(images).argmax(1), labels)
         settings = SweepSettings(3, ("cross_entropy",), patience=0, polish=polish)
-        NormSweep(at_linf, images, labels, torch.arange(len(images)), norm, radii, settings, ledger).run()
-        ledgers.append(torch.stack([ledger.broken(norm, eps) for eps in radii]))
-    without, polished = ledgers
+        NormSweep(at_linf, images, labels, torch.arange(len(images)), norm, radii, settings, results).run()
+        all_results.append(torch.stack([results.broken(norm, eps) for eps in radii]))
+    without, polished = all_results
     assert int(polished.sum()) > int(without.sum())
 
 
@@ -112,10 +112,10 @@ def test_batches_leave_every_polished_verdict(
     radii = {"linf": [0.1, 0.15], "l2": [1.0, 1.5], "l1": [10.0, 15.0]}[norm]
     verdicts = []
     for batch in (256, 7):
-        ledger = Ledger.start(at_linf(images).argmax(1), labels)
+        results = AttackResults.start(at_linf(images).argmax(1), labels)
         settings = SweepSettings(5, ("cross_entropy",), targets=2, polish=5)
         NormSweep(
-            at_linf, images, labels, torch.arange(24), norm, radii, settings, ledger, batch_size=batch
+            at_linf, images, labels, torch.arange(24), norm, radii, settings, results, batch_size=batch
         ).run()  # fmt: skip
-        verdicts.append(torch.stack([ledger.broken(norm, eps) for eps in radii]))
+        verdicts.append(torch.stack([results.broken(norm, eps) for eps in radii]))
     assert torch.equal(*verdicts)

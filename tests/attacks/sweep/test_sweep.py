@@ -9,7 +9,7 @@ import bench.attacks.sweep.sweep as sweep_module
 from bench.attacks.norms import distance as norm_distance
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger, pull_inside
+from bench.attacks.verification import AttackResults, pull_inside
 from bench.core.threat import NORMS, Norm
 from tests.attacks.linear import Decoy, Summing, linear_problem
 
@@ -29,20 +29,20 @@ def sweep(
     batch_size: int = 256,
     ids: Tensor | None = None,
     settings: SweepSettings | None = None,
-) -> Ledger:
+) -> AttackResults:
     with torch.no_grad():
-        ledger = Ledger.start(model(images).argmax(1), labels)
+        results = AttackResults.start(model(images).argmax(1), labels)
     ids = torch.arange(len(images)) if ids is None else ids
     for norm, values in radii.items():
         NormSweep(
-            model, images, labels, ids, norm, values, settings or SweepSettings(steps=10, losses=("margin",)), ledger,
+            model, images, labels, ids, norm, values, settings or SweepSettings(steps=10, losses=("margin",)), results,
             batch_size=batch_size,
         ).run()  # fmt: skip
-    return ledger
+    return results
 
 
-def verdicts(ledger: Ledger, radii: dict[Norm, list[float]]) -> Tensor:
-    return torch.stack([ledger.broken(norm, eps) for norm in radii for eps in radii[norm]], dim=1)
+def verdicts(results: AttackResults, radii: dict[Norm, list[float]]) -> Tensor:
+    return torch.stack([results.broken(norm, eps) for norm in radii for eps in radii[norm]], dim=1)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -50,15 +50,17 @@ def test_on_a_linear_classifier_the_verdicts_are_the_exact_ones(norm: Norm) -> N
     model, images, labels = linear_problem()
     exact = model.exact_distance(images, norm)
     radii = [float(exact.quantile(share)) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    ledger = sweep(model, images, labels, {norm: radii}, settings=SweepSettings(steps=40, losses=("margin",)))
+    results = sweep(model, images, labels, {norm: radii}, settings=SweepSettings(steps=40, losses=("margin",)))
     for eps in radii:
         clearly_broken = exact < 0.995 * eps
         clearly_robust = exact > 1.0001 * eps
-        assert ledger.broken(norm, eps)[clearly_broken].all(), "the attack misses examples within 0.5 % of the boundary"
-        assert not ledger.broken(norm, eps)[clearly_robust].any(), (
+        assert results.broken(norm, eps)[clearly_broken].all(), (
+            "the attack misses examples within 0.5 % of the boundary"
+        )
+        assert not results.broken(norm, eps)[clearly_robust].any(), (
             "an example is called broken below its exact distance"
         )
-    assert (ledger.distances[norm] >= exact * (1 - 1e-4)).all()
+    assert (results.distances[norm] >= exact * (1 - 1e-4)).all()
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -83,30 +85,30 @@ def test_all_verdicts_hold_when_checked_from_outside(
         return verified, distances, predictions
 
     monkeypatch.setattr(sweep_module, "verify", spy)
-    ledger = sweep(standard, *fashion_images, {norm: RADII[norm]})
-    assert judged == ledger.claims - ledger.rejected > 30
+    results = sweep(standard, *fashion_images, {norm: RADII[norm]})
+    assert judged == results.claims - results.rejected > 30
 
 
 def test_robust_accuracy_never_rises_with_the_radius(
     standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:
-    ledger = sweep(standard, *fashion_images, RADII)
+    results = sweep(standard, *fashion_images, RADII)
     for norm, radii in RADII.items():
-        broken = torch.stack([ledger.broken(norm, eps) for eps in sorted(radii)])
+        broken = torch.stack([results.broken(norm, eps) for eps in sorted(radii)])
         assert (broken[1:] >= broken[:-1]).all()
 
 
 def test_an_example_found_in_one_norm_counts_in_every_ball_that_holds_it(
     standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:
-    ledger = sweep(standard, *fashion_images, {"linf": [0.05]})
-    found = (ledger.found_in["linf"] >= 0) & (ledger.distances["linf"] > 0)
+    results = sweep(standard, *fashion_images, {"linf": [0.05]})
+    found = (results.found_in["linf"] >= 0) & (results.distances["linf"] > 0)
     assert found.any()
-    assert torch.isfinite(ledger.distances["l2"][found]).all()
-    largest = float(ledger.distances["l2"][found].max())
-    assert ledger.broken("l2", largest * 1.01)[found].all()
+    assert torch.isfinite(results.distances["l2"][found]).all()
+    largest = float(results.distances["l2"][found].max())
+    assert results.broken("l2", largest * 1.01)[found].all()
     # a perturbation of at most eps a pixel has an L2 norm of at most eps * sqrt(784)
-    assert (ledger.distances["l2"][found] <= 0.05 * 28 * (1 + 1e-5)).all()
+    assert (results.distances["l2"][found] <= 0.05 * 28 * (1 + 1e-5)).all()
 
 
 def test_misclassified_images_are_broken_at_every_radius_without_an_attack(
@@ -114,9 +116,9 @@ def test_misclassified_images_are_broken_at_every_radius_without_an_attack(
 ) -> None:
     images, labels = fashion_images
     wrong = (labels + 1) % 10
-    ledger = sweep(standard, images, wrong, {"linf": [0.02]})
+    results = sweep(standard, images, wrong, {"linf": [0.02]})
     right = standard(images).argmax(1) == wrong
-    assert ledger.broken("linf", 1e-9)[~right].all()
+    assert results.broken("linf", 1e-9)[~right].all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
@@ -179,9 +181,9 @@ def test_restarts_begin_in_a_wider_ball_and_end_in_the_radius(norm: Norm) -> Non
             return torch.stack([torch.full_like(score, 9.0), score], 1)
 
     eps = {"linf": 0.05, "l2": 0.3, "l1": 1.5}[norm]
-    ledger = Ledger.start(labels, labels)
+    results = AttackResults.start(labels, labels)
     settings = SweepSettings(10)
-    NormSweep(Unbreakable(), images, labels, torch.arange(3), norm, [eps], settings, ledger, check_every=1).run()
+    NormSweep(Unbreakable(), images, labels, torch.arange(3), norm, [eps], settings, results, check_every=1).run()
     first, restart = seen[:11], seen[11:22]
     assert max(first) <= eps * (1 + 1e-5)
     assert max(restart[:3]) > 1.5 * eps
@@ -214,7 +216,7 @@ def test_saturated_logits_do_not_hide_a_net_from_the_attack(
     scaled = sweep(
         Saturating(standard), *fashion_images, {"linf": [0.1]}, settings=SweepSettings(20, ("cross_entropy",))
     )
-    robust = [(~ledger.broken("linf", 0.1)).float().mean() for ledger in (plain, scaled)]
+    robust = [(~results.broken("linf", 0.1)).float().mean() for results in (plain, scaled)]
     assert float(robust[1]) <= float(robust[0]) + 0.05
 
 
@@ -222,10 +224,10 @@ def test_progress_reports_every_example_exactly_once(
     standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:
     images, labels = fashion_images
-    ledger = Ledger.start(standard(images).argmax(1), labels)
+    results = AttackResults.start(standard(images).argmax(1), labels)
     seen: list[int] = []
     NormSweep(
-        standard, images, labels, torch.arange(64), "linf", [0.02, 0.1], SweepSettings(5, ("margin",)), ledger,
+        standard, images, labels, torch.arange(64), "linf", [0.02, 0.1], SweepSettings(5, ("margin",)), results,
         batch_size=16, on_progress=seen.append,
     ).run()  # fmt: skip
     assert sum(seen) == 64

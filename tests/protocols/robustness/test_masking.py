@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.catalog.cards import write_card
 from bench.catalog.models import load_model, resolve_models
 from bench.data import ImageDataset
@@ -59,8 +59,8 @@ def report(
     context = EvaluationContext(model, name, data, start, start + count, 0, torch.device("cpu"), 256)
     with torch.no_grad():
         predictions = model(context.images()).argmax(1)
-    ledger = Ledger.start(predictions, context.labels())
-    return probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=1, into=[])
+    results = AttackResults.start(predictions, context.labels())
+    return probe(context, context.images(), predictions, [results], {"linf": 0.1}, every=1, into=[])
 
 
 def by_id(findings: list[Finding]) -> dict[str, Finding]:
@@ -135,8 +135,8 @@ def test_a_run_of_few_images_probes_more_of_them(
     context = EvaluationContext(standard, "net", fashion_test, 0, 16, 0, torch.device("cpu"), 256, examples=examples)
     with torch.no_grad():
         predictions = standard(context.images()).argmax(1)
-    ledger = Ledger.start(predictions, context.labels())
-    counts = probe(context, context.images(), predictions, [ledger], {"linf": 0.1}, every=8, into=[])
+    results = AttackResults.start(predictions, context.labels())
+    counts = probe(context, context.images(), predictions, [results], {"linf": 0.1}, every=8, into=[])
     assert counts["masking_probed"] == probed
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
-from bench.attacks.verification import Ledger
+from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
@@ -23,10 +23,10 @@ def test_distances_of_a_linear_classifier_are_exact_to_half_a_percent(norm: Norm
     model, images, labels = linear_problem(20)
     exact = model.exact_distance(images, norm)
     ladder = [float(exact.max()) * 1.01 / 1.004**rung for rung in range(600)]
-    ledger = Ledger.start(model(images).argmax(1), labels)
+    results = AttackResults.start(model(images).argmax(1), labels)
     settings = SweepSettings(20, ("margin",), 1, 0)
-    NormSweep(model, images, labels, torch.arange(20), norm, ladder, settings, ledger).run()
-    ratio = ledger.distances[norm] / exact
+    NormSweep(model, images, labels, torch.arange(20), norm, ladder, settings, results).run()
+    ratio = results.distances[norm] / exact
     reachable = exact > min(ladder) * 1.01
     assert reachable.float().mean() >= 0.85
     assert (ratio[reachable] >= 1 - 1e-5).all()

@@ -1,6 +1,6 @@
 """Training the nets of ROAR side by side against training them one after another: same nets, images, order and masks.
 
-`python benchmarks/side_by_side.py [--architecture patch_cnn] [--nets 25] [--threads 1] [--epochs 1]` prints a
+`python benchmarks/stacked_nets.py [--architecture patch_cnn] [--nets 25] [--threads 1] [--epochs 1]` prints a
 table. The two ways take turns. CPU seconds of the process stand beside seconds by the clock, since other programs on the
 machine disturb the latter. Equal accuracy is shown net by net.
 """

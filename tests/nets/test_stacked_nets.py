@@ -7,7 +7,7 @@ import torch
 
 from bench.core.errors import BenchError
 from bench.nets import build_net
-from bench.nets.side_by_side import SideBySide
+from bench.nets.stacked_nets import StackedNets
 
 GREY: dict[str, Any] = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.3], "std": [0.4]}
 COLOUR: dict[str, Any] = {**GREY, "in_channels": 3, "image_size": 32, "mean": [0.3] * 3, "std": [0.4] * 3}
@@ -23,7 +23,7 @@ def test_nets_side_by_side_give_the_logits_and_gradients_of_each_alone(name: str
         for parameter in net.parameters():  # biases too, which start at 0 in some nets
             parameter.data += 0.01 * torch.randn_like(parameter)
     images = torch.rand(3, 5, parameters["in_channels"], parameters["image_size"], parameters["image_size"])
-    together = SideBySide(nets, parameters["image_size"])
+    together = StackedNets(nets, parameters["image_size"])
     normalised = (images - 0.3) / 0.4
     logits = together(torch.stack([together.cells.lay_out(one) for one in normalised]))
     alone = torch.stack([net(one) for net, one in zip(nets, images, strict=True)])
@@ -38,4 +38,4 @@ def test_nets_side_by_side_give_the_logits_and_gradients_of_each_alone(name: str
 def test_a_layer_that_cannot_be_stacked_is_refused() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
     with pytest.raises(BenchError, match="BatchNorm2d layer cannot be trained side by side"):
-        SideBySide([net, net], 28)
+        StackedNets([net, net], 28)

@@ -20,7 +20,7 @@ _PATCH_LIMIT = 128
 """A convolution over patches of at most this many values is done as a product over copied patches."""
 
 
-class SideBySide(nn.Module):
+class StackedNets(nn.Module):
     """G nets with weights of their own; image (g, i) goes through net g.
 
     Takes what the nets' own normalisation would give, so that whoever masks images can do it in the same pass.

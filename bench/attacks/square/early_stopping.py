@@ -25,7 +25,7 @@ LIVELY = 10
 
 
 @dataclass(slots=True)
-class Prospects:
+class EarlyStopping:
     """Margins and improvements of searches at the looks and at half of them, NaN until they are noted.
 
     Attributes:
@@ -39,7 +39,7 @@ class Prospects:
     octaves: Tensor
 
     @classmethod
-    def start(cls, like: Tensor, queries: int) -> Prospects | None:
+    def start(cls, like: Tensor, queries: int) -> EarlyStopping | None:
         """For searches with the margins (N,) `like`; None where no look is left before the last query."""
         looks = torch.tensor([look for look in LOOKS if look < queries], dtype=like.dtype, device=like.device)
         if not len(looks):
@@ -53,7 +53,7 @@ class Prospects:
         self.margins = torch.where(due, margin[:, None, None], self.margins)
         self.improved = torch.where(due, improved[:, None, None].to(margin.dtype), self.improved)
 
-    def hopeless(self) -> Tensor:
+    def should_stop(self) -> Tensor:
         """(N,) bool."""
         fall = (self.margins[:, 0] - self.margins[:, 1]) * self.octaves
         lively = self.improved[:, 1] - self.improved[:, 0] >= LIVELY
