@@ -121,7 +121,7 @@ def make():
     return net
 
 def explode(net, inputs):
-    if BOMB.exists():
+    if BOMB.exists() and len(inputs[0]) == 20:  # the unit's images, and not the fewer that a worker is made ready with
         if BOMB.read_text() == "once":
             BOMB.unlink()
         os.kill(os.getpid(), 9)

@@ -268,6 +268,8 @@ def test_a_browser_that_cannot_unpack_says_so(browser: Any, files: dict[str, Pat
     page.close()
 
 
-def test_the_shipped_leaderboard_makes_a_page_of_less_than_two_kilobytes_a_run(files: dict[str, Path]) -> None:
+def test_the_shipped_leaderboard_makes_a_page_of_less_than_two_and_a_half_kilobytes_a_run(
+    files: dict[str, Path],
+) -> None:
     runs = len(list((Path(__file__).parents[3] / "leaderboard" / "runs").iterdir()))
-    assert files["shipped"].stat().st_size < 2_000 * runs  # without saliency panels, which are as large as their images
+    assert files["shipped"].stat().st_size < 2_500 * runs  # without saliency panels, which are as large as their images
