@@ -40,7 +40,7 @@ def probe(
     """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
 
     A run of few examples probes more of them, so that a verdict can be given. What the probe breaks and the run did not
-    is entered into `all_results`, so that no number is above what its own probe has shown. Adversarial images of
+    goes into the results of `into`, so that no number is above what its own probe has shown. Adversarial images of
     another net stay out of them: results would depend on which net that is.
 
     Args:
@@ -48,7 +48,7 @@ def probe(
         predictions: (n,) of the clean images.
         all_results: what the run's own attacks have broken.
         reference: norm -> radius; the first norm in the order of NORMS is probed.
-        into: the all_results of those attacks that are to tell robustness, not those of one weak attack on purpose.
+        into: the results of those attacks that are to tell robustness, not those of one weak attack on purpose.
     """
     norm = probed_norm(reference)
     if context.examples >= FEWEST:

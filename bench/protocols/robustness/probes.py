@@ -32,7 +32,7 @@ class Probes:
     """The probed examples of one unit, all classified right.
 
     Attributes:
-        places: (n,) where they are in the all_results, on the CPU.
+        places: (n,) where they are in `all_results`, on the CPU.
         all_results: what an attack on the net breaks is entered here, where it was not yet broken.
     """
 
