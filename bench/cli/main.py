@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,7 +93,7 @@ def run_command(arguments: list[str]) -> int:
     try:
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
-        return _fail(str(error))
+        return _fail(with_flags(str(error), error.named_options(), arguments))
     except (BrokenPipeError, SystemExit) as error:
         # click turns a broken pipe into exit code 1
         if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
@@ -112,6 +112,17 @@ def run_command(arguments: list[str]) -> int:
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0
+
+
+def with_flags(message: str, options: tuple[str, ...], arguments: list[str]) -> str:
+    """The message, and in brackets the flags of those options, as far as the command that ran has them."""
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    flags = {parameter.name: parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")}
+    flags |= {flag[2:].replace("-", "_"): flag for flag in flags.values()}
+    found = " or ".join(flags[name] for name in options if name in flags)
+    return f"{message.removesuffix('.')} ({found})." if found else message
 
 
 def _reader_gone() -> int:

@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+
 
 class BenchError(Exception):
-    """Something the user can mend. The message is one line: what is wrong, then what to do."""
+    """Something the user can mend. The message is one line: what is wrong, then what to do.
+
+    It is complete for a caller from Python and names no flag of the command line.
+
+    Args:
+        option: the parameter, or several, that would help, by the name that the command line's option has, e.g.
+            `data_dir`. The command line appends the flag where the command that ran has that option.
+    """
+
+    def __init__(self, message: str, *, option: str | tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.options = (option,) if isinstance(option, str) else option
+
+    def named_options(self) -> tuple[str, ...]:
+        """Its options, else those of the error that it was raised from."""
+        return next((error.options for error in _causes(self) if error.options), ())
+
+
+def _causes(error: BaseException | None) -> Iterator[BenchError]:
+    while isinstance(error, BenchError):
+        yield error
+        error = error.__cause__
+
+
+def bench_command(*words: str, **options: object) -> str:
+    """A command to copy, e.g. `bench_command("run", model=["a", "b"])`: `bench run --model a --model b`.
+
+    None and False are left out, True is a flag alone, and each value is quoted for a shell.
+    """
+    line = ["bench", *words]
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is not None and one is not False:
+                line += [flag] if one is True else [flag, str(one)]
+    return shlex.join(line)
 
 
 def is_interrupt(error: BaseException) -> bool:

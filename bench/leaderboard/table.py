@@ -71,7 +71,9 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
 
     path = folder / FILE_NAME
     if not path.is_file():
-        raise BenchError(f"there is no {path}; make one with `bench run`, or name another folder with --leaderboard.")
+        raise BenchError(
+            f"there is no {path}; make one with `bench run`, or name another folder.", option="leaderboard"
+        )
     lines = [cells for cells in _cells(_checked_content(path), path)[1:] if cells]
     try:
         rows = checked_rows([dict(zip(COLUMNS, map(_unescaped, cells), strict=True)) for cells in lines])
@@ -99,7 +101,7 @@ def _checked_content(path: Path) -> str:
         return ""
     except UnicodeDecodeError as error:
         raise BenchError(
-            f"{path} is not a text file; move it away or name another folder with --leaderboard."
+            f"{path} is not a text file; move it away or name another folder.", option="leaderboard"
         ) from error
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error
@@ -120,7 +122,8 @@ def _checked_content(path: Path) -> str:
         )
         raise BenchError(
             f"{path} does not have the leaderboard's columns ({detail or 'another order'}); "
-            "move it away or name another folder with --leaderboard."
+            "move it away or name another folder.",
+            option="leaderboard",
         )
     return content if not content or content.endswith("\n") else content + "\n"
 

@@ -1,0 +1,31 @@
+"""The one place where an error becomes a line: it appends the flag of the option that would help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.cli.main import with_flags
+from tests.conftest import Bench
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "line"),
+    [
+        (("leaderboard",), ["leaderboard"], "Name another (--leaderboard)."),
+        (("download", "data_dir"), ["-v", "run", "--model", "a"], "Name another (--download or --data-dir)."),
+        (("model_id",), ["models", "add", "x"], "Name another (--model-id)."),
+        (("leaderboard",), ["suites"], "Name another."),  # has no such option
+        ((), ["run"], "Name another."),
+    ],
+)
+def test_a_message_gets_the_flags_that_the_command_has(
+    options: tuple[str, ...], arguments: list[str], line: str
+) -> None:
+    assert with_flags("Name another.", options, arguments) == line
+
+
+def test_an_error_from_below_names_no_flag_and_the_command_line_adds_it(bench: Bench, tmp_path: Path) -> None:
+    line = bench.refused("leaderboard", "--leaderboard", tmp_path)
+    assert line.endswith("make one with `bench run`, or name another folder (--leaderboard).")
