@@ -1,6 +1,6 @@
 """RIBench from Python: what the command line does, for notebooks and scripts.
 
-Load a registered model, or any that `bench run --model` takes, and judge it:
+Load a registered model, or any that `bench run` takes, and judge it:
 
 >>> import bench
 >>> result = bench.evaluate("standard", "cross_norm_quick", examples=20, device="cpu")

@@ -50,8 +50,8 @@ def evaluate(
     """Evaluate one model under one suite, as `bench run` does.
 
     Args:
-        model: a net (images in [0, 1] in, logits out), or whatever `bench run --model` takes. A copy of a net, in eval
-            mode and float32, is evaluated, so that the net stays as it is.
+        model: a net (images in [0, 1] in, logits out), or anything that `bench run` takes as a model. A copy of a net,
+            in eval mode and float32, is evaluated, so that the net stays as it is.
         batch_size: images attacked at once; None chooses by device and memory.
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         download: fetch a data set, or pretrained weights, that are not on this machine.

@@ -27,7 +27,7 @@ def load_model(
     program: Path | str | None = None,
     **options: Any,
 ) -> nn.Module:
-    """A model by its name, folder or source, as `bench run --model` takes it.
+    """A model by its name, folder or source, as `bench run` takes it.
 
     Args:
         name: e.g. `at_linf`, `mnist/at_l2`, `zoo/mine`, `net.py:make`, `timm:resnet18`.

@@ -17,7 +17,7 @@ from safetensors.torch import load as load_safetensors
 
 from bench.catalog.cards import NAME, Weights
 from bench.catalog.locations import model_roots
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, bench_command
 from bench.core.files import read_regular, sha256_bytes
 from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.nets.vae_gan import VaeGan
@@ -83,8 +83,9 @@ def resolve_autoencoder(name: str, dataset: str, registry: Path | None = None) -
         found = [root / dataset / name for root in model_roots(registry) if (root / dataset / name / CARD).is_file()]
         if not found:
             raise BenchError(
-                f"there is no autoencoder {name} of {dataset}; train it with `bench train --recipe vae_gan "
-                f"--dataset {dataset} --output DIR` and set BENCH_REGISTRY=DIR."
+                f"there is no autoencoder {name} of {dataset}; train it with `"
+                + bench_command("train", recipe="vae_gan", dataset=dataset, output="DIR")
+                + "` and set BENCH_REGISTRY=DIR."
             )
         entry = read_autoencoder(found[0])
     if entry.card.dataset != dataset:

@@ -47,7 +47,10 @@ def read_label_map(path: Path, class_names: Sequence[str], dataset: str) -> tupl
         raise BenchError(f'the label map {path} must be a JSON object {{"class": output, ...}}.')
     twice = next((name for position, name in enumerate(class_names) if name in class_names[:position]), None)
     if twice is not None:
-        raise BenchError(f"{dataset} has two classes called {twice!r}; say the outputs by position: --classes 0,1,2.")
+        raise BenchError(
+            f"{dataset} has two classes called {twice!r}; name the outputs by position, such as 0,1,2.",
+            option="classes",
+        )
     unknown = [name for name in content if name not in class_names]
     if unknown:
         raise unknown_name(unknown[0], class_names, f"class of {dataset} in {path}")

@@ -25,7 +25,7 @@ def shipped(kind: str) -> Path:
 def model_roots(registry: Path | None = None) -> list[Path]:
     """Folders of models, `<root>/<dataset>/<id>/card.toml`: `registry`, BENCH_REGISTRY, plug-ins, the shipped ones."""
     if registry is not None and not registry.is_dir():
-        raise BenchError(f"--registry {registry} is not a folder.")
+        raise BenchError(f"the registry {registry} is not a folder.", option="registry")
     named = [Path(part) for part in os.environ.get("BENCH_REGISTRY", "").split(os.pathsep) if part]
     for folder in named:
         if not folder.is_dir():

@@ -17,7 +17,7 @@ from bench.catalog.locations import model_roots
 from bench.catalog.programs import Program, parse_program
 from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
 from bench.catalog.state_files import parse_state, state_bytes
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, bench_command
 from bench.core.files import read_regular, sha256_bytes
 from bench.core.names import require_safe_name, select_names, unknown_name
 from bench.data import DATASETS
@@ -97,14 +97,18 @@ def resolve_models(
             if entry.card.program is not None and entry.build is None:
                 entry = dataclasses.replace(entry, program=program)
             if dataset is not None and entry.card.dataset != dataset:
-                raise BenchError(f"model {entry.card.name} is for {entry.card.dataset}, not for --dataset {dataset}.")
+                raise BenchError(
+                    f"model {entry.card.name} is for {entry.card.dataset}, not for {dataset}.", option="dataset"
+                )
             if entry.build is not None and entry.card.name in chosen:
                 raise BenchError(
-                    f"two models would be called {entry.card.name}; give one of them a --model-id of its own."
+                    f"two models would be called {entry.card.name}; give one of them another name.", option="model_id"
                 )
             chosen[entry.card.name] = entry
     if program is not None and not any(entry.program and entry.build is None for entry in chosen.values()):
-        raise BenchError("--program is for models whose card has a [program] section; none of these has one.")
+        raise BenchError(
+            "a program is only for models whose card has a [program] section; none of these has one.", option="program"
+        )
     return list(chosen.values())
 
 
@@ -113,7 +117,8 @@ def _refuse_idle_options(options: SourceOptions, sources: int) -> None:
     if given and sources != 1:
         raise BenchError(
             f"{given[0]} is for one model that is named by its source, such as timm:NAME or FILE.py:FACTORY; "
-            f"{sources or 'none'} of these is."
+            f"{sources or 'none'} of these is.",
+            option=given[0],
         )
 
 
@@ -134,13 +139,15 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
     short = {name.removeprefix(prefix): entry for name, entry in by_name.items() if name.startswith(prefix)}
     hint = misnamed(pattern)
     if hint is not None and pattern not in by_name and pattern not in short:
-        raise BenchError(f"{hint}.")
+        raise hint
     if "/" in pattern:
         return [by_name[name] for name in select_names([pattern], list(by_name), "model")]
     if not short:
         name = prefix.rstrip("/")
         raise BenchError(
-            f"the registry has no model of {name}; train one (`bench train --dataset {name}`) or set BENCH_REGISTRY."
+            f"the registry has no model of {name}; train one with "
+            f"`{bench_command('train', dataset=name)}`, or name a folder of models.",
+            option="registry",
         )
     return [short[name] for name in select_names([pattern], list(short), f"{prefix.rstrip('/')} model")]
 
@@ -166,7 +173,8 @@ def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Modu
         net = entry.build()
         if sha256_bytes(state_bytes(net)) != entry.card.weights.sha256:
             raise BenchError(
-                f"model {entry.card.name} has other weights each time it is built; pass --weights FILE or fix its seed."
+                f"model {entry.card.name} has other weights each time it is built; fix its seed or name its weights.",
+                option="weights",
             )
     else:
         content = _read_weights(entry)
@@ -199,7 +207,8 @@ def _build(entry: ModelEntry) -> nn.Module:
     if entry.program is None:
         raise BenchError(
             f"model {entry.card.name} needs {facts.file}, a program ({facts.kind}) that a registry cannot vouch for; "
-            "if you trust it, name it: --program FILE."
+            "name that file if you trust it.",
+            option="program",
         )
     net, _ = Program(facts.kind, entry.program, facts.factory or "").build(facts.sha256)
     try:

@@ -48,7 +48,7 @@ def timm_pretrained(name: str, *, download: bool, weights: bool) -> Pretrained:
     config = package.get_pretrained_cfg(name)
     if config is None:
         if weights:
-            raise BenchError(f"timm:{name} has no pretrained weights; pass --weights FILE.")
+            raise BenchError(f"timm:{name} has no pretrained weights; name a file of weights.", option="weights")
         return Pretrained(name, 1000, AdapterSettings())
     found = _from_config(name, config.to_dict() if hasattr(config, "to_dict") else dict(config))
     if not weights:
@@ -57,7 +57,7 @@ def timm_pretrained(name: str, *, download: bool, weights: bool) -> Pretrained:
         return _with_state(found, _hub_weights(config.hf_hub_id, None, config.hf_hub_filename, download=download))
     if config.url:
         return _with_state(found, _from_url(config.url, f"timm:{name}", download=download))
-    raise BenchError(f"timm:{name} has no pretrained weights; pass --weights FILE.")
+    raise BenchError(f"timm:{name} has no pretrained weights; name a file of weights.", option="weights")
 
 
 def hub_pretrained(text: str, *, download: bool, weights: bool) -> Pretrained:
@@ -122,7 +122,8 @@ def _hub_file(repository: str, file_name: str, revision: str | None, *, download
     except Exception as error:
         if not download:
             raise BenchError(
-                f"{file_name} of {repository} is not in the cache of the Hugging Face hub; fetch it with --download."
+                f"{file_name} of {repository} is not in the cache of the Hugging Face hub; allow its download.",
+                option="download",
             ) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BenchError(
@@ -141,9 +142,12 @@ def _check_blob(path: Path) -> None:
         content = read_regular(blob)
         digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     else:
-        raise BenchError(f"{path} is not a blob of the hub's cache, so its digest is unknown; pass --weights FILE.")
+        raise BenchError(
+            f"{path} is not a blob of the hub's cache, so its digest is unknown; name a file of weights.",
+            option="weights",
+        )
     if digest != blob.name:
-        raise BenchError(f"{path} does not match its digest; delete {blob} and fetch it again with --download.")
+        raise BenchError(f"{path} does not match its digest; delete {blob} and download it again.", option="download")
 
 
 def _from_url(url: str, what: str, *, download: bool) -> Path:
@@ -152,12 +156,15 @@ def _from_url(url: str, what: str, *, download: bool) -> Path:
     stated = _HASHED_NAME.search(name)
     if stated is None:
         raise BenchError(
-            f"the publisher of {what} gives no digest for {name}; fetch it yourself and pass --weights FILE."
+            f"the publisher of {what} gives no digest for {name}; fetch it yourself and name that file.",
+            option="weights",
         )
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         if not download:
-            raise BenchError(f"the weights of {what} are not on this machine ({path}); fetch them with --download.")
+            raise BenchError(
+                f"the weights of {what} are not on this machine ({path}); allow their download.", option="download"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=stated[1], progress=False)
@@ -166,5 +173,7 @@ def _from_url(url: str, what: str, *, download: bool) -> Path:
                 f"the weights of {what} cannot be fetched from {urlparse(url).netloc} ({error})."
             ) from error
     if not sha256_file(path).startswith(stated[1]):
-        raise BenchError(f"{path} does not match the digest in its name; delete it and fetch it again with --download.")
+        raise BenchError(
+            f"{path} does not match the digest in its name; delete it and download it again.", option="download"
+        )
     return path

@@ -110,8 +110,9 @@ def _build_torchscript(program: Program, content: bytes) -> Any:
             if "constants.pkl" not in str(error):
                 raise
             raise BenchError(
-                f"{program.path} holds weights or a pickled object, no TorchScript; name the code of its net too: "
-                f"--model FILE.py:FACTORY --weights {program.path}."
+                f"{program.path} holds weights or a pickled object, no TorchScript; name the code of its net, "
+                "FILE.py:FACTORY, as the model, and this file as its weights.",
+                option="weights",
             ) from error
 
 

@@ -64,16 +64,18 @@ class SourceOptions:
     data_dir: Path | None = None
 
     def given(self) -> list[str]:
-        """The options that were set, as the command line calls them, less those that suit any model."""
+        """Names of the options that were set, less those that suit any model."""
         values = {name: getattr(self, name) for name in self.__slots__ if name not in ("download", "data_dir")}
-        return [f"--{name.replace('_', '-')}" for name, value in values.items() if value not in (None, False)]
+        return [name for name, value in values.items() if value not in (None, False)]
 
     def for_classes_of(self, dataset: str) -> SourceOptions:
         """The same with `classes` in place of a label map; raises BenchError for a map that does not fit."""
         if self.label_map is None:
             return self
         if self.classes is not None:
-            raise BenchError("--classes and --label-map say the same thing; give one of them.")
+            raise BenchError(
+                "classes and a label map say the same thing; give one of them.", option=("classes", "label_map")
+            )
         outputs = outputs_of_classes(self.label_map, dataset, data_dir=self.data_dir, download=self.download)
         return replace(self, classes=outputs, label_map=None)
 
@@ -181,7 +183,8 @@ class NamedSource:
         if self.options.weights is None:
             raise BenchError(
                 f"{self.text} needs its checkpoint: fetch Google Drive file {drive} (the zoo gives no digest of it, so "
-                "RIBench does not fetch it by itself) and pass --weights FILE."
+                "RIBench does not fetch it by itself) and name that file.",
+                option="weights",
             )
         parameters["adapter"] = _plain(self._adapter(AdapterSettings()))
         net = build_net("robustbench", parameters)
@@ -214,19 +217,22 @@ class NamedSource:
         return len(adapter.get("classes", ())) or self.options.num_classes or built.parameters.get("num_classes")
 
     def _require_outputs(self, built: Built) -> None:
-        """Raise BenchError for a --num-classes that is missing, or would be left unused: a known data set says it."""
+        """Raise BenchError for a `num_classes` that is missing, or would be left unused: a known data set says it."""
         spec, given = dataset_spec(self.dataset), self.options.num_classes
         if spec is None and not self._classes(built):
-            raise BenchError(f"{self.dataset} is no data set that ships; say how many classes it has: --num-classes N.")
+            raise BenchError(
+                f"{self.dataset} is no data set that ships; say how many classes it has.", option="num_classes"
+            )
         if spec is not None and given not in (None, spec.num_classes) and not self.options.classes:
             raise BenchError(
                 f"{self.text} is said to have {given} outputs, but {self.dataset} has {spec.num_classes} classes; say "
-                "which outputs stand for them with --classes or --label-map."
+                "which outputs stand for them.",
+                option=("classes", "label_map"),
             )
 
     def _identifier(self) -> str:
         if self.options.model_id is not None:
-            return require_safe_name(self.options.model_id, "--model-id")
+            return require_safe_name(self.options.model_id, "model id")
         program = parse_program(self.text)
         if program is not None:
             name = f"{program.path.stem}-{program.factory}" if program.factory else program.path.stem
@@ -278,17 +284,23 @@ def _plain(settings: AdapterSettings) -> dict[str, Any]:
     }
 
 
-def misnamed(text: str) -> str | None:
+def misnamed(text: str) -> BenchError | None:
     """What is wrong with a name that looks as if it was meant for a source, or for a folder; None if it does not."""
     path = Path(text)
     if text.endswith(".py"):
-        return f"name the function of {text} that makes the net: {text}:FACTORY"
+        return BenchError(f"name the function of {text} that makes the net: {text}:FACTORY.")
     if path.suffix in (".safetensors", ".pth", ".ckpt", ".bin"):
-        return f"{text} is a file of weights; name the code of its net too: --model FILE.py:FACTORY --weights {text}"
+        return BenchError(
+            f"{text} is a file of weights; name the code of its net, FILE.py:FACTORY, as the model, and this file as "
+            "its weights.",
+            option="weights",
+        )
     if ":" in text:
-        return f"{text} names no source; use FILE.py:FACTORY, a file, or {describe_kinds()}"
+        return BenchError(f"{text} names no source; use FILE.py:FACTORY, a file, or {describe_kinds()}.")
     if text and path.is_dir():
-        return f"the folder {text} has no card.toml; a folder of many models goes to --registry"
+        return BenchError(
+            f"the folder {text} has no card.toml; a folder of many models is a registry.", option="registry"
+        )
     return None
 
 

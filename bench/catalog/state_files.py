@@ -87,8 +87,8 @@ def _load_checkpoint(stream: BinaryIO, path: Path, trust: bool) -> Any:
         if not trust:
             raise BenchError(
                 f"weights {path} are damaged, or hold more than tensors; in the second case opening them runs code "
-                "that the file brings along. Save the state dict alone, or, only if you trust whoever made the file, "
-                "pass --trust-weights."
+                "that the file brings along. Save the state dict alone or, if you trust the file's author, allow it.",
+                option="trust_weights",
             ) from error
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
@@ -113,7 +113,7 @@ def _refuse_packed(stream: BinaryIO, path: Path) -> None:
 @cache
 def _warn(path: Path) -> None:
     """Once a file and process, however often a net is built from it."""
-    logger.warning("unpickling %s, which runs whatever code it names, as --trust-weights asks", path)
+    logger.warning("unpickling %s, which runs whatever code it names, as was allowed", path)
 
 
 def _unreadable(path: Path, error: BaseException) -> BenchError:

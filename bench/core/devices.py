@@ -20,13 +20,16 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BenchError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N.") from error
+        raise BenchError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N.", option="device") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise BenchError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu.")
+        raise BenchError(f"device {name!r} was asked for, but torch sees no CUDA device; use cpu.", option="device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BenchError(f"device {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices.")
+        raise BenchError(
+            f"device {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices.",
+            option="device",
+        )
     if device.type not in ("cpu", "cuda"):  # verification needs float64, which mps for one does not have
-        raise BenchError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N.")
+        raise BenchError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N.", option="device")
     return device
 
 

@@ -1,4 +1,4 @@
-"""Finding a data set: --data-dir, the embedded split, the user cache, system places, then a download if asked for."""
+"""Finding a data set: named folders, the embedded split, the user cache, system places, then a download if allowed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cache_dir() -> Path:
 
 def data_dirs(data_dir: Path | None) -> list[Path]:
     """The folders the user named, in order: the option, then BENCH_DATA_DIR (several, separated as PATH is)."""
-    named = [require_folder(data_dir, "--data-dir")] if data_dir is not None else []
+    named = [require_folder(data_dir, "the data dir")] if data_dir is not None else []
     variable = os.environ.get("BENCH_DATA_DIR", "")
     return named + [require_folder(Path(part), "BENCH_DATA_DIR") for part in variable.split(os.pathsep) if part]
 
@@ -199,16 +199,18 @@ def _missing(spec: DatasetSpec, split: Split) -> BenchError:
         return BenchError(
             f"the {split} split of {spec.name} is not on this machine; its pictures may not be passed on, fetch "
             f"them from image-net.org and name the folder that holds {spec.subset_of or spec.name}/"
-            f"{spec.test_names[0] if split == 'test' else split}/<class>/* with --data-dir DIR (or BENCH_DATA_DIR)."
+            f"{spec.test_names[0] if split == 'test' else split}/<class>/*, or set BENCH_DATA_DIR.",
+            option="data_dir",
         )
-    ways = ["--download", "--data-dir DIR (or BENCH_DATA_DIR) with " + _layout(spec)]
-    ways.append(
-        "the Debian package dataset-fashion-mnist"
+    other = (
+        "install the Debian package dataset-fashion-mnist"
         if spec.name == "fashion_mnist"
-        else f"an ImageFolder {spec.name}/{split}/<class>/* under a data dir or {cache_dir()}"
+        else f"put an ImageFolder {spec.name}/{split}/<class>/* into a data dir or {cache_dir()}"
     )
     return BenchError(
-        f"the {split} split of {spec.name} is not on this machine; get it by {ways[0]}, by {ways[1]}, or by {ways[2]}."
+        f"the {split} split of {spec.name} is not on this machine; allow its download, name a data dir (or set "
+        f"BENCH_DATA_DIR) with {_layout(spec)}, or {other}.",
+        option=("download", "data_dir"),
     )
 
 
@@ -223,5 +225,6 @@ def _unknown_dataset(name: str, named: Sequence[Path]) -> BenchError:
     error = unknown_name(name, {*DATASETS, *_own_names(named), *plugin_names(PLUGINS)}, "data set")
     return BenchError(
         f"{error} One of your own is found as DIR/{name}/test/<class>/*, DIR/{name}.npz or "
-        f"DIR/{name}/test-*.parquet with --data-dir DIR."
+        f"DIR/{name}/test-*.parquet in a data dir DIR.",
+        option="data_dir",
     )

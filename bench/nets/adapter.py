@@ -72,8 +72,9 @@ class Adapter(nn.Module):
             return logits
         if max(self.settings.classes) >= logits.shape[1]:
             raise BenchError(
-                f"--classes or --label-map ask for output {max(self.settings.classes)}, but the net has outputs 0 to "
-                f"{logits.shape[1] - 1}."
+                f"the classes or the label map ask for output {max(self.settings.classes)}, but the net has outputs 0 "
+                f"to {logits.shape[1] - 1}.",
+                option=("classes", "label_map"),
             )
         return logits.index_select(1, self.classes)
 

@@ -111,11 +111,11 @@ class Epochs:
             fingerprint, parts = state["fingerprint"], state["parts"]
         except Exception as error:
             raise BenchError(
-                f"the unfinished training in {self.folder} cannot be read; use --fresh to start again."
+                f"the unfinished training in {self.folder} cannot be read; start afresh.", option="fresh"
             ) from error
         if fingerprint != self.fingerprint:
             raise BenchError(
-                f"{self.folder} holds an unfinished training with other parameters; use --fresh to start again."
+                f"{self.folder} holds an unfinished training with other parameters; start afresh.", option="fresh"
             )
         for name, part in self.parts.items():
             part.load_state_dict(parts[name])

@@ -18,7 +18,8 @@ class EventFiles:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise BenchError(
-                "--tensorboard needs the package tensorboard; install it with pip install 'ribench[tensorboard]'."
+                "event files need the package tensorboard; install it with pip install 'ribench[tensorboard]'.",
+                option="tensorboard",
             ) from error
         with clear_disk_errors(folder):
             self._writer = SummaryWriter(str(folder))

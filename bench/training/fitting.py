@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.attacks.pgd import attacked_model
 from bench.catalog.cards import Gradients
 from bench.catalog.models import list_models, load_model, resolve_models
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, bench_command
 from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
@@ -74,7 +74,9 @@ class TrainingRequest:
         """Raise BenchError if the name cannot be a folder's, or the folder is taken."""
         require_safe_name(self.name, "model id")
         if self.folder.exists() and not self.fresh:
-            raise BenchError(f"{self.folder} exists already; use --fresh to train it again, or --id for another name.")
+            raise BenchError(
+                f"{self.folder} exists already; choose another name, or train it afresh.", option=("id", "fresh")
+            )
 
     def prepare_work(self) -> None:
         """Make the work folder, empty where the training is to begin afresh."""
@@ -177,7 +179,7 @@ def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Sou
     else:
         raise BenchError(
             f"recipe {request.recipe.name} needs the model {request.dataset}/{name} for its target maps; train that "
-            f"first: bench train --recipe {name} --dataset {request.dataset} --output {request.output}"
+            f"first: {bench_command('train', recipe=name, dataset=request.dataset, output=request.output)}"
         )
     return Source(entry.card.name, entry.card.weights.sha256, load_model(entry, request.device))
 

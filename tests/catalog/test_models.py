@@ -88,7 +88,7 @@ def test_what_a_killed_process_left_of_a_model_hides_no_other(model_copy: ModelC
 
 
 def test_a_full_name_of_another_data_set_is_refused(model_copy: ModelCopy) -> None:
-    with pytest.raises(BenchError, match="not for --dataset mnist"):
+    with pytest.raises(BenchError, match="not for mnist"):
         resolve_models(["fashion_mnist/standard"], "mnist")
 
 

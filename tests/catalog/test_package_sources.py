@@ -57,7 +57,7 @@ def test_a_hub_model_comes_from_the_cache_with_its_digest_checked(
     timm = pytest.importorskip("timm")
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(BenchError, match="not in the cache of the Hugging Face hub; fetch it with --download"):
+    with pytest.raises(BenchError, match="not in the cache of the Hugging Face hub; allow its download"):
         resolve_models(["hf-hub:someone/net"])
     torch.manual_seed(4)
     net = timm.create_model("test_resnet", num_classes=10, in_chans=1).eval()
@@ -91,7 +91,7 @@ def test_torchvision_weights_are_checked_by_the_digest_in_their_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(BenchError, match=r"not on this machine .*fetch them with --download"):
+    with pytest.raises(BenchError, match=r"not on this machine .*allow their download"):
         resolve_models(["torchvision:squeezenet1_1"])
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"something else")

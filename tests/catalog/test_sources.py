@@ -119,7 +119,7 @@ class Bomb:
 def test_a_pickled_object_runs_only_when_its_file_is_trusted(code: Path, tmp_path: Path) -> None:
     harm, path = tmp_path / "harm", tmp_path / "w.pt"
     torch.save({"state_dict": read_state(WEIGHTS), "extra": Bomb(harm)}, path)
-    with pytest.raises(BenchError, match="only if you trust whoever made the file, pass --trust-weights"):
+    with pytest.raises(BenchError, match="if you trust the file's author, allow it"):
         resolve_models([f"{code}:make"], options=SourceOptions(weights=path))
     assert not harm.exists()
     assert resolve_models([f"{code}:make"], options=SourceOptions(weights=path, trust_weights=True))
@@ -143,7 +143,7 @@ BAD = {
     "weights in place of TorchScript": (
         "{code}",
         {},
-        r"net.pt holds weights .* --model FILE.py:FACTORY --weights .*net.pt",
+        r"net.pt holds weights .*the code of its net, FILE.py:FACTORY, as the model, and this file as its weights",
     ),
     "a factory that ends the process": ("{code}:leaves", {}, "leaves gave no net .SystemExit: 0"),
     "a factory that raises no exception": ("{code}:raises_oddly", {}, "raises_oddly gave no net .Odd: odd"),
@@ -155,9 +155,9 @@ BAD = {
         {},
         r"name the function of .*net.py that makes the net: .*net.py:FACTORY",
     ),
-    "weights as a model": ("w.safetensors", {}, "is a file of weights; name the code of its net too"),
+    "weights as a model": ("w.safetensors", {}, "is a file of weights; name the code of its net, FILE.py:FACTORY"),
     "an unknown source": ("tim:resnet18", {}, "tim:resnet18 names no source; use FILE.py:FACTORY, a file, or timm:"),
-    "a folder of models": (str(shipped("models")), {}, "has no card.toml; a folder of many models goes to --registry"),
+    "a folder of models": (str(shipped("models")), {}, "has no card.toml; a folder of many models is a registry"),
     "outputs that nobody would use": (
         "{code}:make",
         {"num_classes": 3},
@@ -169,7 +169,7 @@ BAD = {
         "cannot read the weights /: it is no regular file",
     ),
     "an unknown torchvision net": ("torchvision:resnet19", {}, "did you mean resnet1"),
-    "a name that cannot be a folder": ("{code}:make", {"model_id": "../up"}, "--model-id '../up' is not a plain name"),
+    "a name that cannot be a folder": ("{code}:make", {"model_id": "../up"}, "model id '../up' is not a plain name"),
 }
 
 
@@ -218,7 +218,7 @@ def test_an_output_that_the_net_does_not_have_is_named(code: Path, fashion_image
 
 
 @pytest.mark.parametrize(
-    ("dataset", "line"), [("../up", "data set '../up' is not a plain name"), ("mine", "--num-classes N")]
+    ("dataset", "line"), [("../up", "data set '../up' is not a plain name"), ("mine", "say how many classes it has")]
 )
 def test_a_data_set_of_ones_own_needs_a_name_and_its_number_of_classes(code: Path, dataset: str, line: str) -> None:
     with pytest.raises(BenchError, match=line):
@@ -243,7 +243,7 @@ def test_a_factory_with_other_weights_each_time_is_refused(code: Path) -> None:
 
 def test_options_that_no_model_takes_are_refused(code: Path) -> None:
     for names in (["standard"], ["all"], [f"{code}:make", f"{code}:other_each_time"]):
-        with pytest.raises(BenchError, match="--weights is for one model that is named by its source"):
+        with pytest.raises(BenchError, match="weights is for one model that is named by its source"):
             resolve_models(names, options=SourceOptions(weights=WEIGHTS))
 
 

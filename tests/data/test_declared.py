@@ -64,7 +64,7 @@ def test_imagenet_itself_needs_all_its_classes(tmp_path: Path) -> None:
 
 
 def test_imagenet_that_is_not_here_says_how_to_lay_it_out() -> None:
-    with pytest.raises(BenchError, match=r"imagenet/val/<class>/\* with --data-dir") as caught:
+    with pytest.raises(BenchError, match=r"imagenet/val/<class>/\*, or set BENCH_DATA_DIR") as caught:
         load_split("imagenet100", "test", download=True)
     assert "\n" not in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_an_archive_is_not_read_and_the_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "pets.zip").touch()
     with pytest.raises(BenchError, match=r"pets\.zip is packed; unpack it"):
         load_split("pets", "test", data_dir=tmp_path)
-    with pytest.raises(BenchError, match=r"DIR/cats\.npz or DIR/cats/test-\*\.parquet with --data-dir"):
+    with pytest.raises(BenchError, match=r"DIR/cats\.npz or DIR/cats/test-\*\.parquet in a data dir"):
         load_split("cats", "test", data_dir=tmp_path)
 
 

@@ -140,7 +140,7 @@ def test_a_missing_data_set_names_the_three_ways_to_get_it() -> None:
     with pytest.raises(BenchError) as caught:
         load_split("mnist", "train")
     line = str(caught.value)
-    assert "--download" in line and "--data-dir" in line and "ImageFolder mnist/train" in line and "\n" not in line
+    assert "download" in line and "data dir" in line and "ImageFolder mnist/train" in line and "\n" not in line
 
 
 def test_the_missing_training_split_names_the_debian_package() -> None:

@@ -103,14 +103,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
 
 def test_a_state_of_another_training_is_not_resumed(tmp_path: Path) -> None:
     fit("standard", tmp_path, epochs=3, stop_after=1)
-    with pytest.raises(BenchError, match="other parameters; use --fresh"):
+    with pytest.raises(BenchError, match="other parameters; start afresh"):
         fit("standard", tmp_path, epochs=4)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     fit("standard", tmp_path, epochs=3, stop_after=1)
     (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:100])
-    with pytest.raises(BenchError, match="cannot be read; use --fresh"):
+    with pytest.raises(BenchError, match="cannot be read; start afresh"):
         fit("standard", tmp_path, epochs=3)
 
 

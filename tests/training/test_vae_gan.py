@@ -101,7 +101,7 @@ def test_training_reconstructs_ever_better_and_resumes_to_the_same_weights(reque
     cut = train_vae_gan(recipe.model_copy(update={"stop_after": 1}), replace(request_for, model_id="cut"))
     assert (cut.folder / "training.csv").read_text().splitlines()[1].split(",")[:-1] == rows[1].split(",")[:-1]
     assert len((cut.folder / "training.csv").read_text().splitlines()) == 2
-    with pytest.raises(BenchError, match="exists already; use --fresh"):
+    with pytest.raises(BenchError, match="exists already; choose another name, or train it afresh"):
         train_vae_gan(recipe, request_for)
 
 

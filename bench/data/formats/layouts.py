@@ -227,8 +227,10 @@ def read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: b
         data = getattr(torchvision.datasets, str(spec.torchvision_class))(str(root), train=train, download=download)
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0].partition(" You can use download=True")[0].rstrip(".")
-        advice = "try again" if download else "put the published files there, or delete them and pass --download"
-        raise BenchError(f"torchvision cannot read {spec.name} in {root}: {reason}; {advice}.") from error
+        advice = "try again" if download else "put the published files there, or delete them and download them"
+        raise BenchError(
+            f"torchvision cannot read {spec.name} in {root}: {reason}; {advice}.", option="download"
+        ) from error
     images = torch.as_tensor(data.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
     return make_dataset(spec, split, images, torch.as_tensor(data.targets, dtype=torch.int64), str(root))
