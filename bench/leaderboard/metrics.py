@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bench.leaderboard.statistics.intervals import wilson
+
+Direction = Literal["higher", "lower", "descriptive"]
+"""Which way a model is better; `descriptive` where the number describes and does not judge."""
+Unit = Literal["share", "number"]
+"""A share is printed in per cent; anything else as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKey:
+    """What a metric is: what tells the metrics of one run apart, and pairs those of two runs.
+
+    Attributes:
+        metric: a name that its protocol declares, e.g. `robust_accuracy` or `stability/cosine`; nothing takes it apart.
+        subject: what of the model is measured: an attribution method, a corruption, a share of pixels; several parts
+            are joined by `/`, e.g. `gaussian_noise/3`.
+        attack: the attack that it is measured under, where it is.
+        norm: of the attack's ball.
+        eps: the suite's own figure, pixels in [0, 1]; None where there is none. Radii are compared by equality.
+    """
+
+    metric: str
+    subject: str = ""
+    attack: str = ""
+    norm: str = ""
+    eps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
