@@ -19,11 +19,10 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -36,8 +35,8 @@ from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.sweep.attempts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults, verify
-from bench.catalog.locations import shipped
 from bench.catalog.models import load_model, resolve_models
+from bench.catalog.suites import resolve_suites
 from bench.core.memory import keep_freed_memory
 from bench.core.threat import NORMS, Norm
 from bench.data import load_split
@@ -122,8 +121,7 @@ def _sweep(
 ) -> float:
     """Seconds of the sweep with the suite's settings."""
     ids = torch.arange(len(problem.images), device=problem.images.device)
-    pinned: dict[str, Any] = tomllib.loads((shipped("suites") / f"{suite}.toml").read_text())
-    attack = pinned["parameters"]["attacks"][0]
+    attack = resolve_suites([suite])[0].file.parameters["attacks"][0]
     settings = SweepSettings(
         attack["steps"], tuple(attack["losses"]), attack["patience"], 0, attack.get("targets", {}).get(norm, 0),
         attack["polish"],
@@ -286,8 +284,8 @@ def _ours(problem: Problem, norm: Norm, eps: float) -> Tensor:
 
 
 def _cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
-    suite: dict[str, Any] = tomllib.loads((shipped("suites") / "autoattack_fast.toml").read_text())
-    stages = tuple(Stage(**section) for section in suite["parameters"]["stages"])
+    parameters = resolve_suites(["autoattack_fast"])[0].file.parameters
+    stages = tuple(Stage(**section) for section in parameters["stages"])
 
     def attack(part: slice, results: AttackResults) -> None:
         images, labels = problem.images[part], problem.labels[part]

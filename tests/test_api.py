@@ -54,7 +54,9 @@ def test_evaluate_says_what_the_command_line_says(
 
 
 def test_evaluate_keeps_rows_and_evidence_where_it_is_told(tmp_path: Path, tiny_suite: Path) -> None:
-    result = bench.evaluate("standard", bench.load_suite(tiny_suite), examples=3, leaderboard=tmp_path)
+    result = bench.evaluate(
+        "standard", bench.load_suite("tiny", suite_path=tiny_suite.parent), examples=3, leaderboard=tmp_path
+    )
     assert result.folder is not None and (result.folder / "examples.parquet").is_file()
     assert set(read_leaderboard(tmp_path)["n_examples"]) == {3}
 
@@ -87,7 +89,7 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     mpl.use("Agg")
     from rich.console import Console
 
-    result = bench.evaluate("standard", tiny_suite, examples=5)
+    result = bench.evaluate("standard", "tiny", suite_path=tiny_suite.parent, examples=5)
     assert result.value("robust_accuracy", norm="linf", eps=0.05) <= result.value("clean_accuracy")
     with pytest.raises(BenchError, match="2 rows have metric"):
         result.value("robust_accuracy", norm="linf")

@@ -39,6 +39,7 @@ def evaluate(
     leaderboard: Path | str | None = None,
     registry: Path | str | None = None,
     program: Path | str | None = None,
+    suite_path: Path | str | None = None,
     model_id: str | None = None,
     executor: str = "local",
     ray_address: str | None = None,
@@ -56,6 +57,7 @@ def evaluate(
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         download: fetch a data set, or pretrained weights, that are not on this machine.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
+        suite_path: a folder of suites beside the shipped ones.
         model_id: what a net or a model named by its source is called.
         executor: `local`, on this machine, or `ray`, which a net in memory cannot travel to. A cluster that is
             connected already (`ray.init()`) is used and stays connected.
@@ -87,10 +89,9 @@ def evaluate(
         entries, options = [entry_of_net(model, kind, name, as_path(data_dir), adaptation)], {}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         board = as_path(leaderboard) or Path(temporary)
-        suite_path = suite.path if isinstance(suite, Suite) else suite
         request = RunRequest(
             named,
-            [str(suite_path)],
+            [suite if isinstance(suite, Suite) else str(suite)],
             board,
             dataset,
             examples,
@@ -104,6 +105,7 @@ def evaluate(
             program=as_path(program),
             entries=entries,
             precision=precision,
+            suite_path=as_path(suite_path),
         )
         plans = plan_runs(request)
         if len(plans) != 1:

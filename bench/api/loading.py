@@ -50,9 +50,13 @@ def load_model(
     return load_entry(entries[0], resolve_device(str(device)))
 
 
-def load_suite(name: Path | str) -> Suite:
-    """A suite by its name or the path of its TOML file; raises BenchError."""
-    suites = resolve_suites([str(name)])
+def load_suite(name: Path | str, *, suite_path: Path | str | None = None) -> Suite:
+    """A suite by its name or the path of its TOML file; raises BenchError.
+
+    Args:
+        suite_path: a folder of suites, beside those that BENCH_SUITES names and the shipped ones.
+    """
+    suites = resolve_suites([str(name)], as_path(suite_path))
     if len(suites) != 1:
         raise BenchError(f"{str(name)!r} stands for {len(suites)} suites; name one.")
     return suites[0]

@@ -24,13 +24,24 @@ def shipped(kind: str) -> Path:
 
 def model_roots(registry: Path | None = None) -> list[Path]:
     """Folders of models, `<root>/<dataset>/<id>/card.toml`: `registry`, BENCH_REGISTRY, plug-ins, the shipped ones."""
-    if registry is not None and not registry.is_dir():
-        raise BenchError(f"the registry {registry} is not a folder.", option="registry")
-    named = [Path(part) for part in os.environ.get("BENCH_REGISTRY", "").split(os.pathsep) if part]
+    return [*_named_folders(registry, "registry", "BENCH_REGISTRY"), *plugin_model_roots(), shipped("models")]
+
+
+def suite_folders(suite_path: Path | None = None) -> list[Path]:
+    """Folders of suites: the shipped ones, `suite_path`, BENCH_SUITES; one that is named twice is there once."""
+    folders = [shipped("suites"), *_named_folders(suite_path, "suite_path", "BENCH_SUITES")]
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def _named_folders(given: Path | None, option: str, variable: str) -> list[Path]:
+    """The folder that the caller names, then those of an environment variable; raises BenchError for what is none."""
+    if given is not None and not given.is_dir():
+        raise BenchError(f"the {option.replace('_', ' ')} {given} is not a folder.", option=option)
+    named = [Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part]
     for folder in named:
         if not folder.is_dir():
-            raise BenchError(f"BENCH_REGISTRY names {folder}, which is not a folder.")
-    return [*([registry] if registry is not None else []), *named, *plugin_model_roots(), shipped("models")]
+            raise BenchError(f"{variable} names {folder}, which is not a folder.")
+    return [*([] if given is None else [given]), *named]
 
 
 def plugin_model_roots() -> list[Path]:

@@ -1,4 +1,9 @@
-"""Suite files: a protocol with its parameters pinned, a version, and the digest of both."""
+"""Suite files: a protocol with its parameters pinned, a version, and the digest of both.
+
+A suite that says `extends = "NAME"` (or a TOML file beside it) has all that the other has, except name, version and
+description, and says what differs. `parameters`, `parameters.datasets` and each data set's section are merged key by
+key; any other value, a list or a table of radii too, is replaced whole.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.catalog.cards import NAME
-from bench.catalog.locations import shipped
+from bench.catalog.locations import suite_folders
 from bench.core.bounds import Count, Version
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.core.names import select_names
+from bench.core.names import select_names, unknown_name
 from bench.core.toml_files import Section, read_toml, validate
 
 
@@ -33,10 +38,11 @@ class SuiteFile(Section):
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A parsed suite file and where it lies."""
+    """A parsed suite file and where it lies; `extends` are the files that it extends, the nearest first."""
 
     file: SuiteFile
     path: Path
+    extends: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,26 +55,81 @@ class Suite:
         return sha256_bytes(json.dumps(content, sort_keys=True).encode())
 
 
-def read_suite(path: Path) -> Suite:
-    """Read one suite file; raises BenchError."""
-    return Suite(validate(SuiteFile, read_toml(path, "suite"), f"suite {path}"), path)
+def read_suite(path: Path, suite_path: Path | None = None) -> Suite:
+    """Read one suite file, and what it extends; raises BenchError."""
+    return _read(path, suite_path, ())
 
 
-def list_suites() -> list[Suite]:
-    """The shipped suites, sorted by name."""
-    return [read_suite(path) for path in sorted(shipped("suites").glob("*.toml"))]
+def _read(path: Path, suite_path: Path | None, children: tuple[Path, ...]) -> Suite:
+    content = read_toml(path, "suite")
+    if path.resolve() in children:
+        raise BenchError(f"suite {path} extends itself, by way of {', '.join(one.name for one in children)}.")
+    if "extends" not in content:
+        return Suite(validate(SuiteFile, content, f"suite {path}"), path)
+    name = content.pop("extends")
+    if not isinstance(name, str):
+        raise BenchError(f"suite {path}: extends must be the name of one suite, or a TOML file.")
+    parent_path = path.parent / name
+    if not name.endswith(".toml"):
+        files = suite_files(suite_path)
+        if name not in files:
+            raise unknown_name(name, files, f"suite to extend in {path}")
+        parent_path = files[name]
+    parent = _read(parent_path, suite_path, (*children, path.resolve()))
+    inherited = parent.file.model_dump(exclude={"name", "version", "description"})
+    merged = _merge(inherited, content, depth=0)
+    return Suite(validate(SuiteFile, merged, f"suite {path}"), path, (parent_path, *parent.extends))
 
 
-def resolve_suites(patterns: Sequence[str]) -> list[Suite]:
-    """The suites that names, wildcards, `all` or paths of TOML files stand for; raises BenchError."""
+def _merge(inherited: dict[str, Any], own: dict[str, Any], depth: int) -> dict[str, Any]:
+    """Own values over the inherited ones; `parameters`, its `datasets`, and each of these are merged in turn."""
+    merged = inherited | own
+    for key in inherited.keys() & own.keys() if depth < 3 else ():
+        inner = depth == 2 or key == ("parameters", "datasets")[depth]
+        if inner and isinstance(inherited[key], dict) and isinstance(own[key], dict):
+            merged[key] = _merge(inherited[key], own[key], depth + 1)
+    return merged
+
+
+def suite_files(suite_path: Path | None = None) -> dict[str, Path]:
+    """Name -> file of the shipped suites and those in the user's folders, sorted; a file is called as its suite.
+
+    Raises:
+        BenchError: a folder is none, or a name is there twice.
+    """
+    files: dict[str, Path] = {}
+    for folder in suite_folders(suite_path):
+        for path in folder.glob("[!.]*.toml"):
+            if files.setdefault(path.stem, path) is not path:
+                raise BenchError(f"suite {path} has the name of {files[path.stem]}; give it a name of its own.")
+    return dict(sorted(files.items()))
+
+
+def list_suites(suite_path: Path | None = None) -> list[Suite]:
+    """The suites by name: the shipped ones, and those in `suite_path` and in the folders that BENCH_SUITES names."""
+    return resolve_suites(["all"], suite_path)
+
+
+def resolve_suites(patterns: Sequence[Suite | str], suite_path: Path | None = None) -> list[Suite]:
+    """The suites that names, wildcards, `all` or paths of TOML files stand for; raises BenchError.
+
+    Args:
+        suite_path: a folder of suites, beside those that BENCH_SUITES names and the shipped ones.
+    """
     chosen: dict[str, Suite] = {}
     for pattern in patterns:
-        if pattern.endswith(".toml") or os.sep in pattern:
-            found = [read_suite(Path(pattern))]
-        else:
-            known = {suite.name: suite for suite in list_suites()}
-            found = [known[name] for name in select_names([pattern], list(known), "suite")]
-        for suite in found:
+        for suite in [pattern] if isinstance(pattern, Suite) else _find(pattern, suite_path):
             if chosen.setdefault(suite.name, suite).path != suite.path:
                 raise BenchError(f"two suites are named {suite.name}: {chosen[suite.name].path} and {suite.path}.")
     return list(chosen.values())
+
+
+def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
+    if pattern.endswith(".toml") or os.sep in pattern:
+        return [read_suite(Path(pattern), suite_path)]
+    files = suite_files(suite_path)
+    found = [read_suite(files[name], suite_path) for name in select_names([pattern], list(files), "suite")]
+    for suite in found:
+        if suite.name != suite.path.stem:
+            raise BenchError(f"suite {suite.path} calls itself {suite.name}; file and suite must have one name.")
+    return found

@@ -19,6 +19,7 @@ from bench.cli.options import (
     Download,
     Program,
     Registry,
+    SuitePath,
     parse_batch_size,
     seed_option,
 )
@@ -70,6 +71,7 @@ def check(
     download: Download = False,
     registry: Registry = None,
     program: Program = None,
+    suite_path: SuitePath = None,
     *,
     own: OwnModel,
     place: ExecutorOptions,
@@ -92,7 +94,7 @@ def check(
         request = RunRequest(
             model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed,
             executor.planning_device(device), parse_batch_size(batch_size), data_dir, download, True, source, registry,
-            program,
+            program, suite_path=suite_path,
         )  # fmt: skip
         verdicts = _evaluate(request, executor, baseline, rules, update=update)
         if update:
@@ -134,7 +136,7 @@ def _evaluate(
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
     )
-    suites = [found.name for found in resolve_suites(request.suites)]
+    suites = [found.name for found in resolve_suites(request.suites, request.suite_path)]
     if not update:
         require_baseline([(entry.card.dataset, entry.card.id) for entry in entries], suites, baseline)
     looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]

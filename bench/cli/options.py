@@ -43,6 +43,10 @@ Precision = Annotated[
 Registry = Annotated[
     Path | None, typer.Option("--registry", help="Folder of models, looked in first; BENCH_REGISTRY does the same.")
 ]
+SuitePath = Annotated[
+    Path | None,
+    typer.Option("--suite-path", help="Folder of suites beside the shipped ones; BENCH_SUITES does the same."),
+]
 Program = Annotated[
     Path | None,
     typer.Option("--program", help="The file that a card's section `program` needs; running it is your decision."),

@@ -20,6 +20,7 @@ from bench.cli.options import (
     Precision,
     Program,
     Registry,
+    SuitePath,
     parse_batch_size,
     seed_option,
 )
@@ -52,6 +53,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
     registry: Registry = None,
     program: Program = None,
+    suite_path: SuitePath = None,
     *,
     own: OwnModel,
     place: ExecutorOptions,
@@ -67,6 +69,7 @@ def run(
     request = RunRequest(
         model, suite, leaderboard, dataset, examples, seed, executor.planning_device(device),
         parse_batch_size(batch_size), data_dir, download, fresh, source, registry, program, precision=precision,
+        suite_path=suite_path,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)

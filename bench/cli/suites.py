@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bench.cli.options import SuitePath
+
+if TYPE_CHECKING:
+    from bench.catalog.suites import Suite
 
 app = typer.Typer(help="List the suites, show one, or validate a file of your own.", invoke_without_command=True)
 
 
 @app.callback()
-def list_command(context: typer.Context) -> None:
+def list_command(context: typer.Context, suite_path: SuitePath = None) -> None:
     """List the suites, show one, or validate a file of your own."""
     if context.invoked_subcommand is not None:
         return
@@ -20,30 +25,44 @@ def list_command(context: typer.Context) -> None:
 
     rows = [
         [suite.name, str(suite.file.version), str(suite.file.examples), suite.file.description]
-        for suite in list_suites()
+        for suite in list_suites(suite_path)
     ]
     output().print(table(["suite", "version", "images", "description"], rows, right=("version", "images")))
 
 
 @app.command("show")
-def show(name: Annotated[str, typer.Argument(help="Name of a suite, or a TOML file.")]) -> None:
-    """Print a suite's file."""
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a suite, or a TOML file.")], suite_path: SuitePath = None
+) -> None:
+    """Print a suite's file; with what it extends, where it does."""
     from bench.catalog.suites import resolve_suites
     from bench.core.files import read_regular
 
-    for suite in resolve_suites([name]):
+    for suite in resolve_suites([name], suite_path):
         typer.echo(f"# {suite.path}\n# sha256 of its content: {suite.sha256}")
-        typer.echo(read_regular(suite.path).decode(), nl=False)
+        typer.echo(_resolved(suite) if suite.extends else read_regular(suite.path).decode(), nl=False)
 
 
 @app.command("validate")
-def validate(file: Annotated[Path, typer.Argument(help="A suite's TOML file.")]) -> None:
-    """Check a suite file; says what is wrong in it and exits with 2, or that it is right."""
+def validate(file: Annotated[Path, typer.Argument(help="A suite's TOML file.")], suite_path: SuitePath = None) -> None:
+    """Check a suite file; says what is wrong in it and exits with 2, or that it is right.
+
+    A suite that extends another is printed as it comes out.
+    """
     from bench.catalog.suites import read_suite
     from bench.protocols import protocol_for
 
-    suite = read_suite(file)
+    suite = read_suite(file, suite_path)
     protocol_for(suite)
     typer.echo(
         f"{file}: a valid suite {suite.name!r} of protocol {suite.file.protocol!r}, version {suite.file.version}"
     )
+    if suite.extends:
+        typer.echo(_resolved(suite), nl=False)
+
+
+def _resolved(suite: Suite) -> str:
+    """The TOML of a suite that extends another, as one file would say it."""
+    import tomli_w
+
+    return f"# extends {', '.join(map(str, suite.extends))}\n{tomli_w.dumps(suite.file.model_dump())}"

@@ -37,7 +37,7 @@ class RunRequest:
     """What the user asked for, as the command line has it."""
 
     models: Sequence[str]
-    suites: Sequence[str]
+    suites: Sequence[Suite | str]
     leaderboard: Path
     dataset: str | None = None
     examples: int | None = None
@@ -54,6 +54,8 @@ class RunRequest:
     """Models that are in memory; evaluated before those of `models`."""
     precision: str = "float32"
     """Of the search for adversarial examples."""
+    suite_path: Path | None = None
+    """A folder of suites beside the shipped ones."""
     without_training: bool = False
     """Load no training split: such plans tell which runs are done, but cannot be carried out where one is needed."""
 
@@ -164,7 +166,7 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
             request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
         ),
     ]
-    found = resolve_suites(request.suites)
+    found = resolve_suites(request.suites, request.suite_path)
     for suite in found:
         if precision != "float32" and not protocol_for(suite).search_takes_precision:
             raise BenchError(f"suite {suite.name} computes in float32 only; leave --precision {precision} out.")

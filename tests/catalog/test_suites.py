@@ -7,16 +7,43 @@ import pytest
 from bench.catalog.suites import list_suites, read_suite, resolve_suites
 from bench.core.errors import BenchError
 from bench.protocols import protocol_for
-from tests.conftest import TINY_SUITE
+from tests.conftest import TINY_SUITE, Bench
+
+DIGESTS = {
+    "attribution_agreement": "dd5986bc1e095f755a09685748beafd9d66842d0324ef0e4156221151091401d",
+    "attribution_agreement_quick": "75c1736b496649fac65eb126d5614566e445bdf2e27337215b169473a7bb2683",
+    "attribution_attack": "2fb83cee908edaae08b598c867c8212f48a249b412c40957ba6b8afe77551822",
+    "attribution_attack_quick": "1082c7b4edbd6e0bfae741421e37b3eafaf1ae99414f1f877010c43d8136f7fd",
+    "attribution_stability": "dead1e0acf7bf00124e5dc65bdf110c74e544e941dfd0decf36c0cb55957c301",
+    "attribution_stability_quick": "0e811b83a243955b4214b3d7c9d5cf6cc0b387a9d0de05211bc107425e2273ae",
+    "autoattack": "a9cc10d8b59df3a78ab55e3ca07acfb785b00a2fc2faa6d8b25c210f22a042cf",
+    "autoattack_fast": "21c6a6d00f35f5255494889e1e004deea899178862ad4df27cadf476cf71f20c",
+    "autoattack_plus": "b3897757e8a9ccce62f5cb796f1299ee8d4eae69d6f034f9138e659489b7e45d",
+    "autoattack_rand": "2a2e2f547e11af1bb6fcc276ed18655ec7b059e7a60cf08b7809d3254a4d04a5",
+    "blackbox": "084560d9ee8683e5b739d2e42ad9f4d4250c30045ae0a0e1f23ebc90692ffeb1",
+    "corruptions": "1f61f615a694297414d67386a8d990bdae92ed612cd39d348feac0dab8cbd51f",
+    "cross_norm": "2e3308a53d39cc21599f4ad6c9a343c40fb48800ffbc4230e1d2847681cf8628",
+    "cross_norm_quick": "9ec5ecc58e45c84410721fac799b01b65debf0a89d72d85ed4dcbe79f77066e2",
+    "insertion": "2baa120030acefe8564d16876308fdb228a93bbf28227123a5c8f2823b6995af",
+    "insertion_quick": "1f708366f760709f88f4c3fa86c39d1d367d8fb6eaad3f4a3b084370372d67df",
+    "kar": "d05717b986284b46f0548fdf42e5a05c58c4b915b0f1760ce645ccc2f1e7ad5e",
+    "kar_paper": "3f484d59669b2ffff2e96c354213c98d1e626e202297e10fad59a36e1fde9beb",
+    "kar_quick": "e1fb6224af864b78cb0b140f49a83d87e1bd1b7ebff93a6a66f0ba4f627281e1",
+    "manifold_distance": "70674f5dd0fb058764586ba748fd2108e1ba6a5135d9a5665046ea37dcbd1c7f",
+    "minimum_norm": "9b467c5367405ed056170669080dac8dad3cf48bccbe7f5066245a9a50143a00",
+    "roar": "16cb39951d9f9fa1899f43af3a8633dfe29c8a302ea07e177b5cdefc14aabb4e",
+    "roar_paper": "54a8ef64e3049d53560acf2720a77ff880141bc51c96cb551ee80fef3d2ac2e1",
+    "roar_quick": "f8d90a6ff39f300f62b2d4c89f204c1e4a18813acd07242aafe8c284c99c1fa0",
+    "union": "681929cd7a58644980d4d4671c778a28fb3a479e69571046d3d70bdaae3987f6",
+}
+"""What rows of the leaderboard say; a suite whose content changes gets a new version, and its new digest here."""
 
 
-@pytest.mark.parametrize("suite", list_suites(), ids=lambda suite: suite.name)
-def test_every_shipped_suite_is_valid_and_named_as_its_file(suite: object) -> None:
-    from bench.catalog.suites import Suite
-
-    assert isinstance(suite, Suite)
-    protocol_for(suite)
-    assert suite.path.stem == suite.name
+def test_every_shipped_suite_is_valid_and_has_the_digest_that_rows_name() -> None:
+    suites = list_suites()
+    for suite in suites:
+        protocol_for(suite)
+    assert {suite.name: suite.sha256 for suite in suites} == DIGESTS
 
 
 def test_the_radii_of_fashion_mnist_are_the_published_ones() -> None:
@@ -104,3 +131,119 @@ def test_two_suites_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "tiny.toml").write_text(TINY_SUITE)
     with pytest.raises(BenchError, match="two suites are named tiny"):
         resolve_suites([str(tmp_path / "a" / "tiny.toml"), str(tmp_path / "b" / "tiny.toml")])
+
+
+EXTENDING = """
+extends = "cross_norm"
+name = "mine"
+version = 1
+examples = 7
+
+[parameters.datasets.fashion_mnist]
+reference = { linf = 0.05, l2 = 1.0, l1 = 5.0 }
+
+[parameters.datasets.letters]
+reference = { l2 = 1.0 }
+radii = { l2 = [1.0] }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one suite, `mine`, that extends a shipped one."""
+    (tmp_path / "mine.toml").write_text(EXTENDING)
+    return tmp_path
+
+
+def test_a_suite_has_what_it_extends_but_for_what_it_says(folder: Path) -> None:
+    mine, parent = read_suite(folder / "mine.toml").file, resolve_suites(["cross_norm"])[0].file
+    assert (mine.name, mine.version, mine.examples, mine.description) == ("mine", 1, 7, "")
+    assert (mine.protocol, mine.source) == (parent.protocol, parent.source)
+    own, inherited = mine.parameters["datasets"], parent.parameters["datasets"]
+    assert mine.parameters["attacks"] == parent.parameters["attacks"]
+    assert own["fashion_mnist"] == {
+        "reference": {"linf": 0.05, "l2": 1.0, "l1": 5.0},
+        "radii": inherited["fashion_mnist"]["radii"],
+    }
+    assert own["letters"] == {"reference": {"l2": 1.0}, "radii": {"l2": [1.0]}}
+    assert all(own[name] == inherited[name] for name in ("mnist", "cifar10"))
+
+
+def test_what_a_suite_extends_stays_as_it_is(folder: Path) -> None:
+    (folder / "further.toml").write_text('extends = "mine.toml"\nname = "further"\nversion = 2\n')
+    further = read_suite(folder / "further.toml")
+    assert [path.name for path in further.extends] == ["mine.toml", "cross_norm.toml"]
+    assert further.file.parameters == read_suite(folder / "mine.toml").file.parameters
+    assert resolve_suites(["cross_norm"])[0].sha256 == DIGESTS["cross_norm"]
+
+
+WRONG_EXTENSIONS = {
+    "no such suite": ('extends = "cros_norm"\nname = "a"\nversion = 1', "did you mean cross_norm"),
+    "several": ('extends = "cross*"\nname = "a"\nversion = 1', "unknown suite to extend"),
+    "no such file": ('extends = "b.toml"\nname = "a"\nversion = 1', "b.toml does not exist"),
+    "not a name": ('extends = ["cross_norm"]\nname = "a"\nversion = 1', "extends must"),
+    "itself": ('extends = "a.toml"\nname = "a"\nversion = 1', "extends itself"),
+    "no version": ('extends = "cross_norm"\nname = "a"', "version: field required"),
+    "no name": ('extends = "cross_norm"\nversion = 1', "name: field required"),
+    "unknown key": ('extends = "cross_norm"\nname = "a"\nversion = 1\ncolour = 1', "colour: unknown key"),
+    "unknown parameter": ('extends = "cross_norm"\nname = "a"\nversion = 1\nparameters = { x = 1 }', "x: unknown key"),
+    "no table": ('extends = "cross_norm"\nname = "a"\nversion = 1\nparameters = 3', "parameters: "),
+    "in the parameters": ('extends = "roar"\nname = "a"\nversion = 1\nparameters = { extends = "kar" }', "extends"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG_EXTENSIONS)
+def test_a_mistake_in_what_a_suite_extends_is_explained(tmp_path: Path, mistake: str) -> None:
+    content, expected = WRONG_EXTENSIONS[mistake]
+    (tmp_path / "a.toml").write_text(content)
+    with pytest.raises(BenchError, match=expected) as caught:
+        protocol_for(read_suite(tmp_path / "a.toml"))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_suites_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    for own, other in ("ab", "ba"):
+        (tmp_path / f"{own}.toml").write_text(f'extends = "{other}"\nname = "{own}"\nversion = 1')
+    with pytest.raises(BenchError, match=r"extends itself, by way of a\.toml, b\.toml"):
+        resolve_suites(["a"], tmp_path)
+
+
+def test_show_prints_what_a_suite_comes_to(folder: Path, bench: Bench) -> None:
+    for command in (["show", "mine", "--suite-path", str(folder)], ["validate", str(folder / "mine.toml")]):
+        shown = bench("suites", *command)[1]
+        (folder / "whole.toml").write_text(shown[shown.index("# extends") :])
+        assert read_suite(folder / "whole.toml").file == read_suite(folder / "mine.toml").file
+        assert not read_suite(folder / "whole.toml").extends
+
+
+def test_a_folder_of_suites_stands_beside_the_shipped_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [suite.name for suite in resolve_suites(["m*"], folder)] == ["manifold_distance", "mine", "minimum_norm"]
+    (folder / "more").mkdir()
+    (folder / "more" / "yours.toml").write_text('extends = "mine"\nname = "yours"\nversion = 1')
+    monkeypatch.setenv("BENCH_SUITES", str(folder))
+    suites = {suite.name for suite in list_suites(folder / "more")}
+    assert suites == {*DIGESTS, "mine", "yours"}
+    assert len(list_suites(folder)) == len(DIGESTS) + 1  # named twice, there once
+
+
+WRONG_FOLDERS = {
+    "shadows a shipped suite": ("cross_norm.toml", EXTENDING.replace('"mine"', '"cross_norm"'), "has the name of"),
+    "called otherwise than its file": ("yours.toml", EXTENDING, "calls itself mine"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG_FOLDERS)
+def test_a_mistake_in_a_folder_of_suites_is_explained(tmp_path: Path, mistake: str) -> None:
+    name, content, expected = WRONG_FOLDERS[mistake]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BenchError, match=expected):
+        list_suites(tmp_path)
+
+
+def test_a_folder_of_suites_that_is_none_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BenchError, match="is not a folder") as caught:
+        list_suites(tmp_path / "none")
+    assert caught.value.options == ("suite_path",)
+    monkeypatch.setenv("BENCH_SUITES", str(tmp_path / "none"))
+    with pytest.raises(BenchError, match="BENCH_SUITES names"):
+        list_suites()

@@ -31,7 +31,18 @@ def baseline(bench: Bench, tmp_path: Path, suite: Path, model_copy: ModelCopy, k
     kept, folder = kept_baseline, tmp_path / "baseline"
     if not kept.exists():
         code, out, err = bench(
-            "check", "--update", "--model", model_copy.folder, "--suite", suite, "--baseline", kept, "--device", "cpu"
+            "check",
+            "--update",
+            "--model",
+            model_copy.folder,
+            "--suite",
+            suite.stem,
+            "--suite-path",
+            suite.parent,
+            "--baseline",
+            kept,
+            "--device",
+            "cpu",
         )
         assert code == 0 and "new in the baseline" in out, err
     shutil.copytree(kept, folder)

@@ -75,6 +75,7 @@ BAD = {
     "a data dir that is not there": (["--data-dir", "/nowhere/at/all"], "is not a folder"),
     "an unknown option": (["--exmples", "3"], "No such option"),
     "a word for a number": (["--examples", "many"], "Invalid value for '--examples'"),
+    "a suite path that is none": (["--suite-path", "/nowhere"], "/nowhere is not a folder (--suite-path)"),
     "a missing suite file": (["--suite", "nowhere/x.toml"], "does not exist"),
 }
 
@@ -88,6 +89,15 @@ def test_bad_input_gives_one_line_and_writes_nothing(bench: Bench, tmp_path: Pat
     error = bench.refused("run", *[part for pair in given.items() for part in pair])
     assert line in error
     assert not board.exists()
+
+
+def test_a_suite_of_a_folder_of_ones_own_is_run_by_its_name(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
+    code, _, error = bench(
+        "run", "--model", "standard", "--suite", "tiny", "--suite-path", tiny_suite.parent, "--examples", 2,
+        "--leaderboard", tmp_path / "board", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, error
+    assert set(read_leaderboard(tmp_path / "board")["suite"]) == {"tiny"}
 
 
 def test_a_missing_option_is_named(bench: Bench) -> None:
