@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from bench.attacks.adapters.pyautoattack import AutoAttackSettings, components_of
 from bench.attacks.autoattack import run_component
 from bench.attacks.cascade import Cascade, Stage
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults, verify
 from bench.catalog.models import load_model, resolve_models

@@ -21,7 +21,7 @@ import typer
 from torch import Tensor
 
 from bench.attacks.adapters.torchattacks import TorchattacksSettings, import_torchattacks, run_torchattacks
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.catalog.models import ModelEntry, load_model, resolve_models
@@ -61,9 +61,9 @@ def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bo
     rows = {
         f"torchattacks {CLASSES[norm]}": timed(theirs, clean, labels),
         "sweep, one attempt": timed(sweep(SweepSettings(STEPS, ("cross_entropy",))), clean, labels),
-        "sweep, as in cross_norm_quick": timed(sweep(SweepSettings(7, ("cross_entropy",), polish=11)), clean, labels),
+        "sweep, as in cross_norm_quick": timed(sweep(SweepSettings(7, ("cross_entropy",), refine=11)), clean, labels),
         "sweep, as in cross_norm": timed(
-            sweep(SweepSettings(19, ("cross_entropy",), targets=3, polish=19)), clean, labels
+            sweep(SweepSettings(19, ("cross_entropy",), targets=3, refine=19)), clean, labels
         ),
     }
     sys.stdout.write(

@@ -48,7 +48,7 @@ def apgd(
     eps: float,
     loss: ApgdLoss,
     iterations: int,
-    attempts: int,
+    restarts: int,
     seed: int = 0,
     batch_size: int = 256,
 ) -> Tensor:
@@ -58,19 +58,19 @@ def apgd(
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64, on the images' device.
         example_ids: (N,) int64; they key the random starts.
-        attempts: target classes, the nearest first, or else random starts.
-        batch_size: the most pairs of example and attempt that are attacked at once.
+        restarts: target classes, the nearest first, or else random starts.
+        batch_size: the most pairs of example and restart that are attacked at once.
 
     Returns:
         (N, C, H, W) the first misclassified image found, or the image itself.
     """
     found, broken = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
-    targets = nearest_classes(model, images, attempts, batch_size) if loss == "dlr-targeted" else None
-    for examples, attempt in pair_batches(len(images), attempts, batch_size, lambda: broken):
-        aimed = labels[examples] if targets is None else targets[examples, attempt]
+    targets = nearest_classes(model, images, restarts, batch_size) if loss == "dlr-targeted" else None
+    for examples, restart in pair_batches(len(images), restarts, batch_size, lambda: broken):
+        aimed = labels[examples] if targets is None else targets[examples, restart]
         clean = images[examples]
         ascent = _Ascent(model, clean, labels[examples], aimed, examples, norm, loss, found, broken)
-        start = _noise(clean, example_ids[examples], attempt, norm, f"apgd/{loss}", seed)
+        start = _noise(clean, example_ids[examples], restart, norm, f"apgd/{loss}", seed)
         if norm == "l1":
             _in_stages(ascent, start, eps, iterations)
         else:
@@ -78,10 +78,10 @@ def apgd(
     return found
 
 
-def _noise(images: Tensor, ids: Tensor, attempt: Tensor, norm: Norm, stream: str, seed: int) -> Tensor:
+def _noise(images: Tensor, ids: Tensor, restart: Tensor, norm: Norm, stream: str, seed: int) -> Tensor:
     if norm == "linf":
-        return keyed_uniform(seed, f"{stream}/{norm}", ids, images.shape[1:], attempt).mul_(2.0).sub_(1.0)
-    return keyed_normal(seed, f"{stream}/{norm}", ids, images.shape[1:], attempt)
+        return keyed_uniform(seed, f"{stream}/{norm}", ids, images.shape[1:], restart).mul_(2.0).sub_(1.0)
+    return keyed_normal(seed, f"{stream}/{norm}", ids, images.shape[1:], restart)
 
 
 def _scaled(values: Tensor, norm: Norm) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bench.attacks.adapters.prepared_model import PreparedModel
 from bench.attacks.adapters.pyautoattack import AutoAttackSettings, Component, component_of
 from bench.attacks.apgd import ApgdLoss, apgd
-from bench.attacks.fab import fab_targeted
+from bench.attacks.fab.attack import fab_targeted
 from bench.attacks.losses import answers
 from bench.attacks.pgd import attacked_model
 from bench.attacks.square.attack import square
@@ -131,9 +131,9 @@ def _ours(task: _Task) -> Tensor | None:
     if component == "fab" or theirs.eot_iter > 1:
         return None
     losses: dict[Component, ApgdLoss] = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-t": "dlr-targeted"}
-    attempts = theirs.n_target_classes if component == "apgd-t" else theirs.n_restarts
+    restarts = theirs.n_target_classes if component == "apgd-t" else theirs.n_restarts
     return apgd(
-        *examples, ids, **ball, loss=losses[component], iterations=theirs.n_iter, attempts=attempts, seed=task.seed()
+        *examples, ids, **ball, loss=losses[component], iterations=theirs.n_iter, restarts=restarts, seed=task.seed()
     )
 
 

@@ -5,7 +5,7 @@ weak nets cost little; targeted stages attack the classes that came nearest firs
 pairs of the whole work unit, never one example's alone.
 
 Sources of the parts: margin loss, Carlini and Wagner 2017; targets by closeness, Gowal et al. 2019 (MultiTargeted);
-steps and starts as in the sweep (bench.attacks.schedules).
+steps and starts as in the sweep (bench.attacks.sweep.schedules).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.projections import project
-from bench.attacks.schedules import SCHEDULES, ball_widths
-from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
+from bench.attacks.sweep.schedules import SCHEDULES, ball_widths
+from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
@@ -45,10 +45,10 @@ class Stage:
             towards all its targets (nearly broken examples often fall to a class that was not the nearest at first).
         dense: L1 only, the share of pixels that move in the first step. Moving all frees nets that swallow small
             perturbations (trades), a tenth finds more on nets that were trained in L2 (at_l2: 4 points more).
-        polish: begin where the best of the earlier stages' attacks on the example ended, not at a random start. With
+        refine: begin where the best of the earlier stages' attacks on the example ended, not at a random start. With
             small steps this breaks what came to within a few per cent of the boundary, for a small part of what
             attacks towards all classes from random starts cost.
-        first: the first step's length over eps; 0 for the norm's own (bench.attacks.schedules).
+        first: the first step's length over eps; 0 for the norm's own (bench.attacks.sweep.schedules).
         norms: the norms that have this stage.
     """
 
@@ -59,7 +59,7 @@ class Stage:
     within: float = 1.0
     gate: Gate = "target"
     dense: float = 1.0
-    polish: bool = False
+    refine: bool = False
     first: float = 0.0
     norms: tuple[Norm, ...] = NORMS
 
@@ -99,7 +99,7 @@ class Cascade:
         self._search = SearchNet(self.model, self.precision, self.images.device.type)
         # the best margin of each class over the true one that any attack has reached, for choosing targets
         self._reached = self._clean_margins = self.images.new_zeros(0)
-        # where the best attack on each example ended, for polishing
+        # where the best attack on each example ended, for refining
         self._ended = self.images.clone()
         self._ended_margins = self.images.new_full((len(self.images),), -torch.inf)
         self._bad_gradients = torch.zeros((), dtype=torch.int64, device=self.images.device)
@@ -210,7 +210,7 @@ class Cascade:
         return clean.new_full((len(clean),), self.eps * width)
 
     def _start(self, number: int, stage: Stage, examples: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
-        if stage.polish:
+        if stage.refine:
             return self._ended[examples]
         if stage.start == 0.0:
             return clean

@@ -1,4 +1,4 @@
-"""Pairs of an example and an attempt at it, which is a target class or a restart, in batches."""
+"""Pairs of an example and a restart at it, which is a target class or a restart, in batches."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def nearest_classes(model: nn.Module, images: Tensor, count: int, batch_size: in
 
 
 def pair_batches(
-    count: int, attempts: int, batch_size: int, broken: Callable[[], Tensor]
+    count: int, restarts: int, batch_size: int, broken: Callable[[], Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of pairs, examples (n,) and numbers of attempts (n,): the first of all, then the others together.
+    """Batches of pairs, examples (n,) and numbers of restarts (n,): the first of all, then the others together.
 
-    Most of what breaks breaks at the first attempt; what stands is put to all the others in full batches.
+    Most of what breaks breaks at the first restart; what stands is put to all the others in full batches.
 
     Args:
         broken: (count,) bool, asked before each batch; what is broken is left out.
     """
     device = broken().device
-    everyone, numbers = torch.arange(count, device=device), torch.arange(attempts, device=device)
+    everyone, numbers = torch.arange(count, device=device), torch.arange(restarts, device=device)
     for part in (numbers[:1], numbers[1:]):
-        examples, attempt = everyone.repeat(len(part)), part.repeat_interleave(count)
+        examples, restart = everyone.repeat(len(part)), part.repeat_interleave(count)
         while len(examples):
             standing = ~broken()[examples]
-            examples, attempt = examples[standing], attempt[standing]
+            examples, restart = examples[standing], restart[standing]
             if len(examples):
-                yield examples[:batch_size], attempt[:batch_size]
-            examples, attempt = examples[batch_size:], attempt[batch_size:]
+                yield examples[:batch_size], restart[:batch_size]
+            examples, restart = examples[batch_size:], restart[batch_size:]

@@ -23,9 +23,9 @@ def right(standard: nn.Module, fashion_test: ImageDataset) -> tuple[Tensor, Tens
 
 
 def attack(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, loss: ApgdLoss, steps: int = 15) -> Tensor:
-    ids, attempts = torch.arange(len(images)), 3 if loss == "dlr-targeted" else 1
+    ids, restarts = torch.arange(len(images)), 3 if loss == "dlr-targeted" else 1
     return apgd(
-        model, images, labels, ids, norm=norm, eps=EPS[norm], loss=loss, iterations=steps, attempts=attempts, batch_size=64
+        model, images, labels, ids, norm=norm, eps=EPS[norm], loss=loss, iterations=steps, restarts=restarts, batch_size=64
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_no_example_depends_on_its_neighbours(norm: Norm, standard: nn.Module, r
     whole = attack(standard, images, labels, norm, "dlr-targeted")
     part = apgd(
         standard, images[5:9], labels[5:9], torch.arange(5, 9), norm=norm, eps=EPS[norm], loss="dlr-targeted",
-        iterations=15, attempts=3, batch_size=5,
+        iterations=15, restarts=3, batch_size=5,
     )  # fmt: skip
     assert torch.allclose(whole[5:9], part, atol=1e-3)
 
@@ -101,5 +101,5 @@ def test_broken_examples_take_no_more_gradients(standard: nn.Module, right: tupl
             return standard(batch)
 
     ids = torch.arange(len(images))
-    apgd(Counted(), images, labels, ids, norm="linf", eps=0.1, loss="ce", iterations=100, attempts=1)
+    apgd(Counted(), images, labels, ids, norm="linf", eps=0.1, loss="ce", iterations=100, restarts=1)
     assert sum(counts) < 15 * len(images)

@@ -14,7 +14,7 @@ from bench.attacks.adapters.pyautoattack import (
 )
 from bench.attacks.apgd import apgd
 from bench.attacks.autoattack import run_component
-from bench.attacks.fab import fab_targeted
+from bench.attacks.fab.attack import fab_targeted
 from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError
 from bench.core.threat import NORMS, Norm
@@ -46,7 +46,7 @@ def net(classes: int, shape: tuple[int, int, int]) -> nn.Module:
 def test_the_components_take_a_net_that_first_sums_the_image(norm: Norm) -> None:
     images, labels = torch.full((3, 1, 3, 3), 0.4), torch.zeros(3, dtype=torch.int64)
     found = [
-        apgd(Summing(), images, labels, labels, norm=norm, eps=9.0, loss="ce", iterations=6, attempts=1),
+        apgd(Summing(), images, labels, labels, norm=norm, eps=9.0, loss="ce", iterations=6, restarts=1),
         fab_targeted(Summing(), images, labels, norm=norm, eps=9.0, iterations=6, targets=2),
     ]
     assert all((Summing()(adversarial).argmax(1) != labels).all() for adversarial in found)

@@ -97,7 +97,7 @@ def test_a_stage_of_other_norms_is_left_out(standard: nn.Module, fashion_test: I
     assert attack(standard, images, labels, "l1", 15.0, stages=l1_only).gradient_evaluations > 0
 
 
-def test_polishing_begins_where_the_best_attack_on_the_example_ended() -> None:
+def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
     """Watch the points that the net is asked about; the second of two stages ends the nearer to the boundary."""
     images, labels = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
     seen: list[Tensor] = []
@@ -108,25 +108,25 @@ def test_polishing_begins_where_the_best_attack_on_the_example_ended() -> None:
             score = points.flatten(1).mean(1)
             return torch.stack([torch.full_like(score, 9.0), score], 1)
 
-    weak, tiny = Stage(1, start=0.0, first=0.1), Stage(1, polish=True, first=1e-6)
+    weak, tiny = Stage(1, start=0.0, first=0.1), Stage(1, refine=True, first=1e-6)
     attack(Unbreakable(), images, labels, "l2", 0.3, stages=(weak, Stage(6), tiny))
     # two clean passes, then steps + 1 points a stage
-    first, second, polished = seen[2:4], seen[4:11], seen[11:]
+    first, second, refined = seen[2:4], seen[4:11], seen[11:]
     assert second[-1].mean() > first[-1].mean()
-    assert len(polished) == 2
-    assert torch.equal(polished[0], second[-1])
-    assert torch.allclose(polished[1], second[-1], atol=1e-5)
+    assert len(refined) == 2
+    assert torch.equal(refined[0], second[-1])
+    assert torch.allclose(refined[1], second[-1], atol=1e-5)
     seen.clear()
     attack(Unbreakable(), images, labels, "l2", 0.3, stages=(Stage(6), weak, tiny))
     assert torch.equal(seen[-2], seen[2 + 6])
 
 
-def test_polishing_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test: ImageDataset) -> None:
+def test_refining_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 100)), fashion_test.labels[:100]
     coarse = Stage(12)
-    polish = Stage(20, within=0.5, dense=0.03, first=0.5, polish=True)
+    refine = Stage(20, within=0.5, dense=0.03, first=0.5, refine=True)
     rough = attack(standard, images, labels, "l1", 5.0, stages=(coarse,))
-    fine = attack(standard, images, labels, "l1", 5.0, stages=(coarse, polish))
+    fine = attack(standard, images, labels, "l1", 5.0, stages=(coarse, refine))
     assert (fine.broken("l1", 5.0) >= rough.broken("l1", 5.0)).all()
     assert fine.broken("l1", 5.0).sum() > rough.broken("l1", 5.0).sum()
 

@@ -15,7 +15,7 @@ from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.losses import margin
 from bench.attacks.norms import distance
 from bench.attacks.sigma_zero import sigma_zero
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
@@ -23,8 +23,8 @@ from tests.attacks.linear import exact_radius, fewest_values
 from tests.grammar import NanNear, Net, numbered, prepared, random_images, random_net
 
 Attack = Callable[[nn.Module, Tensor, Tensor, Norm, float, int], Tensor]
-SWEEP = SweepSettings(steps=11, losses=("cross_entropy",), targets=2, polish=9)
-STAGES = (Stage(8), Stage(12, targets=2, widen=3.0), Stage(12, polish=True, dense=0.03, first=0.5, norms=("l1",)))
+SWEEP = SweepSettings(steps=11, losses=("cross_entropy",), targets=2, refine=9)
+STAGES = (Stage(8), Stage(12, targets=2, widen=3.0), Stage(12, refine=True, dense=0.03, first=0.5, norms=("l1",)))
 
 
 def sweep(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:

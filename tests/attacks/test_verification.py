@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.norms import exact_distances
-from bench.attacks.search import SearchNet
+from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, pull_inside, verify
 from bench.core.threat import NORMS, Norm
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.data import ImageDataset

@@ -1,11 +1,11 @@
 """The sweep: one batched gradient attack over many radii at once, for one norm.
 
 Each row of the batch carries one example down the radii, from the largest: an adversarial example found at one radius
-is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its attempts the
+is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its restarts the
 example has been decided, and another takes its row. So easy and hard examples share full batches, successes at small
 radii settle the larger ones, and no work is done twice. The restarts begin in a wider ball
-that shrinks to the radius, which gives them the way in that a descent from a larger radius has. An attempt that has
-come near goes on with small steps, so that attempts can be short.
+that shrinks to the radius, which gives them the way in that a descent from a larger radius has. A restart that has
+come near goes on with small steps, so that restarts can be short.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
-from bench.attacks.schedules import SCHEDULES
-from bench.attacks.search import SearchNet
 from bench.attacks.steps import random_start, steepest_step
-from bench.attacks.sweep.attempts import NEAR, Attempt, SweepSettings, Timetables, attempts_at
+from bench.attacks.sweep.restarts import NEAR, Restart, SweepSettings, Timetables, restarts_at
+from bench.attacks.sweep.schedules import SCHEDULES
+from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
@@ -41,7 +41,7 @@ class _ActiveBatch:
     margin: Tensor
     radius_index: Tensor
     eps: Tensor
-    attempt: Tensor
+    restart: Tensor
     failures: Tensor
     iteration: Tensor
     found: Tensor
@@ -89,7 +89,7 @@ class NormSweep:
     precision: Precision = "float32"
     _search: SearchNet = field(init=False)
     _radii: Tensor = field(init=False)
-    _attempts: list[Attempt] = field(init=False)
+    _restarts: list[Restart] = field(init=False)
     _losses: list[tuple[LossName, int | None]] = field(init=False)
     _loss_of: Tensor = field(init=False)
     _times: Timetables = field(init=False)
@@ -102,9 +102,9 @@ class NormSweep:
         device = self.images.device
         self._search = SearchNet(self.model, self.precision, device.type)
         self._radii = torch.tensor(sorted(self.radii, reverse=True), device=device)
-        self._attempts = attempts_at(self.settings, self.norm)
-        self._times = Timetables(self._attempts, device)
-        wanted = [(attempt.loss, attempt.target) for attempt in self._attempts]
+        self._restarts = restarts_at(self.settings, self.norm)
+        self._times = Timetables(self._restarts, device)
+        wanted = [(restart.loss, restart.target) for restart in self._restarts]
         self._losses = sorted(set(wanted), key=wanted.index)
         self._loss_of = torch.tensor([self._losses.index(loss) for loss in wanted], device=device)
         self._clean_margins = self._targets = self.labels.new_zeros(0)
@@ -116,7 +116,7 @@ class NormSweep:
         smallest = min(self.radii)
         waiting = (~self.results.broken(self.norm, smallest)).nonzero().squeeze(1).to(self.images.device)
         self.on_progress(len(self.labels) - len(waiting))
-        if self.settings.targets or self.settings.polish:
+        if self.settings.targets or self.settings.refine:
             self._look_at_clean_images()
         active = self._enter(waiting[: self.batch_size])
         waiting = waiting[self.batch_size :]
@@ -145,7 +145,7 @@ class NormSweep:
         active = _ActiveBatch(
             example=examples, clean=clean, label=self.labels[examples], images=clean, previous=clean,
             margin=torch.zeros_like(self._radii[radius_index]), radius_index=radius_index,
-            eps=self._radii[radius_index], attempt=zeros,
+            eps=self._radii[radius_index], restart=zeros,
             failures=zeros.clone(), iteration=zeros.clone(),
             found=torch.zeros_like(zeros, dtype=torch.bool), found_images=clean.clone(),
         )  # fmt: skip
@@ -158,11 +158,11 @@ class NormSweep:
 
     def _start(self, active: _ActiveBatch) -> _ActiveBatch:
         """Put examples at a fresh random start of their radius."""
-        key = active.radius_index * 1024 + active.attempt
+        key = active.radius_index * 1024 + active.restart
         uniform = keyed_uniform(
             self.settings.seed, f"sweep/{self.norm}", self.example_ids[active.example], active.clean.shape[1:], key
         )
-        radius = active.eps * self._times.widths[active.attempt, 0]
+        radius = active.eps * self._times.widths[active.restart, 0]
         noise = random_start(active.clean, radius, self.norm, uniform)
         active.images = project(active.clean + noise, active.clean, radius, self.norm)
         active.previous = active.images.clone()
@@ -179,20 +179,20 @@ class NormSweep:
             # a NaN would spread over the image and the attack would end there, unseen: count it, go on without it
             self._bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-            times, attempt = self._times, active.attempt
-            progress = torch.minimum(active.iteration, times.steps[attempt])
-            running = (active.iteration <= times.steps[attempt]) & (times.widths[attempt, progress] == 1.0)
+            times, restart = self._times, active.restart
+            progress = torch.minimum(active.iteration, times.steps[restart])
+            running = (active.iteration <= times.steps[restart]) & (times.widths[restart, progress] == 1.0)
             active.margin = margin(logits, active.label).detach()
             hit = self._search.claims(active.margin, logits) & ~active.found & running
             # lerp with weight 0 or 1 is exact, and ten times as fast as `where` on a CPU
             active.found_images = torch.lerp(active.found_images, current, per_example(hit.to(current.dtype), current))
             active.found |= hit
-            size = active.eps * times.sizes[attempt, progress]
-            sparsity = times.sparsities[attempt, progress]
+            size = active.eps * times.sizes[restart, progress]
+            sparsity = times.sparsities[restart, progress]
             moved = steepest_step(gradient, current, size, self.norm, sparsity).add_(current)
             moved.add_(current - active.previous, alpha=self._momentum)
             active.previous = current
-            radius = active.eps * times.widths[attempt, progress + 1]
+            radius = active.eps * times.widths[restart, progress + 1]
             active.images = project(moved, active.clean, radius, self.norm)
             active.iteration += 1
         self.results.gradient_evaluations += len(active)
@@ -206,13 +206,13 @@ class NormSweep:
         ]
         if len(losses) == 1:
             return losses[0]
-        return torch.stack(losses, 1).gather(1, self._loss_of[active.attempt][:, None]).squeeze(1)
+        return torch.stack(losses, 1).gather(1, self._loss_of[active.restart][:, None]).squeeze(1)
 
     def _harvest(self, active: _ActiveBatch) -> Tensor:
         """Verify what was found, move the others to their next radius or restart; returns which are done."""
         done = torch.zeros_like(active.found)
         claimed = active.found.nonzero().squeeze(1)
-        exhausted = ((active.iteration > self._times.steps[active.attempt]) & ~active.found).nonzero().squeeze(1)
+        exhausted = ((active.iteration > self._times.steps[active.restart]) & ~active.found).nonzero().squeeze(1)
         if len(claimed):
             done[claimed] = self._descend(active, claimed)
         if len(exhausted):
@@ -243,7 +243,7 @@ class NormSweep:
         part.images = torch.where(per_example(verified, pulled), pulled, part.images)
         part.previous = torch.where(per_example(verified, pulled), pulled, part.previous)
         part.iteration = torch.where(verified, 0, part.iteration)
-        part.attempt = torch.where(verified, 0, part.attempt)
+        part.restart = torch.where(verified, 0, part.restart)
         part.failures = torch.where(verified, 0, part.failures)
         active.put(claimed, part)
         return finished
@@ -251,20 +251,20 @@ class NormSweep:
     def _give_up(self, active: _ActiveBatch, exhausted: Tensor) -> Tensor:
         part = active.take(exhausted)
         near = torch.zeros_like(part.found)
-        if self.settings.polish:
+        if self.settings.refine:
             near = part.margin >= NEAR * self._clean_margins[part.example]
-        following = self._times.next_attempt(part.attempt, near)
-        failed = following == len(self._attempts)
-        part.attempt = torch.where(failed, 0, following)
+        following = self._times.next_restart(part.restart, near)
+        failed = following == len(self._restarts)
+        part.restart = torch.where(failed, 0, following)
         part.failures = part.failures + failed.long()
         patience = self.settings.patience or len(self._radii)
         finished = failed & ((part.failures >= patience) | (part.radius_index == len(self._radii) - 1))
         part.radius_index = torch.where(failed & ~finished, part.radius_index + 1, part.radius_index)
         part.eps = self._radii[part.radius_index]
-        ended, polishes = part.previous, self._times.polishes[part.attempt]
+        ended, refines = part.previous, self._times.refines[part.restart]
         part = self._start(part)
-        part.images = torch.where(per_example(polishes, ended), ended, part.images)
-        part.previous = torch.where(per_example(polishes, ended), ended, part.previous)
+        part.images = torch.where(per_example(refines, ended), ended, part.images)
+        part.previous = torch.where(per_example(refines, ended), ended, part.previous)
         active.put(exhausted, part)
         return finished
 

@@ -47,7 +47,7 @@ class StageSection(Section):
     within: float = Field(default=1.0, gt=0, le=1)
     gate: Gate = "target"
     dense: float = Field(default=1.0, gt=0, le=1)
-    polish: bool = False
+    refine: bool = Field(default=False, alias="polish")
     first: float = Field(default=0.0, ge=0)
     norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from bench.attacks.adapters.torchattacks import TorchattacksSettings, check_settings, run_torchattacks
 from bench.attacks.losses import LossName
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.catalog.cards import NAME
@@ -45,7 +45,7 @@ PROBE_EVERY = 8
 
 
 class SweepAttack(Section):
-    """Our own attack over all norms and radii; see bench.attacks.sweep, and its `attempts` for the fields."""
+    """Our own attack over all norms and radii; see bench.attacks.sweep, and its `restarts` for the fields."""
 
     kind: Literal["sweep"]
     name: str = NAME

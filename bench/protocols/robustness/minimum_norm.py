@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bench.attacks.losses import LossName, answers
 from bench.attacks.sigma_zero import sigma_zero
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.core.bounds import OneRadius, Steps

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.attacks.adapters.torchattacks import REFUSED, TorchattacksSettings, check_settings, run_torchattacks
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import bench.attacks.sweep.sweep as sweep_module
 from bench.attacks.norms import distance as norm_distance
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults, pull_inside
 from bench.core.threat import NORMS, Norm

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.sigma_zero import sigma_zero
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm

@@ -6,9 +6,9 @@ from pyautoattack import fab_projections
 from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor, nn
 
-from bench.attacks import fab
-from bench.attacks.fab import fab_targeted
-from bench.attacks.hyperplanes import towards_hyperplane
+from bench.attacks.fab import attack as fab
+from bench.attacks.fab.attack import fab_targeted
+from bench.attacks.fab.hyperplanes import towards_hyperplane
 from bench.attacks.norms import distance
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset

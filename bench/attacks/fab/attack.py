@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.hyperplanes import towards_hyperplane
+from bench.attacks.fab.hyperplanes import towards_hyperplane
 from bench.attacks.losses import answers
 from bench.attacks.norms import at_unit_size, distance, per_example
 from bench.attacks.target_pairs import nearest_classes, pair_batches
@@ -67,8 +67,8 @@ def fab_targeted(
     found = images.clone()
     nearest = torch.full((len(images),), torch.inf, device=images.device)
     classes = nearest_classes(model, images, targets, batch_size)
-    for examples, attempt in pair_batches(len(images), targets, batch_size, nearest.isfinite):
-        aimed = classes[examples, attempt]
+    for examples, restart in pair_batches(len(images), targets, batch_size, nearest.isfinite):
+        aimed = classes[examples, restart]
         search = _Search(model, images[examples], labels[examples], aimed, examples, norm, eps, patient, found, nearest)
         search.run(iterations)
     return found

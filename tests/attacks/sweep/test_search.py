@@ -12,8 +12,8 @@ import bench.attacks.cascade as cascade_module
 import bench.attacks.sweep.sweep as sweep_module
 from bench import evaluate
 from bench.attacks.cascade import Cascade, Stage
-from bench.attacks.search import SearchNet
-from bench.attacks.sweep.attempts import SweepSettings
+from bench.attacks.sweep.restarts import SweepSettings
+from bench.attacks.sweep.search import SearchNet
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults, pull_inside
 from bench.core.precision import MixedPrecision, Precision, float32_products

@@ -4,8 +4,8 @@ The constants were chosen on 200 to 250 test images of `standard`, `at_l2`, `at_
 robust accuracy at 40 steps; they are part of the attack, not of a suite. What mattered by far the most: starting L2
 and L1 at the sphere (not near the image) and moving all pixels at first in L1, since nets that were trained in L-inf
 swallow small perturbations (at_linf, L2, radius 1.5: 58 % against 20 %); and restarts in a ball that is wider at first
-(the same: 12 %) and that, in L1, move a tenth of the pixels (at_l2, radius 15: 29 % against 38 %). Polishing was chosen
-on 500 images: 20 gradients an attempt with 20 more for what came near break at least as much as 40 for every image, at
+(the same: 12 %) and that, in L1, move a tenth of the pixels (at_l2, radius 15: 29 % against 38 %). Refining was chosen
+on 500 images: 20 gradients a restart with 20 more for what came near break at least as much as 40 for every image, at
 70 % of the cost (at_l2, the three radii of reference: 66.2, 65.4 and 28.0 % against 67.2, 65.6 and 28.0 %).
 """
 
@@ -34,8 +34,8 @@ class StepSchedule:
         sparse: L1 only, the share that moves in the last; in between the share shrinks geometrically.
         restart_dense: L1 only, `dense` of the sweep's restarts.
         restart_width: the ball's width over eps in which the sweep's restarts begin.
-        polish_first: `first` of the sweep's polishing.
-        polish_dense: L1 only, `dense` of the sweep's polishing.
+        refine_first: `first` of the sweep's refining.
+        refine_dense: L1 only, `dense` of the sweep's refining.
     """
 
     first: float
@@ -45,8 +45,8 @@ class StepSchedule:
     sparse: float = 1.0
     restart_dense: float = 1.0
     restart_width: float = 3.0
-    polish_first: float = 0.5
-    polish_dense: float = 1.0
+    refine_first: float = 0.5
+    refine_dense: float = 1.0
 
     def step_sizes(self, steps: int, device: torch.device) -> Tensor:
         """(steps + 1,) lengths over eps."""
@@ -63,7 +63,7 @@ SCHEDULES: dict[Norm, StepSchedule] = {
     "linf": StepSchedule(first=1.0, last=0.02, momentum=0.5),
     "l2": StepSchedule(first=1.0, last=0.02, momentum=0.5),
     "l1": StepSchedule(
-        first=2.0, last=0.02, momentum=0.0, dense=1.0, sparse=0.003, restart_dense=0.1, polish_dense=0.03
+        first=2.0, last=0.02, momentum=0.0, dense=1.0, sparse=0.003, restart_dense=0.1, refine_dense=0.03
     ),
 }
 

@@ -1,0 +1,1 @@
+"""FAB-T, the nearest misclassified point."""
