@@ -36,8 +36,9 @@ def report(
     from bench.reporting.leaderboard_page import ReportRequest, make_report
 
     request = ReportRequest(
-        directory, output_file, title, dataset, suite, images if saliency else 0, device, data_dir, download,
-        plain, registry,
+        leaderboard=directory, output=output_file, title=title, dataset=dataset, suite=suite,
+        images=images if saliency else 0, device=device, data_dir=data_dir, download=download, plain=plain,
+        registry=registry,
     )  # fmt: skip
     with messages().status("Writing the page"):
         outcome = make_report(request)

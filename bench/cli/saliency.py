@@ -65,8 +65,9 @@ def saliency(
     from bench.reporting.saliency.panel import PanelRequest, make_panel
 
     request = PanelRequest(
-        model, image, method, attack, eps, output_file, dataset, seed, device, data_dir, download, registry,
-        program, own.source_options(download=download, data_dir=data_dir),
+        models=model, images=image, methods=method, attack=attack, eps=eps, output=output_file, dataset=dataset,
+        seed=seed, device=device, data_dir=data_dir, download=download, registry=registry, program=program,
+        source=own.source_options(download=download, data_dir=data_dir),
     )  # fmt: skip
     with messages().status("Drawing the maps"):
         outcome = make_panel(request)

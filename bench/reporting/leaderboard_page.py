@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
+from bench.attributions.methods import Gradient
 from bench.catalog.models import ModelEntry, list_models
 from bench.catalog.suites import list_suites
 from bench.comparison.ranks import run_ranks
@@ -20,8 +23,8 @@ from bench.core.threat import NORMS, Norm
 from bench.data import load_split
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.table import read_leaderboard
-from bench.reporting.page import PageSource, SaliencySet, build_page
-from bench.reporting.saliency.attributions import SaliencyRequest, saliency_panels
+from bench.reporting.page import PageSource, SaliencySet, build_page, saliency_set
+from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +72,7 @@ def make_report(request: ReportRequest) -> ReportOutcome:
     """
     _check_output(request.output)
     if request.images < 0:
-        raise BenchError(f"--images {request.images} is not a number of images; use 0 or more.")
+        raise BenchError(f"{request.images} is not a number of images; use 0 or more.", option="images")
     rows = _chosen_rows(request)
     runs = read_runs(rows, request.leaderboard)
     registry = {entry.card.name: entry for entry in list_models(registry=request.registry)}
@@ -94,9 +97,9 @@ def make_report(request: ReportRequest) -> ReportOutcome:
 
 def _check_output(path: Path) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
-        raise BenchError(f"--output {path} must end in .html; it is one file.")
+        raise BenchError(f"the page {path} must end in .html; it is one file.", option="output")
     if path.is_dir():
-        raise BenchError(f"--output {path} is a folder; name a file in it.")
+        raise BenchError(f"the page {path} is a folder; name a file in it.", option="output")
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -158,9 +161,22 @@ def _saliency(
             remarks.append(f"no saliency panels of {name}: {error}")
             continue
         own = [entry for entry in entries.values() if entry.card.dataset == name]
-        device = resolve_device(request.device)
-        sets.append(saliency_panels(SaliencyRequest(own, dataset, request.images, *radius, device)))
+        norm, eps = radius
+        settings = PanelSettings([Gradient()], PredictionAttack(norm), eps, seed=0)
+        ids, device = first_of_each_class(dataset.labels, request.images), resolve_device(request.device)
+        rows = [row for entry in own for row in panel_rows(entry, dataset, ids, settings, device)[0]]
+        sets.append(saliency_set(dataset, rows, settings))
     return sets, remarks
+
+
+def first_of_each_class(labels: Tensor, count: int) -> list[int]:
+    """Positions of the first images of `count` different classes, in order; fewer where there are fewer classes."""
+    seen: dict[int, int] = {}
+    for position, label in enumerate(labels.tolist()):
+        seen.setdefault(label, position)
+        if len(seen) == count:
+            break
+    return sorted(seen.values())
 
 
 def _radius(runs: Iterable[Run]) -> tuple[Norm, float] | None:

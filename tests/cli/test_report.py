@@ -90,7 +90,7 @@ BAD = {
         "unknown data set 'fashion_mnst'; did you mean fashion_mnist",
     ),
     "an unknown suite": (["--suite", "cros_norm"], "unknown suite 'cros_norm'; did you mean cross_norm"),
-    "a negative number of images": (["--images", "-1"], "--images -1 is not a number of images"),
+    "a negative number of images": (["--images", "-1"], "-1 is not a number of images; use 0 or more (--images)."),
 }
 
 

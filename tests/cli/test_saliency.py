@@ -56,8 +56,8 @@ def test_the_same_command_writes_the_same_bytes(bench: Bench, tmp_path: Path) ->
 
 
 BAD = {
-    "an index past the end": (["--image", 10000], "--image 10000 is not in the test split of fashion_mnist, whose images are 0 to 9999"),
-    "a negative index": (["--image", -1], "--image -1 is not in the test split"),
+    "an index past the end": (["--image", 10000], "image 10000 is not in the test split of fashion_mnist, whose images are 0 to 9999"),
+    "a negative index": (["--image", -1], "image -1 is not in the test split"),
     "an unknown method": (["--method", "gradeint"], "unknown attribution method 'gradeint'; did you mean gradient"),
     "an unknown attack": (["--attack", "topk"], "unknown attack on maps 'topk'; did you mean top_k"),
     "an unknown model": (["--model", "standrad"], "did you mean"),
@@ -65,9 +65,9 @@ BAD = {
     "a file without an ending": (["--output", "panel"], "must end in .png or .svg"),
     "a missing folder": (["--output", "nowhere/panel.png"], "there is no folder nowhere"),
     "a folder": (["--output", "folder.png"], "is a folder; name a file in it"),
-    "a radius of zero": (["--eps", 0], "--eps 0.0 is not a radius"),
-    "a radius beyond the pixels": (["--eps", 8], "--eps 8.0 is not a radius"),
-    "a radius that is no number": (["--eps", "nan"], "--eps nan is not a radius"),
+    "a radius of zero": (["--eps", 0], "eps 0.0 is not a radius"),
+    "a radius beyond the pixels": (["--eps", 8], "eps 8.0 is not a radius"),
+    "a radius that is no number": (["--eps", "nan"], "eps nan is not a radius"),
     "too many rows": ([part for image in range(50) for part in ("--image", image)], "50 rows; a panel has at most 40"),
     "an unknown data set": (["--dataset", "fashion_mnst"], "unknown data set"),
     "an unknown device": (["--device", "tpu"], "unknown device"),
@@ -140,5 +140,5 @@ def test_a_model_of_ones_own_is_drawn_with_its_weights_and_settings(bench: Bench
     code, _, err = bench("models", "add", *own[1:], "--registry", tmp_path / "zoo", "--examples", 20)
     assert code == 0, err
     card = (*QUICK, "--model", "mine", "--registry", tmp_path / "zoo", "--output", tmp_path / "card.png")
-    assert "name it: --program FILE" in bench.refused(*card)
+    assert "name that file if you trust it (--program)" in bench.refused(*card)
     assert bench(*card, "--program", tmp_path / "net.py")[1].replace("card.png", "mine.png") == mine

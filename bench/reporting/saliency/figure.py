@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.attributions.manipulations import RandomSign
 from bench.core.threat import NORM_LABELS
-from bench.reporting.saliency.rows import TOP_SHARE, MapPair, PanelRow, PanelSettings
+from bench.reporting.saliency.rows import TOP_SHARE, MapPair, PanelRow, PanelSettings, Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 SIGNED_COLOURS, POSITIVE_COLOURS = "RdBu_r", "viridis"
 """ColorBrewer's diverging map with a neutral middle, and a sequential map with even steps of perceived lightness."""
-_QUANTILE = 0.99
 
 _CELL, _GAP, _BLOCK_GAP, _MARGIN = 1.5, 0.14, 0.3, 0.2
 _LINE, _TITLE, _BELOW, _ROW_GAP, _NOTE_LINE = 0.165, 0.2, 0.42, 0.16, 0.14
@@ -34,30 +33,6 @@ _BESIDE = 6
 _CHARACTER, _BOLD = 0.0084, 1.15
 """Width of a character of the default font, inches a point of size, rather too wide, so that no line is too long; and
 how much wider a bold one is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """What the colours of a pair of maps mean.
-
-    Attributes:
-        low, high: the values at the ends; `low` is -`high` for signed maps, 0 for others.
-        clipped: whether there are magnitudes beyond the ends, drawn in the colour of the end.
-        empty: whether both maps are all zero, so that there is nothing to scale.
-    """
-
-    low: float
-    high: float
-    clipped: bool
-    empty: bool
-
-
-def scale_of(pair: MapPair) -> Scale:
-    """One scale for both maps of a pair, full colour at the 99th percentile of their magnitudes together."""
-    magnitudes = np.abs(np.stack([pair.before, pair.after]))
-    largest = float(magnitudes.max())
-    high = float(np.quantile(magnitudes, _QUANTILE)) or largest or 1.0
-    return Scale(-high if pair.signed else 0.0, high, largest > high, largest == 0.0)
 
 
 def draw_panel(rows: Sequence[PanelRow], settings: PanelSettings) -> Figure:
@@ -130,7 +105,7 @@ def _draw_row(page: _Page, row: PanelRow, headings: Sequence[_Heading], places: 
         (left, top), (after_left, after_top) = [(left + column * (_CELL + _GAP), top) for left, top in corners]
         first = _draw_map(_picture(page.axes(left, top, _CELL, tall), pair.method), pair, pair.before)
         _draw_map(_picture(page.axes(after_left, after_top, _CELL, tall), pair.method), pair, pair.after)
-        scale = scale_of(pair)
+        scale = pair.scale
         if scale.empty:
             page.text(left + _CELL / 2, top + tall + 0.06, "all zero", _TEXT_SIZE, ha="center")
         else:
@@ -156,7 +131,7 @@ def _draw_image(axes: Axes, pixels: NDArray[np.float32]) -> None:
 
 
 def _draw_map(axes: Axes, pair: MapPair, values: NDArray[np.float64]) -> Any:
-    scale = scale_of(pair)
+    scale = pair.scale
     colours = SIGNED_COLOURS if pair.signed else POSITIVE_COLOURS
     return axes.imshow(values, cmap=colours, vmin=scale.low, vmax=scale.high, interpolation=_interpolation(values))
 

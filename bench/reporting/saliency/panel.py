@@ -101,29 +101,31 @@ def _require_output(path: Path) -> str:
     """The kind of figure that the file's ending asks for."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FIGURE_KINDS:
-        raise BenchError(f"--output {path} must end in .png or .svg.")
+        raise BenchError(f"the picture {path} must end in .png or .svg.", option="output")
     if path.is_dir():
-        raise BenchError(f"--output {path} is a folder; name a file in it.")
+        raise BenchError(f"the picture {path} is a folder; name a file in it.", option="output")
     if not path.parent.is_dir():
-        raise BenchError(f"--output {path}: there is no folder {path.parent}; make it first.")
+        raise BenchError(f"there is no folder {path.parent} for the picture; make it first.", option="output")
     return kind
 
 
 def _settings(request: PanelRequest) -> PanelSettings:
     names = select_names(request.methods, list(METHODS), "attribution method")
     if not names:
-        raise BenchError(f"--method: name at least one of {', '.join(METHODS)}.")
+        raise BenchError(f"name at least one attribution method: {', '.join(METHODS)}.", option="method")
     if request.attack not in MANIPULATIONS:
         raise unknown_name(request.attack, MANIPULATIONS, "attack on maps")
     if not (math.isfinite(request.eps) and 0.0 < request.eps <= 1.0):
-        raise BenchError(f"--eps {request.eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.")
+        raise BenchError(
+            f"eps {request.eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.", option="eps"
+        )
     attack = MANIPULATIONS[request.attack].model_validate({})
     return PanelSettings([METHODS[name].model_validate({}) for name in names], attack, request.eps, request.seed)
 
 
 def _require_few(models: int, images: int) -> None:
     if images == 0:
-        raise BenchError("--image: name at least one image by its position, from 0.")
+        raise BenchError("name at least one image by its position, from 0.", option="image")
     if models * images > MOST_ROWS:
         raise BenchError(
             f"{models} models and {images} images are {models * images} rows; a panel has at most {MOST_ROWS}."
@@ -141,6 +143,7 @@ def _require_images(ids: Sequence[int], dataset: ImageDataset) -> None:
     for position in ids:
         if not 0 <= position < len(dataset):
             raise BenchError(
-                f"--image {position} is not in the {dataset.split} split of {dataset.name}, whose images are "
-                f"0 to {len(dataset) - 1}."
+                f"image {position} is not in the {dataset.split} split of {dataset.name}, whose images are "
+                f"0 to {len(dataset) - 1}.",
+                option="image",
             )

@@ -1,13 +1,14 @@
-"""What a saliency panel shows of one model: images, maps, the same images under an attack on a map, and its maps there.
+"""What a saliency panel shows of one model: images, their maps, the same images under an attack, and their maps there.
 
-Computed as the protocol attribution_attack does, so that a panel's numbers are that suite's for the same example, seed,
-attack and radius.
+An attack on maps is computed as the protocol attribution_attack does, so that a panel's numbers are that suite's for
+the same example, seed, attack and radius. Two draw the rows: saliency.figure a picture, page.saliency a gallery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.attacks.norms import distance
-from bench.attacks.pgd import attacked_model
+from bench.attacks.pgd import attacked_model, pgd
+from bench.attacks.verification import pull_inside, verify
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.manipulate import Manipulated, ManipulationSettings, make_goal, manipulate
+from bench.attributions.manipulate import ManipulationSettings, make_goal, manipulate
 from bench.attributions.manipulations import MapAttack
 from bench.attributions.methods import AttributionMethod, Gradient, attribute
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.catalog.models import ModelEntry
 from bench.core.errors import BenchError
+from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
+from bench.core.threat import Norm
 from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
 from bench.protocols.base import EvaluationContext
@@ -36,6 +40,17 @@ from bench.runs.ready import prepared_net, scaled_net
 MEASURES: tuple[Measure, ...] = ("cosine", "top_k")
 TOP_SHARE = 0.1
 _CHECK_EVERY = 5
+_STEP_SHARE = 0.1
+_QUANTILE = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionAttack:
+    """PGD on the margin from one random start: an attack on the prediction, where a `MapAttack` keeps it."""
+
+    kind: ClassVar[str] = "pgd"
+    norm: Norm
+    steps: int = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +59,48 @@ class PanelSettings:
 
     Attributes:
         methods: whose maps are shown, in order.
-        attack: what is done to the maps of `attacked_method`.
-        eps: radius of the L-inf ball, pixels of [0, 1].
+        attack: what is done to the prediction, or to the maps of `attacked_method`.
+        eps: radius of the ball (L-inf for attacks on maps), pixels of [0, 1].
         seed: keys noise and random starts, together with the example ids.
     """
 
     methods: Sequence[AttributionMethod]
-    attack: MapAttack
+    attack: MapAttack | PredictionAttack
     eps: float
     seed: int
+
+    @property
+    def norm(self) -> Norm:
+        return self.attack.norm if isinstance(self.attack, PredictionAttack) else "linf"
 
     @property
     def attacked_method(self) -> AttributionMethod:
         """The first method whose maps have a derivative; the gradient where none has."""
         return next((method for method in self.methods if method.differentiable), Gradient())
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What the colours of maps mean.
+
+    Attributes:
+        low, high: the values at the ends; `low` is -`high` for signed maps, 0 for others.
+        clipped: whether there are magnitudes beyond the ends, drawn in the colour of the end.
+        empty: whether all maps are zero, so that there is nothing to scale.
+    """
+
+    low: float
+    high: float
+    clipped: bool
+    empty: bool
+
+
+def scale_of(maps: Sequence[NDArray[np.float64]], *, signed: bool) -> Scale:
+    """One scale for all these maps, full colour at the 99th percentile of their magnitudes together."""
+    magnitudes = np.abs(np.stack(maps))
+    largest = float(magnitudes.max())
+    high = float(np.quantile(magnitudes, _QUANTILE)) or largest or 1.0
+    return Scale(-high if signed else 0.0, high, largest > high, largest == 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +111,7 @@ class MapPair:
         before, after: (H, W), channels added up with their signs.
         signed: whether the method can give values below zero.
         similarities: of the heat maps, which are absolute values added up over channels.
+        signed_cosine: of the maps as they are, all channels.
     """
 
     method: str
@@ -75,6 +119,11 @@ class MapPair:
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     similarities: dict[Measure, float]
+    signed_cosine: float
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of((self.before, self.after), signed=self.signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +132,11 @@ class PanelRow:
 
     Attributes:
         truth, before, after: names of the label and of the predictions for the image and the attacked image.
-        image, attacked: (C, H, W) in [0, 1]; `attacked` is verified to lie inside the ball and [0, 1] and to keep the
-            prediction, and is the image itself where nothing stronger verified.
-        distance: of `attacked` from `image`, L-inf, measured in float64.
-        kept: whether any perturbed image that the attack looked at kept the prediction.
+        image, attacked: (C, H, W) in [0, 1]; `attacked` is verified to lie inside the ball and [0, 1]. Under an attack
+            on maps it keeps the prediction too, and is the image itself where nothing stronger verified.
+        distance: of `attacked` from `image` in the attack's norm, measured in float64.
+        kept: whether any perturbed image that an attack on maps looked at kept the prediction; whether an attack on
+            the prediction failed to make it wrong.
     """
 
     model: str
@@ -121,11 +171,28 @@ def panel_rows(
         context = EvaluationContext(
             model, entry.card.name, dataset, 0, len(dataset), settings.seed, device, len(example_ids)
         )
-        found = _attacked(context, batch, settings)
-        attacked = [_attributions(model, found.images, batch, method, settings.seed) for method in settings.methods]
-        after = predict(model, found.images)
+        images, kept = _attacked(context, batch, settings)
+        attacked = [_attributions(model, images, batch, method, settings.seed) for method in settings.methods]
+        after = predict(model, images)
     pairs = [_pairs(*pair, entry.card.name) for pair in zip(settings.methods, clean, attacked, strict=True)]
-    return _rows(entry.card.name, dataset.class_names, batch, found, after, pairs), findings
+    classes = dataset.class_names
+    distances = distance(images.double() - batch.images.double(), settings.norm)
+    rows = [
+        PanelRow(
+            model=entry.card.name,
+            example_id=int(batch.example_ids[row]),
+            truth=classes[int(batch.labels[row])],
+            before=classes[int(batch.predictions[row])],
+            after=classes[int(after[row])],
+            image=batch.images[row].cpu().numpy(),
+            attacked=images[row].cpu().numpy(),
+            distance=float(distances[row]),
+            kept=bool(kept[row]),
+            maps=tuple(of_method[row] for of_method in pairs),
+        )
+        for row in range(len(after))
+    ]
+    return rows, findings
 
 
 def _batch(
@@ -142,12 +209,28 @@ def _attributions(model: nn.Module, images: Tensor, batch: Batch, method: Attrib
     )
 
 
-def _attacked(context: EvaluationContext, batch: Batch, settings: PanelSettings) -> Manipulated:
-    method, attack = settings.attacked_method, settings.attack
+def _attacked(context: EvaluationContext, batch: Batch, settings: PanelSettings) -> tuple[Tensor, Tensor]:
+    """The attacked images, verified, and (N,) bool as `PanelRow.kept`."""
+    attack = settings.attack
+    if isinstance(attack, PredictionAttack):
+        return _misled(context.model, batch, attack, settings)
+    method = settings.attacked_method
     maps, donors, logits = clean_maps(context, batch, method)
     goal = make_goal(attack, maps, logits, donors, TOP_SHARE)
     how = ManipulationSettings(settings.eps, _CHECK_EVERY, TOP_SHARE, settings.seed)
-    return manipulate(context.model, batch.images, batch.labels, batch.example_ids, method, attack, goal, how)
+    found = manipulate(context.model, batch.images, batch.labels, batch.example_ids, method, attack, goal, how)
+    return found.images, found.kept
+
+
+def _misled(model: nn.Module, batch: Batch, attack: PredictionAttack, settings: PanelSettings) -> tuple[Tensor, Tensor]:
+    start = keyed_uniform(settings.seed, "saliency", batch.example_ids, batch.images.shape[1:])
+    found = pgd(
+        model, batch.images, batch.labels, norm=attack.norm, eps=settings.eps, steps=attack.steps,
+        step_size=_STEP_SHARE * settings.eps, loss="margin", start=start,
+    )  # fmt: skip
+    radius = batch.images.new_full((len(found),), settings.eps)
+    broken, _, _ = verify(model, found, batch.images, batch.labels, radius, attack.norm)
+    return pull_inside(found, batch.images, radius, attack.norm), ~broken
 
 
 def _pairs(method: AttributionMethod, before: Tensor, after: Tensor, model: str) -> list[MapPair]:
@@ -156,32 +239,16 @@ def _pairs(method: AttributionMethod, before: Tensor, after: Tensor, model: str)
         raise BenchError(f"{method.name} gives NaN or infinite maps on {model}; use another method.")
     source, target = (PreparedMaps(heat_maps(maps), TOP_SHARE) for maps in (before, after))
     found = similarities(source, target, MEASURES)
+    cosines = torch.nn.functional.cosine_similarity(before.flatten(1), after.flatten(1))
     shown = [maps.double().sum(1).cpu().numpy() for maps in (before, after)]
     return [
         MapPair(
-            method.name, method.signed, shown[0][row], shown[1][row],
-            {name: float(values[row]) for name, values in found.items()},
+            method=method.name,
+            signed=method.signed,
+            before=shown[0][row],
+            after=shown[1][row],
+            similarities={name: float(values[row]) for name, values in found.items()},
+            signed_cosine=float(cosines[row]),
         )
         for row in range(len(before))
-    ]  # fmt: skip
-
-
-def _rows(
-    model: str, classes: Sequence[str], batch: Batch, found: Manipulated, after: Tensor, pairs: list[list[MapPair]]
-) -> list[PanelRow]:
-    distances = distance(found.images.double() - batch.images.double(), "linf")
-    return [
-        PanelRow(
-            model,
-            int(batch.example_ids[row]),
-            classes[int(batch.labels[row])],
-            classes[int(batch.predictions[row])],
-            classes[int(after[row])],
-            batch.images[row].cpu().numpy(),
-            found.images[row].cpu().numpy(),
-            float(distances[row]),
-            bool(found.kept[row]),
-            tuple(of_method[row] for of_method in pairs),
-        )
-        for row in range(len(after))
     ]

@@ -21,7 +21,6 @@ from bench.reporting.saliency.figure import (
     draw_panel,
     outcome_text,
     radius_text,
-    scale_of,
     similarity_text,
 )
 from bench.reporting.saliency.rows import MapPair, PanelRow, PanelSettings, panel_rows
@@ -40,7 +39,7 @@ def settings(*names: str, attack: str = "top_k", steps: int = 4, eps: float = EP
 
 
 def pair(before: NDArray[np.float64], after: NDArray[np.float64], *, signed: bool = True) -> MapPair:
-    return MapPair("gradient" if signed else "grad_cam", signed, before, after, {"cosine": 0.25, "top_k": 0.5})
+    return MapPair("gradient" if signed else "grad_cam", signed, before, after, {"cosine": 0.25, "top_k": 0.5}, 0.3)
 
 
 def row(*pairs: MapPair, channels: int = 1, words: str = "Coat", kept: bool = True, distance: float = EPS) -> PanelRow:
@@ -85,22 +84,22 @@ def test_non_negative_maps_are_drawn_from_zero_in_a_sequential_colour_map() -> N
 def test_a_single_outlier_does_not_bleach_the_map_and_the_scale_says_so() -> None:
     spiked = ramp(-1, 1)
     spiked[0, 0] = -1000.0
-    scale = scale_of(pair(spiked, spiked[::-1]))
+    scale = pair(spiked, spiked[::-1]).scale
     assert scale.high < 1000 and scale.clipped
-    assert not scale_of(pair(np.full((8, 8), 2.0), np.full((8, 8), -2.0))).clipped
+    assert not pair(np.full((8, 8), 2.0), np.full((8, 8), -2.0)).scale.clipped
 
 
 def test_a_sparse_map_is_scaled_by_its_largest_value() -> None:
     sparse = np.zeros((28, 28))
     sparse[3, 3] = -0.5
-    scale = scale_of(pair(sparse, np.zeros((28, 28))))
+    scale = pair(sparse, np.zeros((28, 28))).scale
     assert (scale.low, scale.high, scale.empty) == (-0.5, 0.5, False)
 
 
 def test_a_map_of_zero_is_neutral_has_no_scale_and_is_named() -> None:
     zero = np.zeros((8, 8))
     nothing = pair(zero, zero)
-    assert scale_of(nothing).empty and "zero before and after" in similarity_text(nothing)
+    assert nothing.scale.empty and "zero before and after" in similarity_text(nothing)
     assert "zero after" in similarity_text(pair(ramp(-1, 1), zero))
     assert "zero" not in similarity_text(pair(ramp(-1, 1), ramp(-1, 1)))
     figure = draw_panel([row(nothing)], settings("gradient"))
