@@ -1,1 +1,1 @@
-"""The command line: one module a command; they parse, call and render. Heavy imports wait until they are needed."""
+"""The command line: its entry, its options, commands/ and output/. Heavy imports wait until they are needed."""

@@ -54,7 +54,7 @@ class ExecutorOptions:
 @contextmanager
 def at_work(executor: Executor) -> Iterator[None]:
     """Open while its runs are computed; joining a cluster takes seconds, so it is said."""
-    from bench.cli.rendering import messages
+    from bench.cli.output.rendering import messages
 
     with ExitStack() as stack:
         with messages().status(f"Starting the {executor.metadata()['executor']['name']} executor"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli import (
+from bench.cli.commands import (
     check,
     compare,
     datasets,

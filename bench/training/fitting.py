@@ -75,7 +75,7 @@ class TrainingRequest:
         require_safe_name(self.name, "model id")
         if self.folder.exists() and not self.fresh:
             raise BenchError(
-                f"{self.folder} exists already; choose another name, or train it afresh.", option=("id", "fresh")
+                f"{self.folder} exists already; choose another name, or train it afresh.", option=("model_id", "fresh")
             )
 
     def prepare_work(self) -> None:

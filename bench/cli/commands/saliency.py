@@ -61,7 +61,7 @@ def saliency(
     own: OwnModel,
 ) -> None:
     """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
-    from bench.cli.rendering import messages, output
+    from bench.cli.output.rendering import messages, output
     from bench.reporting.saliency.panel import PanelRequest, make_panel
 
     request = PanelRequest(
@@ -80,7 +80,7 @@ def saliency(
 
 def _print_row(row: PanelRow, attacked_method: str | None) -> None:
     """The numbers of one row of the picture."""
-    from bench.cli.rendering import output
+    from bench.cli.output.rendering import output
     from bench.reporting.saliency.figure import outcome_text
 
     title = f"{row.model}, image {row.example_id}: label {row.truth}, predicted {row.before}"

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from bench.cli.board_formats import as_csv, as_latex, as_markdown
-from bench.cli.check_output import announce, markdown_summary, summary_table, write_junit
-from bench.cli.rendering import output, table, warn
+from bench.cli.output.board_formats import as_csv, as_latex, as_markdown
+from bench.cli.output.check_output import announce, markdown_summary, summary_table, write_junit
+from bench.cli.output.rendering import output, table, warn
 from bench.comparison.gate import RegressionReport, Remark
 from bench.leaderboard.kinds import MetricKind
 from bench.leaderboard.pivot import Board

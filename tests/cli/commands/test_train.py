@@ -104,7 +104,7 @@ def test_an_untrained_source_needs_no_model(bench: Bench, tmp_path: Path, data_d
 def test_a_model_is_not_overwritten_unless_asked(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
     common = ("train", "--recipe", "standard", "--output", tmp_path / "zoo", "--data-dir", data_dir, *TINY_TRAINING)
     assert bench(*common)[0] == 0
-    assert "exists already; use --fresh" in bench.refused(*common)
+    assert "exists already; choose another name, or train it afresh (--id or --fresh)." in bench.refused(*common)
     assert bench(*common, "--fresh")[0] == 0
 
 
@@ -121,7 +121,7 @@ def test_training_mistakes_are_refused_before_anything_is_written(
     )
     monkeypatch.setattr(loading, "_further_places", lambda spec: [])
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
-    assert "get it by --download" in bench.refused("train", "--recipe", "standard", "--output", output)
+    assert "(--download or --data-dir)" in bench.refused("train", "--recipe", "standard", "--output", output)
     assert "not a plain name" in bench.refused("train", "--recipe", "standard", "--id", "../up", *common)
     assert not output.exists()
 

@@ -30,7 +30,7 @@ def compare(
     data_dir: DataDir = None,
 ) -> None:
     """Compare two models example by example: McNemar's exact test for shares, all signs or Student's t for means."""
-    from bench.cli.rendering import output, warn
+    from bench.cli.output.rendering import output, warn
     from bench.comparison.compare import compare_models
 
     found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
@@ -62,7 +62,7 @@ def metric_name(key: tuple[str, str, str, float | None]) -> str:
 
 
 def _table(found: SuiteComparison, first: str, second: str) -> Table:
-    from bench.cli.rendering import table
+    from bench.cli.output.rendering import table
     from bench.leaderboard.kinds import metric_kind
     from bench.leaderboard.statistics.paired import ALPHA
 
@@ -85,7 +85,7 @@ def _table(found: SuiteComparison, first: str, second: str) -> Table:
 
 
 def _print_flips(found: SuiteComparison, first: str, second: str, *, every: bool) -> None:
-    from bench.cli.rendering import output
+    from bench.cli.output.rendering import output
 
     for one in found.comparisons:
         for ids, winner in ((one.gained, second), (one.lost, first)):

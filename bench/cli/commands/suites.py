@@ -21,7 +21,7 @@ def list_command(context: typer.Context, suite_path: SuitePath = None) -> None:
     if context.invoked_subcommand is not None:
         return
     from bench.catalog.suites import list_suites
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
 
     rows = [
         [suite.name, str(suite.file.version), str(suite.file.examples), suite.file.description]

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import typer
 
-from bench.cli.rendering import markdown, marked, printable, table, warn
+from bench.cli.output.rendering import markdown, marked, printable, table, warn
 
 if TYPE_CHECKING:
     from rich.table import Table

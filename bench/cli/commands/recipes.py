@@ -19,7 +19,7 @@ def list_command(context: typer.Context) -> None:
     """List the training recipes, or show one with its parameters."""
     if context.invoked_subcommand is not None:
         return
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
     from bench.training import list_recipes
     from bench.training.vae_gan import RECIPE, SUMMARY
 
@@ -35,7 +35,7 @@ def show(
     """Show a recipe's parameters and schedule, with their values for a data set; `bench train --set` changes them."""
     import inspect
 
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
     from bench.training import make_recipe
     from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe
 
@@ -56,7 +56,7 @@ def show(
 
 def parameter_tables() -> Iterator[RenderableType]:
     """One table a method, with the recipes that use it and their Fashion-MNIST values; then the schedule's."""
-    from bench.cli.rendering import table
+    from bench.cli.output.rendering import table
     from bench.training import list_recipes, make_recipe
     from bench.training.recipe import Schedule
 

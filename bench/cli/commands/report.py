@@ -32,7 +32,7 @@ def report(
     registry: Registry = None,
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
-    from bench.cli.rendering import messages, output
+    from bench.cli.output.rendering import messages, output
     from bench.reporting.leaderboard_page import ReportRequest, make_report
 
     request = ReportRequest(

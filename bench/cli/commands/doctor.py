@@ -7,7 +7,7 @@ from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir
 
 def doctor(leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir = None) -> None:
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
-    from bench.cli.rendering import marked, output, table
+    from bench.cli.output.rendering import marked, output, table
     from bench.core.errors import BenchError
     from bench.reporting.diagnostics import diagnose
 

@@ -140,5 +140,5 @@ def test_a_model_of_ones_own_is_drawn_with_its_weights_and_settings(bench: Bench
     code, _, err = bench("models", "add", *own[1:], "--registry", tmp_path / "zoo", "--examples", 20)
     assert code == 0, err
     card = (*QUICK, "--model", "mine", "--registry", tmp_path / "zoo", "--output", tmp_path / "card.png")
-    assert "name that file if you trust it (--program)" in bench.refused(*card)
+    assert "name that file if you trust it (--program)." in bench.refused(*card)
     assert bench(*card, "--program", tmp_path / "net.py")[1].replace("card.png", "mine.png") == mine

@@ -59,8 +59,8 @@ def run(
     place: ExecutorOptions,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
-    from bench.cli.rendering import messages, output
-    from bench.cli.run_progress import RunProgress
+    from bench.cli.output.rendering import messages, output
+    from bench.cli.output.run_progress import RunProgress
     from bench.runs.execute import execute
     from bench.runs.plan import RunRequest, plan_runs
 
@@ -89,7 +89,7 @@ def run(
 
 def outcome_table(outcome: RunOutcome) -> Table:
     """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
-    from bench.cli.rendering import table
+    from bench.cli.output.rendering import table
     from bench.core.threat import NORM_LABELS
     from bench.leaderboard.kinds import metric_kind
 
@@ -113,7 +113,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
 
 
 def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
-    from bench.cli.rendering import interval, percent
+    from bench.cli.output.rendering import interval, percent
     from bench.leaderboard.kinds import metric_kind
 
     if metric_kind(metric.metric).percent:
@@ -131,7 +131,7 @@ def _reference(parameters: dict[str, object], dataset: str) -> str:
 
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
-    from bench.cli.rendering import messages, output
+    from bench.cli.output.rendering import messages, output
 
     for finding in outcome.findings:
         said = f"{finding.severity} {finding.id}: {finding.evidence}; {finding.advice}"

@@ -24,10 +24,10 @@ def tune(
     download: Download = False,
 ) -> None:
     """Train every setting of a grid and keep what each gives on held-out examples; settings done before are kept."""
-    from bench.cli.rendering import messages, table
-    from bench.cli.rendering import output as standard_output
-    from bench.cli.train import parse_assignments
-    from bench.cli.train_progress import TrainingDisplay
+    from bench.cli.commands.train import parse_assignments
+    from bench.cli.output.rendering import messages, table
+    from bench.cli.output.rendering import output as standard_output
+    from bench.cli.output.train_progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
     from bench.training.fitting import TrainingRequest
@@ -55,7 +55,7 @@ def _show(value: Any) -> str:
 
 def _parse_grid(entries: list[str]) -> dict[str, list[Any]]:
     """`name=value,value` as TOML values, bare words as strings."""
-    from bench.cli.train import parse_assignments
+    from bench.cli.commands.train import parse_assignments
 
     parsed: dict[str, list[Any]] = {}
     for entry in entries:

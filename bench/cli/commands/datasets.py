@@ -14,7 +14,7 @@ def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
     """List the data sets and where they are found on this machine, with those that a data dir declares."""
     if context.invoked_subcommand is not None:
         return
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
     from bench.data import DATASETS, describe_sources
 
     rows = []

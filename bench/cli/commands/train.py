@@ -15,8 +15,8 @@ class TrainCommand(TyperCommand):
     """`bench train`, whose help goes on with every recipe's parameters, read from the recipes themselves."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from bench.cli.recipes import parameter_tables
-        from bench.cli.rendering import output
+        from bench.cli.commands.recipes import parameter_tables
+        from bench.cli.output.rendering import output
 
         super().format_help(ctx, formatter)
         for part in parameter_tables():
@@ -52,9 +52,9 @@ def train(
     """Train a model; stopped and started again, it goes on after the last whole epoch."""
     from contextlib import ExitStack
 
-    from bench.cli.rendering import messages
-    from bench.cli.rendering import output as standard_output
-    from bench.cli.train_progress import TrainingDisplay
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.rendering import output as standard_output
+    from bench.cli.output.train_progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
     from bench.training.epochs import Progress
@@ -100,9 +100,9 @@ def _train_vae_gan(
     fresh: bool,
 ) -> None:
     """An autoencoder of the image manifold in place of a classifier."""
-    from bench.cli.rendering import messages
-    from bench.cli.rendering import output as standard_output
-    from bench.cli.train_progress import TrainingDisplay
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.rendering import output as standard_output
+    from bench.cli.output.train_progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
     from bench.training.fitting import TrainingRequest

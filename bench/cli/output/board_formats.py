@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bench.cli.rendering import markdown, percent, printable
+from bench.cli.output.rendering import markdown, percent, printable
 from bench.core.files import json_text
 from bench.leaderboard.table import as_cell
 

@@ -26,7 +26,7 @@ def list_command(
     if context.invoked_subcommand is not None:
         return
     from bench.catalog.models import list_models
-    from bench.cli.rendering import output, percent, table
+    from bench.cli.output.rendering import output, percent, table
 
     rows = []
     for entry in list_models(dataset, registry):
@@ -62,7 +62,7 @@ def measure(
 ) -> None:
     """Measure the stability and alignment of models' input gradients on held-out examples, and write their cards."""
     from bench.catalog.models import resolve_models
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
     from bench.training.remeasure import remeasure
 
@@ -94,7 +94,7 @@ def add(
     own: OwnModel,
 ) -> None:
     """Write a model of your own, weights and card, into a registry folder."""
-    from bench.cli.rendering import output, percent
+    from bench.cli.output.rendering import output, percent
     from bench.core.devices import resolve_device
     from bench.runs.registering import AddRequest, add_model
 
@@ -129,7 +129,7 @@ def verify(
     download: Download = False,
 ) -> None:
     """Check cards against what they describe: digests, shapes, clean accuracy. Exit code 1 if any is wrong."""
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
     from bench.runs.registering import VerifyRequest, verify_cards
 

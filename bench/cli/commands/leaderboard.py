@@ -71,8 +71,8 @@ def leaderboard(
     """Show the latest result of every model; the best value of each column is marked."""
     if context.invoked_subcommand is not None:
         return
-    from bench.cli import board_formats
-    from bench.cli.rendering import output, warn
+    from bench.cli.output import board_formats
+    from bench.cli.output.rendering import output, warn
     from bench.leaderboard.evidence.doubts import board_doubts
     from bench.leaderboard.pivot import make_boards
     from bench.leaderboard.table import of_newest_versions, read_leaderboard
@@ -105,7 +105,7 @@ def merge(
     into: Annotated[Path, typer.Option("--into", help="Leaderboard folder that gets their runs.")],
 ) -> None:
     """Copy the runs of other leaderboards into one: rows and evidence; runs that it has already are left out."""
-    from bench.cli.rendering import output
+    from bench.cli.output.rendering import output
     from bench.leaderboard.merge import merge_leaderboards
 
     for source, outcome in zip(sources, merge_leaderboards(sources, into), strict=True):
@@ -118,7 +118,7 @@ def prune(
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Remove runs that a newer version of their suite, or a repetition, has superseded; studies keep their evidence."""
-    from bench.cli.rendering import output, table
+    from bench.cli.output.rendering import output, table
     from bench.leaderboard.prune import remove_runs, superseded_runs
 
     runs = superseded_runs(directory)
@@ -191,8 +191,8 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
 
 
 def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int) -> Table:
-    from bench.cli.board_formats import cell, is_best
-    from bench.cli.rendering import marked, table
+    from bench.cli.output.board_formats import cell, is_best
+    from bench.cli.output.rendering import marked, table
 
     columns = list(board.frame.columns)
     hidden = 0

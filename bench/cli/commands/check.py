@@ -81,8 +81,8 @@ def check(
     Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
     changed without a word, a new or graver warning, or a baseline that was edited; 2: it could not run.
     """
-    from bench.cli.check_output import announce, summary_table, write_junit
-    from bench.cli.rendering import output
+    from bench.cli.output.check_output import announce, summary_table, write_junit
+    from bench.cli.output.rendering import output
     from bench.comparison.gate import GateRules
     from bench.runs.plan import RunRequest
 
@@ -120,8 +120,8 @@ def _evaluate(
 
     from bench.catalog.models import resolve_models
     from bench.catalog.suites import resolve_suites
-    from bench.cli.rendering import messages
-    from bench.cli.run_progress import RunProgress
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.run_progress import RunProgress
     from bench.comparison.gate import (
         RegressionReport,
         check_regression,

@@ -215,6 +215,6 @@ def test_a_registered_program_is_gated_with_its_file_named(
     assert bench(*add, "--registry", tmp_path / "zoo", "--examples", 50)[0] == 0
     common = ("check", "--model", "mine", "--registry", tmp_path / "zoo", "--suite", suite, "--examples", 20,
               "--baseline", tmp_path / "baseline", "--update")  # fmt: skip
-    assert "name that file if you trust it (--program)" in bench.refused(*common)
+    assert "name that file if you trust it (--program)." in bench.refused(*common)
     code, out, err = bench(*common, "--program", tmp_path / "net.py")
     assert code == 0 and "new in the baseline" in out, err

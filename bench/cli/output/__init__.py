@@ -1,0 +1,1 @@
+"""How results are printed: tables, progress, and files for other programs."""
