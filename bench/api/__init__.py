@@ -35,7 +35,7 @@ from __future__ import annotations
 from bench.api.attacking import AttackResult, attack
 from bench.api.attributing import attribute
 from bench.api.evaluating import evaluate
-from bench.api.loading import load_model, load_suite
+from bench.api.loading import list_models, load_model, load_suite
 from bench.api.result import Result
 
-__all__ = ["AttackResult", "Result", "attack", "attribute", "evaluate", "load_model", "load_suite"]
+__all__ = ["AttackResult", "Result", "attack", "attribute", "evaluate", "list_models", "load_model", "load_suite"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from bench.api.arguments import as_path, require_text, source_options
+from bench.catalog.models import list_models as list_entries
 from bench.catalog.models import load_model as load_entry
 from bench.catalog.models import resolve_models
 from bench.catalog.suites import Suite, resolve_suites
@@ -48,6 +50,30 @@ def load_model(
     if len(entries) != 1:
         raise BenchError(f"{str(name)!r} stands for {len(entries)} models; name one.")
     return load_entry(entries[0], resolve_device(str(device)))
+
+
+def list_models(
+    pattern: Sequence[str] | str = "all",
+    *,
+    exclude: Sequence[str] | str = (),
+    dataset: str | None = None,
+    registry: Path | str | None = None,
+) -> list[str]:
+    """Full names of registered models, in natural order.
+
+    Args:
+        pattern: names or wildcards: `at_*` in any data set, `mnist/*`.
+        exclude: of these, what is left out.
+        dataset: only models of this data set.
+        registry: a folder of models, looked in first.
+
+    Raises:
+        BenchError: a name or wildcard that matches no model; the line suggests the nearest ones.
+    """
+    patterns, excluded = ([one] if isinstance(one, str) else list(one) for one in (pattern, exclude))
+    patterns = [] if patterns == ["all"] else patterns
+    found = list_entries(dataset, as_path(registry), patterns=patterns, exclude=excluded)
+    return [entry.card.name for entry in found]
 
 
 def load_suite(name: Path | str, *, suite_path: Path | str | None = None) -> Suite:

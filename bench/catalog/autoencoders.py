@@ -17,8 +17,8 @@ from safetensors.torch import load as load_safetensors
 
 from bench.catalog.cards import NAME, Weights
 from bench.catalog.locations import model_roots
+from bench.catalog.weights import WeightsFile
 from bench.core.errors import BenchError, bench_command
-from bench.core.files import read_regular, sha256_bytes
 from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.nets.vae_gan import VaeGan
 
@@ -58,6 +58,10 @@ class AutoencoderEntry:
     card: AutoencoderCard
     folder: Path
 
+    @property
+    def weights(self) -> WeightsFile:
+        return WeightsFile(self.card.weights, self.folder, f"autoencoder {self.card.dataset}/{self.card.id}")
+
 
 def read_autoencoder(folder: Path) -> AutoencoderEntry:
     """Read and validate `folder/autoencoder.toml`; raises BenchError."""
@@ -68,7 +72,7 @@ def read_autoencoder(folder: Path) -> AutoencoderEntry:
 
 
 def write_autoencoder(folder: Path, card: AutoencoderCard) -> None:
-    write_toml(folder / CARD, card.model_dump())
+    write_toml(folder / CARD, card.model_dump(exclude_none=True))
 
 
 def resolve_autoencoder(name: str, dataset: str, registry: Path | None = None) -> AutoencoderEntry:
@@ -102,18 +106,12 @@ def load_autoencoder(entry: AutoencoderEntry, device: torch.device | str = "cpu"
     Raises:
         BenchError: the file is missing, is not the one the card names, is damaged, or does not fit the net.
     """
-    path = entry.folder / "weights.safetensors"
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
-    if sha256_bytes(content) != entry.card.weights.sha256:
-        raise BenchError(f"weights {path} do not match their card; restore the file or train it again.")
+    content = entry.weights.read()
     try:
         net = VaeGan(**entry.card.architecture_parameters)
         net.load_state_dict(load_safetensors(content), strict=True)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BenchError(f"weights {path} do not fit their card: {reason}.") from error
+        raise BenchError(f"weights {entry.weights.path} do not fit their card: {reason}.") from error
     net.requires_grad_(False)
     return net.eval().to(device)

@@ -18,10 +18,12 @@ WORDS = Field(min_length=1, max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")
 
 
 class Weights(Section):
-    """The weights file beside the card."""
+    """The weights file beside the card, or wherever `url` says."""
 
     sha256: str = SHA256
     parameters: int = Field(gt=0)
+    url: str | None = Field(default=None, max_length=2000, pattern=r"^https://[!-?A-~]+$")
+    """Where the file is fetched from when it is not here and the user allows it."""
 
 
 class Training(Section):

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from bench.catalog.cards import ModelCard, read_card
-from bench.catalog.locations import model_roots
+from bench.catalog.locations import model_roots, models_elsewhere
 from bench.catalog.programs import Program, parse_program
 from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
 from bench.catalog.state_files import parse_state, state_bytes
+from bench.catalog.weights import WeightsFile
 from bench.core.errors import BenchError, bench_command
-from bench.core.files import read_regular, sha256_bytes
-from bench.core.names import require_safe_name, select_names, unknown_name
+from bench.core.files import sha256_bytes
+from bench.core.names import natural_key, require_safe_name, select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
@@ -49,12 +50,30 @@ class ModelEntry:
     program: Path | None = None
 
     @property
+    def weights(self) -> WeightsFile:
+        return WeightsFile(self.card.weights, self.folder, self.card.name)
+
+    @property
     def weights_path(self) -> Path:
-        return self.folder / "weights.safetensors"
+        return self.weights.path
 
 
-def list_models(dataset: str | None = None, registry: Path | None = None) -> list[ModelEntry]:
-    """All registered models, sorted by full name; the first root that has a name wins, `registry` before all."""
+def list_models(
+    dataset: str | None = None,
+    registry: Path | None = None,
+    *,
+    patterns: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> list[ModelEntry]:
+    """Registered models in natural order of their names; the first root that has a name wins, `registry` before all.
+
+    Args:
+        patterns, exclude: full names or short ones of any data set, or wildcards for them (`mnist/at_*`, `at_*`); no
+            patterns are all.
+
+    Raises:
+        BenchError: a pattern that matches no model, or a damaged card.
+    """
     entries: dict[str, ModelEntry] = {}
     for root in model_roots(registry):
         for path in card_files(root):
@@ -62,7 +81,16 @@ def list_models(dataset: str | None = None, registry: Path | None = None) -> lis
             if entry.card.name != f"{path.parent.parent.name}/{path.parent.name}":
                 raise BenchError(f"model card {path} calls itself {entry.card.name}; folder and card must agree.")
             entries.setdefault(entry.card.name, entry)
-    return [entries[name] for name in sorted(entries) if dataset is None or entries[name].card.dataset == dataset]
+    everything = [entry for _, entry in sorted(entries.items(), key=lambda item: natural_key(item[0]))]
+    unwanted = {entry.card.name for entry in _named(exclude, everything)}
+    listed = [entry for entry in everything if dataset in (None, entry.card.dataset)]
+    return [entry for entry in (_named(patterns, listed) if patterns else listed) if entry.card.name not in unwanted]
+
+
+def _named(patterns: Sequence[str], entries: Sequence[ModelEntry]) -> list[ModelEntry]:
+    names = dict.fromkeys(name for entry in entries for name in (entry.card.id, entry.card.name))
+    found = set(select_names(patterns, list(names), "model"))
+    return [entry for entry in entries if not found.isdisjoint((entry.card.id, entry.card.name))]
 
 
 def resolve_models(
@@ -78,7 +106,8 @@ def resolve_models(
     A short name is looked up in `dataset` (default fashion_mnist), a full one (`mnist/at_l2`) where it says.
 
     Args:
-        options: how a model that is named by its source is to be taken; see bench.catalog.sources.
+        options: how a model that is named by its source is to be taken; see bench.catalog.sources. With `download`,
+            weights that are not here are fetched, where the card says from where.
         registry: a folder of models, looked in first.
         program: the file for cards that need a program of the user's.
 
@@ -109,6 +138,8 @@ def resolve_models(
         raise BenchError(
             "a program is only for models whose card has a [program] section; none of these has one.", option="program"
         )
+    for entry in chosen.values() if options is not None and options.download else ():
+        entry.weights.fetch()
     return list(chosen.values())
 
 
@@ -134,22 +165,25 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
         return [entry_from_source(pattern, dataset, options)]
     if _is_folder(pattern):
         return [_read_entry(Path(pattern))]
-    by_name = {entry.card.name: entry for entry in list_models(registry=registry)}
-    prefix = f"{dataset or DEFAULT_DATASET}/"
-    short = {name.removeprefix(prefix): entry for name, entry in by_name.items() if name.startswith(prefix)}
+    known = {entry.card.name: entry for entry in list_models(registry=registry)}
+    what = "model"
+    if "/" not in pattern:
+        name = dataset or DEFAULT_DATASET
+        what = f"{name} model"
+        known = {full.removeprefix(f"{name}/"): entry for full, entry in known.items() if full.startswith(f"{name}/")}
     hint = misnamed(pattern)
-    if hint is not None and pattern not in by_name and pattern not in short:
+    if hint is not None and pattern not in known:
         raise hint
-    if "/" in pattern:
-        return [by_name[name] for name in select_names([pattern], list(by_name), "model")]
-    if not short:
-        name = prefix.rstrip("/")
+    if not known and "/" not in pattern:
         raise BenchError(
-            f"the registry has no model of {name}; train one with "
-            f"`{bench_command('train', dataset=name)}`, or name a folder of models.",
+            f"the registry has no model of {name}; train one with `{bench_command('train', dataset=name)}`, or name a "
+            f"folder of models.{models_elsewhere()}",
             option="registry",
         )
-    return [short[name] for name in select_names([pattern], list(short), f"{prefix.rstrip('/')} model")]
+    try:
+        return [known[one] for one in select_names([pattern], list(known), what)]
+    except BenchError as error:
+        raise BenchError(f"{error}{models_elsewhere()}") from error
 
 
 def _is_folder(pattern: str) -> bool:
@@ -177,27 +211,10 @@ def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Modu
                 option="weights",
             )
     else:
-        content = _read_weights(entry)
+        content = entry.weights.read()
         net = _build(entry)
         _load(net, content, entry)
     return plain_net(net).to(device)
-
-
-def _read_weights(entry: ModelEntry) -> bytes:
-    path = entry.weights_path
-    if not path.resolve().is_relative_to(entry.folder.resolve()):
-        raise BenchError(f"weights {path} are a link that leads out of the model's folder; put the file itself there.")
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
-    found = sha256_bytes(content)
-    if found != entry.card.weights.sha256:
-        raise BenchError(
-            f"weights {path} do not match their card (sha256 {found[:12]}..., card says "
-            f"{entry.card.weights.sha256[:12]}...); restore the file or publish a new card."
-        )
-    return content
 
 
 def _build(entry: ModelEntry) -> nn.Module:

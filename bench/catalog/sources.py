@@ -47,7 +47,7 @@ class SourceOptions:
             the data set that the net is for, where this one is a subset of it (`imagenet` for imagenet100).
         num_classes: outputs of the net.
         model_id: what it is called in the leaderboard.
-        download: fetch pretrained weights that are not on this machine.
+        download: fetch weights that are not on this machine.
         data_dir: where data sets are looked for first, whose classes a label map names.
     """
 

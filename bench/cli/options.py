@@ -23,7 +23,9 @@ LeaderboardDir = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder to look for data sets in first; BENCH_DATA_DIR does the same.")
 ]
-Download = Annotated[bool, typer.Option("--download", help="Let torchvision fetch a data set that is nowhere.")]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch a data set, or weights of a model, that are not here.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[
     str,

@@ -45,6 +45,11 @@ def unknown_name(name: str, known: Iterable[str], what: str) -> BenchError:
     return BenchError(f"unknown {what} {name!r}; known: {listed}.")
 
 
+def natural_key(name: str) -> list[tuple[str, int]]:
+    """Sorts names as people count: `seed2` before `seed10`."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
+
+
 def select_names(patterns: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     """Expand `all`, wildcards and plain names into known names, in the order given and each once.
 

@@ -184,7 +184,11 @@ def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: Veri
     card = entry.card
     if card.program is not None and entry.program is None:
         return CardVerdict(card.name, "not checked", f"needs {card.program.file}; name it with --program FILE")
+    if card.weights.url is not None and not request.download and not entry.weights_path.is_file():
+        return CardVerdict(card.name, "not checked", "its weights are not on this machine, and no download is allowed")
     try:
+        if request.download:
+            entry.weights.fetch()
         net = load_model(entry, request.device)
     except BenchError as error:
         return CardVerdict(card.name, "wrong", str(error))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.attacks.pgd import attacked_model
 from bench.catalog.cards import Gradients
 from bench.catalog.models import list_models, load_model, resolve_models
+from bench.catalog.sources import SourceOptions
 from bench.core.errors import BenchError, bench_command
 from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.core.keyed_random import stream_key
@@ -175,7 +176,7 @@ def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Sou
     if (beside / "card.toml").is_file():
         entry = resolve_models([str(beside.resolve())])[0]
     elif name in {entry.card.id for entry in list_models(request.dataset)}:
-        entry = resolve_models([name], request.dataset)[0]
+        entry = resolve_models([name], request.dataset, options=SourceOptions(download=request.download))[0]
     else:
         raise BenchError(
             f"recipe {request.recipe.name} needs the model {request.dataset}/{name} for its target maps; train that "

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.catalog.cards import read_card
+import bench
+from bench.catalog.cards import read_card, write_card
 from bench.catalog.locations import shipped
 from bench.catalog.models import list_models, load_model, resolve_models
 from bench.core.errors import BenchError
@@ -68,6 +69,27 @@ def test_names_wildcards_full_names_and_folders_resolve(model_copy: ModelCopy) -
     assert resolve_models(["fashion_mnist/lga"])[0].card.id == "lga"
     assert resolve_models([str(model_copy.folder)])[0].folder == model_copy.folder
     assert "copy" in {entry.card.id for entry in resolve_models(["all"])}
+
+
+def test_models_are_listed_in_the_order_in_which_people_count(model_copy: ModelCopy) -> None:
+    for number in (2, 10):
+        folder = shutil.copytree(model_copy.folder, model_copy.folder.with_name(f"copy{number}"))
+        write_card(folder, read_card(folder).model_copy(update={"id": folder.name}))
+    assert bench.list_models("copy*") == [f"fashion_mnist/copy{number}" for number in ("", 2, 10)]
+
+
+def test_patterns_choose_and_leave_out_models_by_short_and_full_names() -> None:
+    assert bench.list_models("at_*", exclude=["*_seed?", "cifar10/*"], registry=None) == [
+        "fashion_mnist/at_l2", "fashion_mnist/at_linf", "mnist/at_l2", "mnist/at_linf",
+    ]  # fmt: skip
+    assert bench.list_models(["mnist/at_l2", "standard"], dataset="mnist", exclude="standard") == ["mnist/at_l2"]
+    assert bench.list_models() == bench.list_models("all") == bench.list_models("*")
+
+
+@pytest.mark.parametrize("wrong", [{"pattern": "at_lnf"}, {"exclude": "at_lnf*"}])
+def test_a_pattern_that_matches_no_model_suggests_the_nearest(wrong: dict[str, str]) -> None:
+    with pytest.raises(BenchError, match="did you mean at_linf"):
+        bench.list_models(**wrong)
 
 
 def test_an_unknown_model_suggests_the_nearest() -> None:

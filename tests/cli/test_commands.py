@@ -83,6 +83,10 @@ def test_models_lists_and_shows(bench: Bench) -> None:
     assert code == 0
     for name in ("standard", "at_linf", "at_l2", "ir_gradient", "ir_smoothgrad", "lga"):
         assert f"fashion_mnist/{name}" in out
+    assert bench("models", "list")[1] == out
+    code, out, _ = bench("models", "list", "at_*", "lga", "--dataset", "fashion_mnist", "--exclude", "*_seed?")
+    assert code == 0 and "at_l2" in out and "lga" in out and "standard" not in out and "seed" not in out
+    assert "did you mean" in bench.refused("models", "list", "--exclude", "at_lnf")
     code, out, _ = bench("models", "show", "at_linf")
     assert code == 0 and 'norm = "linf"' in out and "eps = 0.1" in out
     assert "did you mean" in bench.refused("models", "show", "at_lnf")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.names import require_safe_name, safe_name, select_names, unknown_name
+from bench.core.names import natural_key, require_safe_name, safe_name, select_names, unknown_name
 
 KNOWN = ["standard", "at_linf", "at_l2", "ir_gradient"]
 
@@ -24,6 +24,11 @@ def test_a_long_list_of_names_is_cut() -> None:
 def test_wildcards_and_all_expand_each_name_once() -> None:
     assert select_names(["at_*", "at_l2", "standard"], KNOWN, "model") == ["at_linf", "at_l2", "standard"]
     assert select_names(["all"], KNOWN, "model") == KNOWN
+
+
+def test_numbers_in_names_are_sorted_by_their_value() -> None:
+    names = ["net10", "net", "net2", "a/9", "a/10", "net2b"]
+    assert sorted(names, key=natural_key) == ["a/9", "a/10", "net", "net2", "net2b", "net10"]
 
 
 def test_a_wildcard_that_matches_nothing_is_refused() -> None:

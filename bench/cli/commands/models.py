@@ -13,23 +13,32 @@ from bench.cli.options import DataDir, Device, Download, Program, Registry
 from bench.cli.own_model import OwnModel
 
 EXIT_FAILED = 1
+OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")]
 app = typer.Typer(help="List, show, add or verify registered models.", invoke_without_command=True)
 
 
 @app.callback()
+def models(context: typer.Context, dataset: OnlyDataset = None, registry: Registry = None) -> None:
+    """List, show, add or verify registered models."""
+    if context.invoked_subcommand is None:
+        list_command(None, None, dataset, registry)
+
+
+@app.command("list")
 def list_command(
-    context: typer.Context,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Names or wildcards: at_*, mnist/*. [default: all]", show_default=False)
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave these out. Repeatable.")] = None,
+    dataset: OnlyDataset = None,
     registry: Registry = None,
 ) -> None:
-    """List, show, add or verify registered models."""
-    if context.invoked_subcommand is not None:
-        return
+    """List registered models: all, or those that names and wildcards stand for."""
     from bench.catalog.models import list_models
     from bench.cli.output.rendering import output, percent, table
 
     rows = []
-    for entry in list_models(dataset, registry):
+    for entry in list_models(dataset, registry, patterns=patterns or (), exclude=exclude or ()):
         card = entry.card
         test = "" if card.accuracy.test is None else percent(card.accuracy.test)
         rows.append([card.name, card.method, card.architecture, f"{card.weights.parameters:,}", test])
@@ -54,7 +63,7 @@ def show(
 @app.command("measure")
 def measure(
     names: Annotated[list[str], typer.Argument(help="Models that `bench train` made; wildcards allowed.")],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
+    dataset: OnlyDataset = None,
     registry: Registry = None,
     device: Device = "auto",
     data_dir: DataDir = None,
@@ -62,12 +71,13 @@ def measure(
 ) -> None:
     """Measure the stability and alignment of models' input gradients on held-out examples, and write their cards."""
     from bench.catalog.models import resolve_models
+    from bench.catalog.sources import SourceOptions
     from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
     from bench.training.remeasure import remeasure
 
     rows = []
-    for entry in resolve_models(names, dataset, registry=registry):
+    for entry in resolve_models(names, dataset, options=SourceOptions(download=download), registry=registry):
         gradients = remeasure(entry, resolve_device(device), data_dir, download=download).card.gradients
         assert gradients is not None  # noqa: S101  remeasure has just written it
         aligned = "-" if gradients.target_cosine is None else f"{gradients.target_cosine:.3f}"
@@ -118,7 +128,7 @@ def add(
 @app.command("verify")
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Models; wildcards allowed. [default: all]")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")] = None,
+    dataset: OnlyDataset = None,
     registry: Registry = None,
     program: Program = None,
     examples: Annotated[
