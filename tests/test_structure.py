@@ -49,7 +49,8 @@ def test_the_wheel_carries_models_and_suites_and_works_from_any_folder(tmp_path:
     assert "bench/data/class_lists/imagenet100.txt" in names
     assert {f"bench/reporting/page/templates/{name}" for name in ("page.html.j2", "page.css", "page.js")} <= set(names)
     assert "bench/data/embedded/fashion_mnist/t10k-images-idx3-ubyte.gz" in names
-    assert not any(".training/" in name for name in names)
+    assert not any(".training/" in name or "_seed" in name or "/mnist/" in name for name in names)
+    assert wheel.stat().st_size <= 30_000_000
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import bench; assert 'site' in bench.__file__; "
         "from bench.cli.main import run_command; "

@@ -12,20 +12,21 @@ from bench.core.plugins import load_plugin, plugin_names
 
 logger = logging.getLogger(__name__)
 
-_IN_WHEEL = Path(bench.__file__).parent / "_shipped"
+_IN_WHEEL = "_shipped"
 
 
 def shipped(kind: str) -> Path:
     """The folder of the shipped `models` or `suites`."""
-    checkout = Path(bench.__file__).parent.parent
+    package = Path(bench.__file__).parent
+    checkout = package.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / kind).is_dir():
         return checkout / kind
-    return _IN_WHEEL / kind
+    return package / _IN_WHEEL / kind
 
 
 def models_elsewhere() -> str:
     """Where to find models that an installed wheel does not have, for error lines; empty in a checkout."""
-    if shipped("models").parent != _IN_WHEEL:
+    if shipped("models").parent.name != _IN_WHEEL:
         return ""
     return (
         " A wheel has the main models of Fashion-MNIST, one seed each; the others are in the folder `models` of "

@@ -97,6 +97,23 @@ def test_an_unknown_model_suggests_the_nearest() -> None:
         resolve_models(["ir_smothgrad"])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("lga_seed1", "unknown fashion_mnist model"), ("mnist/lga", "unknown model")]
+)
+def test_a_wheel_says_where_the_models_are_that_it_lacks(
+    model_copy: ModelCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    package = tmp_path / "site" / "bench"
+    shutil.copytree(model_copy.folder, package / "_shipped" / "models" / "fashion_mnist" / "copy")
+    monkeypatch.setattr(bench, "__file__", str(package / "__init__.py"))
+    monkeypatch.delenv("BENCH_REGISTRY")
+    assert resolve_models(["copy"])[0].folder.is_relative_to(package)
+    with pytest.raises(
+        BenchError, match=f"{said} '{name}'.*the others are in the folder `models` of RIBench's repository"
+    ):
+        resolve_models([name])
+
+
 def test_a_data_set_without_models_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     of_fashion = resolve_models(["fashion_mnist/standard"])
     monkeypatch.setattr("bench.catalog.models.list_models", lambda **_: of_fashion)
