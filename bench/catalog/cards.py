@@ -38,6 +38,8 @@ class Training(Section):
     validation_examples: int = Field(ge=0)
     source_model: str | None = None
     source_sha256: str | None = None
+    departs: str | None = None
+    """What differs from the recipe's own values for the data set, as `bench train` writes it; absent: nothing."""
     bench_version: str
     torch_version: str
     device: str
@@ -66,6 +68,8 @@ class Gradients(Section):
     """Radius of uniform noise -> mean cosine between the clean and the noisy image's gradient."""
     target_cosine: float | None = None
     """Mean cosine to the target maps of interpretation regularisation."""
+    norm: float | None = None
+    """Root mean square of the L2 norms of the gradients of the true class's logit, pixels in [0, 1]."""
 
 
 class ProgramFacts(Section):

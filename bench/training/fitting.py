@@ -27,7 +27,7 @@ from bench.data.loading import Split
 from bench.nets import build_net
 from bench.nets.input_conv import prepare_net
 from bench.training.epochs import CHECKPOINT, Progress
-from bench.training.measures import gradient_alignment, gradient_stability
+from bench.training.measures import gradient_alignment, gradient_norm, gradient_stability
 from bench.training.methods import InterpretationRegularization
 from bench.training.methods.interpretation import threshold_maps
 from bench.training.recipe import Recipe
@@ -208,7 +208,7 @@ def targets(
 def measure_gradients(
     request: TrainingRequest, model: nn.Module, dataset: ImageDataset, source: Source | None
 ) -> Gradients:
-    """Stability, and alignment where there are targets, on the first held-out examples."""
+    """Stability, norm, and alignment where there are targets, on the first held-out examples."""
     indices = split_validation(len(dataset))[1][:MEASURED_EXAMPLES]
     images, labels = dataset.pixels(indices).to(request.device), dataset.labels[indices].to(request.device)
     method, maps = request.recipe.method, targets(request, source, dataset, indices)
@@ -216,4 +216,5 @@ def measure_gradients(
     if maps is not None and isinstance(method, InterpretationRegularization):
         aligned = gradient_alignment(model, images, labels, threshold_maps(maps, method.threshold))
     stability = gradient_stability(model, images, labels, indices)
-    return Gradients(examples=len(indices), stability=stability, target_cosine=aligned)
+    norm = gradient_norm(model, images, labels)
+    return Gradients(examples=len(indices), stability=stability, target_cosine=aligned, norm=norm)

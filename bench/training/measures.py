@@ -1,4 +1,4 @@
-"""What training did to a model's gradients, measured on held-out examples for its card."""
+"""What is measured of a net on held-out examples: accuracy and a short PGD while it trains, gradients for its card."""
 
 from __future__ import annotations
 
@@ -6,13 +6,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attacks.pgd import attacked_model
+from bench.attacks.pgd import attacked_model, pgd
 from bench.attributions.gradients import gradient_maps
 from bench.core.keyed_random import keyed_uniform
+from bench.core.threat import ThreatModel
 
 STABILITY_RADII = (4, 8, 16)
 """Radii of the uniform noise, in 255ths of the pixel range (LGA, section 4.3)."""
 _BATCH_SIZE = 250
+QUICK_THREATS: dict[str, tuple[ThreatModel, ...]] = {
+    "fashion_mnist": (ThreatModel("linf", 0.1), ThreatModel("l2", 1.5)),
+    "mnist": (ThreatModel("linf", 0.3), ThreatModel("l2", 1.5)),
+    "cifar10": (ThreatModel("linf", 8 / 255), ThreatModel("l2", 0.5)),
+}
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 512) -> float:
+    """The share of images classified right, in eval mode; the model's modes are put back."""
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    with attacked_model(model), torch.no_grad():
+        for begin in range(0, len(images), batch_size):
+            batch = slice(begin, begin + batch_size)
+            correct += (model(images[batch]).argmax(1) == labels[batch]).sum()
+    return int(correct) / len(images)
+
+
+def quick_robust_accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, steps: int = 10
+) -> float:
+    """Accuracy under a `steps`-step PGD without restarts: a trend to watch, not a verdict."""
+    adversarial = pgd(
+        model, images, labels, norm=threat.norm, eps=threat.eps, steps=steps, step_size=2.5 * threat.eps / steps
+    )
+    return accuracy(model, adversarial, labels)
 
 
 def gradient_stability(model: nn.Module, images: Tensor, labels: Tensor, example_ids: Tensor) -> dict[str, float]:
@@ -47,3 +73,11 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, target_
                 maps = gradient_maps(model, images[batch], labels[batch])
             total += float(F.cosine_similarity(maps.flatten(1), target_maps[batch].to(maps).flatten(1)).sum())
     return round(total / len(images), 4)
+
+
+def gradient_norm(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Root mean square of the L2 norms of the true class's logit's gradients, pixels in [0, 1]; what IR makes small."""
+    with attacked_model(model):
+        parts = (slice(begin, begin + _BATCH_SIZE) for begin in range(0, len(images), _BATCH_SIZE))
+        maps = [gradient_maps(model, images[part], labels[part]) for part in parts]
+    return round(float(torch.cat(maps).flatten(1).square().sum(1).mean().sqrt()), 4)

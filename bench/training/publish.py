@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from bench.catalog.cards import Accuracy, ModelCard, Training, Weights, write_card
-from bench.catalog.models import ModelEntry
+from bench.catalog.models import ModelEntry, load_model
 from bench.core.devices import device_label
+from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes, write_atomically
 from bench.core.names import require_safe_name
 from bench.core.version import code_version
 from bench.data import ImageDataset
 from bench.training.epochs import Progress
-from bench.training.fitting import Fit, TrainingRequest, fit, measure_gradients, weights_bytes
+from bench.training.fitting import Fit, TrainingRequest, find_source, fit, measure_gradients, weights_bytes
+from bench.training.measures import accuracy
+from bench.training.recipes import departures, make_recipe
 from bench.training.trainer import describe_recipe, split_validation
-from bench.training.validation import accuracy
 
 
 def train_and_publish(
@@ -73,10 +77,11 @@ def _count(model: nn.Module) -> int:
 
 
 def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
-    run, source = fitted.run, fitted.source
+    run, source, described = fitted.run, fitted.source, describe_recipe(request.recipe)
     return Training(
         recipe=request.recipe.name,
-        **describe_recipe(request.recipe),
+        **described,
+        departs="; ".join(departures(request.recipe.name, request.dataset, described)) or None,
         seed=request.seed,
         data_sha256=fitted.dataset.sha256,
         training_examples=run.training_examples,
@@ -90,3 +95,32 @@ def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
         minutes=round(run.seconds / 60, 2),
         finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def remeasure(
+    entry: ModelEntry, device: torch.device, data_dir: Path | None = None, *, download: bool = False
+) -> ModelEntry:
+    """Write a fresh `[gradients]` section into the model's card: stability, and alignment where it has targets.
+
+    Raises:
+        BenchError: the card does not say how the model was trained, the training split is missing or another one than
+            it was trained on, or the source of its target maps is not the one it had.
+    """
+    card = entry.card
+    facts = card.training
+    if facts is None:
+        raise BenchError(f"the card of {card.name} has no [training] section, so its held-out examples are unknown.")
+    recipe = make_recipe(facts.recipe, card.dataset, {**facts.parameters, **facts.schedule})
+    request = TrainingRequest(
+        recipe, card.dataset, entry.folder.parent.parent, device, card.id, facts.seed, data_dir, download
+    )
+    dataset = request.load("train")
+    if dataset.sha256 != facts.data_sha256:
+        raise BenchError(f"{card.name} was trained on other data than the {card.dataset} that was found here.")
+    source = find_source(request, card.architecture_parameters)
+    if source is not None and source.sha256 != facts.source_sha256:
+        raise BenchError(f"the targets of {card.name} came from another {source.name} than the one found here.")
+    gradients = measure_gradients(request, load_model(entry, device), dataset, source)
+    measured = ModelCard.model_validate(card.model_dump() | {"gradients": gradients.model_dump()})
+    write_card(entry.folder, measured)
+    return dataclasses.replace(entry, card=measured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,13 +14,24 @@ from bench.training.methods import Method
 
 
 class Schedule(Section):
-    """Optimiser, length and net of a training; cosine decay to 0 after a short linear warm-up."""
+    """Optimiser, learning rate, length and net of a training."""
 
     epochs: int = Field(default=15, gt=0, le=100_000, description="passes over the training examples")
     batch_size: int = Field(default=128, gt=0, lt=1 << 31, description="examples a step")
-    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="adamw, or sgd with Nesterov momentum 0.9")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw", description="adamw, adam, or sgd with Nesterov momentum 0.9"
+    )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(default=1e-4, ge=0, description="decoupled for adamw")
+    weight_decay: float = Field(
+        default=1e-4, ge=0, description="decoupled for adamw; for adam and sgd coupled, that is added to the gradient"
+    )
+    schedule: Literal["cosine", "multistep"] = Field(
+        default="cosine", description="learning rate after the warm-up: half a cosine to 0, or steps at the milestones"
+    )
+    milestones: list[Annotated[int, Field(gt=0)]] = Field(
+        default_factory=list, description="multistep: epochs after which the learning rate is multiplied by gamma"
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="multistep: factor at each milestone")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with growing learning rate")
     gradient_clip: float = Field(default=0.0, ge=0, description="largest global L2 norm of the gradient; 0: none")
     architecture: str = Field(default="small_cnn", description="name of a registered net")
@@ -44,7 +55,11 @@ class Schedule(Section):
 
 @dataclass(frozen=True, slots=True)
 class RecipeTemplate:
-    """A named recipe before a data set is chosen; `datasets` overrides parameters or schedule per data set."""
+    """A named recipe before a data set is chosen.
+
+    `datasets` overrides parameters or schedule per data set, and after that per net: keys are `cifar10` and
+    `cifar10/lenet`.
+    """
 
     name: str
     summary: str

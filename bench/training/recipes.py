@@ -1,8 +1,4 @@
-"""The named recipes: methods with their parameters per data set, and schedules.
-
-Regularisers' weights marked "paper" are those of the papers' code, made independent of the batch size where that was
-not; the others are starting points of ours.
-"""
+"""Making a recipe by name for a data set, and saying how a training departs from it."""
 
 from __future__ import annotations
 
@@ -15,173 +11,16 @@ from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.plugins import load_plugin, plugin_names
 from bench.core.toml_files import explain
-from bench.training.methods import (
-    Adversarial,
-    HessianRegularization,
-    InputGradientRegularization,
-    InterpretationRegularization,
-    JacobianRegularization,
-    LocalGradientAlignment,
-    Standard,
-    Trades,
-)
+from bench.training.methods import HessianRegularization
 from bench.training.recipe import Recipe, RecipeTemplate, Schedule
-
-_IR_FASHION_MNIST = {"cosine_weight": 1.0, "magnitude_weight": 0.3}
-"""Chosen on the validation split: the paper's MNIST weights (3, 0.15 * sqrt(50)) cost 12 points of accuracy here."""
-_IR_SCHEDULE = {"epochs": 12, "gradient_clip": 5.0}
-_CIFAR10 = {"architecture": "lenet", "augmentation": "crop_flip"}
-_SOFTPLUS = {"activation": "softplus", "softplus_beta": 3.0, "gradient_clip": 0.5, "weight_decay": 1e-2}
-"""Net and optimiser of the LGA paper (sections 1.3 and 3)."""
-_LGA_FASHION_MNIST = {"eps": 16 / 255, "cosine_weight": 10.0, "l2_weight": 1.0, "detach_reference": False}
-"""On Fashion-MNIST, chosen on the validation split: with the paper's CIFAR-10 radius and weights small_cnn is just as
-stable as softplus alone makes it. Stronger ones need the derivative of the reference too: with a detached reference the
-step is no descent on the criterion (at 4/255 its cosine with the gradient of the squared distance is 0.28, with that of
-the cosine distance 0.08), and trainings with cosine weights of 3, 10 and 30, or an L2 weight of 0.1 alone, diverged."""
-
-
-def _adversarial() -> list[RecipeTemplate]:
-    # with the full radius and rate from the first step, nets on MNIST at L-inf 0.3 and on CIFAR-10 at 8/255 stayed at
-    # the constant prediction (cross-entropy 2.30) for 8 and 3 epochs
-    return [
-        RecipeTemplate(
-            "at_linf",
-            "PGD adversarial training in L-inf",
-            Adversarial,
-            {"norm": "linf", "eps": 0.1},
-            {"epochs": 20, "learning_rate": 2e-3},
-            {
-                "mnist": {"eps": 0.3, "steps": 10, "eps_warmup_share": 0.5},
-                "cifar10": {"eps": 8 / 255, "eps_warmup_share": 0.5, "learning_rate": 1e-3, **_CIFAR10},
-            },
-        ),
-        RecipeTemplate(
-            "at_l2",
-            "PGD adversarial training in L2",
-            Adversarial,
-            {"norm": "l2", "eps": 1.5},
-            {"epochs": 15, "learning_rate": 2e-3},
-            {"cifar10": {"eps": 0.5, "eps_warmup_share": 0.3, "learning_rate": 1e-3, **_CIFAR10}},
-        ),
-        RecipeTemplate(
-            "trades",
-            "TRADES in L-inf: clean cross-entropy and a smooth decision around each image",
-            Trades,
-            {"norm": "linf", "eps": 0.1},
-            {"epochs": 12, "learning_rate": 2e-3},
-            {"mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255, **_CIFAR10}},
-        ),
-    ]
-
-
-def _derivative_penalties() -> list[RecipeTemplate]:
-    return [
-        RecipeTemplate(
-            "jacobian",
-            "Jacobian regularisation by random projections",
-            JacobianRegularization,
-            {"weight": 0.01},
-            {"epochs": 12},
-            {"cifar10": _CIFAR10},
-        ),
-        RecipeTemplate(
-            "input_gradient",
-            "input gradient regularisation (double back-propagation)",
-            InputGradientRegularization,
-            {"weight": 0.3},
-            {"epochs": 12},
-            {"cifar10": _CIFAR10},
-        ),
-        RecipeTemplate(
-            "hessian",
-            "Hessian regularisation of the true class's logit, softplus net",
-            HessianRegularization,
-            {"weight": 1e-3},
-            _SOFTPLUS,
-            {"cifar10": _CIFAR10},
-        ),
-    ]
-
-
-def _interpretation(name: str, summary: str, **parameters: Any) -> RecipeTemplate:
-    return RecipeTemplate(
-        name,
-        summary,
-        InterpretationRegularization,
-        parameters,
-        _IR_SCHEDULE,
-        {"fashion_mnist": _IR_FASHION_MNIST, "cifar10": _CIFAR10},
-    )
-
-
-def _interpretations() -> list[RecipeTemplate]:
-    towards = "interpretation regularisation towards"
-    return [
-        _interpretation("ir_gradient", f"{towards} the standard model's gradients", target="gradient"),
-        _interpretation("ir_smoothgrad", f"{towards} the standard model's SmoothGrad maps", target="smoothgrad"),
-        _interpretation(
-            "ir_smoothgrad_at", f"{towards} SmoothGrad maps of at_l2", target="smoothgrad", source_model="at_l2"
-        ),
-        _interpretation(
-            "ir_permuted",
-            f"{towards} SmoothGrad maps, all pixels shuffled (control)",
-            target="smoothgrad",
-            permuted_share=1.0,
-        ),
-        _interpretation(
-            "ir_untrained",
-            f"{towards} gradients of an untrained net (control)",
-            target="gradient",
-            source_model="untrained",
-        ),
-    ]
-
-
-def _alignments() -> list[RecipeTemplate]:
-    return [
-        RecipeTemplate(
-            "lga",
-            "local gradient alignment: L2 and cosine terms, softplus net",
-            LocalGradientAlignment,
-            {},
-            _SOFTPLUS,
-            {"fashion_mnist": _LGA_FASHION_MNIST, "cifar10": _CIFAR10},
-        ),
-        RecipeTemplate(
-            "lga_l2",
-            "local gradient alignment, L2 term alone, softplus net",
-            LocalGradientAlignment,
-            {"cosine_weight": 0.0},
-            _SOFTPLUS,
-            {"fashion_mnist": {**_LGA_FASHION_MNIST, "cosine_weight": 0.0, "epochs": 8}, "cifar10": _CIFAR10},
-        ),
-        RecipeTemplate(
-            "lga_cosine",
-            "local gradient alignment, cosine term alone, softplus net",
-            LocalGradientAlignment,
-            {"l2_weight": 0.0},
-            _SOFTPLUS,
-            {"fashion_mnist": {**_LGA_FASHION_MNIST, "l2_weight": 0.0, "epochs": 8}, "cifar10": _CIFAR10},
-        ),
-    ]
-
+from bench.training.templates import TEMPLATES
 
 _GROUP = "bench.recipes"
-_TEMPLATES: dict[str, RecipeTemplate] = {
-    template.name: template
-    for template in (
-        RecipeTemplate("standard", "cross-entropy on clean images", Standard, datasets={"cifar10": _CIFAR10}),
-        *_adversarial(),
-        *_derivative_penalties(),
-        *_interpretations(),
-        *_alignments(),
-    )
-}
 
 
 def list_recipes() -> list[RecipeTemplate]:
     """This package's recipes, then those of plug-ins."""
-    return [*_TEMPLATES.values(), *(_from_plugin(name) for name in plugin_names(_GROUP) if name not in _TEMPLATES)]
+    return [*TEMPLATES.values(), *(_from_plugin(name) for name in plugin_names(_GROUP) if name not in TEMPLATES)]
 
 
 def _from_plugin(name: str) -> RecipeTemplate:
@@ -198,10 +37,13 @@ def make_recipe(name: str, dataset: str, overrides: Mapping[str, Any] | None = N
         BenchError: unknown recipe, unknown parameter, or a value out of range.
     """
     announced = plugin_names(_GROUP)
-    if name not in _TEMPLATES and name not in announced:
-        raise unknown_name(name, [*_TEMPLATES, *announced], "recipe")
-    template = _TEMPLATES.get(name) or _from_plugin(name)
-    chosen = {**template.parameters, **template.schedule, **template.datasets.get(dataset, {}), **(overrides or {})}
+    if name not in TEMPLATES and name not in announced:
+        raise unknown_name(name, [*TEMPLATES, *announced], "recipe")
+    template = TEMPLATES.get(name) or _from_plugin(name)
+    chosen = {**template.parameters, **template.schedule, **template.datasets.get(dataset, {})}
+    default = Schedule.model_fields["architecture"].default
+    net = (overrides or {}).get("architecture", chosen.get("architecture", default))
+    chosen |= {**template.datasets.get(f"{dataset}/{net}", {}), **(overrides or {})}
     for key in chosen:
         if key not in template.method.model_fields and key not in Schedule.model_fields:
             known = [*template.method.model_fields, *Schedule.model_fields]
@@ -222,6 +64,10 @@ def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None
     beta = Schedule.model_fields["softplus_beta"].default
     if overrides.get("softplus_beta", beta) != beta and schedule.activation != "softplus":
         raise BenchError(f"recipe {recipe.name}: softplus_beta needs activation=softplus, but it is relu.")
+    if schedule.schedule == "cosine" and (overrides.get("milestones") or overrides.get("gamma", 0.1) != 0.1):
+        raise BenchError(f"recipe {recipe.name}: milestones and gamma need schedule=multistep, but it is cosine.")
+    if schedule.schedule == "multistep" and not schedule.milestones:
+        raise BenchError(f"recipe {recipe.name}: schedule=multistep needs milestones, e.g. milestones=[100,150].")
     if isinstance(recipe.method, HessianRegularization) and schedule.activation == "relu":
         raise BenchError(
             f"recipe {recipe.name}: the Hessian of a relu net is 0 everywhere, so there is nothing to penalise; "
@@ -233,3 +79,30 @@ def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None
             f"recipe {recipe.name} differentiates twice, which {' and '.join(asked)} cannot do: compiled graphs have "
             "no second derivatives, and bfloat16 is too coarse for them; they are for standard, at_linf, at_l2, trades."
         )
+
+
+def departures(name: str, dataset: str, described: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What in a training's `parameters` and `schedule` is not the recipe's, one entry a name; empty if nothing is.
+
+    The recipe is that of the data set and of the training's net; entries a card of an earlier version lacks count as
+    the defaults they had.
+
+    Raises:
+        BenchError: no recipe of that name.
+    """
+    net = described["schedule"].get("architecture")
+    own = make_recipe(name, dataset, {"architecture": net} if net else {})
+    found = []
+    for part, given in ((own.method, described["parameters"]), (own.schedule, described["schedule"])):
+        for key, info in type(part).model_fields.items():
+            trained, usual = given.get(key, info.get_default(call_default_factory=True)), getattr(part, key)
+            if trained != usual:
+                found.append(f"{key} {_shown(trained)} instead of {_shown(usual)}")
+    usual = make_recipe(name, dataset).schedule.architecture
+    if own.schedule.architecture != usual:
+        found.insert(0, f"architecture {own.schedule.architecture} instead of {usual}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

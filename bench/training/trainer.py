@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,13 @@ from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.keyed_random import stream_key
+from bench.core.precision import MixedPrecision
 from bench.data import ImageDataset
 from bench.training.augmentation import crop_and_flip
 from bench.training.epochs import Epochs, Progress
+from bench.training.measures import QUICK_THREATS, accuracy, quick_robust_accuracy
 from bench.training.methods import Batch
-from bench.training.precision import prepare_for_steps
-from bench.training.recipe import Recipe
-from bench.training.validation import QUICK_THREATS, accuracy, quick_robust_accuracy
+from bench.training.recipe import Recipe, Schedule
 
 VALIDATION_EXAMPLES = 5000
 _ROBUST_EXAMPLES = 512
@@ -147,17 +147,11 @@ class _Trainer:
 
     def __init__(self, recipe: Recipe, model: nn.Module, seed: int, device: torch.device) -> None:
         self.recipe, self.model, self.seed, self.device = recipe, model, seed, device
-        self.net = prepare_for_steps(recipe, model, device)
+        self.net = _for_steps(recipe.schedule, model, device)
         self.best = _Best()
         schedule = recipe.schedule
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-            if schedule.optimizer == "adamw"
-            else torch.optim.SGD(
-                parameters, lr=schedule.learning_rate, momentum=0.9, nesterov=True, weight_decay=schedule.weight_decay
-            )
-        )
+        self.optimizer = _optimizer(schedule, parameters)
         std = getattr(getattr(model, "normalization", None), "std", None)
         self.pixel_std = std.detach() if isinstance(std, Tensor) else torch.ones(1, 1, 1, 1, device=device)
 
@@ -195,7 +189,7 @@ class _Trainer:
 
     def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.schedule.learning_rate * _learning_rate_factor(step, steps, self.recipe)
+            group["lr"] = self.recipe.schedule.learning_rate * _learning_rate_factor(step, steps, self.recipe.schedule)
         with twice_differentiable(self.recipe.method.second_derivatives):
             terms = self.recipe.method.loss_terms(self.net, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -216,11 +210,35 @@ class _Trainer:
             self.best.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
 
 
-def _learning_rate_factor(step: int, steps: int, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine down to 0."""
-    warmup = recipe.schedule.warmup_share * steps
+def _for_steps(schedule: Schedule, model: nn.Module, device: torch.device) -> nn.Module:
+    """`model` in mixed precision and compiled where the schedule asks for it.
+
+    It shares the parameters; validation goes on using `model` itself in float32.
+    """
+    net = model
+    if schedule.precision == "bfloat16":
+        net = MixedPrecision(net, device.type)
+    if schedule.compile:
+        net = cast(nn.Module, torch.compile(net))
+    return net
+
+
+def _optimizer(schedule: Schedule, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    if schedule.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+
+
+def _learning_rate_factor(step: int, steps: int, schedule: Schedule) -> float:
+    """What the peak learning rate is multiplied by in step 0, 1, ... of `steps`."""
+    warmup = schedule.warmup_share * steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
+    if schedule.schedule == "multistep":
+        return schedule.gamma ** sum(step * schedule.epochs >= epoch * steps for epoch in schedule.milestones)
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
 
 

@@ -34,7 +34,7 @@ def try_setting(
     """Train one setting, measure it on held-out training examples, write its row; a row that is there is returned.
 
     The row has the parameters that were `changed`, validation accuracy, quick robust validation accuracies, the
-    gradients' stability and their cosine to the targets, the minutes. The test split is not looked at.
+    gradients' stability, norm and cosine to the targets, the minutes. The test split is not looked at.
 
     Raises:
         BenchError: training failed, or the file of an earlier search cannot be read.
@@ -53,7 +53,8 @@ def try_setting(
     gradients = measure_gradients(trial, fitted.run.model, fitted.dataset, fitted.source)
     row = dict(zip(_KEY, key, strict=True)) | {"epochs": request.recipe.schedule.epochs} | last
     row |= {f"stability_{radius}": value for radius, value in gradients.stability.items()}
-    row |= {"target_cosine": gradients.target_cosine, "minutes": round(fitted.run.seconds / 60, 2)}
+    row |= {"target_cosine": gradients.target_cosine, "gradient_norm": gradients.norm}
+    row |= {"minutes": round(fitted.run.seconds / 60, 2)}
     table = pd.concat([_read(path), pd.DataFrame([row])], ignore_index=True)
     write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     shutil.rmtree(trial.work, ignore_errors=True)

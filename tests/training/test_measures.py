@@ -6,7 +6,7 @@ from torch import nn
 
 from bench.attributions.gradients import gradient_maps
 from bench.data import ImageDataset
-from bench.training.measures import gradient_alignment, gradient_stability
+from bench.training.measures import gradient_alignment, gradient_norm, gradient_stability
 from tests.attacks.linear import linear_problem
 
 
@@ -36,3 +36,11 @@ def test_alignment_is_one_with_the_own_gradients_and_minus_one_with_their_opposi
     own = gradient_maps(standard, images, labels)
     assert gradient_alignment(standard, images, labels, 3 * own) == pytest.approx(1.0, abs=1e-3)
     assert gradient_alignment(standard, images, labels, -own) == pytest.approx(-1.0, abs=1e-3)
+
+
+def test_the_norm_is_the_root_mean_square_over_examples_in_any_batches(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    images, labels = fashion_test.pixels(slice(0, 300)), fashion_test.labels[:300]
+    norms = gradient_maps(standard, images, labels).flatten(1).norm(dim=1)
+    assert gradient_norm(standard, images, labels) == pytest.approx(float(norms.square().mean().sqrt()), abs=1e-3)

@@ -12,7 +12,8 @@ from bench.data import ImageDataset
 from bench.nets import build_net
 from bench.training import Recipe, make_recipe, train
 from bench.training.epochs import CHECKPOINT
-from bench.training.trainer import split_validation
+from bench.training.recipe import Schedule
+from bench.training.trainer import _learning_rate_factor, _optimizer, split_validation
 
 SMALL = {"widths": [4, 8], "hidden": 16}
 
@@ -205,3 +206,24 @@ def test_a_net_that_attends_is_trained_by_methods_that_differentiate_twice(name:
     before = net.linear.weight.clone()
     train(recipe, net, tiny_data(120), seed=0, device=torch.device("cpu"), folder=tmp_path)
     assert net.linear.weight.isfinite().all() and not torch.equal(net.linear.weight, before)
+
+
+def test_multistep_multiplies_the_rate_after_each_milestone_and_cosine_ends_at_zero() -> None:
+    steps, per_epoch = 300 * 7, 7
+    paper = make_recipe("lga", "cifar10").schedule
+    factors = [_learning_rate_factor(step, steps, paper) for step in range(0, steps, per_epoch)]
+    assert [factors[epoch] for epoch in (0, 99, 100, 149, 150, 299)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert _learning_rate_factor(100 * per_epoch - 1, steps, paper) == 1.0
+    cosine = make_recipe("standard", "tiny").schedule
+    assert _learning_rate_factor(99_999, 100_000, cosine) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "coupled"), [("adam", True), ("adamw", False)])
+def test_adams_weight_decay_goes_through_its_moments_and_adamws_does_not(name: str, coupled: bool) -> None:
+    """One step at a gradient of 0: coupled decay makes a full step of Adam, decoupled decay one of rate times decay."""
+    weight = nn.Parameter(torch.tensor([2.0]))
+    schedule = Schedule.model_validate({"optimizer": name, "learning_rate": 0.1, "weight_decay": 0.01})
+    optimizer = _optimizer(schedule, [weight])
+    weight.grad = torch.zeros(1)
+    optimizer.step()
+    assert weight.item() == pytest.approx(2.0 - (0.1 if coupled else 0.1 * 0.01 * 2.0), abs=1e-5)

@@ -74,15 +74,16 @@ def measure(
     from bench.catalog.sources import SourceOptions
     from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
-    from bench.training.remeasure import remeasure
+    from bench.training.publish import remeasure
 
     rows = []
     for entry in resolve_models(names, dataset, options=SourceOptions(download=download), registry=registry):
         gradients = remeasure(entry, resolve_device(device), data_dir, download=download).card.gradients
         assert gradients is not None  # noqa: S101  remeasure has just written it
         aligned = "-" if gradients.target_cosine is None else f"{gradients.target_cosine:.3f}"
-        rows.append([entry.card.name, *(f"{value:.3f}" for value in gradients.stability.values()), aligned])
-    columns = ["model", "stability 4/255", "8/255", "16/255", "cosine to targets"]
+        stability = [f"{value:.3f}" for value in gradients.stability.values()]
+        rows.append([entry.card.name, f"{gradients.norm:.3f}", *stability, aligned])
+    columns = ["model", "gradient norm", "stability 4/255", "8/255", "16/255", "cosine to targets"]
     output().print(table(columns, rows, right=columns[1:]))
 
 

@@ -54,7 +54,7 @@ def train(
 
     from bench.cli.output.rendering import messages
     from bench.cli.output.rendering import output as standard_output
-    from bench.cli.output.train_progress import TrainingDisplay
+    from bench.cli.output.train_progress import EventFiles, TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
     from bench.training.epochs import Progress
@@ -72,8 +72,6 @@ def train(
     with ExitStack() as stack:
         watchers = []
         if tensorboard is not None:
-            from bench.training.event_files import EventFiles
-
             watchers.append(stack.enter_context(EventFiles(tensorboard / dataset / request.name)).show_epochs)
         display = stack.enter_context(TrainingDisplay(messages(), f"{recipe} on {dataset}", made.schedule.epochs))
         watchers.append(display.show_epochs)

@@ -1,11 +1,15 @@
-"""The progress display of `bench train`: a bar for the target maps, one for the epochs, a line for each epoch."""
+"""What shows a training: bars for target maps and epochs, a line for each epoch; TensorBoard's files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.core.errors import BenchError
+from bench.core.files import clear_disk_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,3 +43,36 @@ class TrainingDisplay:
         if state.row is not None:
             terms = "  ".join(f"{name} {value:.4g}" for name, value in state.row.items() if name != "epoch")
             self._progress.console.print(f"epoch {state.epoch}  {terms}", soft_wrap=True)
+
+
+class EventFiles:
+    """TensorBoard event files: one scalar a column of training.csv, one point an epoch.
+
+    Writes `folder/events.out.tfevents.*`; a resumed training adds a file that goes on where the last one ended."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise BenchError(
+                "event files need the package tensorboard; install it with pip install 'ribench[tensorboard]'.",
+                option="tensorboard",
+            ) from error
+        with clear_disk_errors(folder):
+            self._writer = SummaryWriter(str(folder))
+
+    def __enter__(self) -> EventFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def show_epochs(self, state: TrainingProgress) -> None:
+        if state.row is None:
+            return
+        for name, value in state.row.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, state.epoch)
+        self._writer.flush()

@@ -21,10 +21,11 @@ class InterpretationRegularization(GradientMethod):
 
     The gradient is that of the true class's logit. `per_example` takes the root mean square of the gradients' norms
     over the minibatch, so that the weight does not depend on the batch size; `minibatch` is the paper's code, one
-    Frobenius norm over the whole minibatch, sqrt(N) times as large.
+    Frobenius norm over the whole minibatch, sqrt(N) times as large. Without a direction term (`cosine_weight` 0) there
+    are no targets: small gradients alone.
     """
 
-    target: Literal["gradient", "smoothgrad"] = Field(description="kind of target map")
+    target: Literal["gradient", "smoothgrad"] = Field(default="smoothgrad", description="kind of target map")
     source_model: str = Field(default="standard", description="model whose maps are the targets")
     cosine_weight: float = Field(default=3.0, ge=0, description="weight of the direction term")
     magnitude_weight: float = Field(default=1.06, ge=0, description="weight of the magnitude term")
