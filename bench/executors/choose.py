@@ -1,4 +1,4 @@
-"""The executor that somebody named, with what it is to use."""
+"""The executor of a name, with what it is to use."""
 
 from __future__ import annotations
 
@@ -32,14 +32,10 @@ def choose_executor(
     if name not in NAMES:
         raise unknown_name(name, NAMES, "executor")
     if name == "local":
-        given = {
-            "--ray-address": ray_address,
-            "--cpus-per-worker": cpus_per_worker,
-            "--gpus-per-worker": gpus_per_worker,
-        }
+        given = {"ray_address": ray_address, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
         for option, value in given.items():
             if value is not None:
-                raise BenchError(f"{option} is for --executor ray.")
+                raise BenchError("the local executor cannot do that, only ray can.", option=option)
         return LocalPool(workers)
     from bench.executors.ray_cluster import RayOptions
     from bench.executors.ray_executor import RayExecutor

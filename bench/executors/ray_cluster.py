@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.core.optional import optional_import
+from bench.executors.pool import cause_of
 
 _REACH_SECONDS = 5.0
 
@@ -38,16 +39,26 @@ class RayOptions:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise BenchError(f"--workers {self.workers} leaves nobody to work; use 1 or more.")
+            raise BenchError(f"{self.workers} workers are too few; use 1 or more.", option="workers")
         if self.cpus_per_worker < 1:
-            raise BenchError(f"--cpus-per-worker {self.cpus_per_worker} is no number of CPUs; use 1 or more.")
+            raise BenchError(
+                f"{self.cpus_per_worker} CPUs for a worker are too few; use 1 or more.", option="cpus_per_worker"
+            )
         gpus = self.gpus_per_worker or 0.0
         if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-            raise BenchError(f"--gpus-per-worker {gpus:g} is no number of GPUs; use 0, a fraction of 1, 1 or more.")
+            raise BenchError(
+                f"{gpus:g} GPUs for a worker cannot be had; use 0, a fraction of 1, 1 or more.",
+                option="gpus_per_worker",
+            )
         if self.device not in ("auto", "cpu", "cuda"):
-            raise BenchError(f"--device {self.device} cannot be had from Ray, which hands out the GPUs; use cuda.")
+            raise BenchError(
+                f"device {self.device} cannot be had from Ray, which hands out the GPUs; use cuda.", option="device"
+            )
         if (self.device == "cpu" and gpus > 0) or (self.device == "cuda" and self.gpus_per_worker == 0):
-            raise BenchError(f"--device {self.device} and --gpus-per-worker {gpus:g} contradict each other.")
+            raise BenchError(
+                f"device {self.device} and {gpus:g} GPUs for a worker contradict each other.",
+                option=("device", "gpus_per_worker"),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,9 @@ class Shares:
     @property
     def device(self) -> str:
         return "cuda" if self.gpus else "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
 
     def room(self, nodes: Sequence[Mapping[str, float]]) -> int:
         """How many workers fit on nodes of these resources, were they free."""
@@ -76,7 +90,7 @@ class Shares:
 
 def import_ray() -> Any:
     """The package; raises BenchError when it is not installed."""
-    return optional_import("ray", "--executor ray", "ribench[ray]")
+    return optional_import("ray", "the executor ray", "ribench[ray]")
 
 
 @contextmanager
@@ -125,8 +139,8 @@ def resources(ray: Any) -> list[dict[str, float]]:
 
 def reason(error: BaseException) -> str:
     """The one line of Ray's long words that says what happened."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, BaseException):
+    cause = cause_of(error)
+    if cause is not error:
         return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Error" in line and not line.startswith(("File", "ray::"))]
@@ -137,16 +151,16 @@ def _require_reachable(address: str) -> None:
     """Ask whether anybody answers: Ray itself would try for minutes."""
     if address.startswith("ray://"):
         raise BenchError(
-            f"--ray-address {address}: "
-            "Ray Client is not supported; start the command on the cluster, by `ray job submit`."
+            f"Ray Client ({address}) is not supported; start the command on the cluster, by `ray job submit`.",
+            option="ray_address",
         )
     host, _, port = address.rpartition(":")
     if host and port.isdecimal():
         with suppress(socket.timeout), socket.create_connection((host, int(port)), timeout=_REACH_SECONDS):
             return
-        raise _unreachable(address, "nobody answers")
+        raise _unreachable(address, "no answer")
 
 
 def _unreachable(address: str, why: str) -> BenchError:
     what = "Ray cannot be started here" if address == "local" else f"there is no Ray cluster at {address}"
-    return BenchError(f"{what} ({why}); start one with `ray start --head`, or leave --ray-address out.")
+    return BenchError(f"{what} ({why}); start one with `ray start --head`, or name none.", option="ray_address")

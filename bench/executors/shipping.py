@@ -20,13 +20,11 @@ from torch import nn
 from bench.catalog.cards import ModelCard
 from bench.catalog.models import ModelEntry, load_model
 from bench.catalog.state_files import state_bytes
-from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.core.files import read_regular, sha256_bytes
-from bench.core.precision import Precision
 from bench.data import ImageDataset
 from bench.nets.registry import architectures
-from bench.protocols import Dependency, protocol_for
+from bench.protocols import protocol_for
 from bench.runs.plan import RunPlan
 from bench.runs.units import ready_model
 
@@ -45,17 +43,10 @@ class PackedModel:
 
 @dataclass(frozen=True, slots=True)
 class PackedPlan:
-    """A plan without its images."""
+    """A plan without its images, device and protocol; `others` are its fields that travel as they are."""
 
     model: PackedModel
-    suite: Suite
-    examples: int
-    seed: int
-    batch_size: int
-    precision: Precision
-    registry: Path | None
-    dependencies: dict[str, Dependency]
-    answers: dict[str, Any] | None
+    others: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +58,10 @@ class PackedSplit:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A worker's answer to what is the user's to mend, so that trying again would not help."""
-
-    message: str
-
-
 def pack_plan(plan: RunPlan) -> PackedPlan:
     """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
-    return PackedPlan(
-        _pack_model(plan.entry), plan.suite, plan.examples, plan.seed, plan.batch_size, plan.precision, plan.registry,
-        dict(plan.dependencies), None if plan.answers is None else dict(plan.answers),
-    )  # fmt: skip
+    names = ("suite", "examples", "seed", "batch_size", "precision", "registry", "dependencies", "answers")
+    return PackedPlan(_pack_model(plan.entry), {name: getattr(plan, name) for name in names})
 
 
 def pack_split(split: ImageDataset) -> PackedSplit:
@@ -88,8 +70,10 @@ def pack_split(split: ImageDataset) -> PackedSplit:
     return PackedSplit(split.stored(slice(None)).contiguous().numpy(), split.labels.contiguous().numpy(), facts)
 
 
-def unpack_split(packed: PackedSplit) -> ImageDataset:
+def unpack_split(packed: PackedSplit | ImageDataset) -> ImageDataset:
     """The split again. Its images lie in the arrays' own memory, which may be read-only; nothing writes there."""
+    if isinstance(packed, ImageDataset):
+        return packed
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         images = torch.from_numpy(packed.images)
@@ -97,7 +81,10 @@ def unpack_split(packed: PackedSplit) -> ImageDataset:
 
 
 def unpack_plan(
-    packed: PackedPlan, device: torch.device, dataset: ImageDataset, training: ImageDataset | None
+    packed: PackedPlan,
+    device: torch.device,
+    dataset: PackedSplit | ImageDataset,
+    training: PackedSplit | ImageDataset | None,
 ) -> tuple[RunPlan, nn.Module]:
     """The plan on `device`, with its model loaded.
 
@@ -105,21 +92,16 @@ def unpack_plan(
         BenchError: something that the model or the suite needs is not installed here, or a program cannot run here.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        # that a machine has no such folder, `ready_model` notices
+        registry = packed.others["registry"]
+        others = packed.others | {"registry": registry if registry is not None and registry.is_dir() else None}
         plan = RunPlan(
             entry=_unpack_model(packed.model, Path(temporary)),
-            suite=packed.suite,
-            protocol=protocol_for(packed.suite),
-            dataset=dataset,
-            examples=packed.examples,
-            seed=packed.seed,
+            protocol=protocol_for(others["suite"]),
+            dataset=unpack_split(dataset),
+            training=unpack_split(training) if training is not None else None,
             device=device,
-            batch_size=packed.batch_size,
-            training=training,
-            precision=packed.precision,
-            # what is missed on a machine that has no such folder, `ready_model` notices
-            registry=packed.registry if packed.registry is not None and packed.registry.is_dir() else None,
-            dependencies=packed.dependencies,
-            answers=packed.answers,
+            **others,
         )
         return plan, ready_model(plan)
 

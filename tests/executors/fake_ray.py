@@ -1,9 +1,9 @@
-"""As much of Ray as the executor uses, in this process and at once: actors answer when their answer is waited for."""
+"""As much of Ray as the executor uses, in this process and at once."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +17,21 @@ class Lost(RayError):
     """A worker's death."""
 
 
-@dataclass(eq=False)
+@dataclass
 class Reference:
+    """To something that is computed when it is asked for; never, where there is no room for that."""
+
     ask: Callable[[], Any]
-    number: int = field(default_factory=itertools.count().__next__)
+    room: bool = True
+
+    def future(self) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            if self.room:
+                future.set_result(self.ask())
+        except Exception as error:  # noqa: BLE001  (of whatever a test lets go wrong)
+            future.set_exception(error)
+        return future
 
 
 @dataclass
@@ -38,17 +49,17 @@ class Actor:
                 values = [one.ask() if isinstance(one, Reference) else one for one in arguments]
                 return getattr(self.target, name)(*values)
 
-            return Reference(ask)
+            return Reference(ask, self.ray.room)
 
         return SimpleNamespace(remote=remote)
 
 
 @dataclass
 class FakeRay:
-    """With `room` 0 nobody ever answers, as where a cluster has no room. `disturb(actor, method, arguments)` may raise."""
+    """Without `room` no actor ever answers. `disturb(actor, method, arguments)` may raise."""
 
     cpus: int = 2
-    room: int = 1000
+    room: bool = True
     disturb: Callable[[int, str, tuple[Any, ...]], None] = lambda number, name, arguments: None
     actors: list[Actor] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
@@ -63,22 +74,12 @@ class FakeRay:
     def put(self, value: Any) -> Reference:
         return Reference(lambda: value)
 
-    def get(self, reference: Reference) -> Any:
-        return reference.ask()
-
     def remote(self, kind: type) -> Any:
-        def make(*arguments: Any) -> Actor:
-            self.actors.append(Actor(self, len(self.actors), kind(*arguments)))
+        def make() -> Actor:
+            self.actors.append(Actor(self, len(self.actors), kind()))
             return self.actors[-1]
 
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=make))
-
-    def wait(
-        self, references: Sequence[Reference], *, num_returns: int, timeout: float
-    ) -> tuple[list[Reference], list[Reference]]:
-        longest_waiting = sorted(references, key=lambda one: one.number)
-        ready = longest_waiting[: min(num_returns, self.room)]
-        return ready, [one for one in references if one not in ready]
 
     def kill(self, actor: Actor, *, no_restart: bool) -> None:
         assert no_restart

@@ -5,32 +5,31 @@ Runs that are stopped with helpers at work: test_execute.py.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-import subprocess
+import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from bench.core.errors import BenchError
-from bench.executors import helper_process
-from bench.executors import local_pool as side_by_side
-from bench.executors import workers as members
+from bench.executors import local_pool, local_workers, unit_worker
 from bench.executors.local_pool import LocalPool
-from bench.executors.workers import HelperWorker
+from bench.executors.local_workers import HelperWorker
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.runs.execute import Observer, RunOutcome, execute
-from bench.runs.plan import RunRequest, plan_runs
-from bench.runs.units import FinishedUnit, compute_unit
+from bench.runs.plan import RunPlan, RunRequest, WorkUnit, plan_runs
+from bench.runs.units import compute_unit
 from tests.conftest import Bench, torch_threads
+from tests.executors.processes import is_gone
 
 NET = """
 import torch
@@ -51,8 +50,10 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def two_units(tiny_suite: Path) -> Path:
-    tiny_suite.write_text(tiny_suite.read_text().replace("steps = 5", "steps = 1").replace("= 20", "= 252"))
+def two_units(tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of ten images each."""
+    monkeypatch.setattr("bench.protocols.base.UNIT_EXAMPLES", 10)
+    tiny_suite.write_text(tiny_suite.read_text().replace("steps = 5", "steps = 1"))
     return tiny_suite
 
 
@@ -60,18 +61,18 @@ def two_units(tiny_suite: Path) -> Path:
 def after_helpers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """This process computes nothing before the event is set: by default, as soon as a helper has a unit."""
     given = threading.Event()
-    give = HelperWorker.give
+    compute = HelperWorker.compute
 
-    def note(member: HelperWorker, unit: Any) -> None:
-        give(member, unit)
+    def note(helper: HelperWorker, unit: WorkUnit) -> Any:
         given.set()
+        return compute(helper, unit)
 
     def wait(*arguments: Any) -> Any:
         assert given.wait(60)
         return compute_unit(*arguments)
 
-    monkeypatch.setattr(HelperWorker, "give", note)
-    monkeypatch.setattr(members, "compute_unit", wait)
+    monkeypatch.setattr(HelperWorker, "compute", note)
+    monkeypatch.setattr(unit_worker, "compute_unit", wait)
     return given
 
 
@@ -101,6 +102,7 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
     (tmp_path / "net.py").write_text(NET)
     models = [f"{tmp_path / 'net.py'}:make", "standard"]
     plans = [plan_runs(RunRequest([model], [str(two_units)], tmp_path, device="cpu"))[0] for model in models]
+    processes = set()
     with LocalPool(2) as executor:
         for plan in plans:
             after_helpers.clear()
@@ -111,22 +113,23 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
             assert manifest["threads"] == 1
             assert watcher.total == plan.work
             require_same_evidence(both, execute(plan, tmp_path / "alone"))
-            (helper,) = executor._helpers
-            assert helper._process.poll() is None, "it waits for the next plan"
-    assert helper._process.poll() is not None
+            (helper,) = executor._workers
+            assert helper._context.started.is_alive(), "it waits for the next plan"
+            processes.add(helper._context.started.pid)
+    assert len(processes) == 1 and is_gone(*processes)
 
 
 def test_a_helper_that_dies_changes_nothing_but_the_time(
     tmp_path: Path, two_units: Path, after_helpers: threading.Event, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    noting = HelperWorker.give
+    noting = HelperWorker.compute
 
-    def kill(member: HelperWorker, unit: Any) -> None:
-        noting(member, unit)
-        member._process.kill()
+    def kill(helper: HelperWorker, unit: WorkUnit) -> Any:
+        helper._context.started.kill()
+        return noting(helper, unit)
 
-    monkeypatch.setattr(HelperWorker, "give", kill)
+    monkeypatch.setattr(HelperWorker, "compute", kill)
     watcher = Watcher()
     with caplog.at_level(logging.WARNING):
         outcome = run(tmp_path / "far", two_units, observer=watcher)
@@ -140,9 +143,9 @@ def test_an_error_in_a_helper_is_the_runs_error(
     tmp_path: Path, two_units: Path, after_helpers: threading.Event, bench: Bench
 ) -> None:
     failing = NET + (
-        "import os, sys\n"
+        "import multiprocessing\n"
         "def fail(net, inputs):\n"
-        "    if '-c' in sys.argv[:1] and len(inputs[0]) > 3:  # these it is asked before it has a unit\n"
+        "    if multiprocessing.parent_process() and len(inputs[0]) > 3:  # these it is asked before it has a unit\n"
         "        raise ValueError('only in a helper')\n"
         "def make_failing():\n"
         "    net = make()\n"
@@ -150,7 +153,6 @@ def test_an_error_in_a_helper_is_the_runs_error(
         "    return net\n"
     )
     (tmp_path / "net.py").write_text(failing)
-    two_units.write_text(two_units.read_text().replace("= 252", "= 254"))  # four images for the helper
     error = bench.refused(
         "run", "--model", f"{tmp_path / 'net.py'}:make_failing", "--suite", two_units, "--device", "cpu",
         "--workers", 2, "--leaderboard", tmp_path / "board",
@@ -178,21 +180,39 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
         return compute_unit(*arguments)
 
     monkeypatch.setattr(LocalPool, "_dismiss", note)
-    monkeypatch.setattr(members, "compute_unit", wait)
+    monkeypatch.setattr(unit_worker, "compute_unit", wait)
     with caplog.at_level(logging.WARNING):
         assert run(tmp_path / "board", two_units, f"{tmp_path / 'net.py'}:make").workers == 1
     assert "a helper process cannot load a model" in caplog.text
 
 
-def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(tmp_path: Path, two_units: Path) -> None:
+def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(
+    tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is still at a unit of it, and a helper that is still starting."""
     (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
+    going_on, threads = threading.Event(), []
+
+    def late(failing: RunPlan, unit: WorkUnit, *rest: Any) -> Any:
+        threads.append(threading.current_thread())
+        assert going_on.wait(60)
+        return compute_unit(failing, unit, *rest)
+
+    def fail(_: int) -> None:
+        raise RuntimeError("of another plan")
+
     with LocalPool(2) as executor:
-        stale = members.HereWorker(plan, -1, nn.Identity(), 1, executor._inbox)
-        stale.unit = plan.units[0]
-        executor._inbox.put((stale, FinishedUnit(0, pd.DataFrame(), {})))
-        executor._inbox.put((stale, members.Failed(RuntimeError("of another plan"))))
-        outcome = execute(plan, tmp_path / "next", executor=executor)
-        stale.stop()
+        with monkeypatch.context() as patch:
+            patch.setattr(unit_worker, "compute_unit", late)
+            patch.setattr(local_workers, "_STOP_SECONDS", 0.0)
+            patch.setattr(LocalPool, "_watch", fail)
+            with pytest.raises(RuntimeError, match="of another plan"):
+                execute(plan, tmp_path / "next", executor=executor)
+        (helper,) = executor._workers
+        outcome = execute(plan, tmp_path / "next", executor=executor, fresh=True)
+        assert helper in executor._workers
+        going_on.set()
+        threads[0].join(60)
     require_same_evidence(outcome, run(tmp_path / "alone", two_units, workers=1))
 
 
@@ -204,28 +224,28 @@ def test_nobody_is_hired_for_what_is_soon_done(
 
     monkeypatch.setattr(HelperWorker, "__init__", refuse)
     assert run(tmp_path, two_units, workers=None).workers == 1
-    monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
-    monkeypatch.setattr(side_by_side, "_JUDGE_SECONDS", 0.0)
+    monkeypatch.setattr(local_pool, "HIRE_SECONDS", 0.0)
+    monkeypatch.setattr(local_pool, "_JUDGE_SECONDS", 0.0)
     with pytest.raises(AssertionError, match="a helper was started"):
         run(tmp_path / "pays", two_units, workers=None)
-    monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 1e6)
+    monkeypatch.setattr(local_pool, "HIRE_SECONDS", 1e6)
     (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
     with LocalPool() as executor, pytest.raises(AssertionError, match="a helper was started"):
         executor._spent = 2e6  # on other models
         execute(plan, tmp_path / "many", executor=executor)
     assert torch.get_num_threads() == 2, "each of two processes had one"
-    monkeypatch.setattr(side_by_side, "HIRE_SECONDS", 0.0)
-    monkeypatch.setattr(side_by_side, "processes_within_memory", lambda model, plan: 1)
+    monkeypatch.setattr(local_pool, "HIRE_SECONDS", 0.0)
+    monkeypatch.setattr(local_pool, "processes_within_memory", lambda model, plan: 1)
     assert run(tmp_path / "no_memory", two_units, workers=None).workers == 1
 
 
 def test_a_machine_that_starts_no_process_is_enough(
     tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
+    def refuse(_: Any) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(members.subprocess, "Popen", refuse)
+    monkeypatch.setattr(local_workers.SpawnProcess, "start", refuse)
     with caplog.at_level(logging.WARNING):
         assert run(tmp_path, two_units).workers == 1
     assert "no helper process can be started (Cannot allocate memory)" in caplog.text
@@ -238,26 +258,40 @@ def test_a_net_in_memory_stays_in_this_process(tmp_path: Path, two_units: Path) 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.flatten(1)[:, :10]
 
-    with pytest.raises(BenchError, match="--workers 2: model fashion_mnist/in_memory is only in this process's memory"):
+    with pytest.raises(BenchError, match="2 workers cannot share this run: model fashion_mnist/in_memory is only in"):
         bench.evaluate(Own(), two_units, device="cpu", workers=2)
     assert len(bench.evaluate(Own(), two_units, device="cpu").records)
     with pytest.raises(BenchError, match="workers 0 is not a whole number from 1 on"):
         bench.evaluate("standard", two_units, workers=0)
 
 
-def test_a_helper_whose_parent_is_gone_ends_without_a_word() -> None:
-    """Before it has heard anything, and at its first answer."""
-    started = subprocess.Popen(
-        [sys.executable, "-c", members._START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert started.communicate(b"", timeout=60) == (b"", b"") and started.returncode == 0
-    ended = []
+def test_a_helper_is_apart_from_the_users_script_terminal_and_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    helper = HelperWorker()
+    try:
+        assert signal.SIGINT in helper._submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result(60)
+        first, second = (helper._submit(os.readlink, f"/proc/self/fd/{one}").result(60) for one in (1, 2))
+        assert first == second
+        helper._context.started.kill()
+        for _ in range(2):  # found out when it is asked, and known from then on
+            with pytest.raises(BrokenExecutor):
+                helper.compute(WorkUnit(0, 0, 1)).result(60)
+    finally:
+        helper.stop()
+    assert not (tmp_path / "run").exists() and signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
-    class Gone(io.RawIOBase):
-        def write(self, _: object) -> int:
-            raise BrokenPipeError
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "_exit", ended.append)
-        helper_process._Helper(Gone())._answer(helper_process.Started())
-    assert ended == [0]
+def test_a_helper_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr(os, "_exit", lambda code: said.append(code))
+    local_workers._end_with_parent()
+    assert said == [], "this process has no such parent"
+    parent = SimpleNamespace(join=lambda: said.append("ended"))
+    monkeypatch.setattr(local_workers.multiprocessing, "parent_process", lambda: parent)
+    local_workers._end_with_parent()
+    assert said == ["ended", 0]

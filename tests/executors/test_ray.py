@@ -89,7 +89,7 @@ def test_a_cluster_of_this_machine_leaves_the_local_executors_evidence(tmp_path:
 def test_an_address_where_nobody_answers_is_refused_at_once() -> None:
     with pytest.raises(BenchError, match=r"no Ray cluster at 127\.0\.0\.1:9.*ray start --head"):
         RayExecutor(RayOptions(address="127.0.0.1:9")).__enter__()
-    with pytest.raises(BenchError, match="Ray Client is not supported"):
+    with pytest.raises(BenchError, match=r"Ray Client \(ray://head:10001\) is not supported"):
         RayExecutor(RayOptions(address="ray://head:10001")).__enter__()
 
 

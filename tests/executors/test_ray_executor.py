@@ -121,16 +121,16 @@ def test_the_users_own_errors_are_reported_and_not_tried_again(
         tries.append(1)
         raise BenchError("the model gives NaN")
 
-    monkeypatch.setattr("bench.executors.ray_worker.compute_unit", refuse)
+    monkeypatch.setattr("bench.executors.unit_worker.compute_unit", refuse)
     with pytest.raises(BenchError, match="the model gives NaN"):
-        run_on_ray(plan, tmp_path)
+        run_on_ray(plan, tmp_path, workers=1)
     assert len(tries) == 1
 
 
 def test_other_versions_on_a_worker_are_refused(
     ray: FakeRay, plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.executors.ray_worker.versions", lambda: {"ribench": "9", "torch": "9", "Python": "9"})
+    monkeypatch.setattr("bench.executors.unit_worker.versions", lambda: {"ribench": "9", "torch": "9", "Python": "9"})
     with pytest.raises(BenchError, match=r"a Ray worker has ribench 9, here it is .*; install the same versions"):
         run_on_ray(plan, tmp_path)
 
@@ -140,7 +140,7 @@ def test_a_cluster_without_room_is_given_up(
 ) -> None:
     with pytest.raises(BenchError, match="no node of the Ray cluster has 3 CPU for a worker"):
         run_on_ray(plan, tmp_path, cpus_per_worker=3)
-    ray.room = 0
+    ray.room = False
     monkeypatch.setattr(ray_executor, "START_SECONDS", 0.05)
     with pytest.raises(BenchError, match="no room for a worker of 3 CPU; what was done is kept"):
         run_on_ray(plan, tmp_path, cpus_per_worker=3, workers=1)
@@ -190,10 +190,13 @@ def test_the_python_api_and_the_gate_compute_on_ray_too(
 
 REFUSED = {
     "an unknown executor": (["--executor", "rey"], "did you mean ray"),
-    "a Ray option for the local executor": (["--cpus-per-worker", 2], "--cpus-per-worker is for --executor ray"),
-    "no worker": (["--executor", "ray", "--workers", 0], "--workers 0 leaves nobody to work"),
-    "no CPU": (["--executor", "ray", "--cpus-per-worker", 0], "--cpus-per-worker 0"),
-    "a GPU and a half": (["--executor", "ray", "--gpus-per-worker", 1.5], "--gpus-per-worker 1.5"),
+    "a Ray option for the local executor": (
+        ["--cpus-per-worker", 2],
+        "the local executor cannot do that, only ray can (--cpus-per-worker)",
+    ),
+    "no worker": (["--executor", "ray", "--workers", 0], "0 workers are too few; use 1 or more (--workers)"),
+    "no CPU": (["--executor", "ray", "--cpus-per-worker", 0], "0 CPUs for a worker are too few"),
+    "a GPU and a half": (["--executor", "ray", "--gpus-per-worker", 1.5], "1.5 GPUs for a worker cannot be had"),
     "a GPU by number": (["--executor", "ray", "--device", "cuda:1"], "cannot be had from Ray"),
     "GPUs for the CPU": (["--executor", "ray", "--device", "cpu", "--gpus-per-worker", 1], "contradict each other"),
 }
