@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -111,6 +112,8 @@ def test_recipes_lists_and_explains_parameters(bench: Bench) -> None:
     assert "ir_smoothgrad" in bench("recipes")[1]
     out = bench("recipes", "show", "at_l2")[1]
     assert "eps" in out and "1.5" in out and "radius, pixels in [0, 1]" in out
+    of_net = bench("recipes", "show", "hessian", "--dataset", "cifar10", "--set", "architecture=resnet18")[1]
+    assert re.search(r"weight +0\.0001", of_net) and re.search(r"epochs +200", of_net)
 
 
 def test_doctor_finds_nothing_wrong_here(bench: Bench, tmp_path: Path) -> None:

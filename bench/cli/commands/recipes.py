@@ -31,19 +31,25 @@ def list_command(context: typer.Context) -> None:
 def show(
     name: Annotated[str, typer.Argument(help="Name of a recipe.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set whose values to show.")] = "fashion_mnist",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="PARAMETER=VALUE as in `bench train`, e.g. architecture=resnet18. Repeatable."),
+    ] = None,
 ) -> None:
     """Show a recipe's parameters and schedule, with their values for a data set; `bench train --set` changes them."""
     import inspect
 
+    from bench.cli.commands.train import parse_assignments
     from bench.cli.output.rendering import output, table
     from bench.training import make_recipe
     from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe
 
+    chosen = parse_assignments(assignments or [])
     parts: dict[str, BaseModel]
     if name == RECIPE:
-        summary, parts = SUMMARY, {"parameters": make_vae_gan_recipe(dataset)}
+        summary, parts = SUMMARY, {"parameters": make_vae_gan_recipe(dataset, chosen)}
     else:
-        recipe = make_recipe(name, dataset)
+        recipe = make_recipe(name, dataset, chosen)
         summary, parts = recipe.summary, {"parameters": recipe.method, "schedule": recipe.schedule}
     output().print(name, f": {summary}", sep="")
     output().print(inspect.getdoc(type(parts["parameters"])) or "")

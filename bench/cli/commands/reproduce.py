@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @with_groups
 def reproduce(
     study: Annotated[str, typer.Argument(help="ir, bridging, lga, or a study's TOML file.")],
-    scale: Annotated[str, typer.Option("--scale", help="quick, standard or paper.")] = "quick",
+    scale: Annotated[
+        str, typer.Option("--scale", help="A scale that the study has; the shipped ones have quick and standard.")
+    ] = "quick",
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE]")
     ] = None,
