@@ -28,7 +28,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from bench.attributions.manipulations import FrameTarget
-from bench.attributions.methods import Gradient
+from bench.attributions.registry import find_method
 from bench.catalog.models import load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.data import ImageDataset, load_split
@@ -66,7 +66,13 @@ def ours(
     model: nn.Module, data: ImageDataset, count: int, radii: list[float] = RADII, measures: list[str] = MEASURES
 ) -> dict[str, float]:
     settings = StabilityParameters.model_validate(
-        {"radii": radii, "draws": DRAWS, "attributions": [Gradient()], "decomposition": False, "measures": measures}
+        {
+            "radii": radii,
+            "draws": DRAWS,
+            "attributions": [find_method("gradient")],
+            "decomposition": False,
+            "measures": measures,
+        }
     )
     return evaluate(AttributionStability(settings), model, data, count)
 
@@ -179,7 +185,10 @@ def main(
         sys.stdout.write(f"quantus, the three of them     {total:8.2f} s   {ratio:.1f} x ours, five measures\n")
     if attack:
         settings = AttackParameters(
-            radii=[4 / 255], attacks=[FrameTarget(steps=100)], attributions=[Gradient()], measures=["cosine"]
+            radii=[4 / 255],
+            attacks=[FrameTarget(steps=100)],
+            attributions=[find_method("gradient")],
+            measures=["cosine"],
         )
         began = time.process_time()
         evaluate(AttributionAttack(settings), net, data, examples)

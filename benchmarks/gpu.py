@@ -17,7 +17,7 @@ import torch
 import typer
 
 import bench
-from bench.attributions.methods import METHODS
+from bench.attributions.registry import our_methods
 from bench.core.devices import device_label, resolve_device
 from bench.data import load_split
 from benchmarks.numerics import SAME, verdicts
@@ -51,7 +51,7 @@ def maps(models: list[str], device: str, examples: int) -> None:
     data = load_split("fashion_mnist", "test")
     images, labels = data.pixels(slice(0, examples)), data.labels[:examples]
     say(f"\n| smallest cosine of a map, CPU and {device} | {' | '.join(models)} |\n|---|{'---|' * len(models)}")
-    for method in METHODS:
+    for method in our_methods():
         cells = []
         for model in models:
             pair = [

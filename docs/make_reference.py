@@ -191,19 +191,17 @@ def _fields(fields: list[tuple[str, Any, str | None]]) -> Iterator[str]:
 
 
 def _explanations() -> Iterator[str]:
-    from bench.attributions.methods import METHODS
+    from bench.attributions.registry import our_methods
 
     yield from ("# Attribution methods", "")
     yield from (
         "For suites, `bench saliency --method` and `bench.attribute`.",
         "",
     )
-    for name, method in METHODS.items():
-        yield from (f"## {name}", "", "```text", *_doc(method), "```", "")
+    for name, method in our_methods().items():
+        yield from (f"## {name}", "", "```text", *_doc(method.function), "```", "")
         rows = [
-            [f"`{key}`", f"`{info.get_default(call_default_factory=True)}`", _cell(info.description or "")]
-            for key, info in method.model_fields.items()
-            if key != "name"
+            [f"`{key}`", f"`{keyword.default}`", _cell(keyword.description)] for key, keyword in method.keywords.items()
         ]
         if rows:
             yield from _table(["parameter", "default", "meaning"], rows)

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.api.arguments import whole
 from bench.api.in_memory import judged, take_examples, take_net
-from bench.attributions.methods import METHODS
-from bench.attributions.methods import attribute as attribution_maps
+from bench.attributions.registry import attribute as attribution_maps
+from bench.attributions.registry import find_method, our_methods
 from bench.core.errors import BenchError
-from bench.core.names import unknown_name
-from bench.core.toml_files import explain
 from bench.core.torch_state import undisturbed
 from bench.nets.logit_scale import at_usual_scale
 
@@ -39,7 +36,7 @@ def attribute(
         model: images in [0, 1] in, logits out; a copy of it, in eval mode and float32, is explained on its device.
         images: (N, C, H, W) in [0, 1], a tensor or an array.
         labels: (N,) the class whose logit is explained.
-        method: one of bench.attributions.methods.METHODS, e.g. `gradient`, `smoothgrad`, `integrated_gradients`.
+        method: a method's name, e.g. `gradient`; docs/reference/explanations.md has them all.
         seed: keys the noise of methods that have any, together with the position of the image.
         mean, std: of pixels in [0, 1], per channel, for a net that does not normalise by itself.
         parameters: of the method, e.g. `samples` and `sigma` (pixels of [0, 1]) of `smoothgrad`.
@@ -53,15 +50,10 @@ def attribute(
     """
     if not isinstance(method, str):
         raise BenchError(
-            f"method is a {type(method).__name__}; name one of the attribution methods: {', '.join(METHODS)}."
+            f"method is a {type(method).__name__}; name one of the attribution methods: {', '.join(our_methods())}."
         )
-    if method not in METHODS:
-        raise unknown_name(method, METHODS, "attribution method")
     seed, batch_size = whole(seed, "seed", 0), whole(batch_size, "batch_size")
-    try:
-        chosen = METHODS[method](**parameters)
-    except ValidationError as error:
-        raise BenchError(f"attribution method {method} does not take {parameters}: {explain(error)}.") from error
+    chosen = find_method(method).given(**parameters)
     net = take_net(model, {"mean": mean, "std": std})
     pixels, classes = take_examples(net, images, labels, batch_size)
     with judged(net, pixels[:batch_size]):

@@ -17,9 +17,8 @@ from bench.attacks.verification import RELATIVE_TOLERANCE, pull_inside
 from bench.attributions.activations import has_relu, smooth
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulations import Goal, MapAttack, RandomSign
-from bench.attributions.methods import AttributionMethod, MapRequest
+from bench.attributions.registry import AttributionMethod, MapRequest
 from bench.attributions.similarity import PreparedMaps
-from bench.core.derivatives import twice_differentiable
 from bench.core.keyed_random import keyed_uniform
 
 _ADAM_TRAVEL = 4.0
@@ -102,10 +101,7 @@ def make_goal(attack: MapAttack, maps: Tensor, logits: Tensor, donors: Tensor, t
 
 def heat_maps_and_logits(model: nn.Module, request: MapRequest, method: AttributionMethod) -> tuple[Tensor, Tensor]:
     """Heat maps (N, H, W) and logits (N, K) of the request's images, with their graph where it asks for one."""
-    logits, maps = method.maps(model, request)
-    if logits is None:
-        with torch.set_grad_enabled(request.keep_graph), twice_differentiable(request.keep_graph):
-            logits = model(request.images)
+    maps, logits = method.maps_and_logits(model, request)
     return heat_maps(maps), logits
 
 

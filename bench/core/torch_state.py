@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.precision import float32_products
 
@@ -71,3 +72,13 @@ def undisturbed() -> Iterator[None]:
         random.setstate(own)
         if on_gpus is not None:
             torch.cuda.set_rng_state_all(on_gpus)
+
+
+def twice_differentiable(wanted: bool = True) -> AbstractContextManager[object]:
+    """Forward passes in here have second derivatives also where they attend, if `wanted`.
+
+    Torch's fused attention has none; made of plain products and a softmax, it has.
+    """
+    if not wanted:
+        return nullcontext()
+    return sdpa_kernel(SDPBackend.MATH)

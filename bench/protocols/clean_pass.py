@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
+from bench.core.torch_state import twice_differentiable
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from bench.attributions.methods import Gradient
+from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, list_models
 from bench.catalog.suites import list_suites
 from bench.comparison.ranks import run_ranks
@@ -162,7 +162,7 @@ def _saliency(
             continue
         own = [entry for entry in entries.values() if entry.card.dataset == name]
         norm, eps = radius
-        settings = PanelSettings([Gradient()], PredictionAttack(norm), eps, seed=0)
+        settings = PanelSettings([find_method("gradient")], PredictionAttack(norm), eps, seed=0)
         ids, device = first_of_each_class(dataset.labels, request.images), resolve_device(request.device)
         rows = [row for entry in own for row in panel_rows(entry, dataset, ids, settings, device)[0]]
         sets.append(saliency_set(dataset, rows, settings))

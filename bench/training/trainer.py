@@ -15,11 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bench.core.derivatives import twice_differentiable
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.keyed_random import stream_key
 from bench.core.precision import MixedPrecision
+from bench.core.torch_state import twice_differentiable
 from bench.data import ImageDataset
 from bench.training.augmentation import crop_and_flip
 from bench.training.epochs import Epochs, Progress

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import bench
 import bench.protocols.base as units
 from bench.api.result import Result
-from bench.attributions.methods import METHODS
+from bench.attributions.registry import our_methods
 from bench.core.errors import BenchError
 from bench.core.threat import NORMS
 from tests.api.test_undisturbed import condition, settings
@@ -77,7 +77,7 @@ def test_a_net_is_judged_or_refused_in_one_line_and_nothing_is_left_changed(seed
         module.training = True
     net.requires_grad_(True)
     before, around = condition(net), settings()
-    name, method = list(SUITES)[seed % len(SUITES)], list(METHODS)[seed % len(METHODS)]
+    name, method = list(SUITES)[seed % len(SUITES)], list(our_methods())[seed % len(our_methods())]
     result = place.evaluate(net, net.kind, place.suite(name), batch_size=4)
     if result is not None:
         assert result.frame["value"].map(math.isfinite).all() or name == "minimum_norm", f"{name}: {net}"

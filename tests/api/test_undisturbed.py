@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.attributions.methods import METHODS
+from bench.attributions.registry import our_methods
 from bench.core.errors import BenchError
 from tests.api.calls import Few, attacked, attributed, evaluated
 
@@ -117,7 +117,7 @@ CALLS: dict[str, Callable[[nn.Module, Few, Path], object]] = {
     "attack": lambda net, few, suite: attacked(net, few),
     **{
         method: (lambda net, few, suite, method=method: attributed(net, few, method=method))  # type: ignore[misc]
-        for method in METHODS
+        for method in our_methods()
     },
 }
 

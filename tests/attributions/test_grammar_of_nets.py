@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attributions.methods import METHODS, MapRequest, attribute
+from bench.attributions.registry import MapRequest, attribute, find_method, our_methods
 from bench.core.errors import BenchError
 from tests.grammar import Net, numbered, plain, prepared, random_images, random_net
 from tests.grammar_parts import Twice
@@ -21,7 +21,7 @@ def maps_of(net: nn.Module, images: Tensor, name: str, **parameters: object) -> 
     """The maps of classes 0, 1, 2, 0, ...; None where the method refuses the net in one clear line."""
     labels = torch.arange(len(images)) % 3
     try:
-        return attribute(net, images, labels, METHODS[name](**(FEW.get(name, {}) | parameters)))
+        return attribute(net, images, labels, find_method(name).given(**(FEW.get(name, {}) | parameters)))
     except BenchError as error:
         assert str(error).endswith(".") and "\n" not in str(error)
         return None
@@ -43,7 +43,7 @@ def pair(seed: int, family: str = "any") -> tuple[Net, Tensor]:
 def test_a_prepared_net_has_the_maps_of_the_net_itself(seed: int) -> None:
     net, images = pair(seed)
     ready = prepared(net)
-    for name in METHODS:
+    for name in our_methods():
         found, expected = maps_of(ready, images, name), maps_of(net, images, name)
         assert (found is None) == (expected is None), f"{name}: {net}"
         if found is not None and expected is not None:
@@ -55,7 +55,7 @@ def test_a_prepared_net_has_the_maps_of_the_net_itself(seed: int) -> None:
 def test_however_a_net_is_written_its_maps_are_the_same_or_refused(seed: int, family: str) -> None:
     net, images = pair(seed, family)
     simple = plain(net)
-    for name in METHODS:
+    for name in our_methods():
         found, expected = maps_of(net, images, name), maps_of(simple, images, name)
         if found is not None and expected is not None:
             assert_same(found, expected, f"{name}: {net}")
@@ -101,7 +101,7 @@ def test_the_gradient_is_the_change_of_the_logit(seed: int) -> None:
     change = ((ahead - behind) / (2 * step)).gather(1, labels[:, None] % 3).squeeze(1)
     for each in (net, prepared(net)):
         request = MapRequest(images, labels % 3, labels)
-        gradient = METHODS["gradient"]().maps(each, request)[1]
+        gradient = find_method("gradient").maps(each, request)
         assert_same((gradient * direction).flatten(1).sum(1), change, net, 1e-5)
 
 

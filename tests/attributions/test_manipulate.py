@@ -18,7 +18,7 @@ from bench.attributions.manipulations import (
     emptiest_quarter,
     frame_map,
 )
-from bench.attributions.methods import METHODS, AttributionMethod, Gradient, MapRequest, attribute
+from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method
 from bench.attributions.similarity import PreparedMaps, similarities
 
 EPS = 8 / 255
@@ -35,7 +35,7 @@ def attack(
     ids: Tensor | None = None,
     seed: int = 0,
 ) -> Manipulated:
-    method, ids = method or Gradient(), torch.arange(len(images)) if ids is None else ids
+    method, ids = method or find_method("gradient"), torch.arange(len(images)) if ids is None else ids
     maps, logits = heat_maps_and_logits(model, MapRequest(images, labels, ids, seed), method)
     donors = maps.roll(1, 0).detach()
     goal = make_goal(kind, maps.detach(), logits.detach(), donors, 0.1)
@@ -43,7 +43,7 @@ def attack(
 
 
 def maps_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    return heat_maps(attribute(model, images, labels, Gradient()))
+    return heat_maps(attribute(model, images, labels, find_method("gradient")))
 
 
 @pytest.mark.parametrize("kind", [*ATTACKS, RandomSign])
@@ -121,7 +121,7 @@ def test_other_differentiable_maps_can_be_attacked(
 ) -> None:
     images, labels = fashion_images[0][:12], fashion_images[1][:12]
     few = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 3}}
-    method = METHODS[name](**few.get(name, {}))
+    method = find_method(name).given(**few.get(name, {}))
     found = attack(standard, images, labels, TopK(steps=6), method)
     before, after = (PreparedMaps(heat_maps(attribute(standard, x, labels, method))) for x in (images, found.images))
     control = PreparedMaps(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attributions.methods import METHODS, MapRequest, attribute
+from bench.attributions.registry import MapRequest, attribute, find_method, our_methods
 from bench.core.errors import BenchError
 from bench.nets import build_net
 
@@ -63,7 +63,7 @@ def test_maps_on_relu_nets_are_captums(architecture: str, name: str, problem: tu
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = CAPTUM[name](net, *problem)
-    assert_same(attribute(net, *problem, METHODS[name](**FEW.get(name, {})), batch_size=3), expected, 2e-3)
+    assert_same(attribute(net, *problem, find_method(name).given(**FEW.get(name, {})), batch_size=3), expected, 2e-3)
 
 
 @pytest.mark.parametrize("architecture", ["small_cnn", "wide_resnet"])
@@ -72,7 +72,7 @@ def test_deeplift_is_captums_where_captum_is_right(architecture: str, problem: t
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = captum.DeepLift(net).attribute(problem[0], torch.zeros(1, 3, 16, 16), target=problem[1])
-    assert_same(attribute(net, *problem, METHODS["deeplift"]()), expected)
+    assert_same(attribute(net, *problem, find_method("deeplift")), expected)
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])
@@ -83,10 +83,10 @@ def test_deeplift_and_integrated_gradients_add_up_to_the_logits_change(
     """simple_cnn has max-pooling, on which captum's DeepLIFT fails."""
     net, (images, labels) = make_net(architecture, activation), problem
     change = (net(images) - net(0 * images)).gather(1, labels[:, None]).squeeze(1)
-    deeplift = attribute(net, images, labels, METHODS["deeplift"]()).flatten(1).sum(1)
+    deeplift = attribute(net, images, labels, find_method("deeplift")).flatten(1).sum(1)
     torch.testing.assert_close(deeplift, change, atol=1e-4, rtol=1e-3)
     if activation == "softplus":
-        integrated = attribute(net, images, labels, METHODS["integrated_gradients"]()).flatten(1).sum(1)
+        integrated = attribute(net, images, labels, find_method("integrated_gradients")).flatten(1).sum(1)
         torch.testing.assert_close(integrated, change, atol=1e-3, rtol=1e-2)
 
 
@@ -95,8 +95,8 @@ def test_smoothgrad_is_captums_in_the_mean(standard: nn.Module, fashion_images: 
     torch.manual_seed(0)
     tunnel = captum.NoiseTunnel(captum.Saliency(standard))
     expected = tunnel.attribute(images, nt_type="smoothgrad", nt_samples=150, stdevs=0.1, target=labels, abs=False)
-    found = attribute(standard, images, labels, METHODS["smoothgrad"](samples=150, sigma=0.1))
-    plain = attribute(standard, images, labels, METHODS["gradient"]())
+    found = attribute(standard, images, labels, find_method("smoothgrad").given(samples=150, sigma=0.1))
+    plain = attribute(standard, images, labels, find_method("gradient"))
     cosine = torch.cosine_similarity(found.flatten(1), expected.flatten(1))
     assert (cosine > 0.95).all()
     assert (cosine > torch.cosine_similarity(found.flatten(1), plain.flatten(1))).all()
@@ -107,7 +107,7 @@ def test_smoothgrads_noise_goes_with_the_example_not_the_batch(
 ) -> None:
     images, labels = fashion_images
     ids = torch.arange(100, 164)
-    method = METHODS["smoothgrad"](samples=4)
+    method = find_method("smoothgrad").given(samples=4)
     whole = attribute(standard, images, labels, method, example_ids=ids)
     chosen = torch.tensor([40, 3, 17])
     part = attribute(standard, images[chosen], labels[chosen], method, example_ids=ids[chosen], batch_size=2)
@@ -120,7 +120,7 @@ def test_grad_cam_is_captums(problem: tuple[Tensor, Tensor]) -> None:
     layer = net.conv2
     coarse = captum.LayerGradCam(net, layer).attribute(images, target=labels, relu_attributions=True)
     expected = captum.LayerAttribution.interpolate(coarse, (16, 16), "bilinear")
-    found = attribute(net, images, labels, METHODS["grad_cam"]())
+    found = attribute(net, images, labels, find_method("grad_cam"))
     assert found.shape == (4, 1, 16, 16)
     assert_same(found, expected)
 
@@ -144,17 +144,17 @@ def test_lrp_is_captums_where_captum_has_the_rule(name: str, problem: tuple[Tens
         plus = name == "lrp_epsilon_plus" and isinstance(module, nn.Conv2d)
         module.rule = Alpha1_Beta0_Rule(set_bias_to_zero=True) if plus else EpsilonRule(1e-6)
     expected = captum.LRP(reference).attribute(problem[0], target=problem[1])
-    assert_same(attribute(net, *problem, METHODS[name]()), expected, 5e-3)
+    assert_same(attribute(net, *problem, find_method(name)), expected, 5e-3)
 
 
 @pytest.mark.parametrize("name", ["lrp_epsilon", "lrp_epsilon_plus", "lrp_alpha2_beta1"])
 def test_lrp_conserves_the_logit_without_biases(name: str, problem: tuple[Tensor, Tensor]) -> None:
     net, (images, labels) = plain_net(bias=False), problem
-    relevance = attribute(net, images, labels, METHODS[name]())
+    relevance = attribute(net, images, labels, find_method(name))
     logits = net(images).gather(1, labels[:, None]).squeeze(1)
     torch.testing.assert_close(relevance.flatten(1).sum(1), logits, atol=2e-3, rtol=2e-2)
     if name == "lrp_epsilon_plus":  # no convolution turns a sign around
-        logit_signs = attribute(net[:-1] + nn.Sequential(net[-1]), images, labels, METHODS[name]())
+        logit_signs = attribute(net[:-1] + nn.Sequential(net[-1]), images, labels, find_method(name))
         assert_same(logit_signs, relevance)
 
 
@@ -176,14 +176,14 @@ def test_lrp_merges_batch_norms_and_splits_residual_sums() -> None:
     labels = torch.tensor([4, 7])
     expected = torch.zeros(2, 9).scatter(1, labels[:, None], 2.0 * images.flatten(1).gather(1, labels[:, None]))
     for name in ("lrp_epsilon", "lrp_epsilon_plus"):
-        found = attribute(net, images, labels, METHODS[name]())
+        found = attribute(net, images, labels, find_method(name))
         torch.testing.assert_close(found.flatten(1), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_guided_backprop_on_softplus_is_not_the_plain_gradient(problem: tuple[Tensor, Tensor]) -> None:
     net = make_net("small_cnn", "softplus")
-    guided = attribute(net, *problem, METHODS["guided_backprop"]())
-    plain = attribute(net, *problem, METHODS["gradient"]())
+    guided = attribute(net, *problem, find_method("guided_backprop"))
+    plain = attribute(net, *problem, find_method("gradient"))
     assert float((guided - plain).abs().max()) > 0.1 * float(plain.abs().max())
 
 
@@ -202,7 +202,7 @@ class Functional(nn.Module):
 def test_deeplift_takes_nets_that_use_a_module_twice(problem: tuple[Tensor, Tensor]) -> None:
     net, (images, labels) = make_net("resnet18"), problem
     change = (net(images) - net(0 * images)).gather(1, labels[:, None]).squeeze(1)
-    found = attribute(net, images, labels, METHODS["deeplift"]()).flatten(1).sum(1)
+    found = attribute(net, images, labels, find_method("deeplift")).flatten(1).sum(1)
     torch.testing.assert_close(found, change, atol=1e-4, rtol=1e-3)
 
 
@@ -210,19 +210,19 @@ def test_functional_activations_do_not_escape(problem: tuple[Tensor, Tensor]) ->
     net = Functional().eval().requires_grad_(False)
     modules = nn.Sequential(net.conv, nn.ReLU(), nn.Flatten(), net.linear).eval()
     for name in ("guided_backprop", "deconvolution", "lrp_epsilon_plus", "deeplift"):
-        assert_same(attribute(net, *problem, METHODS[name]()), attribute(modules, *problem, METHODS[name]()))
+        assert_same(attribute(net, *problem, find_method(name)), attribute(modules, *problem, find_method(name)))
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.differentiable])
+@pytest.mark.parametrize("name", [name for name, method in our_methods().items() if method.differentiable])
 def test_the_gradient_of_a_map_is_its_change(name: str, problem: tuple[Tensor, Tensor]) -> None:
     """Attacks differentiate through maps; checked against a finite difference in float64 on a smooth net."""
     net = make_net("small_cnn", "softplus").double()
     images, labels, ids = problem[0][:2].double(), problem[1][:2], torch.arange(2)
-    method = METHODS[name](**FEW.get(name, {}))
+    method = find_method(name).given(**FEW.get(name, {}))
     weights = torch.randn(2, 1 if name == "grad_cam" else 3, 16, 16, dtype=torch.float64)
 
     def score(x: Tensor) -> Tensor:
-        return (method.maps(net, MapRequest(x, labels, ids, keep_graph=True))[1] * weights).sum()
+        return (method.maps(net, MapRequest(x, labels, ids, keep_graph=True)) * weights).sum()
 
     inputs = images.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(score(inputs), inputs)
@@ -234,12 +234,12 @@ def test_the_gradient_of_a_map_is_its_change(name: str, problem: tuple[Tensor, T
     assert abs(difference) > 0
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", our_methods())
 def test_a_net_in_train_mode_is_explained_in_eval_mode_and_left_as_it_was(
     name: str, problem: tuple[Tensor, Tensor]
 ) -> None:
     net = make_net("simple_cnn")
-    method = METHODS[name](**FEW.get(name, {}))
+    method = find_method(name).given(**FEW.get(name, {}))
     expected = attribute(net, *problem, method)
     net.train()
     net.requires_grad_(True)
@@ -252,30 +252,30 @@ def test_what_a_method_does_not_support_is_refused(problem: tuple[Tensor, Tensor
     linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 10)).requires_grad_(False)
     for name, reason in (("grad_cam", "needs a convolution"), ("guided_backprop", "needs a net with activations")):
         with pytest.raises(BenchError, match=reason):
-            attribute(linear, images, labels, METHODS[name]())
+            attribute(linear, images, labels, find_method(name))
     odd = nn.Sequential(linear, nn.Softmax(1))
     with pytest.raises(BenchError, match="LRP has no rule for the operation 'softmax'"):
-        attribute(odd, images, labels, METHODS["lrp_epsilon"]())
+        attribute(odd, images, labels, find_method("lrp_epsilon"))
     small = nn.Linear(10, 10, bias=False).requires_grad_(False)
     nn.init.eye_(small.weight).mul_(1e-9)
     for net in (odd, nn.Sequential(odd, small)):
         with pytest.raises(BenchError, match="deeplift does not support this net"):
-            attribute(net, images, labels, METHODS["deeplift"]())
+            attribute(net, images, labels, find_method("deeplift"))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", our_methods())
 def test_wrong_channels_and_unknown_classes_are_refused(name: str, standard: nn.Module) -> None:
     with pytest.raises(BenchError, match=f"{name} failed on images of shape"):
-        attribute(standard, torch.rand(2, 3, 28, 28), torch.tensor([0, 1]), METHODS[name]())
+        attribute(standard, torch.rand(2, 3, 28, 28), torch.tensor([0, 1]), find_method(name))
     with pytest.raises(BenchError, match=f"{name} failed on images of shape"):
-        attribute(standard, torch.rand(2, 1, 28, 28), torch.tensor([0, 10]), METHODS[name]())
+        attribute(standard, torch.rand(2, 1, 28, 28), torch.tensor([0, 10]), find_method(name))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", our_methods())
 def test_a_net_of_one_class_has_maps(name: str, problem: tuple[Tensor, Tensor]) -> None:
     net = plain_net(bias=True)
     net[-1] = nn.Linear(32, 1).requires_grad_(False)
-    maps = attribute(net, problem[0], torch.zeros(4, dtype=torch.int64), METHODS[name]())
+    maps = attribute(net, problem[0], torch.zeros(4, dtype=torch.int64), find_method(name))
     assert maps.isfinite().all() and float(maps.abs().max()) > 0
 
 
@@ -286,7 +286,7 @@ def test_rounding_does_not_choose_among_the_equal_values_of_deeplifts_reference(
     net = net.eval().requires_grad_(False)
     images, labels = torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2])
     rounded = nn.Sequential(net[0], Shaken(), *net[1:])
-    assert_same(*(attribute(one, images, labels, METHODS["deeplift"]()) for one in (rounded, net)), 1e-6)
+    assert_same(*(attribute(one, images, labels, find_method("deeplift")) for one in (rounded, net)), 1e-6)
 
 
 class Shaken(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attributions.activations import SoftplusTwin, has_relu, smooth
-from bench.attributions.methods import METHODS, attribute
+from bench.attributions.registry import attribute, find_method
 from bench.core.errors import BenchError
 from bench.nets.adapter import PlainEval
 
@@ -70,7 +70,7 @@ def problem() -> tuple[Tensor, Tensor]:
 
 
 def maps(net: nn.Module, problem: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    return {name: attribute(net, *problem, METHODS[name]()) for name in LOOKING}
+    return {name: attribute(net, *problem, find_method(name)) for name in LOOKING}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -113,7 +113,7 @@ def test_a_net_that_hides_an_operation_is_refused(
 ) -> None:
     hidden = in_script(hidden) if hidden is scripted else hidden
     with pytest.raises(BenchError, match=f"{name} cannot look into all of this net"):
-        attribute(Net(hidden, in_place=False), *problem, METHODS[name]())
+        attribute(Net(hidden, in_place=False), *problem, find_method(name))
 
 
 CHOICES: dict[str, Activation] = {
@@ -129,7 +129,7 @@ def test_an_activation_written_by_hand_is_refused(name: str, choice: str, proble
     """Beside others that are seen."""
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), Net(CHOICES[choice], in_place=False)).requires_grad_(False)
     with pytest.raises(BenchError, match=rf"operation '({choice})' of this net may be an activation"):
-        attribute(net, *problem, METHODS[name]())
+        attribute(net, *problem, find_method(name))
     with pytest.raises(BenchError, match=rf"operation '({choice})' of this net may be an activation"):
         has_relu(net, problem[0])
 
@@ -170,8 +170,8 @@ def test_hooks_of_modules_and_constants_with_a_graph_hide_nothing(problem: tuple
     net, gated = Net(F.relu, in_place=False), Gated(F.relu, in_place=False)
     gated.second.register_full_backward_hook(lambda *_: None)
     for name in ("guided_backprop", "deeplift", "grad_cam"):
-        expected = 2 * attribute(net, *problem, METHODS[name]())
-        torch.testing.assert_close(attribute(gated, *problem, METHODS[name]()), expected)
+        expected = 2 * attribute(net, *problem, find_method(name))
+        torch.testing.assert_close(attribute(gated, *problem, find_method(name)), expected)
 
 
 class Last(nn.Module):
@@ -183,10 +183,10 @@ class Last(nn.Module):
 def test_random_nets_and_recurrent_layers_are_refused(name: str, problem: tuple[Tensor, Tensor]) -> None:
     random = Net(lambda values: F.dropout(F.relu(values), 0.5, training=True), in_place=False)
     with pytest.raises(BenchError, match=f"{name} finds other logits than the net"):
-        attribute(random, *problem, METHODS[name]())
+        attribute(random, *problem, find_method(name))
     recurrent = nn.Sequential(nn.Flatten(2), nn.GRU(64, 4, batch_first=True), Last())
     with pytest.raises(BenchError, match="'gru' of this net has activations inside"):
-        attribute(recurrent, *problem, METHODS[name]())
+        attribute(recurrent, *problem, find_method(name))
 
 
 class Spare(Net):
@@ -207,8 +207,8 @@ class Spare(Net):
 def test_grad_cam_takes_the_last_convolution_that_the_gradient_reaches(
     used: bool, problem: tuple[Tensor, Tensor]
 ) -> None:
-    expected = attribute(Net(F.relu, in_place=False), *problem, METHODS["grad_cam"]())
-    torch.testing.assert_close(attribute(Spare(used=used), *problem, METHODS["grad_cam"]()), expected)
+    expected = attribute(Net(F.relu, in_place=False), *problem, find_method("grad_cam"))
+    torch.testing.assert_close(attribute(Spare(used=used), *problem, find_method("grad_cam")), expected)
 
 
 @pytest.mark.parametrize("name", ["gradient", *LOOKING])
@@ -218,4 +218,4 @@ def test_a_net_that_cuts_the_gradient_off_is_refused_in_one_clear_line(
     cut = Net(F.relu, in_place=False)
     cut.linear.register_forward_hook(lambda *given: given[-1].detach())
     with pytest.raises(BenchError, match="the logits have no gradient to the image"):
-        attribute(cut, *problem, METHODS[name]())
+        attribute(cut, *problem, find_method(name))

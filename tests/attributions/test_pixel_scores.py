@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.methods import METHODS, Gradient, InputXGradient, attribute
 from bench.attributions.pixel_scores import (
     FREE_MAPS,
     MAPS,
@@ -21,6 +20,7 @@ from bench.attributions.pixel_scores import (
     predicted_gradient,
     ranks,
 )
+from bench.attributions.registry import attribute, find_method, our_methods
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
 
@@ -94,14 +94,14 @@ def test_maps_are_named_as_methods_and_agree_where_they_mean_the_same(
     standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:
     """The logit's gradient at the predicted label; times the input, only up to where the pixels' zero is."""
-    assert set(MAPS) <= set(METHODS)
+    assert set(MAPS) <= set(our_methods())
     images, ids = fashion_images[0][:8], torch.arange(8)
     predicted = standard(images).argmax(1)
-    signed = attribute(standard, images, predicted, Gradient())
+    signed = attribute(standard, images, predicted, find_method("gradient"))
     found = {name: pixel_scores(standard, images, ids, name, "logit")[0] for name in ("gradient", "input_x_gradient")}
     torch.testing.assert_close(found["gradient"], heat_maps(signed))
     torch.testing.assert_close(found["input_x_gradient"], heat_maps(signed * (images - 0.5)))
-    from_black = heat_maps(attribute(standard, images, predicted, InputXGradient()))
+    from_black = heat_maps(attribute(standard, images, predicted, find_method("input_x_gradient")))
     assert not torch.allclose(found["input_x_gradient"], from_black, atol=0.01)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attributions.methods import METHODS, attribute
+from bench.attributions.registry import attribute, find_method
 from bench.core.errors import BenchError
 from bench.nets.adapter import Adapter, AdapterSettings
 
@@ -58,8 +58,8 @@ KNOWN: dict[str, Operation] = {
 def test_lrp_epsilon_of_a_bias_free_relu_net_is_input_times_gradient(name: str, problem: tuple[Tensor, Tensor]) -> None:
     net = Around(KNOWN[name])
     net(problem[0])
-    expected = attribute(net, *problem, METHODS["input_x_gradient"]())
-    found = attribute(net, *problem, METHODS["lrp_epsilon"](epsilon=1e-12))
+    expected = attribute(net, *problem, find_method("input_x_gradient"))
+    found = attribute(net, *problem, find_method("lrp_epsilon").given(epsilon=1e-12))
     torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
 
 
@@ -76,7 +76,7 @@ def test_an_operation_without_a_rule_is_refused_by_name(name: str, problem: tupl
     net = Around(UNKNOWN[name])
     net(problem[0])
     with pytest.raises(BenchError, match=f"the operation '{name}' of this net"):
-        attribute(net, *problem, METHODS["lrp_epsilon"]())
+        attribute(net, *problem, find_method("lrp_epsilon"))
 
 
 def test_a_batch_norm_is_merged_however_it_is_called(problem: tuple[Tensor, Tensor]) -> None:
@@ -92,7 +92,7 @@ def test_a_batch_norm_is_merged_however_it_is_called(problem: tuple[Tensor, Tens
 
     first, last = nn.Conv2d(3, 6, 3), nn.Linear(216, 4)
     nets = [nn.Sequential(first, layer, nn.ReLU(), nn.Flatten(), last) for layer in (norm, Called())]
-    maps = [attribute(net, *problem, METHODS["lrp_epsilon"]()) for net in nets]
+    maps = [attribute(net, *problem, find_method("lrp_epsilon")) for net in nets]
     torch.testing.assert_close(*maps)
 
 
@@ -103,6 +103,6 @@ def test_nets_behind_the_adapter_keep_all_relevance(method: str) -> None:
     net = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(600, 4, bias=False))
     settings = AdapterSettings(mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7), input_size=12, classes=(2, 0, 3))
     adapter, images, labels = Adapter(net, settings), 0.5 + 0.5 * torch.rand(2, 1, 8, 8), torch.tensor([0, 2])
-    relevance = attribute(adapter, images, labels, METHODS[method]()).flatten(1).sum(1)
+    relevance = attribute(adapter, images, labels, find_method(method)).flatten(1).sum(1)
     expected = adapter(images).gather(1, labels[:, None]).squeeze(1)
     torch.testing.assert_close(relevance, expected.detach(), atol=1e-4, rtol=1e-3)

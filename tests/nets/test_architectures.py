@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attributions.methods import METHODS, attribute
+from bench.attributions.registry import attribute, our_methods
 from bench.nets import architectures, build_net
 from bench.nets.input_conv import prepare_net
 
@@ -80,7 +80,7 @@ def test_a_prepared_net_has_the_maps_of_the_net_by_every_method(name: str, chann
     net = build_net(name, given).double()
     images, labels = torch.rand(2, channels, 8, 8, dtype=torch.float64), torch.tensor([1, 4])
     few = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 1}}
-    methods = {key: method(**few.get(key, {})) for key, method in METHODS.items()}
+    methods = {key: method.given(**few.get(key, {})) for key, method in our_methods().items()}
     plain = {key: attribute(net, images, labels, method) for key, method in methods.items()}
     net = prepare_net(net)
     for key, expected in plain.items():

@@ -15,7 +15,7 @@ import bench
 from bench.api.in_memory import entry_of_net
 from bench.attributions.activations import has_relu
 from bench.attributions.manipulations import TopK
-from bench.attributions.methods import Gradient, MapRequest
+from bench.attributions.registry import MapRequest, find_method
 from bench.core.errors import BenchError
 from bench.core.precision import float32_products
 from bench.data import ImageDataset
@@ -89,7 +89,7 @@ def test_a_net_of_single_images_is_judged_explained_and_shown(fashion_test: Imag
     bench.attack(net, images, labels, norm="linf", eps=0.1, steps=2)
     rows, _ = panel_rows(
         entry_of_net(net, "fashion_mnist", "net", None, {}), fashion_test, [0],
-        PanelSettings([Gradient()], TopK(steps=1), 0.05, 0), CPU,
+        PanelSettings([find_method("gradient")], TopK(steps=1), 0.05, 0), CPU,
     )  # fmt: skip
     shown = torch.from_numpy(rows[0].maps[0].before).float()
     torch.testing.assert_close(shown / shown.abs().max(), expected[0, 0] / expected[0].abs().max())
@@ -178,10 +178,11 @@ def test_attentions_second_derivative_is_the_difference_of_its_first() -> None:
     net = Vision().eval().requires_grad_(False).double()
     images, direction = torch.rand(2, 1, 28, 28, dtype=torch.float64), torch.randn(2, 1, 28, 28, dtype=torch.float64)
     inputs, labels = images.clone().requires_grad_(True), torch.tensor([0, 1])
-    _, gradient = Gradient().maps(net, MapRequest(inputs, labels, labels, keep_graph=True))
+    gradient = find_method("gradient").maps(net, MapRequest(inputs, labels, labels, keep_graph=True))
     (product,) = torch.autograd.grad(gradient, inputs, direction)
     ahead, behind = (
-        Gradient().maps(net, MapRequest(images + step * direction, labels, labels))[1] for step in (1e-5, -1e-5)
+        find_method("gradient").maps(net, MapRequest(images + step * direction, labels, labels))
+        for step in (1e-5, -1e-5)
     )
     torch.testing.assert_close(product, (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-7)
 

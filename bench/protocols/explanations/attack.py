@@ -23,7 +23,7 @@ from bench.attributions.manipulate import (
     manipulate,
 )
 from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
-from bench.attributions.methods import AttributionMethod, Gradient, MapRequest
+from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
@@ -106,7 +106,7 @@ class AttributionAttack(AttributionProtocol):
         self, context: EvaluationContext, batch: Batch, method: AttributionMethod, tally: _Tally
     ) -> list[pd.DataFrame]:
         settings = self.parameters
-        attacked = method if method.differentiable else Gradient()
+        attacked = method if method.differentiable else find_method("gradient")
         clean, donors, logits = clean_maps(context, batch, attacked)
         source = PreparedMaps(clean, settings.top_share)
         if attacked is not method:

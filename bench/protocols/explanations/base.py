@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, PlainValidator
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.attributions.activations import has_relu
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.methods import AnyAttribution, AttributionMethod, attribute
+from bench.attributions.registry import AttributionMethod, attribute, find_method
 from bench.attributions.similarity import SSIM_WINDOW, PreparedMaps
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
@@ -30,7 +30,21 @@ if TYPE_CHECKING:
 TopShare = Annotated[float, Field(gt=0, le=1)]
 
 
-Attributions = Annotated[list[AnyAttribution], Field(min_length=1)]
+def _method(value: Any) -> AttributionMethod:
+    """The method of a suite's line, e.g. `{ name = "smoothgrad", samples = 16 }`."""
+    if isinstance(value, AttributionMethod):
+        return value
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise ValueError(  # noqa: TRY004  (pydantic takes no TypeError)
+            "give the name of an attribution method, and its parameters beside it"
+        )
+    try:
+        return find_method(value["name"]).given(**{key: given for key, given in value.items() if key != "name"})
+    except BenchError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+
+
+Attributions = Annotated[list[Annotated[AttributionMethod, PlainValidator(_method)]], Field(min_length=1)]
 
 
 def require_unique(names: Sequence[str], what: str) -> None:

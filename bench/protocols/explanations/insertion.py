@@ -18,7 +18,7 @@ from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks, 
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import FrameTarget
-from bench.attributions.methods import AttributionMethod, Gradient, MapRequest, attribute
+from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method
 from bench.attributions.similarity import PreparedMaps
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
@@ -190,7 +190,7 @@ def _attacked(
     counters: dict[str, int],
 ) -> Tensor:
     """The images under the frame attack on the method's maps, or on the gradient's where those have no derivative."""
-    against = method if method.differentiable else Gradient()
+    against = method if method.differentiable else find_method("gradient")
     request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
     maps, logits = heat_maps_and_logits(context.model, request, against)
     goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), _TOP_SHARE)

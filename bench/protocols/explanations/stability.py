@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.attacks.losses import answers
 from bench.attacks.pgd import attacked_model
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.methods import AttributionMethod, Gradient, MapRequest
+from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
@@ -171,12 +171,12 @@ class _Explainer:
     def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and signed input gradients, detached."""
         request = MapRequest(images, self.batch.labels, self.batch.example_ids, self.seed)
-        logits, gradient = Gradient().maps(self.model, request)
+        gradient, logits = find_method("gradient").maps_and_logits(self.model, request)
         self.evaluations += len(images)
         return logits.detach(), gradient
 
     def __call__(self, images: Tensor, method: AttributionMethod, gradient: Tensor | None = None) -> PreparedMaps:
-        if isinstance(method, Gradient):
+        if method.name == "gradient":
             gradient = self.gradient(images)[1] if gradient is None else gradient
             return PreparedMaps(heat_maps(gradient), self.top_share)
         self.evaluations += len(images)
@@ -189,7 +189,7 @@ class _HessianProducts:
     def __init__(self, model: nn.Module, batch: Batch) -> None:
         self._images = batch.images.detach().requires_grad_(True)
         request = MapRequest(self._images, batch.labels, batch.example_ids, keep_graph=True)
-        self._gradient = Gradient().maps(model, request)[1]
+        self._gradient = find_method("gradient").maps(model, request)
         self._norm = self._gradient.detach().flatten(1).norm(dim=1)
 
     def decompose(self, perturbation: Tensor, gradient: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.attributions.manipulations import MANIPULATIONS, RandomSign
-from bench.attributions.methods import METHODS
+from bench.attributions.registry import find_method, our_methods
 from bench.catalog.models import ModelEntry, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.core.devices import resolve_device
@@ -110,9 +110,9 @@ def _require_output(path: Path) -> str:
 
 
 def _settings(request: PanelRequest) -> PanelSettings:
-    names = select_names(request.methods, list(METHODS), "attribution method")
+    names = select_names(request.methods, list(our_methods()), "attribution method")
     if not names:
-        raise BenchError(f"name at least one attribution method: {', '.join(METHODS)}.", option="method")
+        raise BenchError(f"name at least one attribution method: {', '.join(our_methods())}.", option="method")
     if request.attack not in MANIPULATIONS:
         raise unknown_name(request.attack, MANIPULATIONS, "attack on maps")
     if not (math.isfinite(request.eps) and 0.0 < request.eps <= 1.0):
@@ -120,7 +120,7 @@ def _settings(request: PanelRequest) -> PanelSettings:
             f"eps {request.eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.", option="eps"
         )
     attack = MANIPULATIONS[request.attack].model_validate({})
-    return PanelSettings([METHODS[name].model_validate({}) for name in names], attack, request.eps, request.seed)
+    return PanelSettings([find_method(name) for name in names], attack, request.eps, request.seed)
 
 
 def _require_few(models: int, images: int) -> None:

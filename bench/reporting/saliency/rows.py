@@ -21,7 +21,7 @@ from bench.attacks.verification import pull_inside, verify
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import ManipulationSettings, make_goal, manipulate
 from bench.attributions.manipulations import MapAttack
-from bench.attributions.methods import AttributionMethod, Gradient, attribute
+from bench.attributions.registry import AttributionMethod, attribute, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.catalog.models import ModelEntry
 from bench.core.errors import BenchError
@@ -76,7 +76,7 @@ class PanelSettings:
     @property
     def attacked_method(self) -> AttributionMethod:
         """The first method whose maps have a derivative; the gradient where none has."""
-        return next((method for method in self.methods if method.differentiable), Gradient())
+        return next((method for method in self.methods if method.differentiable), find_method("gradient"))
 
 
 @dataclass(frozen=True, slots=True)

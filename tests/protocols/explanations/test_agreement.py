@@ -9,7 +9,7 @@ from torch import nn
 
 import bench
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.methods import METHODS, attribute
+from bench.attributions.registry import attribute, find_method
 from bench.data import ImageDataset
 from tests.protocols.attribution_suites import AGREEMENT, make, run, values
 
@@ -23,7 +23,7 @@ def test_agreement_is_that_of_the_maps(tmp_path: Path, standard: nn.Module, fash
     }  # fmt: skip
     images, labels = fashion_test.pixels(slice(0, 6)), fashion_test.labels[:6]
     first, second = (
-        heat_maps(attribute(standard, images, labels, METHODS[name]())) for name in ("gradient", "grad_cam")
+        heat_maps(attribute(standard, images, labels, find_method(name))) for name in ("gradient", "grad_cam")
     )
     rows = pairs[(pairs["attribution"] == "gradient") & (pairs["other"] == "grad_cam")].set_index("example_id")
     for row in range(6):

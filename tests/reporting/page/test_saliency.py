@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.attributions.methods import METHODS
+from bench.attributions.registry import find_method
 from bench.catalog.models import load_model, resolve_models
 from bench.data import ImageDataset
 from bench.reporting.leaderboard_page import first_of_each_class
@@ -26,7 +26,7 @@ def decode(uri: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def shown(fashion_test: ImageDataset) -> SaliencySet:
-    settings = PanelSettings([METHODS["gradient"].model_validate({})], PredictionAttack("linf"), EPS, 0)
+    settings = PanelSettings([find_method("gradient")], PredictionAttack("linf"), EPS, 0)
     ids = first_of_each_class(fashion_test.labels, 3)
     rows = []
     for entry in resolve_models(["standard", "at_linf"]):

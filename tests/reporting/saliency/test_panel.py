@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.attributions.manipulations import MANIPULATIONS
-from bench.attributions.methods import METHODS, AttributionMethod
+from bench.attributions.registry import AttributionMethod, find_method, our_methods
 from bench.catalog.models import load_model, resolve_models
 from bench.data import ImageDataset
 from bench.reporting.figures import figure_bytes
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def method(name: str) -> AttributionMethod:
-    return METHODS[name].model_validate({})
+    return find_method(name)
 
 
 def settings(*names: str, attack: str = "top_k", steps: int = 4, eps: float = EPS) -> PanelSettings:
@@ -117,7 +117,7 @@ def test_no_text_is_clipped_and_nothing_overlaps(rows: int, maps: int) -> None:
     """With names as long as ImageNet's, which must wrap."""
     words = "Chesapeake Bay retriever, WIDE DOG, $cost$ WWWW"
     shown = [pair(ramp(-1e-5, 2e-5), ramp(-1, 1)) for _ in range(maps)]
-    names = list(METHODS)[:maps]
+    names = list(our_methods())[:maps]
     figure = draw_panel([row(*shown, words=words)] * rows, settings(*names))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
+from bench.attributions.registry import picked, register_attribution
+from bench.core.errors import BenchError
 
 Rule = Literal["guided", "deconvolution"]
 
@@ -41,3 +44,24 @@ class RectifiedGradients(OperationMode):
         if activated.requires_grad:  # not where the net itself cuts gradients off
             activated.register_hook(lambda gradient: gradient.clamp_min(0.0))  # type: ignore[no-untyped-call]
         return activated
+
+
+@register_attribution("guided_backprop")
+def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Guided back-propagation (Springenberg et al. 2015); see `RectifiedGradients`."""
+    return _rectified("guided", "guided_backprop", model, images, targets)
+
+
+@register_attribution("deconvolution")
+def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Deconvolution (Zeiler and Fergus 2014); see `RectifiedGradients`."""
+    return _rectified("deconvolution", "deconvolution", model, images, targets)
+
+
+def _rectified(rule: Rule, name: str, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    mode = RectifiedGradients(rule)
+    logits = mode.logits(model, images, name)
+    if not mode.activations:
+        raise BenchError(f"{name} needs a net with activations, this one has none; use the gradient.")
+    (found,) = torch.autograd.grad(picked(logits, targets).sum(), images)
+    return found

@@ -1,15 +1,32 @@
-"""The convolution that Grad-CAM looks at."""
+"""Grad-CAM, and the convolution that it looks at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.nn import functional as F
 
 from bench.attributions.operations import OperationMode, ancestors
+from bench.attributions.registry import picked, register_attribution
 from bench.core.errors import BenchError
+from bench.core.torch_state import twice_differentiable
+
+
+@register_attribution("grad_cam", differentiable=True, signed=False)
+def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017) at the last convolution whose output is larger than one pixel.
+
+    The map has one channel, is not negative, and is scaled up to the image's size.
+    """
+    with torch.enable_grad(), twice_differentiable(keep_graph):
+        logits, output = logits_and_convolution(model, images, "grad_cam")
+        (slope,) = torch.autograd.grad(picked(logits, targets).sum(), output, create_graph=keep_graph)
+        weighted = (slope.mean((2, 3), keepdim=True) * output).sum(1, keepdim=True).clamp_min(0.0)
+        return F.interpolate(weighted, images.shape[2:], mode="bilinear")
 
 
 def logits_and_convolution(model: nn.Module, inputs: Tensor, purpose: str) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
+from bench.attributions.registry import picked, register_attribution
+from bench.core.errors import BenchError
 
 _SMALL = 1e-6
 """Changes below this share of the two inputs are mostly rounding: there the derivative is the multiplier."""
+_MISSED = 0.01
+"""How much of the logit's change, in the median, the contributions may miss before the net is refused."""
+_ROUNDING = 1e-6
+"""A change below this share of the largest logit says nothing."""
 _TIED = 1e-4
 """Values of the reference within this share of its largest count as equal where max-pooling chooses among them."""
 
@@ -99,3 +105,25 @@ def _max_pool(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         parts.append(image.flatten(2).gather(2, at) * quotient)
     linear = (parts[0] + parts[1]).view_as(pooled)
     return torch.cat([pooled + linear - linear.detach(), reference])
+
+
+@register_attribution("deeplift")
+def deeplift(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """DeepLIFT's rescale rule against a black image (Shrikumar et al. 2017); see `RescaleMode`."""
+    images, count = images.detach(), len(images)
+    both = torch.cat([images, torch.zeros_like(images)]).requires_grad_(True)
+    logits = RescaleMode().logits(model, both, "deeplift")
+    with torch.enable_grad():
+        (multipliers,) = torch.autograd.grad(picked(logits[:count], targets).sum(), both)
+    maps = multipliers[:count] * images
+    logits = logits.detach()
+    change = (logits[:count] - logits[count:]).abs()
+    missing = (maps.flatten(1).sum(1) - picked(logits[:count] - logits[count:], targets)).abs()
+    felt = torch.maximum(change.amax(1), _ROUNDING * logits.abs().amax()).clamp_min(1e-38)
+    missed = float((missing / felt).median())
+    if not missed <= _MISSED:
+        raise BenchError(
+            f"deeplift does not support this net: its contributions miss the logit's change by {missed:.0%}; "
+            "use integrated_gradients."
+        )
+    return maps

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
 from torch.nn import functional as F
 
 from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, tensors_in
+from bench.attributions.registry import register_attribution
 from bench.core.errors import BenchError
 
+Stabiliser = Annotated[float, Field(gt=0, description="stabiliser of the denominators, in units of activations")]
 Linear = Callable[[Sequence[Tensor]], Tensor]
 _LINEAR = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "interpolate"})
 _BY_GRADIENT = frozenset(
@@ -260,3 +263,28 @@ class _AlphaBeta(torch.autograd.Function):
             ratio = weight * relevances[0] / _stabilised(contributions.detach(), ctx.epsilon)
             totals = [old + new for old, new in zip(totals, _shares(contributions, inputs, ratio), strict=True)]
         return None, None, None, None, *totals
+
+
+@register_attribution("lrp_epsilon")
+def lrp_epsilon(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
+    """LRP, the epsilon rule in all layers (Bach et al. 2015); see `RelevanceMode`."""
+    return _relevance("lrp_epsilon", Rules(None, epsilon), model, images, targets)
+
+
+@register_attribution("lrp_epsilon_plus")
+def lrp_epsilon_plus(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
+    """LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers."""
+    return _relevance("lrp_epsilon_plus", Rules(1.0, epsilon), model, images, targets)
+
+
+@register_attribution("lrp_alpha2_beta1")
+def lrp_alpha2_beta1(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
+    """LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers."""
+    return _relevance("lrp_alpha2_beta1", Rules(2.0, epsilon), model, images, targets)
+
+
+def _relevance(name: str, rules: Rules, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    logits = RelevanceMode(rules).logits(model, images, name)
+    chosen = torch.zeros_like(logits).scatter(1, targets[:, None], 1.0)
+    (relevance,) = torch.autograd.grad(logits, images, chosen * logits.detach())
+    return relevance

@@ -1,0 +1,248 @@
+"""The contract of an attribution method, and how a name becomes one: ours, a plug-in's, a file of the user's.
+
+A method is a function `attribute(model, images, targets, *, ...) -> (N, C, H, W)`:
+
+    model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode, parameters without gradient
+    images: (N, C, H, W) float32 in [0, 1] on the model's device; they require gradients
+    targets: (N,) int64 beside them, the class whose logit is explained
+
+It takes what it needs of `ids` (N,) int64 and `seed`, which together key random numbers so that no map depends on
+other images, and of `keep_graph`, which says that its maps are to be differentiated with respect to `images`. Further
+keywords are its parameters, which a suite may give. It returns signed attributions, (N, 1, H, W) where it tells
+channels not apart. Only one that is registered as differentiable is attacked itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.pgd import attacked_model
+from bench.core.errors import BenchError, is_interrupt
+from bench.core.keywords import Keyword, checked_keywords, keywords_of
+from bench.core.memory import is_out_of_memory
+from bench.core.names import unknown_name
+from bench.core.plugins import load_plugin, plugin_names
+from bench.core.random_state import random_numbers_of
+from bench.core.torch_state import twice_differentiable
+
+GROUP = "bench.attributions"
+OFFERED = ("ids", "seed", "keep_graph")
+_MARK = "__bench_attribution__"
+_Function = TypeVar("_Function", bound=Callable[..., Tensor])
+
+
+@dataclass(frozen=True, slots=True)
+class MapRequest:
+    """What is to be explained.
+
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) the class whose logit is explained.
+        example_ids: (N,) on the images' device, key the noise of methods that have any.
+        keep_graph: maps and logits can be differentiated with respect to `images`, which then require gradients.
+    """
+
+    images: Tensor
+    labels: Tensor
+    example_ids: Tensor
+    seed: int = 0
+    keep_graph: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionMethod:
+    """An attribution method with the parameters that it is called with; others have their defaults.
+
+    Attributes:
+        takes: which of OFFERED it is called with.
+        keywords: what may be given.
+        differentiable: its maps can be differentiated with respect to the images, which an attack on them needs.
+        signed: whether a map can have values below zero.
+        trusted: ours; of others' methods, what they raise or return wrong is told in their name.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    takes: frozenset[str]
+    keywords: Mapping[str, Keyword]
+    differentiable: bool = False
+    signed: bool = True
+    trusted: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def given(self, /, **parameters: Any) -> AttributionMethod:
+        """The method with these parameters; raises BenchError for one that is unknown or out of bounds."""
+        return replace(self, parameters=checked_keywords(f"attribution method {self.name}", self.keywords, parameters))
+
+    def maps(self, model: nn.Module, request: MapRequest) -> Tensor:
+        """Attributions (N, C, H, W), detached unless the request keeps the graph.
+
+        The model must be in eval mode with its parameters' gradients off; `attribute` sees to that.
+        """
+        return self._call(model, self._inputs(request), request)
+
+    def maps_and_logits(self, model: nn.Module, request: MapRequest) -> tuple[Tensor, Tensor]:
+        """The maps, and logits (N, K) of the images: by the way where the method needs them itself."""
+        images, seen = self._inputs(request), []
+
+        def remember(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            if given and given[0] is images:
+                seen.append(output)
+
+        hook = model.register_forward_hook(remember)
+        try:
+            maps = self._call(model, images, request)
+        finally:
+            hook.remove()
+        if not seen:
+            with torch.set_grad_enabled(request.keep_graph), twice_differentiable(request.keep_graph):
+                seen.append(model(request.images))
+        return maps, seen[-1]
+
+    def _inputs(self, request: MapRequest) -> Tensor:
+        images = request.images if request.images.requires_grad else request.images.detach().requires_grad_(True)
+        return images if self.trusted else images.clone()  # others may write into them
+
+    def _call(self, model: nn.Module, images: Tensor, request: MapRequest) -> Tensor:
+        offered = {"ids": request.example_ids, "seed": request.seed, "keep_graph": request.keep_graph}
+        keywords = {name: value for name, value in offered.items() if name in self.takes} | dict(self.parameters)
+        if self.trusted:
+            found = self.function(model, images, request.labels, **keywords)
+        else:
+            found = _checked(self, request, lambda: self.function(model, images, request.labels, **keywords))
+        return found if request.keep_graph else found.detach()
+
+
+def register_attribution(
+    name: str, *, differentiable: bool = False, signed: bool = True
+) -> Callable[[_Function], _Function]:
+    """Give a function a name by which suites can call it, and say what it does; see this module's docstring."""
+
+    def mark(function: _Function) -> _Function:
+        setattr(function, _MARK, {"name": name, "differentiable": differentiable, "signed": signed})
+        return function
+
+    return mark
+
+
+@lru_cache
+def our_methods() -> dict[str, AttributionMethod]:
+    """The methods of this package, by name, with their default parameters."""
+    from bench.attributions import methods
+
+    modules = dict.fromkeys((*methods.SHOWN_FIRST, *(module.name for module in pkgutil.iter_modules(methods.__path__))))
+    found = {}
+    for module in modules:
+        for function in vars(importlib.import_module(f"{methods.__name__}.{module}")).values():
+            if hasattr(function, _MARK):
+                method = _described(function, **getattr(function, _MARK))
+                found[method.name] = method
+    return found
+
+
+def find_method(name: str) -> AttributionMethod:
+    """The method of a name with its default parameters; raises BenchError if it is unknown or cannot be loaded."""
+    ours = our_methods()
+    if name in ours:
+        return ours[name]
+    if name in plugin_names(GROUP):
+        return _others(load_plugin(GROUP, name), name)
+    raise unknown_name(name, [*ours, *plugin_names(GROUP)], "attribution method")
+
+
+def picked(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) logit `targets[i]` of example i."""
+    return logits.gather(1, targets[:, None]).squeeze(1)
+
+
+def attribute(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    method: AttributionMethod,
+    *,
+    example_ids: Tensor | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Tensor:
+    """Signed attributions of the logit of `labels`, in eval mode whatever mode the model is in.
+
+    Args:
+        model: images in [0, 1] in, logits out.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) the class that is explained.
+        method: e.g. `find_method("smoothgrad").given(samples=32)`.
+        example_ids: (N,) key the noise of methods that have any; 0..N-1 by default.
+
+    Returns:
+        (N, C, H, W) on the device of `images`, detached; (N, 1, H, W) for Grad-CAM.
+
+    Raises:
+        BenchError: the net does not take these images, has no such class, or the method does not support it.
+    """
+    ids = torch.arange(len(images)) if example_ids is None else example_ids
+    parts = []
+    with attacked_model(model):
+        for begin in range(0, len(images), batch_size):
+            batch = slice(begin, begin + batch_size)
+            try:
+                request = MapRequest(images[batch], labels[batch], ids[batch].to(images.device), seed)
+                parts.append(method.maps(model, request))
+            except (RuntimeError, IndexError) as error:
+                if is_out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())[:160]
+                shape = tuple(images.shape[1:])
+                raise BenchError(f"{method.name} failed on images of shape {shape}: {reason}.") from error
+    return torch.cat(parts)
+
+
+def _described(function: Callable[..., Tensor], name: str, **facts: Any) -> AttributionMethod:
+    taken = frozenset(OFFERED) & inspect.signature(function).parameters.keys()
+    return AttributionMethod(name, function, taken, keywords_of(function, 3, OFFERED), **facts)
+
+
+def _others(found: object, name: str) -> AttributionMethod:
+    """The method that a stranger's function is, with what it has been registered with, if it has."""
+    if not callable(found):
+        raise BenchError(f"attribution method {name} is a {type(found).__name__}, not a function.")
+    try:
+        return _described(found, **{**getattr(found, _MARK, {}), "name": name}, trusted=False)
+    except ValueError as error:
+        raise BenchError(f"the parameters of attribution method {name} cannot be read ({error}).") from error
+
+
+def _checked(method: AttributionMethod, request: MapRequest, call: Callable[[], Any]) -> Tensor:
+    """Maps of somebody else's method, with torch's generators seeded; raises BenchError in its name."""
+    images, name = request.images, f"attribution method {method.name}"
+    key = (request.seed, name, *request.example_ids[:1].tolist())
+    try:
+        with torch.enable_grad(), twice_differentiable(request.keep_graph), random_numbers_of(images.device, *key):
+            found = call()
+    except BaseException as error:
+        if isinstance(error, BenchError) or is_interrupt(error) or is_out_of_memory(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BenchError(f"{name} failed: {reason}.") from error
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        kind = f"tensor of {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+        raise BenchError(f"{name} returned a {kind}; it must return a tensor of floating-point numbers.")
+    count, channels, *size = images.shape
+    if found.shape not in ((count, channels, *size), (count, 1, *size)):
+        raise BenchError(
+            f"{name} returned maps of shape {tuple(found.shape)} for images of shape {tuple(images.shape)}; return "
+            "the images' shape, or one channel."
+        )
+    broken = int((~found.flatten(1).isfinite().all(1)).sum())
+    if broken:
+        raise BenchError(f"{name} returned NaN or infinite maps of {broken} of {count} images.")
+    return found.to(images)

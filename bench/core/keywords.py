@@ -1,0 +1,84 @@
+"""Parameters that a suite gives to a function, checked against the function's signature."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+
+from bench.core.errors import BenchError
+from bench.core.toml_files import Section, explain
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """A parameter that may be given: its type, and its default, REQUIRED where it has none."""
+
+    hint: Any
+    default: Any = REQUIRED
+
+    @property
+    def description(self) -> str:
+        """What its annotation says of it."""
+        found = [getattr(one, "description", None) for one in getattr(self.hint, "__metadata__", ())]
+        return next((one for one in found if one), "")
+
+
+class _Keywords(Section):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+def keywords_of(function: Callable[..., Any], skip: int, offered: Collection[str]) -> dict[str, Keyword]:
+    """What a function can be given by keyword, less its first `skip` parameters and those `offered` to all.
+
+    Raises:
+        ValueError: its signature cannot be read.
+    """
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except Exception:  # noqa: BLE001  (whatever stands in a stranger's annotation)
+        hints = {}
+    found = {}
+    for name, one in list(inspect.signature(function).parameters.items())[skip:]:
+        if name not in offered and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+            hint = hints.get(name, type(one.default) if isinstance(one.default, bool | int | float | str) else Any)
+            found[name] = Keyword(hint, one.default)
+    return found
+
+
+def checked_keywords(what: str, keywords: Mapping[str, Keyword], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as `what` is called with them: lists become tuples and tables sections where it says so.
+
+    Raises:
+        BenchError: one is unknown, of another type, or missing.
+    """
+    for name in given:
+        if name not in keywords:
+            raise BenchError(f"{what} has no parameter {name!r}; it takes {', '.join(keywords) or 'none'}.")
+    missing = [name for name, one in keywords.items() if one.default is REQUIRED and name not in given]
+    if missing:
+        raise BenchError(f"{what} needs the parameter {missing[0]}, which is not given.")
+    fields: dict[str, Any] = {f"keyword_{number}": _field(name, keywords[name]) for number, name in enumerate(given)}
+    try:
+        values = create_model("Keywords", __base__=_Keywords, **fields)(**given)
+    except ValidationError as error:
+        raise BenchError(f"{what}: {explain(error)}.") from error
+    return dict(zip(given, (getattr(values, name) for name in fields), strict=True))
+
+
+def _field(name: str, keyword: Keyword) -> tuple[Any, Any]:
+    hint = keyword.hint
+    try:
+        create_model("Probe", __base__=_Keywords, value=(hint, ...))
+    except (PydanticUserError, TypeError, NameError):
+        hint = Any  # an annotation that is no type
+    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+    lenient = False if typing.get_origin(inner) is tuple else None
+    return hint, Field(alias=name, strict=lenient)

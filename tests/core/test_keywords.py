@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+from bench.core.errors import BenchError
+from bench.core.keywords import REQUIRED, checked_keywords, keywords_of
+
+
+def attack(
+    model: object, images: object, *, eps: float, steps: Annotated[int, Field(gt=0, description="how many")] = 5,
+    sizes: tuple[int, ...] = (1,), model_name: str = "", free=0.5, needed: str,
+) -> None:  # fmt: skip
+    """A function with parameters of all kinds."""
+
+
+KEYWORDS = keywords_of(attack, 2, ("eps",))
+
+
+def checked(**given: Any) -> dict[str, Any]:
+    return checked_keywords("attack mine", KEYWORDS, {"needed": "x", **given})
+
+
+def test_what_a_function_is_called_with_anyway_is_no_parameter_of_a_suite() -> None:
+    assert list(KEYWORDS) == ["steps", "sizes", "model_name", "free", "needed"]
+    assert KEYWORDS["steps"].default == 5 and KEYWORDS["steps"].description == "how many"
+    assert KEYWORDS["needed"].default is REQUIRED and KEYWORDS["sizes"].description == ""
+
+
+def test_only_what_is_given_comes_back_and_lists_become_tuples() -> None:
+    assert checked(sizes=[2, 3], model_name="m") == {"needed": "x", "sizes": (2, 3), "model_name": "m"}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"step": 3}, "attack mine has no parameter 'step'; it takes steps, sizes, model_name, free, needed."),
+        ({"steps": 0}, "attack mine: steps: input should be greater than 0."),
+        ({"steps": "3"}, "attack mine: steps: input should be a valid integer."),
+        ({"free": "much"}, "attack mine: free: input should be a valid number."),
+    ],
+)
+def test_what_cannot_be_given_is_refused_in_one_line(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        checked(**given)
+    assert str(caught.value) == line
+
+
+def test_a_parameter_without_a_default_must_be_given() -> None:
+    with pytest.raises(BenchError, match="attack mine needs the parameter needed, which is not given"):
+        checked_keywords("attack mine", KEYWORDS, {})
