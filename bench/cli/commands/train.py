@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from bench.cli.options import DataDir, Device, Download, seed_option
+
+if TYPE_CHECKING:
+    from bench.training.fitting import TrainingRequest
 
 
 class TrainCommand(TyperCommand):
@@ -43,23 +46,16 @@ def train(
     download: Download = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again, and replace a model of that id.")] = False,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the net (standard, at_linf, at_l2, trades).")
+        bool, typer.Option("--compile", help="torch.compile the net (standard, softplus, at_linf, at_l2, trades).")
     ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard event files.", show_default=False)
     ] = None,
 ) -> None:
     """Train a model; stopped and started again, it goes on after the last whole epoch."""
-    from contextlib import ExitStack
-
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.rendering import output as standard_output
-    from bench.cli.output.train_progress import EventFiles, TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
-    from bench.training.epochs import Progress
     from bench.training.fitting import TrainingRequest
-    from bench.training.publish import train_and_publish
 
     if recipe == "vae_gan":
         _train_vae_gan(output, dataset, model_id, assignments or [], seed, device, data_dir, download, fresh)
@@ -69,11 +65,24 @@ def train(
     request = TrainingRequest(
         made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh, method
     )  # fmt: skip
+    _train_classifier(request, tensorboard)
+
+
+def _train_classifier(request: TrainingRequest, tensorboard: Path | None) -> None:
+    from contextlib import ExitStack
+
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.rendering import output as standard_output
+    from bench.cli.output.train_progress import EventFiles, TrainingDisplay
+    from bench.training.epochs import Progress
+    from bench.training.publish import train_and_publish
+
+    title, epochs = f"{request.recipe.name} on {request.dataset}", request.recipe.schedule.epochs
     with ExitStack() as stack:
         watchers = []
         if tensorboard is not None:
-            watchers.append(stack.enter_context(EventFiles(tensorboard / dataset / request.name)).show_epochs)
-        display = stack.enter_context(TrainingDisplay(messages(), f"{recipe} on {dataset}", made.schedule.epochs))
+            watchers.append(stack.enter_context(EventFiles(tensorboard / request.dataset / request.name)).show_epochs)
+        display = stack.enter_context(TrainingDisplay(messages(), title, epochs))
         watchers.append(display.show_epochs)
 
         def tell(state: Progress) -> None:
