@@ -18,6 +18,7 @@ from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
 from bench.executors.choose import choose_executor
 from bench.leaderboard.evidence.records import read_records
+from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.nets.adapter import AdapterSettings
 from bench.runs.execute import RunOutcome, execute
 from bench.runs.plan import RunRequest, plan_runs
@@ -130,7 +131,7 @@ def _adaptation(options: dict[str, Any], executor: str) -> dict[str, Any]:
 def _result(outcome: RunOutcome, *, kept: bool) -> Result:
     import pandas as pd
 
-    columns = ["metric", "attack", "norm", "eps", "value", "ci_low", "ci_high", "n_examples"]
+    columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples"]
     frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
     frame["eps"] = frame["eps"].astype("float64")
     return Result(

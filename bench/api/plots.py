@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.core.threat import NORM_LABELS
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.metrics import keys_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,14 +23,10 @@ def draw_metrics(ax: Axes, frame: pd.DataFrame) -> None:
 
 
 def _draw_curves(ax: Axes, rows: pd.DataFrame) -> None:
-    for (metric, attack_name, norm), curve in rows.groupby(["metric", "attack", "norm"], sort=False):
+    for _, curve in rows.groupby(["metric", "subject", "attack", "norm"], sort=False):
         ordered = curve.sort_values("eps")
-        label = " ".join(
-            part
-            for part in (str(metric).replace("_", " "), str(attack_name), NORM_LABELS.get(str(norm), str(norm)))
-            if part
-        )
-        (line,) = ax.plot(ordered["eps"], ordered["value"], marker="o", label=label)
+        key = replace(keys_of(curve)[0], eps=None)
+        (line,) = ax.plot(ordered["eps"], ordered["value"], marker="o", label=full_label(key))
         ax.fill_between(ordered["eps"], ordered["ci_low"], ordered["ci_high"], alpha=0.15, color=line.get_color())
     ax.set_xlabel("radius, pixels in [0, 1]")
     ax.set_ylabel("value, 95 % interval")
@@ -36,7 +34,7 @@ def _draw_curves(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
-    names = [" ".join(str(part) for part in (row.metric, row.attack, row.norm) if part) for row in rows.itertuples()]
+    names = [full_label(key) for key in keys_of(rows)]
     errors = [(rows["value"] - rows["ci_low"]).clip(lower=0), (rows["ci_high"] - rows["value"]).clip(lower=0)]
     ax.barh(names, rows["value"], xerr=errors)
     ax.invert_yaxis()

@@ -23,7 +23,8 @@ class Result:
     """An evaluation: its metrics as a frame, the records behind them, and what there was to remark.
 
     Attributes:
-        frame: a row a metric: metric, attack, norm, eps, value, ci_low, ci_high, n_examples. Shares are fractions.
+        frame: a row a metric: metric, subject, attack, norm, eps, value, ci_low, ci_high, n_examples; shares are
+            fractions.
         records: a row an image, attack, norm and radius, as the suite's protocol writes them.
         folder: where the evidence lies; None where nothing was kept.
     """
@@ -38,16 +39,25 @@ class Result:
     folder: Path | None
 
     def value(
-        self, metric: str, *, attack: str | None = None, norm: str | None = None, eps: float | None = None
+        self,
+        metric: str,
+        *,
+        subject: str | None = None,
+        attack: str | None = None,
+        norm: str | None = None,
+        eps: float | None = None,
     ) -> float:
-        """The one value of that metric; raises BenchError if there is none, or more than one."""
-        rows = self.frame[self.frame["metric"] == metric]
-        for name, wanted in (("attack", attack), ("norm", norm)):
-            rows = rows if wanted is None else rows[rows[name] == wanted]
-        if eps is not None:
-            rows = rows[(rows["eps"] - eps).abs() <= 1e-9 + 1e-6 * eps]
+        """The one value of that metric, `eps` as the suite has it; raises BenchError if there is none or several.
+
+        What the metric is of can also be part of its name: `stability/cosine/gradient`.
+        """
+        wanted = {"subject": subject, "attack": attack, "norm": norm, "eps": eps}
+        rows = self.frame[(self.frame["metric"] == metric) | (_paths(self.frame) == metric)]
+        for name, value in wanted.items():
+            rows = rows if value is None else rows[rows[name] == value]
         if len(rows) != 1:
-            raise BenchError(f"{len(rows)} rows have metric {metric!r}, attack {attack}, norm {norm}, eps {eps}.")
+            said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+            raise BenchError(f"{len(rows)} rows have metric {metric!r}{', ' if said else ''}{said}.")
         return float(rows["value"].iloc[0])
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -83,6 +93,10 @@ class Result:
         remarks = "".join(f"<p>{html.escape(f'{one.severity} {one.id}: {one.evidence}')}</p>" for one in self.findings)
         table = self.frame.to_html(index=False, na_rep="", escape=True)
         return f"<p><b>{html.escape(self._title())}</b></p>{table}{remarks}"
+
+
+def _paths(frame: pd.DataFrame) -> pd.Series[str]:
+    return frame["metric"] + "/" + frame["subject"]
 
 
 def _cell(value: object) -> str:

@@ -13,16 +13,26 @@ from bench.catalog.locations import shipped
 from bench.core.bounds import Count
 from bench.core.names import unknown_name
 from bench.core.toml_files import Section, read_toml, validate
+from bench.leaderboard.metrics import MetricKey
+from bench.leaderboard.migration import migrated_name
 
 
 class MetricName(Section):
-    """One metric of a suite, as the leaderboard names it."""
+    """One metric of a suite, as the leaderboard names it; what an older leaderboard called it names it too."""
 
     suite: str
     metric: str
+    subject: str = ""
     attack: str = ""
     norm: str = ""
     eps: float | None = None
+
+    @property
+    def key(self) -> MetricKey:
+        if self.subject:
+            return MetricKey(self.metric, self.subject, self.attack, self.norm, self.eps)
+        metric, subject, attack, *_ = migrated_name(self.metric, self.attack)
+        return MetricKey(metric, subject, attack, self.norm, self.eps)
 
 
 class _Claim(Section):

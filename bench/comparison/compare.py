@@ -10,6 +10,8 @@ import pandas as pd
 from bench.comparison.evidence import evidence_doubt, row_values
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
+from bench.leaderboard.labels import label
+from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.pivot import COMPARABLE, precision_note
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
 from bench.leaderboard.table import read_leaderboard
@@ -93,9 +95,8 @@ def compare_runs(
     values = [row_values(folder, own) for folder, own in zip(folders, pair, strict=True)]
     doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
     comparisons = [compare_values(value, values[1][key]) for key, value in values[0].items() if key in values[1]]
-    compared = {one.key[:3] for one in comparisons}
-    named = [(str(row.metric), str(row.attack), str(row.norm)) for row in pair[0].itertuples()]
-    unpaired = [" ".join(part for part in key if part) for key in dict.fromkeys(named) if key not in compared]
+    compared = {one.key for one in comparisons}
+    unpaired = [label(key) for key in keys_of(pair[0]) if key not in compared]
     return SuiteComparison(
         title, str(pair[0]["suite"].iloc[0]), str(pair[0]["dataset"].iloc[0]), runs, comparisons,
         holm([one.p_value for one in comparisons]), unpaired, doubts,

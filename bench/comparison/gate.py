@@ -16,9 +16,10 @@ from bench.core.files import sha256_file
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.finished_runs import MASKING
 from bench.leaderboard.evidence.manifest import read_manifest
-from bench.leaderboard.kinds import is_known, metric_kind
-from bench.leaderboard.statistics.paired import ALPHA, Comparison
-from bench.leaderboard.table import as_written, read_leaderboard
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.statistics.paired import ALPHA
+from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import RunOutcome
 
 Severity = Literal["failure", "warning", "note"]
@@ -157,11 +158,8 @@ def _unseen(names: Sequence[str], rules: GateRules) -> Remark:
 
 
 def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) -> Iterator[Remark]:
-    before, now = (
-        {(str(row.metric), str(row.attack), str(row.norm), as_written(row.eps)): None for row in rows.itertuples()}
-        for rows in (old, new)
-    )
-    gone = [" ".join(part for part in key if part) for key in before if key not in now]
+    now = set(keys_of(new))
+    gone = [full_label(key) for key in keys_of(old) if key not in now]
     if gone:
         yield _unseen(gone, rules)
 
@@ -223,28 +221,27 @@ def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[R
 
 def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[Remark]:
     for one, p_value in zip(comparison.comparisons, comparison.adjusted, strict=True):
-        kind = metric_kind(one.key[0])
-        if kind.better == "neither":
+        if one.direction == "descriptive":
             continue
-        loss = one.difference if kind.better == "lower" else -one.difference
-        allowed = rules.tolerance if kind.percent else rules.tolerance * abs(one.first)
+        loss = one.difference if one.direction == "lower" else -one.difference
+        allowed = _allowed(one.unit, one.first, rules)
+        values = f"from {_number(one.first, one.unit)} to {_number(one.second, one.unit)}"
         if loss < 0 and p_value <= ALPHA:
-            yield _gain_remark(one, suspicious=loss < -allowed)
+            yield _gain_remark(f"{full_label(one.key)} improved {values}", suspicious=loss < -allowed)
         if loss > allowed and p_value <= ALPHA:
-            ids = ", ".join(map(str, one.lost[:8]))
-            examples = f"; lost examples {ids}{', ...' if len(one.lost) > 8 else ''}" if one.lost else ""
-            yield Remark(
-                "failure", "metric",
-                f"{_label(one.key)} fell from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
-                f"({one.test}, p {p_value:.2g}){examples}"
-                if kind.better == "higher"
-                else f"{_label(one.key)} rose from {_number(one.first, one.key)} to {_number(one.second, one.key)} "
-                f"({one.test}, p {p_value:.2g})",
-            )  # fmt: skip
+            ids = ", ".join(map(str, one.lost[:8])) + (", ..." if len(one.lost) > 8 else "")
+            verb, examples = "rose", ""
+            if one.direction == "higher":
+                verb, examples = "fell", f"; lost examples {ids}" if one.lost else ""
+            text = f"{full_label(one.key)} {verb} {values} ({one.test}, p {p_value:.2g}){examples}"
+            yield Remark("failure", "metric", text)
 
 
-def _gain_remark(one: Comparison, *, suspicious: bool) -> Remark:
-    values = f"{_label(one.key)} improved from {_number(one.first, one.key)} to {_number(one.second, one.key)}"
+def _allowed(unit: str, before: float, rules: GateRules) -> float:
+    return rules.tolerance if unit == "share" else rules.tolerance * abs(before)
+
+
+def _gain_remark(values: str, *, suspicious: bool) -> Remark:
     if not suspicious:
         return Remark("note", "metric", values)
     return Remark("warning", "metric", f"{values}; suspicious unless something was done for it: read the findings")
@@ -254,27 +251,18 @@ def _unpaired_remarks(
     comparison: SuiteComparison, old: pd.DataFrame, new: pd.DataFrame, rules: GateRules
 ) -> Iterator[Remark]:
     """Metrics without evidence by example: worse beyond the tolerance, and the intervals do not touch."""
-    compared = {one.key[:3] for one in comparison.comparisons}
-    keys = ["metric", "attack", "norm", "eps"]
-    both = old.fillna({"eps": -1.0}).merge(new.fillna({"eps": -1.0}), on=keys, suffixes=("_old", "_new"))
-    for row in both.to_dict("records"):
-        kind = metric_kind(str(row["metric"]))
-        if (row["metric"], row["attack"], row["norm"]) in compared or kind.better == "neither":
+    compared = {one.key for one in comparison.comparisons}
+    before = dict(zip(keys_of(old), old.to_dict("records"), strict=True))
+    for key, now in zip(keys_of(new), new.to_dict("records"), strict=True):
+        if key in compared or key not in before or now["direction"] == "descriptive":
             continue
-        sign = 1.0 if kind.better == "lower" else -1.0
-        loss = sign * (row["value_new"] - row["value_old"])
+        was = before[key]
+        loss = (1.0 if now["direction"] == "lower" else -1.0) * (now["value"] - was["value"])
         # where there are no intervals, too few images tell nothing
-        apart = row["ci_low_new"] > row["ci_high_old"] or row["ci_high_new"] < row["ci_low_old"]
-        allowed = rules.tolerance if kind.percent else rules.tolerance * abs(row["value_old"])
-        if loss > allowed and apart:
-            yield Remark(
-                "failure", "metric",
-                f"{row['metric']} went from {row['value_old']:.4g} to {row['value_new']:.4g}, intervals apart",
-            )  # fmt: skip
-    unknown = sorted({str(metric) for metric in new["metric"] if not is_known(str(metric))})
-    if unknown:
-        text = f"which way {', '.join(unknown)} is better nobody has declared; not gated (plug-ins: bench.metrics)"
-        yield Remark("note", "metric", text)
+        apart = now["ci_low"] > was["ci_high"] or now["ci_high"] < was["ci_low"]
+        if loss > _allowed(now["unit"], was["value"], rules) and apart:
+            text = f"{full_label(key)} went from {was['value']:.4g} to {now['value']:.4g}, intervals apart"
+            yield Remark("failure", "metric", text)
 
 
 def _finding_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
@@ -305,11 +293,5 @@ def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[R
         )
 
 
-def _label(key: tuple[str, str, str, float | None]) -> str:
-    metric, attack, norm, eps = key
-    parts = (metric.replace("_", " "), attack, norm, "" if eps is None else f"{eps:.4g}")
-    return " ".join(part for part in parts if part)
-
-
-def _number(value: float, key: tuple[str, str, str, float | None]) -> str:
-    return f"{100 * value:.1f} %" if metric_kind(key[0]).percent else f"{value:.4g}"
+def _number(value: float, unit: str) -> str:
+    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.4g}"

@@ -14,8 +14,8 @@ from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.leaderboard.pivot import Board
-from bench.leaderboard.statistics.example_values import ExampleValues
 from bench.leaderboard.statistics.ranking import rank_with_ties
 from bench.training import make_recipe
 from bench.training.trainer import describe_recipe
@@ -35,7 +35,7 @@ def board_ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str
     )
 
 
-def run_ranks(leaderboard: Path, runs: Sequence[Run], key: tuple[str, str, str, float]) -> dict[str, int]:
+def run_ranks(leaderboard: Path, runs: Sequence[Run], key: MetricKey) -> dict[str, int]:
     """As `board_ranks`, for a table of the page; empty where a run's evidence cannot be read."""
     try:
         return rank_with_ties({run.model: _of_metric(leaderboard, run.run_id, run.rows, key) for run in runs})
@@ -44,13 +44,12 @@ def run_ranks(leaderboard: Path, runs: Sequence[Run], key: tuple[str, str, str, 
         return {}
 
 
-def _of_metric(leaderboard: Path, run_id: str, rows: pd.DataFrame, key: tuple[str, str, str, float]) -> ExampleValues:
+def _of_metric(leaderboard: Path, run_id: str, rows: pd.DataFrame, key: MetricKey) -> ExampleValues:
     """A run's metric example by example."""
-    values = row_values(leaderboard / "runs" / run_id, rows)
-    for (metric, attack, norm, eps), found in values.items():
-        if (metric, attack, norm, -1.0 if eps is None else eps) == key:
-            return found
-    raise BenchError(f"the evidence of {run_id} does not have {key[0]} example by example.")
+    found = row_values(leaderboard / "runs" / run_id, rows).get(key)
+    if found is None:
+        raise BenchError(f"the evidence of {run_id} does not have {key} example by example.")
+    return found
 
 
 def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:

@@ -1,21 +1,27 @@
-"""One metric of one run, and how records become shares with an interval."""
+"""What a metric is: its key, which way it is better, and how numbers per example become a value with an interval."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from bench.leaderboard.statistics.intervals import wilson
+import numpy as np
+
+from bench.leaderboard.statistics.intervals import mean_intervals, wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Direction = Literal["higher", "lower", "descriptive"]
 """Which way a model is better; `descriptive` where the number describes and does not judge."""
 Unit = Literal["share", "number"]
-"""A share is printed in per cent; anything else as it is."""
+"""A share is a fraction and printed in per cent; anything else is printed as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricKey:
-    """What a metric is: what tells the metrics of one run apart, and pairs those of two runs.
+    """What tells the metrics of one run apart, and pairs those of two runs.
 
     Attributes:
         metric: a name that its protocol declares, e.g. `robust_accuracy` or `stability/cosine`; nothing takes it apart.
@@ -32,31 +38,99 @@ class MetricKey:
     norm: str = ""
     eps: float | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> Self:
+        """The key of a row, a manifest's entry or a claim, where no radius may also be NaN."""
+        eps = row.get("eps")
+        metric, subject, attack, norm = (str(row.get(name, "")) for name in KEY_COLUMNS[:-1])
+        return cls(metric, subject, attack, norm, None if eps is None or eps != eps else float(eps))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the subject is made of: `gaussian_noise` and `3` of `gaussian_noise/3`."""
+        return tuple(self.subject.split("/"))
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        parts = (self.metric, self.subject, self.attack, self.norm, "" if self.eps is None else f"{self.eps:.6g}")
+        return " ".join(part for part in parts if part)
+
+
+KEY_COLUMNS = tuple(field.name for field in fields(MetricKey))
+
+
+def keys_of(rows: pd.DataFrame) -> list[MetricKey]:
+    """The keys of a leaderboard's rows, in their order."""
+    radii = (None if eps != eps else eps for eps in rows["eps"])
+    return list(map(MetricKey, *(rows[name] for name in KEY_COLUMNS[:-1]), radii))
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number of the leaderboard. `value` is a fraction; `eps` is in pixels of [0, 1], None where there is none.
+    """A number of the leaderboard; the ends of the interval are NaN where there are too few examples for one."""
 
-    The ends of the interval are NaN where there are too few examples for one.
-    """
-
-    metric: str
+    key: MetricKey
     value: float
     ci_low: float
     ci_high: float
     n_examples: int
-    attack: str = ""
-    norm: str = ""
-    eps: float | None = None
+    direction: Direction
+    unit: Unit
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it: None where there is no number."""
-        return {name: None if value != value else value for name, value in asdict(self).items()}
+        """Flat, as JSON and the leaderboard have it: None where there is no number."""
+        whole = asdict(self)
+        flat = whole.pop("key") | whole
+        return {name: None if value != value else value for name, value in flat.items()}
 
 
-def share(
-    metric: str, successes: int, count: int, *, attack: str = "", norm: str = "", eps: float | None = None
-) -> Metric:
-    """A share of examples with its Wilson interval."""
-    low, high = wilson(successes, count)
-    return Metric(metric, successes / count, low, high, count, attack, norm, eps)
+@dataclass(frozen=True, slots=True)
+class ExampleValues:
+    """One metric of a run before the mean is taken: what two models can be compared by, example by example.
+
+    Attributes:
+        values: indexed by example id. Of a share bool, a verdict an example, or float; NaN where the metric is not
+            defined for an example.
+    """
+
+    key: MetricKey
+    values: pd.Series
+    direction: Direction
+    unit: Unit
+
+
+def derived_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
+    """The mean of each quantity with its interval; quantities without any value are left out.
+
+    Verdicts get Wilson's interval, other numbers that of `mean_intervals`, which ends at 0 and 1 for a share. The
+    latter must all be indexed by the same examples, in any order.
+    """
+    numbers = iter(_means([one for one in quantities if one.values.dtype != bool]))
+    found = (_share(one) if one.values.dtype == bool else next(numbers) for one in quantities)
+    return [metric for metric in found if metric is not None]
+
+
+def _share(one: ExampleValues) -> Metric:
+    successes, count = int(one.values.sum()), len(one.values)
+    return Metric(one.key, successes / count, *wilson(successes, count), count, one.direction, one.unit)
+
+
+def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
+    if not quantities:
+        return []
+    index = quantities[0].values.index.sort_values()
+    if any(len(one.values) != len(index) or not index.isin(one.values.index).all() for one in quantities):
+        raise ValueError("metrics of one run must be over the same examples; use NaN where one is not defined")
+    table = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in quantities], axis=1)
+    bounds = np.stack(mean_intervals(table))
+    shares = np.array([one.unit == "share" for one in quantities])
+    bounds[:, shares] = bounds[:, shares].clip(0.0, 1.0)  # Student's interval of few examples knows no bounds
+    counts = np.isfinite(table).sum(axis=0)
+    return [
+        Metric(
+            one.key, float(np.nanmean(table[:, column])), float(bounds[0, column]), float(bounds[1, column]),
+            int(counts[column]), one.direction, one.unit,
+        )
+        if counts[column] else None
+        for column, one in enumerate(quantities)
+    ]  # fmt: skip

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
-from bench.leaderboard.kinds import MetricKind, metric_kind
+from bench.leaderboard.labels import is_path, label
+from bench.leaderboard.metrics import Direction, MetricKey, Unit, keys_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,19 +21,19 @@ COMPARABLE = (
 )  # fmt: skip
 """Rows are ranked together only where all of these agree."""
 _ORDER = {"clean_accuracy": 0, "robust_accuracy": 1, "union_accuracy": 2}
-_HEADLINES: dict[str, tuple[str, ...]] = {
-    "stability/cosine/gradient": ("uniform",),
-    "saps/cosine/gradient": ("frame", "worst"),
-    "taps/cosine/gradient": ("frame",),
-    "insertion/gradient": ("", "frame"),
-    "deletion/gradient": ("", "frame"),
-    "roar_score": ("gradient", "input_x_gradient"),
-    "kar_score": ("gradient", "input_x_gradient"),
-    "manifold_distance": ("fooled_reference", "fooled_itself"),
-    "corruption_accuracy": ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg"),
-    "median_distance": ("sweep", "sigma_zero"),
+_HEADLINES: dict[str, tuple[tuple[str, str], ...]] = {
+    "stability/cosine": (("gradient", "uniform"),),
+    "saps/cosine": (("gradient", "frame"), ("gradient", "worst")),
+    "taps/cosine": (("gradient", "frame"),),
+    "insertion": (("gradient", ""), ("gradient", "frame")),
+    "deletion": (("gradient", ""), ("gradient", "frame")),
+    "roar_score": (("gradient", ""), ("input_x_gradient", "")),
+    "kar_score": (("gradient", ""), ("input_x_gradient", "")),
+    "manifold_distance": (("fooled_reference", ""), ("fooled_itself", "")),
+    "corruption_accuracy": tuple((name, "") for name in ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg")),
+    "median_distance": (("", "sweep"), ("", "sigma_zero")),
 }
-"""Metric -> attacks or maps: what is shown, and comes first, of the suites that have dozens of metrics."""
+"""Metric -> subjects and attacks: what is shown, and comes first, of the suites that have dozens of metrics."""
 _FEW = 5
 """Headlines shown at every radius, where there are no more, else at the largest; columns shown where there are none."""
 
@@ -48,11 +49,11 @@ class Board:
         frame: index model, columns metric labels, fractions; best first by the sort column.
         sort: the column the rows are sorted by.
         runs: model -> id of the run its row comes from.
-        keys: column -> (metric, attack, norm, eps), eps -1 where there is none.
+        keys: column -> what metric it is.
         spread: where rows are methods: the standard deviation over training seeds, else None.
         seeds: where rows are methods: how many models each stands for.
         central: the columns worth showing where space is short.
-        kinds: which way each column is better, and whether it is a share.
+        directions, units: of each column.
     """
 
     title: str
@@ -61,19 +62,20 @@ class Board:
     methods: dict[str, str]
     sort: str
     central: list[str]
-    kinds: dict[str, MetricKind]
+    directions: dict[str, Direction]
+    units: dict[str, Unit]
     runs: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, tuple[str, str, str, float]] = field(default_factory=dict)
+    keys: dict[str, MetricKey] = field(default_factory=dict)
     spread: pd.DataFrame | None = None
     seeds: dict[str, int] = field(default_factory=dict)
 
     def best(self, column: str) -> float:
         """The best value of a column; NaN where no value is better than another."""
         values = self.frame[column]
-        return {"higher": values.max, "lower": values.min, "neither": lambda: math.nan}[self.kinds[column].better]()
+        return {"higher": values.max, "lower": values.min, "descriptive": lambda: math.nan}[self.directions[column]]()
 
     def lower_is_better(self, column: str) -> bool:
-        return self.kinds[column].better == "lower"
+        return self.directions[column] == "lower"
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
@@ -88,7 +90,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     for facts, group in rows.groupby(list(COMPARABLE), sort=True):
         latest = _latest(group)
         labels = metric_labels(latest)
-        latest = latest.assign(column=[labels[key] for key in _keys(latest)])
+        latest = latest.assign(column=[labels[key] for key in keys_of(latest)])
         columns = list(dict.fromkeys(labels.values()))
         columns_seen.update(columns)
         if sort is not None and sort not in columns:
@@ -105,11 +107,11 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
             f"{precision_note(named['precision'])}"
         )
         methods = dict(zip(latest["model"], latest["method"], strict=True))
-        kinds = {label: metric_kind(key[0]) for key, label in labels.items()}
+        directions, units = (dict(zip(latest["column"], latest[name], strict=True)) for name in ("direction", "unit"))
         keys = {label: key for key, label in labels.items()}
         runs = dict(zip(latest["model"], latest["run_id"], strict=True))
-        ordered = values.sort_values(by, ascending=kinds[by].better == "lower", kind="stable")
-        boards.append(Board(title, named, ordered, methods, by, central, kinds, runs, keys))
+        ordered = values.sort_values(by, ascending=directions[by] == "lower", kind="stable")
+        boards.append(Board(title, named, ordered, methods, by, central, directions, units, runs, keys))
     if not boards and sort is not None:
         raise unknown_name(sort, columns_seen, "metric to sort by")
     return boards
@@ -127,76 +129,49 @@ def _latest(group: pd.DataFrame) -> pd.DataFrame:
     return group[group["run_id"] == group["model"].map(last_run)]
 
 
-def _keys(rows: pd.DataFrame) -> list[tuple[str, str, str, float]]:
-    return list(zip(rows["metric"], rows["attack"], rows["norm"], rows["eps"].fillna(-1.0), strict=True))
-
-
-def metric_labels(rows: pd.DataFrame) -> dict[tuple[str, str, str, float], str]:
-    """Short column names for (metric, attack, norm, eps), in reading order; attacks are named only if several ran."""
-    keys = sorted(
-        set(_keys(rows)),
-        key=lambda key: (*_place(key[0], key[1]), key[1] == "worst", _attack_order(*key[:2]), _norm_order(key[2]), key),
-    )
-    attacks = {attack for metric, attack, _, _ in keys if metric == "robust_accuracy" and attack != "worst"}
-    labels: dict[tuple[str, str, str, float], str] = {}
+def metric_labels(rows: pd.DataFrame) -> dict[MetricKey, str]:
+    """Short column names, in reading order; attacks are named only if several ran."""
+    keys = sorted(set(keys_of(rows)), key=_order)
+    attacks = {key.attack for key in keys if key.metric == "robust_accuracy" and key.attack != "worst"}
+    labels: dict[MetricKey, str] = {}
     for key in keys:
-        label = _label(*key, name_attack=len(attacks) > 1)
+        found = label(key, attack=len(attacks) > 1)
         # radii may differ beyond the fourth digit, and a stranger's metrics may be named like ours
-        labels[key] = label if label not in labels.values() else f"{label} ({' '.join(map(str, key))})"
+        labels[key] = found if found not in labels.values() else f"{found} ({key})"
     return labels
 
 
-def _label(metric: str, attack: str, norm: str, eps: float, *, name_attack: bool) -> str:
-    ball = " ".join(part for part in (NORM_LABELS.get(norm, norm), f"{eps:.4g}" if eps >= 0 else "") if part)
-    if metric == "clean_accuracy":
-        return "clean"
-    if metric == "robust_accuracy":
-        return f"{attack} {ball}" if name_attack else ball
-    if metric == "union_accuracy":
-        return "union"
-    if metric == "median_distance":
-        return f"median {ball}"
-    if metric == "robust_accuracy_after":
-        return f"after {attack} {ball}"
-    if metric.startswith("corruption_accuracy"):
-        severity = metric.removeprefix("corruption_accuracy").lstrip("_")
-        kind = "all corruptions" if attack == "all" else attack.replace("_", " ")
-        return f"{kind} {severity}".strip()
-    return " ".join(part for part in (metric, attack, ball) if part)
+def _order(key: MetricKey) -> tuple[Any, ...]:
+    """Accuracies, headlines, the rest; by attack, or what else is measured of, then by norm and radius."""
+    headline = _is_headline(key)
+    place = (3, list(_HEADLINES).index(key.metric)) if headline else (_ORDER.get(key.metric, 9), 0)
+    # the norms of `median_distance` come in their own order, whatever attack finds their perturbations
+    of = "" if key.metric == "median_distance" else key.attack or ("" if is_path(key) else key.parts[0])
+    norm = list(NORM_LABELS).index(key.norm) if key.norm in NORM_LABELS else len(NORM_LABELS)
+    return *place, key.attack == "worst", of, norm, key.metric, key.subject, key.attack, key.norm, key.eps or 0.0
 
 
-def _attack_order(metric: str, attack: str) -> str:
-    """The norms of `median_distance` come in their own order, whatever attack finds their perturbations."""
-    return "" if metric == "median_distance" else attack
+def _is_headline(key: MetricKey) -> bool:
+    return (key.subject, key.attack) in _HEADLINES.get(key.metric, ())
 
 
-def _place(metric: str, attack: str) -> tuple[int, int]:
-    """Where a metric comes in reading order: accuracies, headlines, the rest."""
-    if attack in _HEADLINES.get(metric, ()):
-        return 3, list(_HEADLINES).index(metric)
-    return _ORDER.get(metric, 9), 0
-
-
-def _norm_order(norm: str) -> int:
-    return list(NORM_LABELS).index(norm) if norm in NORM_LABELS else len(NORM_LABELS)
-
-
-def _central(
-    rows: pd.DataFrame, columns: Sequence[str], labels: Mapping[tuple[str, str, str, float], str]
-) -> list[str]:
+def _central(rows: pd.DataFrame, columns: Sequence[str], labels: Mapping[MetricKey, str]) -> list[str]:
     """Clean, union, and each norm's middle radius; else what the suite is about, of the gradient's maps."""
     chosen = {name for name in columns if name in ("clean", "union")}
     robust = rows[rows["metric"] == "robust_accuracy"]
     for norm, group in robust.groupby("norm"):
         radii = sorted(set(group["eps"]))
         middle = f"{NORM_LABELS.get(str(norm), norm)} {radii[len(radii) // 2]:.4g}"
-        chosen.update(label for key, label in labels.items() if key[0] == "robust_accuracy" and label.endswith(middle))
-    headlines = [key for key in labels if key[1] in _HEADLINES.get(key[0], ())]
+        chosen.update(
+            label for key, label in labels.items() if key.metric == "robust_accuracy" and label.endswith(middle)
+        )
+    headlines = [key for key in labels if _is_headline(key)]
     if len(headlines) > _FEW:
-        largest = {
-            key[:3]: max(key[3], *(other[3] for other in headlines if other[:3] == key[:3])) for key in headlines
-        }
-        headlines = [key for key in headlines if key[3] == largest[key[:3]]]
+        largest: dict[MetricKey, float] = {}
+        for key in headlines:
+            anywhere = replace(key, eps=None)
+            largest[anywhere] = max(key.eps or 0.0, largest.get(anywhere, 0.0))
+        headlines = [key for key in headlines if (key.eps or 0.0) == largest[replace(key, eps=None)]]
     chosen.update(labels[key] for key in headlines)
     if len(chosen) < 2:
         chosen.update(columns[:_FEW])

@@ -1,13 +1,21 @@
-"""A row of leaderboard.csv: what is written and what is read obey one model, so that what was accepted can be read."""
+"""The columns of leaderboard.csv, declared once: file, rows of a run, checks and what older files lack follow from it.
+
+What is written and what is read obey one model, so that what was accepted can be read.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
+
+from bench.leaderboard.metrics import Direction, Metric, Unit
+
+SCHEMA_VERSION = 4
 
 
 def _printable(text: str) -> str:
@@ -30,41 +38,84 @@ Number = Annotated[Annotated[float, Field(gt=-math.inf)] | None, BeforeValidator
 """Infinite where a distance is and no example was found."""
 
 
-class Row(TypedDict):
-    """One metric of one run; a share is a fraction, `eps` in pixels of [0, 1], `seconds` are the run's."""
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
 
-    run_id: RunId
-    finished_at: Name
-    model: Name
-    method: Name
-    dataset: Name
-    split: Name
-    suite: Name
-    suite_version: Whole
-    metric: Name
-    attack: Name
-    norm: Name
-    eps: Radius
-    value: Number
-    ci_low: Number
-    ci_high: Number
-    n_examples: Whole
-    seed: Whole
-    model_sha256: Name
-    data_sha256: Name
-    suite_sha256: Name
-    dependencies_sha256: Name
-    bench_version: Name
-    commit: Name
-    torch_version: Name
-    device: Name
-    precision: Name
-    seconds: Finite
-    schema_version: Whole
+    Attributes:
+        source: where in a run's manifest the value is, e.g. `card.method`; empty for what belongs to a metric.
+        default: what it is in a file that is older than the column; None where every file has it.
+    """
+
+    name: str
+    type: Any
+    source: str = ""
+    default: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """As a frame has it."""
+        return {Whole: "int64", Finite: "float64", Radius: "float64", Number: "float64"}.get(self.type, "str")
 
 
-COLUMNS = tuple(Row.__annotations__)
-_ROWS = TypeAdapter(list[Row])
+_DECLARED = (
+    Column("run_id", RunId, "run_id"),
+    Column("finished_at", Name, "finished_at"),
+    Column("model", Name, "card.id"),
+    Column("method", Name, "card.method"),
+    Column("dataset", Name, "facts.dataset"),
+    Column("split", Name, "facts.split"),
+    Column("suite", Name, "facts.suite"),
+    Column("suite_version", Whole, "facts.suite_version"),
+    Column("metric", Name),
+    Column("subject", Name),
+    Column("attack", Name),
+    Column("norm", Name),
+    Column("eps", Radius),
+    Column("value", Number),
+    Column("ci_low", Number),
+    Column("ci_high", Number),
+    Column("n_examples", Whole),
+    Column("direction", Direction),
+    Column("unit", Unit),
+    Column("seed", Whole, "facts.seed"),
+    Column("model_sha256", Name, "facts.model_sha256"),
+    Column("data_sha256", Name, "facts.data_sha256"),
+    Column("suite_sha256", Name, "facts.suite_sha256"),
+    Column("dependencies_sha256", Name, "dependencies_sha256", default=""),
+    Column("bench_version", Name, "versions.bench"),
+    Column("commit", Name, "versions.commit", default=""),
+    Column("torch_version", Name, "versions.torch"),
+    Column("device", Name, "device"),
+    Column("precision", Name, "precision", default="float32"),
+    Column("seconds", Finite, "seconds"),
+    Column("schema_version", Whole),
+)
+COLUMNS = tuple(column.name for column in _DECLARED)
+DTYPES = {column.name: column.dtype for column in _DECLARED}
+DEFAULTS = {column.name: column.default for column in _DECLARED if column.default is not None}
+Row = dict[str, Any]
+"""One metric of one run; a share is a fraction, `eps` in pixels of [0, 1], `seconds` are the run's."""
+_ROW: Any = TypedDict("_ROW", {column.name: column.type for column in _DECLARED})  # type: ignore[misc]
+_ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[_ROW])  # type: ignore[arg-type]
+
+
+def run_columns(manifest: Mapping[str, Any]) -> Row:
+    """What all rows of a run share, as far as its manifest says it."""
+    found = {}
+    for column in _DECLARED:
+        value: Any = manifest if column.source else None
+        for part in column.source.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            found[column.name] = value
+    return found
+
+
+def run_rows(manifest: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Row]:
+    """The tidy rows of a finished run."""
+    shared = DEFAULTS | run_columns(manifest)
+    return [{**shared, **metric.as_dict(), "schema_version": SCHEMA_VERSION} for metric in metrics]
 
 
 def checked_rows(rows: Sequence[Any]) -> list[Row]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.core.precision import Precision
 from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric
+from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, derived_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,9 +149,27 @@ class Protocol(ABC):
         """Evaluate one work unit; verdicts do not depend on how examples are cut into units."""
 
     @abstractmethod
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        """The numbers per example whose means are metrics, in the order in which people read them.
+
+        Args:
+            records: all records of a run.
+        """
+
+    def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        """Metrics that are no mean over examples: medians, say, or areas over retrained nets."""
+        return []
+
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        """Metrics of all records of a run."""
+        """All metrics of a run, with their intervals."""
+        return [*derived_metrics(self.example_values(dataset, records)), *self.further_metrics(dataset, records)]
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
         """What the counters of all units together tell, e.g. signs of gradient masking."""
         return []
+
+
+def clean_accuracy(records: pd.DataFrame) -> ExampleValues:
+    """Whether each example is classified right without any attack."""
+    first = records.drop_duplicates("example_id").set_index("example_id")
+    return ExampleValues(MetricKey("clean_accuracy"), first["label"] == first["prediction"], "higher", "share")

@@ -154,7 +154,7 @@ def guessing_findings(metrics: Sequence[Metric], num_classes: int) -> list[Findi
             "that its outputs are in the order of the classes, and that its weights were loaded",
         )
         for metric in metrics
-        if metric.metric == "clean_accuracy" and metric.n_examples >= _TELLING and metric.ci_low <= 1 / num_classes
+        if metric.key.metric == "clean_accuracy" and metric.n_examples >= _TELLING and metric.ci_low <= 1 / num_classes
     ]
 
 

@@ -52,4 +52,7 @@ def _from_plugin(suite: Suite) -> type[Protocol]:
     found = load_plugin("bench.protocols", name)
     if not (isinstance(found, type) and issubclass(found, Protocol)):
         raise BenchError(f"the plug-in {name!r} in bench.protocols is no subclass of bench.protocols.Protocol.")
+    if found.__abstractmethods__:
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise BenchError(f"the plug-in {name!r} in bench.protocols lacks {lacking}; see bench.protocols.Protocol.")
     return found

@@ -11,7 +11,7 @@ from typing import Any
 from bench.catalog.models import list_models
 from bench.comparison.ranks import card_of
 from bench.core.errors import BenchError
-from bench.leaderboard.kinds import MetricKind
+from bench.leaderboard.metrics import Direction, Unit
 from bench.leaderboard.pivot import Board
 
 _STABILITY = re.compile(r"stability (\d+/255)")
@@ -43,8 +43,9 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
         frame[name] = [_stability(cards.get(str(model), {}), radius) for model in frame.index]
         if frame[name].isna().all():
             raise BenchError(f"no model of {board.title} has {name} in its card; `bench models measure` writes it.")
-    kinds = {**board.kinds, **dict.fromkeys(wanted, MetricKind("higher", percent=False))}
-    return dataclasses.replace(board, frame=frame, kinds=kinds)
+    directions: dict[str, Direction] = board.directions | dict.fromkeys(wanted, "higher")
+    units: dict[str, Unit] = board.units | dict.fromkeys(wanted, "number")
+    return dataclasses.replace(board, frame=frame, directions=directions, units=units)
 
 
 def _stability(card: Mapping[str, Any], radius: str) -> float:

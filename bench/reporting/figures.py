@@ -27,13 +27,6 @@ _METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg":
 FIGURE_KINDS: tuple[str, ...] = tuple(_METADATA)
 
 
-def metric_label(metric: str, attack: str = "", norm: str = "", eps: float | None = None) -> str:
-    """A metric as people read it, e.g. `robust accuracy (sweep, L-inf 0.1)`."""
-    place = " ".join(part for part in (NORM_LABELS.get(norm, norm), "" if eps is None else f"{eps:.4g}") if part)
-    detail = ", ".join(part for part in (attack, place) if part)
-    return metric.replace("_", " ") + (f" ({detail})" if detail else "")
-
-
 def new_figure(columns: int, *, width: float = 4.0, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """A figure of one row of axes; no global state of matplotlib is touched."""
     from matplotlib.figure import Figure

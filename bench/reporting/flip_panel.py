@@ -11,6 +11,7 @@ from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.data import load_split
 from bench.leaderboard.evidence.evidence import read_evidence
+from bench.leaderboard.labels import label
 
 PER_ROW = 8
 
@@ -35,11 +36,10 @@ def draw_flips(
 
     rows: list[tuple[SuiteComparison, str, Sequence[int]]] = []
     for suite in found:
-        order = sorted(suite.comparisons, key=lambda one: one.key[0] not in ("clean_accuracy", "union_accuracy"))
+        order = sorted(suite.comparisons, key=lambda one: one.key.metric not in ("clean_accuracy", "union_accuracy"))
         for one in [one for one in order if one.gained or one.lost][:4]:
-            metric = " ".join(str(part) for part in one.key if part not in ("", None))
             rows += [
-                (suite, f"{metric}\nonly {winner}", ids[:PER_ROW])
+                (suite, f"{label(one.key)}\nonly {winner}", ids[:PER_ROW])
                 for ids, winner in ((one.gained, names[1]), (one.lost, names[0]))
                 if ids
             ]
@@ -60,8 +60,8 @@ def draw_flips(
         for axis, example in zip(axes, ids, strict=False):
             pixels = data.pixels(slice(example, example + 1))[0].permute(1, 2, 0).numpy()
             axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=1)
-            label, seen = int(data.labels[example]), [int(column.loc[example]) for column in predictions]
-            axis.set_title(f"{example}: {label}\n{seen[0]} | {seen[1]}", fontsize=7)
+            truth, seen = int(data.labels[example]), [int(column.loc[example]) for column in predictions]
+            axis.set_title(f"{example}: {truth}\n{seen[0]} | {seen[1]}", fontsize=7)
         axes[0].text(-0.1, 0.5, title, transform=axes[0].transAxes, ha="right", va="center", fontsize=7)
     figure.suptitle(f"example: label, then predictions of {names[0]} | {names[1]}", fontsize=8)
     buffer = io.BytesIO()

@@ -17,9 +17,10 @@ import torch
 from bench.core.errors import BenchError
 from bench.core.version import code_version, commit
 from bench.executors.base import Executor, LocalExecutor
-from bench.leaderboard.evidence.runs import RunFolder, leaderboard_rows, open_run
+from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric
+from bench.leaderboard.rows import run_rows
 from bench.leaderboard.table import append_rows
 from bench.protocols.clean_pass import guessing_findings
 from bench.protocols.robustness.claims import claim_findings
@@ -130,10 +131,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
             "seconds": seconds,
         },
     )
-    append_rows(
-        leaderboard,
-        leaderboard_rows(_common_columns(plan, run, device, seconds), [metric.as_dict() for metric in metrics]),
-    )
+    append_rows(leaderboard, run_rows(run.manifest, metrics))
     run.finish()
     elapsed, workers = round(time.monotonic() - began, 2), int(run.manifest["executor"]["workers"])
     return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, elapsed, workers, resumed)
@@ -186,32 +184,14 @@ def _metadata(plan: RunPlan) -> dict[str, Any]:
         "suite": json.loads(plan.suite.file.model_dump_json()),
         "data_source": _public_source(plan.dataset.source),
         "batch_size": plan.batch_size,
-        "versions": {"bench": code_version(), "torch": str(torch.__version__), "python": platform.python_version()},
-    }
-
-
-def _common_columns(plan: RunPlan, run: RunFolder, device: str, seconds: float) -> dict[str, Any]:
-    card = plan.entry.card
-    return {
-        "run_id": run.run_id,
-        "finished_at": run.manifest["finished_at"],
-        "model": card.id,
-        "method": card.method,
-        "dataset": card.dataset,
-        "split": plan.dataset.split,
-        "suite": plan.suite.name,
-        "suite_version": plan.suite.file.version,
-        "seed": plan.seed,
-        "model_sha256": card.weights.sha256,
-        "data_sha256": plan.dataset.sha256,
-        "suite_sha256": plan.suite.sha256,
-        "dependencies_sha256": plan.dependencies_sha256,
-        "bench_version": code_version(),
-        "commit": commit(),
-        "torch_version": str(torch.__version__),
-        "device": device,
         "precision": plan.precision,
-        "seconds": seconds,
+        "dependencies_sha256": plan.dependencies_sha256,
+        "versions": {
+            "bench": code_version(),
+            "commit": commit(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
     }
 
 

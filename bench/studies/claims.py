@@ -16,7 +16,8 @@ from bench.catalog.studies import Bound, Claim, Correlation, Difference, MetricN
 from bench.catalog.studies import ScaleInvariance as ScaleInvarianceClaim
 from bench.catalog.studies import Stability as StabilityClaim
 from bench.core.errors import BenchError
-from bench.reporting.figures import metric_label
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.metrics import keys_of
 from bench.studies.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -114,16 +115,10 @@ def _effects(claim: Claim, material: Material) -> tuple[list[Effect], float]:
 
 def value_of(rows: pd.DataFrame, of: MetricName, model: str) -> tuple[float, float, float, int]:
     """Value, interval and n of a model's metric; raises MissingInputError."""
-    found = rows[
-        (rows["suite"] == of.suite)
-        & (rows["model"] == model)
-        & (rows["metric"] == of.metric)
-        & (rows["attack"] == of.attack)
-        & (rows["norm"] == of.norm)
-    ]
-    found = found[found["eps"].isna()] if of.eps is None else found[np.isclose(found["eps"].fillna(-1.0), of.eps)]
+    own = rows[(rows["suite"] == of.suite) & (rows["model"] == model)]
+    found = own[[key == of.key for key in keys_of(own)]]
     if found.empty:
-        raise MissingInputError(f"no {metric_label(of.metric, of.attack, of.norm, of.eps)} of {model} under {of.suite}")
+        raise MissingInputError(f"no {full_label(of.key)} of {model} under {of.suite}")
     row = found.iloc[-1]
     return float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n_examples"])
 
@@ -135,7 +130,7 @@ def _difference(material: Material, of: MetricName, better: str, against: Metric
     """
     first, first_low, first_high, count = value_of(material.rows, of, better)
     second, second_low, second_high, other = value_of(material.rows, against, worse)
-    label, other_label = (metric_label(one.metric, one.attack, one.norm, one.eps) for one in (of, against))
+    label, other_label = (full_label(one.key) for one in (of, against))
     reason = f"{label} of {better} {first:.4f}, " + ("" if other_label == label else f"{other_label} of ")
     reason += f"{worse} {second:.4f}"
     paired = material.pairs.difference(of, better, against, worse)

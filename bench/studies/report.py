@@ -12,12 +12,13 @@ import numpy as np
 
 from bench.core.files import write_atomically
 from bench.leaderboard.evidence.records import read_records
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.metrics import keys_of
 from bench.protocols.manifold.metrics import kept
 from bench.protocols.retraining.metrics import t_interval
 from bench.reporting.figures import (
     distances_figure,
     manifold_figure,
-    metric_label,
     roar_figure,
     robustness_figure,
     save_figure,
@@ -79,10 +80,7 @@ def _results(rows: pd.DataFrame) -> str:
     parts = []
     for suite in dict.fromkeys(rows["suite"]):
         of_suite = rows[rows["suite"] == suite]
-        labels = [
-            metric_label(row["metric"], row["attack"], row["norm"], None if np.isnan(row["eps"]) else row["eps"])
-            for _, row in of_suite.iterrows()
-        ]
+        labels = [full_label(key) for key in keys_of(of_suite)]
         cells = [f"{row['value']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]" for _, row in of_suite.iterrows()]
         table = of_suite.assign(label=labels, cell=cells).drop_duplicates(["label", "model"], keep="last")
         wide = table.pivot_table(index="label", columns="model", values="cell", aggfunc="last", sort=False).fillna("")
@@ -121,19 +119,16 @@ def write_figures(
 def _retraining_figures(rows: pd.DataFrame) -> dict[str, Figure]:
     figures = {}
     for suite in sorted({name for name in rows["suite"] if name.startswith(("roar", "kar"))}):
-        of_suite = rows[(rows["suite"] == suite) & rows["metric"].str.match(r"retrained_accuracy_\d+$")]
+        of_suite = rows[(rows["suite"] == suite) & (rows["metric"] == "retrained_accuracy")]
         curves: dict[str, Any] = {}
         for model in dict.fromkeys(of_suite["model"]):
             own = of_suite[of_suite["model"] == model]
-            removed = own["metric"].str.rsplit("_", n=1).str[-1].astype(float) / 100
-            lines = {}
-            for name in dict.fromkeys(own["attack"]):
-                points = sorted(
-                    zip(removed[own["attack"] == name], own.loc[own["attack"] == name, "value"], strict=True)
-                )
+            lines: dict[str, list[tuple[float, float]]] = {}
+            for key, value in zip(keys_of(own), own["value"], strict=True):
+                name, share = key.parts
                 if name != "unmasked":
-                    lines[name] = ([point[0] for point in points], [point[1] for point in points])
-            curves[model] = lines
+                    lines.setdefault(name, []).append((float(share) / 100, value))
+            curves[model] = {name: tuple(zip(*sorted(points), strict=True)) for name, points in lines.items()}
         figures[f"curves_{suite}"] = roar_figure(curves, suite)
     return figures
 
@@ -146,7 +141,7 @@ def _trade_off_figures(rows: pd.DataFrame) -> dict[str, Figure]:
         for model in dict.fromkeys(rows.loc[rows["suite"] == suite, "model"]):
             clean = rows[(rows["model"] == model) & (rows["metric"] == "clean_accuracy")]
             own = rows[(rows["model"] == model) & (rows["suite"] == suite) & (rows["metric"] == score)]
-            own = own[own["attack"] == "gradient"]
+            own = own[own["subject"] == "gradient"]
             if len(clean) and len(own):
                 row = own.iloc[-1]
                 points[model] = (float(clean["value"].iloc[-1]), float(row["value"]), (row["ci_low"], row["ci_high"]))

@@ -7,11 +7,13 @@ import pytest
 from bench.comparison.compare import SuiteComparison
 from bench.comparison.gate import GateRules, RegressionReport, Remark, _finding_remarks, _metric_remarks, _time_remarks
 from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import Comparison
 
 
 def compared(first: float, second: float, p_value: float = 0.001) -> SuiteComparison:
-    one = Comparison(("robust_accuracy", "sweep", "linf", 0.1), 200, first, second, 0.0, 0.0, p_value, "McNemar")
+    key = MetricKey("robust_accuracy", attack="sweep", norm="linf", eps=0.1)
+    one = Comparison(key, "higher", "share", 200, first, second, 0.0, 0.0, p_value, "McNemar")
     return SuiteComparison("", "tiny", "fashion_mnist", ("a", "b"), [one], [p_value], [])
 
 
@@ -19,7 +21,9 @@ def test_a_gain_is_no_silence_and_beyond_the_tolerance_it_is_suspicious() -> Non
     (huge,) = _metric_remarks(compared(0.0, 0.93), GateRules())
     assert huge.severity == "warning" and "improved from 0.0 % to 93.0 %; suspicious" in huge.text
     (small,) = _metric_remarks(compared(0.5, 0.503), GateRules())
-    assert small.severity == "note" and small.text == "robust accuracy sweep linf 0.1 improved from 50.0 % to 50.3 %"
+    assert (
+        small.severity == "note" and small.text == "robust accuracy (sweep, L-inf 0.1) improved from 50.0 % to 50.3 %"
+    )
     assert not list(_metric_remarks(compared(0.5, 0.6, p_value=0.2), GateRules()))
 
 

@@ -1,8 +1,10 @@
-"""Rows for leaderboard tests."""
+"""Rows for leaderboard tests; metrics may be named as older leaderboards named them."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from bench.leaderboard.migration import migrated_name
 
 
 def row(run_id: str = "run", **changes: Any) -> dict[str, Any]:
@@ -14,4 +16,6 @@ def row(run_id: str = "run", **changes: Any) -> dict[str, Any]:
         "dependencies_sha256": "", "commit": "", "torch_version": "2", "device": "cpu", "precision": "float32",
         "seconds": 1.5,
     }  # fmt: skip
-    return {**base, **changes}
+    row = {**base, **changes}
+    names = ("metric", "subject", "attack", "direction", "unit")
+    return row | dict(zip(names, migrated_name(row["metric"], row["attack"]), strict=True))

@@ -17,8 +17,8 @@ from bench.leaderboard.table import append_rows, check_leaderboard, read_leaderb
 from tests.leaderboard.rows import row
 
 DESIGN = (
-    "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, attack, norm, eps, value, ci_low, "
-    "ci_high, n_examples, seed, model_sha256, data_sha256, suite_sha256, dependencies_sha256, bench_version, commit, "
+    "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, subject, attack, norm, eps, value, "
+    "ci_low, ci_high, n_examples, direction, unit, seed, model_sha256, data_sha256, suite_sha256, dependencies_sha256, bench_version, commit, "
     "torch_version, device, precision, seconds, schema_version"
 )
 
@@ -102,10 +102,11 @@ def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
         read_leaderboard(tmp_path)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path: Path, version: int) -> None:
     path = tmp_path / "leaderboard.csv"
-    later = {"dependencies_sha256", "commit", "precision", *(["schema_version"] if version == 1 else [])}
+    later = {"subject", "direction", "unit"} | ({"schema_version"} if version == 1 else set())
+    later |= {"dependencies_sha256", "commit", "precision"} if version < 3 else set()
     old = [name for name in COLUMNS if name not in later]
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, old, extrasaction="ignore", lineterminator="\n")
@@ -114,15 +115,16 @@ def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path:
             writer.writerow({**row(run_id, device=device, attack="'=odd, name"), "schema_version": version})
     append_rows(tmp_path, [row("c", precision="tf32")])
     rows = read_leaderboard(tmp_path)
-    assert rows["device"].tolist() == ["cpu", "cuda (H100, 80GB)", "cpu"]
-    assert rows["precision"].tolist() == ["float32", "bfloat16", "tf32"]
+    if version < 3:
+        assert rows["device"].tolist() == ["cpu", "cuda (H100, 80GB)", "cpu"]
+        assert rows["precision"].tolist() == ["float32", "bfloat16", "tf32"]
     assert rows["attack"].tolist() == ["=odd, name", "=odd, name", "sweep"]
     assert rows["value"].tolist() == [0.5] * 3 and set(rows["dependencies_sha256"]) == set(rows["commit"]) == {""}
-    assert list(pd.read_csv(path).columns) == list(COLUMNS) and set(pd.read_csv(path)["schema_version"]) == {3}
+    assert list(pd.read_csv(path).columns) == list(COLUMNS) and set(pd.read_csv(path)["schema_version"]) == {4}
 
 
 def test_a_damaged_row_of_an_older_file_is_named(tmp_path: Path) -> None:
-    old = [name for name in COLUMNS if name not in ("dependencies_sha256", "commit", "precision")]
+    old = [name for name in COLUMNS if name not in ("subject", "direction", "unit")]
     (tmp_path / "leaderboard.csv").write_text(",".join(old) + "\nrun-7,2026\n")
     with pytest.raises(BenchError, match="damaged row of run 'run-7'"):
         read_leaderboard(tmp_path)
@@ -154,10 +156,10 @@ def test_two_commands_that_look_whether_a_folder_can_be_written_do_not_meet(
 def test_a_file_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
     append_rows(tmp_path, [row("a")])
     path = tmp_path / "leaderboard.csv"
-    path.write_text(path.read_text().replace(",3\n", ",4\n"))
+    path.write_text(path.read_text().replace(",4\n", ",5\n"))
     before = path.read_bytes()
     for use in (lambda: read_leaderboard(tmp_path), lambda: append_rows(tmp_path, [row("b")])):
-        with pytest.raises(BenchError, match=r"version 4, this RIBench knows versions up to 3; upgrade"):
+        with pytest.raises(BenchError, match=r"version 5, this RIBench knows versions up to 4; upgrade"):
             use()
     assert path.read_bytes() == before
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data import load_split
-from bench.leaderboard.kinds import _known_kind
-from bench.leaderboard.pivot import make_boards
 from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
 from bench.training.recipes import list_recipes, make_recipe
@@ -38,9 +38,7 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleT
     module = importlib.import_module("example_plugin")
     monkeypatch.setattr(module, "ZOO", tmp_path / "zoo")
     module.make_zoo()
-    _known_kind.cache_clear()
     yield module
-    _known_kind.cache_clear()
     del sys.modules["example_plugin"]
 
 
@@ -56,7 +54,7 @@ def test_a_model_data_set_and_protocol_of_a_plugin_run_together(bench: Bench, tm
     assert rows["dataset"].iloc[0] == "stripes" and rows["n_examples"].iloc[0] == 20
 
 
-def test_a_metric_of_a_plugin_is_gated_and_ranked_as_it_declares(
+def test_a_metric_of_a_plugin_is_ranked_compared_and_gated_as_its_protocol_declares_it(
     bench: Bench, tmp_path: Path, example: ModuleType
 ) -> None:
     (tmp_path / "suite.toml").write_text(SUITE)
@@ -65,21 +63,24 @@ def test_a_metric_of_a_plugin_is_gated_and_ranked_as_it_declares(
     example.make_zoo(confused=True)
     code, out, err = bench(*check, "--time-factor", 0)
     assert code == 1, err
-    assert "stripe_errors went from 0 to 20" in out + err
-    (board,) = make_boards(read_leaderboard(tmp_path))
-    assert board.lower_is_better("stripe_errors")
+    assert "stripe errors rose from 0 to 1 (McNemar" in out + err
+    example.make_zoo(name="confused", confused=True)
+    run = ("run", "--model", "stripes/confused", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path)
+    assert bench(*run)[0] == 0
+    _, out, _ = bench("compare", "prototypes", "confused", "--leaderboard", tmp_path)
+    assert "+1.0000" in next(line for line in out.splitlines() if "stripe_errors" in line)
+    _, out, _ = bench("leaderboard", "--leaderboard", tmp_path, "--sort", "stripe_errors", "--format", "csv")
+    rows = pd.read_csv(io.StringIO(out))
+    assert list(zip(rows["model"], rows["rank"], strict=True)) == [("prototypes", 1), ("confused", 2)]
 
 
-@pytest.mark.usefixtures("example")
-def test_a_metric_that_nobody_has_declared_is_said_to_be_left_out(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_protocol_of_a_plugin_that_gives_no_values_by_example_gives_one_line(
+    bench: Bench, tmp_path: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["example_plugin"], "STRIPE_ERRORS", "lower")
+    monkeypatch.setattr(example.Clean, "__abstractmethods__", frozenset({"example_values"}))
     (tmp_path / "suite.toml").write_text(SUITE)
-    check = ("check", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--baseline", tmp_path)
-    assert bench(*check, "--update", "--time-factor", 0)[0] == 0
-    code, out, err = bench(*check, "--time-factor", 0)
-    assert code == 0 and "which way stripe_errors is better nobody has declared" in out + err
+    code, _, err = bench("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml")
+    assert code == 2 and "the plug-in 'clean' in bench.protocols lacks example_values" in err
 
 
 @pytest.mark.usefixtures("example")

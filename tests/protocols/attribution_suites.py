@@ -10,6 +10,7 @@ from torch import nn
 
 from bench.catalog.suites import read_suite
 from bench.data import ImageDataset
+from bench.leaderboard.labels import name
 from bench.protocols import EvaluationContext, Protocol, UnitResult, protocol_for
 
 _HEAD = """
@@ -82,4 +83,4 @@ def run(
 def values(protocol: Protocol, records: pd.DataFrame) -> dict[tuple[str, str, float | None], float]:
     metrics = protocol.metrics("fashion_mnist", records)
     assert all(metric.ci_low <= metric.value <= metric.ci_high for metric in metrics)
-    return {(metric.metric, metric.attack, metric.eps): metric.value for metric in metrics}
+    return {(name(metric.key), metric.key.attack, metric.key.eps): metric.value for metric in metrics}

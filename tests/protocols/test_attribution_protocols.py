@@ -14,6 +14,8 @@ from torch import nn
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
+from bench.leaderboard.labels import name as name_of
+from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
 from bench.protocols import protocol_for
@@ -88,7 +90,9 @@ def test_a_dead_net_gives_defined_numbers_and_a_warning(name: str, tmp_path: Pat
     assert all(np.isfinite(metric.value) for metric in metrics)
     assert all(np.isfinite([one.ci_low, one.ci_high]).all() for one in metrics if one.n_examples > 1)
     assert {
-        metric.value for metric in metrics if metric.metric in ("stability/cosine/gradient", "saps/cosine/gradient")
+        metric.value
+        for metric in metrics
+        if name_of(metric.key) in ("stability/cosine/gradient", "saps/cosine/gradient")
     } <= {0.0}
     if name != "insertion":
         assert "empty_maps_gradient" in {finding.id for finding in result.findings}
@@ -127,7 +131,7 @@ def test_images_whose_maps_are_not_finite_are_left_out_with_a_warning(
         [
             one
             for one in protocol.metrics("fashion_mnist", records)
-            if (one.metric, one.attack) == OF_THE_CLEAN_MAP[name]
+            if (name_of(one.key), one.key.attack) == OF_THE_CLEAN_MAP[name]
         ]
         for records in (result.records, plain[seen])
     )
@@ -158,7 +162,8 @@ def test_a_method_without_one_finite_map_has_no_metric(
         "deletion",
         "gradient_norm",
     )
-    assert not [one.metric for one in metrics if one.metric.split("/")[0] in similar and "gradient" in one.metric]
+    names = [name_of(one.key).split("/") for one in metrics]
+    assert not [one for one in names if one[0] in similar and "gradient" in "/".join(one)]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -185,7 +190,7 @@ def test_the_command_line_prints_and_appends_every_metric(name: str, tmp_path: P
     assert len(rows) > 4 and rows["value"].notna().all()
     for _, row in rows.iterrows():
         assert row["ci_low"] <= row["value"] <= row["ci_high"] and 1 <= row["n_examples"] <= 4
-    assert not rows.duplicated(["metric", "attack", "norm", "eps"]).any()
+    assert not rows.duplicated([*KEY_COLUMNS]).any()
     code, out, _ = bench("leaderboard", "--leaderboard", board, "--wide")
     assert code == 0 and out.count("fashion_mnist (test, 4 images)") == 1
 

@@ -231,7 +231,7 @@ def program(tmp_path: Path) -> Iterator[Path]:
 
 
 def clean_accuracy(outcome: RunOutcome) -> float:
-    return next(metric.value for metric in outcome.metrics if metric.metric == "clean_accuracy")
+    return next(metric.value for metric in outcome.metrics if metric.key.metric == "clean_accuracy")
 
 
 def stop_after_a_unit(board: Path, suite: Path, model: str) -> None:

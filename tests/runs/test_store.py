@@ -14,6 +14,7 @@ from bench.comparison.compare import compare_models
 from bench.comparison.evidence import row_values, run_values
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench
 from tests.runs.test_execute import run, start
@@ -25,7 +26,7 @@ def settle(folder: Path, suite: Path) -> None:
     rows = read_leaderboard(folder)
     finished = {path.name for path in (folder / "runs").iterdir() if read_manifest(path)["status"] == "finished"}
     assert set(rows["run_id"]) == finished
-    assert not rows.duplicated(["run_id", "metric", "attack", "norm", "eps"]).any()
+    assert not rows.duplicated(["run_id", *KEY_COLUMNS]).any()
     assert set(rows["run_id"].value_counts()) == {len(rows) // len(finished)}
     for run_id in finished:
         own = rows[rows["run_id"] == run_id]
@@ -97,7 +98,7 @@ def test_two_models_are_compared_on_the_runs_they_share(tmp_path: Path, tiny_sui
     run(tmp_path, tiny_suite, models=["at_linf"], seed=1)
     (found,), skipped = compare_models("standard", "fashion_mnist/at_linf", tmp_path)
     assert skipped == [] and found.doubts == ("", "")
-    robust = next(one for one in found.comparisons if one.key[2:] == ("linf", 0.1))
+    robust = next(one for one in found.comparisons if (one.key.norm, one.key.eps) == ("linf", 0.1))
     assert robust.difference > 0.5 and robust.p_value < 0.01 and len(robust.gained) >= 10
     assert found.unpaired == []
     with pytest.raises(BenchError, match="did you mean standard"):

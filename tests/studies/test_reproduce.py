@@ -208,7 +208,7 @@ def test_a_correlation_counts_models_and_its_sign() -> None:
     first, second = np.arange(7.0), -np.arange(7.0) + random.normal(0, 1.5, 7)
     rows = pd.DataFrame(
         [
-            {"suite": "s", "model": model, "metric": metric, "attack": "", "norm": "", "eps": np.nan, "value": value,
+            {"suite": "s", "model": model, "metric": metric, "subject": "", "attack": "", "norm": "", "eps": np.nan, "value": value,
              "ci_low": value, "ci_high": value, "n_examples": 10}
             for metric, values in (("a", first), ("b", second))
             for model, value in zip(models, values, strict=True)

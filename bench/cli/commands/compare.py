@@ -49,26 +49,14 @@ def compare(
         output().print(f"images: {images}", soft_wrap=True)
 
 
-def metric_name(key: tuple[str, str, str, float | None]) -> str:
-    """A metric as the tables of comparisons name it: short for those that every robustness suite has."""
-    from bench.core.threat import NORM_LABELS
-
-    metric, attack, norm, eps = key
-    if metric in ("clean_accuracy", "union_accuracy"):
-        return metric.split("_")[0]
-    shown = "" if metric == "robust_accuracy" else metric.replace("_", " ")
-    parts = (shown, attack, NORM_LABELS.get(norm, norm), "" if eps is None else f"{eps:.4g}")
-    return " ".join(part for part in parts if part)
-
-
 def _table(found: SuiteComparison, first: str, second: str) -> Table:
     from bench.cli.output.rendering import table
-    from bench.leaderboard.kinds import metric_kind
+    from bench.leaderboard.labels import label
     from bench.leaderboard.statistics.paired import ALPHA
 
     rows = []
     for one, adjusted in zip(found.comparisons, found.adjusted, strict=True):
-        scale, digits = (100, 1) if metric_kind(one.key[0]).percent else (1, 4)
+        scale, digits = (100, 1) if one.unit == "share" else (1, 4)
         values = (scale * one.first, scale * one.second)
         low, high = scale * one.ci_low, scale * one.ci_high
         spread = f"{scale * one.difference:+.{digits}f}"
@@ -76,7 +64,7 @@ def _table(found: SuiteComparison, first: str, second: str) -> Table:
         flips = f"+{len(one.gained)} -{len(one.lost)}" if one.test == "McNemar" else ""
         mark = "*" if adjusted <= ALPHA else ""
         cells = [f"{value:.{digits}f}" for value in values]
-        rows.append([metric_name(one.key), *cells, spread, flips, f"{adjusted:.2g}{mark}"])
+        rows.append([label(one.key), *cells, spread, flips, f"{adjusted:.2g}{mark}"])
     columns = ["metric", first, second, "difference, 95 %", "examples", "p"]
     made = table(columns, rows, right=columns[1:])
     made.caption = "p: two-sided, Holm over these metrics; * below 0.05; examples: how many only one of the two has"
@@ -86,12 +74,13 @@ def _table(found: SuiteComparison, first: str, second: str) -> Table:
 
 def _print_flips(found: SuiteComparison, first: str, second: str, *, every: bool) -> None:
     from bench.cli.output.rendering import output
+    from bench.leaderboard.labels import label
 
     for one in found.comparisons:
         for ids, winner in ((one.gained, second), (one.lost, first)):
-            if not ids or not (every or one.key[0] in ("clean_accuracy", "union_accuracy")):
+            if not ids or not (every or one.key.metric in ("clean_accuracy", "union_accuracy")):
                 continue
             shown = ids if every else ids[:SHOWN_FLIPS]
             more = f" and {len(ids) - len(shown)} more (--flipped)" if len(ids) > len(shown) else ""
             listed = ", ".join(map(str, shown))
-            output().print(f"{metric_name(one.key)}, only {winner}: {listed}{more}", soft_wrap=True)
+            output().print(f"{label(one.key)}, only {winner}: {listed}{more}", soft_wrap=True)

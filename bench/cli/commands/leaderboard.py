@@ -223,7 +223,7 @@ def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int
 
 def _caption(board: Board, ranks: dict[str, int] | None, hidden: int) -> str:
     first = ["* best of its column", f"sorted by {board.sort}"]
-    if any(kind.percent for kind in board.kinds.values()):
+    if "share" in board.units.values():
         first.insert(0, "shares in %")
     parts = [", ".join(first)]
     if board.seeds:

@@ -91,22 +91,20 @@ def outcome_table(outcome: RunOutcome) -> Table:
     """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
     from bench.cli.output.rendering import table
     from bench.core.threat import NORM_LABELS
-    from bench.leaderboard.kinds import metric_kind
+    from bench.leaderboard.labels import name
 
     plan = outcome.plan
-    several = len({metric.attack for metric in outcome.metrics if metric.attack}) > 1
-    all_shares = all(metric_kind(metric.metric).percent for metric in outcome.metrics)
+    keys = [metric.key for metric in outcome.metrics]
+    several = len({key.attack for key in keys if key.attack}) > 1
+    all_shares = all(metric.unit == "share" for metric in outcome.metrics)
     rows = []
-    for metric in outcome.metrics:
-        name = metric.metric.replace("_", " ").replace("/", ", ")
-        if metric.metric == "union_accuracy":
-            name = "worst over all norms"
-        label = NORM_LABELS.get(metric.norm, "")
-        if metric.metric == "union_accuracy":
-            label = _reference(plan.suite.file.parameters, plan.dataset.name)
-        radius = "" if metric.eps is None else f"{metric.eps:.4g}"
-        attack = [metric.attack] if several else []
-        rows.append([name, *attack, label, radius, *_value_and_interval(metric, all_shares)])
+    for key, metric in zip(keys, outcome.metrics, strict=True):
+        what, norm = name(key).replace("_", " ").replace("/", ", "), NORM_LABELS.get(key.norm, "")
+        if key.metric == "union_accuracy":
+            what, norm = "worst over all norms", _reference(plan.suite.file.parameters, plan.dataset.name)
+        radius = "" if key.eps is None else f"{key.eps:.4g}"
+        attack = [key.attack] if several else []
+        rows.append([what, *attack, norm, radius, *_value_and_interval(metric, all_shares)])
     value = "%" if all_shares else "value"
     columns = ["metric", *(["attack"] if several else []), "norm", "radius", value, "95 % interval"]
     return table(columns, rows, right=("radius", value))
@@ -114,9 +112,8 @@ def outcome_table(outcome: RunOutcome) -> Table:
 
 def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
     from bench.cli.output.rendering import interval, percent
-    from bench.leaderboard.kinds import metric_kind
 
-    if metric_kind(metric.metric).percent:
+    if metric.unit == "share":
         unit = "" if all_shares else " %"
         return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high, percent=True) + unit
     return f"{metric.value:.4g}", interval(metric.ci_low, metric.ci_high, percent=False)

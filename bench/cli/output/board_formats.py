@@ -23,7 +23,7 @@ def cell(board: Board, model: str, column: str) -> str:
     value = float(board.frame.loc[model, column])  # type: ignore[arg-type]
     if value != value:
         return "-"
-    shown = percent if board.kinds[column].percent else _plain
+    shown = percent if board.units[column] == "share" else _plain
     spread = None if board.spread is None else float(board.spread.loc[model, column])  # type: ignore[arg-type]
     return shown(value) if spread is None or spread != spread else f"{shown(value)} ± {shown(spread)}"
 

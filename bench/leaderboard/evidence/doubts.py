@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.evidence import checked_manifest
+from bench.leaderboard.metrics import MetricKey, keys_of
+from bench.leaderboard.rows import run_columns
 from bench.leaderboard.table import as_written
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FACTS = (
-    "suite", "suite_version", "suite_sha256", "dataset", "split", "data_sha256", "model_sha256", "seed",
-)  # fmt: skip
 _MOST_NAMED = 3
-Key = tuple[str, str, str, str]
 
 
 def board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
@@ -49,39 +47,25 @@ def row_doubt(manifest: Mapping[str, Any], rows: pd.DataFrame) -> str:
 
 def _facts(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
     """What a run's rows share, with what the manifest calls it."""
-    facts = manifest["facts"]
-    dataset, _, model = str(facts.get("model", "")).partition("/")
-    said = {name: facts[name] for name in _FACTS if name in facts} | {
-        "run_id": manifest["run_id"], "model": model, "dataset": dataset,
-        "method": manifest.get("card", {}).get("method"), "finished_at": manifest.get("finished_at"),
-        "seconds": manifest.get("seconds"), "torch_version": manifest.get("versions", {}).get("torch"),
-        "bench_version": manifest.get("versions", {}).get("bench"), "device": manifest.get("device"),
-        "precision": facts.get("search_precision", "float32"),
-    }  # fmt: skip
-    for name, value in said.items():
+    for name, value in run_columns(manifest).items():
         wrong = [one for one in rows[name].unique() if as_written(one) != as_written(value)]
         if wrong:
             yield f"{name} is {as_written(wrong[0])}, was {as_written(value)}"
 
 
 def _metrics(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
-    written = {_key(metric): metric for metric in manifest.get("metrics", [])}
-    read = {_key(row): row for row in rows.to_dict("records")}
+    written = {MetricKey.of(metric): metric for metric in manifest.get("metrics", [])}
+    read = dict(zip(keys_of(rows), rows.to_dict("records"), strict=True))
     if len(read) != len(rows):
         yield "a metric comes twice"
     for key, row in read.items():
-        name = " ".join(part for part in key if part)
         if key not in written:
-            yield f"{name} was not measured"
+            yield f"{key} was not measured"
             continue
-        for column in ("value", "ci_low", "ci_high", "n_examples"):
+        for column in ("value", "ci_low", "ci_high", "n_examples", "direction", "unit"):
             now, before = as_written(row[column]).replace("inf", ""), as_written(written[key][column])
             if now != before:
-                yield f"{column} of {name} is {now or 'empty'}, was {before or 'empty'}"
+                yield f"{column} of {key} is {now or 'empty'}, was {before or 'empty'}"
     gone = len(written.keys() - read.keys())
     if gone:
         yield f"{gone} metrics are missing"
-
-
-def _key(metric: Mapping[Any, Any]) -> Key:
-    return metric["metric"], metric.get("attack", ""), metric.get("norm", ""), as_written(metric.get("eps"))

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.core.errors import BenchError
 from bench.core.files import leads_out, read_regular
 from bench.core.toml_files import refuse_odd_values
+from bench.leaderboard.metrics import Direction, Unit
+from bench.leaderboard.migration import migrated_manifest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -93,13 +95,16 @@ class _Metric(_Part):
     model_config = ConfigDict(strict=True, allow_inf_nan=True)
 
     metric: str
+    subject: str
+    attack: str
+    norm: str
+    eps: float | None
     value: float | None
     ci_low: float | None
     ci_high: float | None
     n_examples: int
-    attack: str = ""
-    norm: str = ""
-    eps: float | None = None
+    direction: Direction
+    unit: Unit
 
 
 class _Manifest(_Part):
@@ -131,11 +136,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         refuse_odd_values(manifest)
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(manifest, dict) or manifest.get("schema_version") not in (1, SCHEMA_VERSION):
         raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
     try:
+        if manifest["schema_version"] == 1:
+            manifest |= migrated_manifest(manifest)
         _Manifest.model_validate(manifest)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+    except (ValidationError, LookupError, TypeError, ValueError) as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "metrics"
         raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
     return manifest

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,8 +238,3 @@ def _clear_away(runs: Path) -> None:
             empty = all(path.name == ".lock" for path in folder.iterdir())
             if (half_copied or empty) and is_old(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def leaderboard_rows(common: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tidy rows of a run: what all its rows share, with each metric."""
-    return [{**common, **metric} for metric in metrics]

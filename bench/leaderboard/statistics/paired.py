@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.leaderboard.statistics.example_values import ExampleValues
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Unit
 from bench.leaderboard.statistics.intervals import mean_intervals
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ class Comparison:
         lost: ids of those that only the first has.
     """
 
-    key: tuple[str, str, str, float | None]
+    key: MetricKey
+    direction: Direction
+    unit: Unit
     n_examples: int
     first: float
     second: float
@@ -56,12 +58,12 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
     pair, ids = _on_the_same_examples(first, second)
     difference = pair[1] - pair[0]
     low, high = mean_intervals(difference[:, None])
-    facts = (first.key, len(ids), float(pair[0].mean()), float(pair[1].mean()), float(low[0]), float(high[0]))
     p_value, test = _p_value(pair)
-    if test != "McNemar":
-        return Comparison(*facts, p_value, test)
-    gained, lost = ids[difference > 0].tolist(), ids[difference < 0].tolist()
-    return Comparison(*facts, p_value, test, tuple(gained), tuple(lost))
+    gained, lost = (ids[side].tolist() if test == "McNemar" else () for side in (difference > 0, difference < 0))
+    return Comparison(
+        first.key, second.direction, second.unit, len(ids), float(pair[0].mean()), float(pair[1].mean()), float(low[0]),
+        float(high[0]), p_value, test, tuple(gained), tuple(lost),
+    )  # fmt: skip
 
 
 def difference_and_p_value(first: ExampleValues, second: ExampleValues) -> tuple[float, float]:
@@ -77,12 +79,12 @@ def difference_and_p_value(first: ExampleValues, second: ExampleValues) -> tuple
 def _on_the_same_examples(first: ExampleValues, second: ExampleValues) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(2, n) values and (n,) ids of the examples for which both have one."""
     if set(first.values.index) != set(second.values.index):
-        raise BenchError(f"{first.metric} was not measured on the same examples; compare runs of equal --examples.")
+        raise BenchError(f"{first.key} was not measured on the same examples; compare runs of equal --examples.")
     index = first.values.index.sort_values()
     pair = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in (first, second)])
     kept = np.isfinite(pair).all(axis=0)
     if not kept.any():
-        raise BenchError(f"{first.metric} has no example with a value in both runs.")
+        raise BenchError(f"{first.key} has no example with a value in both runs.")
     return pair[:, kept], index.to_numpy()[kept]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from bench.leaderboard.kinds import metric_kind
-from bench.leaderboard.statistics.example_values import ExampleValues
+from bench.leaderboard.metrics import ExampleValues
 from bench.leaderboard.statistics.paired import ALPHA, difference_and_p_value, holm
 
 
@@ -22,7 +21,7 @@ def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
     pairs = list(itertools.combinations(values, 2))
     compared = [difference_and_p_value(values[first], values[second]) for first, second in pairs]
     adjusted = holm([p_value for _, p_value in compared])
-    better_is_higher = all(metric_kind(one.metric).better != "lower" for one in values.values())
+    better_is_higher = all(one.direction != "lower" for one in values.values())
     beaten = dict.fromkeys(values, 0)
     for (first, second), (difference, _), p_value in zip(pairs, compared, adjusted, strict=True):
         if p_value <= ALPHA and difference != 0:

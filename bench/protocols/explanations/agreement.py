@@ -18,8 +18,8 @@ from bench.attributions.randomise import randomised_from_the_top
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.statistics.example_values import ExampleValues
-from bench.protocols.base import EvaluationContext, UnitResult
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -27,6 +27,7 @@ from bench.protocols.explanations.base import (
     MapTally,
     TopShare,
     batches,
+    better,
     by_example,
     frame,
     groups,
@@ -140,11 +141,12 @@ class AttributionAgreement(AttributionProtocol):
         return found
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found = []
-        for (check, attribution, other), rows in groups(records, ("check", "attribution", "other")):
+        found = [clean_accuracy(records)]
+        for (check, first, second), rows in groups(records, ("check", "attribution", "other")):
             for measure in self._measures:
-                name = f"{check}/{measure}/{attribution}/{other}"
-                found.append(ExampleValues(name, by_example(rows, measure)))
+                direction = better("lower", measure) if check == "randomisation" else "descriptive"
+                key = MetricKey(f"{check}/{measure}", f"{first}/{second}")
+                found.append(ExampleValues(key, by_example(rows, measure), direction, "number"))
         return found
 
 

@@ -29,8 +29,8 @@ from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.statistics.example_values import ExampleValues
-from bench.protocols.base import EvaluationContext, UnitResult
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
+from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -38,6 +38,7 @@ from bench.protocols.explanations.base import (
     MapTally,
     TopShare,
     batches,
+    better,
     by_example,
     frame,
     groups,
@@ -47,6 +48,10 @@ from bench.protocols.explanations.base import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_SIMILARITIES: dict[str, Direction] = {"saps": "higher", "taps": "lower", "taps_clean": "descriptive"}
+"""Of the attacked map to the clean one and to the target, of the clean one to the target; and which way is better."""
 
 
 class Parameters(Section):
@@ -153,28 +158,24 @@ class AttributionAttack(AttributionProtocol):
         return columns
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found: list[ExampleValues] = []
+        found = [clean_accuracy(records)]
         for (attribution, eps), of_radius in groups(records, ("attribution", "eps")):
-            where: dict[str, Any] = {"norm": "linf", "eps": eps}
             for (attack,), rows in groups(of_radius, ("attack",)):
-                kept = ExampleValues(
-                    f"prediction_kept/{attribution}", by_example(rows, "prediction_kept"), attack=attack, **where
-                )
-                found.append(kept)
-                for kind in ("saps", "taps", "taps_clean"):
+                where = (attribution, attack, "linf", eps)
+                kept = by_example(rows, "prediction_kept")
+                found.append(ExampleValues(MetricKey("prediction_kept", *where), kept, "descriptive", "share"))
+                for name, direction in _SIMILARITIES.items():
                     found += [
                         ExampleValues(
-                            f"{kind}/{measure}/{attribution}",
-                            by_example(rows, f"{kind}_{measure}"),
-                            attack=attack,
-                            **where,
+                            MetricKey(f"{name}/{measure}", *where), by_example(rows, f"{name}_{measure}"),
+                            better(direction, measure), "number",
                         )
                         for measure in self.parameters.measures
-                    ]
-            found += self._worst(attribution, of_radius, where)
+                    ]  # fmt: skip
+            found += self._worst(of_radius, (attribution, "worst", "linf", eps))
         return found
 
-    def _worst(self, attribution: str, rows: pd.DataFrame, where: dict[str, Any]) -> list[ExampleValues]:
+    def _worst(self, rows: pd.DataFrame, where: tuple[str, str, str, float]) -> list[ExampleValues]:
         """Over all attacks, the control included, since what it finds is verified too."""
         found = []
         columns = ["example_id", "label", "prediction", *(f"saps_{measure}" for measure in self.parameters.measures)]
@@ -183,12 +184,9 @@ class AttributionAttack(AttributionProtocol):
         right = lowest["label"] == lowest["prediction"]
         for measure in self.parameters.measures:
             worst = highest if measure in DISTANCES else lowest
-            name = f"{measure}/{attribution}"
-            column = f"saps_{measure}"
-            found.append(ExampleValues(f"saps/{name}", by_example(worst, column), attack="worst", **where))
-            found.append(
-                ExampleValues(f"saps_correct/{name}", by_example(worst, column, right), attack="worst", **where)
-            )
+            for name, keep in (("saps", None), ("saps_correct", right)):
+                values, key = by_example(worst, f"saps_{measure}", keep), MetricKey(f"{name}/{measure}", *where)
+                found.append(ExampleValues(key, values, better("higher", measure), "number"))
         return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -15,12 +14,11 @@ from bench.attacks.pgd import attacked_model
 from bench.attributions.activations import has_relu
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.registry import AttributionMethod, attribute, find_method
-from bench.attributions.similarity import SSIM_WINDOW, PreparedMaps
+from bench.attributions.similarity import DISTANCES, SSIM_WINDOW, Measure, PreparedMaps
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric, share
-from bench.leaderboard.statistics.example_values import ExampleValues, mean_metrics
+from bench.leaderboard.metrics import Direction
 from bench.protocols.base import EvaluationContext, Protocol
 from bench.protocols.clean_pass import clean_pass
 
@@ -45,6 +43,12 @@ def _method(value: Any) -> AttributionMethod:
 
 
 Attributions = Annotated[list[Annotated[AttributionMethod, PlainValidator(_method)]], Field(min_length=1)]
+
+
+def better(of_similarities: Direction, measure: Measure) -> Direction:
+    """Which way a metric of a measure is better, given which way it is of similarities: distances turn it round."""
+    turned: dict[Direction, Direction] = {"higher": "lower", "lower": "higher", "descriptive": "descriptive"}
+    return turned[of_similarities] if measure in DISTANCES else of_similarities
 
 
 def require_unique(names: Sequence[str], what: str) -> None:
@@ -101,15 +105,6 @@ class AttributionProtocol(Protocol):
         if self.manipulates:
             with attacked_model(model):
                 has_relu(model, images)
-
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        first = records.drop_duplicates("example_id")
-        accuracy = share("clean_accuracy", int((first["label"] == first["prediction"]).sum()), len(first))
-        return [accuracy, *mean_metrics(self.example_values(dataset, records))]
-
-    @abstractmethod
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
-        """The numbers per example whose means are the metrics."""
 
 
 def batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
@@ -168,8 +163,8 @@ def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -
 
 
 def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Groups of records in the order in which they first come."""
-    for key, rows in records.groupby(list(columns), sort=False, observed=True):
+    """Groups of records in the order in which they first come; where there is no number, it is NaN."""
+    for key, rows in records.groupby(list(columns), sort=False, observed=True, dropna=False):
         yield key if isinstance(key, tuple) else (key,), rows
 
 

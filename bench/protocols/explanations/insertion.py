@@ -24,8 +24,8 @@ from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.data.specs import dataset_spec
-from bench.leaderboard.statistics.example_values import ExampleValues
-from bench.protocols.base import EvaluationContext, UnitResult
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
+from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Background = Literal["mean", "black"]
-GAMES = ("insertion", "deletion")
+GAMES: dict[str, Direction] = {"insertion": "higher", "deletion": "lower"}
+"""Whether a large or a small area is better; of the random order, which is the control, neither is."""
 RANDOM = "random_order"
 _CHECK_EVERY, _TOP_SHARE = 5, 0.1
 
@@ -160,13 +161,13 @@ class Insertion(AttributionProtocol):
         return frames
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found = []
+        found = [clean_accuracy(records)]
         for (attribution, attack, norm, eps, game), rows in groups(
-            records.assign(eps=records["eps"].fillna(-1.0)), ("attribution", "attack", "norm", "eps", "game")
+            records, ("attribution", "attack", "norm", "eps", "game")
         ):
-            radius = None if eps < 0 else eps
-            values = by_example(rows, "area")
-            found.append(ExampleValues(f"{game}/{attribution}", values, attack=attack, norm=norm, eps=radius))
+            key = MetricKey(game, attribution, attack, norm, None if eps != eps else eps)
+            direction = "descriptive" if attribution == RANDOM else GAMES[game]
+            found.append(ExampleValues(key, by_example(rows, "area"), direction, "number"))
         return found
 
 

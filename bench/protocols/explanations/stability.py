@@ -6,7 +6,7 @@ the decomposition on the side is that of the bound in section 1.5.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field, model_validator
@@ -21,8 +21,8 @@ from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.statistics.example_values import ExampleValues
-from bench.protocols.base import EvaluationContext, UnitResult
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
+from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -30,6 +30,7 @@ from bench.protocols.explanations.base import (
     MapTally,
     TopShare,
     batches,
+    better,
     by_example,
     frame,
     groups,
@@ -40,9 +41,14 @@ from bench.protocols.explanations.base import (
 if TYPE_CHECKING:
     import pandas as pd
 
-DECOMPOSITION = (
-    "gradient_norm", "gradient_change", "gradient_change_ratio", "gradient_cosine", "hessian_change", "hessian_ratio",
-)  # fmt: skip
+DECOMPOSITION: dict[str, Direction] = {
+    "gradient_norm": "descriptive",
+    "gradient_change": "descriptive",
+    "gradient_change_ratio": "lower",
+    "gradient_cosine": "higher",
+    "hessian_change": "descriptive",
+    "hessian_ratio": "lower",
+}
 """With h the input gradient, H its derivative and d the perturbation: |h(x+d)|, |h(x+d) - h(x)|, the latter over the
 sum |h(x+d)| + |h(x)|, the cosine of both; |H(x) d|, and that over |h(x+d)|. In pixels of [0, 1], mean over draws.
 (1 - cosine) / 2 is at most the square of the change ratio."""
@@ -136,18 +142,21 @@ class AttributionStability(AttributionProtocol):
         return frames
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found: list[ExampleValues] = []
+        found = [clean_accuracy(records)]
         first = self.parameters.attributions[0].name
         for (attribution, eps), rows in groups(records, ("attribution", "eps")):
-            where: dict[str, Any] = {"attack": "uniform", "norm": "linf", "eps": eps}
+            ball = ("uniform", "linf", eps)
             sure = (rows["label"] == rows["prediction"]) & (rows["prediction_kept"] == 1.0)
             for measure in self.parameters.measures:
-                name = f"{measure}/{attribution}"
-                found.append(ExampleValues(f"stability/{name}", by_example(rows, measure), **where))
-                found.append(ExampleValues(f"stability_correct/{name}", by_example(rows, measure, sure), **where))
-            if attribution == first:
-                shared = ("prediction_kept", *(DECOMPOSITION if self.parameters.decomposition else ()))
-                found += [ExampleValues(name, by_example(rows, name), **where) for name in shared]
+                for name, keep in (("stability", None), ("stability_correct", sure)):
+                    key, values = MetricKey(f"{name}/{measure}", attribution, *ball), by_example(rows, measure, keep)
+                    found.append(ExampleValues(key, values, better("higher", measure), "number"))
+            if attribution != first:
+                continue
+            key, values = MetricKey("prediction_kept", "", *ball), by_example(rows, "prediction_kept")
+            found.append(ExampleValues(key, values, "descriptive", "share"))
+            for name, direction in DECOMPOSITION.items() if self.parameters.decomposition else ():
+                found.append(ExampleValues(MetricKey(name, "", *ball), by_example(rows, name), direction, "number"))
         return found
 
 

@@ -24,15 +24,15 @@ from bench.core.names import unknown_name
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.nets.vae_gan import VaeGan
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, explained_variance, manifold_metrics
+from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics, explained_variance, kept_values
 from bench.protocols.robustness.robust_records import bad_gradients
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.leaderboard.metrics import Metric
+    from bench.leaderboard.metrics import ExampleValues, Metric
 
 
 class L2Attack(Section):
@@ -158,8 +158,11 @@ class ManifoldDistance(Protocol):
             )
         ]
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
-        return manifold_metrics(records)
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        return [clean_accuracy(records), *kept_values(records)]
+
+    def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        return distance_metrics(records)
 
 
 def _bad_gradients(model: nn.Module, images: Tensor, labels: Tensor, loss: LossName) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.leaderboard.metrics import Metric, share
+from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -55,24 +55,33 @@ def auroc(negatives: Array, positives: Array) -> Array:
     return area
 
 
-def manifold_metrics(records: pd.DataFrame) -> list[Metric]:
-    """Medians, ratio, AUROC and kept share under both filters; what the reconstruction of clean images is worth."""
+def kept_values(records: pd.DataFrame) -> list[ExampleValues]:
+    """Whether each filter keeps each example's adversarial image."""
+    by_id = records.set_index("example_id")
+    return [
+        ExampleValues(MetricKey("kept_share", chosen, norm="l2"), kept(by_id, chosen), "descriptive", "share")
+        for chosen in FILTERS
+    ]
+
+
+def distance_metrics(records: pd.DataFrame) -> list[Metric]:
+    """Medians, their ratio and AUROC under both filters; what the reconstruction of clean images is worth."""
     clean = records["clean_distance"].to_numpy(dtype=np.float64)
-    count = len(records)
-    low, high = _quantiles(np.median(_resampled(clean, 0), axis=1))
-    right = int((records["prediction"] == records["label"]).sum())
     explained = explained_variance(records)
+    medians = np.median(_resampled(clean, 0), axis=1)
     metrics = [
-        share("clean_accuracy", right, count),
-        Metric("explained_variance", explained, explained, explained, count),
-        Metric("clean_manifold_distance", float(np.median(clean)), low, high, count),
+        _metric("explained_variance", "", "", (explained, explained, explained), len(clean)),
+        _metric("clean_manifold_distance", "", "", (float(np.median(clean)), *_quantiles(medians)), len(clean)),
     ]
     for chosen in FILTERS:
         keep = kept(records, chosen).to_numpy(dtype=bool)
-        metrics.append(share("kept_share", int(keep.sum()), count, attack=chosen, norm="l2"))
         if keep.sum() > 1:
             metrics += _distances(clean, records["adversarial_distance"].to_numpy(dtype=np.float64)[keep], chosen)
     return metrics
+
+
+def _metric(name: str, chosen: str, norm: str, value: tuple[float, float, float], count: int) -> Metric:
+    return Metric(MetricKey(name, chosen, norm=norm), *value, count, "descriptive", "number")
 
 
 def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:
@@ -83,10 +92,7 @@ def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:
         ("manifold_distance_ratio", float(np.median(adversarial) / np.median(clean)), medians / clean_medians),
         ("manifold_auroc", float(auroc(clean, adversarial)), auroc(clean_draws, adversarial_draws)),
     )
-    return [
-        Metric(name, value, *_quantiles(draws), len(adversarial), attack=chosen, norm="l2")
-        for name, value, draws in found
-    ]
+    return [_metric(name, chosen, "l2", (value, *_quantiles(draws)), len(adversarial)) for name, value, draws in found]
 
 
 def _resampled(values: Array, stream: int) -> Array:

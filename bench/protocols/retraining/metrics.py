@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.leaderboard.metrics import Metric
+from bench.leaderboard.metrics import Metric, MetricKey
 from bench.leaderboard.statistics.intervals import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -125,17 +125,17 @@ def map_scores(direction: str, records: pd.DataFrame) -> dict[str, Score]:
 
 
 def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
-    """Score and accuracies of every map; the accuracy that the masks' shapes alone give away."""
+    """Score and accuracies of every map, the latter by removed share in per cent: of `gradient/30`."""
     count = int(records["n_examples"].iloc[0])
     metrics = []
     for name, found in map_scores(direction, records).items():
-        metrics.append(Metric(f"{direction}_score", found.value, *found.interval, count, attack=name))
-        metrics.append(Metric(f"{direction}_score_over_seeds", found.value, *found.seeds_interval, count, attack=name))
+        key, over_seeds = MetricKey(f"{direction}_score", name), MetricKey(f"{direction}_score_over_seeds", name)
+        metrics.append(Metric(key, found.value, *found.interval, count, "higher", "number"))
+        metrics.append(Metric(over_seeds, found.value, *found.seeds_interval, count, "descriptive", "number"))
     for _, nets in records.groupby(["map", "removed"], sort=False):
         name, removed = str(nets["map"].iloc[0]), float(nets["removed"].iloc[0])
         accuracies = (nets["correct"] / nets["n_examples"]).to_numpy(dtype=np.float64)
         low, high = t_interval(accuracies)
-        label = f"retrained_accuracy_{100 * removed:.0f}"
-        value = float(accuracies.mean())
-        metrics.append(Metric(label, value, max(0.0, low), min(1.0, high), count, attack=name))
+        key, value = MetricKey("retrained_accuracy", f"{name}/{100 * removed:.0f}"), float(accuracies.mean())
+        metrics.append(Metric(key, value, max(0.0, low), min(1.0, high), count, "descriptive", "share"))
     return metrics

@@ -30,7 +30,7 @@ from bench.training.retraining import Mask, MaskedImages, RetrainSchedule, retra
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.leaderboard.metrics import Metric
+    from bench.leaderboard.metrics import ExampleValues, Metric
 
 Control = Literal["mask_only", "blurred", "sobel", "random_blocks"]
 _MAP_BATCH = 250
@@ -303,7 +303,10 @@ class Retrain(Protocol):
                 )
         return pd.DataFrame(rows).astype(RETRAINING_COLUMNS)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        return []  # nets of several seeds stand behind every number: none is a mean over examples alone
+
+    def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         return retraining_metrics(self.parameters.direction, records)
 
 

@@ -14,14 +14,13 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
+from bench.leaderboard.metrics import ExampleValues
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import masking_findings, probe, transfer_dependency
 from bench.protocols.robustness.robust_records import (
     ReferenceRadii,
     bad_gradients,
-    clean_accuracy,
     robust_accuracies,
     robust_rows,
     union_accuracy,
@@ -118,6 +117,6 @@ class AutoAttackFast(Protocol):
     def findings(self, counters: dict[str, int]) -> list[Finding]:
         return masking_findings(counters)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        metrics = [clean_accuracy(records), *robust_accuracies(records, ATTACK)]
-        return metrics + union_accuracy(records, self._reference(dataset), ATTACK)
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        found = [clean_accuracy(records), *robust_accuracies(records, ATTACK)]
+        return found + union_accuracy(records, self._reference(dataset), ATTACK)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,11 +10,9 @@ from pydantic import Field
 from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
 from bench.attacks.losses import answers
 from bench.core.toml_files import Section, validate
-from bench.leaderboard.metrics import Metric, share
-from bench.leaderboard.statistics.example_values import ExampleValues, mean_metrics
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols.base import EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.robustness.robust_records import clean_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,28 +76,17 @@ class Corruptions(Protocol):
         unanswered = records.loc[records["corrupted_prediction"] == -1, "example_id"].nunique()
         return UnitResult(records, {"non_finite_logits": unanswered}, findings)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
-        kinds: dict[str, pd.DataFrame] = {
-            name: records[records["attack"] == name] for name in self.parameters.corruptions
-        }
-        means = _mean_accuracies({**kinds, "all": records})
-        metrics = [clean_accuracy(records)]
-        for corruption, of_kind in kinds.items():
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        """Verdicts by corruption and severity; shares of an example's severities, whose rows hang together."""
+        found = [clean_accuracy(records)]
+        for corruption in self.parameters.corruptions:
+            of_kind = records[records["attack"] == corruption]
             for severity in SEVERITIES:
-                broken = of_kind.loc[of_kind["severity"] == severity, "broken"]
-                name = f"corruption_accuracy_{severity}"
-                metrics.append(share(name, int((~broken).sum()), len(broken), attack=corruption))
-            metrics.append(means[corruption])
-        return [*metrics, means["all"]]
+                rows = of_kind[of_kind["severity"] == severity].set_index("example_id")
+                found.append(_accuracy(f"{corruption}/{severity}", ~rows["broken"]))
+            found.append(_accuracy(corruption, 1.0 - of_kind.groupby("example_id")["broken"].mean()))
+        return [*found, _accuracy("all", 1.0 - records.groupby("example_id")["broken"].mean())]
 
 
-def _mean_accuracies(kinds: Mapping[str, pd.DataFrame]) -> dict[str, Metric]:
-    """Means over severities and corruptions, with intervals over examples, whose rows hang together."""
-    found = mean_metrics(
-        [
-            ExampleValues("corruption_accuracy", 1.0 - rows.groupby("example_id")["broken"].mean(), attack)
-            for attack, rows in kinds.items()
-        ]
-    )
-    # Student's interval of few examples knows no bounds
-    return {one.attack: replace(one, ci_low=max(0.0, one.ci_low), ci_high=min(1.0, one.ci_high)) for one in found}
+def _accuracy(subject: str, values: pd.Series) -> ExampleValues:
+    return ExampleValues(MetricKey("corruption_accuracy", subject), values, "higher", "share")

@@ -23,14 +23,13 @@ from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
+from bench.leaderboard.metrics import ExampleValues
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import masking_findings, probe, transfer_dependency
 from bench.protocols.robustness.robust_records import (
     Radii,
     bad_gradients,
-    clean_accuracy,
     robust_accuracies,
     robust_rows,
     union_accuracy,
@@ -187,17 +186,17 @@ class CrossNorm(Protocol):
     def findings(self, counters: dict[str, int]) -> list[Finding]:
         return masking_findings(counters)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
         names = [attack.name for attack in self.parameters.attacks]
-        metrics = [clean_accuracy(records)]
+        found = [clean_accuracy(records)]
         for name in names:
-            metrics += robust_accuracies(records[records["attack"] == name], name)
+            found += robust_accuracies(records[records["attack"] == name], name)
         worst = records.groupby(["example_id", "norm", "eps"], observed=True)["broken"].any().reset_index()
         attack = names[0]
         if len(names) > 1:
             attack = "worst"
-            metrics += robust_accuracies(worst, attack)
-        return metrics + union_accuracy(worst, self.parameters.datasets[dataset].reference, attack)
+            found += robust_accuracies(worst, attack)
+        return found + union_accuracy(worst, self.parameters.datasets[dataset].reference, attack)
 
 
 def _torchattacks_settings(attack: TorchattacksAttack, seed: int) -> TorchattacksSettings:

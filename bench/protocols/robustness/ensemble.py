@@ -13,13 +13,12 @@ from bench.attacks.verification import AttackResults
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric, share
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import SQUARE_GAINED, masking_findings, probe, probed_norm, transfer_dependency
 from bench.protocols.robustness.robust_records import (
     ReferenceRadii,
-    clean_accuracy,
     robust_accuracies,
     robust_rows,
     union_accuracy,
@@ -111,16 +110,18 @@ class Ensemble(Protocol):
     def findings(self, counters: dict[str, int]) -> list[Finding]:
         return masking_findings(counters)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
         verdicts = records[records["attack"] == self.ensemble]
-        count = verdicts["example_id"].nunique()
-        metrics = [clean_accuracy(verdicts)]
+        found = [clean_accuracy(verdicts)]
         for norm, eps in self.reference(dataset).items():
             of_attacks = records[(records["norm"] == norm) & (records["attack"] != self.ensemble)]
+            ids = verdicts.loc[verdicts["norm"] == norm, "example_id"]
             # an example counts as standing until an attack that was given it has broken it
-            standing = of_attacks["example_id"].nunique()
+            standing = ids.isin(of_attacks["example_id"]).set_axis(ids)
             for name in self.attacks(norm):
-                standing -= int(of_attacks.loc[of_attacks["attack"] == name, "broken"].sum())
-                metrics.append(share("robust_accuracy_after", standing, count, attack=name, norm=norm, eps=eps))
-        metrics += robust_accuracies(verdicts, self.ensemble)
-        return metrics + union_accuracy(verdicts, self.reference(dataset), self.ensemble)
+                broken = of_attacks.loc[(of_attacks["attack"] == name) & of_attacks["broken"], "example_id"]
+                standing &= ~standing.index.isin(broken)
+                key = MetricKey("robust_accuracy_after", attack=name, norm=norm, eps=eps)
+                found.append(ExampleValues(key, standing.copy(), "descriptive", "share"))
+        found += robust_accuracies(verdicts, self.ensemble)
+        return found + union_accuracy(verdicts, self.reference(dataset), self.ensemble)

@@ -20,11 +20,10 @@ from bench.core.bounds import OneRadius, Steps
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section, validate
-from bench.leaderboard.metrics import Metric
+from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
-from bench.protocols.base import EvaluationContext, Protocol, UnitResult
+from bench.protocols.base import EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.robustness.robust_records import clean_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,14 +123,16 @@ class MinimumNorm(Protocol):
             context.on_progress(len(part))
         return torch.cat(fewest)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
-        metrics = [clean_accuracy(records)]
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        return [clean_accuracy(records)]
+
+    def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        metrics = []
         right = records[records["label"] == records["prediction"]]
         for (attack, norm), group in right.groupby(["attack", "norm"], sort=False, observed=True):
             values = group["distance"].to_numpy(dtype=float)
-            low, high = median_interval(values)
-            median = float(_median(values))
-            metrics.append(Metric("median_distance", median, low, high, len(values), str(attack), str(norm)))
+            key, bounds = MetricKey("median_distance", attack=str(attack), norm=str(norm)), median_interval(values)
+            metrics.append(Metric(key, float(_median(values)), *bounds, len(values), "higher", "number"))
         return metrics
 
 

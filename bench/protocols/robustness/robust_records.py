@@ -14,7 +14,7 @@ from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric, share
+from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.protocols.base import EvaluationContext
 
 if TYPE_CHECKING:
@@ -86,32 +86,29 @@ def robust_rows(
     return pd.concat(frames, ignore_index=True).astype(ROBUSTNESS_COLUMNS)
 
 
-def clean_accuracy(records: pd.DataFrame) -> Metric:
-    """The share of examples that are classified right without any attack."""
-    first = records.drop_duplicates("example_id")
-    return share("clean_accuracy", int((first["label"] == first["prediction"]).sum()), len(first))
-
-
-def robust_accuracies(records: pd.DataFrame, attack: str) -> list[Metric]:
-    """Robust accuracy at every norm and radius, norms in the order of NORMS."""
-    metrics = []
+def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]:
+    """Whether each example survives at every norm and radius, norms in the order of NORMS."""
+    found = []
     for norm in NORMS:
         of_norm = records[records["norm"] == norm]
         for eps in sorted(set(of_norm["eps"].tolist())):
-            broken = of_norm.loc[of_norm["eps"] == eps, "broken"]
-            metrics.append(
-                share("robust_accuracy", int((~broken).sum()), len(broken), attack=attack, norm=norm, eps=eps)
-            )
-    return metrics
+            rows = of_norm[of_norm["eps"] == eps].set_index("example_id")
+            found.append(survival(MetricKey("robust_accuracy", attack=attack, norm=norm, eps=eps), rows["broken"]))
+    return found
 
 
-def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attack: str) -> list[Metric]:
-    """The share of examples that survive every norm at its reference radius; nothing where a norm is missing."""
+def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attack: str) -> list[ExampleValues]:
+    """Whether each example survives every norm at its reference radius; nothing where a norm is missing."""
     at_reference = records[records["eps"] == records["norm"].astype(str).map(reference)]
     if at_reference["norm"].nunique() != len(reference):
         return []
     broken = at_reference.groupby("example_id")["broken"].any()
-    return [share("union_accuracy", int((~broken).sum()), len(broken), attack=attack, norm="all")]
+    return [survival(MetricKey("union_accuracy", attack=attack, norm="all"), broken)]
+
+
+def survival(key: MetricKey, broken: pd.Series[bool]) -> ExampleValues:
+    """A share of examples that stand, from whether each, by its id, is broken."""
+    return ExampleValues(key, ~broken.astype(bool), "higher", "share")
 
 
 def bad_gradients(bad: int, total: int) -> Finding:

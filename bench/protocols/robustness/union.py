@@ -14,11 +14,11 @@ from bench.attacks.verification import AttackResults
 from bench.core.toml_files import validate
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Metric, share
-from bench.protocols.base import EvaluationContext, UnitResult
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.autoattack_fast import AutoAttackFast, Parameters
-from bench.protocols.robustness.robust_records import clean_accuracy
+from bench.protocols.robustness.robust_records import survival
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,11 +82,14 @@ class Union(AutoAttackFast):
     def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
         return []
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        count = len(records)
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        by_id = records.set_index("example_id")
         first = [
-            share("first_broken", int((records["found_in_norm"] == norm).sum()), count, attack="cascade", norm=norm)
+            ExampleValues(
+                MetricKey("first_broken", attack="cascade", norm=norm), by_id["found_in_norm"] == norm, "descriptive",
+                "share",
+            )
             for norm in self._reference(dataset)
-        ]
-        union = share("union_accuracy", int((~records["broken"]).sum()), count, attack="cascade", norm="all")
-        return [clean_accuracy(records), *first, union]
+        ]  # fmt: skip
+        union = MetricKey("union_accuracy", attack="cascade", norm="all")
+        return [clean_accuracy(records), *first, survival(union, by_id["broken"])]

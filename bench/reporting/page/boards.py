@@ -10,13 +10,13 @@ from typing import Any
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.evidence.finished_runs import Run
-from bench.leaderboard.kinds import metric_kind
+from bench.leaderboard.labels import ball
+from bench.leaderboard.labels import name as metric_name
+from bench.leaderboard.metrics import Direction, MetricKey, Unit, keys_of
 from bench.leaderboard.pivot import COMPARABLE, precision_note
-from bench.reporting.page.content import Names, anchor, interval, is_percent, number
+from bench.reporting.page.content import Names, anchor, interval, number
 
-Key = tuple[str, str, str, float]
-"""Metric, attack, norm, radius; -1 where there is no radius."""
-Ranker = Callable[[Sequence[Run], Key], Mapping[str, int]]
+Ranker = Callable[[Sequence[Run], MetricKey], Mapping[str, int]]
 """Ranks of the models of comparable runs in one metric, with ties; empty where the evidence does not allow a test."""
 _MANY_COLUMNS = 9
 _LARGEST_DRAWN = 1e12
@@ -50,15 +50,23 @@ class Column:
     Attributes:
         label, where: its header: what it is, and under which attack, norm and radius where the label does not say.
         views: the choices of columns that it is part of.
-        lower_first: whether the best value is the smallest.
     """
 
-    key: Key
+    key: MetricKey
     label: str
     where: str
-    unit: str
     views: Sequence[str]
-    lower_first: bool
+    direction: Direction
+    percent: bool
+
+    @property
+    def unit(self) -> str:
+        return "%" if self.percent else ""
+
+    @property
+    def lower_first(self) -> bool:
+        """Whether the best value is the smallest."""
+        return self.direction == "lower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +120,15 @@ class BoardTable:
     def images(self) -> int:
         return self.runs[0].examples
 
-    def column(self, metric: str, norm: str = "", eps: float = -1.0, attack: str | None = None) -> int | None:
-        """The position of a column; where the attack is not given and several ran, the worst of them."""
+    def column(self, metric: str, norm: str = "", eps: float | None = None, subject: str | None = None) -> int | None:
+        """The position of a column; where several attacks ran, that of the worst of them."""
         found = [
             position
             for position, column in enumerate(self.columns)
-            if column.key[0] == metric
-            and column.key[2] == norm
-            and abs(column.key[3] - eps) <= 1e-5 * abs(eps)
-            and attack in (None, column.key[1])
+            if (column.key.metric, column.key.norm, column.key.eps) == (metric, norm, eps)
+            and subject in (None, column.key.subject)
         ]
-        worst = [position for position in found if self.columns[position].key[1] == "worst"]
+        worst = [position for position in found if self.columns[position].key.attack == "worst"]
         return next(iter(worst or found), None)
 
 
@@ -161,9 +167,14 @@ def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
     values = {run.model: _values(run) for run in runs}
     every = _in_reading_order(dict.fromkeys(key for found in values.values() for key in found))
     keys = _of_first_measures(every) if len(every) > _TOO_MANY_COLUMNS else every
-    attacks = {attack for _, attack, _, _ in keys if attack and attack != "worst"}
+    attacks = {key.attack for key in keys if key.attack and key.attack != "worst"}
+    declared = {
+        key: (row["direction"], row["unit"])
+        for run in runs
+        for key, row in zip(keys_of(run.rows), run.rows.to_dict("records"), strict=True)
+    }
     columns = [
-        _column(key, views, several_attacks=len(attacks) > 1)
+        _column(key, declared[key], views, several_attacks=len(attacks) > 1)
         for key, views in zip(keys, _views(keys, runs[0].reference), strict=True)
     ]
     best = [_best(column, [found.get(column.key) for found in values.values()]) for column in columns]
@@ -172,7 +183,7 @@ def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
     rows = []
     for run in runs:
         cells = [
-            None if (found := values[run.model].get(column.key)) is None else _cell(column.key[0], found, top)
+            None if (found := values[run.model].get(column.key)) is None else _cell(column, found, top)
             for column, top in zip(columns, best, strict=True)
         ]
         rows.append(
@@ -198,79 +209,67 @@ def _table(runs: list[Run], names: Names, ranker: Ranker | None) -> BoardTable:
     )  # fmt: skip
 
 
-def _in_reading_order(keys: Iterable[Key]) -> list[Key]:
+def _in_reading_order(keys: Iterable[MetricKey]) -> list[MetricKey]:
     """Clean accuracy, robust accuracies by attack, norm and radius, their union, the rest as the run has it."""
     norms = list(NORM_LABELS)
 
-    def place(key: Key) -> tuple[Any, ...]:
-        metric, attack, norm, eps = key
-        if metric not in _ORDER:
+    def place(key: MetricKey) -> tuple[Any, ...]:
+        if key.metric not in _ORDER:
             return (len(_ORDER),)
-        order = norms.index(norm) if norm in norms else len(norms)
-        return _ORDER.index(metric), attack == "worst", attack, order, norm, eps
+        order = norms.index(key.norm) if key.norm in norms else len(norms)
+        return _ORDER.index(key.metric), key.attack == "worst", key.attack, order, key.norm, key.eps or 0.0
 
     return sorted(keys, key=place)
 
 
-def _of_first_measures(keys: Sequence[Key]) -> list[Key]:
-    """Of metrics named kind/measure/map, which come by the hundred, those of each kind's first measure."""
+def _of_first_measures(keys: Sequence[MetricKey]) -> list[MetricKey]:
+    """Of metrics named kind/measure, whose maps come by the hundred, those of each kind's first measure."""
     first: dict[str, str] = {}
-    kept = []
-    for key in keys:
-        kind, *rest = key[0].split("/")
-        if not rest or first.setdefault(kind, rest[0]) == rest[0]:
-            kept.append(key)
-    return kept
+    return [key for key in keys if first.setdefault(key.metric.partition("/")[0], key.metric) == key.metric]
 
 
-def _column(key: Key, views: Sequence[str], *, several_attacks: bool) -> Column:
-    metric, attack, norm, eps = key
-    ball = " ".join(part for part in (NORM_LABELS.get(norm, norm), f"{eps:.4g}" if eps >= 0 else "") if part)
-    named = attack if several_attacks else ""
-    if metric == "clean_accuracy":
+def _column(key: MetricKey, declared: tuple[Direction, Unit], views: Sequence[str], *, several_attacks: bool) -> Column:
+    direction, unit = declared
+    named = key.attack if several_attacks else ""
+    if key.metric == "clean_accuracy":
         label, where = "clean", ""
-    elif metric == "union_accuracy":
+    elif key.metric == "union_accuracy":
         label, where = "union", named
-    elif metric == "robust_accuracy":
-        label, where = ball, named
+    elif key.metric == "robust_accuracy":
+        label, where = ball(key), named
     else:
-        label, where = metric, " ".join(part for part in (named, ball) if part)
-    return Column(
-        key, label, where, "%" if is_percent(metric) else "", views, metric_kind(metric).better == "lower"
-    )  # fmt: skip
+        label, where = metric_name(key), " ".join(part for part in (named, ball(key)) if part)
+    return Column(key, label, where, views, direction, unit == "share")
 
 
-def _values(run: Run) -> dict[Key, tuple[float, float, float]]:
+def _values(run: Run) -> dict[MetricKey, tuple[float, float, float]]:
     rows = run.rows
-    keys = zip(rows["metric"], rows["attack"], rows["norm"], rows["eps"].fillna(-1.0), strict=True)
-    return dict(zip(keys, zip(rows["value"], rows["ci_low"], rows["ci_high"], strict=True), strict=True))
+    return dict(zip(keys_of(rows), zip(rows["value"], rows["ci_low"], rows["ci_high"], strict=True), strict=True))
 
 
 def _best(column: Column, found: Sequence[tuple[float, float, float] | None]) -> float | None:
     """The best value of a column; None where better has no meaning, or nobody to be better than."""
     values = [one[0] for one in found if one is not None]
-    judged = metric_kind(column.key[0]).better != "neither"
-    if not judged or len(values) < 2:
+    if column.direction == "descriptive" or len(values) < 2:
         return None
     return min(values) if column.lower_first else max(values)
 
 
-def _cell(metric: str, found: tuple[float, float, float], best: float | None) -> Cell | None:
+def _cell(column: Column, found: tuple[float, float, float], best: float | None) -> Cell | None:
     value, low, high = (float(part) for part in found)
     if value != value:
         return None
-    percent = is_percent(metric)
-    bounds = interval(low, high, percent=percent)
-    return Cell(value, low, high, number(value, percent=percent), bounds, best is not None and value == best)
+    bounds = interval(low, high, percent=column.percent)
+    return Cell(value, low, high, number(value, percent=column.percent), bounds, best is not None and value == best)
 
 
 def _sort_column(columns: Sequence[Column]) -> int:
     for wanted in ("union_accuracy", "robust_accuracy"):
         for position, column in enumerate(columns):
-            if column.key[0] == wanted and _OVERVIEW in column.views:
+            if column.key.metric == wanted and _OVERVIEW in column.views:
                 return position
-    judged = [place for place, column in enumerate(columns) if metric_kind(column.key[0]).better != "neither"]
-    other = [place for place in judged if columns[place].key[0] != "clean_accuracy"]
+    judged = [place for place, column in enumerate(columns) if column.direction != "descriptive"]
+    other = [place for place in judged if columns[place].key.metric != "clean_accuracy"]
     return (other or judged or [0])[0]
 
 
@@ -279,37 +278,30 @@ def _place(row: Row, column: int, *, lower: bool) -> tuple[bool, float]:
     return (True, 0.0) if cell is None else (False, cell.value if lower else -cell.value)
 
 
-def _views(keys: Sequence[Key], reference: Mapping[str, float]) -> list[tuple[str, ...]]:
+def _views(keys: Sequence[MetricKey], reference: Mapping[str, float]) -> list[tuple[str, ...]]:
     """The choices that each column is part of: an overview, one for each family of metrics, all."""
     if len(keys) <= _MANY_COLUMNS:
         return [(_OVERVIEW,)] * len(keys)
-    families = list(dict.fromkeys(_family(key) for key in keys if key[0] not in _SHARED))
+    families = list(dict.fromkeys(_family(key) for key in keys if key.metric not in _SHARED))
     radii: dict[str, set[float]] = {}
-    for metric, _, norm, eps in keys:
-        if metric == "robust_accuracy":
-            radii.setdefault(norm, set()).add(eps)
+    for key in keys:
+        if key.metric == "robust_accuracy" and key.eps is not None:
+            radii.setdefault(key.norm, set()).add(key.eps)
     central = {norm: reference.get(norm, sorted(found)[len(found) // 2]) for norm, found in radii.items()}
     views: list[tuple[str, ...]] = []
     for key in keys:
-        if key[0] in _SHARED:
+        if key.metric in _SHARED:
             views.append((_OVERVIEW, *families, "all"))
             continue
-        at_reference = key[0] == "robust_accuracy" and _is_near(key[3], central[key[2]])
+        at_reference = key.metric == "robust_accuracy" and key.eps == central.get(key.norm)
         overview = at_reference or (not radii and _family(key) == families[0])
         views.append((_OVERVIEW, _family(key), "all") if overview else (_family(key), "all"))
     return views
 
 
-def _is_near(value: float, wanted: float) -> bool:
-    return abs(value - wanted) <= 1e-5 * abs(wanted)
-
-
-def _family(key: Key) -> str:
-    """Robust accuracies by norm, other metrics by the first two parts of their name."""
-    metric, _, norm, _ = key
-    if metric == "robust_accuracy":
-        return NORM_LABELS.get(norm, norm)
-    return "/".join(metric.split("/")[:2])
+def _family(key: MetricKey) -> str:
+    """Robust accuracies by norm, others by metric."""
+    return NORM_LABELS.get(key.norm, key.norm) if key.metric == "robust_accuracy" else key.metric
 
 
 def is_smaller_copy(table: BoardTable, others: Sequence[BoardTable]) -> bool:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from bench.leaderboard.kinds import metric_kind
-
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
@@ -88,11 +86,6 @@ def _plain(letter: str) -> str:
     if letter in "_/":
         return "-" if letter == "_" else "."
     return letter if letter.isascii() and letter.isalnum() else f"_{ord(letter):x}_"
-
-
-def is_percent(metric: str) -> bool:
-    """Whether a metric is printed in per cent; what is called an accuracy is a share, whichever suite it comes from."""
-    return metric_kind(metric).percent or "accuracy" in metric
 
 
 def number(value: float, *, percent: bool) -> str:

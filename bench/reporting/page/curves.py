@@ -30,9 +30,11 @@ def robustness_curves(table: BoardTable) -> PlotGroup | None:
 
 
 def _panel(table: BoardTable, norm: str) -> Panel | None:
-    radii = sorted(
-        {column.key[3] for column in table.columns if column.key[0] == "robust_accuracy" and column.key[2] == norm}
-    )
+    radii = sorted({
+        column.key.eps
+        for column in table.columns
+        if column.key.metric == "robust_accuracy" and column.key.norm == norm and column.key.eps is not None
+    })  # fmt: skip
     positions = [
         (eps, position) for eps in radii if (position := table.column("robust_accuracy", norm, eps)) is not None
     ]

@@ -8,8 +8,10 @@ from typing import Any
 
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
+from bench.leaderboard.labels import name as metric_name
+from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.pivot import precision_note
-from bench.reporting.page.content import Names, anchor, interval, is_percent, number
+from bench.reporting.page.content import Names, anchor, interval, number
 
 _MOST_NUMBERS = 60
 
@@ -152,15 +154,14 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
 
 def _numbers(run: Run) -> list[list[str]]:
     rows = []
-    for row in run.rows.to_dict("records"):
-        percent = is_percent(str(row["metric"]))
-        norm = str(row["norm"])
+    for key, row in zip(keys_of(run.rows), run.rows.to_dict("records"), strict=True):
+        percent = row["unit"] == "share"
         rows.append(
             [
-                str(row["metric"]).replace("_", " "),
-                str(row["attack"]),
-                NORM_LABELS.get(norm, norm),
-                "" if row["eps"] != row["eps"] else f"{row['eps']:.4g}",
+                metric_name(key).replace("_", " "),
+                key.attack,
+                NORM_LABELS.get(key.norm, key.norm),
+                "" if key.eps is None else f"{key.eps:.4g}",
                 number(float(row["value"]), percent=percent) + (" %" if percent else ""),
                 interval(float(row["ci_low"]), float(row["ci_high"]), percent=percent),
                 f"{int(row['n_examples']):,}",

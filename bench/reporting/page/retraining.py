@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from bench.reporting.page.boards import BoardTable, Cell, Row
 from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, swatch
 
-_ACCURACY = "retrained_accuracy_"
+_ACCURACY = "retrained_accuracy"
 _UNMASKED = "unmasked"
 _SCORES = {"roar_score": "ROAR score", "kar_score": "KAR score"}
 _LEADS = {
@@ -28,12 +27,11 @@ _LEADS = {
 
 def retraining_plots(table: BoardTable) -> PlotGroup | None:
     """Curves of every map, one panel a model; None where the table has no retrained nets."""
-    shares = sorted(
-        {int(column.key[0].removeprefix(_ACCURACY)) for column in table.columns if _is_accuracy(column.key[0])}
-    )
+    nets = [column.key.parts for column in table.columns if column.key.metric == _ACCURACY]
+    shares = sorted({int(share) for *_, share in nets if share.isdecimal()})
     if len([share for share in shares if share]) < 2:
         return None
-    maps = sorted({column.key[1] for column in table.columns if _is_accuracy(column.key[0])} - {_UNMASKED}, key=_order)
+    maps = sorted({name for name, *_ in nets} - {_UNMASKED}, key=_order)
     slots = {name: slot for slot, name in enumerate(maps)}
     score = next((name for name in _SCORES if table.column(name) is not None), "roar_score")
     panels = [
@@ -52,20 +50,16 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
     )  # fmt: skip
 
 
-def _is_accuracy(metric: str) -> bool:
-    return re.fullmatch(f"{_ACCURACY}[0-9]{{1,3}}", metric) is not None
-
-
 def _order(name: str) -> tuple[bool, bool, str]:
     """Random pixels first, then maps of the model, then controls."""
     return name != "random", ":" in name, name
 
 
 def _curves(table: BoardTable, row: Row, place: int, shares: list[int], slots: dict[str, int]) -> Panel | None:
-    start = _cell(table, row, f"{_ACCURACY}0", _UNMASKED)
+    start = _cell(table, row, _ACCURACY, f"{_UNMASKED}/0")
     series, rows = [], []
     for name, slot in slots.items():
-        found = [(share, cell) for share in shares if (cell := _cell(table, row, f"{_ACCURACY}{share}", name))]
+        found = [(share, cell) for share in shares if (cell := _cell(table, row, _ACCURACY, f"{name}/{share}"))]
         if not found:
             continue
         drawn = ([(0, start)] if start is not None else []) + found
@@ -119,8 +113,8 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
     return Panel(identity, title, svg, alt, DataTable(title, ["map", "score", "95 % interval"], rows))
 
 
-def _cell(table: BoardTable, row: Row, metric: str, attack: str) -> Cell | None:
-    position = table.column(metric, attack=attack)
+def _cell(table: BoardTable, row: Row, metric: str, subject: str) -> Cell | None:
+    position = table.column(metric, subject=subject)
     cell = None if position is None else row.cells[position]
     return cell if cell is not None and cell.drawable else None
 

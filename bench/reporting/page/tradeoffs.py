@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.core.threat import NORM_LABELS
+from bench.leaderboard.labels import name as metric_name
 from bench.reporting.page.boards import BoardTable, Cell
 from bench.reporting.page.content import DataTable, LegendEntry, Names, Panel, PlotGroup, anchor, interval, number
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, ink, swatch
@@ -125,16 +126,16 @@ def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Nam
 
 def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
     clean = table.column("clean_accuracy")
-    keys = [column.key for column in table.columns if column.key[0].startswith("stability/")]
+    keys = [column.key for column in table.columns if column.key.metric.startswith("stability/")]
     if clean is None or not keys:
         return None
-    metric = keys[0][0]
-    radii = sorted({key[3] for key in keys if key[0] == metric})
+    metric = metric_name(keys[0])
+    radii = sorted({key.eps for key in keys if metric_name(key) == metric and key.eps is not None})
     panels = []
     for place, eps in enumerate(radii):
-        position = next(
-            at for at, column in enumerate(table.columns) if column.key[0] == metric and column.key[3] == eps
-        )
+        position = table.column(keys[0].metric, keys[0].norm, eps, keys[0].subject)
+        if position is None:
+            continue
         spots = [
             Spot(row.model, x.value, y.value, _bounds(x), _bounds(y))
             for row in table.rows

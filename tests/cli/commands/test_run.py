@@ -192,6 +192,6 @@ def test_a_full_disk_in_the_middle_of_a_run_gives_one_line(
 def test_the_rows_have_every_column_filled_that_must_be(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
     bench("run", "--model", "standard", "--suite", tiny_suite, "--leaderboard", tmp_path)
     rows = read_leaderboard(tmp_path)
-    for name in set(COLUMNS) - {"attack", "norm", "eps", "dependencies_sha256", "commit"}:
+    for name in set(COLUMNS) - {"subject", "attack", "norm", "eps", "dependencies_sha256", "commit"}:
         assert rows[name].notna().all() and (rows[name].astype(str) != "").all(), name
     assert ((rows["ci_low"] <= rows["value"]) & (rows["value"] <= rows["ci_high"])).all()

@@ -14,7 +14,6 @@ from bench.cli.output.board_formats import as_csv, as_latex, as_markdown
 from bench.cli.output.check_output import announce, markdown_summary, summary_table, write_junit
 from bench.cli.output.rendering import output, table, warn
 from bench.comparison.gate import RegressionReport, Remark
-from bench.leaderboard.kinds import MetricKind
 from bench.leaderboard.pivot import Board
 
 HOSTILE = "a\x1b[31m|b\x9b\0\n::stop-commands::x [/nope] \\x {y} <b> ##[error]"
@@ -29,8 +28,10 @@ def verdicts() -> list[RegressionReport]:
 
 def board(model: str, column: str) -> Board:
     frame = pd.DataFrame({column: [0.5, 0.25]}, index=pd.Index([model, "other"], name="model"))
-    kinds = {column: MetricKind("higher", True)}
-    return Board(HOSTILE, {"suite": "tiny"}, frame, {model: model, "other": "other"}, column, [column], kinds)
+    return Board(
+        HOSTILE, {"suite": "tiny"}, frame, {model: model, "other": "other"}, column, [column], {column: "higher"},
+        {column: "share"},
+    )  # fmt: skip
 
 
 def is_plain(text: str) -> bool:

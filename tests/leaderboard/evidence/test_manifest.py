@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pyarrow import parquet
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.manifest import SCHEMA_VERSION, read_manifest
 from bench.leaderboard.evidence.records import read_records
+from bench.leaderboard.metrics import Metric, MetricKey
 
 WHOLE: dict[str, Any] = {
     "schema_version": SCHEMA_VERSION, "run_id": "a", "status": "finished",
@@ -20,7 +22,7 @@ WHOLE: dict[str, Any] = {
         "weights": {"sha256": "0", "parameters": 7}, "accuracy": {"test": 0.9}, "gradients": {"stability": {"8/255": 0.5}},
         "training": {"recipe": "standard", "parameters": {}, "schedule": {}},
     },
-    "metrics": [{"metric": "m", "value": 0.5, "ci_low": None, "ci_high": None, "n_examples": 3}],
+    "metrics": [Metric(MetricKey("m"), 0.5, math.nan, math.nan, 3, "lower", "number").as_dict()],
     "findings": [{"id": "a", "severity": "note", "evidence": "e", "advice": "d"}], "counters": {"claims": 1},
 }  # fmt: skip
 
@@ -36,7 +38,7 @@ def write(folder: Path, content: str) -> Path:
         ("facts.seed", "1"), ("facts.model", 3), ("card.weights", []), ("card.weights.parameters", "many"),
         ("card.accuracy.test", 90), ("card.gradients.stability", {"8/255": "x"}), ("card.training.recipe", None),
         ("card.training.parameters", 3), ("findings", [{"id": "a"}]), ("findings", {}), ("counters", {"claims": 1.5}),
-        ("metrics", [{"metric": "m"}]), ("suite", "cross_norm"), ("seconds", "1"), ("examples_sha256", 1),
+        ("metrics", [{"metric": "m"}]), ("metrics", [None]), ("suite", "cross_norm"), ("seconds", "1"), ("examples_sha256", 1),
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused_where_it_stands(tmp_path: Path, place: str, value: object) -> None:

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.core.errors import BenchError
-from bench.leaderboard.statistics.example_values import ExampleValues
+from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.leaderboard.statistics.paired import compare_values, difference_and_p_value, holm, mcnemar, mean_p_value
 from bench.leaderboard.statistics.ranking import rank_with_ties
 
 
 def values(numbers: object, metric: str = "robust_accuracy", ids: object = None) -> ExampleValues:
     array = np.asarray(numbers, dtype=np.float64)
-    return ExampleValues(metric, pd.Series(array, index=np.arange(len(array)) if ids is None else ids))
+    series = pd.Series(array, index=np.arange(len(array)) if ids is None else ids)
+    return ExampleValues(MetricKey(metric), series, "lower" if metric == "taps" else "higher", "number")
 
 
 def test_shares_are_compared_by_mcnemars_exact_test_and_the_flipped_examples_are_named() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data import ImageDataset
+from bench.leaderboard.labels import name
 from bench.protocols.explanations.base import Batch
 from bench.protocols.explanations.stability import AttributionStability, perturbed
 from tests.protocols.attribution_suites import STABILITY, make, run, values
@@ -89,7 +90,9 @@ def test_a_piecewise_linear_nets_hessian_is_left_out_and_it_is_said(
     result = run(protocol, standard, fashion_test, stop=6)
     assert "piecewise_linear" in {finding.id for finding in result.findings}
     assert result.records["hessian_change"].isna().all()
-    assert not any(metric.metric.startswith("hessian") for metric in protocol.metrics("fashion_mnist", result.records))
+    assert not any(
+        metric.key.metric.startswith("hessian") for metric in protocol.metrics("fashion_mnist", result.records)
+    )
 
 
 def test_noise_is_uniform_in_the_ball_keyed_by_example_and_the_same_direction_at_every_radius() -> None:
@@ -115,7 +118,7 @@ def test_metrics_are_means_over_the_examples_they_name(
     rows = records[(records["attribution"] == "gradient") & (records["eps"] == LARGE)]
     sure = rows[(rows["label"] == rows["prediction"]) & (rows["prediction_kept"] == 1)]
     assert 0 < len(sure) < len(rows) == 24
-    metrics = {(m.metric, m.eps): m for m in protocol.metrics("fashion_mnist", records)}
+    metrics = {(name(m.key), m.key.eps): m for m in protocol.metrics("fashion_mnist", records)}
     whole, part = metrics["stability/cosine/gradient", LARGE], metrics["stability_correct/cosine/gradient", LARGE]
     assert whole.value == pytest.approx(rows["cosine"].mean(), abs=1e-6) and whole.n_examples == 24
     assert part.value == pytest.approx(sure["cosine"].mean(), abs=1e-6) and part.n_examples == len(sure)

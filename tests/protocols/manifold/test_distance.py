@@ -18,12 +18,13 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.metrics import Metric, derived_metrics
 from bench.leaderboard.pivot import make_boards
 from bench.leaderboard.table import read_leaderboard
 from bench.nets.vae_gan import VaeGan
 from bench.protocols import EvaluationContext, protocol_for
 from bench.protocols.base import UnitResult
-from bench.protocols.manifold.metrics import auroc, manifold_metrics
+from bench.protocols.manifold.metrics import auroc, distance_metrics, kept_values
 from bench.runs.execute import execute
 from bench.runs.plan import RunRequest, plan_runs
 from bench.runs.units import ready_model
@@ -128,7 +129,11 @@ def test_a_gradient_that_is_not_finite_is_a_finding_and_no_distance(
     (finding,) = [finding for finding in result.findings if finding.id == "bad_gradients"]
     assert 0 < black < 60 and finding.evidence == f"{black} of 60 image gradients were NaN or infinite"
     assert np.isfinite(result.records.to_numpy(dtype=float)).all()
-    assert np.isfinite([metric.value for metric in manifold_metrics(result.records)]).all()
+    assert np.isfinite([metric.value for metric in metrics_of(result.records)]).all()
+
+
+def metrics_of(records: pd.DataFrame) -> list[Metric]:
+    return [*derived_metrics(kept_values(records)), *distance_metrics(records)]
 
 
 def test_an_autoencoder_that_reconstructs_badly_is_not_trusted(
@@ -138,8 +143,8 @@ def test_an_autoencoder_that_reconstructs_badly_is_not_trusted(
     found = evaluate(suite, standard, fashion_test).findings
     assert [finding.id for finding in found] == ["poor_autoencoder"]
     suite.write_text(SUITE.replace('"vae_gan"', '"vae_gan"\nleast_explained_variance = 0.0'))
-    metrics = manifold_metrics(evaluate(suite, standard, fashion_test).records)
-    explained = next(metric.value for metric in metrics if metric.metric == "explained_variance")
+    metrics = metrics_of(evaluate(suite, standard, fashion_test).records)
+    explained = next(metric.value for metric in metrics if metric.key.metric == "explained_variance")
     assert explained < 0.5
 
 
@@ -148,7 +153,7 @@ def test_the_filters_and_their_metrics(
 ) -> None:
     publish(registry)
     records = evaluate(suite, at_linf, fashion_test).records
-    metrics = {(metric.metric, metric.attack): metric for metric in manifold_metrics(records)}
+    metrics = {(one.key.metric, one.key.subject): one for one in metrics_of(records)}
     for name, changed in (
         ("fooled_reference", records["reference_adversarial_prediction"] != records["reference_prediction"]),
         ("fooled_itself", records["adversarial_prediction"] != records["prediction"]),

@@ -126,11 +126,11 @@ def test_every_net_leaves_a_record_whose_bits_are_its_accuracy(
         assert correct.shape == (2, 2, 300)
         assert removed == pytest.approx([count(0.3, 784) / 784, count(0.7, 784) / 784])
         assert correct.sum() == records.loc[records["map"] == name, "correct"].sum()
-    metrics = {(metric.metric, metric.attack): metric for metric in protocol.metrics("fashion_mnist", records)}
+    metrics = {(metric.key.metric, metric.key.subject): metric for metric in protocol.metrics("fashion_mnist", records)}
     assert metrics["roar_score", "gradient"].value == pytest.approx(map_scores("roar", records)["gradient"].value)
     assert ("roar_score", "mask_only:gradient") not in metrics and ("roar_score", "random") not in metrics
     unmasked = records.loc[records["map"] == "unmasked", "correct"] / 300
-    assert metrics["retrained_accuracy_0", "unmasked"].value == pytest.approx(unmasked.mean())
+    assert metrics["retrained_accuracy", "unmasked/0"].value == pytest.approx(unmasked.mean())
     assert unmasked.mean() > 0.2
 
 
@@ -267,7 +267,9 @@ def test_a_run_resumes_at_the_group_it_was_stopped_in(
     assert "3 units resumed" in out and "roar score" in out
     assert len(trained) == 6  # five groups, one of them begun twice
     rows = read_leaderboard(tmp_path / "board")
-    assert {"roar_score", "retrained_accuracy_30", "retrained_accuracy_70"} <= set(rows["metric"])
+    assert {"roar_score", "retrained_accuracy"} <= set(rows["metric"]) and {"random/30", "random/70"} <= set(
+        rows["subject"]
+    )
 
 
 def test_a_missing_training_split_is_refused(

@@ -59,11 +59,11 @@ def test_accuracies_after_components_fall_to_the_ensembles(evaluated: tuple[Prot
     protocol, result = evaluated
     metrics = protocol.metrics("fashion_mnist", result.records)
     for norm in ("linf", "l2"):
-        after = [m.value for m in metrics if m.metric == "robust_accuracy_after" and m.norm == norm]
-        final = next(m.value for m in metrics if m.metric == "robust_accuracy" and m.norm == norm)
+        after = [m.value for m in metrics if m.key.metric == "robust_accuracy_after" and m.key.norm == norm]
+        final = next(m.value for m in metrics if m.key.metric == "robust_accuracy" and m.key.norm == norm)
         assert len(after) == 4 and after == sorted(after, reverse=True) and after[-1] == pytest.approx(final)
-    union = next(m.value for m in metrics if m.metric == "union_accuracy")
-    assert union <= min(m.value for m in metrics if m.metric == "robust_accuracy")
+    union = next(m.value for m in metrics if m.key.metric == "union_accuracy")
+    assert union <= min(m.value for m in metrics if m.key.metric == "robust_accuracy")
     assert result.counters["gradient_evaluations"] > 0
 
 

@@ -50,9 +50,9 @@ def test_accuracies_fall_with_severity_and_agree_with_the_records(
     context = EvaluationContext(standard, "net", fashion_test, 0, 60, 0, torch.device("cpu"), 32)
     records = protocol.evaluate(context).records
     assert len(records) == 60 * 2 * 5
-    metrics = {(m.metric, m.attack): m for m in protocol.metrics("fashion_mnist", records)}
-    assert metrics["corruption_accuracy_5", "rotation"].value < metrics["clean_accuracy", ""].value
-    assert metrics["corruption_accuracy_5", "rotation"].value < metrics["corruption_accuracy_1", "rotation"].value
+    metrics = {(m.key.metric, m.key.subject): m for m in protocol.metrics("fashion_mnist", records)}
+    assert metrics["corruption_accuracy", "rotation/5"].value < metrics["clean_accuracy", ""].value
+    assert metrics["corruption_accuracy", "rotation/5"].value < metrics["corruption_accuracy", "rotation/1"].value
     overall = metrics["corruption_accuracy", "all"]
     assert overall.value == pytest.approx(1 - records["broken"].mean())
     assert overall.ci_low < overall.value < overall.ci_high and overall.n_examples == 60

@@ -49,7 +49,8 @@ def test_records_hold_one_row_per_example_norm_and_radius(
 def test_metrics_are_shares_of_the_records(tiny_suite: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:
     protocol, records = evaluate(tiny_suite, standard, fashion_test)
     metrics = {
-        (metric.metric, metric.norm, metric.eps): metric for metric in protocol.metrics("fashion_mnist", records)
+        (metric.key.metric, metric.key.norm, metric.key.eps): metric
+        for metric in protocol.metrics("fashion_mnist", records)
     }  # type: ignore[attr-defined]
     one = records.drop_duplicates("example_id")
     assert metrics["clean_accuracy", "", None].value == pytest.approx((one["label"] == one["prediction"]).mean())
@@ -70,9 +71,9 @@ def test_with_two_attacks_the_worst_of_both_counts(
     path.write_text(BOTH.replace('name = "tiny"', 'name = "both"'))
     protocol, records = evaluate(path, standard, fashion_test)
     accuracies = {
-        (metric.attack, metric.norm, metric.eps): metric.value
+        (metric.key.attack, metric.key.norm, metric.key.eps): metric.value
         for metric in protocol.metrics("fashion_mnist", records)  # type: ignore[attr-defined]
-        if metric.metric == "robust_accuracy"
+        if metric.key.metric == "robust_accuracy"
     }
     for eps in (0.05, 0.1):
         assert accuracies["worst", "linf", eps] <= min(accuracies["sweep", "linf", eps], accuracies["pgd", "linf", eps])

@@ -100,6 +100,6 @@ def test_medians_are_of_the_images_classified_right(standard: nn.Module, fashion
     wrong = records["prediction"] != records["label"]
     assert (records.loc[wrong, "distance"] == 0).all() and (records.loc[~wrong, "distance"] > 0).all()
     for metric in protocol.metrics("fashion_mnist", records)[1:]:
-        values = records.loc[~wrong & (records["norm"] == metric.norm), "distance"].sort_values().tolist()
+        values = records.loc[~wrong & (records["norm"] == metric.key.norm), "distance"].sort_values().tolist()
         assert metric.value == values[(len(values) - 1) // 2]
         assert metric.ci_low <= metric.value <= metric.ci_high

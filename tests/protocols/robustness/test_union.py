@@ -22,7 +22,9 @@ def test_the_union_is_what_no_norm_breaks(at_linf: nn.Module, fashion_test: Imag
     survivors = ~apart.groupby("example_id")["broken"].any()
     # the cascade alone is at chance where an example lies at the radius: one of forty may differ
     assert int((records.set_index("example_id")["broken"] == survivors).sum()) <= 1
-    metrics = {(metric.metric, metric.norm): metric.value for metric in protocol.metrics("fashion_mnist", records)}
+    metrics = {
+        (metric.key.metric, metric.key.norm): metric.value for metric in protocol.metrics("fashion_mnist", records)
+    }
     shares = sum(value for (name, _), value in metrics.items() if name == "first_broken")
     assert abs(metrics["clean_accuracy", ""] - shares - metrics["union_accuracy", "all"]) < 1e-9
     found = records["found_in_norm"] != ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.leaderboard.evidence.runs import SCHEMA_VERSION
+from bench.leaderboard.migration import migrated_name
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.reporting.page import PageSource, build_page
 from bench.reporting.page.packing import unpacked
@@ -116,7 +117,7 @@ def add_run(
         "dependencies_sha256": "", "commit": "", "precision": "float32",
         "torch_version": "2.0", "device": "cpu", "seconds": 1.5,
     }  # fmt: skip
-    rows = [{"attack": "", "norm": "", "eps": None, "n_examples": examples, **metric} for metric in metrics]
+    rows = [{"norm": "", "eps": None, "n_examples": examples, **metric} for metric in metrics]
     append_rows(folder, [{**common, **columns, **row} for row in rows])
     path = folder / "runs" / run_id
     path.mkdir(parents=True)
@@ -130,7 +131,10 @@ def add_run(
 
 
 def metric(name: str, value: float, **where: Any) -> dict[str, Any]:
-    return {"metric": name, "value": value, "ci_low": value - 0.02, "ci_high": value + 0.02, **where}
+    """A row, named as older leaderboards named it."""
+    names = ("metric", "subject", "attack", "direction", "unit")
+    key = dict(zip(names, migrated_name(name, where.get("attack", "")), strict=True))
+    return {"value": value, "ci_low": value - 0.02, "ci_high": value + 0.02, **where, **key}
 
 
 def robustness(clean: float, fall: float) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.leaderboard.evidence.finished_runs import read_runs, repeat
 from bench.leaderboard.table import read_leaderboard
-from bench.reporting.page.content import anchor, is_percent, number
+from bench.reporting.page.content import anchor, number
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish
 from bench.reporting.page.tradeoffs import Spot, front
 from tests.reporting.page.pages import add_run, metric, parse
@@ -40,8 +40,7 @@ def test_different_names_get_different_anchors_that_are_plain(first: str, second
     assert all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in anchor(first))
 
 
-def test_accuracies_are_per_cent_and_other_numbers_are_not() -> None:
-    assert is_percent("robust_accuracy") and is_percent("retrained_accuracy_30") and not is_percent("roar_score")
+def test_shares_are_printed_in_per_cent_and_other_numbers_as_they_are() -> None:
     assert number(0.12345, percent=True) == "12.3"
     assert number(-0.0124, percent=False) == "-0.012"
     assert number(12345.6, percent=False) == "12,346"

@@ -9,18 +9,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from bench.leaderboard.kinds import MetricKind
-from bench.leaderboard.metrics import Metric, share
-from bench.protocols import EvaluationContext, Protocol, UnitResult
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols import EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.training.methods import Standard
 from bench.training.recipe import RecipeTemplate
 
 ZOO = Path(__file__).parent / "zoo"
 SLOW_START = RecipeTemplate("slow_start", "cross-entropy, long warm-up", Standard, {}, {"warmup_share": 0.5})
-
-
-STRIPE_ERRORS = MetricKind("lower", percent=False)
 
 
 def linear(*, in_channels: int, image_size: int, num_classes: int, mean: list[float], std: list[float]) -> nn.Module:
@@ -57,17 +53,17 @@ class Clean(Protocol):
             context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
         )
         context.on_progress(len(labels))
-        frame = {"example_id": context.example_ids.numpy(), "right": (found == labels).numpy()}
+        frame = {"example_id": context.example_ids.numpy(), "label": labels.numpy(), "prediction": found.numpy()}
         return UnitResult(pd.DataFrame(frame), {}, findings)
 
-    def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        right, count = int(records["right"].sum()), len(records)
-        wrong = float(count - right)
-        return [share("clean_accuracy", right, count), Metric("stripe_errors", wrong, wrong, wrong, count)]
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        by_id = records.set_index("example_id")
+        wrong = (by_id["label"] != by_id["prediction"]).astype("float64")
+        return [clean_accuracy(records), ExampleValues(MetricKey("stripe_errors"), wrong, "lower", "number")]
 
 
-def make_zoo(*, confused: bool = False) -> None:
-    """Write the zoo's one model: a linear net that tells the stripes apart exactly, or takes one for the other."""
+def make_zoo(*, name: str = "prototypes", confused: bool = False) -> None:
+    """Write a model of the zoo: a linear net that tells the stripes apart exactly, or takes one for the other."""
     from bench.catalog.cards import ModelCard, Weights, write_card
     from bench.catalog.state_files import state_bytes
     from bench.core.files import sha256_bytes, write_atomically
@@ -77,10 +73,10 @@ def make_zoo(*, confused: bool = False) -> None:
     images, _, _ = stripes("test")
     prototypes = torch.as_tensor(images[:2]).float().flatten(1) / 255
     net.load_state_dict({"1.weight": prototypes.flip(0) if confused else prototypes, "1.bias": torch.zeros(2)})
-    content, folder = state_bytes(net), ZOO / "stripes" / "prototypes"
+    content, folder = state_bytes(net), ZOO / "stripes" / name
     write_atomically(folder / "weights.safetensors", content)
     card = ModelCard(
-        schema_version=1, id="prototypes", method="by hand", dataset="stripes", description="confused" if confused else "", num_classes=2, architecture="linear",
+        schema_version=1, id=name, method="by hand", dataset="stripes", description="confused" if confused else "", num_classes=2, architecture="linear",
         architecture_parameters=parameters, weights=Weights(sha256=sha256_bytes(content), parameters=130),
     )  # fmt: skip
     write_card(folder, card)

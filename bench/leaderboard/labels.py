@@ -1,0 +1,57 @@
+"""How people read a metric's key: in tables, plots, messages and on the page."""
+
+from __future__ import annotations
+
+from bench.core.threat import NORM_LABELS
+from bench.leaderboard.metrics import MetricKey
+
+_SHORT = {"clean_accuracy": "clean", "union_accuracy": "union"}
+_PATHS = ("insertion", "deletion", "prediction_kept")
+"""Written as one path with their subjects, as is every metric whose own name is a path."""
+
+
+def label(key: MetricKey, *, attack: bool = True) -> str:
+    """The column's name, e.g. `clean`, `sweep L-inf 0.1`, `stability/cosine/gradient uniform L-inf 0.03137`.
+
+    Args:
+        attack: whether robust accuracies name it, where several ran.
+    """
+    metric, subject = key.metric, key.subject
+    if metric in _SHORT:
+        return _SHORT[metric]
+    if metric == "robust_accuracy":
+        return _words(key.attack if attack else "", ball(key))
+    if metric == "median_distance":
+        return f"median {ball(key)}"
+    if metric == "robust_accuracy_after":
+        return f"after {key.attack} {ball(key)}"
+    if metric == "corruption_accuracy":
+        return "all corruptions" if subject == "all" else _words(*key.parts).replace("_", " ")
+    if metric == "retrained_accuracy":
+        return f"{metric}_{key.parts[-1]} {key.parts[0]}"
+    return _words(name(key), key.attack, ball(key))
+
+
+def full_label(key: MetricKey) -> str:
+    """As sentences name it, e.g. `robust accuracy (sweep, L-inf 0.1)`."""
+    detail = ", ".join(part for part in (key.attack, ball(key)) if part)
+    return name(key).replace("_", " ") + (f" ({detail})" if detail else "")
+
+
+def name(key: MetricKey) -> str:
+    """What is measured of what, without attack and ball."""
+    return "/".join((key.metric, key.subject)) if is_path(key) and key.subject else _words(key.metric, key.subject)
+
+
+def is_path(key: MetricKey) -> bool:
+    """Whether metric and subject are written as one path, as `stability/cosine/gradient`."""
+    return "/" in key.metric or key.metric in _PATHS
+
+
+def ball(key: MetricKey) -> str:
+    """Norm and radius, e.g. `L-inf 0.1`."""
+    return _words(NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else f"{key.eps:.4g}")
+
+
+def _words(*parts: str) -> str:
+    return " ".join(part for part in parts if part)

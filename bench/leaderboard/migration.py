@@ -1,0 +1,141 @@
+"""Older leaderboards and manifests as this version has them; only here is the old text of a metric's name taken apart.
+
+Up to schema 3 a metric's name was text such as `saps/cosine/gradient`, `retrained_accuracy_30` or
+`corruption_accuracy_3`, the column `attack` also held maps, corruptions and filters, nothing said which way a metric is
+better, and radii had six digits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.core.files import read_regular
+from bench.leaderboard.metrics import Direction, Unit
+
+_SEARCH = re.compile(r"(.*), (\w+) search")
+"""Version 2's device, where the search was in less than float32."""
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ENDS_IN_NUMBER = re.compile(r"(.*)_(\d{1,3})")
+_DIGITS = 6
+_WITH_SUBJECT = frozenset({"prediction_kept", "insertion", "deletion"})
+"""Names of the form metric/subject; those with more parts are measure by measure: metric/measure/subject."""
+_WITH_MAP = frozenset({
+    "roar_score", "kar_score", "roar_score_over_seeds", "kar_score_over_seeds", "kept_share", "manifold_distance",
+    "manifold_distance_ratio", "manifold_auroc", "corruption_accuracy",
+})  # fmt: skip
+"""Of these, what stood in the column `attack` was a map, a filter or a corruption."""
+_SHARES = frozenset({
+    "clean_accuracy", "robust_accuracy", "union_accuracy", "prediction_kept", "robust_accuracy_after",
+    "retrained_accuracy", "corruption_accuracy", "first_broken", "kept_share",
+})  # fmt: skip
+_HIGHER = frozenset({
+    "clean_accuracy", "robust_accuracy", "union_accuracy", "stability", "stability_correct", "gradient_cosine", "saps",
+    "saps_correct", "insertion", "roar_score", "kar_score", "corruption_accuracy", "median_distance",
+})  # fmt: skip
+_LOWER = frozenset({
+    "hessian_ratio", "gradient_change_ratio", "taps", "taps_correct", "deletion", "randomisation"
+})  # fmt: skip
+_FAMILIES = frozenset({
+    "stability", "stability_correct", "saps", "saps_correct", "taps", "taps_correct", "taps_clean", "agreement",
+    "randomisation",
+})  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def migrated_name(metric: str, attack: str) -> tuple[str, str, str, Direction, Unit]:
+    """Metric, subject, attack, direction and unit of what an older version called so."""
+    first, *rest = metric.split("/")
+    numbered = _ENDS_IN_NUMBER.fullmatch(metric)
+    subject = ""
+    if first in _FAMILIES and len(rest) > 1:
+        metric, subject = f"{first}/{rest[0]}", "/".join(rest[1:])
+    elif first in _WITH_SUBJECT and rest:
+        metric, subject = first, "/".join(rest)
+    elif metric in _WITH_MAP:
+        subject, attack = attack, ""
+    elif (numbered and numbered[1] == "retrained_accuracy") or (numbered and numbered[1] == "corruption_accuracy"):
+        first = metric = numbered[1]
+        subject, attack = f"{attack}/{numbered[2]}", ""
+    return metric, subject, attack, _direction(first, rest), _unit(first, metric)
+
+
+def _direction(first: str, rest: Sequence[str]) -> Direction:
+    if "random_order" in rest or first not in _HIGHER | _LOWER:
+        return "descriptive"
+    turned = "centre_shift" in rest
+    return "higher" if (first in _HIGHER) != turned else "lower"
+
+
+def _unit(first: str, metric: str) -> Unit:
+    """Of a stranger's metric, what is called an accuracy is a share."""
+    return "share" if first in _SHARES or "accuracy" in metric else "number"
+
+
+def migrated_rows(rows: Iterable[dict[str, str]], folder: Path) -> Iterator[dict[str, str]]:
+    """Rows of a leaderboard.csv of schema 1 to 3, cell by cell; what schemas 1 and 2 lack is left to its default.
+
+    Args:
+        folder: of the leaderboard, whose evidence has the radii as the suites name them.
+    """
+    figures = _Figures(folder / "runs")
+    for row in rows:
+        if "precision" not in row and (found := _SEARCH.fullmatch(row["device"])):
+            row["device"], row["precision"] = found.groups()
+        row["metric"], row["subject"], row["attack"], row["direction"], row["unit"] = migrated_name(
+            row["metric"], row["attack"]
+        )
+        row["eps"] = figures.of(row)
+        yield row
+
+
+def migrated_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest of version 1 has to have in place of its own, or beside it.
+
+    Raises:
+        LookupError, TypeError: it is damaged.
+    """
+    names = ("metric", "subject", "attack", "direction", "unit")
+    found = [
+        {"norm": "", "eps": None, **one}
+        | dict(zip(names, migrated_name(one["metric"], one.get("attack", "")), strict=True))
+        for one in manifest.get("metrics", [])
+    ]
+    return {"metrics": found, "precision": manifest.get("facts", {}).get("search_precision", "float32")}
+
+
+class _Figures:
+    """What a radius of six digits was rounded from: as a run of its suite has it, or else a number of 255ths."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._known: dict[tuple[str, str], dict[str, str]] = {}
+
+    def of(self, row: Mapping[str, str]) -> str:
+        text = row["eps"]
+        if len(text.lstrip("0.").replace(".", "")) < _DIGITS - 1:  # a last digit may have been 0
+            return text
+        known = self._known.setdefault((row["suite_sha256"], row["dataset"]), {})
+        if text not in known:
+            known |= {text: _of_255ths(text), **self._of_run(row["run_id"])}
+        return known[text]
+
+    def _of_run(self, run_id: str) -> dict[str, str]:
+        with suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
+            if not _RUN_ID.fullmatch(run_id):
+                return {}
+            metrics = json.loads(read_regular(self._runs / run_id / "manifest.json"))["metrics"]
+            return {f"{one['eps']:.{_DIGITS}g}": repr(one["eps"]) for one in metrics if isinstance(one["eps"], float)}
+        return {}
+
+
+def _of_255ths(text: str) -> str:
+    with suppress(ValueError, OverflowError):
+        nearest = round(float(text) * 255) / 255
+        return repr(nearest) if f"{nearest:.{_DIGITS}g}" == text else text
+    return text
