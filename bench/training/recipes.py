@@ -77,7 +77,8 @@ def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None
     if asked and recipe.method.second_derivatives:
         raise BenchError(
             f"recipe {recipe.name} differentiates twice, which {' and '.join(asked)} cannot do: compiled graphs have "
-            "no second derivatives, and bfloat16 is too coarse for them; they are for standard, softplus, at_linf, at_l2, trades."
+            "no second derivatives, and bfloat16 is too coarse for them; they are for standard, softplus, at_linf, "
+            "at_l2 and trades."
         )
 
 
