@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
@@ -93,15 +93,20 @@ def departures(name: str, dataset: str, described: Mapping[str, Mapping[str, Any
     """
     net = described["schedule"].get("architecture")
     own = make_recipe(name, dataset, {"architecture": net} if net else {})
-    found = []
-    for part, given in ((own.method, described["parameters"]), (own.schedule, described["schedule"])):
-        for key, info in type(part).model_fields.items():
-            trained, usual = given.get(key, info.get_default(call_default_factory=True)), getattr(part, key)
-            if trained != usual:
-                found.append(f"{key} {_shown(trained)} instead of {_shown(usual)}")
+    found = [*differing(own.method, described["parameters"]), *differing(own.schedule, described["schedule"])]
     usual = make_recipe(name, dataset).schedule.architecture
     if own.schedule.architecture != usual:
         found.insert(0, f"architecture {own.schedule.architecture} instead of {usual}")
+    return found
+
+
+def differing(own: BaseModel, trained: Mapping[str, Any]) -> list[str]:
+    """`name value instead of value` for each field whose value in a card's table `trained` is not that of `own`."""
+    found = []
+    for name, info in type(own).model_fields.items():
+        have, usual = trained.get(name, info.get_default(call_default_factory=True)), getattr(own, name)
+        if have != usual:
+            found.append(f"{name} {_shown(have)} instead of {_shown(usual)}")
     return found
 
 

@@ -33,6 +33,7 @@ from bench.data import ImageDataset, dataset_spec
 from bench.nets.vae_gan import VaeGan
 from bench.training.epochs import Epochs, Progress, Stateful
 from bench.training.fitting import TrainingRequest
+from bench.training.recipes import differing
 from bench.training.trainer import split_validation
 
 RECIPE = "vae_gan"
@@ -123,12 +124,18 @@ def train_vae_gan(
         architecture_parameters=parameters,
         weights=Weights(sha256=sha256_bytes(content), parameters=sum(value.numel() for value in net.parameters())),
         quality=reconstruction_quality(net, test, request.device),
-        training=run.facts() | {"minutes": round(epochs.seconds / 60, 2)},
+        training=run.facts() | departures(recipe, request.dataset) | {"minutes": round(epochs.seconds / 60, 2)},
     )
     write_atomically(request.work / "weights.safetensors", content)
     write_autoencoder(request.work, card)
     request.publish_work()
     return read_autoencoder(request.folder)
+
+
+def departures(recipe: VaeGanRecipe, dataset: str) -> dict[str, str]:
+    """The card's entry that says what is not the paper's, if anything is."""
+    found = differing(make_vae_gan_recipe(dataset), recipe.model_dump())
+    return {"departs": "; ".join(found)} if found else {}
 
 
 def reconstruction_quality(net: VaeGan, dataset: ImageDataset, device: torch.device) -> Quality:

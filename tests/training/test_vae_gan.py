@@ -7,12 +7,20 @@ import pytest
 import torch
 
 from bench.catalog.autoencoders import load_autoencoder, read_autoencoder
+from bench.catalog.locations import shipped
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.nets.vae_gan import VaeGan
 from bench.training import make_recipe
 from bench.training.publish import TrainingRequest
-from bench.training.vae_gan import _Run, make_vae_gan_recipe, reconstruction_quality, train_vae_gan
+from bench.training.vae_gan import (
+    VaeGanRecipe,
+    _Run,
+    departures,
+    make_vae_gan_recipe,
+    reconstruction_quality,
+    train_vae_gan,
+)
 from tests.conftest import Bench
 
 CPU = torch.device("cpu")
@@ -124,3 +132,11 @@ def test_impossible_recipes_are_refused(dataset: str, overrides: dict[str, objec
     with pytest.raises(BenchError) as caught:
         make_vae_gan_recipe(dataset, overrides)
     assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "mnist"])
+def test_published_autoencoders_declare_what_is_not_the_papers(dataset: str) -> None:
+    facts = read_autoencoder(shipped("models") / dataset / "vae_gan").card.training
+    recipe = VaeGanRecipe(**{name: value for name, value in facts.items() if name in VaeGanRecipe.model_fields})
+    assert {"departs": facts["departs"]} == departures(recipe, dataset)
+    assert departures(make_vae_gan_recipe(dataset), dataset) == {}
