@@ -117,7 +117,7 @@ def evaluate(
 
 
 def _adaptation(options: dict[str, Any], executor: str) -> dict[str, Any]:
-    """What adapts a net in memory; raises BenchError for whatever is for other models."""
+    """What adapts a net in memory; raises BenchError for options that are for other models."""
     for name in options:
         if name not in AdapterSettings.model_fields:
             raise BenchError(f"{name} is for models that are named by their source, not for a net.")

@@ -33,11 +33,11 @@ def take_net(net: object, adaptation: Mapping[str, Any]) -> nn.Module:
     """A copy of a net that a caller has passed, as it is judged: eval mode, float32, parameters without gradient.
 
     Args:
-        adaptation: `mean`, `std` and whatever else an adapter takes, for a net that wants other images; None is left
+        adaptation: `mean`, `std` and the adapter's other settings, for a net that wants other images; None is left
             out.
 
     Raises:
-        BenchError: it is no net, or none that can be judged; an adaptation that makes no sense.
+        BenchError: it is no net, or none that can be judged; an adaptation that contradicts itself.
     """
     given = {name: value for name, value in adaptation.items() if value is not None}
     given |= {name: several(given[name], name) for name in ("mean", "std", "classes") if name in given}
@@ -102,7 +102,7 @@ def take_examples(net: nn.Module, images: object, labels: object, batch_size: in
 
 @contextmanager
 def judged(net: nn.Module, images: Tensor) -> Iterator[None]:
-    """On the images' device; whatever the net raises becomes one line."""
+    """On the images' device; an error of the net becomes one line."""
     try:
         with current_device(images.device):
             yield

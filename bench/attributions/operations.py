@@ -1,7 +1,7 @@
 """Looking into a net: every operation of a forward pass by name, and a refusal where some are hidden.
 
-What runs without being seen (TorchScript, autograd functions of somebody's own) would be left out of a rule without a
-word; so each tensor that an operation takes must come from an operation that was seen before.
+What runs unseen (TorchScript, user-defined autograd functions) would silently be left out of a rule; so each tensor
+that an operation takes must come from an operation that was seen before.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def uncompiled() -> Iterator[None]:
 
 
 def require_no_choice(name: str, given: list[Tensor]) -> None:
-    """Raise BenchError where an operation on `given` may be an activation that nobody can tell."""
+    """Raise BenchError where an operation on `given` may be an activation that cannot be recognised."""
     masks = name.strip("_") in ("mul", "rmul") and any(one.dtype == torch.bool for one in given)
     if (name in _CHOICES or masks) and any(one.requires_grad for one in given):
         raise BenchError(

@@ -53,7 +53,7 @@ def randomised_from_the_top(model: nn.Module, images: Tensor, seed: int) -> Iter
         with torch.no_grad():
             for key, value in fresh.named_parameters():
                 layer.get_parameter(key).copy_(value)
-            net(images)  # whatever computes weights in a forward pass has done so now
+            net(images)  # weights that are computed in a forward pass now exist
         if any(torch.equal(*pair) for pair in zip(_weights(layer), _weights(original), strict=True)):
             raise BenchError(
                 f"layer {name} ({type(layer).__name__}) keeps its weights when they are drawn anew; set "

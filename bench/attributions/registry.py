@@ -174,7 +174,7 @@ def attribute(
     seed: int = 0,
     batch_size: int = 256,
 ) -> Tensor:
-    """Signed attributions of the logit of `labels`, in eval mode whatever mode the model is in.
+    """Signed attributions of the logit of `labels`, computed in eval mode; the model's own mode is restored.
 
     Args:
         model: images in [0, 1] in, logits out.
@@ -222,7 +222,7 @@ def _others(found: object, name: str) -> AttributionMethod:
 
 
 def _checked(method: AttributionMethod, request: MapRequest, call: Callable[[], Any]) -> Tensor:
-    """Maps of somebody else's method, with torch's generators seeded; raises BenchError in its name."""
+    """Checked maps of a method that is not ours, with torch's generators seeded; raises BenchError in its name."""
     images, name = request.images, f"attribution method {method.name}"
     key = (request.seed, name, *request.example_ids[:1].tolist())
     try:

@@ -108,7 +108,7 @@ class NamedSource:
     options: SourceOptions
 
     def card(self) -> ModelCard:
-        """Build the net and describe it; raises BenchError for whatever is wrong with source or options."""
+        """Build the net and describe it; raises BenchError if source or options are wrong."""
         built = self.build()
         self._require_outputs(built)
         try:

@@ -35,7 +35,7 @@ def read_state(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
 
     Args:
         path: `.safetensors`, or anything that torch.save wrote.
-        trust: unpickle objects too, which runs whatever code the file names.
+        trust: unpickle objects too, which runs the code that the file names.
 
     Raises:
         BenchError: unreadable, holds more than tensors and is not trusted, or holds no state dict.
@@ -113,7 +113,7 @@ def _refuse_packed(stream: BinaryIO, path: Path) -> None:
 @cache
 def _warn(path: Path) -> None:
     """Once a file and process, however often a net is built from it."""
-    logger.warning("unpickling %s, which runs whatever code it names, as was allowed", path)
+    logger.warning("unpickling %s, which runs the code that it names, as was allowed", path)
 
 
 def _unreadable(path: Path, error: BaseException) -> BenchError:

@@ -39,7 +39,7 @@ def run_in_child(command: Callable[[], int], failed: int) -> int:
         os.close(ours)
         threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
         code = command()
-        with suppress(OSError):  # whoever read it has gone
+        with suppress(OSError):  # the reader has gone
             sys.stdout.flush()
         os.write(to_parent, bytes([code]))
         sys.exit(code)

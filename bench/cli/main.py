@@ -26,8 +26,7 @@ from bench.cli.commands import (
 )
 from bench.cli.guard import run_in_child, runs_foreign_code
 from bench.core.errors import BenchError, is_interrupt
-from bench.core.memory import is_out_of_memory
-from bench.core.threads import limit_openmp_spinning
+from bench.core.memory import is_out_of_memory, limit_openmp_spinning
 from bench.core.version import code_version
 
 EXIT_USAGE = 2
@@ -89,7 +88,7 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command; the exit code: 0 done, 2 usage or input error, 130 interrupted, 141 nobody reads."""
+    """Run one command; the exit code: 0 done, 2 usage or input error, 130 interrupted, 141 reader gone."""
     try:
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
@@ -126,7 +125,7 @@ def with_flags(message: str, options: tuple[str, ...], arguments: list[str]) -> 
 
 
 def _reader_gone() -> int:
-    """Whoever read our output has gone, as `head` does: not a word, and no code that is a verdict."""
+    """The reader of the output has gone, as `head` does: print nothing, and exit with a code that is no verdict."""
     # keep Python from complaining once more at exit
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     return EXIT_READER_GONE

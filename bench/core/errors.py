@@ -46,5 +46,5 @@ def bench_command(*words: str, **options: object) -> str:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether somebody pressed Ctrl-C; code of the user's own may raise anything else, subclasses too."""
+    """Whether the user pressed Ctrl-C; the user's own code may raise anything else, subclasses too."""
     return type(error) is KeyboardInterrupt

@@ -31,13 +31,13 @@ def sha256_bytes(content: bytes) -> str:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file that somebody named, for reading, if it is a regular one: a pipe or a device may never end.
+    """Open a file for reading if it is a regular one: reading a pipe or a device may never end.
 
     Raises:
         OSError: it cannot be opened, or is no regular file; `strerror` says which.
     """
     try:
-        # without O_NONBLOCK the opening of a pipe waits until somebody writes to it
+        # without O_NONBLOCK, opening a pipe waits until another process writes to it
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a zero byte in the name
         raise OSError(errno.EINVAL, "that is no path", str(path)) from error
@@ -121,13 +121,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 def sweep(folder: Path) -> None:
     """Remove files of `replaced_whole` that killed processes have left in `folder`, after a day."""
     for path in folder.glob(f".*{_TEMPORARY}"):
-        with suppress(OSError):  # somebody else was faster, or may not
+        with suppress(OSError):  # another process was faster, or it is not permitted
             if is_old(path):
                 path.unlink()
 
 
 def is_old(path: Path) -> bool:
-    """Whether nobody can be at work on it any more: it has not changed for a day."""
+    """Whether it has not changed for a day, so that no process can be at work on it any more."""
     return time.time() - path.lstat().st_mtime > _OLD_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Random numbers keyed by (seed, stream, example id), the same whatever the batch, the shard or the device.
+"""Random numbers keyed by (seed, stream, example id), the same in every batch and shard and on every device.
 
 A counter-based generator (SplitMix64's finaliser over key + counter), written with wrapping int64 tensor arithmetic:
 no state to keep, no loop over examples, bit-identical on CPU and GPU. Not for cryptography.

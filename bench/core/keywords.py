@@ -43,7 +43,7 @@ def keywords_of(function: Callable[..., Any], skip: int, offered: Collection[str
     """
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:  # noqa: BLE001  (whatever stands in a stranger's annotation)
+    except Exception:  # noqa: BLE001  (an annotation may hold anything)
         hints = {}
     found = {}
     for name, one in list(inspect.signature(function).parameters.items())[skip:]:

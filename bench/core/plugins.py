@@ -21,7 +21,7 @@ def load_plugin(group: str, name: str) -> Any:
     """Import what the entry point `name` of a group stands for.
 
     Raises:
-        BenchError: nobody or more than one package announces it, or its import fails.
+        BenchError: no package, or more than one, announces it, or its import fails.
     """
     points = list({point.value: point for point in metadata.entry_points(group=group, name=name)}.values())
     if not points:

@@ -1,4 +1,4 @@
-"""In which precision a net computes: float32 for whatever is judged, less only where candidates are looked for."""
+"""In which precision a net computes: float32 for all that is judged, less only where candidates are looked for."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bench.core.files import open_regular, write_atomically
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_FILE = 1 << 22
-"""Bytes of a TOML or JSON file that somebody hands in."""
+"""Bytes of a TOML or JSON file from outside."""
 DEEPEST = 20
 """Tables and lists inside each other."""
 _LARGEST_INTEGER = 1 << 63

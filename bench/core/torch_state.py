@@ -1,4 +1,4 @@
-"""Torch as the code here expects it, whatever the caller has set; and afterwards as the caller had set it."""
+"""Torch's settings as the code here expects them; afterwards they are as the caller had set them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order a known data set numbers its classes, whatever order a folder or a file has them in."""
+"""In which order a known data set numbers its classes, independent of their order in a folder or file."""
 
 from __future__ import annotations
 

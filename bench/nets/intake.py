@@ -1,4 +1,4 @@
-"""Taking in a net of the user's own: whatever is to be judged passes here, a program's net and one in memory.
+"""Taking in a net of the user's own, from a program or from memory; every such net passes here.
 
 Judged are plain nets in eval mode and float32; what cannot become one is refused in one line. A net in memory is
 copied, so that nothing that is done to it afterwards (modes, hooks, gradients, layout) reaches the user's.
@@ -41,7 +41,7 @@ def own_net(net: object, *, sharing: bool = False) -> nn.Module:
     """A plain copy of a net in memory.
 
     Args:
-        sharing: let both have the parameters' memory, where whatever writes to it may do so to both.
+        sharing: both share the parameters' memory, so that writing to one changes the other.
 
     Raises:
         BenchError: it is no net, cannot be copied, or is refused by `plain_net`.
@@ -58,7 +58,7 @@ def own_net(net: object, *, sharing: bool = False) -> nn.Module:
 
 
 def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Module:
-    """A copy of the net. What it holds and nobody can copy is shared: a lock, a file, an activation less its graph.
+    """A copy of the net. What cannot be copied is shared: a lock, a file, an activation without its graph.
 
     Args:
         known: what stands in the copy for objects of the net, by their id.

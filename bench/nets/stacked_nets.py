@@ -23,7 +23,7 @@ _PATCH_LIMIT = 128
 class StackedNets(nn.Module):
     """G nets with weights of their own; image (g, i) goes through net g.
 
-    Takes what the nets' own normalisation would give, so that whoever masks images can do it in the same pass.
+    Takes what the nets' own normalisation would give, so that a caller that masks images can do it in the same pass.
 
     Args:
         nets: of one architecture, a plain sequence of normalisation, convolutions, activations, max-pools, flatten and

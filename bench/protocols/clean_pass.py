@@ -39,7 +39,7 @@ _UNSTEADY = {
 
 
 _TELLING = 10
-"""Of fewer images nobody can say whether a net guesses."""
+"""With fewer images it cannot be said whether a net guesses."""
 
 
 def require_unit_pixels(images: Tensor) -> None:

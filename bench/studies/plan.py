@@ -15,7 +15,7 @@ from bench.catalog.models import list_models
 from bench.catalog.studies import Scale, Study, TrainedModel
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError
-from bench.core.threads import limit_openmp_spinning
+from bench.core.memory import limit_openmp_spinning
 from bench.data import dataset_spec
 from bench.executors.base import Executor, LocalExecutor
 from bench.leaderboard.evidence.answers import same_answers

@@ -192,7 +192,7 @@ def _generator(purpose: str, seed: int) -> torch.Generator:
 
 
 def _initial(seeds: list[int]) -> Weights:
-    """Glorot-uniform weights and zero biases; the nets of a seed start alike whatever their strength."""
+    """Glorot-uniform weights and zero biases; the nets of one seed start alike at every strength."""
     first, second = [], []
     limit = math.sqrt(6.0 / (2 + _HIDDEN))
     for seed in seeds:

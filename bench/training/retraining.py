@@ -83,7 +83,7 @@ def retrain(
 ) -> Tensor:
     """Train a net from scratch for every seed and mask; which masked test images each then gets right.
 
-    The nets of one seed have the same initial weights and the same order of examples, whatever they may see, so that
+    The nets of one seed have the same initial weights and the same order of examples, also of different pixels, so that
     two masks are compared in pairs. `on_step` is called with the number of nets after each step.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Shared rendering: consoles, percentages, plain tables; whatever a name or value holds, it is printed as text."""
+"""Shared rendering: consoles, percentages, plain tables; names and values are always printed as plain text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table; columns named in `right` are right-aligned. Cells are text, whatever is in them; see `marked`."""
+    """A plain table; columns named in `right` are right-aligned. Cells are plain text; see `marked`."""
     from rich import box
     from rich.table import Table
 

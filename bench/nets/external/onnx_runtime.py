@@ -11,7 +11,7 @@ from bench.core.optional import optional_import
 
 
 class OnnxRuntimeNet(nn.Module):
-    """Runs an ONNX graph by onnxruntime on the CPU, whatever device the images are on.
+    """Runs an ONNX graph by onnxruntime on the CPU, also where the images are on another device.
 
     The file's bytes are a buffer, so that the digest of the weights covers them.
     """

@@ -112,7 +112,7 @@ def _import_zoo(module: str) -> types.ModuleType:
     except ImportError as error:
         raise BenchError(f"RobustBench's model zoo cannot be imported ({error}); install it: {_INSTALL}.") from error
     finally:
-        if standing is None:  # whoever imports robustbench later gets the real one, or its own error
+        if standing is None:  # a later import of robustbench gets the real one, or its own error
             del sys.modules["robustbench"]
 
 

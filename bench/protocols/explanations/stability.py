@@ -75,7 +75,7 @@ class AttributionStability(AttributionProtocol):
 
     Records hold one row per example, attribution and radius: a column per measure and those of DECOMPOSITION, each
     the mean over draws, and `prediction_kept`, the share of draws that keep the prediction. The decomposition is the
-    input gradient's whatever the attribution. Metrics `stability_correct` are over the examples that are classified
+    input gradient's, for every attribution. Metrics `stability_correct` are over the examples that are classified
     right and keep their prediction in every draw.
     """
 
