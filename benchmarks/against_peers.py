@@ -29,9 +29,9 @@ import typer
 from peer_attacks import PEERS, STEPS, UNIT, Pgd, import_robustbench, plain_autoattack, robustbench_benchmark
 from torch import Tensor, nn
 
-from bench.attacks.adapters.pyautoattack import AutoAttackSettings, components_of
-from bench.attacks.autoattack import run_component
 from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.keywords import named_attack
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults, verify
@@ -274,11 +274,11 @@ def _units(problem: Problem, attack: Callable[[slice, AttackResults], None], nor
 
 def _ours(problem: Problem, norm: Norm, eps: float) -> Tensor:
     def attack(part: slice, results: AttackResults) -> None:
-        for component in components_of("standard", norm):
-            run_component(
-                component, problem.model, problem.images[part], problem.labels[part], torch.arange(UNIT) + part.start,
-                AutoAttackSettings(norm, eps), (results,), num_classes=10, batch_size=256,
-            )  # fmt: skip
+        images, labels = problem.images[part], problem.labels[part]
+        ids = torch.arange(len(images), device=images.device) + part.start
+        for component in ("apgd-ce", "apgd-t", "fab-t", "square"):
+            examples = Examples(problem.model, images, labels, ids, 10)
+            run_attack(named_attack(component, {}), examples, norm, [eps], results)
 
     return _units(problem, attack, norm, eps)
 

@@ -20,7 +20,9 @@ import torch
 import typer
 from torch import Tensor
 
-from bench.attacks.adapters.torchattacks import TorchattacksSettings, import_torchattacks, run_torchattacks
+from bench.attacks.adapters.torchattacks import import_torchattacks
+from bench.attacks.keywords import named_attack
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
@@ -50,10 +52,11 @@ def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bo
     with torch.no_grad():
         clean = torch.cat([model(batch).argmax(1) for batch in images.split(500)])
     radii = RADII[norm]
-    settings = TorchattacksSettings("pgd", CLASSES[norm], norm, {"steps": STEPS}, {"alpha": 2.5 / STEPS})
+    keywords = {"steps": STEPS, "relative_parameters": {"alpha": 2.5 / STEPS}}
+    run, unit = named_attack(f"torchattacks:{CLASSES[norm]}", keywords), Examples(model, images, labels, ids, 10)
 
     def theirs(results: AttackResults) -> None:
-        run_torchattacks(model, images, labels, ids, radii, settings, results)
+        run_attack(run, unit, norm, radii, results)
 
     def sweep(settings: SweepSettings) -> Callable[[AttackResults], None]:
         return lambda results: NormSweep(prepared, images, labels, ids, norm, radii, settings, results).run()

@@ -35,6 +35,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "python.md": _python(),
         "suites.md": _suites(),
+        "attacks.md": _attacks(),
         "recipes.md": _recipes(),
         "explanations.md": _explanations(),
         "cards.md": _cards(),
@@ -146,7 +147,8 @@ def _suites() -> Iterator[str]:
     ]
     yield from _table(["suite", "version", "protocol", "images", "what it does"], rows)
     for name, protocol in sorted(PROTOCOLS.items()):
-        about = [*_doc(inspect.getmodule(protocol)), "", *_doc(protocol)]
+        preset = protocol.__module__.endswith(".presets")
+        about = [*([] if preset else [*_doc(inspect.getmodule(protocol)), ""]), *_doc(protocol)]
         needs = [
             text
             for text, needed in (
@@ -158,6 +160,28 @@ def _suites() -> Iterator[str]:
         own = ", ".join(f"`{one.name}`" for one in suites if one.file.protocol == name)
         yield from (f"## {name}", "", "```text", *about, "```", "")
         yield from ("; ".join([f"Suites: {own or 'none'}", *needs]) + ".", "")
+
+
+def _attacks() -> Iterator[str]:
+    from bench.attacks import registry
+
+    yield from ("# Attacks", "")
+    yield from (
+        'For suites of protocol `robustness`: `attack = "NAME"`, with keywords in the same table. Besides these, every',
+        "`torchattacks:CLASS`, `foolbox:CLASS`, `pyautoattack:COMPONENT`, a plug-in of the entry point group",
+        "`bench.attacks`, and `FILE.py:FUNCTION`.",
+        "",
+        "```text",
+        *_doc(registry),
+        "```",
+        "",
+    )
+    for name, attack in sorted(registry.our_attacks().items()):
+        yield from (f"## {name}", "", "```text", *_doc(attack.function), "```", "")
+        yield from (f"Kind: {attack.kind}. Norms: {', '.join(attack.norms)}.", "")
+        shown = {key: str(one.default) for key, one in attack.parameters.items()}
+        rows = [[f"`{key}`", f"`{_cell(text)}`" if len(text) < 60 else "see the code"] for key, text in shown.items()]
+        yield from _table(["keyword", "default"], rows) if rows else ()
 
 
 def _recipes() -> Iterator[str]:

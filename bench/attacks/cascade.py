@@ -12,25 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
 from bench.attacks.projections import project
+from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.sweep.schedules import SCHEDULES, ball_widths
 from bench.attacks.sweep.search import SearchNet
-from bench.attacks.verification import AttackResults, verify
+from bench.attacks.verification import AttackResults, first_of_each
+from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
 from bench.core.threat import NORMS, Norm
+from bench.core.toml_files import Section
 
 Gate = Literal["target", "example"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Section):
     """One attack of the cascade.
 
     Attributes:
@@ -52,16 +55,19 @@ class Stage:
         norms: the norms that have this stage.
     """
 
-    steps: int
-    targets: int = 0
-    start: float = 1.0
-    widen: float = 1.0
-    within: float = 1.0
+    steps: Steps
+    targets: int = Field(default=0, ge=0, lt=1 << 31)
+    start: float = Field(default=1.0, ge=0, le=1)
+    widen: float = Field(default=1.0, ge=1, le=100)
+    within: float = Field(default=1.0, gt=0, le=1)
     gate: Gate = "target"
-    dense: float = 1.0
-    refine: bool = False
-    first: float = 0.0
-    norms: tuple[Norm, ...] = NORMS
+    dense: float = Field(default=1.0, gt=0, le=1)
+    refine: bool = Field(default=False, validation_alias=AliasChoices("refine", "polish"))
+    first: float = Field(default=0.0, ge=0)
+    norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
+
+
+STAGES = (Stage(steps=10), Stage(steps=30, targets=3, widen=3.0))
 
 
 @dataclass(slots=True)
@@ -203,7 +209,7 @@ class Cascade:
         before = self._ended_margins.clone()
         self._ended_margins.scatter_reduce_(0, examples, margins, "amax")
         highest = (margins == self._ended_margins[examples]) & (margins > before[examples])
-        chosen = _first_of_each(examples, highest.nonzero().squeeze(1))
+        chosen = first_of_each(examples, highest.nonzero().squeeze(1))
         self._ended[examples[chosen]] = images[chosen]
 
     def _radius(self, clean: Tensor, width: float = 1.0) -> Tensor:
@@ -221,23 +227,32 @@ class Cascade:
 
     def _verify(self, images: Tensor, clean: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         """Enter what verifies; returns (N,) bool, which examples of the unit are now broken."""
-        verified, distances, predictions = verify(self.model, images, clean, labels, self._radius(clean), self.norm)
-        self.results.claims += len(images)
-        self.results.rejected += int((~verified).sum())
-        # two pairs of one example may be verified at once: the first is entered
-        chosen = _first_of_each(examples, verified.nonzero().squeeze(1))
-        self.results.record(
-            examples[chosen].cpu(),
-            self.norm,
-            {norm: value[chosen] for norm, value in distances.items()},
-            predictions[chosen],
-        )
+        self.results.judge(self.model, images, clean, labels, self._radius(clean), self.norm, examples)
         return self.results.broken(self.norm, self.eps).to(examples.device)
 
 
-def _first_of_each(examples: Tensor, chosen: Tensor) -> Tensor:
-    """Of the rows `chosen` (m,) the first of each example; examples: (n,)."""
-    unique, place = torch.unique(examples[chosen], return_inverse=True)
-    first = torch.full_like(unique, len(chosen))
-    first.scatter_reduce_(0, place, torch.arange(len(chosen), device=place.device), "amin")
-    return chosen[first]
+@register_attack("cascade", norms=NORMS, kind="curve", needs_gradients=True)
+def cascade(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    norm: Norm,
+    ids: Tensor,
+    radii: Tensor,
+    results: AttackResults,
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: Precision = "float32",
+    on_progress: Callable[[int], None] = lambda _: None,
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100)] = STAGES,
+) -> AttackResult:
+    """The cascade at one radius after another, the largest first."""
+    share = max(1, len(labels) // (len(stages) * len(radii)))
+    for eps in radii.tolist():
+        Cascade(
+            model, images, labels, ids, norm, eps, stages, results, seed=seed, batch_size=batch_size,
+            check_every=2 if images.device.type == "cpu" else 5, on_stage=lambda _: on_progress(share),
+            precision=precision,
+        ).run()  # fmt: skip
+    return AttackResult(None)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 def nearest_classes(model: nn.Module, images: Tensor, count: int, batch_size: int) -> Tensor:
-    """(N, count) the classes after the predicted one, by the logits of the images, in their order."""
+    """(N, count) the classes after the predicted one, by the images' logits, in their order; fewer if there are few."""
     with torch.no_grad():
         logits = torch.cat([model(part) for part in torch.split(images, batch_size)])
-    return logits.topk(count + 1, dim=1).indices[:, 1:]
+    return logits.topk(min(count + 1, logits.shape[1]), dim=1).indices[:, 1:]
 
 
 def pair_batches(

@@ -27,7 +27,9 @@ class AttackResults:
         found_in: norm -> (N,) int64, the index in NORMS of the norm whose attack found it; -1 where none.
         claims: how many adversarial examples attacks have claimed.
         rejected: how many of the claims did not verify.
+        outside: how many of the rejected lay outside of the ball that they were claimed for.
         gradient_evaluations: how many image gradients the attacks have taken.
+        queries: how many images else the attacks have put through the model, where that is counted.
         bad_gradients: how many of them were NaN or infinite somewhere; those entries were taken as 0.
     """
 
@@ -36,7 +38,9 @@ class AttackResults:
     found_in: dict[Norm, Tensor]
     claims: int = 0
     rejected: int = 0
+    outside: int = 0
     gradient_evaluations: int = 0
+    queries: int = 0
     bad_gradients: int = 0
 
     @classmethod
@@ -57,6 +61,7 @@ class AttackResults:
             "gradient_evaluations": self.gradient_evaluations,
             "claims": self.claims,
             "rejected_claims": self.rejected,
+            "outside_claims": self.outside,
             "bad_gradients": self.bad_gradients,
             "non_finite_logits": int(self._unanswered().sum()),
         }
@@ -69,6 +74,38 @@ class AttackResults:
         """(N,) bool: a verified adversarial example lies within the ball. Monotone in eps by construction."""
         return self.distances[norm] <= eps * (1.0 + RELATIVE_TOLERANCE)
 
+    def judge(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        clean: Tensor,
+        labels: Tensor,
+        eps: Tensor,
+        norm: Norm,
+        examples: Tensor,
+        claimed: Tensor | None = None,
+    ) -> Tensor:
+        """Verify claims, as `verify` does, count them, and record what holds, the first of each example.
+
+        Args:
+            examples: (n,) what the images are claims about, as indices of these results.
+            claimed: (n,) bool, which of the images are claims; None for all.
+
+        Returns:
+            (n,) bool: which claims hold.
+        """
+        verified, distances, predictions = verify(model, images, clean, labels, eps, norm)
+        if claimed is not None:
+            verified &= claimed
+        count = len(images) if claimed is None else int(claimed.sum())
+        chosen = verified.nonzero().squeeze(1)
+        self.claims += count
+        self.rejected += count - len(chosen)
+        chosen = first_of_each(examples.to(chosen.device), chosen)
+        measured = {other: values[chosen] for other, values in distances.items()}
+        self.record(examples.to(chosen.device)[chosen].cpu(), norm, measured, predictions[chosen])
+        return verified
+
     def record(self, examples: Tensor, norm: Norm, distances: dict[Norm, Tensor], predictions: Tensor) -> None:
         """Enter verified adversarial examples, each into the balls of every norm. `examples` are unique indices."""
         for other in NORMS:
@@ -78,6 +115,28 @@ class AttackResults:
             self.distances[other][chosen] = found[better]
             self.predictions[other][chosen] = predictions.cpu()[better]
             self.found_in[other][chosen] = NORMS.index(norm)
+
+    def add(self, others: AttackResults, examples: Tensor) -> None:
+        """Enter what others found about `examples` (n,), which is what they are about, and what it took."""
+        for norm in NORMS:
+            better = others.distances[norm] < self.distances[norm][examples]
+            chosen = examples[better]
+            self.distances[norm][chosen] = others.distances[norm][better]
+            self.predictions[norm][chosen] = others.predictions[norm][better]
+            self.found_in[norm][chosen] = others.found_in[norm][better]
+        for name in COSTS:
+            setattr(self, name, getattr(self, name) + getattr(others, name))
+
+
+COSTS = ("claims", "rejected", "outside", "gradient_evaluations", "queries", "bad_gradients")
+
+
+def first_of_each(examples: Tensor, chosen: Tensor) -> Tensor:
+    """Of the rows `chosen` (m,) the first of each example; examples: (n,)."""
+    unique, place = torch.unique(examples[chosen], return_inverse=True)
+    first = torch.full_like(unique, len(chosen))
+    first.scatter_reduce_(0, place, torch.arange(len(chosen), device=place.device), "amin")
+    return chosen[first]
 
 
 def pull_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:

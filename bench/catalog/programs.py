@@ -75,19 +75,25 @@ class Program:
 
 
 def _build_python(program: Program, content: bytes) -> Any:
+    with _user_errors(program), _importable(program.path.resolve().parent):
+        return python_object(program, content)()
+
+
+def python_object(program: Program, content: bytes) -> Any:
+    """Run a Python file and give back its function; whatever the file raises comes through."""
     name = f"bench_user_{sha256_bytes(str(program.path.resolve()).encode())[:16]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(program.path))
     assert spec is not None  # noqa: S101  a spec without a loader always comes
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(program.path.resolve())
-    with _user_errors(program), _importable(program.path.resolve().parent):
+    with _importable(program.path.resolve().parent):
         sys.modules[name] = module
         # the very bytes whose digest was taken
         exec(compile(content, str(program.path), "exec"), module.__dict__)  # noqa: S102
-        factory = getattr(module, program.factory, None)
-        if not callable(factory):
-            raise BenchError(f"{program.path} has no function {program.factory!r}.")
-        return factory()
+    found = getattr(module, program.factory, None)
+    if not callable(found):
+        raise BenchError(f"{program.path} has no function {program.factory!r}.")
+    return found
 
 
 @contextmanager

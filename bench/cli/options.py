@@ -51,7 +51,10 @@ SuitePath = Annotated[
 ]
 Program = Annotated[
     Path | None,
-    typer.Option("--program", help="The file that a card's section `program` needs; running it is your decision."),
+    typer.Option(
+        "--program",
+        help="The file that a card's section `program`, or an attack of a suite, needs; running it is your decision.",
+    ),
 ]
 
 

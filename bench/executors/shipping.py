@@ -61,7 +61,8 @@ class PackedSplit:
 def pack_plan(plan: RunPlan) -> PackedPlan:
     """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
     names = ("suite", "examples", "seed", "batch_size", "precision", "registry", "dependencies", "answers")
-    return PackedPlan(_pack_model(plan.entry), {name: getattr(plan, name) for name in names})
+    others = {name: getattr(plan, name) for name in names} | {"program": plan.protocol.program}
+    return PackedPlan(_pack_model(plan.entry), others)
 
 
 def pack_split(split: ImageDataset) -> PackedSplit:
@@ -95,9 +96,11 @@ def unpack_plan(
         # that a machine has no such folder, `ready_model` notices
         registry = packed.others["registry"]
         others = packed.others | {"registry": registry if registry is not None and registry.is_dir() else None}
+        protocol = protocol_for(others["suite"])
+        protocol.use_program(others.pop("program"))
         plan = RunPlan(
             entry=_unpack_model(packed.model, Path(temporary)),
-            protocol=protocol_for(others["suite"]),
+            protocol=protocol,
             dataset=unpack_split(dataset),
             training=unpack_split(training) if training is not None else None,
             device=device,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.user_files import UserFile
 from bench.core.precision import Precision
 from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
@@ -100,11 +101,18 @@ class Protocol(ABC):
     """Whether a smaller batch size needs less memory."""
     search_takes_precision = False
     """Whether it can look for adversarial examples in less than float32."""
+    takes_program = False
+    """Whether the suite calls a function of a file of the user's own."""
+    program: UserFile | None = None
+    """That file, once the user has named it."""
 
     @classmethod
     @abstractmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> Protocol:
         """Check a suite's parameters; raises BenchError that names `where` and every problem."""
+
+    def use_program(self, program: UserFile | None) -> None:  # noqa: B027  (most take none)
+        """Take the file that the user has named; raises BenchError if the suite needs one and it is not that."""
 
     @abstractmethod
     def require_dataset(self, name: str) -> None:

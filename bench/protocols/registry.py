@@ -13,18 +13,15 @@ from bench.protocols.explanations.insertion import Insertion
 from bench.protocols.explanations.stability import AttributionStability
 from bench.protocols.manifold.distance import ManifoldDistance
 from bench.protocols.retraining.protocol import Retrain
-from bench.protocols.robustness.autoattack import AutoAttack
-from bench.protocols.robustness.autoattack_fast import AutoAttackFast
-from bench.protocols.robustness.blackbox import BlackBox
 from bench.protocols.robustness.corruptions import Corruptions
-from bench.protocols.robustness.cross_norm import CrossNorm
-from bench.protocols.robustness.minimum_norm import MinimumNorm
-from bench.protocols.robustness.union import Union
+from bench.protocols.robustness.presets import AutoAttack, AutoAttackFast, BlackBox, CrossNorm, MinimumNorm, Union
+from bench.protocols.robustness.protocol import Robustness
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
     "autoattack_fast": AutoAttackFast,
     "blackbox": BlackBox,
+    "robustness": Robustness,
     "corruptions": Corruptions,
     "cross_norm": CrossNorm,
     "attribution_stability": AttributionStability,

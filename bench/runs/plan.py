@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.user_files import UserFile
 from bench.catalog.dataset_radii import radii_advice, suite_for
 from bench.catalog.models import ModelEntry, resolve_models
 from bench.catalog.sources import SourceOptions
@@ -160,13 +161,17 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         raise BenchError(f"--seed {request.seed} is out of range; use 0 to 2^63 - 1.")
     if request.batch_size is not None and request.batch_size < 1:
         raise BenchError(f"--batch-size {request.batch_size} is not a number of images; use 1 or more.")
+    found = resolve_suites(request.suites, request.suite_path)
+    # the file that the user names is the suites' where they ask for one, and else the models'
+    of_suites = request.program is not None and any(protocol_for(suite).takes_program for suite in found)
+    file = UserFile.read(request.program) if of_suites and request.program is not None else None
     entries = [
         *request.entries,
         *resolve_models(
-            request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
+            request.models, request.dataset, options=request.source, registry=request.registry,
+            program=None if of_suites else request.program,
         ),
-    ]
-    found = resolve_suites(request.suites, request.suite_path)
+    ]  # fmt: skip
     for suite in found:
         if precision != "float32" and not protocol_for(suite).search_takes_precision:
             raise BenchError(f"suite {suite.name} computes in float32 only; leave --precision {precision} out.")
@@ -176,7 +181,7 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
         name = entry.card.dataset
         if name not in datasets:
             datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
-            suites[name] = [_fit(suite, name, request.data_dir) for suite in found]
+            suites[name] = [_fit(suite, name, request.data_dir, file) for suite in found]
     training = {
         name: load_split(name, "train", data_dir=request.data_dir, download=request.download)
         for name in datasets
@@ -195,10 +200,11 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     return [dataclasses.replace(plan, **checked[plan.entry.card.name]) for plan in plans]
 
 
-def _fit(suite: Suite, dataset: str, data_dir: Path | None) -> tuple[Suite, Protocol]:
+def _fit(suite: Suite, dataset: str, data_dir: Path | None, file: UserFile | None) -> tuple[Suite, Protocol]:
     """The suite with radii for the data set, and its protocol; raises BenchError if there are none."""
     fitted = suite_for(suite, dataset, data_dir)
     protocol = protocol_for(fitted)
+    protocol.use_program(file)
     try:
         protocol.require_dataset(dataset)
     except BenchError as error:

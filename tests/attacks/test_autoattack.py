@@ -6,15 +6,11 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from bench.attacks.adapters.prepared_model import PreparedModel
-from bench.attacks.adapters.pyautoattack import (
-    COMPONENTS,
-    AutoAttackSettings,
-    Version,
-    components_of,
-)
-from bench.attacks.apgd import apgd
-from bench.attacks.autoattack import run_component
+from bench.attacks.adapters.pyautoattack import Version
+from bench.attacks.apgd.attack import apgd_ce
 from bench.attacks.fab.attack import fab_targeted
+from bench.attacks.keywords import named_attack
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError
 from bench.core.threat import NORMS, Norm
@@ -23,15 +19,20 @@ from tests.attacks.linear import Summing, linear_problem
 
 
 def attack(
-    model: nn.Module, images: Tensor, labels: Tensor, settings: AutoAttackSettings, classes: int = 10, batch: int = 256
-) -> AttackResults:
+    model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, classes: int = 10, batch: int = 256,
+    steps: int = 100, queries: int = 5000, version: Version = "standard",
+) -> AttackResults:  # fmt: skip
+    """The version's attacks, each on what those before it left standing."""
     with torch.no_grad():
         results = AttackResults.start(model(images).argmax(1), labels)
-    for component in components_of(settings.version, settings.norm):
-        run_component(
-            component, model, images, labels, torch.arange(len(labels)), settings, (results,),
-            num_classes=classes, batch_size=batch,
-        )  # fmt: skip
+    examples = Examples(model, images, labels, torch.arange(len(labels)), classes, batch_size=batch)
+    components = {
+        "apgd-ce": {"iterations": steps}, "apgd-dlr": {"iterations": steps}, "pyautoattack:fab": {"iterations": steps},
+        "apgd-t": {"iterations": steps}, "fab-t": {"iterations": steps}, "square": {"queries": queries},
+    }  # fmt: skip
+    for name, keywords in components.items():
+        if version == "plus" or name not in ("apgd-dlr", "pyautoattack:fab"):
+            run_attack(named_attack(name, keywords), examples, norm, [eps], results)
     return results
 
 
@@ -45,11 +46,12 @@ def net(classes: int, shape: tuple[int, int, int]) -> nn.Module:
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_components_take_a_net_that_first_sums_the_image(norm: Norm) -> None:
     images, labels = torch.full((3, 1, 3, 3), 0.4), torch.zeros(3, dtype=torch.int64)
+    radii = torch.full((3,), 9.0, dtype=torch.float64)
     found = [
-        apgd(Summing(), images, labels, labels, norm=norm, eps=9.0, loss="ce", iterations=6, restarts=1),
-        fab_targeted(Summing(), images, labels, norm=norm, eps=9.0, iterations=6, targets=2),
+        apgd_ce(Summing(), images, labels, norm=norm, eps=radii, ids=labels, iterations=6),
+        fab_targeted(Summing(), images, labels, norm=norm, eps=radii, iterations=6, targets=2),
     ]
-    assert all((Summing()(adversarial).argmax(1) != labels).all() for adversarial in found)
+    assert all((Summing()(result.images).argmax(1) != labels).all() for result in found)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 11])
@@ -57,7 +59,7 @@ def test_the_components_take_a_net_that_first_sums_the_image(norm: Norm) -> None
 def test_every_component_works_for_any_number_of_classes(classes: int, version: Version) -> None:
     model, images = net(classes, (3, 10, 10)), torch.rand(6, 3, 10, 10, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
-    results = attack(model, images, labels, AutoAttackSettings("linf", 0.3, version, 5, 5), classes)
+    results = attack(model, images, labels, "linf", 0.3, classes, steps=5, queries=5, version=version)
     assert results.broken("linf", 0.3).any(), "an untrained net is easy to break"
     assert results.rejected == 0
 
@@ -68,7 +70,7 @@ def test_batches_of_one_of_any_shape_work(norm: Norm, shape: tuple[int, int, int
     model = net(3, shape)
     images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(2))
     labels = model(images).argmax(1)
-    results = attack(model, images, labels, AutoAttackSettings(norm, 0.01, "standard", 3, 3), 3)
+    results = attack(model, images, labels, norm, 0.01, 3, steps=3, queries=3)
     assert results.rejected == 0
 
 
@@ -76,8 +78,7 @@ def test_batches_of_one_of_any_shape_work(norm: Norm, shape: tuple[int, int, int
 def test_components_do_not_depend_on_the_batch_size(norm: Norm) -> None:
     model, images, labels = linear_problem(15)
     eps = float(model.exact_distance(images, norm).median())
-    settings = AutoAttackSettings(norm, eps, "standard", 6, 8)
-    whole, parts = (attack(model, images, labels, settings, 2, batch) for batch in (256, 7))
+    whole, parts = (attack(model, images, labels, norm, eps, 2, batch, 6, 8) for batch in (256, 7))
     assert torch.equal(whole.broken(norm, eps), parts.broken(norm, eps))
     assert whole.broken(norm, eps).any()
 
@@ -87,7 +88,7 @@ def test_exactly_the_breakable_images_of_a_linear_classifier_break(norm: Norm) -
     model, images, labels = linear_problem(30)
     exact = model.exact_distance(images, norm)
     eps = float(exact.median())
-    broken = attack(model, images, labels, AutoAttackSettings(norm, eps, "standard", 20, 10), 2).broken(norm, eps)
+    broken = attack(model, images, labels, norm, eps, 2, steps=20, queries=10).broken(norm, eps)
     assert not broken[exact > eps].any()
     assert broken[exact < 0.98 * eps].all()
 
@@ -97,19 +98,23 @@ def test_only_standing_examples_are_given_and_the_generator_is_left_alone(
 ) -> None:
     images, labels = fashion_test.pixels(slice(0, 30)), fashion_test.labels[:30]
     results = AttackResults.start(standard(images).argmax(1), labels)
-    clean_wrong = results.broken("linf", 0.1)
+    right = int((~results.broken("linf", 0.03)).sum())
+    given = []
+
+    class Counted(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            given.append(len(batch))
+            return standard(batch)
+
+    examples = Examples(Counted(), images, labels, torch.arange(30), 10)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    given = [
-        run_component(
-            component, standard, images, labels, torch.arange(30), AutoAttackSettings("linf", 0.1, iterations=10), (results,),
-            num_classes=10, batch_size=256,
-        )
-        for component in COMPONENTS[:2]
-    ]  # fmt: skip
+    for name in ("apgd-ce", "pyautoattack:apgd-dlr"):
+        run_attack(named_attack(name, {"iterations": 10}), examples, "linf", [0.03], results)
+        assert max(given) == right
+        right = int((~results.broken("linf", 0.03)).sum())
+        given.clear()
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(given[0], ~clean_wrong)
-    assert given[1].sum() < given[0].sum() / 2
 
 
 def test_the_prepared_model_takes_empty_batches_and_gives_the_same_gradients_in_parts() -> None:
@@ -130,7 +135,7 @@ def test_a_net_without_gradients_is_refused_with_a_way_out(fashion_test: ImageDa
     images, labels = fashion_test.pixels(slice(0, 8)), fashion_test.labels[:8]
     labels = Detached()(images).argmax(1)
     with pytest.raises(BenchError, match=r"apgd-ce .* failed on this model: .*blackbox"):
-        attack(Detached(), images, labels, AutoAttackSettings("linf", 0.1))
+        attack(Detached(), images, labels, "linf", 0.1)
 
 
 @pytest.mark.slow
@@ -147,6 +152,6 @@ def test_whatever_plain_autoattack_breaks_breaks(
     plain = AutoAttack(model, norm={"linf": "Linf", "l2": "L2", "l1": "L1"}[norm], eps=eps, seed=0)
     found, _ = plain.run_standard_evaluation(images, labels)
     theirs = model(found).argmax(1) != labels
-    ours = attack(model, images, labels, AutoAttackSettings(norm, eps)).broken(norm, eps)
+    ours = attack(model, images, labels, norm, eps).broken(norm, eps)
     assert int((theirs & ~ours).sum()) <= 0.002 * len(labels)
     assert int(ours.sum()) >= int(theirs.sum())

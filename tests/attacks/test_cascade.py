@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from bench.core.threat import Norm
 from bench.data import ImageDataset
 from tests.attacks.linear import Decoy, Summing, linear_problem
 
-STAGES = (Stage(5), Stage(10, targets=3), Stage(20, targets=3, start=0.25, within=0.3))
+STAGES = (Stage(steps=5), Stage(steps=10, targets=3), Stage(steps=20, targets=3, start=0.25, within=0.3))
 
 
 def attack(
@@ -73,15 +71,15 @@ def attack_decoy(*stages: Stage) -> Tensor:
 
 
 def test_targeted_stages_break_what_the_untargeted_margin_cannot() -> None:
-    assert not attack_decoy(Stage(10, start=0.0)).any()
-    assert attack_decoy(Stage(10, targets=2, start=0.0)).all()
+    assert not attack_decoy(Stage(steps=10, start=0.0)).any()
+    assert attack_decoy(Stage(steps=10, targets=2, start=0.0)).all()
 
 
 def test_an_example_that_came_near_is_attacked_towards_all_its_classes() -> None:
-    first, then = Stage(10, start=0.0), Stage(10, targets=2, start=0.0, within=0.15)
+    first, then = Stage(steps=10, start=0.0), Stage(steps=10, targets=2, start=0.0, within=0.15)
     assert not attack_decoy(first, then).any()
-    assert attack_decoy(first, replace(then, gate="example")).all()
-    assert not attack_decoy(first, replace(then, gate="example", within=0.05)).any()
+    assert attack_decoy(first, then.model_copy(update={"gate": "example"})).all()
+    assert not attack_decoy(first, then.model_copy(update={"gate": "example", "within": 0.05})).any()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -92,7 +90,7 @@ def test_a_net_that_first_sums_the_image_is_attacked(norm: Norm) -> None:
 
 def test_a_stage_of_other_norms_is_left_out(standard: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 10)), fashion_test.labels[:10]
-    l1_only = (Stage(5, norms=("l1",)),)
+    l1_only = (Stage(steps=5, norms=("l1",)),)
     assert attack(standard, images, labels, "linf", 0.1, stages=l1_only).gradient_evaluations == 0
     assert attack(standard, images, labels, "l1", 15.0, stages=l1_only).gradient_evaluations > 0
 
@@ -108,8 +106,8 @@ def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
             score = points.flatten(1).mean(1)
             return torch.stack([torch.full_like(score, 9.0), score], 1)
 
-    weak, tiny = Stage(1, start=0.0, first=0.1), Stage(1, refine=True, first=1e-6)
-    attack(Unbreakable(), images, labels, "l2", 0.3, stages=(weak, Stage(6), tiny))
+    weak, tiny = Stage(steps=1, start=0.0, first=0.1), Stage(steps=1, refine=True, first=1e-6)
+    attack(Unbreakable(), images, labels, "l2", 0.3, stages=(weak, Stage(steps=6), tiny))
     # two clean passes, then steps + 1 points a stage
     first, second, refined = seen[2:4], seen[4:11], seen[11:]
     assert second[-1].mean() > first[-1].mean()
@@ -117,14 +115,14 @@ def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
     assert torch.equal(refined[0], second[-1])
     assert torch.allclose(refined[1], second[-1], atol=1e-5)
     seen.clear()
-    attack(Unbreakable(), images, labels, "l2", 0.3, stages=(Stage(6), weak, tiny))
+    attack(Unbreakable(), images, labels, "l2", 0.3, stages=(Stage(steps=6), weak, tiny))
     assert torch.equal(seen[-2], seen[2 + 6])
 
 
 def test_refining_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 100)), fashion_test.labels[:100]
-    coarse = Stage(12)
-    refine = Stage(20, within=0.5, dense=0.03, first=0.5, refine=True)
+    coarse = Stage(steps=12)
+    refine = Stage(steps=20, within=0.5, dense=0.03, first=0.5, refine=True)
     rough = attack(standard, images, labels, "l1", 5.0, stages=(coarse,))
     fine = attack(standard, images, labels, "l1", 5.0, stages=(coarse, refine))
     assert (fine.broken("l1", 5.0) >= rough.broken("l1", 5.0)).all()
@@ -134,7 +132,7 @@ def test_refining_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test
 def test_few_pixels_move_at_first_in_l1_where_a_stage_says_so(standard: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 30)), fashion_test.labels[:30]
     found = [
-        attack(standard, images, labels, norm, eps, stages=(Stage(8, start=0.0, dense=dense),)).distances[norm]
+        attack(standard, images, labels, norm, eps, stages=(Stage(steps=8, start=0.0, dense=dense),)).distances[norm]
         for norm, eps in (("l1", 15.0), ("linf", 0.03))
         for dense in (1.0, 0.1)
     ]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.adapters.pyautoattack import AutoAttackSettings, Component
-from bench.attacks.autoattack import run_component
 from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.keywords import named_attack
 from bench.attacks.losses import margin
 from bench.attacks.norms import distance
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
@@ -24,7 +24,10 @@ from tests.grammar import NanNear, Net, numbered, prepared, random_images, rando
 
 Attack = Callable[[nn.Module, Tensor, Tensor, Norm, float, int], Tensor]
 SWEEP = SweepSettings(steps=11, losses=("cross_entropy",), targets=2, refine=9)
-STAGES = (Stage(8), Stage(12, targets=2, widen=3.0), Stage(12, refine=True, dense=0.03, first=0.5, norms=("l1",)))
+STAGES = (
+    Stage(steps=8), Stage(steps=12, targets=2, widen=3.0),
+    Stage(steps=12, refine=True, dense=0.03, first=0.5, norms=("l1",)),
+)  # fmt: skip
 
 
 def sweep(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
@@ -39,14 +42,10 @@ def cascade(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: flo
     return results.broken(norm, eps)
 
 
-def component(
-    name: Component, net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int
-) -> Tensor:
+def component(name: str, net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
     results = AttackResults.start(net(images).argmax(1), labels)
-    settings = AutoAttackSettings(norm, eps, iterations=20, queries=60)
-    run_component(
-        name, net, images, labels, torch.arange(len(images)), settings, (results,), num_classes=3, batch_size=batch
-    )
+    run = named_attack(name, {"queries": 60} if name == "square" else {"iterations": 20})
+    run_attack(run, Examples(net, images, labels, torch.arange(len(images)), 3, batch_size=batch), norm, [eps], results)
     return results.broken(norm, eps)
 
 

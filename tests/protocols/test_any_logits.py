@@ -13,13 +13,8 @@ from bench.core.threat import NORMS
 from bench.data import ImageDataset
 from bench.nets.logit_scale import at_usual_scale
 from bench.protocols import EvaluationContext, Protocol, UnitResult
-from bench.protocols.robustness.autoattack import AutoAttack
-from bench.protocols.robustness.autoattack_fast import AutoAttackFast
-from bench.protocols.robustness.blackbox import BlackBox
 from bench.protocols.robustness.corruptions import Corruptions
-from bench.protocols.robustness.cross_norm import CrossNorm
-from bench.protocols.robustness.minimum_norm import MinimumNorm
-from bench.protocols.robustness.union import Union
+from bench.protocols.robustness.presets import AutoAttack, AutoAttackFast, BlackBox, CrossNorm, MinimumNorm, Union
 from tests.attacks.linear import LinearClassifier, linear_problem
 
 COUNT = 8

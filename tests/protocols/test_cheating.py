@@ -11,8 +11,8 @@ from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
-from bench.protocols.robustness.cross_norm import CrossNorm
 from bench.protocols.robustness.masking import masking_findings, probe
+from bench.protocols.robustness.presets import CrossNorm
 
 COUNT = 64
 

@@ -1,23 +1,27 @@
-"""The one place that knows Foolbox: HopSkipJump, an attack that sees decisions only, verified like our own.
+"""The one place that knows Foolbox: its attacks by class name, `foolbox:L2DeepFoolAttack`, and HopSkipJump.
 
-Source: Chen, Jordan, Wainwright, "HopSkipJumpAttack: a query-efficient decision-based attack", S&P 2020.
+Source: Rauber et al., "Foolbox Native", JOSS 2020; Chen, Jordan, Wainwright, "HopSkipJumpAttack: a query-efficient
+decision-based attack", S&P 2020.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.adapters.prepared_model import PreparedModel
-from bench.attacks.pgd import attacked_model
-from bench.attacks.verification import AttackResults, verify
+from bench.attacks.registry import Attack, AttackResult, described, keywords_of, register_attack
+from bench.core.bounds import Steps
 from bench.core.errors import BenchError
-from bench.core.keyed_random import stream_key
-from bench.core.threat import Norm
+from bench.core.names import unknown_name
+from bench.core.threat import NORMS, Norm
+
+_NORMS: dict[float, Norm] = {torch.inf: "linf", 2: "l2", 1: "l1"}
 
 
 def import_foolbox() -> ModuleType:
@@ -32,6 +36,68 @@ def import_foolbox() -> ModuleType:
     return module
 
 
+def find(class_name: str) -> Attack:
+    """An attack of Foolbox, in the norm that it says it works in, or in every one where it says none.
+
+    Raises:
+        BenchError: not installed, or unknown.
+    """
+    attacks = import_foolbox().attacks
+    known = {
+        name: value for name, value in vars(attacks).items()
+        if inspect.isclass(value) and issubclass(value, attacks.Attack) and not inspect.isabstract(value)
+    }  # fmt: skip
+    if class_name not in known:
+        raise unknown_name(class_name, known, "Foolbox attack")
+    found = known[class_name]
+    kind = "minimum" if issubclass(found, attacks.base.MinimizationAttack) else "fixed"
+    return described(
+        partial(_run, class_name, kind), f"foolbox:{class_name}", norms=_norms_of(found), kind=kind,
+        parameters=keywords_of(found.__init__, 1, ()), keyed=False,
+    )  # fmt: skip
+
+
+def _norms_of(found: Any) -> tuple[Norm, ...]:
+    try:
+        return (_NORMS[found().distance.p],)
+    except (TypeError, ValueError, AttributeError, KeyError):
+        return NORMS
+
+
+def _run(
+    class_name: str, kind: str, model: nn.Module, images: Tensor, labels: Tensor, *, eps: Tensor, **parameters: Any
+) -> AttackResult:
+    foolbox = import_foolbox()
+    attack = getattr(foolbox.attacks, class_name)(**parameters)
+    target = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
+    radius = float(eps[0]) if kind == "fixed" else None
+    _, found, _ = attack(target, images, foolbox.criteria.Misclassification(labels), epsilons=radius)
+    return AttackResult(found)
+
+
+@register_attack("hop-skip-jump", norms=("linf", "l2"), kind="fixed", keyed=False)
+def hop_skip_jump(
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, steps: Steps = 64
+) -> AttackResult:
+    """HopSkipJump, which sees decisions only.
+
+    Args:
+        steps: rounds of gradient estimate and line search; eight are about 1,900 queries an image.
+    """
+    foolbox = import_foolbox()
+    with torch.no_grad():
+        attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
+        target = foolbox.PyTorchModel(_Decided(model).eval(), bounds=(0, 1), device=images.device)
+        criterion = foolbox.criteria.Misclassification(labels)
+        try:
+            _, found, fooled = attack(target, images, criterion, epsilons=float(eps[0]))
+        except (ValueError, AssertionError):
+            # it starts from noise that fools the model for every image, alone and beside the others; where there is
+            # none it has nothing to offer
+            return AttackResult(images)
+    return AttackResult(torch.where(fooled.view(-1, 1, 1, 1), found, images))
+
+
 class _Decided(nn.Module):
     """The model with a further class, which wins where a logit is NaN or infinite."""
 
@@ -44,59 +110,3 @@ class _Decided(nn.Module):
         finite = logits.isfinite().all(1, keepdim=True)
         nowhere = torch.where(finite, -torch.inf, 1.0)
         return torch.cat([torch.where(finite, logits, 0.0), nowhere], 1)
-
-
-def run_hop_skip_jump(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    example_ids: Tensor,
-    norm: Norm,
-    eps: float,
-    all_results: Sequence[AttackResults],
-    *,
-    steps: int,
-    num_classes: int,
-    batch_size: int,
-    seed: int,
-) -> Tensor:
-    """Attack what the first results show standing in L-inf or L2; what verifies goes into all of the results.
-
-    Args:
-        images: (N, C, H, W) float32 in [0, 1] on the model's device.
-        steps: rounds of gradient estimate and line search; eight are about 1,900 queries an image.
-
-    Returns:
-        (N,) bool on the CPU: the examples that were attacked.
-    """
-    foolbox = import_foolbox()
-    given = ~all_results[0].broken(norm, eps)
-    chosen = given.nonzero().squeeze(1)
-    if not len(chosen):
-        return given
-    clean, truth = images[chosen.to(images.device)].contiguous(), labels[chosen].to(images.device)
-    devices = [clean.device] if clean.device.type == "cuda" else []
-    with attacked_model(model) as frozen, torch.random.fork_rng(devices=devices), torch.no_grad():
-        prepared = PreparedModel(frozen, num_classes, batch_size).eval()
-        torch.manual_seed(stream_key(seed, "hop_skip_jump", norm, eps, int(example_ids[0])) & ((1 << 63) - 1))
-        attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
-        target = foolbox.PyTorchModel(_Decided(prepared).eval(), bounds=(0, 1), device=clean.device)
-        try:
-            _, (found,), (claimed,) = attack(target, clean, foolbox.criteria.Misclassification(truth), epsilons=[eps])
-        except (ValueError, AssertionError):
-            # it starts from noise that fools the model for every image, alone and beside the others; where there is
-            # none it has nothing to offer
-            return given
-        radius = clean.new_full((len(clean),), eps)
-        verified, distances, predictions = verify(prepared, found, clean, truth, radius, norm)
-    verified &= claimed
-    all_results[0].claims += int(claimed.sum())
-    all_results[0].rejected += int((claimed & ~verified).sum())
-    for results in all_results:
-        results.record(
-            chosen[verified.cpu()],
-            norm,
-            {other: value[verified] for other, value in distances.items()},
-            predictions[verified],
-        )
-    return given

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from bench.attacks.fab.hyperplanes import towards_hyperplane
 from bench.attacks.losses import answers
 from bench.attacks.norms import at_unit_size, distance, per_example
+from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.target_pairs import nearest_classes, pair_batches
 from bench.attacks.verification import RELATIVE_TOLERANCE
-from bench.core.threat import Norm
+from bench.core.bounds import Steps
+from bench.core.threat import NORMS, Norm
 
 LARGEST_BIAS = 0.1
 """At most this share of a step is taken from the clean image in place of the current point."""
@@ -39,39 +41,40 @@ of 786 examples that FAB-T breaks, none is lost, and an image that stands takes 
 """
 
 
+@register_attack("fab-t", norms=NORMS, kind="fixed", needs_gradients=True)
 def fab_targeted(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
     norm: Norm,
-    eps: float,
-    iterations: int,
-    targets: int,
+    eps: Tensor,
     batch_size: int = 256,
+    iterations: Steps = 100,
+    targets: Steps = 9,
     patient: bool = False,
-) -> Tensor:
+) -> AttackResult:
     """Look for the nearest misclassified points on the ways to the classes that are nearest to each image.
 
     Args:
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64, on the images' device.
-        eps: an example is done with when a point within this distance is found.
+        eps: (N,) an example is done with when a point within this distance is found.
         targets: how many classes, by the clean images' logits.
         patient: never give a pair up.
         batch_size: the most (example, target) pairs that are attacked at once.
 
     Returns:
-        (N, C, H, W) the nearest misclassified points found within the radius; the images where none was.
+        the nearest misclassified points found within the radius; the images where none was.
     """
     found = images.clone()
     nearest = torch.full((len(images),), torch.inf, device=images.device)
     classes = nearest_classes(model, images, targets, batch_size)
-    for examples, restart in pair_batches(len(images), targets, batch_size, nearest.isfinite):
-        aimed = classes[examples, restart]
-        search = _Search(model, images[examples], labels[examples], aimed, examples, norm, eps, patient, found, nearest)
+    for examples, number in pair_batches(len(images), classes.shape[1], batch_size, nearest.isfinite):
+        aimed, radius = classes[examples, number], eps[examples]
+        search = _Search(
+            model, images[examples], labels[examples], aimed, examples, norm, radius, patient, found, nearest
+        )
         search.run(iterations)
-    return found
+    return AttackResult(found)
 
 
 @dataclass(slots=True)
@@ -84,7 +87,7 @@ class _Search:
     targets: Tensor
     examples: Tensor
     norm: Norm
-    eps: float
+    eps: Tensor
     patient: bool
     found: Tensor
     nearest: Tensor
@@ -133,7 +136,7 @@ class _Search:
         length = distance(move, self.norm)
         nearest = torch.minimum(self.reached[-1], torch.where(wrong, length, torch.inf))
         self.reached = torch.cat([self.reached, nearest[None]])
-        self._keep(torch.where(wrong & (length <= self.eps * (1.0 + RELATIVE_TOLERANCE)), length, torch.inf))
+        self._keep(torch.where(wrong & (length <= self._times_eps(1.0 + RELATIVE_TOLERANCE)), length, torch.inf))
         share = torch.where(wrong, BACKWARD, 1.0)
         self.points = move.mul_(per_example(share, move)).add_(self.clean)
 
@@ -154,9 +157,13 @@ class _Search:
         if not bool(kept.all()):
             self.clean, self.labels, self.targets = self.clean[kept], self.labels[kept], self.targets[kept]
             self.examples, self.points, self.reached = self.examples[kept], self.points[kept], self.reached[:, kept]
+            self.eps = self.eps[kept]
         return bool(len(self.examples))
 
     def _out_of_reach(self, steps: int) -> Tensor:
         """(N,) bool: see SLACK; never a pair without a misclassified point at half its steps."""
         half, now = self.reached[steps // 2], self.reached[steps]
-        return (now > self.eps * SLACK * (half / now).square()) & (now <= self.eps * LOST_BEYOND)
+        return (now > self._times_eps(SLACK) * (half / now).square()) & (now <= self._times_eps(LOST_BEYOND))
+
+    def _times_eps(self, factor: float) -> Tensor:
+        return (self.eps * factor).to(self.clean.dtype)

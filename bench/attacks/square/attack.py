@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from bench.attacks.losses import advantage
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
+from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.square.corners import CornerSearch
 from bench.attacks.square.early_stopping import EarlyStopping
+from bench.core.bounds import Queries
 from bench.core.keyed_random import keyed_uniform
-from bench.core.threat import Norm
+from bench.core.threat import NORMS, Norm
 
 FIRST_SHARE = 0.8
 """The first windows' share of the image's area."""
@@ -34,40 +36,39 @@ _BLOCK = 256
 _TINY = 1e-12
 
 
+@register_attack("square", norms=NORMS, kind="fixed")
 def square(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    example_ids: Tensor,
     *,
     norm: Norm,
-    eps: float,
-    queries: int,
+    eps: Tensor,
+    ids: Tensor,
     seed: int = 0,
     batch_size: int = 256,
+    queries: Queries = 5000,
     patient: bool = False,
-) -> Tensor:
+) -> AttackResult:
     """Search for misclassified images within `eps` by random changes that lower the true class's margin.
 
     Args:
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64, on the images' device.
-        example_ids: (N,) int64; they key the random numbers, so that no example depends on its neighbours.
         patient: spend all queries on what stands, also where they cannot do; see bench.attacks.square.early_stopping.
 
     Returns:
-        (N, C, H, W) the best images found, broken or not.
+        the best images found, broken or not.
     """
     best = []
     with torch.no_grad():
         for part in torch.split(torch.arange(len(images), device=images.device), batch_size):
-            clean, truth, ids = images[part], labels[part], example_ids[part]
+            clean, truth, numbers, radius = images[part], labels[part], ids[part], eps[part]
             if norm == "linf":
                 sides = [window_side(query, clean, 1) for query in range(queries)]
-                best.append(CornerSearch(model, clean, truth, ids, eps, sides, seed, batch_size, patient).run())
+                search = CornerSearch(model, clean, truth, numbers, radius, sides, seed, batch_size, patient)
+                best.append(search.run())
             else:
-                best.append(_WindowSearch(model, clean, truth, ids, norm, eps, queries, seed, patient).run())
-    return torch.cat(best) if best else images.clone()
+                best.append(_WindowSearch(model, clean, truth, numbers, norm, radius, queries, seed, patient).run())
+    return AttackResult(torch.cat(best) if best else images.clone())
 
 
 def window_side(query: int, images: Tensor, least: int) -> int:
@@ -89,7 +90,7 @@ class _WindowSearch:
     labels: Tensor
     ids: Tensor
     norm: Norm
-    eps: float
+    eps: Tensor
     queries: int
     seed: int
     patient: bool
@@ -147,6 +148,7 @@ class _WindowSearch:
         if not bool(kept.all()):
             self.found[self.places] = self.clean + self.delta
             self.places, self.clean, self.labels = self.places[kept], self.clean[kept], self.labels[kept]
+            self.eps = self.eps[kept]
             self.delta, self.margin, self.improved = self.delta[kept], self.margin[kept], self.improved[kept]
             if self.prospects is not None:
                 self.prospects.keep(kept)
@@ -206,16 +208,17 @@ class _WindowSearch:
     def _free(self, delta: Tensor) -> Tensor:
         """(N, 1, 1, 1) what of the budget the perturbation leaves: eps^2 - |delta|^2 in L2, eps - |delta| in L1."""
         length = distance(delta, self.norm)
-        free = self.eps**2 - length.square() if self.norm == "l2" else self.eps - length
+        budget, spent = (self.eps**2, length.square()) if self.norm == "l2" else (self.eps, length)
+        free = budget.to(delta.dtype) - spent
         return per_example(free.clamp_min_(0.0), delta)
 
     def _feasible(self, delta: Tensor) -> Tensor:
         """The image that a perturbation leads to, in the ball and in [0, 1]; overwrites the perturbation."""
         if self.norm == "l2":
-            scale = self.eps / (distance(delta, "l2") + _TINY)
+            scale = self.eps.to(delta.dtype) * (distance(delta, "l2") + _TINY).reciprocal_()
             return delta.mul_(per_example(scale, delta)).add_(self.clean).clamp_(0.0, 1.0)
-        radius = delta.new_full((len(delta),), self.eps * (1.0 - 1e-6))
-        return project_l1_box(delta, self.clean, radius).add_(self.clean)
+        radius = self.eps * (1.0 - 1e-6)
+        return project_l1_box(delta, self.clean, radius.to(delta.dtype)).add_(self.clean)
 
 
 @lru_cache

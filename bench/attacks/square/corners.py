@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.losses import advantage
+from bench.attacks.norms import per_example
 from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.keyed_random import keyed_uniform
 
@@ -45,7 +46,7 @@ class CornerSearch:
     clean: Tensor
     labels: Tensor
     ids: Tensor
-    eps: float
+    eps: Tensor
     sides: list[int]
     seed: int
     batch_size: int
@@ -66,7 +67,8 @@ class CornerSearch:
         """(N, C, H, W) the best images found."""
         count, channels, _, width = self.clean.shape
         self.places = torch.arange(count, device=self.clean.device)
-        self.low, self.high = (self.clean - self.eps).clamp_(min=0.0), (self.clean + self.eps).clamp_(max=1.0)
+        radius = per_example(self.eps.to(self.clean.dtype), self.clean)
+        self.low, self.high = (self.clean - radius).clamp_(min=0.0), (self.clean + radius).clamp_(max=1.0)
         stripes = keyed_uniform(self.seed, "square/linf/start", self.ids, (channels, 1, width)) < 0.5
         self.best = torch.where(stripes, self.high, self.low)
         self.margin = self._margins(self.best[:, None]).squeeze(1)

@@ -12,21 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
+from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.sweep.restarts import NEAR, Restart, SweepSettings, Timetables, restarts_at
 from bench.attacks.sweep.schedules import SCHEDULES
 from bench.attacks.sweep.search import SearchNet
-from bench.attacks.verification import AttackResults, verify
+from bench.attacks.verification import AttackResults
+from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
-from bench.core.threat import Norm
+from bench.core.threat import NORMS, Norm
 
 
 @dataclass(slots=True)
@@ -221,16 +225,8 @@ class NormSweep:
 
     def _descend(self, active: _ActiveBatch, claimed: Tensor) -> Tensor:
         part = active.take(claimed)
-        verified, distances, predictions = verify(
-            self.model, part.found_images, part.clean, part.label, part.eps, self.norm
-        )
-        self.results.claims += len(claimed)
-        self.results.rejected += int((~verified).sum())
-        self.results.record(
-            part.example[verified].cpu(),
-            self.norm,
-            {norm: value[verified] for norm, value in distances.items()},
-            predictions[verified],
+        verified = self.results.judge(
+            self.model, part.found_images, part.clean, part.label, part.eps, self.norm, part.example
         )
         finished = verified & self.results.broken(self.norm, float(self._radii[-1]))[part.example.cpu()].to(
             verified.device
@@ -282,3 +278,32 @@ class NormSweep:
             keep[free[len(entering) :]] = False
             active = active.take(keep.nonzero().squeeze(1))
         return active, waiting[len(free) :]
+
+
+@register_attack("sweep", norms=NORMS, kind="curve", needs_gradients=True)
+def sweep(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    norm: Norm,
+    ids: Tensor,
+    radii: Tensor,
+    results: AttackResults,
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: Precision = "float32",
+    on_progress: Callable[[int], None] = lambda _: None,
+    steps: Steps = 40,
+    losses: Annotated[tuple[LossName, ...], Field(min_length=1, max_length=100)] = ("margin", "cross_entropy"),
+    patience: Annotated[int, Field(ge=0, lt=1 << 31)] = 1,
+    targets: dict[Norm, Steps] | None = None,
+    refine: Annotated[int, Field(ge=0, le=100_000)] = 0,
+) -> AttackResult:
+    """All radii in one go; parameters are those of bench.attacks.sweep.restarts.SweepSettings, `targets` by norm."""
+    settings = SweepSettings(steps, losses, patience, seed, (targets or {}).get(norm, 0), refine)
+    NormSweep(
+        model, images, labels, ids, norm, radii.tolist(), settings, results, batch_size=batch_size,
+        check_every=2 if images.device.type == "cpu" else 5, on_progress=on_progress, precision=precision,
+    ).run()  # fmt: skip
+    return AttackResult(None)

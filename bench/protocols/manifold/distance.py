@@ -27,7 +27,7 @@ from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics, explained_variance, kept_values
-from bench.protocols.robustness.robust_records import bad_gradients
+from bench.protocols.robustness.rows import bad_gradients
 
 if TYPE_CHECKING:
     import pandas as pd

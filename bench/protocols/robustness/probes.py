@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.adapters.pyautoattack import AutoAttackSettings
-from bench.attacks.autoattack import run_component
+from bench.attacks.keywords import named_attack
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, advantage, answers
 from bench.attacks.pgd import pgd
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
@@ -85,11 +85,13 @@ class Probes:
         """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack."""
         results = AttackResults.start(torch.where(white.cpu(), -1, self.labels.cpu()), self.labels.cpu())
         before = results.broken(self.norm, eps)
-        run_component(
-            "square", self.context.model, self.clean, self.labels, self.ids,
-            AutoAttackSettings(self.norm, eps, queries=QUERIES, seed=self.context.seed, patient=True), (results,),
-            num_classes=self.context.dataset.num_classes, batch_size=self.context.batch_size,
+        context = self.context
+        examples = Examples(
+            context.model, self.clean, self.labels, self.ids, context.dataset.num_classes, context.seed,
+            context.batch_size,
         )  # fmt: skip
+        run = named_attack("square", {"queries": QUERIES, "patient": True})
+        run_attack(run, examples, self.norm, [eps], results)
         gained = results.broken(self.norm, eps) & ~before
         distances = {norm: values[gained] for norm, values in results.distances.items()}
         self._enter(gained.nonzero().squeeze(1), eps, distances, results.predictions[self.norm][gained])

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks.adapters.torchattacks import REFUSED, TorchattacksSettings, check_settings, run_torchattacks
+from bench.attacks.adapters.torchattacks import REFUSED
+from bench.attacks.keywords import NamedAttack, named_attack
+from bench.attacks.registry import find_attack
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults
@@ -15,7 +18,7 @@ from bench.core.errors import BenchError
 from bench.core.threat import Norm
 from bench.data import ImageDataset
 
-PGD = TorchattacksSettings("pgd", "PGD", "linf", {"steps": 5}, {"alpha": 0.5})
+PGD = named_attack("torchattacks:PGD", {"steps": 5, "relative_parameters": {"alpha": 0.5}})
 
 
 def test_torchattacks_is_imported_only_when_one_of_its_attacks_runs() -> None:
@@ -26,22 +29,26 @@ def test_torchattacks_is_imported_only_when_one_of_its_attacks_runs() -> None:
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_its_broken_attacks_are_refused_with_the_reason(name: str) -> None:
     with pytest.raises(BenchError, match="is not accepted"):
-        check_settings(TorchattacksSettings("x", name, "linf"))
+        find_attack(f"torchattacks:{name}")
 
 
 def test_unknown_classes_and_parameters_suggest_the_nearest() -> None:
     with pytest.raises(BenchError, match=r"did you mean.*PGDL2"):
-        check_settings(TorchattacksSettings("x", "PGDL22", "l2"))
+        find_attack("torchattacks:PGDL22")
     with pytest.raises(BenchError, match="did you mean steps"):
-        check_settings(TorchattacksSettings("x", "PGD", "linf", {"step": 3}))
+        named_attack("torchattacks:PGD", {"step": 3})
+    with pytest.raises(BenchError, match="steps: input should be a valid integer"):
+        named_attack("torchattacks:PGD", {"steps": "3"})
+    with pytest.raises(BenchError, match="relative_parameters"):
+        named_attack("torchattacks:PGD", {"relative_parameters": {"alhpa": 0.1}})
 
 
 def attack(
-    model: nn.Module, data: ImageDataset, settings: TorchattacksSettings, radii: list[float], start: int, stop: int
+    model: nn.Module, data: ImageDataset, run: NamedAttack, norm: Norm, radii: list[float], count: int
 ) -> AttackResults:
-    images, labels = data.pixels(slice(start, stop)), data.labels[start:stop]
+    images, labels = data.pixels(slice(0, count)), data.labels[:count]
     results = AttackResults.start(model(images).argmax(1), labels)
-    run_torchattacks(model, images, labels, torch.arange(start, stop), radii, settings, results)
+    run_attack(run, Examples(model, images, labels, torch.arange(count), 10), norm, radii, results)
     return results
 
 
@@ -50,10 +57,10 @@ def test_its_verdicts_repeat_and_leave_the_global_generator_alone(
 ) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = attack(standard, fashion_test, PGD, [0.02, 0.05], 0, 60)
+    first = attack(standard, fashion_test, PGD, "linf", [0.02, 0.05], 60)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
-    second = attack(standard, fashion_test, PGD, [0.02, 0.05], 0, 60)
+    second = attack(standard, fashion_test, PGD, "linf", [0.02, 0.05], 60)
     assert torch.equal(first.distances["linf"], second.distances["linf"])
 
 
@@ -63,7 +70,7 @@ def test_others_of_its_attacks_run_and_verify(
 ) -> None:
     parameters = {"steps": 10} if name == "CW" else ({"n_queries": 20} if name == "Square" else {})
     eps = 1.5 if norm == "l2" else 0.1
-    results = attack(standard, fashion_test, TorchattacksSettings("x", name, norm, parameters), [eps], 0, 20)
+    results = attack(standard, fashion_test, named_attack(f"torchattacks:{name}", parameters), norm, [eps], 20)
     assert results.claims > 0
     assert results.broken(norm, eps).float().mean() > (results.distances[norm] == 0).float().mean()
 
@@ -84,8 +91,10 @@ def test_the_sweep_is_not_weaker_than_torchattacks(
     model: nn.Module = request.getfixturevalue(model_name)
     steps, count = 40, 100
     radii = {"linf": [0.05, 0.1, 0.15], "l2": [0.5, 1.0, 1.5]}[norm]
-    settings = TorchattacksSettings("pgd", class_name, norm, {"steps": steps}, {"alpha": 2.5 / steps})
-    theirs = attack(model, fashion_test, settings, radii, 0, count)
+    run = named_attack(
+        f"torchattacks:{class_name}", {"steps": steps, "relative_parameters": {"alpha": 2.5 / steps}}
+    )  # fmt: skip
+    theirs = attack(model, fashion_test, run, norm, radii, count)
     images, labels = fashion_test.pixels(slice(0, count)), fashion_test.labels[:count]
     ours = AttackResults.start(model(images).argmax(1), labels)
     sweep_settings = SweepSettings(steps=steps, losses=("cross_entropy",))

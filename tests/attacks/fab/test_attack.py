@@ -61,7 +61,8 @@ def test_fab_alone_breaks_what_the_original_breaks(
     images, labels = images[right], labels[right]
     original = FABAttack_PT(standard, norm=NAMES[norm], n_iter=20, eps=eps, seed=0, targeted=True, device="cpu")
     theirs = standard(original.perturb(images, labels)).argmax(1) != labels
-    found = fab_targeted(standard, images, labels, norm=norm, eps=eps, iterations=20, targets=9, batch_size=64)
+    radii = torch.full((len(images),), eps, dtype=torch.float64)
+    found = fab_targeted(standard, images, labels, norm=norm, eps=radii, iterations=20, batch_size=64).images
     ours = standard(found).argmax(1) != labels
     assert 0.1 < theirs.float().mean() < 0.9
     # FAB has no chance in it: the two differ by rounding only
@@ -76,19 +77,9 @@ def test_pairs_that_have_settled_out_of_reach_take_no_more_gradients(
     found, gradients = [], []
     for patient in (True, False):
         counted = Counted(standard)
-        found.append(
-            fab_targeted(
-                counted,
-                images,
-                labels,
-                norm="linf",
-                eps=0.015,
-                iterations=60,
-                targets=9,
-                batch_size=256,
-                patient=patient,
-            )
-        )
+        radii = torch.full((8,), 0.015, dtype=torch.float64)
+        result = fab_targeted(counted, images, labels, norm="linf", eps=radii, iterations=60, patient=patient)
+        found.append(result.images)
         gradients.append(counted.gradients)
     assert torch.equal(found[0] != images, found[1] != images)
     assert gradients[1] < 0.9 * gradients[0]
@@ -106,7 +97,8 @@ class Counted(nn.Module):
 
 def test_a_pair_is_given_up_only_near_the_radius_and_when_it_came_no_nearer() -> None:
     blank, whole = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
-    search = fab._Search(nn.Identity(), blank, whole, whole, torch.arange(4), "l2", 1.0, False, blank, torch.ones(4))
+    ones = torch.ones(4, dtype=torch.float64)
+    search = fab._Search(nn.Identity(), blank, whole, whole, torch.arange(4), "l2", ones, False, blank, torch.ones(4))
     search.reached = torch.full((21, 4), torch.inf)
     # settled at 2; still coming nearer; far away, as nets with flat surroundings hold FAB; never misclassified by half
     search.reached[10:] = torch.tensor([2.0, 3.0, 9.0, torch.inf])

@@ -37,7 +37,7 @@ def attack(model: nn.Module, images: Tensor, labels: Tensor, engine: str, precis
             settings = SweepSettings(10, ("margin",))
             NormSweep(model, images, labels, ids, norm, radii, settings, results, precision=precision).run()
         else:
-            Cascade(model, images, labels, ids, norm, radii[-1], (Stage(10),), results, precision=precision).run()
+            Cascade(model, images, labels, ids, norm, radii[-1], (Stage(steps=10),), results, precision=precision).run()
     return results
 
 

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+import pyautoattack
 import pytest
 import torch
 from torch import nn
 
-from bench.attacks import autoattack
+from bench.attacks.adapters.pyautoattack import Version
+from bench.attacks.apgd.attack import RESTARTS, TARGETS
 from bench.catalog.suites import read_suite
+from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, Protocol, UnitResult, protocol_for
+from bench.protocols.robustness.plan import ReferenceRadii
+from bench.protocols.robustness.presets import AutoAttackParameters
+from bench.protocols.robustness.protocol import Robustness
+
+NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 SUITE = """
 schema_version = 1
@@ -80,21 +87,29 @@ def test_a_run_goes_on_after_a_stop_with_the_same_verdicts(
 
 
 @pytest.mark.parametrize(("line", "patient"), [("", False), ("patient = true", True)])
-def test_a_suite_can_ask_for_every_step_and_query(
-    tmp_path: Path, at_linf: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch, line: str,
-    patient: bool,
-) -> None:  # fmt: skip
-    asked = []
-    for name in ("square", "fab_targeted"):
-        original = getattr(autoattack, name)
-
-        def noted(*images: object, original: Callable[..., object] = original, **settings: object) -> object:
-            asked.append(settings["patient"])
-            return original(*images, **settings)
-
-        monkeypatch.setattr(autoattack, name, noted)
+def test_a_suite_can_ask_for_every_step_and_query(tmp_path: Path, line: str, patient: bool) -> None:
     path = tmp_path / "small.toml"
     path.write_text(SUITE.replace("queries = 15", f"queries = 15\n{line}"))
-    context = EvaluationContext(at_linf, "net", fashion_test, 100, 104, 0, torch.device("cpu"), 256)
-    protocol_for(read_suite(path)).evaluate(context)
-    assert asked.count(False) == (0 if patient else 4)  # the masking probe is always patient
+    protocol = protocol_for(read_suite(path))
+    assert isinstance(protocol, Robustness)
+    asked = {entry.name: entry.keywords.get("patient") for entry in protocol.plan.entries}
+    assert asked == {"apgd-ce": None, "apgd-t": None, "fab-t": patient, "square": patient}
+
+
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_components_and_their_settings_are_those_of_the_distribution(version: Version, norm: Norm) -> None:
+    section = AutoAttackParameters(version=version, datasets={"any": ReferenceRadii(reference={norm: 1.0})})
+    original = pyautoattack.AutoAttack(nn.Identity(), norm=NAMES[norm], eps=1.0, version=version)
+    entries = section.plan().entries
+    assert [entry.name for entry in entries] == original.attacks_to_run
+    given = {entry.name: entry.prepared(None) for entry in entries if ":" not in entry.attack}
+    if not given:
+        return
+    restarts = given["apgd-ce"].keywords.get("restarts") or RESTARTS[norm]
+    targets = given["apgd-t"].keywords.get("targets") or TARGETS[norm]
+    assert (restarts, targets) == (original.apgd.n_restarts, original.apgd_targeted.n_target_classes)
+    defaults = {name: {key: one.default for key, one in run.attack.parameters.items()} for name, run in given.items()}
+    assert {one.get("iterations") for one in defaults.values()} == {original.apgd.n_iter, None}
+    assert defaults["fab-t"]["targets"] == original.fab.n_target_classes
+    assert defaults["square"]["queries"] == original.square.n_queries

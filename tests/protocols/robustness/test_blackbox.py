@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, UnitResult
-from bench.protocols.robustness.blackbox import BlackBox
+from bench.protocols.robustness.presets import BlackBox
 
 PARAMETERS = {
     "queries": 40, "decision_steps": 2, "datasets": {"fashion_mnist": {"reference": {"linf": 0.2, "l2": 2.5, "l1": 15.0}}}

@@ -13,7 +13,7 @@ from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
-from bench.protocols.robustness.minimum_norm import MinimumNorm
+from bench.protocols.robustness.presets import MinimumNorm
 from tests.attacks.linear import linear_problem
 
 

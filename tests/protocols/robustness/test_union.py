@@ -5,8 +5,7 @@ from torch import nn
 
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
-from bench.protocols.robustness.autoattack_fast import AutoAttackFast
-from bench.protocols.robustness.union import Union
+from bench.protocols.robustness.presets import AutoAttackFast, Union
 
 PARAMETERS = {
     "stages": [{"steps": 8}, {"steps": 10, "targets": 2, "widen": 2.0}],

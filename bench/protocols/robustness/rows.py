@@ -1,17 +1,14 @@
-"""What the robustness protocols share: the radii of a suite, rows from attack results, accuracies from rows."""
+"""Rows of robustness records from the results of attacks, and from rows what each example survives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.attacks.verification import AttackResults
-from bench.core.bounds import OneRadius, SeveralRadii
 from bench.core.threat import NORMS, Norm
-from bench.core.toml_files import Section
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, MetricKey
@@ -21,28 +18,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Radii(Section):
-    """The radii of one data set, in pixels of [0, 1], and the one of each norm that the union is taken at."""
-
-    radii: SeveralRadii = Field(min_length=1)
-    reference: OneRadius
-
-    @model_validator(mode="after")
-    def _reference_is_among_radii(self) -> Radii:
-        for norm, radii in self.radii.items():
-            if len(set(radii)) != len(radii):
-                raise ValueError(f"a radius of {norm} is given twice")
-            if self.reference.get(norm) not in radii:
-                raise ValueError(f"reference must name one of the radii of {norm}")
-        if set(self.reference) != set(self.radii):
-            raise ValueError("reference names a norm that has no radii")
-        return self
-
-
-class ReferenceRadii(Section):
-    """One radius for each norm of one data set, in pixels of [0, 1]."""
-
-    reference: OneRadius = Field(min_length=1)
+def example_columns(context: EvaluationContext, predictions: Tensor) -> dict[str, object]:
+    """The columns that every row of an example has; `predictions` (n,) of the clean images."""
+    return {
+        "example_id": context.example_ids.numpy(),
+        "label": context.labels().numpy(),
+        "prediction": predictions.numpy(),
+    }
 
 
 def robust_rows(
@@ -57,7 +39,6 @@ def robust_rows(
 
     Args:
         attack: what the rows are called.
-        radii: norm -> radii.
         predictions: (n,) of the clean images.
         given: (n,) bool, which examples the attack was given; None for all.
     """
@@ -66,9 +47,7 @@ def robust_rows(
     frames = [
         pd.DataFrame(
             {
-                "example_id": context.example_ids.numpy(),
-                "label": context.labels().numpy(),
-                "prediction": predictions.numpy(),
+                **example_columns(context, predictions),
                 "attack": attack,
                 "norm": norm,
                 "eps": eps,
@@ -104,6 +83,27 @@ def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attac
         return []
     broken = at_reference.groupby("example_id")["broken"].any()
     return [survival(MetricKey("union_accuracy", attack=attack, norm="all"), broken)]
+
+
+def accuracies_after(
+    records: pd.DataFrame, verdicts: pd.DataFrame, attacks: Sequence[str], norm: Norm, eps: float
+) -> list[ExampleValues]:
+    """Whether each example stands after each attack of a chain: until one that it was given to has broken it.
+
+    Args:
+        records: rows of the attacks.
+        verdicts: rows of the chain, for all examples.
+    """
+    found = []
+    ids = verdicts.loc[(verdicts["norm"] == norm) & (verdicts["eps"] == eps), "example_id"]
+    rows = records[(records["norm"] == norm) & (records["eps"] == eps)]
+    standing = ids.isin(rows["example_id"]).set_axis(ids)
+    for name in attacks:
+        broken = rows.loc[(rows["attack"] == name) & rows["broken"], "example_id"]
+        standing = standing & ~standing.index.isin(broken)
+        key = MetricKey("robust_accuracy_after", attack=name, norm=norm, eps=eps)
+        found.append(ExampleValues(key, standing, "descriptive", "share"))
+    return found
 
 
 def survival(key: MetricKey, broken: pd.Series[bool]) -> ExampleValues:

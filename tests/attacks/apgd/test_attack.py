@@ -5,7 +5,8 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from bench.attacks.apgd import ApgdLoss, apgd
+from bench.attacks.apgd.ascent import ApgdLoss
+from bench.attacks.apgd.attack import apgd
 from bench.attacks.losses import dlr, targeted_dlr
 from bench.attacks.norms import distance
 from bench.core.threat import NORMS, Norm
@@ -22,11 +23,13 @@ def right(standard: nn.Module, fashion_test: ImageDataset) -> tuple[Tensor, Tens
     return images[right], labels[right]
 
 
-def attack(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, loss: ApgdLoss, steps: int = 15) -> Tensor:
-    ids, restarts = torch.arange(len(images)), 3 if loss == "dlr-targeted" else 1
-    return apgd(
-        model, images, labels, ids, norm=norm, eps=EPS[norm], loss=loss, iterations=steps, restarts=restarts, batch_size=64
-    )  # fmt: skip
+def attack(
+    model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, loss: ApgdLoss, steps: int = 15, first: int = 0,
+    batch: int = 64,
+) -> Tensor:  # fmt: skip
+    ids, restarts = torch.arange(first, first + len(images)), 3 if loss == "dlr-targeted" else 1
+    radii = torch.full((len(images),), EPS[norm], dtype=torch.float64)
+    return apgd(model, images, labels, ids, norm, radii, loss, steps, restarts, batch_size=batch)
 
 
 def original(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, loss: ApgdLoss, steps: int = 15) -> Tensor:
@@ -68,10 +71,7 @@ def test_apgd_alone_breaks_as_much_as_the_original(
 def test_no_example_depends_on_its_neighbours(norm: Norm, standard: nn.Module, right: tuple[Tensor, Tensor]) -> None:
     images, labels = right[0][:20], right[1][:20]
     whole = attack(standard, images, labels, norm, "dlr-targeted")
-    part = apgd(
-        standard, images[5:9], labels[5:9], torch.arange(5, 9), norm=norm, eps=EPS[norm], loss="dlr-targeted",
-        iterations=15, restarts=3, batch_size=5,
-    )  # fmt: skip
+    part = attack(standard, images[5:9], labels[5:9], norm, "dlr-targeted", first=5, batch=5)
     assert torch.allclose(whole[5:9], part, atol=1e-3)
 
 
@@ -101,5 +101,19 @@ def test_broken_examples_take_no_more_gradients(standard: nn.Module, right: tupl
             return standard(batch)
 
     ids = torch.arange(len(images))
-    apgd(Counted(), images, labels, ids, norm="linf", eps=0.1, loss="ce", iterations=100, restarts=1)
+    apgd(Counted(), images, labels, ids, "linf", torch.full((len(images),), 0.1).double(), "ce", 100, 1)
     assert sum(counts) < 15 * len(images)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_example_keeps_its_own_radius(norm: Norm, standard: nn.Module, right: tuple[Tensor, Tensor]) -> None:
+    images, labels = right[0][:24], right[1][:24]
+    radii = EPS[norm] * torch.linspace(0.1, 4.0, 24, dtype=torch.float64)
+    found = apgd(standard, images, labels, torch.arange(24), norm, radii, "ce", 12, 1)
+    moved = distance(found - images, norm)
+    assert (moved <= radii * (1 + 1e-5)).all() and (moved > radii.max() / 2).any()
+    alone = [
+        apgd(standard, images[i : i + 1], labels[i : i + 1], torch.tensor([i]), norm, radii[i : i + 1], "ce", 12, 1)
+        for i in (2, 20)
+    ]
+    assert torch.allclose(torch.cat(alone), found[[2, 20]], atol=1e-4)

@@ -1,0 +1,1 @@
+"""APGD, projected gradient ascent whose step halves by itself."""

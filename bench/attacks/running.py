@@ -1,0 +1,226 @@
+"""Running an attack, whoever wrote it: what it is given, what it may return, what it costs, and what of it holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.adapters.prepared_model import PreparedModel
+from bench.attacks.keywords import NamedAttack
+from bench.attacks.losses import answers
+from bench.attacks.norms import distance
+from bench.attacks.pgd import attacked_model
+from bench.attacks.registry import AttackResult
+from bench.attacks.verification import AttackResults
+from bench.core.errors import BenchError, is_interrupt
+from bench.core.keyed_random import stream_key
+from bench.core.memory import is_out_of_memory
+from bench.core.precision import Precision
+from bench.core.random_state import random_numbers_of
+from bench.core.threat import Norm
+from bench.nets.state import changes, state_of
+
+logger = logging.getLogger(__name__)
+
+SLACK = 1e-4
+"""How far, over the radius, an attack may overstep the ball by its own rounding."""
+_SEEDS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Images under attack.
+
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1] on the model's device, where labels and ids (N,) int64 are too.
+        batch_size: images that go through the model at once.
+        precision: of the search.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    num_classes: int
+    seed: int = 0
+    batch_size: int = 256
+    precision: Precision = "float32"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, chosen: Tensor) -> Examples:
+        """Those of the indices `chosen`, as copies."""
+        chosen = chosen.to(self.labels.device)
+        images = self.images[chosen].contiguous()
+        return replace(self, images=images, labels=self.labels[chosen], ids=self.ids[chosen])
+
+
+def run_attack(
+    run: NamedAttack,
+    examples: Examples,
+    norm: Norm,
+    radii: Sequence[float],
+    results: AttackResults,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Attack examples at all radii; what verifies goes into their `results`, which say what stands.
+
+    Args:
+        on_progress: called with numbers of examples that sum up to all of them.
+
+    Raises:
+        BenchError: the attack fails, or returns what no attack may.
+    """
+    falling, done = sorted(radii, reverse=True), 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        count = min(count, len(examples) - done)
+        done += count
+        on_progress(count)
+
+    if "results" in run.attack.takes:
+        radii_given = torch.tensor(falling, dtype=torch.float64, device=examples.images.device)
+        _called(run, examples, norm, falling[0], radii=radii_given, results=results, on_progress=progress)
+    elif run.attack.kind == "fixed":
+        for eps in radii:
+            _run_on_standing(run, examples, norm, [eps], results)
+    else:
+        _run_on_standing(run, examples, norm, falling, results)
+    progress(len(examples))
+
+
+def _run_on_standing(
+    run: NamedAttack, examples: Examples, norm: Norm, radii: Sequence[float], results: AttackResults
+) -> None:
+    """Attack what stands at the last of the radii, which fall, and have all that comes back judged."""
+    standing = ~results.broken(norm, radii[-1])
+    if run.attack.whole_units and bool(standing.any()):
+        standing = torch.ones_like(standing)
+    rows = standing.nonzero().squeeze(1)
+    if not len(rows):
+        return
+    examples = examples.take(rows)
+    # what a stranger's attack writes into its images stays there
+    given = examples if run.attack.trusted else examples.take(torch.arange(len(rows)))
+    curve = run.attack.kind == "curve"
+    with attacked_model(examples.model) as model:
+        prepared = PreparedModel(model, examples.num_classes, examples.batch_size).eval()
+        before = None if run.attack.trusted else state_of(examples.model)
+        further = {"radii": torch.tensor(radii, dtype=torch.float64, device=given.images.device)} if curve else {}
+        result = _called(run, replace(given, model=prepared), norm, radii[0], **further)
+        if before is not None and _weights_changed(before, examples.model):
+            raise BenchError(f"attack {run.name} changes the model, which no attack may.")
+        found = _images(run, result, (len(radii),) if curve else (), examples.images)
+        results.gradient_evaluations += prepared.gradients if result.gradients is None else result.gradients
+        results.queries += prepared.forwards if result.queries is None else result.queries
+        for eps, images in zip(radii, found if curve else found[None], strict=False):
+            _judge(run, replace(examples, model=prepared), images, norm, eps, results, rows)
+
+
+def _weights_changed(before: dict[str, str], model: nn.Module) -> bool:
+    weights = {name for name, _ in model.named_parameters()}
+    return not weights.isdisjoint(changes(before, state_of(model)))
+
+
+def fewest_changes(run: NamedAttack, examples: Examples, results: AttackResults) -> Tensor:
+    """(N,) float64: how few values the attack changes to fool the plain model, infinity where it does not.
+
+    All examples are attacked, also those that need no change; `results` take what it costs.
+    """
+    with attacked_model(examples.model) as model:
+        prepared = PreparedModel(model, examples.num_classes, examples.batch_size).eval()
+        result = _called(run, replace(examples, model=prepared), "l0", torch.inf)
+        results.gradient_evaluations += prepared.gradients if result.gradients is None else result.gradients
+        results.queries += prepared.forwards if result.queries is None else result.queries
+        found = _images(run, result, (), examples.images).clamp(0.0, 1.0)
+        with torch.no_grad():
+            fooled = answers(prepared(found)) != examples.labels
+    counts = (found != examples.images).flatten(1).sum(1).double()
+    return torch.where(fooled, counts, torch.inf).cpu()
+
+
+def _judge(
+    run: NamedAttack,
+    examples: Examples,
+    found: Tensor,
+    norm: Norm,
+    eps: float,
+    results: AttackResults,
+    rows: Tensor,
+) -> None:
+    """Have every image judged that is misclassified; one farther off than a minimum attack's radius claims nothing."""
+    model, clean, labels = examples.model, examples.images, examples.labels
+    with torch.no_grad():
+        claimed = answers(model(found)) != labels
+    radius = torch.full((len(clean),), eps, device=clean.device)
+    verified = results.judge(model, found, clean, labels, radius, norm, rows, claimed)
+    outside = int((claimed & ~verified & (distance(found - clean, norm) > eps * (1.0 + SLACK))).sum())
+    if run.attack.kind == "minimum":
+        results.claims -= outside
+        results.rejected -= outside
+    else:
+        results.outside += outside
+
+
+def _called(run: NamedAttack, examples: Examples, norm: str, eps: float, **further: Any) -> AttackResult:
+    """The attack's result as it is; its random numbers are its own, and torch's generators stay as they were."""
+    attack, seed = run.attack, examples.seed
+    if attack.kind == "fixed":
+        seed = stream_key(seed, run.name, norm, eps) % _SEEDS
+    offered = {
+        "norm": norm, "eps": torch.full((len(examples),), eps, dtype=torch.float64, device=examples.images.device),
+        "ids": examples.ids, "seed": seed, "batch_size": examples.batch_size, "precision": examples.precision,
+        "on_progress": lambda _: None, **further,
+    }  # fmt: skip
+    keywords = {name: value for name, value in offered.items() if name in attack.takes} | dict(run.keywords)
+    key = (examples.seed, run.name, *([] if attack.whole_units else [norm]), eps, int(examples.ids[0]))
+    with nullcontext() if attack.keyed else random_numbers_of(examples.images.device, *key), _told(run, norm):
+        result = attack.function(examples.model, examples.images, examples.labels, **keywords)
+    return result if isinstance(result, AttackResult) else AttackResult(result)
+
+
+@contextmanager
+def _told(run: NamedAttack, norm: str) -> Iterator[None]:
+    """One line for whatever goes wrong in an attack."""
+    try:
+        yield
+    except BaseException as error:
+        ours = "results" in run.attack.takes  # which fails where the model does
+        if ours or isinstance(error, BenchError) or is_out_of_memory(error) or is_interrupt(error):
+            raise
+        logger.info("attack %s failed", run.name, exc_info=error)
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        advice = "a model that is not differentiable can be judged by the suite blackbox"
+        if not run.attack.trusted:
+            reason, advice = f"{type(error).__name__}: {reason}", "mend it, or leave it out of the suite"
+        raise BenchError(f"attack {run.name} ({norm}) failed on this model: {reason}; {advice}.") from error
+
+
+def _images(run: NamedAttack, result: AttackResult, radii: tuple[int, ...], clean: Tensor) -> Tensor:
+    """The result's images, of numbers only; raises BenchError where they are of another kind than the clean ones.
+
+    What a trusted attack leaves without a number was no number in the model, and is the clean image.
+    """
+    name, found, shape = run.name, result.images, (*radii, *clean.shape)
+    if not isinstance(found, Tensor):
+        raise BenchError(f"attack {name} returns a {type(found).__name__}; it must return an AttackResult, or images.")
+    if found.shape != shape:
+        raise BenchError(f"attack {name} returns images of shape {tuple(found.shape)}, not {shape}.")
+    if found.device != clean.device:
+        raise BenchError(f"attack {name} returns images on {found.device}, not on the model's {clean.device}.")
+    found = found.detach()
+    if run.attack.trusted:
+        return torch.where(found.isfinite(), found, clean).to(clean.dtype).contiguous()
+    if found.dtype != clean.dtype:
+        raise BenchError(f"attack {name} returns images of {found.dtype}, not of {clean.dtype}.")
+    if not bool(found.isfinite().all()):
+        raise BenchError(f"attack {name} returns images with NaN or infinite pixels.")
+    return found.contiguous()

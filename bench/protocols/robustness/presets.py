@@ -1,0 +1,248 @@
+"""Protocols with short parameters, each of which stands for a list of attacks of the protocol `robustness`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from bench.attacks.adapters.foolbox import import_foolbox
+from bench.attacks.adapters.pyautoattack import Version, import_pyautoattack
+from bench.attacks.cascade import Stage
+from bench.attacks.losses import LossName
+from bench.catalog.cards import NAME
+from bench.core.bounds import OneRadius, Queries, Steps
+from bench.core.threat import NORMS, Norm
+from bench.core.toml_files import Section
+from bench.protocols.robustness.plan import Entry, Mode, Plan, Radii, ReferenceRadii, require_unique_names
+from bench.protocols.robustness.protocol import Robustness
+
+_Number = Field(ge=-1e7, le=1e7)
+Setting = bool | Annotated[int, _Number] | Annotated[float, _Number] | str
+Losses = Annotated[tuple[LossName, ...], Field(min_length=1, max_length=100, strict=False)]
+
+
+def at_reference(
+    entries: list[Entry], datasets: dict[str, ReferenceRadii], mode: Mode, verdict: str, probe_every: int
+) -> Plan:
+    """A plan at one radius for each norm."""
+    reference = {name: section.reference for name, section in datasets.items()}
+    radii = {name: {norm: [eps] for norm, eps in one.items()} for name, one in reference.items()}
+    return Plan(tuple(entries), radii, reference, mode, verdict, probe_every)
+
+
+class SweepAttack(Section):
+    """Our own attack over all norms and radii; see bench.attacks.sweep, and its `restarts` for the fields."""
+
+    kind: Literal["sweep"]
+    name: str = NAME
+    steps: Steps
+    losses: Losses
+    patience: int = Field(ge=0, lt=1 << 31)
+    targets: dict[Norm, Steps] = Field(default_factory=dict)
+    polish: int = Field(default=0, ge=0, le=100_000)
+
+    def entry(self) -> Entry:
+        keywords = self.model_dump(exclude={"kind", "name", "polish"}) | {"refine": self.polish}
+        return Entry("sweep", self.name, keywords)
+
+
+class TorchattacksAttack(Section):
+    """An attack of torchattacks in one norm; see bench.attacks.adapters.torchattacks."""
+
+    kind: Literal["torchattacks"]
+    name: str = NAME
+    class_name: str
+    norm: Norm
+    parameters: dict[str, Setting] = Field(default_factory=dict)
+    relative_parameters: dict[str, Annotated[float, _Number]] = Field(default_factory=dict)
+
+    def entry(self) -> Entry:
+        relative = {"relative_parameters": self.relative_parameters} if self.relative_parameters else {}
+        return Entry(f"torchattacks:{self.class_name}", self.name, {**self.parameters, **relative}, (self.norm,))
+
+
+class CrossNormParameters(Section):
+    attacks: list[Annotated[SweepAttack | TorchattacksAttack, Field(discriminator="kind")]] = Field(
+        min_length=1, max_length=100
+    )
+    datasets: dict[str, Radii] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> CrossNormParameters:
+        require_unique_names([attack.entry() for attack in self.attacks])
+        return self
+
+    def plan(self) -> Plan:
+        radii = {name: section.all_radii for name, section in self.datasets.items()}
+        reference = {name: section.reference for name, section in self.datasets.items()}
+        return Plan(tuple(attack.entry() for attack in self.attacks), radii, reference)
+
+
+class CrossNorm(Robustness):
+    """cross_norm: robust accuracy in several norms at several radii, under the sweep and attacks of torchattacks.
+
+    Clean accuracy, robust accuracy per norm and radius, and the union over norms at the reference radii.
+    Source: IR, section 5 (cross-norm attacks), with verification and the closure over nested balls added.
+    """
+
+    parameters_type = CrossNormParameters
+
+
+class CascadeParameters(Section):
+    stages: list[Stage] = Field(min_length=1, max_length=100)
+    datasets: dict[str, ReferenceRadii] = Field(min_length=1)
+
+    def entries(self) -> list[Entry]:
+        return [Entry("cascade", "cascade", {"stages": tuple(self.stages)})]
+
+    def plan(self) -> Plan:
+        return at_reference(self.entries(), self.datasets, "each", "cascade", 8)
+
+
+class AutoAttackFast(Robustness):
+    """autoattack_fast: our cascade at one radius per norm, built to reach AutoAttack's verdicts at a part of its time.
+
+    Robust accuracy under the cascade at the reference radii, and the union over norms.
+    """
+
+    parameters_type = CascadeParameters
+
+
+class UnionParameters(CascadeParameters):
+    def plan(self) -> Plan:
+        return at_reference(self.entries(), self.datasets, "across_norms", "cascade", 0)
+
+
+class Union(Robustness):
+    """union: the worst case over norms, per example, at the reference radii; the cascade in each norm.
+
+    Union accuracy, and how many of the examples each norm was the first to break. An example that one norm has broken
+    is not attacked in the next, so this costs less than the norms one by one.
+    Source of the measure: Tramer and Boneh, "Adversarial training and robustness for multiple perturbations", 2019.
+    """
+
+    parameters_type = UnionParameters
+
+
+class AutoAttackParameters(Section):
+    version: Version
+    iterations: Steps | None = None
+    queries: Queries | None = None
+    patient: bool = False
+    datasets: dict[str, ReferenceRadii] = Field(min_length=1)
+
+    def plan(self) -> Plan:
+        return at_reference(self._entries(), self.datasets, "chained", "autoattack", 1)
+
+    def _entries(self) -> list[Entry]:
+        """The components of the version, in its order, with its settings."""
+        steps = {} if self.iterations is None else {"iterations": self.iterations}
+        queries = {} if self.queries is None else {"queries": self.queries}
+        patient = {"patient": self.patient or self.version == "plus"}
+        if self.version == "rand":
+            theirs = {"version": "rand", **steps}
+            return [Entry(f"pyautoattack:{name}", name, theirs) for name in ("apgd-ce", "apgd-dlr")]
+        square = Entry("square", "square", queries | patient)
+        fab = Entry("fab-t", "fab-t", steps | patient)
+        if self.version == "standard":
+            return [Entry("apgd-ce", "apgd-ce", steps), Entry("apgd-t", "apgd-t", steps), fab, square]
+        return [
+            Entry("apgd-ce", "apgd-ce", {"restarts": 5, **steps}),
+            Entry("apgd-dlr", "apgd-dlr", {"restarts": 5, **steps}),
+            Entry("pyautoattack:fab", "fab", {"version": "plus", **steps}),
+            square,
+            Entry("apgd-t", "apgd-t", {"targets": 9, **steps}),
+            fab,
+        ]
+
+
+class AutoAttack(Robustness):
+    """autoattack: AutoAttack's versions at one radius per norm, with the verdict of each component.
+
+    APGD, FAB-T and Square are our own writing of the distribution's, with its settings, and tested against it one by
+    one. In the standard version FAB-T gives up an image's target class, and Square an image, whose progress so far,
+    with much slack, cannot reach the radius; `plus`, the suite blackbox and a suite file with `patient = true` spend
+    all of them.
+    Source: Croce and Hein, ICML 2020 and ICML 2021; Andriushchenko et al., ECCV 2020.
+    """
+
+    search_takes_precision = False
+    parameters_type = AutoAttackParameters
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> AutoAttack:
+        import_pyautoattack()
+        return super().from_parameters(parameters, where)
+
+
+class BlackBoxParameters(Section):
+    queries: Queries
+    decision_steps: Steps
+    datasets: dict[str, ReferenceRadii] = Field(min_length=1)
+
+    def plan(self) -> Plan:
+        entries = [
+            Entry("square", "square", {"queries": self.queries, "patient": True}),
+            Entry("hop-skip-jump", "hop_skip_jump", {"steps": self.decision_steps}, ("linf", "l2")),
+        ]
+        return at_reference(entries, self.datasets, "chained", "blackbox", 4)
+
+
+class BlackBox(Robustness):
+    """blackbox: attacks that need no gradient, Square on the logits and HopSkipJump on the decision.
+
+    Robust accuracy under Square, then HopSkipJump (L-inf and L2 only) on what Square leaves standing. What they find
+    does not depend on gradients, so that a number far below the white-box one shows masking; on nets without masking
+    they are the weaker attacks.
+    Sources: Andriushchenko et al., ECCV 2020 (Square); Chen et al., S&P 2020 (HopSkipJump).
+    """
+
+    search_takes_precision = False
+    parameters_type = BlackBoxParameters
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> BlackBox:
+        import_foolbox()
+        return super().from_parameters(parameters, where)
+
+
+class LargestRadii(Section):
+    """The largest radius of each norm of a data set; images that withstand it count as infinitely far."""
+
+    largest: OneRadius = Field(min_length=1)
+
+
+class MinimumNormParameters(Section):
+    steps: Steps
+    rungs: int = Field(gt=1, le=1000)
+    ratio: float = Field(gt=1, le=10)
+    losses: Losses = ("margin",)
+    targets: dict[Norm, Steps] = Field(default_factory=dict)
+    zero_norm_steps: int = Field(ge=0, le=100_000)
+    datasets: dict[str, LargestRadii] = Field(min_length=1)
+
+    def plan(self) -> Plan:
+        keywords = self.model_dump(include={"steps", "losses", "targets"})
+        entries = [Entry("sweep", "sweep", keywords, NORMS)]
+        if self.zero_norm_steps:
+            entries.append(Entry("sigma-zero", "sigma_zero", {"steps": self.zero_norm_steps}, ("l0",)))
+        radii = {
+            name: {
+                norm: [largest / self.ratio**index for index in range(self.rungs)]
+                for norm, largest in section.largest.items()
+            }
+            for name, section in self.datasets.items()
+        }
+        return Plan(tuple(entries), radii, {name: {} for name in radii}, "distances", probe_every=0)
+
+
+class MinimumNorm(Robustness):
+    """minimum_norm: how small the smallest perturbation is that the attacks find, in L-inf, L2, L1 and L0, per example.
+
+    The median of the smallest perturbation, norm by norm, over the examples that are classified right. L-inf, L2, L1:
+    the sweep over many radii, whose ratio bounds how much too large a distance is. L0: sigma-zero; it counts changed
+    values, so that a colour pixel has three. All are upper bounds.
+    """
+
+    parameters_type = MinimumNormParameters

@@ -1,0 +1,177 @@
+"""robustness: any attacks, by name, in any norms and at any radii; each on all images, or each on what stands.
+
+A suite lists `[[parameters.attacks]]`, each with `attack = "apgd-t"`, `"torchattacks:CW"`, `"foolbox:FGSM"`, a plug-in,
+or `"my_attack.py:function"`, its keywords, and, if it likes, `name` and `norms`. `chained = true` gives every
+attack what those before it left standing; `distances = true` reports how small the smallest perturbation is. What the
+other protocols with attacks stand for is written down in bench.protocols.robustness.presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from bench.attacks.registry import find_attack
+from bench.attacks.user_files import UserFile
+from bench.core.threat import Norm
+from bench.core.toml_files import Section, validate
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
+from bench.leaderboard.statistics.intervals import median_interval
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
+from bench.protocols.clean_pass import clean_pass
+from bench.protocols.robustness.masking import masking_findings, transfer_dependency
+from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
+from bench.protocols.robustness.rows import (
+    accuracies_after,
+    bad_gradients,
+    robust_accuracies,
+    survival,
+    union_accuracy,
+)
+from bench.protocols.robustness.unit import RobustnessUnit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ON_DLR = {"apgd-dlr", "apgd-t", "pyautoattack:apgd-dlr", "pyautoattack:apgd-t"}
+
+
+class Robustness(Protocol):
+    """Robust accuracy by attack, norm and radius, over all attacks, and over all norms at the reference radii."""
+
+    search_takes_precision = True
+    parameters_type: ClassVar[type[Section]] = Parameters
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        known = [entry.prepared(None).attack for entry in plan.entries if not entry.is_file]
+        self.takes_program = any(entry.is_file for entry in plan.entries)
+        self.needs_gradients = any(attack.needs_gradients for attack in known)
+        self.search_takes_precision = any("precision" in attack.takes for attack in known)
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
+        checked: Any = validate(cls.parameters_type, parameters, where)
+        return cls(checked.plan())
+
+    def use_program(self, program: UserFile | None) -> None:
+        self.program = program if self.takes_program else None
+        for entry in self.plan.entries:
+            entry.prepared(self.program)
+
+    def require_dataset(self, name: str) -> None:
+        self.plan.require_dataset(name)
+        for entry in self.plan.entries:
+            if self.program is not None or not entry.is_file:
+                self._norms_of(entry, name)
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+        found = transfer_dependency(dataset, model_name, registry) if self.plan.probe_every else {}
+        return found if self.program is None else found | {"attack_program": Dependency(self.program.sha256)}
+
+    def work(self, dataset: str, count: int) -> int:
+        radii, chained = self.plan.radii_of(dataset), self.plan.mode == "chained"
+        return count * sum(len(radii[norm]) if chained else 1 for _, norm in self._calls(dataset))
+
+    def _norms_of(self, entry: Entry, dataset: str) -> list[str]:
+        offered: list[str] = list(self.plan.radii_of(dataset))
+        if self.plan.mode == "distances":
+            offered.append("l0")
+        return entry.norms_of(find_attack(entry.attack, self.program), offered)
+
+    def _calls(self, dataset: str) -> list[tuple[str, Any]]:
+        """The attacks' names with their norms, in the order of the suite."""
+        return [(entry.name, norm) for entry in self.plan.entries for norm in self._norms_of(entry, dataset)]
+
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        predictions, findings = clean_pass(
+            context.model, context.model_name, context.images(), context.dataset.num_classes, context.batch_size
+        )
+        attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
+        unit = RobustnessUnit(self.plan, context, predictions, attacks, self._calls(context.dataset.name))
+        result: UnitResult = getattr(unit, self.plan.mode)()
+        bad = result.counters.get("bad_gradients", 0)
+        if bad:
+            findings.append(bad_gradients(bad, result.counters["gradient_evaluations"]))
+        result.findings = findings + self._remarks(context)
+        return result
+
+    def _remarks(self, context: EvaluationContext) -> list[Finding]:
+        classes = context.dataset.num_classes
+        if classes >= 4 or _ON_DLR.isdisjoint(entry.attack for entry in self.plan.entries):
+            return []
+        return [
+            Finding(
+                "few_classes",
+                "note",
+                f"{classes} classes, for which AutoAttack's DLR losses are not defined",
+                "the margin over the spread of the logits there is takes their place; nothing needs to be done",
+            )
+        ]
+
+    def findings(self, counters: dict[str, int]) -> list[Finding]:
+        return masking_findings(counters)
+
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        values: Callable[[str, pd.DataFrame], list[ExampleValues]] = getattr(self, f"_values_of_{self.plan.mode}")
+        return values(dataset, records)
+
+    def _values_of_each(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        names = [entry.name for entry in self.plan.entries]
+        found = [clean_accuracy(records)]
+        for name in names:
+            found += robust_accuracies(records[records["attack"] == name], name)
+        worst = records.groupby(["example_id", "norm", "eps"], observed=True)["broken"].any().reset_index()
+        if len(names) > 1:
+            found += robust_accuracies(worst, WORST)
+        return found + union_accuracy(worst, self.plan.reference_of(dataset), WORST if len(names) > 1 else names[0])
+
+    def _values_of_chained(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        verdict = self.plan.verdict
+        verdicts, others = (records[(records["attack"] == verdict) == chosen] for chosen in (True, False))
+        found = [clean_accuracy(verdicts)]
+        for norm, radii in self.plan.radii_of(dataset).items():
+            names = [entry.name for entry in self.plan.entries if self._ran_in(entry, norm, dataset, others)]
+            for eps in radii:
+                found += accuracies_after(others, verdicts, names, norm, eps)
+        found += robust_accuracies(verdicts, verdict)
+        return found + union_accuracy(verdicts, self.plan.reference_of(dataset), verdict)
+
+    def _ran_in(self, entry: Entry, norm: Norm, dataset: str, records: pd.DataFrame) -> bool:
+        """Whether an attack was used in a norm; of a file that is not at hand the records tell."""
+        if entry.is_file and self.program is None and entry.norms is None:
+            return bool(((records["attack"] == entry.name) & (records["norm"] == norm)).any())
+        return norm in (entry.norms or self._norms_of(entry, dataset))
+
+    def _values_of_across_norms(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        by_id, name = records.set_index("example_id"), self.plan.entries[0].name
+        first = []
+        for norm in self.plan.reference_of(dataset):
+            key = MetricKey("first_broken", attack=name, norm=norm)
+            first.append(ExampleValues(key, by_id["found_in_norm"] == norm, "descriptive", "share"))
+        union = MetricKey("union_accuracy", attack=name, norm="all")
+        return [clean_accuracy(records), *first, survival(union, by_id["broken"])]
+
+    def _values_of_distances(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        return [clean_accuracy(records)]
+
+    def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
+        """Median distances, over the examples that are classified right."""
+        if self.plan.mode != "distances":
+            return []
+        metrics = []
+        right = records[records["label"] == records["prediction"]]
+        for (attack, norm), group in right.groupby(["attack", "norm"], sort=False, observed=True):
+            values = group["distance"].to_numpy(dtype=float)
+            key, bounds = MetricKey("median_distance", attack=str(attack), norm=str(norm)), median_interval(values)
+            metrics.append(Metric(key, _lower_median(values), *bounds, len(values), "higher", "number"))
+        return metrics
+
+
+def _lower_median(values: Any) -> float:
+    """The median that stays finite as long as half of the images have been broken."""
+    import numpy as np
+
+    return float(np.quantile(values, 0.5, method="lower"))

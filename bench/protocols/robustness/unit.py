@@ -1,0 +1,179 @@
+"""One work unit of the robustness protocol: the attacks of a plan on the unit's images, one function for each mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.attacks.keywords import NamedAttack
+from bench.attacks.running import Examples, fewest_changes, run_attack
+from bench.attacks.verification import AttackResults
+from bench.core.threat import Norm
+from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
+from bench.protocols.base import EvaluationContext, UnitResult
+from bench.protocols.robustness.masking import SQUARE_GAINED, probe, probed_norm
+from bench.protocols.robustness.plan import Plan
+from bench.protocols.robustness.rows import example_columns, robust_rows
+
+
+@dataclass(slots=True)
+class RobustnessUnit:
+    """One work unit under a plan; a method for each mode, which gives records and counters."""
+
+    plan: Plan
+    context: EvaluationContext
+    predictions: Tensor
+    attacks: Mapping[str, NamedAttack]
+    calls: Sequence[tuple[str, Any]]
+    """Names of attacks with the norms they are used in, in the order of the suite."""
+    examples: Examples = field(init=False)
+
+    def __post_init__(self) -> None:
+        context = self.context
+        labels, ids = context.labels().to(context.device), context.example_ids.to(context.device)
+        self.examples = Examples(
+            context.model, context.images(), labels, ids, context.dataset.num_classes, context.seed,
+            context.batch_size, context.precision,
+        )  # fmt: skip
+
+    @property
+    def dataset(self) -> str:
+        return self.context.dataset.name
+
+    def _start(self) -> AttackResults:
+        return AttackResults.start(self.predictions, self.context.labels())
+
+    def _probed(self, found: Sequence[AttackResults], into: Sequence[AttackResults]) -> dict[str, int]:
+        """The look for gradient masking; what it breaks is broken in `into` too."""
+        if not self.plan.probe_every:
+            return {}
+        return probe(
+            self.context, self.examples.images, self.predictions, found, self.plan.reference_of(self.dataset),
+            every=self.plan.probe_every, into=into,
+        )  # fmt: skip
+
+    def each(self) -> UnitResult:
+        """Every attack on all examples."""
+        import pandas as pd
+
+        radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
+        used: dict[str, list[Norm]] = {name: [] for name in self.attacks}
+        for name, norm in self.calls:
+            run = self.attacks[name]
+            run_attack(run, self.examples, norm, radii[norm], found[name], self.context.on_progress)
+            used[name].append(norm)
+        # ours are to tell robustness; what another's finds alone stays as it is
+        strong = [found[name] for name, run in self.attacks.items() if run.attack.needs_gradients]
+        counters = self._probed(list(found.values()), strong)
+        frames = [
+            robust_rows(self.context, name, {norm: radii[norm] for norm in used[name]}, self.predictions, results)
+            for name, results in found.items()
+        ]
+        counters = _sum([counters, *(results.counters() for results in found.values())])
+        return UnitResult(pd.concat(frames, ignore_index=True), counters)
+
+    def chained(self) -> UnitResult:
+        """Every attack on what those before it left standing.
+
+        Rows named after an attack are those of the examples that it was given; rows of the verdict are of all.
+        """
+        import pandas as pd
+
+        reference, total = self.plan.reference_of(self.dataset), self._start()
+        frames, gained, white = [], 0, False
+        radii = self.plan.radii_of(self.dataset)
+        for norm in radii:
+            for eps in radii[norm]:
+                white = False
+                for run in (self.attacks[name] for name, used in self.calls if used == norm):
+                    own, given = self._on_standing(run, norm, eps, total)
+                    frames.append(robust_rows(self.context, run.name, {norm: [eps]}, self.predictions, own, given))
+                    if white and not run.attack.needs_gradients and (norm, eps) == _probed_radius(reference):
+                        gained += int(frames[-1]["broken"].sum())
+                    white |= run.attack.needs_gradients
+        strong = any(run.attack.needs_gradients for run in self.attacks.values())
+        counters = total.counters() | self._probed([total], [total] if strong else [])
+        # the probe's short Square attack finds nothing where a long one has been: what that one gained counts
+        counters[SQUARE_GAINED] = counters.get(SQUARE_GAINED, 0) + gained
+        frames.append(robust_rows(self.context, self.plan.verdict, radii, self.predictions, total))
+        return UnitResult(pd.concat(frames, ignore_index=True), counters)
+
+    def _on_standing(
+        self, run: NamedAttack, norm: Norm, eps: float, total: AttackResults
+    ) -> tuple[AttackResults, Tensor]:
+        """What an attack finds where `total` stands, which gets it too; and (n,) bool, what it was given."""
+        own, given = self._start(), ~total.broken(norm, eps)
+        rows = given.nonzero().squeeze(1)
+        if len(rows):
+            found = AttackResults.start(self.context.labels()[rows], self.context.labels()[rows])
+            run_attack(run, self.examples.take(rows), norm, [eps], found)
+            for results in (total, own):
+                results.add(found, rows)
+        self.context.on_progress(len(self.examples))
+        return own, given
+
+    def across_norms(self) -> UnitResult:
+        """Each norm on what those before it left standing: for each example which norm is the first to break it.
+
+        Rows: one per example, norm `all`, no radius and no distance; `found_in_norm` is the norm that broke it.
+        """
+        import pandas as pd
+
+        labels, standing = self.context.labels(), self.predictions == self.context.labels()
+        found_in, said = [""] * len(labels), torch.where(standing, -1, self.predictions)
+        total, (run,) = self._start(), self.attacks.values()
+        for norm, eps in self.plan.reference_of(self.dataset).items():
+            rows = standing.nonzero().squeeze(1)
+            found = AttackResults.start(labels[rows], labels[rows])
+            if len(rows):
+                run_attack(run, self.examples.take(rows), norm, [eps], found)
+            self.context.on_progress(len(labels))
+            broken = rows[found.broken(norm, eps)]
+            for example in broken.tolist():
+                found_in[example] = norm
+            said[broken], standing[broken] = found.predictions[norm][found.broken(norm, eps)], False
+            total.add(found, rows)
+        columns = {
+            **example_columns(self.context, self.predictions), "attack": run.name, "norm": "all", "eps": float("nan"),
+            "broken": (~standing).numpy(), "distance": float("nan"), "adversarial_prediction": said.numpy(),
+            "found_in_norm": found_in,
+        }  # fmt: skip
+        return UnitResult(pd.DataFrame(columns).astype(ROBUSTNESS_COLUMNS), total.counters())
+
+    def distances(self) -> UnitResult:
+        """How small the smallest perturbation is, norm by norm and attack by attack; all are upper bounds.
+
+        In L0 they count changed values, so that a colour pixel has three.
+        """
+        import pandas as pd
+
+        radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
+        distances: dict[tuple[str, str], Tensor] = {}
+        for name, norm in self.calls:
+            run, results = self.attacks[name], found[name]
+            if norm == "l0":
+                distances[name, norm] = fewest_changes(run, self.examples, results)
+                self.context.on_progress(len(self.examples))
+            else:
+                run_attack(run, self.examples, norm, radii[norm], results, self.context.on_progress)
+                distances[name, norm] = results.distances[norm]
+        columns = example_columns(self.context, self.predictions)
+        frames = [
+            pd.DataFrame({**columns, "attack": name, "norm": norm, "distance": values.double().numpy()})
+            for (name, norm), values in distances.items()
+        ]
+        return UnitResult(pd.concat(frames, ignore_index=True), _sum([one.counters() for one in found.values()]))
+
+
+def _probed_radius(reference: dict[Norm, float]) -> tuple[Norm, float]:
+    norm = probed_norm(reference)
+    return norm, reference[norm]
+
+
+def _sum(counters: Sequence[dict[str, int]]) -> dict[str, int]:
+    names = dict.fromkeys(name for one in counters for name in one)
+    return {name: sum(one.get(name, 0) for one in counters) for name in names}
