@@ -110,7 +110,7 @@ class RunFolder:
     def write_examples(self, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         """Write examples.parquet and what the whole run has to say; the run can still be resumed."""
         examples = self.path / "examples.parquet"
-        write_records(examples, records)
+        write_records(examples, records, small=True)
         self.manifest.update(facts)
         self.manifest.update(finished_at=now(), examples_sha256=sha256_file(examples))
         self._write()

@@ -1,7 +1,7 @@
 """insertion: does the class's probability rise early as the pixels that a map calls important appear.
 
 Insertion, deletion, and the adversarial insertion game: order from the map of an attacked image, pixels from the clean
-one. A random order is the control. Curves are in the evidence, areas on the leaderboard.
+one. A random order is the control. The evidence has the areas; `bench.attributions.curves` gives the curves.
 Source: LGA, section 4.5; Petsiuk, Das, Saenko 2018.
 """
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.attacks.pgd import attacked_model
-from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks, shown_counts
+from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import FrameTarget
@@ -68,8 +68,8 @@ class Insertion(AttributionProtocol):
     """Areas under insertion and deletion curves, for each attribution method, clean and attacked order.
 
     Records hold one row per example, order and game: `attribution` names what ordered the pixels (`random_order` is
-    the control), `attack` and `eps` whose map it was, `p_<share>` the probability of the true class with that share
-    of the pixels replaced, `area` the area under the curve.
+    the control), `attack` and `eps` whose map it was, `area` the area under the curve of the true class's probability
+    against the share of pixels replaced.
     """
 
     parameters_type = Parameters
@@ -139,9 +139,8 @@ class Insertion(AttributionProtocol):
         eps: float | None,
         maps: Tensor,
     ) -> list[pd.DataFrame]:
-        """Records of both games for one order: one row per example and game, the curve as columns."""
+        """Records of both games for one order: one row per example and game."""
         ranks, steps = pixel_ranks(maps), self.parameters.steps
-        shares = [count / ranks[0].numel() for count in shown_counts(ranks[0].numel(), steps)]
         plain, finite = background.expand_as(batch.images), maps.flatten(1).isfinite().all(1)
         frames = []
         for game in GAMES:
@@ -156,7 +155,6 @@ class Insertion(AttributionProtocol):
                 "game": game,
                 "area": curve_area(curve),
             }
-            columns |= {f"p_{share:.4f}": curve[:, point] for point, share in enumerate(shares)}
             frames.append(frame(batch, columns))
         return frames
 
