@@ -1,9 +1,13 @@
-"""The register of architectures: a decorator puts a factory under its own name."""
+"""The register of architectures: a decorator puts a factory under its own name. A new net is one file."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+import importlib
+import pkgutil
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import ModuleType
 from typing import Any, cast
 
 from torch import nn
@@ -11,6 +15,7 @@ from torch import nn
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.plugins import load_plugin, plugin_names
+from bench.nets.layers import Normalization, make_activation
 
 NetFactory = Callable[..., nn.Module]
 _GROUP = "bench.models"
@@ -19,6 +24,57 @@ _UNBUILDABLE = (
 )  # fmt: skip
 """What nets raise for parameters that make no sense; those of a card may be anything."""
 _FACTORIES: dict[str, NetFactory] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetOptions:
+    """What every classifier of this package is told; a recipe has the papers' choice of `activation`.
+
+    Attributes:
+        mean, std: per channel, of pixels in [0, 1].
+        activation: `relu` or `softplus`, the latter with `softplus_beta`.
+    """
+
+    in_channels: int
+    image_size: int
+    num_classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    activation: str = "relu"
+    softplus_beta: float = 3.0
+
+    def side(self, factor: int) -> int:
+        """The side after strides of `factor` in all; raises ValueError where it is no whole number."""
+        if self.image_size % factor:
+            raise ValueError(f"image_size must be a multiple of {factor}")
+        return self.image_size // factor
+
+    def act(self) -> nn.Module:
+        """A fresh activation."""
+        return make_activation(self.activation, self.softplus_beta)
+
+
+def register_classifier(layers: Callable[..., Mapping[str, nn.Module]]) -> NetFactory:
+    """Register a function of NetOptions, and of keywords of its own, that gives a net's layers by name, in order.
+
+    The net is a sequence of them behind its normalisation; cards have options and keywords side by side.
+    """
+    shared = [field.name for field in fields(NetOptions)]
+
+    def build(**parameters: Any) -> nn.Module:
+        options = NetOptions(**{name: parameters.pop(name) for name in shared if name in parameters})
+        return nn.Sequential(
+            OrderedDict(normalization=Normalization(options.mean, options.std), **layers(options, **parameters))
+        )
+
+    build.__name__ = layers.__name__
+    return register_net(build)
+
+
+def register_modules(package: ModuleType) -> None:
+    """Import every module of a package, so that what lies there is registered."""
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 def register_net(factory: NetFactory) -> NetFactory:
@@ -43,7 +99,6 @@ def build_net(name: str, parameters: Mapping[str, Any]) -> nn.Module:
     """
     factory = _FACTORIES.get(name) or _from_plugin(name)
     try:
-        inspect.signature(factory).bind(**parameters)
         return factory(**parameters)
     except _UNBUILDABLE as error:
         reason = " ".join(str(error).split())[:200]

@@ -2,6 +2,11 @@
 
 Small nets trained one after another spend their time between kernels, not in them. Side by side, a layer of all nets is
 one batched matrix product (or one grouped convolution), and the nets stay exactly as independent as they were.
+
+torch.func.vmap of functional_call is shorter. A training step of 20 nets of roar_quick (patch_cnn, 50 images, one
+thread) takes 1.39 times as long with it in float32 and 1.63 times in bfloat16 (medians of seven turns); with the first
+convolution as here and the rest under vmap 1.26 times. With small_cnn, whose convolutions are grouped either way, it
+takes 0.92 times as long.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from bench.core.errors import BenchError
-from bench.nets import architectures, build_net
-from bench.nets.registry import register_net
+from bench.nets import architectures, build_net, classifiers, registry
+from bench.nets.registry import register_modules, register_net
 
 GREY = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.5], "std": [0.25]}
 
@@ -44,6 +47,32 @@ def test_an_unknown_architecture_suggests_the_nearest() -> None:
 def test_parameters_a_net_does_not_take_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(BenchError, match="cannot be built"):
         build_net("small_cnn", {**GREY, **change})
+
+
+STRIPED = """
+from torch import nn
+from bench.nets.registry import NetOptions, register_classifier
+
+@register_classifier
+def striped_cnn(net: NetOptions, *, width: int = 4) -> dict[str, nn.Module]:
+    layers = {"conv": nn.Conv2d(net.in_channels, width, (net.image_size, 1)), "act": net.act(), "flatten": nn.Flatten()}
+    return {**layers, "linear": nn.Linear(width * net.image_size, net.num_classes)}
+"""
+
+
+def test_a_new_net_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "striped.py").write_text(STRIPED)
+    monkeypatch.setattr(classifiers, "__path__", [*classifiers.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setitem(sys.modules, "bench.nets.classifiers.striped", None)
+    del sys.modules["bench.nets.classifiers.striped"]
+    register_modules(classifiers)
+    assert "striped_cnn" in architectures()
+    net = build_net("striped_cnn", {**GREY, "width": 2, "activation": "softplus"})
+    assert net(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+    assert [name for name, _ in net.named_children()] == ["normalization", "conv", "act", "flatten", "linear"]
+    with pytest.raises(BenchError, match=r"striped_cnn.*cannot be built.*hidden"):
+        build_net("striped_cnn", {**GREY, "hidden": 2})
 
 
 def test_a_name_cannot_be_registered_twice() -> None:

@@ -1,0 +1,1 @@
+"""This package's own architectures; every module that lies here is found and imported by bench.nets."""
