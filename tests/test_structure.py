@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
+
+from bench.cli.main import app
 
 ROOT = Path(__file__).parent.parent
+CODE = sorted((ROOT / "bench").rglob("*.py"))
+FILES = [*CODE, *(path for folder in ("tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py")))]
+
+STILL_LONG = {
+    "bench/catalog/sources.py", "bench/protocols/retraining/protocol.py", "bench/reporting/page/boards.py",
+    "benchmarks/against_peers.py", "tests/api/test_in_memory.py", "tests/reporting/page/test_page.py",
+    "tests/test_security.py", "bench/api/evaluating.py: evaluate",
+    "bench/attacks/adapters/foolbox.py: run_hop_skip_jump", "bench/cli/commands/check.py: check",
+    "bench/cli/commands/leaderboard.py: leaderboard", "bench/cli/commands/reproduce.py: reproduce",
+    "bench/cli/commands/run.py: run", "bench/cli/commands/saliency.py: saliency",
+    "bench/protocols/robustness/masking.py: probe", "bench/protocols/robustness/masking.py: _signs",
+    "bench/reporting/flip_panel.py: draw_flips", "benchmarks/stacked_nets.py: main",
+}  # fmt: skip
+STILL_WITH_FLAGS = {"comparison", "leaderboard", "reporting", "runs", "studies"}
 
 
 def test_imports_go_one_way_between_the_rooms() -> None:
@@ -30,9 +49,67 @@ def test_every_room_is_in_the_contract() -> None:
 
 
 def test_library_code_never_prints() -> None:
-    for path in (ROOT / "bench").rglob("*.py"):
+    for path in CODE:
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         assert not any(isinstance(function, ast.Name) and function.id == "print" for function in calls), path
+
+
+def test_a_room_has_at_most_fifteen_files_of_its_own() -> None:
+    counts = {path.parent: len(list(path.parent.glob("*.py"))) for path in CODE}
+    assert {folder.name for folder, count in counts.items() if count > 15} <= {"core"}
+
+
+def test_a_file_has_at_most_300_lines() -> None:
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert {path for path, count in lines.items() if count > 300} <= STILL_LONG
+
+
+def test_a_function_has_at_most_50_lines() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+    }
+    assert long <= STILL_LONG
+
+
+def test_modules_import_each_other_in_one_direction() -> None:
+    """Imports inside functions count too; those for type checkers alone do not."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in CODE}
+    graph = {name: set(_imported(ast.parse(path.read_text()), modules)) - {name} for name, path in modules.items()}
+    del graph["bench"]  # loads bench.api when a name of it is asked for
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def _imported(node: ast.AST, modules: dict[str, Path]) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.ImportFrom) and child.module in modules:
+            inner = {name.name for name in child.names if f"{child.module}.{name.name}" in modules}
+            yield from (f"{child.module}.{name}" for name in inner)
+            if len(inner) < len(child.names):
+                yield str(child.module)
+        yield from _imported(child, modules)
+
+
+def test_flags_are_named_only_by_the_command_line() -> None:
+    """Below it an error names the parameter that would help, since many call from Python."""
+    flags = "|".join(sorted(_flags(typer.main.get_command(app))))
+    found = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in CODE
+        if not path.is_relative_to(ROOT / "bench" / "cli") and path.name != "errors.py"
+        for line in path.read_text().splitlines()
+        if re.search(rf"(?<![\w-])({flags})(?![\w-])", line)
+    }
+    assert {line.partition("/")[2].partition("/")[0] for line in found} <= STILL_WITH_FLAGS
+
+
+def _flags(command: object) -> set[str]:
+    own = {flag for parameter in getattr(command, "params", ()) for flag in parameter.opts if flag.startswith("--")}
+    return own.union({"--help"}, *(_flags(one) for one in getattr(command, "commands", {}).values()))
 
 
 @pytest.mark.slow

@@ -72,3 +72,25 @@ def parse_batch_size(text: str) -> int | None:
     if not (text.isdecimal() and 0 < int(text) < 1 << 31):
         raise BenchError(f"--batch-size {text} is not a number of images; use 1 or more, or auto.")
     return int(text)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`name=value` pairs, values as TOML has them, bare words as strings; raises BenchError."""
+    import tomllib
+
+    from bench.core.errors import BenchError
+    from bench.core.toml_files import parse_toml
+
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, value = assignment.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise BenchError(f"--set {assignment!r} is not PARAMETER=VALUE.")
+        try:
+            content = parse_toml(f"value = {value}")
+            parsed[name.strip()] = content["value"] if len(content) == 1 else value.strip()
+        except tomllib.TOMLDecodeError:
+            parsed[name.strip()] = value.strip()
+        except ValueError as error:
+            raise BenchError(f"--set {name.strip()}: {error}.") from error
+    return parsed

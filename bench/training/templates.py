@@ -4,7 +4,7 @@ IR code: github.com/a1noack/interp_regularization at 9ae51df, its train scripts.
 github.com/joshua840/RobustAGA at 2c9138d, its scripts. Weights that depend on the batch size there are made independent
 of it. A value without a source is a starting point of ours.
 
-The net of a paper (`--set architecture=lenet`) brings that paper's optimiser, length and normalisation; `small_cnn`,
+The net of a paper (`architecture = "lenet"`) brings that paper's optimiser, length and normalisation; `small_cnn`,
 ours, has a schedule of ours that suits two CPU cores.
 """
 

@@ -27,7 +27,8 @@ def models(context: typer.Context, dataset: OnlyDataset = None, registry: Regist
 @app.command("list")
 def list_command(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Names or wildcards: at_*, mnist/*. [default: all]", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Names or wildcards: `at_*`, `mnist/*`. [default: all]", show_default=False),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave these out. Repeatable.")] = None,
     dataset: OnlyDataset = None,

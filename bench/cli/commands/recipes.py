@@ -39,7 +39,7 @@ def show(
     """Show a recipe's parameters and schedule, with their values for a data set; `bench train --set` changes them."""
     import inspect
 
-    from bench.cli.commands.train import parse_assignments
+    from bench.cli.options import parse_assignments
     from bench.cli.output.rendering import output, table
     from bench.training import make_recipe
     from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from bench.cli.options import DataDir, Device, Download, seed_option
+from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
 
 if TYPE_CHECKING:
     from bench.training.fitting import TrainingRequest
@@ -128,25 +128,3 @@ def _train_vae_gan(
         f"test images: {100 * quality.explained_variance:.1f} % of the variance explained, "
         f"mean L2 distance to the reconstruction {quality.mean_l2:.2f}"
     )
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`name=value` pairs, values as TOML has them, bare words as strings; raises BenchError."""
-    import tomllib
-
-    from bench.core.errors import BenchError
-    from bench.core.toml_files import parse_toml
-
-    parsed: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, value = assignment.partition("=")
-        if not sign or not name.strip() or not value.strip():
-            raise BenchError(f"--set {assignment!r} is not PARAMETER=VALUE.")
-        try:
-            content = parse_toml(f"value = {value}")
-            parsed[name.strip()] = content["value"] if len(content) == 1 else value.strip()
-        except tomllib.TOMLDecodeError:
-            parsed[name.strip()] = value.strip()
-        except ValueError as error:
-            raise BenchError(f"--set {name.strip()}: {error}.") from error
-    return parsed

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import DataDir, Device, Download, seed_option
+from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
 
 
 def tune(
@@ -24,7 +24,6 @@ def tune(
     download: Download = False,
 ) -> None:
     """Train every setting of a grid and keep what each gives on held-out examples; settings done before are kept."""
-    from bench.cli.commands.train import parse_assignments
     from bench.cli.output.rendering import messages, table
     from bench.cli.output.rendering import output as standard_output
     from bench.cli.output.train_progress import TrainingDisplay
@@ -55,7 +54,6 @@ def _show(value: Any) -> str:
 
 def _parse_grid(entries: list[str]) -> dict[str, list[Any]]:
     """`name=value,value` as TOML values, bare words as strings."""
-    from bench.cli.commands.train import parse_assignments
 
     parsed: dict[str, list[Any]] = {}
     for entry in entries:
