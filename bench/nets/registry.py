@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
 
@@ -59,7 +60,7 @@ def register_classifier(layers: Callable[..., Mapping[str, nn.Module]]) -> NetFa
 
     The net is a sequence of them behind its normalisation; cards have options and keywords side by side.
     """
-    shared = [field.name for field in fields(NetOptions)]
+    shared, own = inspect.signature(NetOptions).parameters, list(inspect.signature(layers).parameters.values())[1:]
 
     def build(**parameters: Any) -> nn.Module:
         options = NetOptions(**{name: parameters.pop(name) for name in shared if name in parameters})
@@ -67,7 +68,8 @@ def register_classifier(layers: Callable[..., Mapping[str, nn.Module]]) -> NetFa
             OrderedDict(normalization=Normalization(options.mean, options.std), **layers(options, **parameters))
         )
 
-    build.__name__ = layers.__name__
+    build.__name__, build.__doc__ = layers.__name__, layers.__doc__
+    build.__signature__ = inspect.Signature([*shared.values(), *own], return_annotation="nn.Module")  # type: ignore[attr-defined]
     return register_net(build)
 
 
