@@ -10,9 +10,9 @@ import pandas as pd
 from bench.comparison.evidence import evidence_doubt, row_values
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
+from bench.leaderboard.boards import COMPARABLE, precision_note
 from bench.leaderboard.labels import label
 from bench.leaderboard.metrics import keys_of
-from bench.leaderboard.pivot import COMPARABLE, precision_note
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
 from bench.leaderboard.table import read_leaderboard
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import pandas as pd
 
 from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
-from bench.leaderboard.evidence.finished_runs import Run
+from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.leaderboard.pivot import Board
 from bench.leaderboard.statistics.ranking import rank_with_ties
 from bench.training import make_recipe
 from bench.training.trainer import describe_recipe
@@ -23,25 +22,20 @@ from bench.training.trainer import describe_recipe
 logger = logging.getLogger(__name__)
 
 
-def board_ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, int]:
-    """Rank of every model in the column the board is sorted by, with ties; see bench.leaderboard.statistics.ranking.
+def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
+    """With the rank of every model in the column the board is sorted by; see bench.leaderboard.statistics.ranking.
+
+    Args:
+        rows: of the leaderboard, those of the board's runs among them.
 
     Raises:
         BenchError: the evidence of a run is missing or damaged, or does not have this metric example by example.
     """
-    key = board.keys[board.sort]
-    return rank_with_ties(
-        {model: _of_metric(leaderboard, run, rows[rows["run_id"] == run], key) for model, run in board.runs.items()}
-    )
-
-
-def run_ranks(leaderboard: Path, runs: Sequence[Run], key: MetricKey) -> dict[str, int]:
-    """As `board_ranks`, for a table of the page; empty where a run's evidence cannot be read."""
-    try:
-        return rank_with_ties({run.model: _of_metric(leaderboard, run.run_id, run.rows, key) for run in runs})
-    except BenchError as error:
-        logger.info("no ranks: %s", error)
-        return {}
+    ranks = rank_with_ties({
+        model: _of_metric(leaderboard, run, rows[rows["run_id"] == run], board.sort.key)
+        for model, run in board.runs.items()
+    })  # fmt: skip
+    return replace(board, rows=tuple(replace(row, rank=ranks[row.name]) for row in board.rows))
 
 
 def _of_metric(leaderboard: Path, run_id: str, rows: pd.DataFrame, key: MetricKey) -> ExampleValues:
@@ -60,14 +54,15 @@ def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     groups: dict[str, str] = {}
-    for model in sorted(board.runs, key=lambda name: (board.methods[name] != name, name)):
+    methods = {row.name: row.method for row in board.rows}
+    for model in sorted(methods, key=lambda name: (methods[name] != name, name)):
         training = card_of(leaderboard, board.runs[model]).get("training")
         if training is None:
             groups[model] = model
             continue
         digest = _settings(training, str(board.facts["dataset"]))
         if digest not in names:
-            names[digest] = board.methods[model] if board.methods[model] not in names.values() else model
+            names[digest] = methods[model] if methods[model] not in names.values() else model
         groups[model] = names[digest]
     return groups
 

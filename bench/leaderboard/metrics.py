@@ -17,6 +17,8 @@ Direction = Literal["higher", "lower", "descriptive"]
 """Which way a model is better; `descriptive` where the number describes and does not judge."""
 Unit = Literal["share", "number"]
 """A share is a fraction and printed in per cent; anything else is printed as it is."""
+Prominence = Literal["headline", "usual", "detail"]
+"""Headlines say what a suite is about and come first; details are left out of tables with too many columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Metric:
     n_examples: int
     direction: Direction
     unit: Unit
+    prominence: Prominence = "usual"
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, as JSON and the leaderboard have it: None where there is no number."""
@@ -97,6 +100,7 @@ class ExampleValues:
     values: pd.Series
     direction: Direction
     unit: Unit
+    prominence: Prominence = "usual"
 
 
 def derived_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
@@ -112,7 +116,7 @@ def derived_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
 
 def _share(one: ExampleValues) -> Metric:
     successes, count = int(one.values.sum()), len(one.values)
-    return Metric(one.key, successes / count, *wilson(successes, count), count, one.direction, one.unit)
+    return Metric(one.key, successes / count, *wilson(successes, count), count, one.direction, one.unit, one.prominence)
 
 
 def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
@@ -129,7 +133,7 @@ def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
     return [
         Metric(
             one.key, float(np.nanmean(table[:, column])), float(bounds[0, column]), float(bounds[1, column]),
-            int(counts[column]), one.direction, one.unit,
+            int(counts[column]), one.direction, one.unit, one.prominence,
         )
         if counts[column] else None
         for column, one in enumerate(quantities)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.files import read_regular
-from bench.leaderboard.metrics import Direction, Unit
+from bench.leaderboard.metrics import Direction, Prominence, Unit
 
 _SEARCH = re.compile(r"(.*), (\w+) search")
 """Version 2's device, where the search was in less than float32."""
@@ -46,10 +46,18 @@ _FAMILIES = frozenset({
     "randomisation",
 })  # fmt: skip
 
+_HEADLINE_ATTACKS = {"stability": ("uniform",), "saps": ("frame", "worst"), "taps": ("frame",)}
+_HEADLINE_SUBJECTS = {
+    "insertion": ("gradient",), "deletion": ("gradient",), "roar_score": ("gradient", "input_x_gradient"),
+    "kar_score": ("gradient", "input_x_gradient"), "manifold_distance": ("fooled_reference", "fooled_itself"),
+    "corruption_accuracy": ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg"), "median_distance": ("",),
+}  # fmt: skip
+_NAMED = ("metric", "subject", "attack", "direction", "unit", "prominence")
+
 
 @lru_cache(maxsize=4096)
-def migrated_name(metric: str, attack: str) -> tuple[str, str, str, Direction, Unit]:
-    """Metric, subject, attack, direction and unit of what an older version called so."""
+def migrated_name(metric: str, attack: str) -> tuple[str, str, str, Direction, Unit, Prominence]:
+    """Metric, subject, attack, direction, unit and prominence of what an older version called so."""
     first, *rest = metric.split("/")
     numbered = _ENDS_IN_NUMBER.fullmatch(metric)
     subject = ""
@@ -62,7 +70,7 @@ def migrated_name(metric: str, attack: str) -> tuple[str, str, str, Direction, U
     elif (numbered and numbered[1] == "retrained_accuracy") or (numbered and numbered[1] == "corruption_accuracy"):
         first = metric = numbered[1]
         subject, attack = f"{attack}/{numbered[2]}", ""
-    return metric, subject, attack, _direction(first, rest), _unit(first, metric)
+    return metric, subject, attack, _direction(first, rest), _unit(first, metric), _prominence(metric, subject, attack)
 
 
 def _direction(first: str, rest: Sequence[str]) -> Direction:
@@ -77,6 +85,15 @@ def _unit(first: str, metric: str) -> Unit:
     return "share" if first in _SHARES or "accuracy" in metric else "number"
 
 
+def _prominence(metric: str, subject: str, attack: str) -> Prominence:
+    first, _, measure = metric.partition("/")
+    if measure and first in _FAMILIES:
+        if measure != ("spearman" if first in ("agreement", "randomisation") else "cosine"):
+            return "detail"
+        return "headline" if subject == "gradient" and attack in _HEADLINE_ATTACKS.get(first, ()) else "usual"
+    return "headline" if subject in _HEADLINE_SUBJECTS.get(metric, ()) else "usual"
+
+
 def migrated_rows(rows: Iterable[dict[str, str]], folder: Path) -> Iterator[dict[str, str]]:
     """Rows of a leaderboard.csv of schema 1 to 3, cell by cell; what schemas 1 and 2 lack is left to its default.
 
@@ -87,9 +104,7 @@ def migrated_rows(rows: Iterable[dict[str, str]], folder: Path) -> Iterator[dict
     for row in rows:
         if "precision" not in row and (found := _SEARCH.fullmatch(row["device"])):
             row["device"], row["precision"] = found.groups()
-        row["metric"], row["subject"], row["attack"], row["direction"], row["unit"] = migrated_name(
-            row["metric"], row["attack"]
-        )
+        row |= dict(zip(_NAMED, migrated_name(row["metric"], row["attack"]), strict=True))
         row["eps"] = figures.of(row)
         yield row
 
@@ -100,10 +115,9 @@ def migrated_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         LookupError, TypeError: it is damaged.
     """
-    names = ("metric", "subject", "attack", "direction", "unit")
     found = [
         {"norm": "", "eps": None, **one}
-        | dict(zip(names, migrated_name(one["metric"], one.get("attack", "")), strict=True))
+        | dict(zip(_NAMED, migrated_name(one["metric"], one.get("attack", "")), strict=True))
         for one in manifest.get("metrics", [])
     ]
     return {"metrics": found, "precision": manifest.get("facts", {}).get("search_precision", "float32")}

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from bench.leaderboard.metrics import Direction, Metric, Unit
+from bench.leaderboard.metrics import Direction, Metric, Prominence, Unit
 
 SCHEMA_VERSION = 4
 
@@ -78,6 +78,7 @@ _DECLARED = (
     Column("n_examples", Whole),
     Column("direction", Direction),
     Column("unit", Unit),
+    Column("prominence", Prominence),
     Column("seed", Whole, "facts.seed"),
     Column("model_sha256", Name, "facts.model_sha256"),
     Column("data_sha256", Name, "facts.data_sha256"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE_NAME = "leaderboard.csv"
-_SINCE_4 = {"subject", "direction", "unit"}
+_SINCE_4 = {"subject", "direction", "unit", "prominence"}
 _FORMULA_STARTS = ("=", "+", "-", "@")
 """A spreadsheet takes text that begins so for a formula; a quote before it makes it text, and goes in reading."""
 

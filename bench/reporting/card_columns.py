@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.catalog.models import list_models
 from bench.comparison.ranks import card_of
 from bench.core.errors import BenchError
-from bench.leaderboard.metrics import Direction, Unit
-from bench.leaderboard.pivot import Board
+from bench.leaderboard.boards import Board, Cell, Column
+from bench.leaderboard.metrics import MetricKey
 
 _STABILITY = re.compile(r"stability (\d+/255)")
 
@@ -27,7 +27,7 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
     Raises:
         BenchError: no model of the board has the figure.
     """
-    wanted = [name for name in names if _STABILITY.fullmatch(name) and name not in board.frame]
+    wanted = [name for name in names if _STABILITY.fullmatch(name) and name not in [one.label for one in board.columns]]
     if not wanted:
         return board
     registered = {entry.card.name: entry.card.model_dump(mode="json") for entry in list_models()}
@@ -37,17 +37,15 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
         known = registered.get(f"{board.facts['dataset']}/{model}", {})
         same = known.get("weights", {}).get("sha256") == card.get("weights", {}).get("sha256")
         cards[model] = known if known and same else card
-    frame = board.frame.copy()
     for name in wanted:
         radius = name.removeprefix("stability ")
-        frame[name] = [_stability(cards.get(str(model), {}), radius) for model in frame.index]
-        if frame[name].isna().all():
+        rows = tuple(replace(row, cells=(*row.cells, _stability(cards[row.name], radius))) for row in board.rows)
+        if all(row.cells[-1] is None for row in rows):
             raise BenchError(f"no model of {board.title} has {name} in its card; `bench models measure` writes it.")
-    directions: dict[str, Direction] = board.directions | dict.fromkeys(wanted, "higher")
-    units: dict[str, Unit] = board.units | dict.fromkeys(wanted, "number")
-    return dataclasses.replace(board, frame=frame, directions=directions, units=units)
+        board = replace(board, columns=(*board.columns, Column(MetricKey(name), name, "higher", "number")), rows=rows)
+    return board
 
 
-def _stability(card: Mapping[str, Any], radius: str) -> float:
-    gradients = card.get("gradients") or {}
-    return float(gradients.get("stability", {}).get(radius, float("nan")))
+def _stability(card: Mapping[str, Any], radius: str) -> Cell | None:
+    value = ((card.get("gradients") or {}).get("stability") or {}).get(radius)
+    return None if value is None else Cell(float(value))

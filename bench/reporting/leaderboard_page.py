@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from torch import Tensor
 from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, list_models
 from bench.catalog.suites import list_suites
-from bench.comparison.ranks import run_ranks
+from bench.comparison.ranks import ranked_board
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
 from bench.core.names import select_names
 from bench.core.threat import NORMS, Norm
 from bench.data import load_split
+from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.table import read_leaderboard
 from bench.reporting.page import PageSource, SaliencySet, build_page, saliency_set
@@ -28,6 +29,8 @@ from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,20 @@ def make_report(request: ReportRequest) -> ReportOutcome:
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in registry.items()},
         saliency=saliency,
-        ranker=functools.partial(run_ranks, request.leaderboard),
+        ranker=lambda board: _ranked(board, rows, request.leaderboard),
         plain=request.plain,
     )
     content = build_page(source).encode()
     write_atomically(request.output, content)
     return ReportOutcome(request.output, len(content), len({run.model for run in runs}), len(runs), remarks)
+
+
+def _ranked(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
+    try:
+        return ranked_board(board, rows, leaderboard)
+    except BenchError as error:
+        logger.info("no ranks: %s", error)
+        return board
 
 
 def _check_output(path: Path) -> None:

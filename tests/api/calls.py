@@ -15,6 +15,10 @@ from bench.data import load_split
 Few = tuple[Tensor, Tensor]
 
 
+class Exotic(Tensor):
+    """A sub-class of tensors."""
+
+
 @cache
 def _towards_the_classes() -> Tensor:
     test = load_split("fashion_mnist", "test")

@@ -17,5 +17,5 @@ def row(run_id: str = "run", **changes: Any) -> dict[str, Any]:
         "seconds": 1.5,
     }  # fmt: skip
     row = {**base, **changes}
-    names = ("metric", "subject", "attack", "direction", "unit")
+    names = ("metric", "subject", "attack", "direction", "unit", "prominence")
     return row | dict(zip(names, migrated_name(row["metric"], row["attack"]), strict=True))

@@ -18,7 +18,7 @@ from tests.leaderboard.rows import row
 
 DESIGN = (
     "run_id, finished_at, model, method, dataset, split, suite, suite_version, metric, subject, attack, norm, eps, value, "
-    "ci_low, ci_high, n_examples, direction, unit, seed, model_sha256, data_sha256, suite_sha256, dependencies_sha256, bench_version, commit, "
+    "ci_low, ci_high, n_examples, direction, unit, prominence, seed, model_sha256, data_sha256, suite_sha256, dependencies_sha256, bench_version, commit, "
     "torch_version, device, precision, seconds, schema_version"
 )
 
@@ -105,7 +105,7 @@ def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path: Path, version: int) -> None:
     path = tmp_path / "leaderboard.csv"
-    later = {"subject", "direction", "unit"} | ({"schema_version"} if version == 1 else set())
+    later = {"subject", "direction", "unit", "prominence"} | ({"schema_version"} if version == 1 else set())
     later |= {"dependencies_sha256", "commit", "precision"} if version < 3 else set()
     old = [name for name in COLUMNS if name not in later]
     with path.open("w", newline="") as stream:
@@ -124,7 +124,7 @@ def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path:
 
 
 def test_a_damaged_row_of_an_older_file_is_named(tmp_path: Path) -> None:
-    old = [name for name in COLUMNS if name not in ("subject", "direction", "unit")]
+    old = [name for name in COLUMNS if name not in ("subject", "direction", "unit", "prominence")]
     (tmp_path / "leaderboard.csv").write_text(",".join(old) + "\nrun-7,2026\n")
     with pytest.raises(BenchError, match="damaged row of run 'run-7'"):
         read_leaderboard(tmp_path)

@@ -16,9 +16,9 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.core.version import code_version, commit
 from bench.executors.base import LocalExecutor
+from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
-from bench.leaderboard.pivot import make_boards
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import RunOutcome, execute
 from bench.runs.plan import RunRequest, plan_runs

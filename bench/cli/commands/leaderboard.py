@@ -13,9 +13,8 @@ from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
-    from bench.leaderboard.pivot import Board
+    from bench.leaderboard.boards import Board
 
 app = typer.Typer(
     help="Show the latest result of every model, merge leaderboards, or prune one.", invoke_without_command=True
@@ -73,22 +72,22 @@ def leaderboard(
         return
     from bench.cli.output import board_formats
     from bench.cli.output.rendering import output, warn
+    from bench.leaderboard.boards import make_boards
     from bench.leaderboard.evidence.doubts import board_doubts
-    from bench.leaderboard.pivot import make_boards
     from bench.leaderboard.table import of_newest_versions, read_leaderboard
 
     rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
     rows = rows if all_versions else of_newest_versions(rows)
     boards = make_boards(rows, sort)
     warn(board_doubts(directory, rows))
-    # neither a mean over seeds nor a front is a ranking
-    plain = by is By.model and pareto is None
-    numbers = [_ranks(board, rows, directory, ranks) if plain else None for board in boards]
-    boards = [_view(board, by, pareto, directory) for board in boards]
+    if by is By.model and pareto is None:
+        boards = [_ranked(board, rows, directory, ranks) for board in boards]
+    else:  # neither a mean over seeds nor a front is a ranking
+        boards = [_view(board, by, pareto, directory) for board in boards]
     if output_format is Format.table:
-        for board, rank in zip(boards, numbers, strict=True):
+        for board in boards:
             output().print(f"\n{board.title}", style="bold", soft_wrap=True)
-            output().print(_table(board, rank, wide=wide, width=output().width))
+            output().print(board_formats.as_table(board, wide=wide, width=output().width))
         return
     makers = {
         Format.csv: board_formats.as_csv,
@@ -96,7 +95,7 @@ def leaderboard(
         Format.latex: board_formats.as_latex,
         Format.json: board_formats.as_json,
     }
-    typer.echo(makers[output_format](boards, numbers), nl=False)
+    typer.echo(makers[output_format](boards), nl=False)
 
 
 @app.command("merge")
@@ -146,31 +145,29 @@ def _filtered(rows: pd.DataFrame, *, dataset: str | None, suite: str | None, mod
     return rows
 
 
-def _ranks(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> dict[str, int] | None:
-    """Ranks where they are asked for; where nothing was said, only if the evidence of all runs is there."""
-    from bench.comparison.ranks import board_ranks
+def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> Board:
+    """With ranks where they are asked for; where nothing was said, only if the evidence of all runs is there."""
+    from bench.comparison.ranks import ranked_board
     from bench.core.errors import BenchError
 
     if asked is False:
-        return None
+        return board
     if asked is None and not all((directory / "runs" / run / "manifest.json").is_file() for run in board.runs.values()):
-        return None
+        return board
     try:
-        return board_ranks(board, rows, directory)
+        return ranked_board(board, rows, directory)
     except BenchError as error:
         if asked:
             raise
         # nobody asked: --ranks says why there are none
         logging.getLogger(__name__).info("no ranks: %s", error)
-        return None
+        return board
 
 
 def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
     """The board with seeds taken together, or cut to its Pareto front."""
-    from dataclasses import replace
-
     from bench.core.errors import BenchError
-    from bench.leaderboard.pivot import by_method, pareto_front
+    from bench.leaderboard.boards import by_method, pareto_front
     from bench.reporting.card_columns import with_stability
 
     if by is By.method:
@@ -184,52 +181,4 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
         raise BenchError(f"--pareto {pareto!r} is not two columns; write it as 'clean, L-inf 0.1'.")
     if by is By.model:
         board = with_stability(board, names, directory)
-    front = pareto_front(board, names[0], names[1])
-    spread = None if board.spread is None else board.spread.loc[front, names]
-    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.frame)}"
-    return replace(board, title=title, frame=board.frame.loc[front, names], spread=spread, sort=names[0])
-
-
-def _table(board: Board, ranks: dict[str, int] | None, *, wide: bool, width: int) -> Table:
-    from bench.cli.output.board_formats import cell, is_best
-    from bench.cli.output.rendering import marked, table
-
-    columns = list(board.frame.columns)
-    hidden = 0
-    room = 13 if board.spread is None else 17
-    central = [name for name in board.central if name in columns]
-    if not wide and 24 + room * len(columns) > width and central:
-        hidden = len(columns) - len(central)
-        columns = central
-    rows = []
-    for name in board.frame.index:
-        model = str(name)
-        extra = [] if ranks is None else [str(ranks[model])]
-        extra += [str(board.seeds[model])] if board.seeds else []
-        values = (
-            marked(f"[bold green]*{cell(board, model, column)}[/]")
-            if is_best(board, model, column)
-            else cell(board, model, column)
-            for column in columns
-        )
-        rows.append([model, *extra, *values])
-    extra = [] if ranks is None else ["rank"]
-    extra += ["models"] if board.seeds else []
-    made = table(["method" if board.seeds else "model", *extra, *columns], rows, right=[*extra, *columns])
-    made.caption = _caption(board, ranks, hidden)
-    made.caption_justify = "left"
-    return made
-
-
-def _caption(board: Board, ranks: dict[str, int] | None, hidden: int) -> str:
-    first = ["* best of its column", f"sorted by {board.sort}"]
-    if "share" in board.units.values():
-        first.insert(0, "shares in %")
-    parts = [", ".join(first)]
-    if board.seeds:
-        parts.append("± standard deviation over training seeds")
-    if ranks is not None:
-        parts.append(f"rank: 1 + models significantly better in {board.sort} (paired, Holm, 5 %)")
-    if hidden:
-        parts.append(f"{hidden} more columns with --wide")
-    return "; ".join(parts)
+    return pareto_front(board, (names[0], names[1]))

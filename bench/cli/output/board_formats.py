@@ -1,83 +1,144 @@
-"""Boards as text: CSV, Markdown, LaTeX, JSON."""
+"""Boards as text: table, CSV, Markdown, LaTeX, JSON."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.cli.output.rendering import markdown, percent, printable
+from bench.cli.output.rendering import markdown, marked, percent, printable, table
 from bench.core.files import json_text
 from bench.leaderboard.table import as_cell
 
 if TYPE_CHECKING:
-    from bench.leaderboard.pivot import Board
+    from rich.table import Table
 
+    from bench.leaderboard.boards import Board, Cell, Column, Row
+
+Shown = TypeVar("Shown")
 _LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"
 }
 
 
-def cell(board: Board, model: str, column: str) -> str:
+def _head(board: Board) -> list[str]:
+    """The columns before the metrics."""
+    kind = "method" if board.of_methods else "model"
+    return [kind, *(["rank"] if board.ranked else []), *(["models"] if board.of_methods else [])]
+
+
+def _names(board: Board, row: Row) -> list[str]:
+    """A row's cells before the metrics."""
+    rank = [str(row.rank)] if board.ranked else []
+    return [row.name, *rank, *([str(row.models)] if board.of_methods else [])]
+
+
+def _text(cell: Cell | None, column: Column) -> str:
     """A value as people read it: per cent for shares, with the spread over seeds where rows are methods."""
-    value = float(board.frame.loc[model, column])  # type: ignore[arg-type]
-    if value != value:
+    if cell is None:
         return "-"
-    shown = percent if board.units[column] == "share" else _plain
-    spread = None if board.spread is None else float(board.spread.loc[model, column])  # type: ignore[arg-type]
-    return shown(value) if spread is None or spread != spread else f"{shown(value)} ± {shown(spread)}"
+    shown = percent if column.unit == "share" else _plain
+    return shown(cell.value) + (f" ± {shown(cell.spread)}" if cell.spread == cell.spread else "")
 
 
 def _plain(value: float) -> str:
     return f"{value:.3g}"
 
 
-def is_best(board: Board, model: str, column: str) -> bool:
-    return len(board.frame) > 1 and bool(board.frame.loc[model, column] == board.best(column))
+def _rows(
+    board: Board, columns: Sequence[Column], plain: Callable[[str], str], best: Callable[[str], Shown]
+) -> list[list[str | Shown]]:
+    """Every row, the best of each column as `best` writes it, all else as `plain` does."""
+    places = [board.columns.index(column) for column in columns]
+    tops = {place: board.best(place) for place in places}
+    rows = []
+    for row in board.rows:
+        shown: list[str | Shown] = [plain(text) for text in _names(board, row)]
+        for place in places:
+            cell = row.cells[place]
+            text = _text(cell, board.columns[place])
+            shown.append(best(text) if cell is not None and cell.value == tops[place] else plain(text))
+        rows.append(shown)
+    return rows
 
 
-def as_csv(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:
-    import pandas as pd
-
-    frames = []
-    for board, rank in zip(boards, ranks, strict=True):
-        frame = board.frame.reset_index()
-        if rank is not None:
-            frame.insert(1, "rank", [rank[str(model)] for model in board.frame.index])
-        if board.spread is not None:
-            frame.insert(1, "models", [board.seeds[str(model)] for model in board.frame.index])
-            for name in board.spread:
-                frame[f"{name} sd"] = board.spread[name].to_numpy()
-        for position, (name, value) in enumerate(board.facts.items()):
-            frame.insert(position, name, value)
-        frames.append(frame)
-    if not frames:
-        return ""
-    whole = pd.concat(frames, ignore_index=True)
-    text = whole.select_dtypes(["object", "string"]).columns
-    whole[text] = whole[text].map(lambda value: as_cell(value) if isinstance(value, str) else value)
-    return str(whole.rename(columns=as_cell).to_csv(index=False, lineterminator="\n"))
+def as_table(board: Board, *, wide: bool, width: int) -> Table:
+    """For a terminal of `width`: where that is narrow the central columns, unless all are wanted."""
+    columns: Sequence[Column] = board.columns
+    central = [column for column in columns if column.central]
+    room = 13 if board.of_methods else 17
+    if not wide and 24 + room * len(columns) > width and central:
+        columns = central
+    names, (kind, *extra) = [column.label for column in columns], _head(board)
+    rows = _rows(board, columns, str, lambda text: marked(f"[bold green]*{text}[/]"))
+    made = table([kind, *extra, *names], rows, right=[*extra, *names])
+    made.caption = _caption(board, len(board.columns) - len(columns))
+    made.caption_justify = "left"
+    return made
 
 
-def as_markdown(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:
+def _caption(board: Board, hidden: int) -> str:
+    first = ["* best of its column", f"sorted by {board.sort.label}"]
+    if any(column.unit == "share" for column in board.columns):
+        first.insert(0, "shares in %")
+    parts = [", ".join(first)]
+    if board.of_methods:
+        parts.append("± standard deviation over training seeds")
+    if board.ranked:
+        parts.append(f"rank: 1 + models significantly better in {board.sort.label} (paired, Holm, 5 %)")
+    if hidden:
+        parts.append(f"{hidden} more columns with --wide")
+    return "; ".join(parts)
+
+
+def as_csv(boards: Sequence[Board]) -> str:
+    """All boards in one table: what its board shares stands in every row, and columns that it has not are empty."""
+    names: dict[str, None] = {}
+    lines: list[dict[str, str]] = []
+    for board in boards:
+        head = [*board.facts, *_head(board)]
+        for row in board.rows:
+            line = dict(zip(head, map(as_cell, [*board.facts.values(), *_names(board, row)]), strict=True))
+            line |= {name: "" if value is None else repr(value) for name, value in _numbers(board, row).items()}
+            if board.of_methods:
+                spread = _numbers(board, row, spread=True)
+                line |= {f"{name} sd": "" if value is None else repr(value) for name, value in spread.items()}
+            names |= dict.fromkeys(line)
+            lines.append(line)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([[as_cell(name) for name in names]] if names else [])
+    writer.writerows([line.get(name, "") for name in names] for line in lines)
+    return stream.getvalue()
+
+
+def _numbers(board: Board, row: Row, *, spread: bool = False) -> dict[str, float | None]:
+    """Values, or their spread over seeds, by column; None where there is none."""
+    values = [None if cell is None else cell.spread if spread else cell.value for cell in row.cells]
+    labels = (column.label for column in board.columns)
+    return {
+        name: None if value is None or value != value else value for name, value in zip(labels, values, strict=True)
+    }
+
+
+def as_markdown(boards: Sequence[Board]) -> str:
     parts = []
-    for board, rank in zip(boards, ranks, strict=True):
-        head, rows = _cells(board, rank, markdown, ("**", "**"))
-        lines = [
-            f"### {markdown(board.title)}",
-            "",
-            f"| {' | '.join(head)} |",
-            f"|{'---|' + '---:|' * (len(head) - 1)}",
-        ]
+    for board in boards:
+        head = [*_head(board), *(markdown(column.label) for column in board.columns)]
+        rows = _rows(board, board.columns, markdown, lambda text: f"**{markdown(text)}**")
+        lines = [f"### {markdown(board.title)}", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
     return "\n".join(parts)
 
 
-def as_latex(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:
+def as_latex(boards: Sequence[Board]) -> str:
     """One booktabs table a board."""
     parts = []
-    for board, rank in zip(boards, ranks, strict=True):
-        head, rows = _cells(board, rank, _latex, ("\\textbf{", "}"))
+    for board in boards:
+        head = [*_head(board), *(_latex(column.label) for column in board.columns)]
+        rows = _rows(board, board.columns, _latex, lambda text: f"\\textbf{{{_latex(text)}}}")
         lines = [
             f"% {printable(board.title)}",
             f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
@@ -92,59 +153,24 @@ def as_latex(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) ->
     return "\n".join(parts)
 
 
-def _cells(
-    board: Board, rank: dict[str, int] | None, escape: Callable[[str], str], mark: tuple[str, str]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, all text escaped for the format, the best of each column between the two marks."""
-    columns = list(board.frame.columns)
-    rows = []
-    for name in board.frame.index:
-        model = str(name)
-        values = [
-            f"{mark[0]}{escape(cell(board, model, column))}{mark[1]}"
-            if is_best(board, model, column)
-            else escape(cell(board, model, column))
-            for column in columns
-        ]
-        extra = [] if rank is None else [str(rank[model])]
-        extra += [str(board.seeds[model])] if board.seeds else []
-        rows.append([escape(model), *extra, *values])
-    kind = "method" if board.seeds else "model"
-    head = [kind, *([] if rank is None else ["rank"]), *(["models"] if board.seeds else []), *map(escape, columns)]
-    return head, rows
-
-
 def _latex(text: str) -> str:
     escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX_SPECIAL[found[0]], printable(text))
     return escaped.replace("±", "$\\pm$")
 
 
-def as_json(boards: Sequence[Board], ranks: Sequence[dict[str, int] | None]) -> str:
+def as_json(boards: Sequence[Board]) -> str:
     content = [
-        {
-            **board.facts,
-            "sort": board.sort,
-            "models": [
-                {
-                    "model": str(model),
-                    "method": board.methods[str(model)],
-                    **({} if rank is None else {"rank": rank[str(model)]}),
-                    "metrics": dict(row.items()),
-                    **_spread(board, str(model)),
-                }
-                for model, row in board.frame.iterrows()
-            ],
-        }
-        for board, rank in zip(boards, ranks, strict=True)
+        {**board.facts, "sort": board.sort.label, "models": [_entry(board, row) for row in board.rows]}
+        for board in boards
     ]
     return json_text(content)
 
 
-def _spread(board: Board, model: str) -> dict[str, object]:
-    if board.spread is None:
-        return {}
-    deviations = board.spread.loc[model]
-    return {
-        "models": board.seeds[model],
-        "standard_deviation": {str(name): value for name, value in deviations.items()},
-    }
+def _entry(board: Board, row: Row) -> dict[str, Any]:
+    entry: dict[str, Any] = {"model": row.name, "method": row.method}
+    if board.ranked:
+        entry["rank"] = row.rank
+    entry["metrics"] = _numbers(board, row)
+    if board.of_methods:
+        entry |= {"models": row.models, "standard_deviation": _numbers(board, row, spread=True)}
+    return entry

@@ -62,7 +62,7 @@ def _metrics(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
         if key not in written:
             yield f"{key} was not measured"
             continue
-        for column in ("value", "ci_low", "ci_high", "n_examples", "direction", "unit"):
+        for column in ("value", "ci_low", "ci_high", "n_examples", "direction", "unit", "prominence"):
             now, before = as_written(row[column]).replace("inf", ""), as_written(written[key][column])
             if now != before:
                 yield f"{column} of {key} is {now or 'empty'}, was {before or 'empty'}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.core.errors import BenchError
 from bench.core.files import leads_out, read_regular
 from bench.core.toml_files import refuse_odd_values
-from bench.leaderboard.metrics import Direction, Unit
+from bench.leaderboard.metrics import Direction, Prominence, Unit
 from bench.leaderboard.migration import migrated_manifest
 
 SCHEMA_VERSION = 2
@@ -105,6 +105,7 @@ class _Metric(_Part):
     n_examples: int
     direction: Direction
     unit: Unit
+    prominence: Prominence = "usual"
 
 
 class _Manifest(_Part):

@@ -32,6 +32,7 @@ from bench.protocols.explanations.base import (
     frame,
     groups,
     heat_maps_of,
+    prominence_of,
     require_unique,
 )
 
@@ -144,9 +145,10 @@ class AttributionAgreement(AttributionProtocol):
         found = [clean_accuracy(records)]
         for (check, first, second), rows in groups(records, ("check", "attribution", "other")):
             for measure in self._measures:
+                prominence = prominence_of(measure, self._measures)
                 direction = better("lower", measure) if check == "randomisation" else "descriptive"
                 key = MetricKey(f"{check}/{measure}", f"{first}/{second}")
-                found.append(ExampleValues(key, by_example(rows, measure), direction, "number"))
+                found.append(ExampleValues(key, by_example(rows, measure), direction, "number", prominence))
         return found
 
 

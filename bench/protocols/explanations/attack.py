@@ -43,6 +43,7 @@ from bench.protocols.explanations.base import (
     frame,
     groups,
     heat_maps_of,
+    prominence_of,
     require_unique,
 )
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_HEADLINES = ("saps", "taps")
 _SIMILARITIES: dict[str, Direction] = {"saps": "higher", "taps": "lower", "taps_clean": "descriptive"}
 """Of the attacked map to the clean one and to the target, of the clean one to the target; and which way is better."""
 
@@ -161,6 +163,7 @@ class AttributionAttack(AttributionProtocol):
         found = [clean_accuracy(records)]
         for (attribution, eps), of_radius in groups(records, ("attribution", "eps")):
             for (attack,), rows in groups(of_radius, ("attack",)):
+                first = self._is_first(attribution, attack)
                 where = (attribution, attack, "linf", eps)
                 kept = by_example(rows, "prediction_kept")
                 found.append(ExampleValues(MetricKey("prediction_kept", *where), kept, "descriptive", "share"))
@@ -169,6 +172,7 @@ class AttributionAttack(AttributionProtocol):
                         ExampleValues(
                             MetricKey(f"{name}/{measure}", *where), by_example(rows, f"{name}_{measure}"),
                             better(direction, measure), "number",
+                            prominence_of(measure, self.parameters.measures, headline=first and name in _HEADLINES),
                         )
                         for measure in self.parameters.measures
                     ]  # fmt: skip
@@ -186,8 +190,14 @@ class AttributionAttack(AttributionProtocol):
             worst = highest if measure in DISTANCES else lowest
             for name, keep in (("saps", None), ("saps_correct", right)):
                 values, key = by_example(worst, f"saps_{measure}", keep), MetricKey(f"{name}/{measure}", *where)
-                found.append(ExampleValues(key, values, better("higher", measure), "number"))
+                headline = name == "saps" and self._is_first(where[0])
+                prominence = prominence_of(measure, self.parameters.measures, headline=headline)
+                found.append(ExampleValues(key, values, better("higher", measure), "number", prominence))
         return found
+
+    def _is_first(self, attribution: str, attack: str | None = None) -> bool:
+        settings = self.parameters
+        return attribution == settings.attributions[0].name and attack in (None, settings.attacks[0].kind)
 
 
 class _Tally:

@@ -18,7 +18,7 @@ from bench.attributions.similarity import DISTANCES, SSIM_WINDOW, Measure, Prepa
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Direction
+from bench.leaderboard.metrics import Direction, Prominence
 from bench.protocols.base import EvaluationContext, Protocol
 from bench.protocols.clean_pass import clean_pass
 
@@ -49,6 +49,11 @@ def better(of_similarities: Direction, measure: Measure) -> Direction:
     """Which way a metric of a measure is better, given which way it is of similarities: distances turn it round."""
     turned: dict[Direction, Direction] = {"higher": "lower", "lower": "higher", "descriptive": "descriptive"}
     return turned[of_similarities] if measure in DISTANCES else of_similarities
+
+
+def prominence_of(measure: Measure, measures: Sequence[Measure], *, headline: bool = False) -> Prominence:
+    """How prominent a metric of a measure is: a suite's first measure stands for the others."""
+    return "detail" if measure != measures[0] else "headline" if headline else "usual"
 
 
 def require_unique(names: Sequence[str], what: str) -> None:

@@ -24,7 +24,7 @@ from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.data.specs import dataset_spec
-from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
@@ -165,7 +165,8 @@ class Insertion(AttributionProtocol):
         ):
             key = MetricKey(game, attribution, attack, norm, None if eps != eps else eps)
             direction = "descriptive" if attribution == RANDOM else GAMES[game]
-            found.append(ExampleValues(key, by_example(rows, "area"), direction, "number"))
+            headline: Prominence = "headline" if attribution == self.parameters.attributions[0].name else "usual"
+            found.append(ExampleValues(key, by_example(rows, "area"), direction, "number", headline))
         return found
 
 

@@ -35,6 +35,7 @@ from bench.protocols.explanations.base import (
     frame,
     groups,
     heat_maps_of,
+    prominence_of,
     require_unique,
 )
 
@@ -149,8 +150,10 @@ class AttributionStability(AttributionProtocol):
             sure = (rows["label"] == rows["prediction"]) & (rows["prediction_kept"] == 1.0)
             for measure in self.parameters.measures:
                 for name, keep in (("stability", None), ("stability_correct", sure)):
+                    headline = name == "stability" and attribution == first
+                    prominence = prominence_of(measure, self.parameters.measures, headline=headline)
                     key, values = MetricKey(f"{name}/{measure}", attribution, *ball), by_example(rows, measure, keep)
-                    found.append(ExampleValues(key, values, better("higher", measure), "number"))
+                    found.append(ExampleValues(key, values, better("higher", measure), "number", prominence))
             if attribution != first:
                 continue
             key, values = MetricKey("prediction_kept", "", *ball), by_example(rows, "prediction_kept")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
+from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, Prominence
 from bench.leaderboard.statistics.intervals import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def distance_metrics(records: pd.DataFrame) -> list[Metric]:
 
 
 def _metric(name: str, chosen: str, norm: str, value: tuple[float, float, float], count: int) -> Metric:
-    return Metric(MetricKey(name, chosen, norm=norm), *value, count, "descriptive", "number")
+    prominence: Prominence = "headline" if name == "manifold_distance" else "usual"
+    return Metric(MetricKey(name, chosen, norm=norm), *value, count, "descriptive", "number", prominence)
 
 
 def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.leaderboard.metrics import Metric, MetricKey
+from bench.leaderboard.metrics import Metric, MetricKey, Prominence
 from bench.leaderboard.statistics.intervals import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
     metrics = []
     for name, found in map_scores(direction, records).items():
         key, over_seeds = MetricKey(f"{direction}_score", name), MetricKey(f"{direction}_score_over_seeds", name)
-        metrics.append(Metric(key, found.value, *found.interval, count, "higher", "number"))
+        prominence: Prominence = "headline" if name in ("gradient", "input_x_gradient") else "usual"
+        metrics.append(Metric(key, found.value, *found.interval, count, "higher", "number", prominence))
         metrics.append(Metric(over_seeds, found.value, *found.seeds_interval, count, "descriptive", "number"))
     for _, nets in records.groupby(["map", "removed"], sort=False):
         name, removed = str(nets["map"].iloc[0]), float(nets["removed"].iloc[0])

@@ -10,12 +10,14 @@ from pydantic import Field
 from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
 from bench.attacks.losses import answers
 from bench.core.toml_files import Section, validate
-from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_HEADLINES = ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg")
 
 
 class Parameters(Section):
@@ -89,4 +91,5 @@ class Corruptions(Protocol):
 
 
 def _accuracy(subject: str, values: pd.Series) -> ExampleValues:
-    return ExampleValues(MetricKey("corruption_accuracy", subject), values, "higher", "share")
+    prominence: Prominence = "headline" if subject in _HEADLINES else "usual"
+    return ExampleValues(MetricKey("corruption_accuracy", subject), values, "higher", "share", prominence)

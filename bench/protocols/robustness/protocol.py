@@ -166,7 +166,7 @@ class Robustness(Protocol):
         for (attack, norm), group in right.groupby(["attack", "norm"], sort=False, observed=True):
             values = group["distance"].to_numpy(dtype=float)
             key, bounds = MetricKey("median_distance", attack=str(attack), norm=str(norm)), median_interval(values)
-            metrics.append(Metric(key, _lower_median(values), *bounds, len(values), "higher", "number"))
+            metrics.append(Metric(key, _lower_median(values), *bounds, len(values), "higher", "number", "headline"))
         return metrics
 
 

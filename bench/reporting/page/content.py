@@ -99,3 +99,8 @@ def interval(low: float, high: float, *, percent: bool) -> str:
     if low != low or high != high:  # too few examples for one
         return ""
     return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
+
+
+def scaled(bounds: tuple[float, float] | None, scale: float) -> tuple[float, float] | None:
+    """An interval in another unit."""
+    return None if bounds is None else (scale * bounds[0], scale * bounds[1])

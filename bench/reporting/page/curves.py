@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from bench.core.threat import NORM_LABELS
-from bench.reporting.page.boards import BoardTable, Cell, Row
-from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup
+from bench.reporting.page.boards import BoardTable, Row, said
+from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, scaled
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, swatch
 
 _LEAST_RADII = 2
-
-
-def legend_of(table: BoardTable, *, joined: bool) -> list[LegendEntry]:
-    """The models of a table, in its order."""
-    return [LegendEntry(row.model, row.label, row.slot, swatch(row.slot, joined=joined), True) for row in table.rows]
 
 
 def robustness_curves(table: BoardTable) -> PlotGroup | None:
@@ -24,9 +19,8 @@ def robustness_curves(table: BoardTable) -> PlotGroup | None:
         "The share of all images that are classified right and for which no adversarial example was found within the "
         "radius; at radius 0 the clean accuracy. Bars are 95 % intervals. Pixels lie in [0, 1]."
     )
-    return PlotGroup(
-        f"{table.id}-curves", f"{table.title}: {table.detail}", lead, legend_of(table, joined=True), panels
-    )  # fmt: skip
+    legend = [LegendEntry(row.model, row.label, row.slot, swatch(row.slot), is_model=True) for row in table.rows]
+    return PlotGroup(f"{table.id}-curves", f"{table.title}: {table.detail}", lead, legend, panels)
 
 
 def _panel(table: BoardTable, norm: str) -> Panel | None:
@@ -55,7 +49,7 @@ def _panel(table: BoardTable, norm: str) -> Panel | None:
         axes.set_xlim(0, radii[-1] * 1.02)
         svg = finish(figure, figure_id, title, alt, series)
     headers = ["model", *(f"{eps:.4g}" for eps, _ in places)]
-    rows = [[row.label, *(_text(row.cells[position]) for _, position in places)] for row in table.rows]
+    rows = [[row.label, *(said(row.cells[position]) for _, position in places)] for row in table.rows]
     caption = f"{title}, %, with 95 % interval, by radius ({table.detail})"
     return Panel(figure_id, title, svg, alt, DataTable(caption, headers, rows))
 
@@ -68,17 +62,8 @@ def _series(row: Row, places: list[tuple[float, int]], label: str) -> Series:
             continue
         where = f"{label} {eps:.4g}" if eps else "clean"
         tip = f"{row.label}, {where}: {cell.text} % {cell.interval}"
-        points.append(Point(eps, 100 * cell.value, tip, interval_of(cell)))
+        points.append(Point(eps, 100 * cell.value, tip, scaled(cell.bounds, 100)))
     return Series(row.model, row.slot, points)
-
-
-def interval_of(cell: Cell) -> tuple[float, float] | None:
-    """The interval in per cent, None where there is none."""
-    return (100 * cell.low, 100 * cell.high) if cell.interval else None
-
-
-def _text(cell: Cell | None) -> str:
-    return "not measured" if cell is None else f"{cell.text} {cell.interval}".strip()
 
 
 def _describe(table: BoardTable, label: str, places: list[tuple[float, int]]) -> str:

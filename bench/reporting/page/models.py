@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.threat import NORM_LABELS
+from bench.leaderboard.boards import precision_note
 from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
 from bench.leaderboard.labels import name as metric_name
 from bench.leaderboard.metrics import keys_of
-from bench.leaderboard.pivot import precision_note
 from bench.reporting.page.content import Names, anchor, interval, number
 
 _MOST_NUMBERS = 60

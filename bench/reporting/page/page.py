@@ -40,7 +40,7 @@ class PageSource:
         cards: full name of a model -> its card; where one is missing, that of the run's manifest is taken.
         suites: name -> digest of the suites that ship with this version.
         models: full name -> digest of the registered weights.
-        ranker: tests the models of a table against each other; without it tables have no ranks.
+        ranker: adds ranks to a board; without it tables have none.
         plain: whether everything stands readable in the file, several times as large; else all below the first table
             is packed.
     """
@@ -130,7 +130,7 @@ def build_page(source: PageSource) -> str:
 
 
 def _gather(source: PageSource, runs: list[Run], names: Names) -> _Content:
-    tables = make_tables(runs, names, source.ranker)
+    tables = make_tables(source.rows, runs, names, source.ranker)
     latest = [run for table in tables for run in table.runs]
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
     cards = {name: source.cards.get(name) or _card(runs, name) for name in names.slots}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.reporting.page.boards import BoardTable, Cell, Row
-from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup
+from bench.reporting.page.boards import BoardTable, Row, said
+from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, scaled
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, swatch
 
 _ACCURACY = "retrained_accuracy"
@@ -56,21 +56,21 @@ def _order(name: str) -> tuple[bool, bool, str]:
 
 
 def _curves(table: BoardTable, row: Row, place: int, shares: list[int], slots: dict[str, int]) -> Panel | None:
-    start = _cell(table, row, _ACCURACY, f"{_UNMASKED}/0")
+    start = table.cell(row, _ACCURACY, f"{_UNMASKED}/0")
     series, rows = [], []
     for name, slot in slots.items():
-        found = [(share, cell) for share in shares if (cell := _cell(table, row, _ACCURACY, f"{name}/{share}"))]
+        found = [(share, cell) for share in shares if (cell := table.cell(row, _ACCURACY, f"{name}/{share}"))]
         if not found:
             continue
         drawn = ([(0, start)] if start is not None else []) + found
         points = [
             Point(share, 100 * cell.value, f"{row.label}, {name}, {share} % removed: {cell.text} % {cell.interval}",
-                  (100 * cell.low, 100 * cell.high) if cell.interval else None)
+                  scaled(cell.bounds, 100))
             for share, cell in drawn
         ]  # fmt: skip
         series.append(Series(f"map {name}", slot, points, is_model=False))
         by_share = dict(drawn)
-        rows.append([name, *(_text(by_share.get(share)) for share in shares)])
+        rows.append([name, *(said(by_share.get(share)) for share in shares)])
     if not series:
         return None
     identity = f"{table.id}-retrained-{place}"
@@ -89,7 +89,7 @@ def _curves(table: BoardTable, row: Row, place: int, shares: list[int], slots: d
 
 
 def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[str, int]) -> Panel | None:
-    found = [(name, cell) for name in slots if (cell := _cell(table, row, metric, name)) is not None]
+    found = [(name, cell) for name in slots if (cell := table.cell(row, metric, name)) is not None]
     if not found:
         return None
     found.sort(key=lambda pair: pair[1].value)
@@ -97,9 +97,10 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
     title = f"{row.label}: {_SCORES[metric]} against random pixels"
     alt = f"Dot plot of the {_SCORES[metric]} of {len(found)} maps of {row.label}. Best is {found[-1][0]} with {found[-1][1].text}."  # noqa: E501
     series = [
-        Series(f"map {name}", slots[name],
-               [Point(cell.value, height, f"{name}: {cell.text} {cell.interval}", None,
-                      (cell.low, cell.high) if cell.interval else None)], is_model=False, joined=False)
+        Series(
+            f"map {name}", slots[name], [Point(cell.value, height, f"{name}: {cell.text} {cell.interval}", None,
+                                               cell.bounds)], is_model=False, joined=False,
+        )
         for height, (name, cell) in enumerate(found)
     ]  # fmt: skip
     with drawing(f"{_SCORES[metric]} (0: no better than random)", "") as (figure, axes):
@@ -111,16 +112,6 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
         svg = finish(figure, identity, title, alt, series)
     rows = [[name, cell.text, cell.interval] for name, cell in reversed(found)]
     return Panel(identity, title, svg, alt, DataTable(title, ["map", "score", "95 % interval"], rows))
-
-
-def _cell(table: BoardTable, row: Row, metric: str, subject: str) -> Cell | None:
-    position = table.column(metric, subject=subject)
-    cell = None if position is None else row.cells[position]
-    return cell if cell is not None and cell.drawable else None
-
-
-def _text(cell: Cell | None) -> str:
-    return "not measured" if cell is None else f"{cell.text} {cell.interval}".strip()
 
 
 def retrained_maps(tables: Sequence[BoardTable]) -> list[PlotGroup]:

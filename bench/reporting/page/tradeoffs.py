@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.labels import name as metric_name
-from bench.reporting.page.boards import BoardTable, Cell
-from bench.reporting.page.content import DataTable, LegendEntry, Names, Panel, PlotGroup, anchor, interval, number
+from bench.reporting.page.boards import BoardTable
+from bench.reporting.page.content import (
+    DataTable,
+    LegendEntry,
+    Names,
+    Panel,
+    PlotGroup,
+    anchor,
+    interval,
+    number,
+    scaled,
+)
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, ink, swatch
 
 if TYPE_CHECKING:
@@ -72,12 +82,8 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
         targets.append(("union", "worst over all norms", union))
     panels = []
     for short, name, position in targets:
-        spots = [
-            Spot(row.model, x.value, y.value, _bounds(x), _bounds(y))
-            for row in table.rows
-            if (x := row.cells[clean]) and x.drawable and (y := row.cells[position]) and y.drawable
-        ]
         axes = Axis("clean accuracy", percent=True), Axis(name, percent=True)
+        spots = _spots(table, clean, position)
         panels += _panel(f"{table.id}-tradeoff-{short}", axes, spots, names, table.detail)
     return _group(f"{table.id}-tradeoffs", f"Robustness, {table.title}: {table.detail}", _ROBUST, panels, names)
 
@@ -136,19 +142,20 @@ def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
         position = table.column(keys[0].metric, keys[0].norm, eps, keys[0].subject)
         if position is None:
             continue
-        spots = [
-            Spot(row.model, x.value, y.value, _bounds(x), _bounds(y))
-            for row in table.rows
-            if (x := row.cells[clean]) and x.drawable and (y := row.cells[position]) and y.drawable
-        ]
+        spots = _spots(table, clean, position)
         axes = Axis("clean accuracy", percent=True), Axis(f"{metric}, noise {eps:.3g}", percent=False)
         panels += _panel(f"{table.id}-stability-{place}", axes, spots, names, table.detail)
     lead = f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies."
     return _group(f"{table.id}-stability", f"Stability of explanations: {table.detail}", lead, panels, names)
 
 
-def _bounds(cell: Cell) -> tuple[float, float] | None:
-    return (cell.low, cell.high) if cell.interval else None
+def _spots(table: BoardTable, across: int, up: int) -> list[Spot]:
+    """The models that have a number, with a place in a plot, in both columns."""
+    return [
+        Spot(row.model, x.value, y.value, x.bounds, y.bounds)
+        for row in table.rows
+        if (x := row.cells[across]) and x.drawable and (y := row.cells[up]) and y.drawable
+    ]
 
 
 def _group(identity: str, title: str, lead: str, panels: list[Panel], names: Names) -> PlotGroup | None:
@@ -204,13 +211,9 @@ def _series(spot: Spot, names: Names, x_axis: Axis, y_axis: Axis) -> Series:
         f"{y_axis.name} {y_axis.text(spot.y, spot.y_interval)}"
     )
     scale_x, scale_y = (100 if axis.percent else 1 for axis in (x_axis, y_axis))
-    point = Point(scale_x * spot.x, scale_y * spot.y, tip, _scaled(spot.y_interval, scale_y),
-                  _scaled(spot.x_interval, scale_x))  # fmt: skip
+    point = Point(scale_x * spot.x, scale_y * spot.y, tip, scaled(spot.y_interval, scale_y),
+                  scaled(spot.x_interval, scale_x))  # fmt: skip
     return Series(spot.model, names.slots[spot.model], [point], joined=False, label=label)
-
-
-def _scaled(bounds: tuple[float, float] | None, scale: int) -> tuple[float, float] | None:
-    return None if bounds is None else (scale * bounds[0], scale * bounds[1])
 
 
 def _label_points(axes: Axes, series: Sequence[Series]) -> None:

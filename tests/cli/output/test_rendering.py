@@ -7,14 +7,14 @@ import io
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 
 from bench.cli.output.board_formats import as_csv, as_latex, as_markdown
 from bench.cli.output.check_output import announce, markdown_summary, summary_table, write_junit
 from bench.cli.output.rendering import output, table, warn
 from bench.comparison.gate import RegressionReport, Remark
-from bench.leaderboard.pivot import Board
+from bench.leaderboard.boards import Board, Cell, Column, Row
+from bench.leaderboard.metrics import MetricKey
 
 HOSTILE = "a\x1b[31m|b\x9b\0\n::stop-commands::x [/nope] \\x {y} <b> ##[error]"
 
@@ -27,11 +27,9 @@ def verdicts() -> list[RegressionReport]:
 
 
 def board(model: str, column: str) -> Board:
-    frame = pd.DataFrame({column: [0.5, 0.25]}, index=pd.Index([model, "other"], name="model"))
-    return Board(
-        HOSTILE, {"suite": "tiny"}, frame, {model: model, "other": "other"}, column, [column], {column: "higher"},
-        {column: "share"},
-    )  # fmt: skip
+    one = Column(MetricKey("wobble"), column, "higher", "share")
+    rows = tuple(Row(name, name, (Cell(value),), "run") for name, value in ((model, 0.5), ("other", 0.25)))
+    return Board(HOSTILE, {"suite": "tiny"}, (one,), rows, one)
 
 
 def is_plain(text: str) -> bool:
@@ -74,21 +72,21 @@ def test_a_summary_that_cannot_be_written_is_a_warning(
 
 
 def test_markdown_keeps_its_columns_and_obeys_no_html(verdicts: list[RegressionReport]) -> None:
-    for text in (markdown_summary(verdicts), as_markdown([board(HOSTILE, HOSTILE)], [None])):
+    for text in (markdown_summary(verdicts), as_markdown([board(HOSTILE, HOSTILE)])):
         rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
         assert len({row.count("|") for row in rows}) == 1
         assert is_plain(text) and "<b>" not in text.replace("\\<b\\>", "")
 
 
 def test_latex_gets_no_command_and_no_line_out_of_a_comment() -> None:
-    text = as_latex([board(HOSTILE, HOSTILE)], [None])
+    text = as_latex([board(HOSTILE, HOSTILE)])
     assert is_plain(text) and text.startswith("% ") and text.count("\n") == 9
     assert "\\x" not in text.split("\n", 1)[1]
     assert "\\textbf{50.0}" in text
 
 
 def test_csv_gets_no_formula() -> None:
-    text = as_csv([board("=1+1", "@SUM(A1)")], [None])
+    text = as_csv([board("=1+1", "@SUM(A1)")])
     assert list(csv.reader(io.StringIO(text)))[:2] == [["suite", "model", "'@SUM(A1)"], ["tiny", "'=1+1", "0.5"]]
 
 

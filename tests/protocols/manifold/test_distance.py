@@ -17,9 +17,9 @@ from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.data import ImageDataset
+from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.metrics import Metric, derived_metrics
-from bench.leaderboard.pivot import make_boards
 from bench.leaderboard.table import read_leaderboard
 from bench.nets.vae_gan import VaeGan
 from bench.protocols import EvaluationContext, protocol_for

@@ -132,7 +132,7 @@ def add_run(
 
 def metric(name: str, value: float, **where: Any) -> dict[str, Any]:
     """A row, named as older leaderboards named it."""
-    names = ("metric", "subject", "attack", "direction", "unit")
+    names = ("metric", "subject", "attack", "direction", "unit", "prominence")
     key = dict(zip(names, migrated_name(name, where.get("attack", "")), strict=True))
     return {"value": value, "ci_low": value - 0.02, "ci_high": value + 0.02, **where, **key}
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from bench.core.errors import BenchError
-from bench.leaderboard.pivot import by_method, make_boards, pareto_front
+from bench.leaderboard.boards import Board, by_method, make_boards, pareto_front
 from bench.leaderboard.table import append_rows, read_leaderboard
 from tests.leaderboard.rows import row
 
 
-def boards_of(tmp_path: Path, rows: list[dict[str, Any]], sort: str | None = None) -> list[Any]:
+def boards_of(tmp_path: Path, rows: list[dict[str, Any]], sort: str | None = None) -> list[Board]:
     by_run: dict[str, list[dict[str, Any]]] = {}
     for entry in rows:
         by_run.setdefault(entry["run_id"], []).append(entry)
@@ -21,12 +21,25 @@ def boards_of(tmp_path: Path, rows: list[dict[str, Any]], sort: str | None = Non
     return make_boards(read_leaderboard(tmp_path), sort)
 
 
+def labels(board: Board, *, central: bool = False) -> list[str]:
+    return [column.label for column in board.columns if column.central or not central]
+
+
+def names(board: Board) -> list[str]:
+    return [row.name for row in board.rows]
+
+
+def values(board: Board, name: str = "standard") -> list[float | None]:
+    (cells,) = [row.cells for row in board.rows if row.name == name]
+    return [None if cell is None else cell.value for cell in cells]
+
+
 @pytest.mark.parametrize(
     "change", [{"suite_version": 2}, {"n_examples": 200}, {"suite_sha256": "d" * 64}, {"data_sha256": "d" * 64}]
 )
 def test_rows_that_cannot_be_compared_are_never_in_one_table(tmp_path: Path, change: dict[str, Any]) -> None:
     boards = boards_of(tmp_path, [row("a"), row("b", model="other", **change)])
-    assert [list(board.frame.index) for board in boards] in ([["standard"], ["other"]], [["other"], ["standard"]])
+    assert [names(board) for board in boards] in ([["standard"], ["other"]], [["other"], ["standard"]])
 
 
 def test_the_latest_run_of_a_model_counts(tmp_path: Path) -> None:
@@ -35,13 +48,13 @@ def test_the_latest_run_of_a_model_counts(tmp_path: Path) -> None:
         row("b", value=0.7, finished_at="2026-01-03T00:00:00+00:00"),
     ]
     (board,) = boards_of(tmp_path, rows)
-    assert board.frame.loc["standard"].tolist() == [0.7]
+    assert values(board) == [0.7]
 
 
 def test_two_runs_of_a_model_are_never_mixed(tmp_path: Path) -> None:
     rows = [row("a", eps=0.1, value=0.1), row("a", eps=0.2, value=0.05), row("b", eps=0.1, value=0.7)]
     (board,) = boards_of(tmp_path, rows)
-    assert board.frame.loc["standard"].dropna().tolist() == [0.7]
+    assert [one for one in values(board) if one is not None] == [0.7]
 
 
 def test_models_are_sorted_and_columns_stand_in_reading_order(tmp_path: Path) -> None:
@@ -54,10 +67,10 @@ def test_models_are_sorted_and_columns_stand_in_reading_order(tmp_path: Path) ->
             row(model, model=model, metric="clean_accuracy", attack="", norm="", eps=None, value=0.9),
         ]
     (board,) = boards_of(tmp_path, rows)
-    assert list(board.frame.columns) == ["clean", "L-inf 0.1", "L2 1.5", "union"]
-    assert list(board.frame.index) == ["strong", "weak"]
+    assert labels(board) == ["clean", "L-inf 0.1", "L2 1.5", "union"]
+    assert names(board) == ["strong", "weak"]
     (by_linf,) = boards_of(tmp_path, [], sort="L-inf 0.1")
-    assert list(by_linf.frame.index) == ["weak", "strong"]
+    assert names(by_linf) == ["weak", "strong"]
 
 
 def test_an_unknown_sort_column_suggests_the_nearest(tmp_path: Path) -> None:
@@ -80,18 +93,20 @@ def test_the_pareto_front_holds_what_nothing_beats(tmp_path: Path) -> None:
             row(model, model=model, norm="linf", eps=0.1, value=robust),
         ]
     (board,) = boards_of(tmp_path, rows)
-    assert pareto_front(board, "clean", "L-inf 0.1") == ["a", "b", "d"]
+    front = pareto_front(board, ("clean", "L-inf 0.1"))
+    assert names(front) == ["a", "b", "d"] and front.title.endswith("Pareto front of clean and L-inf 0.1, 3 of 5")
     with pytest.raises(BenchError, match="unknown column"):
-        pareto_front(board, "clean", "beauty")
+        pareto_front(board, ("clean", "beauty"))
 
 
 def test_seeds_are_taken_together_with_their_spread(tmp_path: Path) -> None:
     rows = [row(name, model=name, value=value) for name, value in (("a", 0.5), ("a1", 0.7), ("b", 0.9))]
     (board,) = boards_of(tmp_path, rows)
     grouped = by_method(board, {"a": "x", "a1": "x", "b": "y"})
-    assert grouped.frame["L-inf 0.1"].to_dict() == {"y": pytest.approx(0.9), "x": pytest.approx(0.6)}
-    assert grouped.seeds == {"x": 2, "y": 1}
-    assert grouped.spread.loc["x", "L-inf 0.1"] == pytest.approx(0.2 / 2**0.5)
+    assert names(grouped) == ["y", "x"] and [row.models for row in grouped.rows] == [1, 2]
+    assert values(grouped, "y") == [pytest.approx(0.9)] and values(grouped, "x") == [pytest.approx(0.6)]
+    (cell,) = grouped.rows[1].cells
+    assert cell is not None and cell.spread == pytest.approx(0.2 / 2**0.5)
 
 
 def test_the_best_of_a_column_follows_its_direction_and_subsets_stay_on_the_board(tmp_path: Path) -> None:
@@ -103,10 +118,10 @@ def test_the_best_of_a_column_follows_its_direction_and_subsets_stay_on_the_boar
             row(model, model=model, metric="saps_correct/cosine/gradient", attack="frame", value=value, n_examples=90),
         ]
     (board,) = boards_of(tmp_path, rows)
-    best = {name.split("/")[0]: board.best(name) for name in board.frame.columns}
-    assert best["taps"] == 0.3 and best["saps_correct"] == 0.8 and best["taps_clean"] != best["taps_clean"]
+    best = {name.split("/")[0]: board.best(place) for place, name in enumerate(labels(board))}
+    assert best["taps"] == 0.3 and best["saps_correct"] == 0.8 and best["taps_clean"] is None
     (ordered,) = boards_of(tmp_path, [], sort="taps/cosine/gradient frame L-inf 0.1")
-    assert list(ordered.frame.index) == ["strong", "weak"]
+    assert names(ordered) == ["strong", "weak"]
 
 
 def test_a_suite_of_many_metrics_is_shown_and_sorted_by_what_it_is_about(tmp_path: Path) -> None:
@@ -114,18 +129,18 @@ def test_a_suite_of_many_metrics_is_shown_and_sorted_by_what_it_is_about(tmp_pat
     for eps in (0.1, 0.2):
         rows += [
             row("net", model="net", metric=f"{kind}/{measure}/gradient", attack=attack, eps=eps, value=0.5)
-            for kind in ("taps", "saps")
+            for kind in ("saps", "taps")
             for measure in ("cosine", "ssim")
             for attack in ("frame", "top_k", "worst")
         ]
     (board,) = boards_of(tmp_path, rows)
-    assert board.central == [
+    assert labels(board, central=True) == [
         "clean",
         "saps/cosine/gradient frame L-inf 0.2",
         "saps/cosine/gradient worst L-inf 0.2",
         "taps/cosine/gradient frame L-inf 0.2",
     ]
-    assert board.sort == board.central[1]
+    assert board.sort.label == labels(board, central=True)[1]
 
 
 def test_what_stands_after_each_component_is_kept_for_the_wide_table(tmp_path: Path) -> None:
@@ -135,41 +150,51 @@ def test_what_stands_after_each_component_is_kept_for_the_wide_table(tmp_path: P
     ]
     rows.append(row("a", metric="clean_accuracy", attack="", norm="", eps=None))
     (board,) = boards_of(tmp_path, rows)
-    assert board.central == ["clean", "L-inf 0.1"] and len(board.frame.columns) == 4
+    assert labels(board, central=True) == ["clean", "L-inf 0.1"] and len(board.columns) == 4
 
 
 def test_distances_and_corruptions_have_plain_names_in_reading_order(tmp_path: Path) -> None:
     found = {"linf": "sweep", "l2": "sweep", "l1": "sweep", "l0": "sigma_zero"}
     smallest = [row("a", metric="median_distance", attack=found[norm], norm=norm, eps=None) for norm in found]
     (board,) = boards_of(tmp_path / "distances", smallest)
-    assert list(board.frame.columns) == ["median L-inf", "median L2", "median L1", "median L0"]
-    assert board.sort == "median L-inf"
+    assert labels(board) == ["median L-inf", "median L2", "median L1", "median L0"]
+    assert board.sort.label == "median L-inf"
     plain = {"norm": "", "eps": None}
     corrupted = [
         row("a", metric="corruption_accuracy", attack=kind, **plain) for kind in ("jpeg", "all", "gaussian_blur")
     ]
     corrupted.append(row("a", metric="corruption_accuracy_5", attack="gaussian_blur", **plain))
     (board,) = boards_of(tmp_path / "corruptions", corrupted)
-    assert list(board.frame.columns) == ["all corruptions", "gaussian blur", "jpeg", "gaussian blur 5"]
-    assert board.central == ["all corruptions", "gaussian blur", "jpeg"]
-    assert board.sort == "all corruptions"
+    assert labels(board) == ["all corruptions", "gaussian blur", "jpeg", "gaussian blur 5"]
+    assert labels(board, central=True) == ["all corruptions", "gaussian blur", "jpeg"]
+    assert board.sort.label == "all corruptions"
 
 
 def test_metrics_that_would_be_called_alike_keep_columns_of_their_own(tmp_path: Path) -> None:
     append_rows(tmp_path, [row("a", eps=eps, value=eps) for eps in (0.0156861, 0.0156863)])
     (board,) = make_boards(read_leaderboard(tmp_path))
-    assert board.frame.loc["standard"].tolist() == [0.0156861, 0.0156863]
-    assert board.frame.columns[0] == "L-inf 0.01569" and board.frame.columns.is_unique
+    assert values(board) == [0.0156861, 0.0156863]
+    assert labels(board)[0] == "L-inf 0.01569" and len(set(labels(board))) == 2
 
 
 def test_numbers_that_nobody_has_stay_on_the_board(tmp_path: Path) -> None:
     append_rows(tmp_path, [row("a", value=None)])
     (board,) = make_boards(read_leaderboard(tmp_path))
-    assert board.frame.shape == (1, 1) and board.frame.isna().all(axis=None)
+    assert values(board) == [None] and labels(board) == ["L-inf 0.1"]
 
 
 def test_a_front_of_one_column_is_its_best(tmp_path: Path) -> None:
     append_rows(tmp_path, [row("a", model="good", value=0.9)])
     append_rows(tmp_path, [row("b", model="bad", value=0.1)])
     (board,) = make_boards(read_leaderboard(tmp_path))
-    assert pareto_front(board, "L-inf 0.1", "L-inf 0.1") == ["good"]
+    assert names(pareto_front(board, ("L-inf 0.1", "L-inf 0.1"))) == ["good"]
+
+
+def test_a_board_is_sorted_by_what_judges_a_model_where_there_is_such_a_metric(tmp_path: Path) -> None:
+    rows = [
+        row("a", metric="agreement/spearman/gradient/smoothgrad", attack="", norm="", eps=None),
+        row("a", metric="randomisation/spearman/gradient/linear", attack="", norm="", eps=None),
+        row("a", metric="clean_accuracy", attack="", norm="", eps=None),
+    ]
+    (board,) = boards_of(tmp_path, rows)
+    assert board.sort.label == "randomisation/spearman/gradient/linear" and board.sort.lower_first

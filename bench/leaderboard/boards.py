@@ -1,0 +1,301 @@
+"""The leaderboard as people read it: models by metrics, only comparable rows side by side.
+
+Terminal, CSV, Markdown, LaTeX, JSON, the page and its plots all draw from these boards.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.core.names import unknown_name
+from bench.core.threat import NORM_LABELS
+from bench.leaderboard.labels import label
+from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMPARABLE = (
+    "dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "dependencies_sha256", "n_examples",
+    "seed", "precision",
+)  # fmt: skip
+"""Rows are ranked together only where all of these agree."""
+_ACCURACIES = ("clean_accuracy", "robust_accuracy", "union_accuracy")
+_FEW = 5
+"""Headlines shown at every radius, where there are no more, else at the largest; columns shown where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric of a board.
+
+    Attributes:
+        label: its name, as no other column of the board has it.
+        central: whether it is worth showing where space is short.
+    """
+
+    key: MetricKey
+    label: str
+    direction: Direction
+    unit: Unit
+    prominence: Prominence = "usual"
+    central: bool = True
+
+    @property
+    def lower_first(self) -> bool:
+        """Whether the best value is the smallest."""
+        return self.direction == "lower"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value with its interval, NaN where there is none; of a row for several models their mean, and its spread."""
+
+    value: float
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    spread: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model's latest run, or all training seeds of a method.
+
+    Attributes:
+        cells: one a column, None where there is no number.
+        run_id: empty where the row stands for several models.
+        models: how many models it stands for; 0 where it is one model's own.
+        rank: 1 plus the number of models significantly better in the column the board is sorted by; None if not tested.
+    """
+
+    name: str
+    method: str
+    cells: tuple[Cell | None, ...]
+    run_id: str = ""
+    models: int = 0
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One table: the latest run of each model under one suite, data set and number of examples.
+
+    The number of examples is a run's; a metric of its correctly classified ones alone has fewer.
+
+    Attributes:
+        title: names what all rows share.
+        facts: the columns of COMPARABLE.
+        rows: best first by the column `sort`.
+    """
+
+    title: str
+    facts: dict[str, Any]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    sort: Column
+
+    @property
+    def of_methods(self) -> bool:
+        """Whether a row stands for all training seeds of a method."""
+        return any(row.models for row in self.rows)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the models were tested against each other."""
+        return any(row.rank is not None for row in self.rows)
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """Model -> id of the run that its row comes from."""
+        return {row.name: row.run_id for row in self.rows}
+
+    def place(self, name: str) -> int:
+        """The position of a column by its label; raises BenchError."""
+        labels = [column.label for column in self.columns]
+        if name not in labels:
+            raise unknown_name(name, labels, "column")
+        return labels.index(name)
+
+    def best(self, place: int) -> float | None:
+        """The best value of a column; None where no value is better than another, or there are not two."""
+        values = [cell.value for row in self.rows if (cell := row.cells[place]) is not None]
+        if len(values) < 2 or self.columns[place].direction == "descriptive":
+            return None
+        return min(values) if self.columns[place].lower_first else max(values)
+
+
+def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
+    """Boards of all groups of comparable rows, in the order of COMPARABLE.
+
+    Raises:
+        BenchError: no board has the column `sort`.
+    """
+    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
+    boards, seen = [], set()
+    for facts, group in rows.groupby(list(COMPARABLE), sort=True):
+        columns, found = _cells(_latest(group))
+        seen |= {column.label for column in columns}
+        by = next((column for column in columns if column.label == sort), None) if sort else _default_sort(columns)
+        if by is not None:
+            boards.append(_board(dict(zip(COMPARABLE, facts, strict=True)), columns, found, by))
+    if not boards and sort is not None:
+        raise unknown_name(sort, seen, "metric to sort by")
+    return boards
+
+
+def precision_note(precision: str) -> str:
+    """What a title adds where adversarial examples were not looked for in float32."""
+    return "" if precision == "float32" else f", {precision} search"
+
+
+def _board(facts: dict[str, Any], columns: tuple[Column, ...], rows: Iterable[Row], sort: Column) -> Board:
+    title = (
+        f"{facts['dataset']} ({facts['split']}, {facts['n_examples']} images), suite {facts['suite']} version "
+        f"{facts['suite_version']}, seed {facts['seed']}{precision_note(facts['precision'])}"
+    )
+    return Board(title, facts, columns, _sorted(rows, columns, sort), sort)
+
+
+def _sorted(rows: Iterable[Row], columns: tuple[Column, ...], by: Column) -> tuple[Row, ...]:
+    place = columns.index(by)
+
+    def order(row: Row) -> tuple[bool, float]:
+        cell = row.cells[place]
+        return (True, 0.0) if cell is None else (False, cell.value if by.lower_first else -cell.value)
+
+    return tuple(sorted(rows, key=order))
+
+
+def _latest(group: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model's latest run."""
+    order = group.assign(position=range(len(group))).sort_values(["finished_at", "position"], kind="stable")
+    last_run = order.groupby("model")["run_id"].last()
+    return group[group["run_id"] == group["model"].map(last_run)]
+
+
+def _cells(rows: pd.DataFrame) -> tuple[tuple[Column, ...], list[Row]]:
+    """Columns in reading order, and a row each model, by name."""
+    declared: dict[MetricKey, tuple[Direction, Unit, Prominence]] = {}
+    found: dict[str, dict[MetricKey, Cell]] = {}
+    values = zip(rows["model"], rows["value"], rows["ci_low"], rows["ci_high"], strict=True)
+    declarations = zip(rows["direction"], rows["unit"], rows["prominence"], strict=True)
+    for key, (model, *numbers), declaration in zip(keys_of(rows), values, declarations, strict=True):
+        declared.setdefault(key, declaration)
+        found.setdefault(model, {})[key] = Cell(*numbers)
+    columns = _columns(declared)
+    methods = dict(zip(rows["model"], rows["method"], strict=True))
+    runs = dict(zip(rows["model"], rows["run_id"], strict=True))
+    return columns, [
+        Row(model, methods[model], tuple(_number(found[model].get(column.key)) for column in columns), runs[model])
+        for model in sorted(found)
+    ]
+
+
+def _number(cell: Cell | None) -> Cell | None:
+    return None if cell is None or math.isnan(cell.value) else cell
+
+
+def _columns(declared: Mapping[MetricKey, tuple[Direction, Unit, Prominence]]) -> tuple[Column, ...]:
+    attacks = {key.attack for key in declared if key.metric == "robust_accuracy" and key.attack != "worst"}
+    columns: dict[str, Column] = {}
+    for key in _in_reading_order({key: prominence for key, (*_, prominence) in declared.items()}):
+        name = label(key, attack=len(attacks) > 1)
+        # radii may differ beyond the fourth digit, and a stranger's metrics may be named like ours
+        name = f"{name} ({key})" if name in columns else name
+        columns[name] = Column(key, name, *declared[key], central=False)
+    central = _central(list(columns.values()))
+    return tuple(replace(column, central=column in central) for column in columns.values())
+
+
+def _in_reading_order(keys: Mapping[MetricKey, Prominence]) -> list[MetricKey]:
+    """Accuracies by attack, norm and radius; headlines by metric and what they are of; the rest as the run has it."""
+    metrics = list(dict.fromkeys(key.metric for key in keys))
+    norms = ["", *NORM_LABELS]
+
+    def order(key: MetricKey) -> tuple[Any, ...]:
+        norm = norms.index(key.norm) if key.norm in norms else len(norms)
+        if key.metric in _ACCURACIES:
+            return _ACCURACIES.index(key.metric), key.attack == "worst", key.attack, norm, key.norm, key.eps or 0.0
+        if keys[key] != "headline":
+            return (len(_ACCURACIES) + 1,)
+        place = metrics.index(key.metric)
+        return len(_ACCURACIES), place, key.subject, key.attack == "worst", norm, key.norm, key.attack, key.eps or 0.0
+
+    return sorted(keys, key=order)
+
+
+def _central(columns: Sequence[Column]) -> list[Column]:
+    """Clean, union, and each norm's middle radius; else what the suite is about; else what comes first."""
+    chosen = [column for column in columns if column.key.metric in ("clean_accuracy", "union_accuracy")]
+    robust = [column for column in columns if column.key.metric == "robust_accuracy"]
+    for norm in dict.fromkeys(column.key.norm for column in robust):
+        radii = sorted({column.key.eps or 0.0 for column in robust if column.key.norm == norm})
+        middle = (norm, radii[len(radii) // 2])
+        chosen += [column for column in robust if (column.key.norm, column.key.eps or 0.0) == middle]
+    headlines = [column for column in columns if column.prominence == "headline"]
+    if len(headlines) > _FEW:
+        largest: dict[MetricKey, float] = {}
+        for column in headlines:
+            anywhere = replace(column.key, eps=None)
+            largest[anywhere] = max(column.key.eps or 0.0, largest.get(anywhere, 0.0))
+        headlines = [one for one in headlines if (one.key.eps or 0.0) == largest[replace(one.key, eps=None)]]
+    chosen += headlines
+    if len(chosen) > 1:
+        return chosen
+    few = [column for column in columns if column.prominence != "detail"] or columns
+    return [*chosen, *few[:_FEW], _default_sort(columns)]
+
+
+def _default_sort(columns: Sequence[Column]) -> Column:
+    """The union over norms, else what judges a model, central columns first and plain accuracy last."""
+    judged = [column for column in columns if column.direction != "descriptive"]
+    other = [column for column in judged if column.key.metric != "clean_accuracy"]
+    union = [column for column in columns if column.key.metric == "union_accuracy"]
+    return next(iter([*union, *(column for column in other if column.central), *other, *judged, *columns]))
+
+
+def by_method(board: Board, groups: Mapping[str, str]) -> Board:
+    """A board with one row a group of models: means over training seeds, and their spread.
+
+    Args:
+        groups: model -> name of the group it belongs to.
+    """
+    members: dict[str, list[Row]] = {}
+    for row in board.rows:
+        members.setdefault(groups[row.name], []).append(row)
+    rows = [
+        Row(name, name, tuple(map(_mean, zip(*(row.cells for row in own), strict=True))), models=len(own))
+        for name, own in members.items()
+    ]
+    return replace(board, rows=_sorted(rows, board.columns, board.sort))
+
+
+def _mean(cells: Iterable[Cell | None]) -> Cell | None:
+    values = [cell.value for cell in cells if cell is not None]
+    if not values:
+        return None
+    return Cell(statistics.fmean(values), spread=statistics.stdev(values) if len(values) > 1 else math.nan)
+
+
+def pareto_front(board: Board, names: tuple[str, str]) -> Board:
+    """Two columns, and the rows that no other row equals or beats in both, best in the first on top (ties kept)."""
+    places = [board.place(name) for name in dict.fromkeys(names)]
+    signs = [-1 if board.columns[place].lower_first else 1 for place in places]
+    points: dict[Row, tuple[float, ...]] = {}
+    for row in board.rows:
+        cells = tuple(row.cells[place] for place in places)
+        own = replace(row, cells=cells)
+        if None not in cells:
+            points[own] = tuple(sign * cell.value for sign, cell in zip(signs, cells, strict=True) if cell)
+    front = [
+        row
+        for row, point in points.items()
+        if not any(other != point and all(map(float.__ge__, other, point)) for other in points.values())
+    ]
+    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
+    columns = tuple(board.columns[place] for place in places)
+    return Board(title, board.facts, columns, _sorted(front, columns, columns[0]), columns[0])
