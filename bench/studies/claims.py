@@ -18,6 +18,7 @@ from bench.catalog.studies import Stability as StabilityClaim
 from bench.core.errors import BenchError
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.statistics.intervals import t_interval
 from bench.studies.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -169,8 +170,6 @@ def _correlation(rows: pd.DataFrame, claim: Correlation) -> Effect:
 
 
 def _tilt(tilt: TiltStudy | None, quantity: str) -> list[Effect]:
-    from bench.protocols.retraining.metrics import t_interval
-
     if tilt is None:
         raise MissingInputError("the tilting experiment was not run")
     values = {

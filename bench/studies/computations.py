@@ -16,9 +16,9 @@ from bench.catalog.models import list_models, load_model
 from bench.catalog.studies import Bound, ScaleInvariance, Stability
 from bench.core.keyed_random import keyed_uniform
 from bench.data import load_split
+from bench.leaderboard.statistics.intervals import bootstrap, paired_interval
 from bench.nets.intake import copy_net
 from bench.studies.claims import Effect, MissingInputError
-from bench.studies.pairs import paired_bootstrap
 
 Array = npt.NDArray[np.float64]
 EXAMPLES = 1000
@@ -76,7 +76,7 @@ class Computations:
 
     def _stability(self, claim: Stability) -> Effect:
         first, second = (self.similarities(name, claim.radius).double().numpy() for name in (claim.better, claim.worse))
-        low, high = paired_bootstrap(first - second)
+        low, high = paired_interval(first - second)
         means = f"{claim.better} {first.mean():.4f}, {claim.worse} {second.mean():.4f}"
         reason = f"mean cosine of gradients under uniform noise of {claim.radius:g}/255: {means}"
         return Effect(
@@ -110,12 +110,7 @@ class Computations:
         distance = 0.5 * (1.0 - F.cosine_similarity(clean, noisy, eps=1e-30))
         holds = float((distance <= ratio.square() + 1e-6).float().mean())
         columns = np.stack([value.double().numpy() for value in (distance, ratio, change)])
-        random = np.random.default_rng(0)
-        draws = []
-        for _ in range(200):
-            part = columns[:, random.integers(columns.shape[1], size=columns.shape[1])]
-            draws.append(_gain(part))
-        low, high = np.quantile(draws, [0.025, 0.975])
+        low, high = bootstrap(lambda drawn: np.array([_gain(part.T) for part in drawn]), columns.T, resamples=200)
         value = _gain(columns)
         if holds < 1.0:  # a theorem: then something is wrong, and the claim must not pass
             value, low, high = -1.0, -1.0, -1.0

@@ -13,14 +13,13 @@ from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import MetricKey, keys_of
-from bench.leaderboard.statistics.intervals import FEW, mean_intervals
+from bench.leaderboard.statistics.intervals import paired_interval
 from bench.protocols.retraining.metrics import correct_matrix, score
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = npt.NDArray[np.float64]
-_REPLICATES = 2000
 
 
 class Pairs:
@@ -88,15 +87,4 @@ def _means(first: pd.Series[float] | None, second: pd.Series[float] | None) -> t
     if joined.empty:
         return None
     gaps = joined["first"].to_numpy(dtype=np.float64) - joined["second"].to_numpy(dtype=np.float64)
-    low, high = paired_bootstrap(gaps)
-    return float(gaps.mean()), low, high, f"{len(gaps)} images in pairs, 1 seed a model"
-
-
-def paired_bootstrap(gaps: Array) -> tuple[float, float]:
-    """The 95 % interval of the mean of paired differences: percentiles of resamples, Student's t of few examples."""
-    if len(gaps) < FEW:
-        low, high = mean_intervals(gaps[:, None])
-        return float(low[0]), float(high[0])
-    random = np.random.default_rng(0)
-    means = gaps[random.integers(len(gaps), size=(_REPLICATES, len(gaps)))].mean(1)
-    return tuple(np.quantile(means, [0.025, 0.975]).tolist())
+    return float(gaps.mean()), *paired_interval(gaps), f"{len(gaps)} images in pairs, 1 seed a model"

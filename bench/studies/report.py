@@ -14,8 +14,8 @@ from bench.core.files import write_atomically
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.statistics.intervals import t_interval
 from bench.protocols.manifold.metrics import kept
-from bench.protocols.retraining.metrics import t_interval
 from bench.reporting.figures import (
     distances_figure,
     manifold_figure,

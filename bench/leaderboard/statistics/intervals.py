@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +57,7 @@ def mean_intervals(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
     if few.any():
         low[few], high[few] = _student(values[:, few], counts[few])
     if many.any():
-        low[many], high[many] = _bootstrap(values[:, many])
+        low[many], high[many] = _weighted_bootstrap(values[:, many])
     return low, high
 
 
@@ -68,7 +70,7 @@ def _student(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[ND
     return mean - half, mean + half
 
 
-def _bootstrap(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _weighted_bootstrap(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     count = len(values)
     present = np.isfinite(values)
     filled = np.where(present, values, 0.0)
@@ -86,17 +88,65 @@ def _bootstrap(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     return low, high
 
 
-def median_interval(values: NDArray[np.float64], resamples: int = 1000) -> tuple[float, float]:
-    """The interval of the lower median, at 95 %: the percentile bootstrap, always from the same resamples.
+def bootstrap(
+    statistic: Callable[..., NDArray[np.float64]],
+    *samples: NDArray[np.float64],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    method: Literal["linear", "nearest"] = "linear",
+) -> tuple[float, float]:
+    """The percentile bootstrap's interval of a statistic at 95 % (Efron 1979), always from the same resamples.
+
+    Args:
+        statistic: of (resamples, n, ...) of each sample, drawn independently; gives (resamples,).
+        samples: (n, ...) each.
+        seed: of the first sample; the next have the next.
+        method: of the quantiles; `nearest` keeps them values of the statistic.
+    """
+    drawn = []
+    for number, values in enumerate(samples, start=seed):
+        places = np.random.default_rng(number).integers(len(values), size=(resamples, len(values)))
+        drawn.append(values[places])
+    return interval_of(statistic(*drawn), method)
+
+
+def interval_of(draws: NDArray[np.float64], method: Literal["linear", "nearest"] = "linear") -> tuple[float, float]:
+    """What holds 95 % of the draws."""
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method=method)
+    return float(low), float(high)
+
+
+def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval of the mean of paired differences, at 95 %: `bootstrap`, or Student's t of few examples."""
+    if len(differences) >= FEW:
+        return bootstrap(lambda drawn: drawn.mean(1), differences)
+    low, high = mean_intervals(differences[:, None])
+    return float(low[0]), float(high[0])
+
+
+def t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Student's interval of the mean of a few values, at 95 %; the value itself on both sides where it is alone."""
+    from scipy.special import stdtrit
+
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return mean, mean
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(count))
+    return mean - half, mean + half
+
+
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval of the lower median, at 95 %: `bootstrap`.
 
     Of fewer than 100 values the ranks that hold it by the binomial distribution (Thompson 1936), NaN of fewer than six.
     """
     if len(values) < FEW:
         return _median_ranks(np.sort(values))
-    drawn = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
-    medians = np.quantile(values[drawn], 0.5, axis=1, method="lower")
-    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
-    return float(low), float(high)
+
+    def lower_median(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.quantile(drawn, 0.5, axis=1, method="lower")
+
+    return bootstrap(lower_median, values, resamples=1000, method="nearest")
 
 
 def _median_ranks(ordered: NDArray[np.float64]) -> tuple[float, float]:

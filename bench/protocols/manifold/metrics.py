@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, Prominence
-from bench.leaderboard.statistics.intervals import CONFIDENCE
+from bench.leaderboard.statistics.intervals import bootstrap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ MANIFOLD_COLUMNS = {
 """One row an example. Distances are L2, pixels in [0, 1]; `spread` is that of the clean image to the mean image."""
 FILTERS = ("fooled_reference", "fooled_itself")
 """Which adversarial images count: those that change the reference model's label (the paper), or the model's own."""
-_REPLICATES = 500
+_RESAMPLES = 500
 
 Array = npt.NDArray[np.float64]
 
@@ -68,10 +69,10 @@ def distance_metrics(records: pd.DataFrame) -> list[Metric]:
     """Medians, their ratio and AUROC under both filters; what the reconstruction of clean images is worth."""
     clean = records["clean_distance"].to_numpy(dtype=np.float64)
     explained = explained_variance(records)
-    medians = np.median(_resampled(clean, 0), axis=1)
+    of_clean = float(_median(clean)), *bootstrap(_median, clean, resamples=_RESAMPLES)
     metrics = [
         _metric("explained_variance", "", "", (explained, explained, explained), len(clean)),
-        _metric("clean_manifold_distance", "", "", (float(np.median(clean)), *_quantiles(medians)), len(clean)),
+        _metric("clean_manifold_distance", "", "", of_clean, len(clean)),
     ]
     for chosen in FILTERS:
         keep = kept(records, chosen).to_numpy(dtype=bool)
@@ -86,22 +87,19 @@ def _metric(name: str, chosen: str, norm: str, value: tuple[float, float, float]
 
 
 def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:
-    clean_draws, adversarial_draws = _resampled(clean, 1), _resampled(adversarial, 2)
-    medians, clean_medians = np.median(adversarial_draws, axis=1), np.median(clean_draws, axis=1)
-    found = (
-        ("manifold_distance", float(np.median(adversarial)), medians),
-        ("manifold_distance_ratio", float(np.median(adversarial) / np.median(clean)), medians / clean_medians),
-        ("manifold_auroc", float(auroc(clean, adversarial)), auroc(clean_draws, adversarial_draws)),
-    )
-    return [_metric(name, chosen, "l2", (value, *_quantiles(draws)), len(adversarial)) for name, value, draws in found]
+    statistics: dict[str, Callable[[Array, Array], Array]] = {
+        "manifold_distance": lambda _, distances: _median(distances),
+        "manifold_distance_ratio": lambda of_clean, distances: _median(distances) / _median(of_clean),
+        "manifold_auroc": auroc,
+    }
+    found = []
+    for name, statistic in statistics.items():
+        bounds = bootstrap(statistic, clean, adversarial, resamples=_RESAMPLES, seed=1)
+        value = float(statistic(clean, adversarial))
+        found.append(_metric(name, chosen, "l2", (value, *bounds), len(adversarial)))
+    return found
 
 
-def _resampled(values: Array, stream: int) -> Array:
-    """(replicates, n) values drawn with replacement."""
-    random = np.random.default_rng(stream)
-    return values[random.integers(len(values), size=(_REPLICATES, len(values)))]
-
-
-def _quantiles(draws: Array) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+def _median(distances: Array) -> Array:
+    """Over the last axis."""
+    return np.asarray(np.median(distances, axis=-1))

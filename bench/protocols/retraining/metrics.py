@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.leaderboard.metrics import Metric, MetricKey, Prominence
-from bench.leaderboard.statistics.intervals import CONFIDENCE
+from bench.leaderboard.statistics.intervals import RESAMPLES, interval_of, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +27,6 @@ RETRAINING_COLUMNS = {
 
 `correct_bits` packs one bit an image, first image in the highest bit of the first byte.
 """
-_REPLICATES = 2000
-_LEAST_SEEDS = 2
 
 Array = npt.NDArray[np.float64]
 
@@ -84,23 +82,11 @@ def _bootstrap(per_image: Array, seed: int) -> tuple[float, float]:
     """Percentiles of the mean when seeds and images are drawn anew, independently of each other."""
     random = np.random.default_rng(seed)
     seeds, images = per_image.shape
-    drawn = random.multinomial(images, np.full(images, 1.0 / images), size=_REPLICATES) / images
+    drawn = random.multinomial(images, np.full(images, 1.0 / images), size=RESAMPLES) / images
     by_replicate = drawn @ per_image.T
-    chosen = random.integers(seeds, size=(_REPLICATES, seeds))
+    chosen = random.integers(seeds, size=(RESAMPLES, seeds))
     means = np.take_along_axis(by_replicate, chosen, axis=1).mean(1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
-def t_interval(values: Array) -> tuple[float, float]:
-    """Student's interval of the mean of a few values; the value itself on both sides where there is one alone."""
-    from scipy.special import stdtrit
-
-    mean = float(values.mean())
-    if len(values) < _LEAST_SEEDS:
-        return mean, mean
-    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean - half, mean + half
+    return interval_of(means)
 
 
 def correct_matrix(records: pd.DataFrame) -> tuple[Array, Array]:
