@@ -14,6 +14,7 @@ from bench.core.files import write_atomically
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.rows import METRIC_COLUMNS
 from bench.leaderboard.statistics.intervals import t_interval
 from bench.protocols.manifold.metrics import kept
 from bench.reporting.figures import (
@@ -43,6 +44,10 @@ _TILT_RERUN = {
 """Means over five seeds of an independent re-implementation (the paper prints no such numbers)."""
 
 
+_RESULTS = ["run_id", "model", "suite", *METRIC_COLUMNS]
+"""What else a run's rows share is in leaderboard.csv and in the run's manifest."""
+
+
 def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgement], tilt: TiltStudy | None) -> None:
     """claims.csv, results.csv and results.md, and tilt.csv and tilt.md where that experiment was run."""
     claims = [
@@ -54,7 +59,7 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
     ]  # fmt: skip
     header = ["claim", "verdict", "effect", "ci_low", "ci_high", "n", "published", "detail"]
     write_atomically(folder / "claims.csv", _csv(header, claims))
-    write_atomically(folder / "results.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+    write_atomically(folder / "results.csv", rows[_RESULTS].to_csv(index=False, lineterminator="\n").encode())
     write_atomically(folder / "results.md", _results(rows).encode())
     if tilt is not None:
         header, table = _tilt_table(tilt)
