@@ -10,19 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attacks.pgd import attacked_model
-from bench.attributions.gradients import gradient_maps
 from bench.catalog.models import list_models, load_model
 from bench.catalog.studies import Bound, ScaleInvariance, Stability
-from bench.core.keyed_random import keyed_uniform
 from bench.data import load_split
 from bench.leaderboard.statistics.intervals import bootstrap, paired_interval
 from bench.nets.intake import copy_net
 from bench.studies.claims import Effect, MissingInputError
+from bench.training.measures import noisy_gradients
 
 Array = npt.NDArray[np.float64]
 EXAMPLES = 1000
-_BATCH = 250
 
 
 class Computations:
@@ -57,22 +54,11 @@ class Computations:
             raise MissingInputError(f"model {name} is not in the registry")
         return load_model(self.entries[name])
 
-    def _noise(self, radius: float) -> Tensor:
-        ids = torch.arange(len(self.images))
-        return radius / 255 * (2.0 * keyed_uniform(0, "stability", ids, self.images.shape[1:]) - 1.0)
-
     def _gradients(self, model: nn.Module, radius: float) -> tuple[Tensor, Tensor]:
-        """Of the true class's logit at the clean and the noisy images; (N, D) each."""
-        noise = self._noise(radius)
-        found = []
-        with attacked_model(model):
-            for images in (self.images, self.images + noise):
-                parts = [
-                    gradient_maps(model, images[begin : begin + _BATCH], self.labels[begin : begin + _BATCH])
-                    for begin in range(0, len(images), _BATCH)
-                ]
-                found.append(torch.cat(parts).flatten(1))
-        return found[0], found[1]
+        """At the clean and the noisy images; (N, D) each."""
+        batches = noisy_gradients(model, self.images, self.labels, torch.arange(len(self.images)), [radius])
+        clean, noisy = zip(*((clean, noisy) for clean, (noisy,) in batches), strict=True)
+        return torch.cat(clean), torch.cat(noisy)
 
     def _stability(self, claim: Stability) -> Effect:
         first, second = (self.similarities(name, claim.radius).double().numpy() for name in (claim.better, claim.worse))

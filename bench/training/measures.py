@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,25 +43,35 @@ def quick_robust_accuracy(
     return accuracy(model, adversarial, labels)
 
 
+def noisy_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, example_ids: Tensor, radii: Sequence[float]
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """By batches, the true class's logit's gradients (n, D) at the images and at uniformly perturbed copies.
+
+    One copy an image and radius, in 255ths; its noise is keyed by example id; pixels are not clipped.
+    """
+    with attacked_model(model):
+        for begin in range(0, len(images), _BATCH_SIZE):
+            batch = slice(begin, begin + _BATCH_SIZE)
+            noise = 2.0 * keyed_uniform(0, "stability", example_ids[batch], images.shape[1:]).to(images.device) - 1.0
+            copies = [images[batch], *(images[batch] + radius / 255 * noise for radius in radii)]
+            clean, *noisy = (gradient_maps(model, copy, labels[batch]).flatten(1) for copy in copies)
+            yield clean, noisy
+
+
 def gradient_stability(model: nn.Module, images: Tensor, labels: Tensor, example_ids: Tensor) -> dict[str, float]:
     """Mean cosine between the input gradient of an image and of a uniformly perturbed copy, by radius in 255ths.
 
-    The gradient is that of the true class's logit; one copy an image, its noise keyed by example id; pixels are not
-    clipped. 1 means that small noise does not change the map at all.
+    See `noisy_gradients`. 1 means that small noise does not change the map at all.
 
     Args:
         images: (N, C, H, W) in [0, 1].
         example_ids: (N,).
     """
     totals = dict.fromkeys(STABILITY_RADII, 0.0)
-    with attacked_model(model):
-        for begin in range(0, len(images), _BATCH_SIZE):
-            batch = slice(begin, begin + _BATCH_SIZE)
-            clean = gradient_maps(model, images[batch], labels[batch])
-            noise = 2.0 * keyed_uniform(0, "stability", example_ids[batch], images.shape[1:]).to(images.device) - 1.0
-            for radius in STABILITY_RADII:
-                noisy = gradient_maps(model, images[batch] + radius / 255 * noise, labels[batch])
-                totals[radius] += float(F.cosine_similarity(clean.flatten(1), noisy.flatten(1)).sum())
+    for clean, copies in noisy_gradients(model, images, labels, example_ids, STABILITY_RADII):
+        for radius, noisy in zip(STABILITY_RADII, copies, strict=True):
+            totals[radius] += float(F.cosine_similarity(clean, noisy).sum())
     return {f"{radius}/255": round(total / len(images), 4) for radius, total in totals.items()}
 
 
