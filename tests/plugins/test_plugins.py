@@ -16,6 +16,7 @@ from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
 from bench.core.plugins import load_plugin, plugin_names
 from bench.data import load_split
+from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
 from bench.training.recipes import list_recipes, make_recipe
@@ -72,6 +73,26 @@ def test_a_metric_of_a_plugin_is_ranked_compared_and_gated_as_its_protocol_decla
     _, out, _ = bench("leaderboard", "--leaderboard", tmp_path, "--sort", "stripe_errors", "--format", "csv")
     rows = pd.read_csv(io.StringIO(out))
     assert list(zip(rows["model"], rows["rank"], strict=True)) == [("prototypes", 1), ("confused", 2)]
+
+
+def test_a_new_metric_costs_the_protocol_that_computes_it_and_nothing_else(
+    bench: Bench, tmp_path: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Taller(example.Clean):  # type: ignore[name-defined, misc]
+        def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+            heights = pd.Series(range(len(records)), index=records["example_id"], dtype="float64")
+            key = MetricKey("height", "stripes", "wind", "l2", 1 / 3)
+            return [*super().example_values(dataset, records), ExampleValues(key, heights, "lower", "number")]
+
+    monkeypatch.setattr(example, "Clean", Taller)
+    (tmp_path / "suite.toml").write_text(SUITE)
+    run = ("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path)
+    assert "height stripes" in bench(*run)[1]
+    height = read_leaderboard(tmp_path).iloc[-1]
+    assert height["direction"] == "lower" and height["value"] == 9.5 and height["eps"] == 1 / 3
+    _, out, _ = bench("leaderboard", "--leaderboard", tmp_path, "--sort", "height stripes wind L2 0.3333")
+    assert "sorted by height stripes wind L2 0.3333" in " ".join(out.split())
+    assert "height stripes wind" in bench("compare", *["prototypes"] * 2, "--leaderboard", tmp_path)[1]
 
 
 def test_a_protocol_of_a_plugin_that_gives_no_values_by_example_gives_one_line(
