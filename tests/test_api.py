@@ -159,7 +159,7 @@ def test_attribute_is_the_gradient_of_the_labels_logit(standard: nn.Module, fash
         (lambda net, x, y: bench.evaluate("lga", "cross_norm", executor="dask"), "unknown executor 'dask'"),
         (
             lambda net, x, y: bench.evaluate("lga", "cross_norm", cpus_per_worker=2),
-            "--cpus-per-worker is for --executor ray",
+            "cpus_per_worker is for the executor ray",
         ),
         (lambda net, x, y: bench.attack(net, x * 255, y, norm="l2", eps=1), r"pixels in \[0, 1\]"),
         (lambda net, x, y: bench.attack(net, x, y[:2], norm="l2", eps=1), "labels"),

@@ -24,7 +24,7 @@ FILES = [*CODE, *(path for folder in ("tests", "benchmarks", "docs") for path in
 STILL_LONG = {
     "bench/catalog/sources.py", "bench/protocols/retraining/protocol.py", "bench/reporting/page/boards.py",
     "benchmarks/against_peers.py", "tests/api/test_in_memory.py", "tests/reporting/page/test_page.py",
-    "tests/test_security.py", "bench/api/evaluating.py: evaluate",
+    "tests/test_security.py",
     "bench/attacks/adapters/foolbox.py: run_hop_skip_jump", "bench/cli/commands/check.py: check",
     "bench/cli/commands/leaderboard.py: leaderboard", "bench/cli/commands/reproduce.py: reproduce",
     "bench/cli/commands/run.py: run", "bench/cli/commands/saliency.py: saliency",
@@ -64,14 +64,20 @@ def test_a_file_has_at_most_300_lines() -> None:
     assert {path for path, count in lines.items() if count > 300} <= STILL_LONG
 
 
-def test_a_function_has_at_most_50_lines() -> None:
+def test_a_function_has_at_most_50_lines_beside_its_docstring() -> None:
     long = {
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in FILES
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+        if isinstance(node, ast.FunctionDef) and _length(node) > 50
     }
     assert long <= STILL_LONG
+
+
+def _length(function: ast.FunctionDef) -> int:
+    first = function.body[0]
+    documented = isinstance(first, ast.Expr) and ast.get_docstring(function) is not None
+    return (function.end_lineno or 0) - function.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
 
 
 def test_modules_import_each_other_in_one_direction() -> None:

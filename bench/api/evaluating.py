@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from bench.api.arguments import as_path, require_text, source_options, whole
 from bench.api.in_memory import entry_of_net
 from bench.api.result import Result
-from bench.catalog.models import DEFAULT_DATASET, ModelEntry
+from bench.catalog.models import DEFAULT_DATASET
 from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
@@ -72,48 +73,40 @@ def evaluate(
     """
     require_text(precision=precision, executor=executor, dataset=dataset or "", model_id=model_id or "")
     seed, device = whole(seed, "seed", 0), str(device)
-    examples = None if examples is None else whole(examples, "examples")
-    batch_size = None if batch_size is None else whole(batch_size, "batch_size")
-    workers = None if workers is None else whole(workers, "workers")
+    counts = {"examples": examples, "batch_size": batch_size, "workers": workers}
+    given = {name: None if count is None else whole(count, name) for name, count in counts.items()}
     place = choose_executor(
-        executor, device, ray_address=ray_address, workers=workers, cpus_per_worker=cpus_per_worker,
+        executor, device, ray_address=ray_address, workers=given["workers"], cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
     )  # fmt: skip
-    named: list[str] = []
-    entries: list[ModelEntry] = []
-    if isinstance(model, str | Path):
-        named = [str(model)]
-        options |= {"download": download, "data_dir": data_dir} | ({} if model_id is None else {"model_id": model_id})
-    else:
-        adaptation = _adaptation(options, executor)
-        name, kind = model_id or "in_memory", dataset or DEFAULT_DATASET
-        entries, options = [entry_of_net(model, kind, name, as_path(data_dir), adaptation)], {}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        board = as_path(leaderboard) or Path(temporary)
         request = RunRequest(
-            named,
-            [suite if isinstance(suite, Suite) else str(suite)],
-            board,
-            dataset,
-            examples,
-            seed,
-            place.planning_device(device),
-            batch_size,
-            as_path(data_dir),
-            download=download,
-            source=source_options(options),
-            registry=as_path(registry),
-            program=as_path(program),
-            entries=entries,
-            precision=precision,
+            models=[], suites=[suite if isinstance(suite, Suite) else str(suite)],
+            leaderboard=as_path(leaderboard) or Path(temporary), dataset=dataset, examples=given["examples"], seed=seed,
+            device=place.planning_device(device), batch_size=given["batch_size"], data_dir=as_path(data_dir),
+            download=download, registry=as_path(registry), program=as_path(program), precision=precision,
             suite_path=as_path(suite_path),
-        )
-        plans = plan_runs(request)
+        )  # fmt: skip
+        plans = plan_runs(_with_model(request, model, model_id, options, executor=executor))
         if len(plans) != 1:
             raise BenchError(f"these are {len(plans)} runs; name one model and one suite.")
         with place:
-            outcome = execute(plans[0], board, executor=place)
+            outcome = execute(plans[0], request.leaderboard, executor=place)
         return _result(outcome, kept=leaderboard is not None)
+
+
+def _with_model(
+    request: RunRequest, model: nn.Module | Path | str, model_id: str | None, options: dict[str, Any], *, executor: str
+) -> RunRequest:
+    """The request for a model that is named, or for a net in memory; raises BenchError for options of the other."""
+    if isinstance(model, str | Path):
+        options = options | {"download": request.download, "data_dir": request.data_dir}
+        source = source_options(options if model_id is None else options | {"model_id": model_id})
+        return replace(request, models=[str(model)], source=source)
+    adaptation = _adaptation(options, executor)
+    dataset = request.dataset or DEFAULT_DATASET
+    entry = entry_of_net(model, dataset, model_id or "in_memory", request.data_dir, adaptation)
+    return replace(request, entries=[entry], source=source_options({}))
 
 
 def _adaptation(options: dict[str, Any], executor: str) -> dict[str, Any]:

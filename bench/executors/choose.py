@@ -35,7 +35,7 @@ def choose_executor(
         given = {"ray_address": ray_address, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
         for option, value in given.items():
             if value is not None:
-                raise BenchError("the local executor cannot do that, only ray can.", option=option)
+                raise BenchError(f"{option} is for the executor ray; the local one does not take it.", option=option)
         return LocalPool(workers)
     from bench.executors.ray_cluster import RayOptions
     from bench.executors.ray_executor import RayExecutor
