@@ -17,7 +17,8 @@ class JacobianRegularization(GradientMethod):
     """CE + weight / 2 * E_v (K * ||v^T J||^2), v uniform on the unit sphere of logits (IR, section 3).
 
     An unbiased estimate of weight / 2 * ||J||_F^2, averaged over the examples, J being the Jacobian of the K logits.
-    Source: Hoffman, Roberts, Yaida, "Robust learning with Jacobian regularization", 2019, algorithm 1.
+    Source: Hoffman, Roberts, Yaida, "Robust learning with Jacobian regularization", 2019, algorithm 1; the default
+    weight is that of their package's example, the IR code's is not known.
     """
 
     weight: float = Field(default=0.01, gt=0, description="weight of half the squared Frobenius norm")
@@ -39,7 +40,7 @@ class InputGradientRegularization(GradientMethod):
     """CE + weight * RMS_i ||d CE_i / dx_i||: double back-propagation (Drucker and LeCun 1992; IR, section 1).
 
     The root mean square over the minibatch, so that the weight does not depend on the batch size (the IR code takes one
-    un-averaged norm of the gradient of the mean loss).
+    un-averaged norm of the gradient of the mean loss). The default weight is ours; the IR code's is not known.
     """
 
     weight: float = Field(default=0.5, gt=0, description="weight of the gradient's norm")
@@ -61,7 +62,7 @@ class HessianRegularization(GradientMethod):
 
     An unbiased estimate of the squared Frobenius norm of the Hessian of the true class's logit in normalised pixel
     space. Zero for ReLU nets: needs softplus. Source: Dombrowski et al., "Towards robust explanations for deep neural
-    networks", Pattern Recognition 2022.
+    networks", Pattern Recognition 2022; the default weight is that of the LGA code for LeNet on CIFAR-10.
     """
 
     weight: float = Field(default=1e-3, gt=0, description="weight of the squared Frobenius norm")
