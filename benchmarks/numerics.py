@@ -22,7 +22,7 @@ import torch
 import typer
 
 import bench
-from bench.executors import base as executors
+from bench.executors import local_pool
 from bench.protocols import base
 
 BATCH, SHARD, SAME = 64, 10, 0.01
@@ -59,7 +59,7 @@ def in_shards(model: str, suite: str, examples: int, **options: Any) -> pd.DataF
 
 
 def resumed(model: str, suite: str, examples: int) -> pd.DataFrame:
-    compute, done = executors.compute_unit, []
+    compute, done = local_pool.compute_unit, []
 
     def once(*arguments: Any) -> Any:
         if done:
@@ -69,7 +69,7 @@ def resumed(model: str, suite: str, examples: int) -> pd.DataFrame:
 
     with tempfile.TemporaryDirectory() as board:
         try:
-            with replaced(executors, "compute_unit", once):
+            with replaced(local_pool, "compute_unit", once):
                 in_shards(model, suite, examples, leaderboard=Path(board))
         except KeyboardInterrupt:
             pass

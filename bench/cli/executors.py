@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,14 +41,8 @@ class ExecutorOptions:
         """The executor, not open yet; raises BenchError for what does not go together, or where Ray is missing."""
         from bench.executors.choose import choose_executor
 
-        return choose_executor(
-            self.executor,
-            device,
-            ray_address=self.ray_address,
-            workers=self.workers,
-            cpus_per_worker=self.cpus_per_worker,
-            gpus_per_worker=self.gpus_per_worker,
-        )
+        options = asdict(self)
+        return choose_executor(options.pop("executor"), device, **options)
 
 
 @contextmanager

@@ -19,13 +19,12 @@ from torch import nn
 
 from bench.core.devices import device_label
 from bench.core.errors import BenchError
-from bench.executors.base import compute_here
+from bench.executors.base import Executor, Job
 from bench.executors.local_workers import HelperWorker, HereWorker
-from bench.executors.pool import Job, Pool
 from bench.executors.shipping import pack_plan
 from bench.runs.batch_size import processes_within_memory
 from bench.runs.plan import RunPlan, WorkUnit
-from bench.runs.units import FinishedUnit, ready_model
+from bench.runs.units import FinishedUnit, compute_unit, ready_model
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +34,10 @@ _JUDGE_SECONDS = 0.5
 """After so long the pace is known."""
 
 
-class LocalPool(Pool):
+class LocalPool(Executor):
     """Computes in this process and in helper processes of this machine; helpers are kept from one plan to the next.
 
-    Open it (`with`) around the runs; outside of its context no helper is hired.
+    Open it (`with`) around the runs; outside of its context this process computes alone.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -60,7 +59,7 @@ class LocalPool(Pool):
         self._open = True
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._open = False
         super().__exit__(*error)
 
@@ -73,20 +72,21 @@ class LocalPool(Pool):
     def device_of(self, plan: RunPlan) -> str:
         return device_label(plan.device)
 
-    def compute(
+    def _compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:
-        if not units:
-            return
-        self._took_part.clear()
-        self._lost, self._threads = 0, None
+        self._threads = None
         model = ready_model(plan)
         self._limit = self._processes(plan, len(units), model)
         before = torch.get_num_threads()
         threads = max(1, before // self._limit)
         shipment = self._ship(plan, threads) if self._limit > 1 else None
         if shipment is None:
-            yield from compute_here(plan, units, model, advanced)
+            batch_size = plan.batch_size
+            for unit in units:
+                finished = compute_unit(plan, unit, model, batch_size, advanced)
+                batch_size = finished.batch_size
+                yield finished
             return
         self._threads, self._began = threads, time.monotonic()
         here = HereWorker(model, threads)

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.executors.pool import Job, Worker
+from bench.executors.base import Job, Worker
 from bench.executors.unit_worker import UnitWorker
 from bench.runs.plan import WorkUnit
 from bench.runs.units import FinishedUnit

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.core.optional import optional_import
-from bench.executors.pool import cause_of
+from bench.executors.base import cause_of
 
 _REACH_SECONDS = 5.0
 

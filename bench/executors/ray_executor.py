@@ -1,6 +1,6 @@
 """Computing units on a Ray cluster: who is hired, and when it is given up.
 
-Ray's own ActorPool takes a dead actor back as idle, so the pool is this package's; each answer is a future. Retries are
+Ray's own ActorPool takes a dead actor back as idle, so each answer is a future of bench.executors.base. Retries are
 counted here, per unit, and not left to Ray, so that a unit that kills its workers ends as one clear line.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
-from bench.executors.pool import Job, Pool, Worker, cause_of
+from bench.executors.base import Executor, Job, Worker, cause_of
 from bench.executors.ray_cluster import RayOptions, Shares, import_ray, joined, reason, resources, shares
 from bench.executors.shipping import pack_plan, pack_split
 from bench.executors.unit_worker import UnitWorker, versions
@@ -71,7 +71,7 @@ class RayWorker(Worker):
             self._ray.kill(self._actor, no_restart=True)
 
 
-class RayExecutor(Pool):
+class RayExecutor(Executor):
     """Computes on a Ray cluster while its context is open."""
 
     def __init__(self, options: RayOptions) -> None:
@@ -91,7 +91,7 @@ class RayExecutor(Pool):
         self._shares = shares(self._ray, self._options)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._splits.clear()
         with self._stack:
             super().__exit__(*error)
@@ -112,14 +112,11 @@ class RayExecutor(Pool):
     def device_of(self, plan: RunPlan) -> str:  # noqa: ARG002
         return self._shares.device
 
-    def compute(
+    def _compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:
-        if not units:
-            return
         self._limit = self._options.workers or self._room()
-        self._lost = self._failed_starts = 0
-        self._took_part.clear()
+        self._failed_starts = 0
         self._attempts.clear()
         self._last_at_work = self._reminded = time.monotonic()
         yield from self._run(Job(plan, self._ship(plan), units, advanced), self._limit)
@@ -147,6 +144,7 @@ class RayExecutor(Pool):
         return known[1]
 
     def _hire(self, job: Job) -> None:
+        self._require_somebody()
         while len(self._workers) < min(self._limit, job.left):
             worker = RayWorker(self._ray, self._hired, self._shares)
             self._hired += 1
@@ -184,7 +182,7 @@ class RayExecutor(Pool):
             )
         logger.warning("a Ray worker was lost (%s); its unit %d is computed again", why, unit.index)
 
-    def _watch(self) -> None:
+    def _require_somebody(self) -> None:
         """Give up when no worker has been at work for long: the cluster has no room, or no nodes left."""
         now = time.monotonic()
         if any(worker.unit is not None for worker in self._workers):

@@ -16,7 +16,8 @@ import torch
 
 from bench.core.errors import BenchError
 from bench.core.version import code_version, commit
-from bench.executors.base import Executor, LocalExecutor
+from bench.executors.base import Executor
+from bench.executors.local_pool import LocalPool
 from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric
@@ -80,7 +81,7 @@ def execute(
         KeyboardInterrupt: passed on, after the units that are done have been kept.
     """
     began = time.monotonic()
-    observer, executor = observer or Observer(), executor or LocalExecutor()
+    observer, executor = observer or Observer(), executor or LocalPool()
     label = f"{plan.dataset.name}-{plan.entry.card.id}-{plan.suite.name}"
     run = open_run(leaderboard, label, plan.facts(), fresh=fresh, answers=plan.answers)
     try:

@@ -17,7 +17,8 @@ from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError
 from bench.core.memory import limit_openmp_spinning
 from bench.data import dataset_spec
-from bench.executors.base import Executor, LocalExecutor
+from bench.executors.base import Executor
+from bench.executors.local_pool import LocalPool
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
@@ -46,7 +47,7 @@ class StudyRequest:
     download: bool = False
     registry: Path | None = None
     batch_size: int | None = None
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=LocalPool)
     """Open while the study is carried out; training and the computations on models are done here in any case."""
 
     @property

@@ -198,14 +198,14 @@ def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(
         assert going_on.wait(60)
         return compute_unit(failing, unit, *rest)
 
-    def fail(_: int) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("of another plan")
 
     with LocalPool(2) as executor:
         with monkeypatch.context() as patch:
             patch.setattr(unit_worker, "compute_unit", late)
             patch.setattr(local_workers, "_STOP_SECONDS", 0.0)
-            patch.setattr(LocalPool, "_watch", fail)
+            patch.setattr(LocalPool, "_report", fail)
             with pytest.raises(RuntimeError, match="of another plan"):
                 execute(plan, tmp_path / "next", executor=executor)
         (helper,) = executor._workers

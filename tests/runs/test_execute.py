@@ -15,7 +15,7 @@ import pytest
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.core.version import code_version, commit
-from bench.executors.base import LocalExecutor
+from bench.executors.local_pool import LocalPool
 from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
@@ -237,7 +237,7 @@ def clean_accuracy(outcome: RunOutcome) -> float:
 def stop_after_a_unit(board: Path, suite: Path, model: str) -> None:
     (plan,) = plan_runs(RunRequest([model], [str(suite)], board, device="cpu"))
     run = open_run(board, "x", plan.facts(), fresh=False, answers=plan.answers)
-    (unit, *_) = LocalExecutor().compute(plan, plan.units[:1], lambda _: None)
+    (unit, *_) = LocalPool().compute(plan, plan.units[:1], lambda _: None)
     run.save_part(unit.index, unit.records, unit.facts)
     run.stop("interrupted")
     run.release()
