@@ -22,8 +22,8 @@ class InterpretationRegularization(GradientMethod):
     The gradient is that of the true class's logit. `per_example` takes the root mean square of the gradients' norms
     over the minibatch, so that the weight does not depend on the batch size; `minibatch` is the paper's code, one
     Frobenius norm over the whole minibatch, sqrt(N) times as large. Without a direction term (`cosine_weight` 0) there
-    are no targets: small gradients alone. Weights, threshold, samples and sigma are by default those of the paper's code
-    on MNIST: 3, and 0.15 on `minibatch` of 50, which is 1.06 on `per_example`.
+    are no targets: small gradients alone. Weights, threshold, samples and sigma are by default those of the paper's
+    code on MNIST: 3, and 0.15 on `minibatch` of 50, which is 1.06 on `per_example`.
     """
 
     target: Literal["gradient", "smoothgrad"] = Field(default="smoothgrad", description="kind of target map")
