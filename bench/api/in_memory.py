@@ -13,13 +13,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.api.arguments import several
-from bench.catalog.cards import ModelCard, Weights
+from bench.catalog.cards import ModelCard
 from bench.catalog.models import ModelEntry
 from bench.catalog.sources import METHOD
-from bench.catalog.state_files import state_bytes
+from bench.catalog.state_files import weights_of
 from bench.core.devices import current_device
 from bench.core.errors import BenchError, is_interrupt
-from bench.core.files import sha256_bytes
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
 from bench.core.toml_files import explain
@@ -63,10 +62,7 @@ def entry_of_net(
         dataset=require_safe_name(dataset, "data set"),
         num_classes=None if spec else load_split(dataset, "test", data_dir=data_dir).num_classes,
         architecture=type(net).__name__,
-        weights=Weights(
-            sha256=sha256_bytes(state_bytes(frozen)),
-            parameters=max(1, sum(parameter.numel() for parameter in frozen.parameters())),
-        ),
+        weights=weights_of(frozen),
     )
     return ModelEntry(card, Path(), lambda: own_net(frozen, sharing=True))
 

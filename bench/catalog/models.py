@@ -16,10 +16,9 @@ from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots, models_elsewhere
 from bench.catalog.programs import Program, parse_program
 from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
-from bench.catalog.state_files import parse_state, state_bytes
+from bench.catalog.state_files import parse_state, weights_of
 from bench.catalog.weights import WeightsFile
 from bench.core.errors import BenchError, bench_command
-from bench.core.files import sha256_bytes
 from bench.core.names import natural_key, require_safe_name, select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
@@ -28,11 +27,6 @@ from bench.nets.intake import plain_net
 from bench.nets.layers import Normalization
 
 DEFAULT_DATASET = "fashion_mnist"
-
-
-def card_files(root: Path) -> list[Path]:
-    """The cards in a root of models; a hidden folder is being written, or was when its process was killed."""
-    return sorted(root.glob("[!.]*/[!.]*/card.toml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +52,28 @@ class ModelEntry:
         return self.weights.path
 
 
+def registered(registry: Path | None = None) -> dict[str, ModelEntry | BenchError]:
+    """Full name -> model, or what is wrong with its card, in natural order; the first root that has a name wins."""
+    found: dict[str, ModelEntry | BenchError] = {}
+    for root in model_roots(registry):
+        # a hidden folder is being written, or was when its process was killed
+        for path in root.glob("[!.]*/[!.]*/card.toml"):
+            name = f"{path.parent.parent.name}/{path.parent.name}"
+            if name not in found:
+                found[name] = _checked_entry(path, name)
+    return {name: found[name] for name in sorted(found, key=natural_key)}
+
+
+def _checked_entry(path: Path, name: str) -> ModelEntry | BenchError:
+    try:
+        card = read_card(path.parent)
+    except BenchError as error:
+        return error
+    if card.name != name:
+        return BenchError(f"model card {path} calls itself {card.name}; folder and card must agree.")
+    return ModelEntry(card, path.parent)
+
+
 def list_models(
     dataset: str | None = None,
     registry: Path | None = None,
@@ -65,7 +81,7 @@ def list_models(
     patterns: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> list[ModelEntry]:
-    """Registered models in natural order of their names; the first root that has a name wins, `registry` before all.
+    """Registered models in natural order of their names, those in `registry` before others of the same name.
 
     Args:
         patterns, exclude: full names or short ones of any data set, or wildcards for them (`mnist/at_*`, `at_*`); no
@@ -74,14 +90,11 @@ def list_models(
     Raises:
         BenchError: a pattern that matches no model, or a damaged card.
     """
-    entries: dict[str, ModelEntry] = {}
-    for root in model_roots(registry):
-        for path in card_files(root):
-            entry = _read_entry(path.parent)
-            if entry.card.name != f"{path.parent.parent.name}/{path.parent.name}":
-                raise BenchError(f"model card {path} calls itself {entry.card.name}; folder and card must agree.")
-            entries.setdefault(entry.card.name, entry)
-    everything = [entry for _, entry in sorted(entries.items(), key=lambda item: natural_key(item[0]))]
+    everything = []
+    for found in registered(registry).values():
+        if isinstance(found, BenchError):
+            raise found
+        everything.append(found)
     unwanted = {entry.card.name for entry in _named(exclude, everything)}
     listed = [entry for entry in everything if dataset in (None, entry.card.dataset)]
     return [entry for entry in (_named(patterns, listed) if patterns else listed) if entry.card.name not in unwanted]
@@ -164,7 +177,7 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
     if is_source(pattern):
         return [entry_from_source(pattern, dataset, options)]
     if _is_folder(pattern):
-        return [_read_entry(Path(pattern))]
+        return [ModelEntry(read_card(Path(pattern)), Path(pattern))]
     known = {entry.card.name: entry for entry in list_models(registry=registry)}
     what = "model"
     if "/" not in pattern:
@@ -190,10 +203,6 @@ def _is_folder(pattern: str) -> bool:
     return (os.sep in pattern or pattern == ".") and (Path(pattern) / "card.toml").is_file()
 
 
-def _read_entry(folder: Path) -> ModelEntry:
-    return ModelEntry(read_card(folder), folder)
-
-
 def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Module:
     """Build the net of a card and load its weights; eval mode, float32, parameters without gradient.
 
@@ -205,7 +214,7 @@ def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Modu
     """
     if entry.build is not None:
         net = entry.build()
-        if sha256_bytes(state_bytes(net)) != entry.card.weights.sha256:
+        if weights_of(net).sha256 != entry.card.weights.sha256:
             raise BenchError(
                 f"model {entry.card.name} has other weights each time it is built; fix its seed or name its weights.",
                 option="weights",

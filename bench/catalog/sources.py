@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bench.catalog.cards import ModelCard, ProgramFacts, Weights
+from bench.catalog.cards import ModelCard, ProgramFacts
 from bench.catalog.label_maps import outputs_of_classes
 from bench.catalog.pretrained import Pretrained, hub_pretrained, timm_pretrained, torchvision_pretrained
 from bench.catalog.programs import KINDS, Program, parse_program
-from bench.catalog.state_files import read_state, state_bytes
+from bench.catalog.state_files import read_state, weights_of
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes
 from bench.core.names import require_safe_name, safe_name
-from bench.core.toml_files import explain
+from bench.core.toml_files import validate
 from bench.data.specs import dataset_spec
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
@@ -111,24 +109,19 @@ class NamedSource:
         """Build the net and describe it; raises BenchError if source or options are wrong."""
         built = self.build()
         self._require_outputs(built)
-        try:
-            return ModelCard(
-                schema_version=1,
-                id=self._identifier(),
-                method=METHOD,
-                dataset=self.dataset,
-                description=self.text if parse_program(self.text) is None else "",
-                num_classes=None if dataset_spec(self.dataset) else self._classes(built),
-                architecture=built.architecture,
-                architecture_parameters=built.parameters,
-                weights=Weights(
-                    sha256=sha256_bytes(state_bytes(built.net)),
-                    parameters=max(1, sum(parameter.numel() for parameter in built.net.parameters())),
-                ),
-                program=built.program,
-            )
-        except ValidationError as error:
-            raise BenchError(f"model {self.text}: {explain(error)}.") from error
+        card = {
+            "schema_version": 1,
+            "id": self._identifier(),
+            "method": METHOD,
+            "dataset": self.dataset,
+            "description": self.text if parse_program(self.text) is None else "",
+            "num_classes": None if dataset_spec(self.dataset) else self._classes(built),
+            "architecture": built.architecture,
+            "architecture_parameters": built.parameters,
+            "weights": weights_of(built.net),
+            "program": built.program,
+        }
+        return validate(ModelCard, card, f"model {self.text}")
 
     def build(self) -> Built:
         """The net in eval mode, float32, on the CPU."""
@@ -197,19 +190,9 @@ class NamedSource:
         return read_state(self.options.weights, trust=self.options.trust_weights)
 
     def _adapter(self, default: AdapterSettings) -> AdapterSettings:
-        options = self.options
-        chosen = {
-            "mean": options.mean,
-            "std": options.std,
-            "input_size": options.input_size,
-            "classes": options.classes,
-        }
-        try:
-            return AdapterSettings(
-                **default.model_dump() | {name: one for name, one in chosen.items() if one is not None}
-            )
-        except ValidationError as error:
-            raise BenchError(f"model {self.text}: {explain(error)}.") from error
+        chosen = {name: getattr(self.options, name) for name in AdapterSettings.model_fields}
+        settings = default.model_dump() | {name: value for name, value in chosen.items() if value is not None}
+        return validate(AdapterSettings, settings, f"model {self.text}")
 
     def _classes(self, built: Built) -> int | None:
         """How many classes there are where the data set is the user's own: what is known before its images are read."""
@@ -277,11 +260,7 @@ def _difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
 
 def _plain(settings: AdapterSettings) -> dict[str, Any]:
     """The settings as a card holds them: what is not there is left out."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in settings.model_dump().items()
-        if value not in (None, ())
-    }
+    return settings.model_dump(mode="json", exclude_defaults=True)
 
 
 def misnamed(text: str) -> BenchError | None:

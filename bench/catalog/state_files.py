@@ -17,8 +17,9 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
+from bench.catalog.cards import Weights
 from bench.core.errors import BenchError
-from bench.core.files import open_regular
+from bench.core.files import open_regular, sha256_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,13 @@ def parse_state(content: bytes, path: Path) -> dict[str, Tensor]:
 def state_bytes(net: nn.Module) -> bytes:
     """A net's state as safetensors, always the same bytes for the same state: what the digest is taken of."""
     return format_safetensors(dict(pair for item in net.state_dict().items() for pair in _tensors_in(*item)))
+
+
+def weights_of(net: nn.Module) -> Weights:
+    """What a card says of a net's weights: their digest, and how many parameters; a net without any counts as one."""
+    return Weights(
+        sha256=sha256_bytes(state_bytes(net)), parameters=max(1, sum(one.numel() for one in net.parameters()))
+    )
 
 
 def _tensors_in(key: str, value: object) -> Iterator[tuple[str, Tensor]]:

@@ -53,19 +53,12 @@ class OwnModel:
         """The same for the catalog; raises BenchError for a list that is none."""
         from bench.catalog.sources import SourceOptions
 
-        return SourceOptions(
-            self.weights,
-            self.trust_weights,
-            _parse_numbers(self.mean, "--mean"),
-            _parse_numbers(self.std, "--std"),
-            self.input_size,
-            _parse_classes(self.classes),
-            self.label_map,
-            self.num_classes,
-            self.model_id,
-            download,
-            data_dir,
-        )
+        lists = {
+            "mean": _parse_numbers(self.mean, "--mean"),
+            "std": _parse_numbers(self.std, "--std"),
+            "classes": _parse_classes(self.classes),
+        }
+        return SourceOptions(**vars(self) | lists, download=download, data_dir=data_dir)
 
 
 def _parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:

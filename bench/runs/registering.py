@@ -13,11 +13,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from bench.catalog.cards import Accuracy, ModelCard, read_card, write_card
-from bench.catalog.locations import model_roots
-from bench.catalog.models import ModelEntry, card_files, entry_from_source, load_model, resolve_models
+from bench.catalog.cards import Accuracy, ModelCard, write_card
+from bench.catalog.models import ModelEntry, entry_from_source, load_model, registered, resolve_models
 from bench.catalog.sources import SourceOptions, describe_kinds, is_source
-from bench.catalog.state_files import state_bytes
+from bench.catalog.state_files import state_bytes, weights_of
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
 from bench.data import ImageDataset, load_split
@@ -162,22 +161,14 @@ def verify_cards(request: VerifyRequest) -> list[CardVerdict]:
 
 def _all_cards(request: VerifyRequest) -> tuple[list[ModelEntry], list[CardVerdict]]:
     """Every card there is, and a verdict for each that cannot even be read, so that one does not hide the others."""
-    entries: dict[str, ModelEntry] = {}
-    verdicts = []
-    for root in model_roots(request.registry):
-        for path in card_files(root):
-            name = f"{path.parent.parent.name}/{path.parent.name}"
-            try:
-                card = read_card(path.parent)
-            except BenchError as error:
-                verdicts.append(CardVerdict(name, "wrong", str(error)))
-                continue
-            if card.name != name:
-                verdicts.append(CardVerdict(name, "wrong", f"the card in {path} calls itself {card.name}"))
-            elif request.dataset in (None, card.dataset):
-                program = request.program if card.program is not None else None
-                entries.setdefault(name, ModelEntry(card, path.parent, program=program))
-    return [entries[name] for name in sorted(entries)], verdicts
+    entries, verdicts = [], []
+    for name, found in registered(request.registry).items():
+        if isinstance(found, BenchError):
+            verdicts.append(CardVerdict(name, "wrong", str(found)))
+        elif request.dataset in (None, found.card.dataset):
+            program = request.program if found.card.program is not None else None
+            entries.append(dataclasses.replace(found, program=program))
+    return entries, verdicts
 
 
 def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: VerifyRequest) -> CardVerdict:
@@ -192,7 +183,7 @@ def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: Veri
         net = load_model(entry, request.device)
     except BenchError as error:
         return CardVerdict(card.name, "wrong", str(error))
-    parameters = max(1, sum(parameter.numel() for parameter in net.parameters()))  # as a card counts them
+    parameters = weights_of(net).parameters
     if parameters != card.weights.parameters:
         return CardVerdict(card.name, "wrong", f"{parameters} parameters, card says {card.weights.parameters}")
     if isinstance(dataset, BenchError):
