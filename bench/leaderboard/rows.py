@@ -6,8 +6,9 @@ What is written and what is read obey one model, so that what was accepted can b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
@@ -119,6 +120,32 @@ def run_rows(manifest: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Row
     """The tidy rows of a finished run."""
     shared = DEFAULTS | run_columns(manifest)
     return [{**shared, **metric.as_dict(), "schema_version": SCHEMA_VERSION} for metric in metrics]
+
+
+def checked_columns(lines: Sequence[Sequence[str]], read: Callable[[str], str]) -> dict[str, list[Any]]:
+    """The columns of rows of cells, typed; each different cell is looked at once.
+
+    Args:
+        read: what text a cell stands for.
+
+    Raises:
+        ValueError: as `checked_rows`.
+    """
+    checked = {}
+    try:
+        for column, cells in zip(_DECLARED, zip(*lines, strict=True), strict=True):
+            different = list(dict.fromkeys(cells))
+            typed = dict(zip(different, _adapter(column.type).validate_python(list(map(read, different))), strict=True))
+            checked[column.name] = [typed[cell] for cell in cells]
+    except ValidationError:
+        checked_rows([dict(zip(COLUMNS, map(read, cells), strict=True)) for cells in lines])  # says where
+        raise
+    return checked
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[list[Any]]:
+    return TypeAdapter(list[kind])
 
 
 def checked_rows(rows: Sequence[Any]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import operator
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
 from bench.leaderboard.migration import migrated_rows
-from bench.leaderboard.rows import COLUMNS, DEFAULTS, DTYPES, SCHEMA_VERSION, checked_rows
+from bench.leaderboard.rows import COLUMNS, DEFAULTS, DTYPES, SCHEMA_VERSION, checked_columns, checked_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
             before, lines = _content(path)
             known = {cells[0] for cells in lines}
             new = [[as_cell(row[name], name) for name in COLUMNS] for row in rows if row["run_id"] not in known]
-            write_atomically(path, ((before or _text([COLUMNS])) + _text(new)).encode())
+            write_atomically(path, ((before or _text([COLUMNS, *lines])) + _text(new)).encode())
 
 
 def check_leaderboard(folder: Path) -> None:
@@ -70,10 +71,10 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
         )
     _, lines = _content(path)
     try:
-        rows = checked_rows([dict(zip(COLUMNS, map(_unescaped, cells), strict=True)) for cells in lines])
+        columns = checked_columns(lines, _unescaped)
     except ValueError as error:
         raise BenchError(f"{path} has a damaged row ({error}); restore it from version control.") from error
-    return pd.DataFrame.from_records(rows, columns=list(COLUMNS)).astype(DTYPES)
+    return pd.DataFrame(columns, columns=list(COLUMNS)).astype(DTYPES)
 
 
 def of_newest_versions(rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +99,7 @@ def as_written(value: Any, column: str = "") -> str:
 
 
 def _unescaped(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA_STARTS else cell
 
 
 def _text(lines: Iterable[Sequence[str]]) -> str:
@@ -108,7 +109,10 @@ def _text(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _content(path: Path) -> tuple[str, list[list[str]]]:
-    """The file's text, and the cells of its rows, both as this version has them; nothing where there is no file."""
+    """The file's text, empty where this version would write another, and the cells of its rows in its columns.
+
+    Both are empty where there is no file.
+    """
     try:
         content = read_regular(path).decode("utf-8-sig")  # spreadsheets put a byte-order mark before it
     except (FileNotFoundError, NotADirectoryError):
@@ -131,8 +135,7 @@ def _content(path: Path) -> tuple[str, list[list[str]]]:
     odd = next((cells for cells in lines if len(cells) != len(header)), None)
     if odd is not None:
         raise BenchError(f"{path} has a damaged row of run {odd[0][:80]!r}; restore it from version control.")
-    lines = _of_this_version(header, lines, path.parent)
-    return _text([COLUMNS, *lines]), lines
+    return "", _of_this_version(header, lines, path.parent)
 
 
 def _require_columns(header: Sequence[str], path: Path) -> None:
@@ -154,9 +157,8 @@ def _of_this_version(header: Sequence[str], lines: list[list[str]], folder: Path
     rows: Iterable[dict[str, str]] = (dict(zip(header, cells, strict=True)) for cells in lines)
     if _SINCE_4.isdisjoint(header):
         rows = migrated_rows(rows, folder)
-    return [
-        [*({**DEFAULTS, **row, "schema_version": str(SCHEMA_VERSION)}[name] for name in COLUMNS)] for row in rows
-    ]  # fmt: skip
+    cells_of = operator.itemgetter(*COLUMNS)
+    return [list(cells_of({**DEFAULTS, **row, "schema_version": str(SCHEMA_VERSION)})) for row in rows]
 
 
 def _refuse_the_future(header: Sequence[str], lines: Sequence[Sequence[str]], path: Path) -> None:
