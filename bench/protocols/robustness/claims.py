@@ -13,13 +13,14 @@ REJECTED_AT_LEAST = 6
 
 
 def claim_findings(counters: Mapping[str, int], precision: Precision) -> list[Finding]:
-    """What a run's counters say of claims that did not verify and of answers that are no numbers.
+    """What a run's counters say of claims that did not verify, and of answers that are no numbers.
 
     Args:
         precision: of the search; in less than float32 it claims what it is not sure of, and many claims are rejected.
     """
     found = []
-    claims, rejected = counters.get("claims", 0), counters.get("rejected_claims", 0)
+    claims, outside = counters.get("claims", 0), counters.get("outside_claims", 0)
+    rejected = counters.get("rejected_claims", 0) - outside
     if precision == "float32" and rejected >= REJECTED_AT_LEAST and rejected > REJECTED_SHARE * claims:
         found.append(
             Finding(
@@ -28,6 +29,15 @@ def claim_findings(counters: Mapping[str, int], precision: Precision) -> list[Fi
                 f"{rejected} of {claims} images on which attacks saw a wrong answer got the right one when judged",
                 "the net gives one image two answers, by noise, its batch, a memory or a look at who asks; the robust "
                 "accuracy is not to be trusted before it is known why",
+            )
+        )
+    if outside:
+        found.append(
+            Finding(
+                "outside_claims",
+                "warning",
+                f"{outside} of {claims} images that attacks claimed lie outside of the ball that was asked for",
+                "they do not count; mend the attack, or give it the norm that it works in",
             )
         )
     unanswered = counters.get("non_finite_logits", 0)
