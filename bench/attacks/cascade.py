@@ -231,22 +231,13 @@ class Cascade:
         return self.results.broken(self.norm, self.eps).to(examples.device)
 
 
-@register_attack("cascade", norms=NORMS, kind="curve", needs_gradients=True)
+@register_attack("cascade", kind="curve", needs_gradients=True)
 def cascade(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm,
-    ids: Tensor,
-    radii: Tensor,
-    results: AttackResults,
-    seed: int = 0,
-    batch_size: int = 256,
-    precision: Precision = "float32",
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, ids: Tensor, radii: Tensor, results: AttackResults,
+    seed: int = 0, batch_size: int = 256, precision: Precision = "float32",
     on_progress: Callable[[int], None] = lambda _: None,
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100)] = STAGES,
-) -> AttackResult:
+) -> AttackResult:  # fmt: skip
     """The cascade at one radius after another, the largest first."""
     share = max(1, len(labels) // (len(stages) * len(radii)))
     for eps in radii.tolist():

@@ -16,7 +16,7 @@ from bench.attacks.projections import project
 from bench.attacks.registry import AttackResult, register_attack
 from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_uniform
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import Norm
 
 
 @contextmanager
@@ -81,23 +81,13 @@ def pgd(
     return adversarial.detach()
 
 
-@register_attack("pgd", norms=NORMS, kind="fixed", needs_gradients=True)
+@register_attack("pgd", needs_gradients=True)
 def pgd_with_restarts(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm,
-    eps: Tensor,
-    ids: Tensor,
-    seed: int = 0,
-    batch_size: int = 256,
-    steps: Steps = 40,
-    relative_step_size: Annotated[float, Field(gt=0, le=100)] | None = None,
-    loss: LossName = "cross_entropy",
-    restarts: Steps = 1,
-    random_start: bool = True,
-) -> AttackResult:
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, ids: Tensor, seed: int = 0,
+    batch_size: int = 256, steps: Steps = 40,
+    relative_step_size: Annotated[float, Field(gt=0, le=100)] | None = None, loss: LossName = "cross_entropy",
+    restarts: Steps = 1, random_start: bool = True,
+) -> AttackResult:  # fmt: skip
     """PGD from several starts; the last iterate of the first that fools the model, or else of the last.
 
     Args:

@@ -9,6 +9,7 @@ example leaves as soon as it is broken, targets and restarts share a batch, the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.target_pairs import nearest_classes, pair_batches
 from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_normal, keyed_uniform
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import Norm
 
 RESTARTS: dict[Norm, int] = {"linf": 1, "l2": 1, "l1": 5}
 TARGETS: dict[Norm, int] = {"linf": 9, "l2": 9, "l1": 5}
@@ -31,50 +32,37 @@ _L1_EARLY = 0.3
 """L1: the share of the steps that each of the first two stages has."""
 
 
-@register_attack("apgd-ce", norms=NORMS, kind="fixed", needs_gradients=True)
-def apgd_ce(
-    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, ids: Tensor, seed: int = 0,
-    batch_size: int = 256, iterations: Steps = 100, restarts: Steps | None = None,
-) -> AttackResult:  # fmt: skip
-    """APGD on the cross-entropy; `restarts` are AutoAttack's where None."""
-    starts = restarts or RESTARTS[norm]
-    return AttackResult(apgd(model, images, labels, ids, norm, eps, "ce", iterations, starts, seed, batch_size))
+def _untargeted(name: str, loss: ApgdLoss) -> Callable[..., AttackResult]:
+    @register_attack(name, needs_gradients=True)
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, ids: Tensor, seed: int = 0,
+        batch_size: int = 256, iterations: Steps = 100, restarts: Steps | None = None,
+    ) -> AttackResult:  # fmt: skip
+        """APGD on the cross-entropy (`apgd-ce`) or the DLR loss (`apgd-dlr`); None: as many restarts as AutoAttack."""
+        starts = restarts or RESTARTS[norm]
+        return AttackResult(apgd(model, images, labels, ids, norm, eps, loss, iterations, starts, seed, batch_size))
+
+    return attack
 
 
-@register_attack("apgd-dlr", norms=NORMS, kind="fixed", needs_gradients=True)
-def apgd_dlr(
-    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, ids: Tensor, seed: int = 0,
-    batch_size: int = 256, iterations: Steps = 100, restarts: Steps | None = None,
-) -> AttackResult:  # fmt: skip
-    """APGD on the difference of logits ratio; `restarts` are AutoAttack's where None."""
-    starts = restarts or RESTARTS[norm]
-    return AttackResult(apgd(model, images, labels, ids, norm, eps, "dlr", iterations, starts, seed, batch_size))
+apgd_ce, apgd_dlr = _untargeted("apgd-ce", "ce"), _untargeted("apgd-dlr", "dlr")
 
 
-@register_attack("apgd-t", norms=NORMS, kind="fixed", needs_gradients=True)
+@register_attack("apgd-t", needs_gradients=True)
 def apgd_targeted(
     model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, ids: Tensor, seed: int = 0,
     batch_size: int = 256, iterations: Steps = 100, targets: Steps | None = None,
 ) -> AttackResult:  # fmt: skip
-    """APGD on the targeted DLR loss, towards the nearest classes; `targets` are AutoAttack's where None."""
+    """APGD on the targeted DLR loss, towards the nearest classes; None: as many as AutoAttack has."""
     starts = targets or TARGETS[norm]
     found = apgd(model, images, labels, ids, norm, eps, "dlr-targeted", iterations, starts, seed, batch_size)
     return AttackResult(found)
 
 
 def apgd(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    ids: Tensor,
-    norm: Norm,
-    eps: Tensor,
-    loss: ApgdLoss,
-    iterations: int,
-    restarts: int,
-    seed: int = 0,
-    batch_size: int = 256,
-) -> Tensor:
+    model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, norm: Norm, eps: Tensor, loss: ApgdLoss,
+    iterations: int, restarts: int, seed: int = 0, batch_size: int = 256,
+) -> Tensor:  # fmt: skip
     """Look for misclassified images within `eps` (N,).
 
     Args:

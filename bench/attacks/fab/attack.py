@@ -19,7 +19,7 @@ from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.target_pairs import nearest_classes, pair_batches
 from bench.attacks.verification import RELATIVE_TOLERANCE
 from bench.core.bounds import Steps
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import Norm
 
 LARGEST_BIAS = 0.1
 """At most this share of a step is taken from the clean image in place of the current point."""
@@ -41,19 +41,11 @@ of 786 examples that FAB-T breaks, none is lost, and an image that stands takes 
 """
 
 
-@register_attack("fab-t", norms=NORMS, kind="fixed", needs_gradients=True)
+@register_attack("fab-t", needs_gradients=True)
 def fab_targeted(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm,
-    eps: Tensor,
-    batch_size: int = 256,
-    iterations: Steps = 100,
-    targets: Steps = 9,
-    patient: bool = False,
-) -> AttackResult:
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, batch_size: int = 256,
+    iterations: Steps = 100, targets: Steps = 9, patient: bool = False,
+) -> AttackResult:  # fmt: skip
     """Look for the nearest misclassified points on the ways to the classes that are nearest to each image.
 
     Args:

@@ -24,7 +24,7 @@ from bench.attacks.square.corners import CornerSearch
 from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.bounds import Queries
 from bench.core.keyed_random import keyed_uniform
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import Norm
 
 FIRST_SHARE = 0.8
 """The first windows' share of the image's area."""
@@ -36,20 +36,11 @@ _BLOCK = 256
 _TINY = 1e-12
 
 
-@register_attack("square", norms=NORMS, kind="fixed")
+@register_attack("square")
 def square(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm,
-    eps: Tensor,
-    ids: Tensor,
-    seed: int = 0,
-    batch_size: int = 256,
-    queries: Queries = 5000,
-    patient: bool = False,
-) -> AttackResult:
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, ids: Tensor, seed: int = 0,
+    batch_size: int = 256, queries: Queries = 5000, patient: bool = False,
+) -> AttackResult:  # fmt: skip
     """Search for misclassified images within `eps` by random changes that lower the true class's margin.
 
     Args:

@@ -30,7 +30,7 @@ from bench.attacks.verification import AttackResults
 from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import Norm
 
 
 @dataclass(slots=True)
@@ -280,26 +280,15 @@ class NormSweep:
         return active, waiting[len(free) :]
 
 
-@register_attack("sweep", norms=NORMS, kind="curve", needs_gradients=True)
+@register_attack("sweep", kind="curve", needs_gradients=True)
 def sweep(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm,
-    ids: Tensor,
-    radii: Tensor,
-    results: AttackResults,
-    seed: int = 0,
-    batch_size: int = 256,
-    precision: Precision = "float32",
-    on_progress: Callable[[int], None] = lambda _: None,
-    steps: Steps = 40,
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, ids: Tensor, radii: Tensor, results: AttackResults,
+    seed: int = 0, batch_size: int = 256, precision: Precision = "float32",
+    on_progress: Callable[[int], None] = lambda _: None, steps: Steps = 40,
     losses: Annotated[tuple[LossName, ...], Field(min_length=1, max_length=100)] = ("margin", "cross_entropy"),
-    patience: Annotated[int, Field(ge=0, lt=1 << 31)] = 1,
-    targets: dict[Norm, Steps] | None = None,
+    patience: Annotated[int, Field(ge=0, lt=1 << 31)] = 1, targets: dict[Norm, Steps] | None = None,
     refine: Annotated[int, Field(ge=0, le=100_000)] = 0,
-) -> AttackResult:
+) -> AttackResult:  # fmt: skip
     """All radii in one go; parameters are those of bench.attacks.sweep.restarts.SweepSettings, `targets` by norm."""
     settings = SweepSettings(steps, losses, patience, seed, (targets or {}).get(norm, 0), refine)
     NormSweep(

@@ -8,7 +8,7 @@ Source of the signs: Athalye, Carlini, Wagner 2018, section 3.1; Carlini et al. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -71,11 +71,16 @@ def probe(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
         )
         return _prefixed(counts | blind | {"zero_margin": len(chosen)})
+    return _prefixed(counts | _signs_seen(probes, eps, own, counts["probed"]))
+
+
+def _signs_seen(probes: Probes, eps: float, own: Tensor, probed: int) -> dict[str, int]:
+    """What the signs are counted from; `own` (n,) bool says what the run's own attacks have broken."""
     single = probes.broken(eps, "softmax_cross_entropy")
     again = single | probes.broken(eps, "softmax_cross_entropy", restart=1)
     margin = single | probes.broken(eps, "margin")
     white = again | margin | own
-    counts |= {
+    counts = {
         "random": probes.random_outputs(),
         "zero_margin": probes.zero_gradients("margin"),
         "zero_cross_entropy": probes.zero_gradients("softmax_cross_entropy"),
@@ -89,20 +94,17 @@ def probe(
         "double": int(probes.broken(2 * eps, "softmax_cross_entropy").sum()),
         "square_gained": int(probes.square(eps, white).sum()),
     }
-    if into:
+    if probes.all_results:
         counts["probe_gained"] = int((white & ~own).sum())
-    if norm == "linf":
+    if probes.norm == "linf":
         far = probes.broken(UNBOUNDED, "softmax_cross_entropy")
-        counts |= {"unbounded_examples": len(chosen), "unbounded": int(far.sum())}
-    source = _transfer_source(context)
+        counts |= {"unbounded_examples": len(own), "unbounded": int(far.sum())}
+    source = _transfer_source(probes.context)
     if source is not None:
         transferred = probes.transferred(eps, source)
-        counts |= {
-            "transfer_probed": int(probed.sum()),
-            "transfer": int(transferred.sum()),
-            "transfer_gained": int((transferred & ~white).sum()),
-        }
-    return _prefixed(counts)
+        counts |= {"transfer_probed": probed, "transfer": int(transferred.sum())}
+        counts["transfer_gained"] = int((transferred & ~white).sum())
+    return counts
 
 
 def probed_norm(reference: Mapping[Norm, float]) -> Norm:
@@ -142,15 +144,75 @@ class _Sign:
     """
 
     id: str
-    share: float
     counts_above: float
     proves_above: float
+    share: Callable[[Mapping[str, int]], float]
     what: str
     advice: str
+    needs: str = "examples"
+    """A count without which it says nothing."""
 
-    @property
-    def seen(self) -> bool:
-        return self.share > self.counts_above
+
+_SIGNS = (
+    _Sign(
+        "zero_gradients", 0.01, 0.1, lambda counts: counts["zero_margin"] / counts["examples"],
+        "images whose gradient is exactly zero", "smooth the step that blocks it, or attack through BPDA or Square",
+    ),
+    _Sign(
+        "saturated_loss", 0.05, 1.0, lambda counts: counts["zero_cross_entropy"] / counts["examples"],
+        "images whose cross-entropy saturates to a zero gradient",
+        "cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
+    ),
+    _Sign(
+        "wrong_gradients", 0.05, 0.3, lambda counts: counts.get("wrong", 0) / counts["examples"],
+        "images whose logits hardly change along their gradient, against what it says",
+        "the gradient is not that of the logits, or the net answers from memory; attack it without gradients",
+    ),
+    _Sign(
+        "unsteady_answers", 0.02, 0.2, lambda counts: counts.get("unsteady", 0) / counts["examples"],
+        "images classified otherwise under noise that nobody sees, beside other images",
+        "the net may know the very images that it is judged on; evaluate it on others",
+    ),
+    _Sign(
+        "random_outputs", 0.0, 1.0, lambda counts: counts["random"] / counts["examples"],
+        "images that get other logits the second time", "run the suite autoattack_rand",
+    ),
+    _Sign(
+        "restart_gain", 0.02, 0.2, lambda counts: (counts["restart"] - counts["single"]) / counts["probed"],
+        "images that a second start of cross-entropy PGD breaks in addition",
+        "single-start PGD overstates this model; use more starts",
+    ),
+    _Sign(
+        # adversarially trained nets without any other sign show up to 3 points
+        "margin_gain", 0.05, 0.2, lambda counts: (counts["margin"] - counts["single"]) / counts["probed"],
+        "images that PGD on the margin breaks in addition to PGD on the cross-entropy",
+        "cross-entropy PGD overstates this model; use margin losses",
+    ),
+    _Sign(
+        "rises_with_radius", 0.02, 0.1, lambda counts: (counts["single"] - counts["double"]) / counts["probed"],
+        "drop of PGD's success at twice the radius", "the attack gets lost; use more steps and other step sizes",
+    ),
+    _Sign(
+        "black_box_gain", 0.005, 0.02, lambda counts: counts["square_gained"] / counts["probed"],
+        "images that only Square breaks", "gradients mislead here; run the suites blackbox and autoattack",
+    ),
+    _Sign(
+        "probe_gain", 0.02, 0.2, lambda counts: counts["probe_gained"] / counts["probed"],
+        "images that the probe's plain attacks break and the run's own do not; they count as broken",
+        "the run's attacks fail on this net, also on images that were not probed; run the suite autoattack",
+        "probe_gained",
+    ),
+    _Sign(
+        "survives_unbounded", 0.01, 0.1, lambda counts: 1 - counts["unbounded"] / counts["unbounded_examples"],
+        f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
+        "the attack fails, whatever the radius; find out why before believing any number", "unbounded_examples",
+    ),
+    _Sign(
+        "transfer_gain", 0.005, 0.02, lambda counts: counts["transfer_gained"] / counts["transfer_probed"],
+        "images that only adversarial examples of the standard model break",
+        "gradients mislead here; attack through the standard model as well", "transfer_probed",
+    ),
+)  # fmt: skip
 
 
 def masking_findings(counters: Mapping[str, int]) -> list[Finding]:
@@ -161,92 +223,19 @@ def masking_findings(counters: Mapping[str, int]) -> list[Finding]:
     if counts["probed"] < FEWEST:
         evidence, advice = f"not judged; only {counts['probed']} images probed", f"evaluate more; {FEWEST} are needed"
         return [Finding("gradient_masking", "note", evidence, advice)]
-    signs = _signs(counts)
-    seen = [sign for sign in signs if sign.seen]
+    shares = {sign: sign.share(counts) for sign in _SIGNS if sign.needs in counts}
+    seen = {sign: share for sign, share in shares.items() if share > sign.counts_above}
     findings = [
-        Finding(f"masking_{sign.id}", "warning", f"{sign.what}: {100 * sign.share:.1f} %", sign.advice) for sign in seen
+        Finding(f"masking_{sign.id}", "warning", f"{sign.what}: {100 * share:.1f} %", sign.advice)
+        for sign, share in seen.items()
     ]
-    if any(sign.share > sign.proves_above for sign in seen):
+    if any(share > sign.proves_above for sign, share in seen.items()):
         verdict, advice = "masked", "do not report the robust accuracy as robustness; attack the model adaptively"
     elif seen:
         verdict, advice = "suspicious", "run the suites autoattack and blackbox and report their number"
     else:
         verdict, advice = "no sign", "nothing needs to be done; an adaptive attack can still find more"
-    figures = ", ".join(f"{sign.id} {100 * sign.share:.1f} %" for sign in signs)
+    figures = ", ".join(f"{sign.id} {100 * share:.1f} %" for sign, share in shares.items())
     severity: Literal["note", "warning"] = "warning" if seen else "note"
     evidence = f"{verdict}; {counts['probed']} images probed: {figures}"
     return [*findings, Finding("gradient_masking", severity, evidence, advice)]
-
-
-def _signs(counts: Mapping[str, int]) -> list[_Sign]:
-    examples, probed = counts["examples"], counts["probed"]
-    signs = [
-        _Sign(
-            "zero_gradients", counts["zero_margin"] / examples, 0.01, 0.1,
-            "images whose gradient is exactly zero", "smooth the step that blocks it, or attack through BPDA or Square",
-        ),
-        _Sign(
-            "saturated_loss", counts["zero_cross_entropy"] / examples, 0.05, 1.0,
-            "images whose cross-entropy saturates to a zero gradient",
-            "cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
-        ),
-        _Sign(
-            "wrong_gradients", counts.get("wrong", 0) / examples, 0.05, 0.3,
-            "images whose logits hardly change along their gradient, against what it says",
-            "the gradient is not that of the logits, or the net answers from memory; attack it without gradients",
-        ),
-        _Sign(
-            "unsteady_answers", counts.get("unsteady", 0) / examples, 0.02, 0.2,
-            "images classified otherwise under noise that nobody sees, beside other images",
-            "the net may know the very images that it is judged on; evaluate it on others",
-        ),
-        _Sign(
-            "random_outputs", counts["random"] / examples, 0.0, 1.0,
-            "images that get other logits the second time", "run the suite autoattack_rand",
-        ),
-        _Sign(
-            "restart_gain", (counts["restart"] - counts["single"]) / probed, 0.02, 0.2,
-            "images that a second start of cross-entropy PGD breaks in addition",
-            "single-start PGD overstates this model; use more starts",
-        ),
-        _Sign(
-            # adversarially trained nets without any other sign show up to 3 points
-            "margin_gain", (counts["margin"] - counts["single"]) / probed, 0.05, 0.2,
-            "images that PGD on the margin breaks in addition to PGD on the cross-entropy",
-            "cross-entropy PGD overstates this model; use margin losses",
-        ),
-        _Sign(
-            "rises_with_radius", (counts["single"] - counts["double"]) / probed, 0.02, 0.1,
-            "drop of PGD's success at twice the radius", "the attack gets lost; use more steps and other step sizes",
-        ),
-        _Sign(
-            "black_box_gain", counts["square_gained"] / probed, 0.005, 0.02,
-            "images that only Square breaks",
-            "gradients mislead here; run the suites blackbox and autoattack",
-        ),
-    ]  # fmt: skip
-    if "probe_gained" in counts:
-        signs.append(
-            _Sign(
-                "probe_gain", counts["probe_gained"] / probed, 0.02, 0.2,
-                "images that the probe's plain attacks break and the run's own do not; they count as broken",
-                "the run's attacks fail on this net, also on images that were not probed; run the suite autoattack",
-            )
-        )  # fmt: skip
-    if counts.get("unbounded_examples"):
-        signs.append(
-            _Sign(
-                "survives_unbounded", 1 - counts["unbounded"] / counts["unbounded_examples"], 0.01, 0.1,
-                f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
-                "the attack fails, whatever the radius; find out why before believing any number",
-            )
-        )  # fmt: skip
-    if counts.get("transfer_probed"):
-        signs.append(
-            _Sign(
-                "transfer_gain", counts["transfer_gained"] / counts["transfer_probed"], 0.005, 0.02,
-                "images that only adversarial examples of the standard model break",
-                "gradients mislead here; attack through the standard model as well",
-            )
-        )  # fmt: skip
-    return signs
