@@ -82,9 +82,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One table: the latest run of each model under one suite, data set and number of examples.
-
-    The number of examples is a run's; a metric of its correctly classified ones alone has fewer.
+    """One table: the latest run of each model under one suite, data set and number of examples of the run.
 
     Attributes:
         title: names what all rows share.
@@ -141,7 +139,8 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         seen |= {column.label for column in columns}
         by = next((column for column in columns if column.label == sort), None) if sort else _default_sort(columns)
         if by is not None:
-            boards.append(_board(dict(zip(COMPARABLE, facts, strict=True)), columns, found, by))
+            named = dict(zip(COMPARABLE, facts, strict=True))
+            boards.append(Board(_title(named), named, columns, _sorted(found, columns, by), sort=by))
     if not boards and sort is not None:
         raise unknown_name(sort, seen, "metric to sort by")
     return boards
@@ -152,20 +151,19 @@ def precision_note(precision: str) -> str:
     return "" if precision == "float32" else f", {precision} search"
 
 
-def _board(facts: dict[str, Any], columns: tuple[Column, ...], rows: Iterable[Row], sort: Column) -> Board:
-    title = (
+def _title(facts: Mapping[str, Any]) -> str:
+    return (
         f"{facts['dataset']} ({facts['split']}, {facts['n_examples']} images), suite {facts['suite']} version "
         f"{facts['suite_version']}, seed {facts['seed']}{precision_note(facts['precision'])}"
     )
-    return Board(title, facts, columns, _sorted(rows, columns, sort), sort)
 
 
 def _sorted(rows: Iterable[Row], columns: tuple[Column, ...], by: Column) -> tuple[Row, ...]:
-    place = columns.index(by)
+    place, sign = columns.index(by), 1 if by.lower_first else -1
 
-    def order(row: Row) -> tuple[bool, float]:
+    def order(row: Row) -> float:
         cell = row.cells[place]
-        return (True, 0.0) if cell is None else (False, cell.value if by.lower_first else -cell.value)
+        return math.inf if cell is None else sign * cell.value
 
     return tuple(sorted(rows, key=order))
 
@@ -185,18 +183,16 @@ def _cells(rows: pd.DataFrame) -> tuple[tuple[Column, ...], list[Row]]:
     declarations = zip(rows["direction"], rows["unit"], rows["prominence"], strict=True)
     for key, (model, *numbers), declaration in zip(keys_of(rows), values, declarations, strict=True):
         declared.setdefault(key, declaration)
-        found.setdefault(model, {})[key] = Cell(*numbers)
+        cells = found.setdefault(model, {})
+        if not math.isnan(numbers[0]):
+            cells[key] = Cell(*numbers)
     columns = _columns(declared)
     methods = dict(zip(rows["model"], rows["method"], strict=True))
     runs = dict(zip(rows["model"], rows["run_id"], strict=True))
     return columns, [
-        Row(model, methods[model], tuple(_number(found[model].get(column.key)) for column in columns), runs[model])
+        Row(model, methods[model], tuple(found[model].get(column.key) for column in columns), runs[model])
         for model in sorted(found)
     ]
-
-
-def _number(cell: Cell | None) -> Cell | None:
-    return None if cell is None or math.isnan(cell.value) else cell
 
 
 def _columns(declared: Mapping[MetricKey, tuple[Direction, Unit, Prominence]]) -> tuple[Column, ...]:
@@ -259,11 +255,7 @@ def _default_sort(columns: Sequence[Column]) -> Column:
 
 
 def by_method(board: Board, groups: Mapping[str, str]) -> Board:
-    """A board with one row a group of models: means over training seeds, and their spread.
-
-    Args:
-        groups: model -> name of the group it belongs to.
-    """
+    """A board with one row a group of models (`groups`: model -> its group): means over seeds, and their spread."""
     members: dict[str, list[Row]] = {}
     for row in board.rows:
         members.setdefault(groups[row.name], []).append(row)
@@ -284,18 +276,24 @@ def _mean(cells: Iterable[Cell | None]) -> Cell | None:
 def pareto_front(board: Board, names: tuple[str, str]) -> Board:
     """Two columns, and the rows that no other row equals or beats in both, best in the first on top (ties kept)."""
     places = [board.place(name) for name in dict.fromkeys(names)]
-    signs = [-1 if board.columns[place].lower_first else 1 for place in places]
-    points: dict[Row, tuple[float, ...]] = {}
-    for row in board.rows:
-        cells = tuple(row.cells[place] for place in places)
-        own = replace(row, cells=cells)
-        if None not in cells:
-            points[own] = tuple(sign * cell.value for sign, cell in zip(signs, cells, strict=True) if cell)
-    front = [
-        row
-        for row, point in points.items()
-        if not any(other != point and all(map(float.__ge__, other, point)) for other in points.values())
-    ]
-    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
     columns = tuple(board.columns[place] for place in places)
-    return Board(title, board.facts, columns, _sorted(front, columns, columns[0]), columns[0])
+    rows, points = [], []
+    for row in board.rows:
+        cells = tuple(cell for place in places if (cell := row.cells[place]) is not None)
+        if len(cells) == len(places):
+            rows.append(replace(row, cells=cells))
+            points.append(
+                [-one.value if column.lower_first else one.value for one, column in zip(cells, columns, strict=True)]
+            )
+    front = _sorted([rows[place] for place in undominated(points)], columns, columns[0])
+    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
+    return Board(title, board.facts, columns, front, sort=columns[0])
+
+
+def undominated(points: Sequence[Sequence[float]]) -> list[int]:
+    """The positions of the points that no other equals or beats in all coordinates; equal points all stay."""
+    return [
+        place
+        for place, point in enumerate(points)
+        if not any(other != point and all(map(float.__ge__, other, point)) for other in points)
+    ]

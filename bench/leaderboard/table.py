@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
+from bench.core.names import select_names
 from bench.leaderboard.migration import migrated_rows
 from bench.leaderboard.rows import COLUMNS, DEFAULTS, DTYPES, SCHEMA_VERSION, checked_columns, checked_rows
 
@@ -75,6 +76,20 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     except ValueError as error:
         raise BenchError(f"{path} has a damaged row ({error}); restore it from version control.") from error
     return pd.DataFrame(columns, columns=list(COLUMNS)).astype(DTYPES)
+
+
+def select_rows(rows: pd.DataFrame, **wanted: Sequence[str | None]) -> pd.DataFrame:
+    """The rows whose columns match one of these names or wildcards each; None among them stands for no wish.
+
+    Raises:
+        BenchError: a name that no row has, with what is near it.
+    """
+    for column, names in wanted.items():
+        patterns = [name for name in names if name is not None]
+        if patterns and not rows.empty:
+            kept = select_names(patterns, sorted(set(rows[column])), column.replace("dataset", "data set"))
+            rows = rows[rows[column].isin(kept)]
+    return rows
 
 
 def of_newest_versions(rows: pd.DataFrame) -> pd.DataFrame:

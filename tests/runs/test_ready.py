@@ -89,7 +89,7 @@ def test_a_net_of_single_images_is_judged_explained_and_shown(fashion_test: Imag
     bench.attack(net, images, labels, norm="linf", eps=0.1, steps=2)
     rows, _ = panel_rows(
         entry_of_net(net, "fashion_mnist", "net", None, {}), fashion_test, [0],
-        PanelSettings([find_method("gradient")], TopK(steps=1), 0.05, 0), CPU,
+        PanelSettings([find_method("gradient")], TopK(steps=1), 0.05, 0), device=CPU,
     )  # fmt: skip
     shown = torch.from_numpy(rows[0].maps[0].before).float()
     torch.testing.assert_close(shown / shown.abs().max(), expected[0, 0] / expected[0].abs().max())

@@ -74,9 +74,9 @@ def leaderboard(
     from bench.cli.output.rendering import output, warn
     from bench.leaderboard.boards import make_boards
     from bench.leaderboard.evidence.doubts import board_doubts
-    from bench.leaderboard.table import of_newest_versions, read_leaderboard
+    from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 
-    rows = _filtered(read_leaderboard(directory), dataset=dataset, suite=suite, model=model)
+    rows = select_rows(read_leaderboard(directory), dataset=[dataset], suite=[suite], model=model or [])
     rows = rows if all_versions else of_newest_versions(rows)
     boards = make_boards(rows, sort)
     warn(board_doubts(directory, rows))
@@ -129,20 +129,6 @@ def prune(
     state = "removed" if yes else "superseded" + ("; --yes removes them" if runs else "")
     megabytes = sum(run.size for run in runs) / 1e6
     output().print(f"{len(runs)} runs, {megabytes:.1f} MB of evidence, {state}", soft_wrap=True)
-
-
-def _filtered(rows: pd.DataFrame, *, dataset: str | None, suite: str | None, model: list[str] | None) -> pd.DataFrame:
-    from bench.core.names import select_names
-
-    wishes: list[tuple[str, list[str | None]]] = [
-        ("dataset", [dataset]), ("suite", [suite]), ("model", [*(model or [])]),
-    ]  # fmt: skip
-    for column, wanted in wishes:
-        patterns = [name for name in wanted if name is not None]
-        if patterns:
-            names = select_names(patterns, sorted(set(rows[column])), column.replace("dataset", "data set"))
-            rows = rows[rows[column].isin(names)]
-    return rows
 
 
 def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> Board:

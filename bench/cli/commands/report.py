@@ -33,15 +33,13 @@ def report(
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
     from bench.cli.output.rendering import messages, output
-    from bench.reporting.leaderboard_page import ReportRequest, make_report
+    from bench.reporting.leaderboard_page import make_report
 
-    request = ReportRequest(
-        leaderboard=directory, output=output_file, title=title, dataset=dataset, suite=suite,
-        images=images if saliency else 0, device=device, data_dir=data_dir, download=download, plain=plain,
-        registry=registry,
-    )  # fmt: skip
     with messages().status("Writing the page"):
-        outcome = make_report(request)
+        outcome = make_report(
+            directory, output_file, title=title, dataset=dataset, suite=suite, images=images if saliency else 0,
+            device=device, data_dir=data_dir, download=download, plain=plain, registry=registry,
+        )  # fmt: skip
     for remark in outcome.remarks:
         messages().print(f"note {remark}", soft_wrap=True)
     size = f"{outcome.size / 1024:,.0f} kB"

@@ -62,15 +62,14 @@ def saliency(
 ) -> None:
     """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
     from bench.cli.output.rendering import messages, output
-    from bench.reporting.saliency.panel import PanelRequest, make_panel
+    from bench.reporting.saliency.panel import make_panel
 
-    request = PanelRequest(
-        models=model, images=image, methods=method, attack=attack, eps=eps, output=output_file, dataset=dataset,
-        seed=seed, device=device, data_dir=data_dir, download=download, registry=registry, program=program,
-        source=own.source_options(download=download, data_dir=data_dir),
-    )  # fmt: skip
     with messages().status("Drawing the maps"):
-        outcome = make_panel(request)
+        outcome = make_panel(
+            model, image, method, attack, eps=eps, output=output_file, dataset=dataset, seed=seed, device=device,
+            data_dir=data_dir, download=download, registry=registry, program=program,
+            source=own.source_options(download=download, data_dir=data_dir),
+        )  # fmt: skip
     for remark in outcome.remarks:
         messages().print(f"warning {remark}", style="yellow")
     for row in outcome.rows:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
-from bench.leaderboard.boards import COMPARABLE, Board, Column, make_boards, precision_note
-from bench.leaderboard.boards import Cell as BoardCell
+from bench.leaderboard.boards import COMPARABLE, Board, Cell, Column, make_boards, precision_note
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.table import of_newest_versions
-from bench.reporting.page.content import Names, anchor, interval, number
+from bench.reporting.page.content import Names, Number, anchor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,37 +20,9 @@ if TYPE_CHECKING:
 Ranker = Callable[[Board], Board]
 """Adds ranks to a board whose evidence allows a test."""
 _MANY_COLUMNS = 9
-_LARGEST_DRAWN = 1e12
 _TOO_MANY_COLUMNS = 60
 _OVERVIEW = "overview"
 _SHARED = ("clean_accuracy", "union_accuracy")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One number of a table."""
-
-    value: float
-    low: float
-    high: float
-    text: str
-    interval: str
-    best: bool
-
-    @property
-    def drawable(self) -> bool:
-        """Whether a plot has a place for it: not for what is infinite, nor for what no suite of ours measures."""
-        return all(abs(part) < _LARGEST_DRAWN for part in (self.value, self.low, self.high) if part == part)
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The interval; None where there is none."""
-        return (self.low, self.high) if self.interval else None
-
-
-def said(cell: Cell | None) -> str:
-    """A number with its interval, as the table beside a plot has it."""
-    return "not measured" if cell is None else f"{cell.text} {cell.interval}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +38,7 @@ class Row:
     method: str
     slot: int
     masking: str
-    cells: Sequence[Cell | None]
+    cells: Sequence[Number | None]
     rank: int | None
 
 
@@ -116,11 +87,11 @@ class BoardTable:
         ]
         return min(found)[1] if found else None
 
-    def cell(self, row: Row, metric: str, subject: str) -> Cell | None:
+    def number(self, row: Row, metric: str, subject: str) -> Number | None:
         """A row's number where a plot has a place for it."""
         position = self.column(metric, subject=subject)
-        cell = None if position is None else row.cells[position]
-        return cell if cell is not None and cell.drawable else None
+        found = None if position is None else row.cells[position]
+        return found if found is not None and found.drawable else None
 
 
 def make_tables(
@@ -154,7 +125,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
         Row(
             model=run.model, label=names.label(run.model), method=row.method, slot=names.slots[run.model],
             masking=run.masking, rank=row.rank,
-            cells=[_cell(row.cells[place], board.columns[place], best[place]) for place in places],
+            cells=[_number(row.cells[place], board.columns[place], best[place]) for place in places],
         )
         for row, run in zip(board.rows, runs, strict=True)
     ]  # fmt: skip
@@ -185,13 +156,10 @@ def _detail(board: Board, *, hidden: int) -> str:
     return f"{detail}; {hidden} metrics of other similarity measures are in leaderboard.csv" if hidden else detail
 
 
-def _cell(cell: BoardCell | None, column: Column, best: float | None) -> Cell | None:
+def _number(cell: Cell | None, column: Column, best: float | None) -> Number | None:
     if cell is None:
         return None
-    percent = column.unit == "share"
-    bounds = interval(cell.ci_low, cell.ci_high, percent=percent)
-    text = number(cell.value, percent=percent)
-    return Cell(cell.value, cell.ci_low, cell.ci_high, text, bounds, best=cell.value == best)
+    return Number(cell.value, cell.ci_low, cell.ci_high, percent=column.unit == "share", best=cell.value == best)
 
 
 def _views(columns: Sequence[Column], reference: Mapping[str, float]) -> list[tuple[str, ...]]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
+
+from bench.reporting.page.svg import Series, draw_series, drawing, finish, swatch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LARGEST_DRAWN = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +33,19 @@ class LegendEntry:
     Attributes:
         key: what its elements on the page are found by; for a model, its full name.
         slot: which colour and marker it has.
+        joined: whether a line runs through its points.
         is_model: whether the page's filter applies to it.
     """
 
     key: str
     label: str
     slot: int
-    swatch: Markup
-    is_model: bool
+    joined: bool = True
+    is_model: bool = True
+
+    @property
+    def swatch(self) -> Markup:
+        return swatch(self.slot, joined=self.joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +102,87 @@ def _plain(letter: str) -> str:
     return letter if letter.isascii() and letter.isalnum() else f"_{ord(letter):x}_"
 
 
-def number(value: float, *, percent: bool) -> str:
-    """A value as it is printed: per cent with one digit, or three digits."""
-    if percent:
-        return f"{100 * value:.1f}"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A value with its interval, NaN where there is none, as the page prints and draws it: shares in per cent."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    percent: bool = False
+    best: bool = False
+
+    @property
+    def text(self) -> str:
+        return self._text(self.value)
+
+    @property
+    def interval(self) -> str:
+        """Empty where there are too few examples for one."""
+        return "" if self.bounds is None else f"[{self._text(self.low)}, {self._text(self.high)}]"
+
+    @property
+    def said(self) -> str:
+        """With its interval."""
+        return f"{self.text} {self.interval}".strip()
+
+    @property
+    def said_with_unit(self) -> str:
+        return f"{self.text}{' %' if self.percent else ''} {self.interval}".strip()
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return None if math.isnan(self.low) or math.isnan(self.high) else (self.low, self.high)
+
+    @property
+    def drawn(self) -> float:
+        """Its place on an axis."""
+        return 100 * self.value if self.percent else self.value
+
+    @property
+    def bar(self) -> tuple[float, float] | None:
+        """The places of its interval's ends."""
+        scale = 100 if self.percent else 1
+        return None if self.bounds is None else (scale * self.low, scale * self.high)
+
+    @property
+    def drawable(self) -> bool:
+        """Whether a plot has a place for it: not for what is infinite, nor for what no suite of ours measures."""
+        return all(abs(part) < _LARGEST_DRAWN for part in (self.value, *(self.bounds or ())))
+
+    def _text(self, value: float) -> str:
+        if self.percent:
+            return f"{100 * value:.1f}"
+        return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def interval(low: float, high: float, *, percent: bool) -> str:
-    if low != low or high != high:  # too few examples for one
-        return ""
-    return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
+def said(number: Number | None) -> str:
+    """As the table beside a plot has it."""
+    return "not measured" if number is None else number.said
 
 
-def scaled(bounds: tuple[float, float] | None, scale: float) -> tuple[float, float] | None:
-    """An interval in another unit."""
-    return None if bounds is None else (scale * bounds[0], scale * bounds[1])
+def draw_panel(
+    identity: str,
+    heading: str,
+    *,
+    alt: str,
+    labels: tuple[str, str],
+    series: Sequence[Series],
+    table: DataTable,
+    adjust: Callable[[Axes], object],
+    title: str = "",
+) -> Panel:
+    """A drawing of these series, the first on top.
+
+    Args:
+        labels: of the axes.
+        adjust: what is done to the axes at last.
+        title: where the heading does not say it all.
+    """
+    alt = f"{alt} The table below the plot has all numbers."
+    with drawing(*labels) as (figure, axes):
+        for one in reversed(series):
+            draw_series(axes, one)
+        adjust(axes)
+        svg = finish(figure, identity, title or heading, alt, series)
+    return Panel(identity, heading, svg, alt, table)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench.core.threat import NORM_LABELS
-from bench.reporting.page.boards import BoardTable, Row, said
-from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, scaled
-from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, swatch
+from bench.reporting.page.boards import BoardTable, Row
+from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, draw_panel, said
+from bench.reporting.page.svg import Point, Series
 
 _LEAST_RADII = 2
 
@@ -19,60 +19,47 @@ def robustness_curves(table: BoardTable) -> PlotGroup | None:
         "The share of all images that are classified right and for which no adversarial example was found within the "
         "radius; at radius 0 the clean accuracy. Bars are 95 % intervals. Pixels lie in [0, 1]."
     )
-    legend = [LegendEntry(row.model, row.label, row.slot, swatch(row.slot), is_model=True) for row in table.rows]
-    return PlotGroup(f"{table.id}-curves", f"{table.title}: {table.detail}", lead, legend, panels)
+    legend = [LegendEntry(row.model, row.label, row.slot) for row in table.rows]
+    return PlotGroup(f"{table.id}-curves", f"{table.title}: {table.detail}", lead=lead, legend=legend, panels=panels)
 
 
 def _panel(table: BoardTable, norm: str) -> Panel | None:
-    radii = sorted({
-        column.key.eps
-        for column in table.columns
-        if column.key.metric == "robust_accuracy" and column.key.norm == norm and column.key.eps is not None
-    })  # fmt: skip
-    positions = [
-        (eps, position) for eps in radii if (position := table.column("robust_accuracy", norm, eps)) is not None
-    ]
-    if len(positions) < _LEAST_RADII:
+    keys = [column.key for column in table.columns if column.key.metric == "robust_accuracy"]
+    radii = sorted({key.eps for key in keys if key.norm == norm and key.eps is not None})
+    if len(radii) < _LEAST_RADII:
         return None
-    clean = table.column("clean_accuracy")
-    places = ([(0.0, clean)] if clean is not None else []) + positions
+    found = {0.0: table.column("clean_accuracy")} | {eps: table.column("robust_accuracy", norm, eps) for eps in radii}
+    places = {eps: place for eps, place in found.items() if place is not None}
     label = NORM_LABELS[norm]
     series = [_series(row, places, label) for row in table.rows]
-    series = [one for one in series if one.points]
-    figure_id = f"{table.id}-curve-{norm}"
     title = f"Robust accuracy in {label}"
-    alt = _describe(table, label, positions)
-    with drawing(f"{label} radius", "accuracy, %") as (figure, axes):
-        for one in reversed(series):
-            draw_series(axes, one)
-        axes.set_ylim(0, 100)
-        axes.set_xlim(0, radii[-1] * 1.02)
-        svg = finish(figure, figure_id, title, alt, series)
-    headers = ["model", *(f"{eps:.4g}" for eps, _ in places)]
-    rows = [[row.label, *(said(row.cells[position]) for _, position in places)] for row in table.rows]
-    caption = f"{title}, %, with 95 % interval, by radius ({table.detail})"
-    return Panel(figure_id, title, svg, alt, DataTable(caption, headers, rows))
+    headers = ["model", *(f"{eps:.4g}" for eps in places)]
+    rows = [[row.label, *(said(row.cells[place]) for place in places.values())] for row in table.rows]
+    return draw_panel(
+        f"{table.id}-curve-{norm}", title, alt=_describe(table, label, {eps: places[eps] for eps in radii}),
+        labels=(f"{label} radius", "accuracy, %"), series=[one for one in series if one.points],
+        table=DataTable(f"{title}, %, with 95 % interval, by radius ({table.detail})", headers, rows),
+        adjust=lambda axes: axes.set(xlim=(0, radii[-1] * 1.02), ylim=(0, 100)),
+    )  # fmt: skip
 
 
-def _series(row: Row, places: list[tuple[float, int]], label: str) -> Series:
+def _series(row: Row, places: dict[float, int], label: str) -> Series:
     points = []
-    for eps, position in places:
-        cell = row.cells[position]
-        if cell is None or not cell.drawable:
-            continue
-        where = f"{label} {eps:.4g}" if eps else "clean"
-        tip = f"{row.label}, {where}: {cell.text} % {cell.interval}"
-        points.append(Point(eps, 100 * cell.value, tip, scaled(cell.bounds, 100)))
+    for eps, place in places.items():
+        number = row.cells[place]
+        if number is not None and number.drawable:
+            where = f"{label} {eps:.4g}" if eps else "clean"
+            points.append(Point(eps, number.drawn, f"{row.label}, {where}: {number.said_with_unit}", number.bar))
     return Series(row.model, row.slot, points)
 
 
-def _describe(table: BoardTable, label: str, places: list[tuple[float, int]]) -> str:
-    eps, position = places[len(places) // 2]
-    found = [(row.label, cell) for row in table.rows if (cell := row.cells[position]) is not None]
+def _describe(table: BoardTable, label: str, places: dict[float, int]) -> str:
+    eps = list(places)[len(places) // 2]
+    found = [(row.label, cell) for row in table.rows if (cell := row.cells[places[eps]]) is not None]
     found.sort(key=lambda pair: -pair[1].value)
-    radii = ", ".join(f"{radius:.4g}" for radius, _ in places)
+    radii = ", ".join(f"{radius:.4g}" for radius in places)
     text = f"Line plot of accuracy against {label} radius ({radii}) for {len(table.rows)} models."
     if len(found) > 1:
         (first, best), (last, least) = found[0], found[-1]
         text += f" At {eps:.4g} the highest is {first} with {best.text} %, the lowest {last} with {least.text} %."
-    return f"{text} The table below the plot has all numbers."
+    return text

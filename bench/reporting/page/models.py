@@ -11,7 +11,7 @@ from bench.leaderboard.boards import precision_note
 from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
 from bench.leaderboard.labels import name as metric_name
 from bench.leaderboard.metrics import keys_of
-from bench.reporting.page.content import Names, anchor, interval, number
+from bench.reporting.page.content import Names, Number, anchor
 
 _MOST_NUMBERS = 60
 
@@ -59,6 +59,7 @@ def model_sections(
     runs: Mapping[str, Sequence[Run]],
     cards: Mapping[str, Mapping[str, Any]],
     names: Names,
+    *,
     suites: Mapping[str, str],
     models: Mapping[str, str],
 ) -> list[ModelSection]:
@@ -155,18 +156,11 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
 def _numbers(run: Run) -> list[list[str]]:
     rows = []
     for key, row in zip(keys_of(run.rows), run.rows.to_dict("records"), strict=True):
-        percent = row["unit"] == "share"
-        rows.append(
-            [
-                metric_name(key).replace("_", " "),
-                key.attack,
-                NORM_LABELS.get(key.norm, key.norm),
-                "" if key.eps is None else f"{key.eps:.4g}",
-                number(float(row["value"]), percent=percent) + (" %" if percent else ""),
-                interval(float(row["ci_low"]), float(row["ci_high"]), percent=percent),
-                f"{int(row['n_examples']):,}",
-            ]
-        )
+        number = Number(row["value"], row["ci_low"], row["ci_high"], percent=row["unit"] == "share")
+        where = [key.attack, NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else f"{key.eps:.4g}"]
+        value = f"{number.text} %" if number.percent else number.text
+        name = metric_name(key).replace("_", " ")
+        rows.append([name, *where, value, number.interval, f"{int(row['n_examples']):,}"])
     return rows
 
 

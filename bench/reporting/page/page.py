@@ -15,14 +15,14 @@ from markupsafe import Markup
 
 import bench
 from bench.leaderboard.evidence.finished_runs import MASKING, Run, read_runs
-from bench.reporting.page.boards import BoardTable, Ranker, is_smaller_copy, make_tables
-from bench.reporting.page.content import Names, PlotGroup, anchor
+from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
+from bench.reporting.page.content import Names, anchor
 from bench.reporting.page.curves import robustness_curves
-from bench.reporting.page.models import ModelSection, model_anchor, model_sections
+from bench.reporting.page.models import model_anchor, model_sections
 from bench.reporting.page.packing import packed
-from bench.reporting.page.retraining import retrained_maps
+from bench.reporting.page.retraining import retraining_plots
 from bench.reporting.page.saliency import SaliencySet
-from bench.reporting.page.studies import Study, read_studies
+from bench.reporting.page.studies import read_studies
 from bench.reporting.page.svg import swatch
 from bench.reporting.page.tradeoffs import robustness_tradeoffs, stability_tradeoffs
 
@@ -56,34 +56,6 @@ class PageSource:
     plain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FindingRow:
-    """Something that a run noticed; `verdict` is that of the gradient-masking report, empty for anything else."""
-
-    model: str
-    label: str
-    anchor: str
-    suite: str
-    severity: str
-    id: str
-    verdict: str
-    evidence: str
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """All parts; a part that has nothing to show is empty, and the template leaves its section out."""
-
-    tables: list[BoardTable]
-    curves: list[PlotGroup]
-    tradeoffs: list[PlotGroup]
-    retraining: list[PlotGroup]
-    findings: list[FindingRow]
-    studies: list[Study]
-    models: list[ModelSection]
-
-
 def build_page(source: PageSource) -> str:
     """The page as HTML text, the same for the same leaderboard whenever it is built.
 
@@ -97,7 +69,6 @@ def build_page(source: PageSource) -> str:
     datasets = {str(run.facts["dataset"]) for run in runs}
     names = Names({name: slot for slot, name in enumerate(sorted({run.model for run in runs}))}, len(datasets) > 1)
     content = _gather(source, runs, names)
-    shown = {run.run_id for table in content.tables for run in table.runs}
     environment = Environment(
         loader=PackageLoader("bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -108,10 +79,10 @@ def build_page(source: PageSource) -> str:
         title=source.title,
         content=content,
         runs=runs,
-        runs_shown=len(shown),
+        runs_shown=sum(len(table.runs) for table in content["tables"]),
         images=max(run.examples for run in runs),
         datasets=sorted(datasets),
-        suites=sorted({table.title for table in content.tables}),
+        suites=sorted({table.title for table in content["tables"]}),
         methods=sorted({str(run.facts["method"]) for run in runs}),
         newest=max(str(run.facts["finished_at"]) for run in runs),
         versions=sorted({str(run.facts["bench_version"]) for run in runs}),
@@ -129,21 +100,23 @@ def build_page(source: PageSource) -> str:
     return _tidy(html) + "\n"
 
 
-def _gather(source: PageSource, runs: list[Run], names: Names) -> _Content:
+def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]:
+    """All parts; a part that has nothing to show is empty, and the template leaves its section out."""
     tables = make_tables(source.rows, runs, names, source.ranker)
-    latest = [run for table in tables for run in table.runs]
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
     cards = {name: source.cards.get(name) or _card(runs, name) for name in names.slots}
-    tradeoffs = [group for table in drawn if (group := robustness_tradeoffs(table, names)) is not None]
-    return _Content(
-        tables=tables,
-        curves=[group for table in drawn if (group := robustness_curves(table)) is not None],
-        tradeoffs=[*tradeoffs, *stability_tradeoffs(drawn, cards, names)],
-        retraining=retrained_maps(drawn),
-        findings=_findings(latest, names),
-        studies=read_studies(source.leaderboard),
-        models=model_sections({table.id: table.runs for table in tables}, cards, names, source.suites, source.models),
-    )
+    tradeoffs = [robustness_tradeoffs(table, names) for table in drawn] + stability_tradeoffs(drawn, cards, names)
+    shown = {table.id: table.runs for table in tables}
+    parts: dict[str, list[Any]] = {
+        "tables": tables,
+        "curves": [robustness_curves(table) for table in drawn],
+        "tradeoffs": tradeoffs,
+        "retraining": [retraining_plots(table) for table in drawn],
+        "findings": _findings([run for own in shown.values() for run in own]),
+        "studies": read_studies(source.leaderboard),
+        "models": model_sections(shown, cards, names, suites=source.suites, models=source.models),
+    }
+    return {name: [one for one in part if one is not None] for name, part in parts.items()}
 
 
 def _card(runs: Sequence[Run], name: str) -> Mapping[str, Any]:
@@ -152,23 +125,17 @@ def _card(runs: Sequence[Run], name: str) -> Mapping[str, Any]:
     return max(own, key=lambda run: str(run.facts["finished_at"])).card if own else {}
 
 
-def _findings(runs: Sequence[Run], names: Names) -> list[FindingRow]:
-    rows = [
-        FindingRow(
-            run.model, names.label(run.model), model_anchor(run.model), str(run.facts["suite"]),
-            found["severity"], found["id"], run.masking if found["id"] == MASKING else "",
-            found["evidence"], found["advice"],
-        )
-        for run in runs
-        for found in run.findings
-    ]  # fmt: skip
-    return sorted(rows, key=lambda row: (_gravity(row), row.model, row.suite, row.id))
-
-
-def _gravity(row: FindingRow) -> int:
-    """0 for what weighs most."""
+def _findings(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str], str]]:
+    """What runs noticed, what weighs most first, each with the verdict where it is the gradient-masking report's."""
     grave = ("masked", "suspicious", "not judged")
-    return grave.index(row.verdict) if row.verdict in grave else len(grave) + (row.severity == "note")
+    rows = [(run, found, run.masking if found["id"] == MASKING else "") for run in runs for found in run.findings]
+
+    def order(row: tuple[Run, dict[str, str], str]) -> tuple[int, str, str, str]:
+        run, found, verdict = row
+        gravity = grave.index(verdict) if verdict in grave else len(grave) + (found["severity"] == "note")
+        return gravity, run.model, str(run.facts["suite"]), found["id"]
+
+    return sorted(rows, key=order)
 
 
 def _identity(html: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from bench.reporting.page.boards import BoardTable, Row, said
-from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, scaled
-from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, swatch
+from bench.reporting.page.boards import BoardTable, Row
+from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, draw_panel, said
+from bench.reporting.page.svg import Point, Series, ink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ACCURACY = "retrained_accuracy"
 _UNMASKED = "unmasked"
@@ -26,7 +29,7 @@ _LEADS = {
 
 
 def retraining_plots(table: BoardTable) -> PlotGroup | None:
-    """Curves of every map, one panel a model; None where the table has no retrained nets."""
+    """Curves of every map, and its score, one panel each a model; None where the table has no retrained nets."""
     nets = [column.key.parts for column in table.columns if column.key.metric == _ACCURACY]
     shares = sorted({int(share) for *_, share in nets if share.isdecimal()})
     if len([share for share in shares if share]) < 2:
@@ -34,19 +37,16 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
     maps = sorted({name for name, *_ in nets} - {_UNMASKED}, key=_order)
     slots = {name: slot for slot, name in enumerate(maps)}
     score = next((name for name in _SCORES if table.column(name) is not None), "roar_score")
-    panels = [
-        panel
-        for place, row in enumerate(table.rows)
-        if (panel := _curves(table, row, place, shares, slots)) is not None
-    ]
+    panels = []
+    for place, row in enumerate(table.rows):
+        pair = _curves(table, row, place, shares, slots), _scores(table, row, place, score, slots)
+        panels += [panel for panel in pair if panel is not None]
     if not panels:
         return None
-    legend = [LegendEntry(f"map {name}", name, slot, swatch(slot), False) for name, slot in slots.items()]
-    scores = [panel for place, row in enumerate(table.rows) if (panel := _scores(table, row, place, score, slots))]
+    legend = [LegendEntry(f"map {name}", name, slot, is_model=False) for name, slot in slots.items()]
+    lead = f"{_LEADS[score]} Bars are 95 % intervals."
     return PlotGroup(
-        f"{table.id}-retraining", f"{table.title}: {table.detail}",
-        f"{_LEADS[score]} Bars are 95 % intervals.", legend,
-        [panel for pair in zip(panels, scores, strict=False) for panel in pair] if len(scores) == len(panels) else panels,  # noqa: E501
+        f"{table.id}-retraining", f"{table.title}: {table.detail}", lead=lead, legend=legend, panels=panels
     )  # fmt: skip
 
 
@@ -56,63 +56,57 @@ def _order(name: str) -> tuple[bool, bool, str]:
 
 
 def _curves(table: BoardTable, row: Row, place: int, shares: list[int], slots: dict[str, int]) -> Panel | None:
-    start = table.cell(row, _ACCURACY, f"{_UNMASKED}/0")
+    start = table.number(row, _ACCURACY, f"{_UNMASKED}/0")
     series, rows = [], []
     for name, slot in slots.items():
-        found = [(share, cell) for share in shares if (cell := table.cell(row, _ACCURACY, f"{name}/{share}"))]
+        found = {share: cell for share in shares if (cell := table.number(row, _ACCURACY, f"{name}/{share}"))}
         if not found:
             continue
-        drawn = ([(0, start)] if start is not None else []) + found
+        found = ({} if start is None else {0: start}) | found
         points = [
-            Point(share, 100 * cell.value, f"{row.label}, {name}, {share} % removed: {cell.text} % {cell.interval}",
-                  scaled(cell.bounds, 100))
-            for share, cell in drawn
-        ]  # fmt: skip
+            Point(share, cell.drawn, f"{row.label}, {name}, {share} % removed: {cell.said_with_unit}", cell.bar)
+            for share, cell in found.items()
+        ]
         series.append(Series(f"map {name}", slot, points, is_model=False))
-        by_share = dict(drawn)
-        rows.append([name, *(said(by_share.get(share)) for share in shares)])
+        rows.append([name, *(said(found.get(share)) for share in shares)])
     if not series:
         return None
-    identity = f"{table.id}-retrained-{place}"
     title = f"{row.label}: accuracy of retrained nets"
-    alt = (
-        f"Line plot of the accuracy of retrained nets against the share of pixels removed, from {shares[0]} to "
-        f"{shares[-1]} %, for {len(series)} maps of {row.label}. The table below the plot has all numbers."
-    )
-    with drawing("pixels removed, %", "accuracy, %") as (figure, axes):
-        for one in reversed(series):
-            draw_series(axes, one)
-        axes.set_xlim(0, 100)
-        svg = finish(figure, identity, title, alt, series)
     headers = ["map", *(f"{share} % removed" for share in shares)]
-    return Panel(identity, title, svg, alt, DataTable(f"{title}, %, with 95 % interval", headers, rows))
+    return draw_panel(
+        f"{table.id}-retrained-{place}", title,
+        alt=f"Line plot of the accuracy of retrained nets against the share of pixels removed, from {shares[0]} to "
+            f"{shares[-1]} %, for {len(series)} maps of {row.label}.",
+        labels=("pixels removed, %", "accuracy, %"), series=series,
+        table=DataTable(f"{title}, %, with 95 % interval", headers, rows),
+        adjust=lambda axes: axes.set_xlim(0, 100),
+    )  # fmt: skip
 
 
 def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[str, int]) -> Panel | None:
-    found = [(name, cell) for name in slots if (cell := table.cell(row, metric, name)) is not None]
+    found = {name: cell for name in slots if (cell := table.number(row, metric, name)) is not None}
     if not found:
         return None
-    found.sort(key=lambda pair: pair[1].value)
-    identity = f"{table.id}-score-{place}"
+    found = dict(sorted(found.items(), key=lambda pair: pair[1].value))
+    *_, best = found
     title = f"{row.label}: {_SCORES[metric]} against random pixels"
-    alt = f"Dot plot of the {_SCORES[metric]} of {len(found)} maps of {row.label}. Best is {found[-1][0]} with {found[-1][1].text}."  # noqa: E501
-    series = [
-        Series(
-            f"map {name}", slots[name], [Point(cell.value, height, f"{name}: {cell.text} {cell.interval}", None,
-                                               cell.bounds)], is_model=False, joined=False,
-        )
-        for height, (name, cell) in enumerate(found)
-    ]  # fmt: skip
-    with drawing(f"{_SCORES[metric]} (0: no better than random)", "") as (figure, axes):
-        axes.axvline(0, color="#0a0b02", linewidth=1)
-        for one in series:
-            draw_series(axes, one)
-        axes.set_yticks(range(len(found)), [name for name, _ in found])
+
+    def adjust(axes: Axes) -> None:
+        axes.axvline(0, color=ink("muted"), linewidth=1, zorder=1)
+        axes.set_yticks(range(len(found)), list(found))
         axes.margins(0.1, 0.15)
-        svg = finish(figure, identity, title, alt, series)
-    rows = [[name, cell.text, cell.interval] for name, cell in reversed(found)]
-    return Panel(identity, title, svg, alt, DataTable(title, ["map", "score", "95 % interval"], rows))
 
-
-def retrained_maps(tables: Sequence[BoardTable]) -> list[PlotGroup]:
-    return [group for table in tables if (group := retraining_plots(table)) is not None]
+    return draw_panel(
+        f"{table.id}-score-{place}", title,
+        alt=f"Dot plot of the {_SCORES[metric]} of {len(found)} maps of {row.label}. Best is {best} with "
+            f"{found[best].text}.",
+        labels=(f"{_SCORES[metric]} (0: no better than random)", ""),
+        series=[
+            Series(f"map {name}", slots[name], [Point(cell.drawn, height, f"{name}: {cell.said}", x_interval=cell.bar)],
+                   is_model=False, joined=False)
+            for height, (name, cell) in enumerate(found.items())
+        ],
+        table=DataTable(title, ["map", "score", "95 % interval"],
+                        [[name, cell.text, cell.interval] for name, cell in reversed(found.items())]),
+        adjust=adjust,
+    )  # fmt: skip

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.core.threat import NORM_LABELS
+from bench.leaderboard.boards import undominated
 from bench.leaderboard.labels import name as metric_name
 from bench.reporting.page.boards import BoardTable
 from bench.reporting.page.content import (
     DataTable,
     LegendEntry,
     Names,
+    Number,
     Panel,
     PlotGroup,
     anchor,
-    interval,
-    number,
-    scaled,
+    draw_panel,
 )
-from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish, ink, swatch
+from bench.reporting.page.svg import Point, Series, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,60 +32,31 @@ _OFFSETS = ((8, 0, "left"), (-8, 0, "right"), (0, 9, "center"), (0, -9, "center"
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A model's place in a trade-off; both values are better when higher. Fractions; intervals None where unknown."""
+    """A model's place in a trade-off; both values are better when higher."""
 
     model: str
-    x: float
-    y: float
-    x_interval: tuple[float, float] | None = None
-    y_interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """What an axis shows: its name in a sentence, and whether it is printed in per cent."""
-
-    name: str
-    percent: bool
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}, %" if self.percent else self.name
-
-    def text(self, value: float, bounds: tuple[float, float] | None) -> str:
-        shown = number(value, percent=self.percent)
-        return f"{shown} {interval(*bounds, percent=self.percent)}" if bounds else shown
+    x: Number
+    y: Number
 
 
 def front(spots: Sequence[Spot]) -> list[Spot]:
     """The spots that no other equals or beats in both values, from left to right."""
-    kept = [
-        one
-        for one in spots
-        if not any(other.x >= one.x and other.y >= one.y and (other.x > one.x or other.y > one.y) for other in spots)
-    ]
-    return sorted(kept, key=lambda one: (one.x, -one.y))
+    kept = undominated([(one.x.value, one.y.value) for one in spots])
+    return sorted((spots[place] for place in kept), key=lambda one: (one.x.value, -one.y.value))
 
 
 def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
     """Clean accuracy against robust accuracy at each norm's reference radius and against the union."""
-    clean = table.column("clean_accuracy")
-    if clean is None:
-        return None
-    targets: list[tuple[str, str, int]] = []
-    for norm, eps in table.runs[0].reference.items():
-        position = table.column("robust_accuracy", norm, eps)
-        if position is not None:
-            targets.append((norm, f"robust accuracy, {NORM_LABELS.get(norm, norm)} {eps:.4g}", position))
-    union = table.column("union_accuracy", "all")
-    if union is not None:
-        targets.append(("union", "worst over all norms", union))
-    panels = []
-    for short, name, position in targets:
-        axes = Axis("clean accuracy", percent=True), Axis(name, percent=True)
-        spots = _spots(table, clean, position)
-        panels += _panel(f"{table.id}-tradeoff-{short}", axes, spots, names, table.detail)
-    return _group(f"{table.id}-tradeoffs", f"Robustness, {table.title}: {table.detail}", _ROBUST, panels, names)
+    targets = {
+        norm: (f"robust accuracy, {NORM_LABELS.get(norm, norm)} {eps:.4g}", table.column("robust_accuracy", norm, eps))
+        for norm, eps in table.runs[0].reference.items()
+    } | {"union": ("worst over all norms", table.column("union_accuracy", "all"))}
+    panels = [
+        _panel(f"{table.id}-tradeoff-{short}", ("clean accuracy", name), _spots(table, place), names, table.detail)
+        for short, (name, place) in targets.items()
+    ]
+    title = f"Robustness, {table.title}: {table.detail}"
+    return _group(f"{table.id}-tradeoffs", title, _ROBUST, panels, names=names)
 
 
 _ROBUST = (
@@ -112,14 +83,15 @@ def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Nam
         if not name.startswith(f"{dataset}/") or accuracy is None:
             continue
         for radius, cosine in (gradients.get("stability") or {}).items():
-            measured.setdefault(str(radius), []).append(Spot(name, float(accuracy), float(cosine)))
+            spot = Spot(name, Number(float(accuracy), percent=True), Number(float(cosine)))
+            measured.setdefault(str(radius), []).append(spot)
         if "examples" in gradients:
             examples.add(f"{int(gradients['examples']):,}")
-    panels = []
-    for position, (radius, spots) in enumerate(measured.items()):
-        axes = Axis("test accuracy", percent=True), Axis(f"gradient cosine, noise {radius}", percent=False)
-        panels += _panel(anchor("stability", dataset, position), axes, spots, names,
-                         f"{dataset}, from the model cards")  # fmt: skip
+    panels = [
+        _panel(anchor("stability", dataset, position), ("test accuracy", f"gradient cosine, noise {radius}"), spots,
+               names, f"{dataset}, from the model cards")
+        for position, (radius, spots) in enumerate(measured.items())
+    ]  # fmt: skip
     lead = (
         "How little a model's input gradient turns when the image is perturbed by uniform noise of the given radius: "
         f"the mean cosine between both gradients, over {' or '.join(sorted(examples))} held-out images, as the model "
@@ -127,92 +99,82 @@ def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Nam
         "right is better; the dashed line is the Pareto front."
     )
     title = f"Stability of explanations, from the cards of {dataset}"
-    return _group(anchor("stability", dataset), title, lead, panels, names)
+    return _group(anchor("stability", dataset), title, lead, panels, names=names)
 
 
 def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
-    clean = table.column("clean_accuracy")
-    keys = [column.key for column in table.columns if column.key.metric.startswith("stability/")]
-    if clean is None or not keys:
-        return None
-    metric = metric_name(keys[0])
-    radii = sorted({key.eps for key in keys if metric_name(key) == metric and key.eps is not None})
+    columns = [column for column in table.columns if column.key.metric.startswith("stability/")]
     panels = []
-    for place, eps in enumerate(radii):
-        position = table.column(keys[0].metric, keys[0].norm, eps, keys[0].subject)
-        if position is None:
-            continue
-        spots = _spots(table, clean, position)
-        axes = Axis("clean accuracy", percent=True), Axis(f"{metric}, noise {eps:.3g}", percent=False)
-        panels += _panel(f"{table.id}-stability-{place}", axes, spots, names, table.detail)
+    for place, column in enumerate(one for one in columns if metric_name(one.key) == metric_name(columns[0].key)):
+        labels = ("clean accuracy", f"{metric_name(column.key)}, noise {column.key.eps or 0.0:.3g}")
+        spots = _spots(table, table.columns.index(column))
+        panels.append(_panel(f"{table.id}-stability-{place}", labels, spots, names, table.detail))
     lead = f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies."
-    return _group(f"{table.id}-stability", f"Stability of explanations: {table.detail}", lead, panels, names)
+    title = f"Stability of explanations: {table.detail}"
+    return _group(f"{table.id}-stability", title, lead, panels, names=names)
 
 
-def _spots(table: BoardTable, across: int, up: int) -> list[Spot]:
-    """The models that have a number, with a place in a plot, in both columns."""
+def _spots(table: BoardTable, up: int | None) -> list[Spot]:
+    """The models that have a number, with a place in a plot, in this column and for clean accuracy."""
+    across = table.column("clean_accuracy")
+    if across is None or up is None:
+        return []
     return [
-        Spot(row.model, x.value, y.value, x.bounds, y.bounds)
+        Spot(row.model, x, y)
         for row in table.rows
         if (x := row.cells[across]) and x.drawable and (y := row.cells[up]) and y.drawable
     ]
 
 
-def _group(identity: str, title: str, lead: str, panels: list[Panel], names: Names) -> PlotGroup | None:
-    if not panels:
-        return None
-    seen = {row[0] for panel in panels for row in panel.table.rows}
+def _group(identity: str, title: str, lead: str, panels: Sequence[Panel | None], *, names: Names) -> PlotGroup | None:
+    shown = [panel for panel in panels if panel is not None]
+    seen = {row[0] for panel in shown for row in panel.table.rows}
     legend = [
-        LegendEntry(name, names.label(name), slot, swatch(slot, joined=False), True)
+        LegendEntry(name, names.label(name), slot, joined=False)
         for name, slot in names.slots.items()
         if names.label(name) in seen
     ]
-    return PlotGroup(identity, title, lead, legend, panels)
+    return PlotGroup(identity, title, lead=lead, legend=legend, panels=shown) if shown else None
 
 
-def _panel(identity: str, axes: tuple[Axis, Axis], spots: list[Spot], names: Names, detail: str) -> list[Panel]:
+def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Names, detail: str) -> Panel | None:
     """The scatter plot; nothing where there are too few models to trade anything."""
     if len(spots) < _LEAST_MODELS:
-        return []
-    x_axis, y_axis = axes
+        return None
     best = front(spots)
-    series = [_series(one, names, x_axis, y_axis) for one in spots]
-    title = f"{y_axis.name[0].upper()}{y_axis.name[1:]} against {x_axis.name}"
-    on_front = ", ".join(names.label(one.model) for one in best)
-    alt = (
-        f"Scatter plot of {y_axis.name} against {x_axis.name} for {len(spots)} models. On the Pareto front, from left "
-        f"to right: {on_front}. The table below the plot has all numbers."
+    x_name, y_name = labels
+    x_label, y_label = (
+        f"{name}, %" if number.percent else name for name, number in zip(labels, (spots[0].x, spots[0].y), strict=True)
     )
-    heading = f"{y_axis.name[0].upper()}{y_axis.name[1:]}"
-    with drawing(x_axis.label, y_axis.label) as (figure, drawn):
-        scale_x, scale_y = (100 if axis.percent else 1 for axis in axes)
-        drawn.plot(
-            [scale_x * one.x for one in best], [scale_y * one.y for one in best],
+    series = [_series(one, names, labels) for one in spots]
+    heading = f"{y_name[0].upper()}{y_name[1:]}"
+    title = f"{heading} against {x_name}"
+
+    def adjust(axes: Axes) -> None:
+        axes.plot(
+            [one.x.drawn for one in best], [one.y.drawn for one in best],
             color=ink("muted"), linestyle=(0, (4, 3)), linewidth=1.2, zorder=1,
         )  # fmt: skip
-        for one in series:
-            draw_series(drawn, one)
-        drawn.margins(0.12)
-        _label_points(drawn, series)
-        svg = finish(figure, identity, title, alt, series)
+        axes.margins(0.12)
+        _label_points(axes, series)
+
     rows = [
-        [names.label(one.model), x_axis.text(one.x, one.x_interval), y_axis.text(one.y, one.y_interval),
-         "yes" if one in best else "no"]
-        for one in sorted(spots, key=lambda one: -one.y)
-    ]  # fmt: skip
-    table = DataTable(f"{title} ({detail})", ["model", x_axis.label, y_axis.label, "on the front"], rows)
-    return [Panel(identity, heading, svg, alt, table)]
+        [names.label(one.model), one.x.said, one.y.said, "yes" if one in best else "no"]
+        for one in sorted(spots, key=lambda one: -one.y.value)
+    ]
+    return draw_panel(
+        identity, heading, title=title,
+        alt=f"Scatter plot of {y_name} against {x_name} for {len(spots)} models. On the Pareto front, from left to "
+            f"right: {', '.join(names.label(one.model) for one in best)}.",
+        labels=(x_label, y_label), series=series, adjust=adjust,
+        table=DataTable(f"{title} ({detail})", ["model", x_label, y_label, "on the front"], rows),
+    )  # fmt: skip
 
 
-def _series(spot: Spot, names: Names, x_axis: Axis, y_axis: Axis) -> Series:
+def _series(spot: Spot, names: Names, labels: tuple[str, str]) -> Series:
     label = names.label(spot.model)
-    tip = (
-        f"{label}: {x_axis.name} {x_axis.text(spot.x, spot.x_interval)}, "
-        f"{y_axis.name} {y_axis.text(spot.y, spot.y_interval)}"
-    )
-    scale_x, scale_y = (100 if axis.percent else 1 for axis in (x_axis, y_axis))
-    point = Point(scale_x * spot.x, scale_y * spot.y, tip, scaled(spot.y_interval, scale_y),
-                  scaled(spot.x_interval, scale_x))  # fmt: skip
+    tip = f"{label}: {labels[0]} {spot.x.said}, {labels[1]} {spot.y.said}"
+    point = Point(spot.x.drawn, spot.y.drawn, tip, spot.y.bar, spot.x.bar)
     return Series(spot.model, names.slots[spot.model], [point], joined=False, label=label)
 
 

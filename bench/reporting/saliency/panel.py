@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.attributions.manipulations import MANIPULATIONS, RandomSign
 from bench.attributions.registry import find_method, our_methods
-from bench.catalog.models import ModelEntry, resolve_models
+from bench.catalog.models import resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
@@ -21,36 +21,6 @@ from bench.reporting.saliency.figure import draw_panel
 from bench.reporting.saliency.rows import PanelRow, PanelSettings, panel_rows
 
 MOST_ROWS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class PanelRequest:
-    """What the user asked for, as the command line has it.
-
-    Attributes:
-        models: names, wildcards, folders or sources, as `bench run` takes them.
-        images: positions in the test split, from 0.
-        methods: names of attribution methods, wildcards or `all`, with their default parameters.
-        attack: the kind of an attack on maps, with its default parameters.
-        eps: radius of the L-inf ball, pixels of [0, 1].
-        output: ends in .png or .svg; its folder exists.
-        source: how a model that is named by its source is to be taken.
-    """
-
-    models: Sequence[str]
-    images: Sequence[int]
-    methods: Sequence[str]
-    attack: str
-    eps: float
-    output: Path
-    dataset: str | None = None
-    seed: int = 0
-    device: str = "auto"
-    data_dir: Path | None = None
-    download: bool = False
-    registry: Path | None = None
-    program: Path | None = None
-    source: SourceOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +37,54 @@ class PanelOutcome:
     remarks: list[str]
 
 
-def make_panel(request: PanelRequest) -> PanelOutcome:
+def make_panel(
+    models: Sequence[str],
+    images: Sequence[int],
+    methods: Sequence[str],
+    attack: str,
+    *,
+    eps: float,
+    output: Path,
+    dataset: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    data_dir: Path | None = None,
+    download: bool = False,
+    registry: Path | None = None,
+    program: Path | None = None,
+    source: SourceOptions | None = None,
+) -> PanelOutcome:
     """Write the panel; nothing is written unless all of it could be made, and then at once.
 
+    Args:
+        models: names, wildcards, folders or sources, as `bench run` takes them.
+        images: positions in the test split, from 0.
+        methods: names of attribution methods, wildcards or `all`, with their default parameters.
+        attack: the kind of an attack on maps, with its default parameters.
+        eps: radius of the L-inf ball, pixels of [0, 1].
+        output: ends in .png or .svg; its folder exists.
+        source: how a model that is named by its source is to be taken.
+
     Raises:
-        BenchError: bad input in any of the request's parts, a method that a net does not support, or a file that
-            cannot be written.
+        BenchError: bad input in any of these, a method that a net does not support, or a file that cannot be written.
     """
-    kind = _require_output(request.output)
-    settings = _settings(request)
-    device = resolve_device(request.device)
-    chosen = resolve_models(
-        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
-    )
-    ids = list(dict.fromkeys(request.images))
+    kind = _require_output(output)
+    settings = _settings(methods, attack, eps, seed)
+    place = resolve_device(device)
+    chosen = resolve_models(models, dataset, options=source, registry=registry, program=program)
+    ids = list(dict.fromkeys(images))
     _require_few(len(chosen), len(ids))
-    datasets = _datasets(request, chosen)
-    for dataset in datasets.values():
-        _require_images(ids, dataset)
+    names = dict.fromkeys(entry.card.dataset for entry in chosen)
+    datasets = {name: load_split(name, "test", data_dir=data_dir, download=download) for name in names}
+    for loaded in datasets.values():
+        _require_images(ids, loaded)
     rows: list[PanelRow] = []
     remarks = []
     for entry in chosen:
-        found, findings = panel_rows(entry, datasets[entry.card.dataset], ids, settings, device)
+        found, findings = panel_rows(entry, datasets[entry.card.dataset], ids, settings, device=place)
         rows += found
         remarks += [f"{entry.card.name}: {finding.evidence}; {finding.advice}" for finding in findings]
-    content = figure_bytes(draw_panel(rows, settings), kind)
-    write_atomically(request.output, content)
+    write_atomically(output, figure_bytes(draw_panel(rows, settings), kind))
     aim = None if isinstance(settings.attack, RandomSign) else settings.attacked_method.name
     return PanelOutcome(rows, aim, remarks)
 
@@ -109,18 +101,16 @@ def _require_output(path: Path) -> str:
     return kind
 
 
-def _settings(request: PanelRequest) -> PanelSettings:
-    names = select_names(request.methods, list(our_methods()), "attribution method")
+def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> PanelSettings:
+    names = select_names(methods, list(our_methods()), "attribution method")
     if not names:
         raise BenchError(f"name at least one attribution method: {', '.join(our_methods())}.", option="method")
-    if request.attack not in MANIPULATIONS:
-        raise unknown_name(request.attack, MANIPULATIONS, "attack on maps")
-    if not (math.isfinite(request.eps) and 0.0 < request.eps <= 1.0):
-        raise BenchError(
-            f"eps {request.eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.", option="eps"
-        )
-    attack = MANIPULATIONS[request.attack].model_validate({})
-    return PanelSettings([find_method(name) for name in names], attack, request.eps, request.seed)
+    if attack not in MANIPULATIONS:
+        raise unknown_name(attack, MANIPULATIONS, "attack on maps")
+    if not (math.isfinite(eps) and 0.0 < eps <= 1.0):
+        raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.", option="eps")
+    chosen = MANIPULATIONS[attack].model_validate({})
+    return PanelSettings([find_method(name) for name in names], chosen, eps, seed)
 
 
 def _require_few(models: int, images: int) -> None:
@@ -130,13 +120,6 @@ def _require_few(models: int, images: int) -> None:
         raise BenchError(
             f"{models} models and {images} images are {models * images} rows; a panel has at most {MOST_ROWS}."
         )
-
-
-def _datasets(request: PanelRequest, chosen: Sequence[ModelEntry]) -> dict[str, ImageDataset]:
-    names = dict.fromkeys(entry.card.dataset for entry in chosen)
-    return {
-        name: load_split(name, "test", data_dir=request.data_dir, download=request.download) for name in names
-    }  # fmt: skip
 
 
 def _require_images(ids: Sequence[int], dataset: ImageDataset) -> None:

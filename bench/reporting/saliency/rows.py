@@ -152,7 +152,12 @@ class PanelRow:
 
 
 def panel_rows(
-    entry: ModelEntry, dataset: ImageDataset, example_ids: Sequence[int], settings: PanelSettings, device: torch.device
+    entry: ModelEntry,
+    dataset: ImageDataset,
+    example_ids: Sequence[int],
+    settings: PanelSettings,
+    *,
+    device: torch.device,
 ) -> tuple[list[PanelRow], list[Finding]]:
     """One row an example, and what the clean pass found odd about the model's outputs.
 

@@ -9,24 +9,28 @@ from hypothesis import strategies as st
 
 from bench.leaderboard.evidence.finished_runs import read_runs, repeat
 from bench.leaderboard.table import read_leaderboard
-from bench.reporting.page.content import anchor, number
+from bench.reporting.page.content import Number, anchor
 from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish
 from bench.reporting.page.tradeoffs import Spot, front
 from tests.reporting.page.pages import add_run, metric, parse
 
 spots = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(0, 5)).map(lambda pair: Spot("m", pair[0] / 5, pair[1] / 5)), min_size=1
+    st.tuples(st.integers(0, 5), st.integers(0, 5)).map(
+        lambda pair: Spot("m", Number(pair[0] / 5), Number(pair[1] / 5))
+    ),
+    min_size=1,
 )
 
 
 def dominates(first: Spot, second: Spot) -> bool:
-    return first.x >= second.x and first.y >= second.y and (first.x, first.y) != (second.x, second.y)
+    x, y, other_x, other_y = first.x.value, first.y.value, second.x.value, second.y.value
+    return x >= other_x and y >= other_y and (x, y) != (other_x, other_y)
 
 
 @given(spots)
 def test_the_front_holds_exactly_what_nothing_dominates(found: list[Spot]) -> None:
     best = front(found)
-    assert [one.x for one in best] == sorted(one.x for one in best)
+    assert [one.x.value for one in best] == sorted(one.x.value for one in best)
     for one in found:
         assert any(one is other for other in best) != any(dominates(other, one) for other in found)
 
@@ -41,9 +45,9 @@ def test_different_names_get_different_anchors_that_are_plain(first: str, second
 
 
 def test_shares_are_printed_in_per_cent_and_other_numbers_as_they_are() -> None:
-    assert number(0.12345, percent=True) == "12.3"
-    assert number(-0.0124, percent=False) == "-0.012"
-    assert number(12345.6, percent=False) == "12,346"
+    assert Number(0.12345, percent=True).text == "12.3"
+    assert Number(-0.0124).text == "-0.012"
+    assert Number(12345.6).text == "12,346"
 
 
 def test_points_get_their_tips_and_colours_become_variables() -> None:

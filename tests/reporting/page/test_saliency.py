@@ -30,7 +30,7 @@ def shown(fashion_test: ImageDataset) -> SaliencySet:
     ids = first_of_each_class(fashion_test.labels, 3)
     rows = []
     for entry in resolve_models(["standard", "at_linf"]):
-        rows += panel_rows(entry, fashion_test, ids, settings, torch.device("cpu"))[0]
+        rows += panel_rows(entry, fashion_test, ids, settings, device=torch.device("cpu"))[0]
     return saliency_set(fashion_test, rows, settings)
 
 

@@ -166,7 +166,7 @@ def test_the_numbers_are_those_of_the_attack_suite(tmp_path: Path, fashion_test:
     content = content.replace("0.031372", str(EPS))
     records = run(make(tmp_path, content), load_model(entry), fashion_test, 0, 18).records
     for kind in ("top_k", "frame"):
-        rows, _ = panel_rows(entry, fashion_test, [17, 3], settings("gradient", attack=kind, steps=6), CPU)
+        rows, _ = panel_rows(entry, fashion_test, [17, 3], settings("gradient", attack=kind, steps=6), device=CPU)
         suite = records[records["attack"] == kind].set_index("example_id")
         for one in rows:
             expected = suite.loc[one.example_id]
@@ -178,7 +178,7 @@ def test_the_numbers_are_those_of_the_attack_suite(tmp_path: Path, fashion_test:
 @pytest.mark.parametrize("kind", sorted(MANIPULATIONS))
 def test_every_attacked_image_lies_in_the_ball_and_keeps_the_prediction(kind: str, fashion_test: ImageDataset) -> None:
     (entry,) = resolve_models(["standard"])
-    rows, _ = panel_rows(entry, fashion_test, [0, 17, 42], settings("gradient", "grad_cam", attack=kind), CPU)
+    rows, _ = panel_rows(entry, fashion_test, [0, 17, 42], settings("gradient", "grad_cam", attack=kind), device=CPU)
     model = load_model(entry)
     for one in rows:
         moved = np.abs(one.attacked.astype(np.float64) - one.image.astype(np.float64)).max()
@@ -198,7 +198,7 @@ def test_the_attack_aims_at_the_first_method_with_a_derivative() -> None:
 
 def test_an_image_does_not_depend_on_the_others(fashion_test: ImageDataset) -> None:
     (entry,) = resolve_models(["standard"])
-    alone, _ = panel_rows(entry, fashion_test, [17], settings("smoothgrad", attack="random_sign"), CPU)
-    among, _ = panel_rows(entry, fashion_test, [3, 17], settings("smoothgrad", attack="random_sign"), CPU)
+    alone, _ = panel_rows(entry, fashion_test, [17], settings("smoothgrad", attack="random_sign"), device=CPU)
+    among, _ = panel_rows(entry, fashion_test, [3, 17], settings("smoothgrad", attack="random_sign"), device=CPU)
     assert np.array_equal(alone[0].attacked, among[1].attacked)
     assert np.allclose(alone[0].maps[0].after, among[1].maps[0].after, atol=1e-5)
