@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.catalog.programs import Program, parse_program, python_object
-from bench.core.errors import BenchError, is_interrupt
-from bench.core.files import read_regular, sha256_bytes
+from bench.core.errors import BenchError, in_one_line, is_interrupt
+from bench.core.files import read_named, sha256_bytes
 from bench.core.torch_state import plain_torch
 
 
@@ -24,10 +24,7 @@ class UserFile:
     @classmethod
     def read(cls, path: Path) -> UserFile:
         """Read a file; raises BenchError."""
-        try:
-            return cls(path, read_regular(path))
-        except OSError as error:
-            raise BenchError(f"cannot read the attack {path}: {error.strerror}.") from error
+        return cls(path, read_named(path, "the attack"))
 
     @property
     def sha256(self) -> str:
@@ -61,6 +58,5 @@ def load_function(name: str, file_name: str, function: str, file: UserFile | Non
     except BaseException as error:
         if isinstance(error, BenchError) or is_interrupt(error):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BenchError(f"{file.path} cannot be loaded ({reason}).") from error
+        raise BenchError(f"{file.path} cannot be loaded ({in_one_line(error)}).") from error
     return found

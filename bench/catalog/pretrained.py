@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from bench.catalog.state_files import read_state
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, in_one_line
 from bench.core.files import read_regular, sha256_file
-from bench.core.names import unknown_name
 from bench.core.optional import optional_import
 from bench.nets.adapter import AdapterSettings
+from bench.nets.external.zoos import timm_package, torchvision_models
 
 _HASHED_NAME = re.compile(r"-([0-9a-f]{8,})\.pth?$")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -42,21 +42,16 @@ class Pretrained:
 
 def timm_pretrained(name: str, *, download: bool, weights: bool) -> Pretrained:
     """A timm model; its weights only if `weights`. Raises BenchError: unknown, or not here and no `download`."""
-    package = optional_import("timm", "a timm model", "ribench[timm]")
-    if not package.is_model(name):
-        raise unknown_name(name, package.list_models(), "timm model")
-    config = package.get_pretrained_cfg(name)
-    if config is None:
-        if weights:
-            raise BenchError(f"timm:{name} has no pretrained weights; name a file of weights.", option="weights")
-        return Pretrained(name, 1000, AdapterSettings())
-    found = _from_config(name, config.to_dict() if hasattr(config, "to_dict") else dict(config))
+    config = timm_package(name).get_pretrained_cfg(name)
+    settings = config.to_dict() if hasattr(config, "to_dict") else dict(config or {})
+    found = _from_config(name, settings)
     if not weights:
         return found
-    if config.hf_hub_id:
-        return _with_state(found, _hub_weights(config.hf_hub_id, None, config.hf_hub_filename, download=download))
-    if config.url:
-        return _with_state(found, _from_url(config.url, f"timm:{name}", download=download))
+    if settings.get("hf_hub_id"):
+        file_name = settings.get("hf_hub_filename")
+        return _with_state(found, _hub_weights(settings["hf_hub_id"], None, file_name, download=download))
+    if settings.get("url"):
+        return _with_state(found, _from_url(settings["url"], f"timm:{name}", download=download))
     raise BenchError(f"timm:{name} has no pretrained weights; name a file of weights.", option="weights")
 
 
@@ -78,12 +73,7 @@ def hub_pretrained(text: str, *, download: bool, weights: bool) -> Pretrained:
 
 def torchvision_pretrained(name: str, *, download: bool, weights: bool) -> Pretrained:
     """A torchvision classifier with its default weights; raises BenchError."""
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        raise unknown_name(name, known, "torchvision model")
-    default = models.get_model_weights(name).DEFAULT
+    default = torchvision_models(name).get_model_weights(name).DEFAULT
     transforms = default.transforms()
     adapter = AdapterSettings(
         mean=tuple(transforms.mean), std=tuple(transforms.std), input_size=transforms.crop_size[0]
@@ -99,9 +89,7 @@ def _from_config(name: str, config: dict[str, Any], arguments: dict[str, Any] | 
 
 
 def _with_state(found: Pretrained, path: Path) -> Pretrained:
-    return Pretrained(
-        found.name, found.num_classes, found.adapter, found.in_channels, found.arguments, read_state(path)
-    )
+    return replace(found, state=read_state(path))
 
 
 def _hub_weights(repository: str, revision: str | None, file_name: str | None, *, download: bool) -> Path:
@@ -125,9 +113,8 @@ def _hub_file(repository: str, file_name: str, revision: str | None, *, download
                 f"{file_name} of {repository} is not in the cache of the Hugging Face hub; allow its download.",
                 option="download",
             ) from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BenchError(
-            f"{file_name} of {repository} cannot be fetched from the Hugging Face hub ({reason})."
+            f"{file_name} of {repository} cannot be fetched from the Hugging Face hub ({in_one_line(error)})."
         ) from error
     _check_blob(Path(path))
     return Path(path)

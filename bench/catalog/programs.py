@@ -20,8 +20,8 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import nn
 
-from bench.core.errors import BenchError, is_interrupt
-from bench.core.files import read_regular, sha256_bytes
+from bench.core.errors import BenchError, in_one_line, is_interrupt
+from bench.core.files import read_named, sha256_bytes
 from bench.core.optional import optional_import
 from bench.core.torch_state import plain_torch
 from bench.nets.adapter import PlainEval
@@ -44,13 +44,6 @@ class Program:
     path: Path
     factory: str = ""
 
-    def content(self) -> bytes:
-        """The file's bytes; raises BenchError."""
-        try:
-            return read_regular(self.path)
-        except OSError as error:
-            raise BenchError(f"cannot read the model {self.path}: {error.strerror}.") from error
-
     def build(self, sha256: str | None = None) -> tuple[nn.Module, str]:
         """The net, in float32, and the digest of the file it came from; torch's settings stay whatever it sets.
 
@@ -60,7 +53,7 @@ class Program:
         Raises:
             BenchError: unreadable, another digest, or it makes no net.
         """
-        content = self.content()
+        content = read_named(self.path, "the model")
         digest = sha256_bytes(content)
         if sha256 is not None and digest != sha256:
             raise BenchError(
@@ -179,8 +172,7 @@ def _user_errors(program: Program) -> Iterator[None]:
         if isinstance(error, BenchError) or is_interrupt(error):
             raise
         what = f"{program.path}:{program.factory}" if program.factory else f"the {program.kind} file {program.path}"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise BenchError(f"{what} gave no net ({reason}).") from error
+        raise BenchError(f"{what} gave no net ({in_one_line(error, 300)}).") from error
 
 
 _BUILDERS: dict[str, Callable[[Program, bytes], Any]] = {

@@ -20,8 +20,8 @@ from urllib.parse import urlparse
 import platformdirs
 
 from bench.catalog.cards import Weights
-from bench.core.errors import BenchError
-from bench.core.files import leads_out, read_regular, replaced_whole, sha256_bytes, sweep
+from bench.core.errors import BenchError, in_one_line
+from bench.core.files import leads_out, read_named, replaced_whole, sha256_bytes, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,7 @@ class WeightsFile:
                 f"the weights of {self.name} are not on this machine; allow their download from {host}.",
                 option="download",
             )
-        try:
-            content = read_regular(path)
-        except OSError as error:
-            raise BenchError(f"cannot read the weights {path}: {error.strerror}.") from error
+        content = read_named(path, "the weights")
         found, stated = sha256_bytes(content), self.weights.sha256
         if found != stated:
             raise BenchError(
@@ -96,8 +93,9 @@ class WeightsFile:
             try:
                 found = _fetch(url, part, 16 * self.weights.parameters + (1 << 24))
             except _FAILURES as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-                raise BenchError(f"the weights of {self.name} cannot be fetched from {url} ({reason}).") from error
+                raise BenchError(
+                    f"the weights of {self.name} cannot be fetched from {url} ({in_one_line(error)})."
+                ) from error
             if found != self.weights.sha256:
                 raise BenchError(
                     f"what {url} gives is not the weights that the card of {self.name} names (sha256 {found[:12]}..., "

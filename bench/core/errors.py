@@ -45,6 +45,11 @@ def bench_command(*words: str, **options: object) -> str:
     return shlex.join(line)
 
 
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """What another package's error says, with its kind, for the middle of a message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Whether the user pressed Ctrl-C; the user's own code may raise anything else, subclasses too."""
     return type(error) is KeyboardInterrupt

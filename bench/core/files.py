@@ -54,6 +54,14 @@ def read_regular(path: Path) -> bytes:
         return stream.read()
 
 
+def read_named(path: Path, what: str) -> bytes:
+    """The bytes of a file that somebody named; raises BenchError naming `what`."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise BenchError(f"cannot read {what} {path}: {error.strerror}.") from error
+
+
 def leads_out(path: Path, folder: Path) -> bool:
     """Whether a link on the way to `path` leads out of `folder`, whose owner may not know what lies there."""
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import BenchError, in_one_line, is_interrupt
 
 
 def plugin_names(group: str) -> list[str]:
@@ -34,9 +34,9 @@ def load_plugin(group: str, name: str) -> Any:
     except BaseException as error:
         if is_interrupt(error):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BenchError(
-            f"the plug-in {name!r} of {_owner(points[0])} ({group}) cannot be loaded ({reason}); mend or uninstall it."
+            f"the plug-in {name!r} of {_owner(points[0])} ({group}) cannot be loaded ({in_one_line(error)}); mend or "
+            "uninstall it."
         ) from error
 
 

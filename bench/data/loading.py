@@ -11,7 +11,7 @@ from typing import NamedTuple
 import platformdirs
 import torch
 
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.files import clear_disk_errors, sha256_file
 from bench.core.names import require_safe_name, unknown_name
 from bench.core.plugins import load_plugin, plugin_names
@@ -190,8 +190,7 @@ def _load_plugin(name: str, split: Split) -> ImageDataset:
     except BaseException as error:
         if isinstance(error, BenchError) or is_interrupt(error):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BenchError(f"the plug-in {name!r} in {PLUGINS} gave no {split} split ({reason}).") from error
+        raise BenchError(f"the plug-in {name!r} in {PLUGINS} gave no {split} split ({in_one_line(error)}).") from error
 
 
 def _missing(spec: DatasetSpec, split: Split) -> BenchError:

@@ -20,8 +20,9 @@ from torch import nn
 from bench.catalog.cards import ModelCard
 from bench.catalog.models import ModelEntry, load_model
 from bench.catalog.state_files import state_bytes
+from bench.catalog.weights import FILE_NAME as WEIGHTS
 from bench.core.errors import BenchError
-from bench.core.files import read_regular, sha256_bytes
+from bench.core.files import read_named, sha256_bytes
 from bench.data import ImageDataset
 from bench.nets.registry import architectures
 from bench.protocols import protocol_for
@@ -115,8 +116,9 @@ def _pack_model(entry: ModelEntry) -> PackedModel:
             f"model {entry.card.name} is only in this process's memory, so it cannot go to other workers; "
             "register it (`bench models add`), name it as FILE.py:FACTORY, or evaluate it here."
         )
-    weights = state_bytes(load_model(entry)) if entry.build is not None else _read(entry.weights_path)
-    program = _read(entry.program) if entry.card.program is not None and entry.program is not None else None
+    built = entry.build is not None
+    weights = state_bytes(load_model(entry)) if built else read_named(entry.weights_path, "the weights")
+    program = None if entry.card.program is None or entry.program is None else read_named(entry.program, "the model")
     # a file that has changed since the run was planned must not come back as every worker's failure
     for content, digest in ((weights, entry.card.weights.sha256), (program, _program_digest(entry.card))):
         if content is not None and sha256_bytes(content) != digest:
@@ -128,7 +130,7 @@ def _pack_model(entry: ModelEntry) -> PackedModel:
 
 def _unpack_model(packed: PackedModel, folder: Path) -> ModelEntry:
     entry = ModelEntry(packed.card, folder)
-    entry.weights_path.write_bytes(packed.weights)
+    (folder / WEIGHTS).write_bytes(packed.weights)
     if packed.program is None or packed.card.program is None:
         return entry
     path = folder / packed.card.program.file
@@ -138,10 +140,3 @@ def _unpack_model(packed: PackedModel, folder: Path) -> ModelEntry:
 
 def _program_digest(card: ModelCard) -> str | None:
     return card.program.sha256 if card.program is not None else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular(path)
-    except OSError as error:
-        raise BenchError(f"cannot read {path}: {error.strerror}.") from error

@@ -37,9 +37,7 @@ def timm(
     Args:
         arguments: further arguments of the net, as a hub's config.json has them under `model_args`; plain values.
     """
-    package = optional_import("timm", "a timm model", "ribench[timm]")
-    if not package.is_model(name):
-        raise unknown_name(name, package.list_models(), "timm model")
+    package = timm_package(name)
     _refuse_loading(arguments or {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,6 +45,24 @@ def timm(
             name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **(arguments or {})
         )
     return Adapter(net, AdapterSettings(**(adapter or {})))
+
+
+def timm_package(name: str) -> Any:
+    """The package timm, which has a net of that name; raises BenchError."""
+    package = optional_import("timm", "a timm model", "ribench[timm]")
+    if not package.is_model(name):
+        raise unknown_name(name, package.list_models(), "timm model")
+    return package
+
+
+def torchvision_models(name: str) -> Any:
+    """The module torchvision.models, which has a classifier of that name; raises BenchError."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown_name(name, known, "torchvision model")
+    return models
 
 
 def _refuse_loading(arguments: Mapping[str, Any]) -> None:
@@ -61,11 +77,7 @@ def _refuse_loading(arguments: Mapping[str, Any]) -> None:
 @register_net
 def torchvision(*, name: str, num_classes: int, adapter: Mapping[str, Any] | None = None) -> nn.Module:
     """A classifier of torchvision.models behind its adaptation; three channels."""
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        raise unknown_name(name, known, "torchvision model")
+    models = torchvision_models(name)
     arguments = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     return Adapter(
         models.get_model(name, weights=None, num_classes=num_classes, **arguments), AdapterSettings(**(adapter or {}))
