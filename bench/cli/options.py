@@ -17,6 +17,9 @@ Models = Annotated[
         "hf-hub:ORG/NAME, robustbench:DATASET/THREAT/NAME, or a TorchScript, export or ONNX file. Repeatable.",
     ),
 ]
+OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+OnlySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; wildcards allowed.")]
+ModelDataset = Annotated[str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")]
 LeaderboardDir = Annotated[
     Path, typer.Option("--leaderboard", help="Folder of leaderboard.csv and runs/.", envvar="BENCH_LEADERBOARD")
 ]

@@ -71,9 +71,7 @@ def make_report(
     Raises:
         BenchError: no leaderboard or no row to show, an output that cannot be written, damaged weights or verdicts.
     """
-    _check_output(output)
-    if images < 0:
-        raise BenchError(f"{images} is not a number of images; use 0 or more.", option="images")
+    _check(output, images)
     rows = select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite])
     if rows.empty:
         raise BenchError(
@@ -110,7 +108,9 @@ def _ranked(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
         return board
 
 
-def _check_output(path: Path) -> None:
+def _check(path: Path, images: int) -> None:
+    if images < 0:
+        raise BenchError(f"{images} is not a number of images; use 0 or more.", option="images")
     if path.suffix.lower() not in (".html", ".htm"):
         raise BenchError(f"the page {path} must end in .html; it is one file.", option="output")
     if path.is_dir():

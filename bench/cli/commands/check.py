@@ -17,6 +17,7 @@ from bench.cli.options import (
     DataDir,
     Device,
     Download,
+    ModelDataset,
     Program,
     Registry,
     SuitePath,
@@ -39,9 +40,7 @@ def check(
     suite: Annotated[
         list[str] | None, typer.Option("--suite", help="As in `bench run`. [default: cross_norm_quick]")
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
-    ] = None,
+    dataset: ModelDataset = None,
     baseline: Annotated[
         Path, typer.Option("--baseline", help="Leaderboard folder, with evidence, to compare with.")
     ] = DEFAULT_LEADERBOARD,

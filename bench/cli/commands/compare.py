@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir, OnlyDataset, OnlySuite
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +20,8 @@ SHOWN_FLIPS = 12
 def compare(
     first: Annotated[str, typer.Argument(help="A model of the leaderboard, e.g. standard or mnist/standard.")],
     second: Annotated[str, typer.Argument(help="Another one.")],
-    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
+    suite: OnlySuite = None,
+    dataset: OnlyDataset = None,
     flipped: Annotated[bool, typer.Option("--flipped", help="List every example whose verdict flipped.")] = False,
     images: Annotated[
         Path | None, typer.Option("--images", help="PNG file: some of the flipped images.", show_default=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir
+from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, OnlyDataset, OnlySuite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,33 +38,38 @@ class By(StrEnum):
     method = "method"
 
 
+Pareto = Annotated[
+    str | None,
+    typer.Option(
+        "--pareto",
+        help="Two columns, e.g. 'clean, L-inf 0.1', or 'clean, stability 8/255' (of cards): rows no other beats.",
+    ),
+]
+Ranks = Annotated[
+    bool | None,
+    typer.Option("--ranks/--no-ranks", help="Rank by paired tests (Holm, 5 %). [default: where the evidence is]"),
+]
+AllVersions = Annotated[
+    bool,
+    typer.Option("--all-versions", help="Older versions of a suite too, where a model has been judged in a newer."),
+]
+
+
 @app.callback()
 def leaderboard(
     context: typer.Context,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
-    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite.")] = None,
+    dataset: OnlyDataset = None,
+    suite: OnlySuite = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", help="Only these models; wildcards. Repeatable.")
     ] = None,
     sort: Annotated[str | None, typer.Option("--sort", help="Column to sort by, as the header names it.")] = None,
     by: Annotated[By, typer.Option("--by", help="A row for each model, or one for all seeds of a method.")] = By.model,
-    pareto: Annotated[
-        str | None,
-        typer.Option(
-            "--pareto",
-            help="Two columns, e.g. 'clean, L-inf 0.1', or 'clean, stability 8/255' (of cards): rows no other beats.",
-        ),
-    ] = None,
-    ranks: Annotated[
-        bool | None,
-        typer.Option("--ranks/--no-ranks", help="Rank by paired tests (Holm, 5 %). [default: where the evidence is]"),
-    ] = None,
+    pareto: Pareto = None,
+    ranks: Ranks = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     wide: Annotated[bool, typer.Option("--wide", help="All radii, even where the terminal is narrow.")] = False,
-    all_versions: Annotated[
-        bool,
-        typer.Option("--all-versions", help="Older versions of a suite too, where a model has been judged in a newer."),
-    ] = False,
+    all_versions: AllVersions = False,
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Show the latest result of every model; the best value of each column is marked."""

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Device, Download, LeaderboardDir, Registry
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    DataDir,
+    Device,
+    Download,
+    LeaderboardDir,
+    OnlyDataset,
+    OnlySuite,
+    Registry,
+)
 
 
 def report(
@@ -15,8 +24,8 @@ def report(
         Path, typer.Option("--output", help="The page to write; one file, nothing beside it.")
     ] = Path("report.html"),
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
-    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite; wildcards allowed.")] = None,
+    dataset: OnlyDataset = None,
+    suite: OnlySuite = None,
     title: Annotated[str, typer.Option("--title", help="The page's title.")] = "RIBench leaderboard",
     saliency: Annotated[
         bool, typer.Option("--saliency/--no-saliency", help="Panels of saliency maps before and after an attack.")

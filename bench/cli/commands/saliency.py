@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import with_groups
-from bench.cli.options import DataDir, Device, Download, Models, Program, Registry, seed_option
+from bench.cli.options import DataDir, Device, Download, ModelDataset, Models, Program, Registry, seed_option
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
@@ -19,6 +19,22 @@ DEFAULT_ATTACK = "top_k"
 """Of the six attacks it leaves the least cosine and the least top-k intersection, on `standard`, `lga` and `at_linf`
 alike (32 images, 8/255, the gradient's map)."""
 
+Methods = Annotated[
+    list[str],
+    typer.Option(
+        "--method",
+        help="Attribution method: gradient, input_x_gradient, integrated_gradients, smoothgrad, guided_backprop, "
+        "deconvolution, lrp_epsilon, lrp_epsilon_plus, lrp_alpha2_beta1, deeplift, grad_cam, wildcard or `all`. "
+        "Repeatable; the attack aims at the first that has a derivative.",
+    ),
+]
+MapAttack = Annotated[
+    str,
+    typer.Option(
+        "--attack", help="top_k, mass_centre, target_region, frame, target_image, or random_sign as a control."
+    ),
+]
+
 
 @with_groups
 def saliency(
@@ -26,32 +42,14 @@ def saliency(
     image: Annotated[
         list[int], typer.Option("--image", help="Position of an image in the test split, from 0. Repeatable.")
     ] = [0],  # noqa: B006  (typer copies it)
-    method: Annotated[
-        list[str],
-        typer.Option(
-            "--method",
-            help="Attribution method: gradient, input_x_gradient, integrated_gradients, smoothgrad, guided_backprop, "
-            "deconvolution, lrp_epsilon, lrp_epsilon_plus, lrp_alpha2_beta1, deeplift, grad_cam, wildcard or `all`. "
-            "Repeatable; the attack aims at the first that has a derivative.",
-        ),
-    ] = DEFAULT_METHODS,
-    attack: Annotated[
-        str,
-        typer.Option(
-            "--attack", help="top_k, mass_centre, target_region, frame, target_image, or random_sign as a control."
-        ),
-    ] = DEFAULT_ATTACK,
+    method: Methods = DEFAULT_METHODS,
+    attack: MapAttack = DEFAULT_ATTACK,
     eps: Annotated[float, typer.Option("--eps", help="L-inf radius of the attack, pixels in [0, 1].")] = 8 / 255,
     output_file: Annotated[
         Path, typer.Option("--output", help="The picture to write, .png or .svg; its folder must be there.")
     ] = Path("saliency.png"),
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
-    ] = None,
-    seed: Annotated[
-        int,
-        seed_option("Keys noise and random starts, together with the image."),
-    ] = 0,
+    dataset: ModelDataset = None,
+    seed: Annotated[int, seed_option("Keys noise and random starts, together with the image.")] = 0,
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
