@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.data.class_lists import class_list
 from bench.data.class_order import number_as_known
-from bench.data.dataset import ImageDataset
+from bench.data.dataset import ImageDataset, ImageStore
 from bench.data.declared import DatasetFile, expand, find_declaration
 from bench.data.formats.decoding import Preparation
 from bench.data.formats.idx import find_idx, read_idx
@@ -24,6 +26,7 @@ from bench.data.specs import DATASETS, DatasetSpec
 
 Split = Literal["train", "test"]
 
+_Read = tuple[Tensor | ImageStore, Tensor, tuple[str, ...]]
 _IDX_STEMS: dict[Split, str] = {"train": "train", "test": "t10k"}
 _TEST_NAMES = ("test", "val", "validation")
 
@@ -43,6 +46,15 @@ class Layout:
     fixed_size: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A split of a data set; `spec` where its classes are numbered as a known one's."""
+
+    name: str
+    spec: DatasetSpec | None
+    split: Split
+
+
 def find_layout(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> Layout | None:
     """The split as it lies in `folder`, if it does in one of the accepted layouts; reads no images.
 
@@ -50,11 +62,10 @@ def find_layout(folder: Path, name: str, spec: DatasetSpec | None, split: Split)
     """
     if not folder.is_dir():
         return None
-    declared = find_declaration(folder, name)
+    declared, wanted = find_declaration(folder, name), _Wanted(name, spec, split)
     if declared is not None and declared[0].place(split) is not None:
-        return _declared(name, spec, split, *declared)
-    found = _known(folder, spec, split) if spec is not None else None
-    found = found or _own(folder, name, spec, split)
+        return _declared(wanted, *declared)
+    found = (_known(folder, spec, split) if spec is not None else None) or _own(folder, wanted)
     if spec is None or spec.subset_of is None:
         return found
     found = found or find_layout(folder, spec.subset_of, DATASETS[spec.subset_of], split)
@@ -65,34 +76,28 @@ def _known(folder: Path, spec: DatasetSpec, split: Split) -> Layout | None:
     """The layout in which a known data set is published: IDX files, or CIFAR-10's batches."""
     if spec.idx_folder is not None:
         for place in (folder / spec.idx_folder / "raw", folder):
-            stem = _IDX_STEMS[split]
-            images = find_idx(place, f"{stem}-images-idx3-ubyte")
-            labels = find_idx(place, f"{stem}-labels-idx1-ubyte")
+            files = [f"{_IDX_STEMS[split]}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
+            images, labels = (find_idx(place, file) for file in files)
             # a bare folder of IDX files does not say whose they are; only the data set's own system folder may be bare
             if images and labels and (place != folder or str(folder) == spec.system_folder):
-                return _idx(spec, split, images, labels)
+                return Layout(partial(_read_idx, spec, split, images, labels), str(place))
     if spec.name == "cifar10" and (folder / "cifar-10-batches-py").is_dir():
         place = folder / "cifar-10-batches-py"
         return Layout(lambda: read_torchvision(spec, split, folder, download=False), str(place))
     return None
 
 
-def _own(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> Layout | None:
+def _own(folder: Path, wanted: _Wanted) -> Layout | None:
     """`<name>/<split>/<class>/*`, `<name>/<split>.npz`, `<name>.npz`, `<name>/[<config>/]<split>-*.parquet`."""
-    preparation, size = _preparation(spec, None)
-    names = ("train",) if split == "train" else (spec.test_names if spec is not None else _TEST_NAMES)
-    for split_name in names:
-        root = folder / name / split_name
-        if root.is_dir():
-            return _folder(name, spec, split, root, preparation, size)
-        archive = folder / name / f"{split_name}.npz"
-        if archive.is_file():
-            return _npz(name, spec, split, archive)
-        files = _parquet_files(folder / name, split_name)
-        if files:
-            return _parquet(name, spec, split, files, preparation, size, Columns())
-    archive = folder / f"{name}.npz"
-    return _npz(name, spec, split, archive) if archive.is_file() else None
+    own = folder / wanted.name
+    test_names = wanted.spec.test_names if wanted.spec is not None else _TEST_NAMES
+    for name in ("train",) if wanted.split == "train" else test_names:
+        root, archive = own / name, own / f"{name}.npz"
+        found = [root] if root.is_dir() else [archive] if archive.is_file() else _parquet_files(own, name)
+        if found:
+            return _files(wanted, found, None)
+    archive = folder / f"{wanted.name}.npz"
+    return _npz(wanted, archive) if archive.is_file() else None
 
 
 def _parquet_files(root: Path, split_name: str) -> list[Path]:
@@ -108,19 +113,24 @@ def _parquet_files(root: Path, split_name: str) -> list[Path]:
     return found
 
 
-def _declared(name: str, spec: DatasetSpec | None, split: Split, declaration: DatasetFile, declared_in: Path) -> Layout:
-    files = expand(str(declaration.place(split)), declared_in)
-    preparation, size = _preparation(spec, declaration)
-    columns = Columns(declaration.image_column, declaration.label_column)
-    whole = spec if declaration.classes is None else None
-    if files[0].is_dir():
-        layout = _folder(name, whole, split, files[0], preparation, size)
-    elif files[0].suffix == ".npz":
+def _files(wanted: _Wanted, found: Sequence[Path], declaration: DatasetFile | None) -> Layout:
+    """A folder of class folders, an .npz file, or parquet files."""
+    first, (preparation, size) = found[0], _preparation(wanted.spec, declaration)
+    if declaration is not None and declaration.classes is not None:
+        wanted = dataclasses.replace(wanted, spec=None)  # the classes are numbered as they are named there
+    if first.is_dir():
+        return _layout(wanted, first, lambda: read_image_folder(first, preparation, size))
+    if first.suffix == ".npz":
+        return _npz(wanted, first)
+    columns = Columns(declaration.image_column, declaration.label_column) if declaration is not None else Columns()
+    return _layout(wanted, first.parent, lambda: read_parquet(found, preparation, size, columns))
+
+
+def _declared(wanted: _Wanted, declaration: DatasetFile, declared_in: Path) -> Layout:
+    files, spec = expand(str(declaration.place(wanted.split)), declared_in), wanted.spec
+    if files[0].suffix == ".npz" and not files[0].is_dir():
         _refuse_preparation(declaration, declared_in)
-        layout = _npz(name, whole, split, files[0])
-    else:
-        layout = _parquet(name, whole, split, files, preparation, size, columns)
-    layout = dataclasses.replace(layout, fixed_size=declaration.crop is None)
+    layout = dataclasses.replace(_files(wanted, files, declaration), fixed_size=declaration.crop is None)
     if declaration.classes is None:
         return _subset(layout, spec) if spec is not None and spec.subset_of is not None else layout
     return _chosen(layout, declaration.classes)
@@ -163,57 +173,34 @@ def _preparation(spec: DatasetSpec | None, declaration: DatasetFile | None) -> t
     return Preparation(channels), spec.image_size if spec is not None else None
 
 
-def _folder(
-    name: str, spec: DatasetSpec | None, split: Split, root: Path, preparation: Preparation, size: int | None
-) -> Layout:
-    def read() -> ImageDataset:
-        images, labels, classes = read_image_folder(root, preparation, size)
-        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, root), str(root))
+def _layout(wanted: _Wanted, place: Path, read: Callable[[], _Read]) -> Layout:
+    """A layout of images, labels and class names, which are numbered as the data set numbers them."""
 
-    return Layout(read, str(root))
+    def dataset() -> ImageDataset:
+        images, labels, classes = read()
+        numbered = number_as_known(wanted.spec, labels, classes, place)
+        return ImageDataset(wanted.name, wanted.split, images, *numbered, str(place))
 
-
-def _parquet(
-    name: str,
-    spec: DatasetSpec | None,
-    split: Split,
-    files: Sequence[Path],
-    preparation: Preparation,
-    size: int | None,
-    columns: Columns,
-) -> Layout:
-    def read() -> ImageDataset:
-        images, labels, classes = read_parquet(files, preparation, size, columns)
-        place = files[0].parent
-        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, place), str(place))
-
-    return Layout(read, str(files[0].parent))
+    return Layout(dataset, str(place))
 
 
-def _npz(name: str, spec: DatasetSpec | None, split: Split, path: Path) -> Layout:
-    def read() -> ImageDataset:
-        images, labels, classes = read_npz(path, split)
-        if classes is None and spec is not None and spec.class_names and not spec.subset_of:
-            classes = spec.class_names
-        if classes is None:
-            classes = tuple(str(number) for number in range(int(labels.max()) + 1 if len(labels) else 0))
-        return ImageDataset(name, split, images, *number_as_known(spec, labels, classes, path), str(path))
+def _npz(wanted: _Wanted, path: Path) -> Layout:
+    def read() -> _Read:
+        images, labels, classes = read_npz(path, wanted.split)
+        if classes is None and wanted.spec is not None and not wanted.spec.subset_of:
+            classes = wanted.spec.class_names
+        count = int(labels.max()) + 1 if len(labels) else 0
+        return images, labels, classes or tuple(str(number) for number in range(count))
 
-    return Layout(read, str(path))
-
-
-def _idx(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> Layout:
-    def read() -> ImageDataset:
-        return make_dataset(
-            spec, split, read_idx(images, 3).unsqueeze(1), read_idx(labels, 1).to(torch.int64), str(images.parent)
-        )
-
-    return Layout(read, str(images.parent))
+    return _layout(wanted, path, read)
 
 
-def make_dataset(
-    spec: DatasetSpec, split: Split, images: torch.Tensor, labels: torch.Tensor, source: str
-) -> ImageDataset:
+def _read_idx(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> ImageDataset:
+    pixels, numbers = read_idx(images, 3).unsqueeze(1), read_idx(labels, 1).to(torch.int64)
+    return make_dataset(spec, split, pixels, numbers, str(images.parent))
+
+
+def make_dataset(spec: DatasetSpec, split: Split, images: Tensor, labels: Tensor, source: str) -> ImageDataset:
     """A split of a known data set that is in memory."""
     return ImageDataset(spec.name, split, images, labels, spec.class_names, source)
 
