@@ -38,27 +38,22 @@ class RayOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise BenchError(f"{self.workers} workers are too few; use 1 or more.", option="workers")
-        if self.cpus_per_worker < 1:
-            raise BenchError(
-                f"{self.cpus_per_worker} CPUs for a worker are too few; use 1 or more.", option="cpus_per_worker"
-            )
-        gpus = self.gpus_per_worker or 0.0
-        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-            raise BenchError(
-                f"{gpus:g} GPUs for a worker cannot be had; use 0, a fraction of 1, 1 or more.",
-                option="gpus_per_worker",
-            )
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise BenchError(
-                f"device {self.device} cannot be had from Ray, which hands out the GPUs; use cuda.", option="device"
-            )
-        if (self.device == "cpu" and gpus > 0) or (self.device == "cuda" and self.gpus_per_worker == 0):
-            raise BenchError(
-                f"device {self.device} and {gpus:g} GPUs for a worker contradict each other.",
-                option=("device", "gpus_per_worker"),
-            )
+        workers, cpus, gpus = self.workers, self.cpus_per_worker, self.gpus_per_worker or 0.0
+        _require(workers is None or workers >= 1, f"{workers} workers are too few; use 1 or more.", "workers")
+        _require(cpus >= 1, f"{cpus} CPUs for a worker are too few; use 1 or more.", "cpus_per_worker")
+        whole = gpus <= 1 or gpus == int(gpus)
+        wrong_gpus = f"{gpus:g} GPUs for a worker cannot be had; use 0, a fraction of 1, 1 or more."
+        _require(gpus >= 0 and whole, wrong_gpus, "gpus_per_worker")
+        wrong_device = f"device {self.device} cannot be had from Ray, which hands out the GPUs; use cuda."
+        _require(self.device in ("auto", "cpu", "cuda"), wrong_device, "device")
+        agree = gpus == 0 if self.device == "cpu" else self.device == "auto" or self.gpus_per_worker != 0
+        contradiction = f"device {self.device} and {gpus:g} GPUs for a worker contradict each other."
+        _require(agree, contradiction, "device", "gpus_per_worker")
+
+
+def _require(fine: bool, message: str, *options: str) -> None:  # noqa: FBT001
+    if not fine:
+        raise BenchError(message, option=options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +103,7 @@ def joined(options: RayOptions) -> Iterator[Any]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address == "local":
-            # a benchmark reports to nobody unless it is told to
+            # usage is reported only if the user says so
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             cpus = None if options.workers is None else options.workers * options.cpus_per_worker
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
@@ -148,7 +143,7 @@ def reason(error: BaseException) -> str:
 
 
 def _require_reachable(address: str) -> None:
-    """Ask whether anybody answers: Ray itself would try for minutes."""
+    """Ask whether there is an answer: Ray itself would try for minutes."""
     if address.startswith("ray://"):
         raise BenchError(
             f"Ray Client ({address}) is not supported; start the command on the cluster, by `ray job submit`.",

@@ -144,7 +144,7 @@ class RayExecutor(Executor):
         return known[1]
 
     def _hire(self, job: Job) -> None:
-        self._require_somebody()
+        self._require_progress()
         while len(self._workers) < min(self._limit, job.left):
             worker = RayWorker(self._ray, self._hired, self._shares)
             self._hired += 1
@@ -182,7 +182,7 @@ class RayExecutor(Executor):
             )
         logger.warning("a Ray worker was lost (%s); its unit %d is computed again", why, unit.index)
 
-    def _require_somebody(self) -> None:
+    def _require_progress(self) -> None:
         """Give up when no worker has been at work for long: the cluster has no room, or no nodes left."""
         now = time.monotonic()
         if any(worker.unit is not None for worker in self._workers):
