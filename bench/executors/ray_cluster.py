@@ -51,7 +51,7 @@ class RayOptions:
         _require(agree, contradiction, "device", "gpus_per_worker")
 
 
-def _require(fine: bool, message: str, *options: str) -> None:  # noqa: FBT001
+def _require(fine: bool, message: str, *options: str) -> None:
     if not fine:
         raise BenchError(message, option=options)
 

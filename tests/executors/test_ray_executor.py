@@ -192,7 +192,7 @@ REFUSED = {
     "an unknown executor": (["--executor", "rey"], "did you mean ray"),
     "a Ray option for the local executor": (
         ["--cpus-per-worker", 2],
-        "is for the executor ray, only ray can (--cpus-per-worker)",
+        "is for the executor ray; the local one does not take it (--cpus-per-worker)",
     ),
     "no worker": (["--executor", "ray", "--workers", 0], "0 workers are too few; use 1 or more (--workers)"),
     "no CPU": (["--executor", "ray", "--cpus-per-worker", 0], "0 CPUs for a worker are too few"),
