@@ -133,7 +133,7 @@ def checked_columns(lines: Sequence[Sequence[str]], read: Callable[[str], str]) 
     """
     checked = {}
     try:
-        for column, cells in zip(_DECLARED, zip(*lines, strict=True), strict=True):
+        for column, cells in zip(_DECLARED, zip(*lines, strict=True) if lines else [()] * len(COLUMNS), strict=True):
             different = list(dict.fromkeys(cells))
             typed = dict(zip(different, _adapter(column.type).validate_python(list(map(read, different))), strict=True))
             checked[column.name] = [typed[cell] for cell in cells]
