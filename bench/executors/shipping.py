@@ -34,19 +34,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedModel:
-    """A card, its weights (safetensors), and the program that its card names, if any."""
+class PackedPlan:
+    """A plan without its images, device and protocol.
+
+    Attributes:
+        weights: of the model of `card`, as safetensors.
+        model_program: the file that its card names, if any.
+        others: fields of the plan that travel as they are, and the suite's own program.
+    """
 
     card: ModelCard
     weights: bytes
-    program: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class PackedPlan:
-    """A plan without its images, device and protocol; `others` are its fields that travel as they are."""
-
-    model: PackedModel
+    model_program: bytes | None
     others: dict[str, Any]
 
 
@@ -63,7 +62,7 @@ def pack_plan(plan: RunPlan) -> PackedPlan:
     """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
     names = ("suite", "examples", "seed", "batch_size", "precision", "registry", "dependencies", "answers")
     others = {name: getattr(plan, name) for name in names} | {"program": plan.protocol.program}
-    return PackedPlan(_pack_model(plan.entry), others)
+    return PackedPlan(plan.entry.card, *_pack_model(plan.entry), others)
 
 
 def pack_split(split: ImageDataset) -> PackedSplit:
@@ -100,7 +99,7 @@ def unpack_plan(
         protocol = protocol_for(others["suite"])
         protocol.use_program(others.pop("program"))
         plan = RunPlan(
-            entry=_unpack_model(packed.model, Path(temporary)),
+            entry=_unpack_model(packed, Path(temporary)),
             protocol=protocol,
             dataset=unpack_split(dataset),
             training=unpack_split(training) if training is not None else None,
@@ -110,7 +109,8 @@ def unpack_plan(
         return plan, ready_model(plan)
 
 
-def _pack_model(entry: ModelEntry) -> PackedModel:
+def _pack_model(entry: ModelEntry) -> tuple[bytes, bytes | None]:
+    """Its weights and its program."""
     if entry.card.program is None and entry.card.architecture not in architectures():
         raise BenchError(
             f"model {entry.card.name} is only in this process's memory, so it cannot go to other workers; "
@@ -120,23 +120,22 @@ def _pack_model(entry: ModelEntry) -> PackedModel:
     weights = state_bytes(load_model(entry)) if built else read_named(entry.weights_path, "the weights")
     program = None if entry.card.program is None or entry.program is None else read_named(entry.program, "the model")
     # a file that has changed since the run was planned must not come back as every worker's failure
-    for content, digest in ((weights, entry.card.weights.sha256), (program, _program_digest(entry.card))):
+    for content, digest in (
+        (weights, entry.card.weights.sha256),
+        (program, entry.card.program and entry.card.program.sha256),
+    ):
         if content is not None and sha256_bytes(content) != digest:
             raise BenchError(
                 f"a file of model {entry.card.name} has changed since the run was planned; start it again."
             )
-    return PackedModel(entry.card, weights, program)
+    return weights, program
 
 
-def _unpack_model(packed: PackedModel, folder: Path) -> ModelEntry:
+def _unpack_model(packed: PackedPlan, folder: Path) -> ModelEntry:
     entry = ModelEntry(packed.card, folder)
     (folder / WEIGHTS).write_bytes(packed.weights)
-    if packed.program is None or packed.card.program is None:
+    if packed.model_program is None or packed.card.program is None:
         return entry
     path = folder / packed.card.program.file
-    path.write_bytes(packed.program)
+    path.write_bytes(packed.model_program)
     return replace(entry, program=path)
-
-
-def _program_digest(card: ModelCard) -> str | None:
-    return card.program.sha256 if card.program is not None else None
