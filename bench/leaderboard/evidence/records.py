@@ -52,19 +52,21 @@ def write_records(path: Path, records: pd.DataFrame, *, small: bool = False) -> 
         groups = records.groupby(keys, sort=False, observed=True, dropna=False).ngroup()
         records = records.iloc[groups.argsort(kind="stable")]
     table = pa.Table.from_pandas(records, preserve_index=False).replace_schema_metadata(None)
-    noisy = [
-        field.name
+    encoding = {
+        field.name: "BYTE_STREAM_SPLIT"
         for field in table.schema
         if pa.types.is_floating(field.type) and _FEW * records[field.name].nunique() > len(records)
-    ]
+    }
+    if small and "example_id" in records and pa.types.is_integer(table.schema.field("example_id").type):
+        encoding["example_id"] = "DELTA_BINARY_PACKED"  # they rise within each group
     with replaced_whole(path) as temporary:
         parquet.write_table(
             table,
             temporary,
             compression="zstd",
             compression_level=19 if small else 3,
-            use_dictionary=[name for name in table.column_names if name not in noisy],
-            column_encoding=dict.fromkeys(noisy, "BYTE_STREAM_SPLIT"),
+            use_dictionary=[name for name in table.column_names if name not in encoding],
+            column_encoding=encoding,
             write_statistics=False,
         )
 
