@@ -17,6 +17,8 @@ import typer.main
 
 from bench.cli.main import app
 
+from bench.core.version import COMMIT_FILE, commit
+
 ROOT = Path(__file__).parent.parent
 CODE = sorted((ROOT / "bench").rglob("*.py"))
 FILES = [*CODE, *(path for folder in ("tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py")))]
@@ -126,6 +128,7 @@ def test_the_wheel_carries_models_and_suites_and_works_from_any_folder(tmp_path:
         archive.extractall(tmp_path / "site")
     assert {name.split("/")[0] for name in names} == {"bench", wheel.name.split("-py3")[0] + ".dist-info"}
     assert "bench/_shipped/models/fashion_mnist/standard/weights.safetensors" in names
+    assert (tmp_path / "site" / "bench" / COMMIT_FILE).read_text() == commit()
     assert {"bench/_shipped/suites/cross_norm.toml", "bench/_shipped/suites/datasets/imagenet.toml"} <= set(names)
     assert "bench/data/class_lists/imagenet100.txt" in names
     assert {f"bench/reporting/page/templates/{name}" for name in ("page.html.j2", "page.css", "page.js")} <= set(names)

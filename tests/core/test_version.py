@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import bench
 from bench.core import version
 from bench.core.version import code_version, commit
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +66,34 @@ def test_without_a_repository_or_without_git_the_version_stands_alone(
     assert commit() == ""
 
 
+def test_what_was_built_from_a_checkout_keeps_its_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a wheel and an sdist get it by the build's hook, whose package stands in for hatchling's here."""
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    head = git(checkout, "rev-parse", "HEAD")
+    interface = ModuleType("interface")
+    monkeypatch.setattr(interface, "BuildHookInterface", type("Hook", (), {"root": str(checkout)}), raising=False)
+    monkeypatch.setitem(sys.modules, "hatchling.builders.hooks.plugin.interface", interface)
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))["CommitHook"]()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    build_data: dict[str, dict[str, str]] = {"force_include": {}}
+    hook.initialize("editable", build_data)
+    assert build_data["force_include"] == {}, "an editable install runs from the checkout"
+    hook.initialize("standard", build_data)
+    ((made, place),) = build_data["force_include"].items()
+    shutil.rmtree(checkout / ".git")
+    commit.cache_clear()
+    assert commit() == ""
+    shutil.copy(made, checkout / place)
+    commit.cache_clear()
+    assert (commit(), code_version()) == (head, f"{bench.__version__}+g{head[:12]}")
+    again: dict[str, dict[str, str]] = {"force_include": {}}
+    hook.initialize("standard", again)
+    assert again["force_include"] == {}, "an sdist's own file goes into the wheel that is made of it"
+
+
 def test_the_version_has_one_source() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", bench.__version__)
-    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
     assert bench.__version__ not in project and 'dynamic = ["version"]' in project
