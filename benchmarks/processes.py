@@ -37,12 +37,11 @@ def main(model: str = "ir_smoothgrad", suite: str = "cross_norm", rounds: int = 
                 with LocalPool(workers) as executor:
                     outcome = execute(plan, board, fresh=True, executor=executor)
                 manifest = read_manifest(outcome.folder)
-                processor = sum(unit["cpu_seconds"] for unit in manifest["units"].values())
+                processor = sum(unit.cpu_seconds for unit in manifest.units.values())
                 found[name].append(outcome.elapsed)
-                digests.add(manifest["examples_sha256"])
-                say(
-                    f"{number + 1:5}{outcome.workers:11}{manifest['threads']:9}{outcome.elapsed:9.1f}{processor:7.1f}\n"
-                )
+                digests.add(manifest.result.examples_sha256)
+                computed = manifest.environment.executor
+                say(f"{number + 1:5}{computed.workers:11}{computed.threads:9}{outcome.elapsed:9.1f}{processor:7.1f}\n")
                 sys.stdout.flush()
     ratio = statistics.median(one / several for one, several in zip(found["one"], found["several"], strict=True))
     say(f"side by side is {ratio:.2f} times as fast by the clock as one process with {cores} threads\n")

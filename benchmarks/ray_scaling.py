@@ -37,9 +37,9 @@ def timed(plan: RunPlan, board: Path, executor: Executor) -> tuple[float, float,
     seconds = time.perf_counter() - began
     manifest = read_manifest(outcome.folder)
     busy: dict[int, float] = {}
-    for unit in manifest["units"].values():
-        busy[unit["worker"]] = busy.get(unit["worker"], 0.0) + unit["cpu_seconds"]
-    return seconds, max(busy.values()), manifest["examples_sha256"]
+    for unit in manifest.units.values():
+        busy[unit.worker or 0] = busy.get(unit.worker or 0, 0.0) + unit.cpu_seconds
+    return seconds, max(busy.values()), manifest.result.examples_sha256
 
 
 def main(

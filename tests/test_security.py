@@ -26,13 +26,15 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.data.formats.idx import parse_idx, read_idx
 from bench.leaderboard.evidence.evidence import read_evidence
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import Result, read_manifest
 from bench.leaderboard.evidence.records import write_records
+from bench.leaderboard.findings import Finding
 from bench.leaderboard.merge import merge_leaderboards
 from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.protocols import protocol_for
 from tests.conftest import Bench, ModelCopy
+from tests.leaderboard.evidence.manifests import as_content, whole_manifest
 
 MODEL = shipped("models") / "fashion_mnist" / "standard"
 SUITE = shipped("suites") / "cross_norm.toml"
@@ -121,7 +123,7 @@ READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "suite": ("suite.toml", SUITE.read_bytes(), lambda path: protocol_for(read_suite(path))),
     "manifest": (
         "manifest.json",
-        json.dumps({"schema_version": 1, "run_id": "a", "status": "finished", "facts": {}, "units": {}}).encode(),
+        whole_manifest(status="finished").to_json(),
         lambda path: (read_manifest(path.parent), read_evidence(path.parent)),
     ),
     "safetensors": (
@@ -193,12 +195,8 @@ def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path, ch
         read_state(tmp_path / "w.pt")
 
 
-MANIFEST: dict[str, Any] = {
-    "schema_version": 1, "run_id": "a", "status": "finished", "units": {}, "counters": {"claims": 1},
-    "facts": {"model": "fashion_mnist/standard", "dataset": "fashion_mnist", "suite": "cross_norm", "seed": 0},
-    "suite": {**SUITE_CONTENT, "name": "cross_norm"}, "findings": [],
-    "card": {"weights": {"sha256": "0"}, "gradients": {"stability": {"8/255": 0.5}}},
-}  # fmt: skip
+FINDING = Finding("private", "note", "private", "private")
+MANIFEST = as_content(whole_manifest(status="finished", result=Result(counters={"claims": 1}, findings=[FINDING])))
 
 
 @settings(fuzz, max_examples=60)
@@ -208,7 +206,8 @@ def test_evidence_with_any_value_in_any_place(tmp_path: Path, data: st.DataObjec
     columns = data.draw(st.lists(st.sampled_from(["example_id", "label", "prediction", "broken", "norm", "eps", "x"])))
     content = data.draw(st.sampled_from([[1.0, 2.0], ["a", "b"], [True, None]]))
     write_records(tmp_path / "examples.parquet", pd.DataFrame(dict.fromkeys(columns, content)))
-    manifest = MANIFEST | {"examples_sha256": sha256_file(tmp_path / "examples.parquet")}
+    digest = sha256_file(tmp_path / "examples.parquet")
+    manifest = MANIFEST | {"result": MANIFEST["result"] | {"examples_sha256": digest}}
     changed = with_value(manifest, data.draw(st.sampled_from(places(MANIFEST))), data.draw(values))
     (tmp_path / "manifest.json").write_text(json.dumps(changed))
     answers(lambda: run_values(tmp_path))
@@ -251,8 +250,7 @@ def test_no_link_out_of_a_leaderboard_reaches_its_page(
 ) -> None:
     board, secret = tmp_path / "board", tmp_path / "secret"
     append_rows(board, [ROW | {"run_id": "a"}])
-    content = json.dumps(MANIFEST | {"findings": [dict.fromkeys(("id", "severity", "evidence", "advice"), "private")]})
-    for name, text in (("manifest.json", content), ("verdict.md", "private")):
+    for name, text in (("manifest.json", json.dumps(MANIFEST)), ("verdict.md", "private")):
         for folder in (secret, secret / "a", secret / "ir"):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)

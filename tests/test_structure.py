@@ -16,7 +16,6 @@ import pytest
 import typer.main
 
 from bench.cli.main import app
-
 from bench.core.version import COMMIT_FILE, commit
 
 ROOT = Path(__file__).parent.parent

@@ -74,7 +74,7 @@ def edit_manifest(board: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 
 
 def set_metric(manifest: dict[str, Any]) -> None:
-    for metric in manifest["metrics"]:
+    for metric in manifest["result"]["metrics"]:
         if metric["metric"] == "robust_accuracy":
             metric["value"] = 0.95
 
@@ -132,7 +132,7 @@ def test_records_with_an_example_twice_make_no_sense_and_are_said_to(bench: Benc
     records = pd.read_parquet(path)
     pd.concat([records, records]).to_parquet(path)
     digest = sha256_file(path)
-    edit_manifest(board, lambda manifest: manifest.update(examples_sha256=digest))
+    edit_manifest(board, lambda manifest: manifest["result"].update(examples_sha256=digest))
     assert "an example comes twice" in bench.refused("compare", "standard", "at_linf", "--leaderboard", board)
 
 
@@ -169,7 +169,7 @@ def test_records_forged_with_their_digest_do_not_pass_for_the_models(bench: Benc
     unbreak(board)
     edit_manifest(board, set_metric)
     digest = sha256_file(run_of(board) / "examples.parquet")
-    edit_manifest(board, lambda manifest: manifest.update(examples_sha256=digest))
+    edit_manifest(board, lambda manifest: manifest["result"].update(examples_sha256=digest))
     set_in_row(board, "value", "0.95")
     code, out, _ = gate(bench, suite, board)
     assert code == 1 and "robust_accuracy" in out

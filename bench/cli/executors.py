@@ -51,6 +51,6 @@ def at_work(executor: Executor) -> Iterator[None]:
     from bench.cli.output.rendering import messages
 
     with ExitStack() as stack:
-        with messages().status(f"Starting the {executor.metadata()['executor']['name']} executor"):
+        with messages().status(f"Starting the {executor.stats().name} executor"):
             stack.enter_context(executor)
         yield

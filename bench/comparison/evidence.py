@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.catalog.suites import Suite, SuiteFile
+from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.evidence import read_evidence
+from bench.leaderboard.evidence.manifest import Manifest
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 from bench.leaderboard.table import as_written
 from bench.protocols import Protocol, protocol_for
@@ -28,7 +28,7 @@ def run_values(folder: Path) -> dict[MetricKey, ExampleValues]:
     """
     manifest, records = read_evidence(folder)
     try:
-        found = _protocol(manifest, folder).example_values(str(manifest["facts"]["dataset"]), records)
+        found = _protocol(manifest, folder).example_values(manifest.config.dataset, records)
         return {values.key: _once(values) for values in found}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # digests tell damage, not whether the one who wrote both files wrote sense
@@ -42,8 +42,8 @@ def _once(values: ExampleValues) -> ExampleValues:
     return values
 
 
-def _protocol(manifest: dict[str, Any], folder: Path) -> Protocol:
-    return protocol_for(Suite(SuiteFile.model_validate(manifest["suite"]), folder))
+def _protocol(manifest: Manifest, folder: Path) -> Protocol:
+    return protocol_for(Suite(manifest.suite, folder))
 
 
 def row_values(folder: Path, rows: pd.DataFrame) -> dict[MetricKey, ExampleValues]:
@@ -72,7 +72,7 @@ def evidence_doubt(folder: Path, rows: pd.DataFrame) -> str:
     if doubt:
         return doubt
     try:
-        again = _protocol(manifest, folder).metrics(str(manifest["facts"]["dataset"]), records)
+        again = _protocol(manifest, folder).metrics(manifest.config.dataset, records)
     except (BenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         # a suite of an older version; whether records make sense, those who read them find out
         logger.info("the metrics of %s are not computed again: %s", folder, error)
@@ -81,5 +81,5 @@ def evidence_doubt(folder: Path, rows: pd.DataFrame) -> str:
     for key, value in zip(keys_of(rows), rows["value"], strict=True):
         if key in computed and not np.isclose(value, computed[key], rtol=1e-5, atol=1e-9, equal_nan=True):
             said = f"{key} is {as_written(value)}, its records say {as_written(computed[key])}"
-            return f"the rows of run {manifest['run_id']} are not what its records say: {said}"
+            return f"the rows of run {manifest.run_id} are not what its records say: {said}"
     return ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -15,7 +15,8 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.finished_runs import MASKING
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import Manifest, read_manifest
+from bench.leaderboard.findings import Finding
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.statistics.paired import ALPHA
@@ -170,7 +171,7 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     wanted = {
         "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
         "suite": plan.suite.name, "suite_sha256": plan.suite.sha256, "seed": plan.seed, "n_examples": plan.examples,
-        "precision": plan.precision, "dependencies_sha256": plan.dependencies_sha256,
+        "precision": plan.precision, "dependencies_sha256": outcome.manifest.config.dependencies_sha256,
     }  # fmt: skip
     # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
     clean = rows[(rows["metric"] == "clean_accuracy")]
@@ -185,35 +186,29 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     return rows.loc[rows["run_id"] == last]
 
 
-def _digest_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
-    plan, facts = outcome.plan, {"data_sha256": "", "model_sha256": "", **manifest.get("facts", {})}
-    if plan.dataset.sha256 != facts["data_sha256"]:
+def _digest_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:
+    plan, before, now = outcome.plan, manifest.config, outcome.manifest.config
+    if now.data_sha256 != before.data_sha256:
         yield Remark(
             "failure", "digest",
-            f"the images differ from the baseline's ({plan.dataset.sha256[:12]}, were {facts['data_sha256'][:12]}); "
+            f"the images differ from the baseline's ({now.data_sha256[:12]}, were {before.data_sha256[:12]}); "
             "nothing can be compared",
         )  # fmt: skip
-    card = plan.entry.card
-    program = "" if card.program is None else card.program.sha256
-    if program != facts.get("program_sha256", ""):
+    if now.program_sha256 != before.program_sha256:
         yield Remark("note", "digest", "the program that makes the net differs from the baseline's")
-    if card.weights.sha256 == facts["model_sha256"]:
-        if plan.answers is not None and manifest.get("answers") and not same_answers(manifest["answers"], plan.answers):
+    card = plan.entry.card
+    if now.model_sha256 == before.model_sha256:
+        if plan.answers is not None and manifest.answers and not same_answers(manifest.answers, plan.answers):
             own = plan.entry.build is not None or card.program is not None
             yield Remark(
                 "note" if own else "failure", "digest",
                 "the weights are the baseline's, and yet the net answers otherwise on clean images: its code differs",
             )  # fmt: skip
         return
-    before = dict(manifest.get("card", {}))
-    now = card.model_dump(mode="json", exclude_none=True)
-    same_words = {key: value for key, value in before.items() if key != "weights"} == {
-        key: value for key, value in now.items() if key != "weights"
-    }
-    changed = f"the weights differ from the baseline's ({card.weights.sha256[:12]}, were {facts['model_sha256'][:12]})"
+    changed = f"the weights differ from the baseline's ({now.model_sha256[:12]}, were {before.model_sha256[:12]})"
     if plan.entry.build is not None:  # named by its source: there is no card that anybody could have written
         yield Remark("note", "digest", changed)
-    elif same_words:
+    elif card.model_copy(update={"weights": manifest.card.weights}) == manifest.card:
         yield Remark("failure", "digest", f"{changed}, but the card says nothing new about how they came to be")
     else:
         yield Remark("note", "digest", f"{changed}, with a new card")
@@ -265,23 +260,23 @@ def _unpaired_remarks(
             yield Remark("failure", "metric", text)
 
 
-def _finding_remarks(outcome: RunOutcome, manifest: dict[str, Any]) -> Iterator[Remark]:
+def _finding_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:
     """A warning, such as a sign of gradient masking, that the baseline did not have."""
-    before = {entry["id"]: entry for entry in manifest.get("findings", [])}
+    before = {finding.id: finding for finding in manifest.result.findings}
     for finding in outcome.findings:
         known = before.get(finding.id)
         said = f"{finding.id}: {finding.evidence}; {finding.advice}"
         if known is None:
             severity: Severity = "failure" if finding.severity == "warning" else "note"
             yield Remark(severity, "finding", f"new finding {said}")
-        elif _gravity(finding.as_dict()) > _gravity(known):
+        elif _gravity(finding) > _gravity(known):
             yield Remark("failure", "finding", f"graver than in the baseline, finding {said}")
 
 
-def _gravity(finding: Mapping[str, str]) -> tuple[bool, int]:
+def _gravity(finding: Finding) -> tuple[bool, int]:
     """A warning weighs more than a note, and masked more than suspicious."""
-    verdict = finding["evidence"].partition(";")[0] if finding["id"] == MASKING else ""
-    return finding["severity"] == "warning", _MASKING_VERDICTS.index(verdict) if verdict in _MASKING_VERDICTS else 0
+    verdict = finding.evidence.partition(";")[0] if finding.id == MASKING else ""
+    return finding.severity == "warning", _MASKING_VERDICTS.index(verdict) if verdict in _MASKING_VERDICTS else 0
 
 
 def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:

@@ -6,10 +6,10 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from bench.catalog.cards import ModelCard, Training
 from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
 from bench.leaderboard.boards import Board
@@ -56,32 +56,31 @@ def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
     groups: dict[str, str] = {}
     methods = {row.name: row.method for row in board.rows}
     for model in sorted(methods, key=lambda name: (methods[name] != name, name)):
-        training = card_of(leaderboard, board.runs[model]).get("training")
-        if training is None:
+        card = card_of(leaderboard, board.runs[model])
+        if card is None or card.training is None:
             groups[model] = model
             continue
-        digest = _settings(training, str(board.facts["dataset"]))
+        digest = _settings(card.training, str(board.facts["dataset"]))
         if digest not in names:
             names[digest] = methods[model] if methods[model] not in names.values() else model
         groups[model] = names[digest]
     return groups
 
 
-def card_of(leaderboard: Path, run_id: str) -> dict[str, Any]:
-    """The model's card as a run's manifest has it; none, with a warning, where that cannot be read."""
+def card_of(leaderboard: Path, run_id: str) -> ModelCard | None:
+    """The model's card as a run's manifest has it; None, with a warning, where that cannot be read."""
     try:
-        card: dict[str, Any] = read_manifest(leaderboard / "runs" / run_id).get("card", {})
+        return read_manifest(leaderboard / "runs" / run_id).card
     except BenchError as error:
         logger.warning("%s", error)
-        return {}
-    return card
+        return None
 
 
-def _settings(training: dict[str, Any], dataset: str) -> str:
+def _settings(training: Training, dataset: str) -> str:
     """Everything about a training but its seed; parameters that came later count as their defaults."""
-    given = {**training["parameters"], **training["schedule"]}
+    given = {**training.parameters, **training.schedule}
     try:
-        described = describe_recipe(make_recipe(training["recipe"], dataset, given))
+        described = describe_recipe(make_recipe(training.recipe, dataset, given))
     except BenchError:  # a recipe of another version, or of a plug-in that is not here
         described = given
-    return json.dumps([training["recipe"], described, training.get("source_sha256")], sort_keys=True)
+    return json.dumps([training.recipe, described, training.source_sha256], sort_keys=True)

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Self
 
 from bench.core.errors import BenchError
+from bench.leaderboard.evidence.manifest import ExecutorStats
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -104,8 +105,8 @@ class Executor(ABC):
             self._workers.pop().stop()
 
     @abstractmethod
-    def metadata(self) -> dict[str, Any]:
-        """What the manifest says of it: `executor` (its name and size) and `threads` (of torch, in each process)."""
+    def stats(self) -> ExecutorStats:
+        """What the manifest says of it."""
 
     def planning_device(self, device: str) -> str:
         """The device that plans are checked on, where runs are to be computed on `device`."""

@@ -22,6 +22,7 @@ from bench.core.errors import BenchError
 from bench.executors.base import Executor, Job
 from bench.executors.local_workers import HelperWorker, HereWorker
 from bench.executors.shipping import pack_plan
+from bench.leaderboard.evidence.manifest import ExecutorStats
 from bench.runs.batch_size import processes_within_memory
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit, compute_unit, ready_model
@@ -63,11 +64,11 @@ class LocalPool(Executor):
         self._open = False
         super().__exit__(*error)
 
-    def metadata(self) -> dict[str, Any]:
-        executor: dict[str, Any] = {"name": "local", "workers": max(1, len(self._took_part))}
-        if self._lost:
-            executor["workers_lost"] = self._lost
-        return {"executor": executor, "threads": self._threads or torch.get_num_threads()}
+    def stats(self) -> ExecutorStats:
+        threads = self._threads or torch.get_num_threads()
+        return ExecutorStats(
+            name="local", workers=max(1, len(self._took_part)), workers_lost=self._lost, threads=threads
+        )
 
     def device_of(self, plan: RunPlan) -> str:
         return device_label(plan.device)

@@ -19,6 +19,7 @@ from bench.executors.base import Executor, Job, Worker, cause_of
 from bench.executors.ray_cluster import RayOptions, Shares, import_ray, joined, reason, resources, shares
 from bench.executors.shipping import pack_plan, pack_split
 from bench.executors.unit_worker import UnitWorker, versions
+from bench.leaderboard.evidence.manifest import ExecutorStats
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -96,15 +97,15 @@ class RayExecutor(Executor):
         with self._stack:
             super().__exit__(*error)
 
-    def metadata(self) -> dict[str, Any]:
-        executor = {
-            "name": "ray",
-            "workers": len(self._took_part),
-            "workers_lost": self._lost,
-            "cpus_per_worker": self._shares.cpus,
-            "gpus_per_worker": self._shares.gpus,
-        }
-        return {"executor": executor, "threads": self._shares.cpus}
+    def stats(self) -> ExecutorStats:
+        return ExecutorStats(
+            name="ray",
+            workers=len(self._took_part),
+            workers_lost=self._lost,
+            cpus_per_worker=self._shares.cpus,
+            gpus_per_worker=self._shares.gpus,
+            threads=self._shares.cpus,
+        )
 
     def planning_device(self, device: str) -> str:  # noqa: ARG002
         return "cpu"  # workers have devices of their own; any machine has this one
@@ -155,9 +156,8 @@ class RayExecutor(Executor):
         unit, answer = worker.unit, worker.call
         finished = super()._settle(worker, job)
         if finished is not None:
-            finished.facts["worker"] = worker.number
-            if finished.index in self._attempts:
-                finished.facts["attempts"] = 1 + self._attempts[finished.index]
+            finished.stats.worker = worker.number
+            finished.stats.attempts = 1 + self._attempts.get(finished.index, 0)
         elif unit is None and answer is not None and answer.exception() is None:
             _require_same_versions(answer.result())
             self._failed_starts = 0

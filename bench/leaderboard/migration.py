@@ -20,6 +20,12 @@ from bench.leaderboard.metrics import Direction, Prominence, Unit
 
 _SEARCH = re.compile(r"(.*), (\w+) search")
 """Version 2's device, where the search was in less than float32."""
+_OWN_DIGESTS = ("model_sha256", "program_sha256", "suite_sha256", "data_sha256", "training_sha256")
+_KEPT = (
+    "run_id", "status", "reason", "started_at", "finished_at", "card", "suite", "data_source", "answers", "units",
+)  # fmt: skip
+_RESULT = ("metrics", "findings", "counters", "seconds", "examples_sha256")
+"""Facts that version 2 has by name, what it has as it was, and what became the result."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ENDS_IN_NUMBER = re.compile(r"(.*)_(\d{1,3})")
 _DIGITS = 6
@@ -109,18 +115,44 @@ def migrated_rows(rows: Iterable[dict[str, str]], folder: Path) -> Iterator[dict
         yield row
 
 
-def migrated_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest of version 1 has to have in place of its own, or beside it.
+def migrated_manifest(old: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a manifest of version 1 as version 2 has it.
 
-    Raises:
-        LookupError, TypeError: it is damaged.
+    What is missing or damaged there stays so, and is found where it is read.
     """
-    found = [
-        {"norm": "", "eps": None, **one}
-        | dict(zip(_NAMED, migrated_name(one["metric"], one.get("attack", "")), strict=True))
-        for one in manifest.get("metrics", [])
-    ]
-    return {"metrics": found, "precision": manifest.get("facts", {}).get("search_precision", "float32")}
+    facts, versions, executor = (_table(old.get(name)) for name in ("facts", "versions", "executor"))
+    digests = [name for name in facts if name.endswith("_sha256") and name not in _OWN_DIGESTS]
+    config = {name: value for name, value in facts.items() if name not in (*digests, "search_precision")}
+    config["precision"] = facts.get("search_precision", "float32")
+    # the masking probe's source decides what is noticed, and no number
+    config["dependencies"] = {
+        name.removesuffix("_sha256"): {
+            "sha256": facts[name],
+            "decides": "findings" if name == "transfer_source_sha256" else "metrics",
+        }
+        for name in digests
+    } or None
+    environment = {name: versions[name] for name in ("bench", "torch", "python", "commit") if name in versions} | {
+        "device": old.get("device", ""),
+        "batch_size": old.get("batch_size", 0),
+        "executor": {"name": "local", "workers": 1, "threads": old.get("threads", 1), **executor},
+    }
+    result = {name: old[name] for name in _RESULT if name in old}
+    if isinstance(metrics := result.get("metrics"), list):
+        result["metrics"] = [_migrated_metric(one) for one in metrics]
+    kept = {name: old[name] for name in _KEPT if name in old}
+    return kept | {"schema_version": 2, "config": config, "environment": environment, "result": result}
+
+
+def _migrated_metric(metric: Any) -> Any:
+    name, attack = _table(metric).get("metric"), _table(metric).get("attack", "")
+    if not isinstance(name, str) or not isinstance(attack, str):
+        return metric
+    return metric | dict(zip(_NAMED, migrated_name(name, attack), strict=True))
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 class _Figures:
@@ -140,10 +172,11 @@ class _Figures:
         return known[text]
 
     def _of_run(self, run_id: str) -> dict[str, str]:
-        with suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
+        with suppress(OSError, ValueError, RecursionError, TypeError, LookupError, AttributeError):
             if not _RUN_ID.fullmatch(run_id):
                 return {}
-            metrics = json.loads(read_regular(self._runs / run_id / "manifest.json"))["metrics"]
+            content = json.loads(read_regular(self._runs / run_id / "manifest.json"))
+            metrics = content.get("result", content)["metrics"]
             return {f"{one['eps']:.{_DIGITS}g}": repr(one["eps"]) for one in metrics if isinstance(one["eps"], float)}
         return {}
 

@@ -6,15 +6,19 @@ What is written and what is read obey one model, so that what was accepted can b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from bench.leaderboard.metrics import Direction, Metric, Prominence, Unit
+from bench.leaderboard.metrics import Direction, Prominence, Unit
+
+if TYPE_CHECKING:
+    from bench.leaderboard.evidence.manifest import Manifest
 
 SCHEMA_VERSION = 4
 
@@ -64,10 +68,10 @@ _DECLARED = (
     Column("finished_at", Name, "finished_at"),
     Column("model", Name, "card.id"),
     Column("method", Name, "card.method"),
-    Column("dataset", Name, "facts.dataset"),
-    Column("split", Name, "facts.split"),
-    Column("suite", Name, "facts.suite"),
-    Column("suite_version", Whole, "facts.suite_version"),
+    Column("dataset", Name, "config.dataset"),
+    Column("split", Name, "config.split"),
+    Column("suite", Name, "config.suite"),
+    Column("suite_version", Whole, "config.suite_version"),
     Column("metric", Name),
     Column("subject", Name),
     Column("attack", Name),
@@ -80,17 +84,17 @@ _DECLARED = (
     Column("direction", Direction),
     Column("unit", Unit),
     Column("prominence", Prominence),
-    Column("seed", Whole, "facts.seed"),
-    Column("model_sha256", Name, "facts.model_sha256"),
-    Column("data_sha256", Name, "facts.data_sha256"),
-    Column("suite_sha256", Name, "facts.suite_sha256"),
-    Column("dependencies_sha256", Name, "dependencies_sha256", default=""),
-    Column("bench_version", Name, "versions.bench"),
-    Column("commit", Name, "versions.commit", default=""),
-    Column("torch_version", Name, "versions.torch"),
-    Column("device", Name, "device"),
-    Column("precision", Name, "precision", default="float32"),
-    Column("seconds", Finite, "seconds"),
+    Column("seed", Whole, "config.seed"),
+    Column("model_sha256", Name, "config.model_sha256"),
+    Column("data_sha256", Name, "config.data_sha256"),
+    Column("suite_sha256", Name, "config.suite_sha256"),
+    Column("dependencies_sha256", Name, "config.dependencies_sha256", default=""),
+    Column("bench_version", Name, "environment.bench"),
+    Column("commit", Name, "environment.commit", default=""),
+    Column("torch_version", Name, "environment.torch"),
+    Column("device", Name, "environment.device"),
+    Column("precision", Name, "config.precision", default="float32"),
+    Column("seconds", Finite, "result.seconds"),
     Column("schema_version", Whole),
 )
 COLUMNS = tuple(column.name for column in _DECLARED)
@@ -104,22 +108,16 @@ _ROW: Any = TypedDict("_ROW", {column.name: column.type for column in _DECLARED}
 _ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[_ROW])  # type: ignore[arg-type]
 
 
-def run_columns(manifest: Mapping[str, Any]) -> Row:
+def run_columns(manifest: Manifest) -> Row:
     """What all rows of a run share, as far as its manifest says it."""
-    found = {}
-    for column in _DECLARED:
-        value: Any = manifest if column.source else None
-        for part in column.source.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None:
-            found[column.name] = value
-    return found
+    found = {column.name: attrgetter(column.source)(manifest) for column in _DECLARED if column.source}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def run_rows(manifest: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Row]:
+def run_rows(manifest: Manifest) -> list[Row]:
     """The tidy rows of a finished run."""
     shared = DEFAULTS | run_columns(manifest)
-    return [{**shared, **metric.as_dict(), "schema_version": SCHEMA_VERSION} for metric in metrics]
+    return [{**shared, **metric.as_dict(), "schema_version": SCHEMA_VERSION} for metric in manifest.result.metrics]
 
 
 def checked_columns(lines: Sequence[Sequence[str]], read: Callable[[str], str]) -> dict[str, list[Any]]:

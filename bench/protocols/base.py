@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.attacks.user_files import UserFile
 from bench.core.precision import Precision
 from bench.data import ImageDataset
+from bench.leaderboard.evidence.manifest import Dependency as Dependency
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, derived_metrics
 
@@ -74,19 +75,6 @@ UNIT_EXAMPLES = 250
 UNIT_VALUES = 10_000_000
 """Pixel values of a work unit, 40 MB as float32: large images come in smaller units, so that memory is bounded by the
 batch. A unit of 224x224 colour images has 66, one of CIFAR-10's or smaller ones UNIT_EXAMPLES."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """Something besides model, suite and data that a run's results depend on.
-
-    Attributes:
-        sha256: of another net's weights, say.
-        decides: `metrics`, so that rows are comparable only where it agrees, or only what the run notices besides.
-    """
-
-    sha256: str
-    decides: Literal["metrics", "findings"] = "metrics"
 
 
 class Protocol(ABC):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from bench.catalog.cards import ModelCard
 from bench.catalog.models import list_models
 from bench.comparison.ranks import card_of
 from bench.core.errors import BenchError
@@ -30,13 +30,12 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
     wanted = [name for name in names if _STABILITY.fullmatch(name) and name not in [one.label for one in board.columns]]
     if not wanted:
         return board
-    registered = {entry.card.name: entry.card.model_dump(mode="json") for entry in list_models()}
+    registered = {entry.card.name: entry.card for entry in list_models()}
     cards = {}
     for model, run_id in board.runs.items():
         card = card_of(leaderboard, run_id)
-        known = registered.get(f"{board.facts['dataset']}/{model}", {})
-        same = known.get("weights", {}).get("sha256") == card.get("weights", {}).get("sha256")
-        cards[model] = known if known and same else card
+        known = registered.get(f"{board.facts['dataset']}/{model}")
+        cards[model] = known if known and card and known.weights.sha256 == card.weights.sha256 else card
     for name in wanted:
         radius = name.removeprefix("stability ")
         rows = tuple(replace(row, cells=(*row.cells, _stability(cards[row.name], radius))) for row in board.rows)
@@ -46,6 +45,6 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
     return board
 
 
-def _stability(card: Mapping[str, Any], radius: str) -> Cell | None:
-    value = ((card.get("gradients") or {}).get("stability") or {}).get(radius)
-    return None if value is None else Cell(float(value))
+def _stability(card: ModelCard | None, radius: str) -> Cell | None:
+    value = card.gradients.stability.get(radius) if card and card.gradients else None
+    return None if value is None else Cell(value)

@@ -87,7 +87,7 @@ def make_report(
         rows,
         leaderboard,
         title,
-        cards={name: entry.card.model_dump(mode="json", exclude_none=True) for name, entry in same.items()},
+        cards={name: entry.card for name, entry in same.items()},
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in known.items()},
         saliency=saliency,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import time
-from collections.abc import Iterable
+from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,6 +16,7 @@ from bench.core.errors import BenchError
 from bench.core.version import code_version, commit
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
+from bench.leaderboard.evidence.manifest import Environment, Manifest, Result
 from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric
@@ -48,17 +47,36 @@ class RunOutcome:
     """A finished run."""
 
     plan: RunPlan
-    run_id: str
     folder: Path
-    metrics: list[Metric]
-    findings: list[Finding]
-    counters: dict[str, int]
-    seconds: float
-    """Of all units, added up, whichever process computed them."""
+    manifest: Manifest
     elapsed: float
     """By the clock, in this process: less than `seconds` where units were computed side by side or earlier."""
-    workers: int
     resumed_units: int
+
+    @property
+    def run_id(self) -> str:
+        return self.manifest.run_id
+
+    @property
+    def metrics(self) -> list[Metric]:
+        return self.manifest.result.metrics
+
+    @property
+    def findings(self) -> list[Finding]:
+        return self.manifest.result.findings
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self.manifest.result.counters
+
+    @property
+    def workers(self) -> int:
+        return self.manifest.environment.executor.workers
+
+    @property
+    def seconds(self) -> float:
+        """Of all units, added up, whichever process computed them."""
+        return self.manifest.result.seconds
 
 
 def execute(
@@ -82,17 +100,15 @@ def execute(
     """
     began = time.monotonic()
     observer, executor = observer or Observer(), executor or LocalPool()
-    label = f"{plan.dataset.name}-{plan.entry.card.id}-{plan.suite.name}"
-    run = open_run(leaderboard, label, plan.facts(), fresh=fresh, answers=plan.answers)
+    run = open_run(leaderboard, new_manifest(plan, executor), fresh=fresh)
     try:
         done = run.parts_done() & {unit.index for unit in plan.units}
-        run.manifest.update(_metadata(plan), **executor.metadata(), device=executor.device_of(plan))
         observer.run_started(plan, run, sum(plan.work_of(unit) for unit in plan.units if unit.index in done))
         missing = [unit for unit in plan.units if unit.index not in done]
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
-                run.manifest.update(executor.metadata())
-                run.save_part(unit.index, unit.records, unit.facts)
+                run.manifest.environment.executor = executor.stats()
+                run.save_part(unit.index, unit.records, unit.stats)
         outcome = _finish(plan, run, leaderboard, len(done), began)
     except KeyboardInterrupt:
         run.stop("interrupted")
@@ -107,35 +123,50 @@ def execute(
     return outcome
 
 
+def new_manifest(plan: RunPlan, executor: Executor) -> Manifest:
+    """The record of a run that starts now: what identifies it, and what describes it."""
+    return Manifest(
+        run_id="",
+        config=plan.config,
+        request=plan.request,
+        card=plan.entry.card,
+        suite=plan.suite.file,
+        data_source=_public_source(plan.dataset.source),
+        answers=plan.answers,
+        environment=Environment(
+            bench=code_version(),
+            torch=str(torch.__version__),
+            python=platform.python_version(),
+            commit=commit(),
+            device=executor.device_of(plan),
+            batch_size=plan.batch_size,
+            executor=executor.stats(),
+        ),
+    )
+
+
 def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, began: float) -> RunOutcome:
     records = run.records(len(plan.units))
-    metrics = plan.protocol.metrics(plan.dataset.name, records)
     # in the order of the units, whichever came in first
-    units: list[dict[str, Any]] = [run.manifest["units"][str(unit.index)] for unit in plan.units]
-    seconds = round(sum(float(unit["seconds"]) for unit in units), 2)
-    counters: dict[str, int] = {}
+    units = [run.manifest.units[str(unit.index)] for unit in plan.units]
+    environment = run.manifest.environment
+    # several where the machines differ, or a run went on on another one
+    environment.device = ", ".join(sorted({unit.device for unit in units}))
+    environment.batch_size = min(unit.batch_size for unit in units)
+    metrics = plan.protocol.metrics(plan.dataset.name, records)
+    counters: Counter[str] = Counter()
     for unit in units:
-        for name, value in unit["counters"].items():
-            counters[name] = counters.get(name, 0) + int(value)
-    findings = _merge_findings([finding for unit in units for finding in unit["findings"]], len(units))
+        counters.update(unit.counters)
+    findings = _merge_findings([finding for unit in units for finding in unit.findings], len(units))
     findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]
     findings += [*guessing_findings(metrics, plan.dataset.num_classes), *_precision_findings(plan)]
-    device = _devices(units)
-    run.write_examples(
-        records,
-        {
-            "device": device,
-            "batch_size": min(int(unit.get("batch_size", plan.batch_size)) for unit in units),
-            "metrics": [metric.as_dict() for metric in metrics],
-            "counters": counters,
-            "findings": [finding.as_dict() for finding in findings],
-            "seconds": seconds,
-        },
-    )
-    append_rows(leaderboard, run_rows(run.manifest, metrics))
+    seconds = round(sum(unit.seconds for unit in units), 2)
+    result = Result(metrics=metrics, findings=findings, counters=dict(counters), seconds=seconds)
+    run.write_result(records, result)
+    append_rows(leaderboard, run_rows(run.manifest))
     run.finish()
-    elapsed, workers = round(time.monotonic() - began, 2), int(run.manifest["executor"]["workers"])
-    return RunOutcome(plan, run.run_id, run.path, metrics, findings, counters, seconds, elapsed, workers, resumed)
+    elapsed = round(time.monotonic() - began, 2)
+    return RunOutcome(plan, run.path, run.manifest, elapsed, resumed)
 
 
 def _reason(error: BaseException) -> str:
@@ -144,25 +175,15 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"{kind}{error}".split())[:300]
 
 
-def _devices(units: Iterable[dict[str, Any]]) -> str:
-    """Where the units were computed; several kinds where the machines differ, or a run went on on another one."""
-    return ", ".join(sorted({str(unit["device"]) for unit in units}))
-
-
-def _merge_findings(found: list[dict[str, Any]], units: int) -> list[Finding]:
+def _merge_findings(found: list[Finding], units: int) -> list[Finding]:
     """One finding for each id; the evidence says in how many units it was seen."""
-    merged: dict[str, Finding] = {}
-    counts: dict[str, int] = {}
-    for entry in found:
-        counts[entry["id"]] = counts.get(entry["id"], 0) + 1
-        merged.setdefault(entry["id"], Finding(**entry))
+    counts = Counter(finding.id for finding in found)
+    first = {finding.id: finding for finding in reversed(found)}
     return [
-        finding
+        first[name]
         if units == 1
-        else Finding(
-            finding.id, finding.severity, f"{finding.evidence}; so in {counts[name]} of {units} units", finding.advice
-        )
-        for name, finding in merged.items()
+        else replace(first[name], evidence=f"{first[name].evidence}; so in {count} of {units} units")
+        for name, count in counts.items()
     ]
 
 
@@ -176,24 +197,6 @@ def _precision_findings(plan: RunPlan) -> list[Finding]:
             "robust accuracy may lie up to a point above float32's; compare runs of one precision",
         )
     ]  # fmt: skip
-
-
-def _metadata(plan: RunPlan) -> dict[str, Any]:
-    """What did not decide the verdicts but belongs to the evidence."""
-    return {
-        "card": json.loads(plan.entry.card.model_dump_json(exclude_none=True)),
-        "suite": json.loads(plan.suite.file.model_dump_json()),
-        "data_source": _public_source(plan.dataset.source),
-        "batch_size": plan.batch_size,
-        "precision": plan.precision,
-        "dependencies_sha256": plan.dependencies_sha256,
-        "versions": {
-            "bench": code_version(),
-            "commit": commit(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-    }
 
 
 def _public_source(source: str) -> str:

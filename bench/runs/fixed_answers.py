@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
 from bench.data import ImageDataset
+from bench.leaderboard.evidence.answers import FixedAnswers
 
 _EACH = 3
 _MOST_CLASSES = 10
 
 
-def fixed_answers(model: nn.Module, dataset: ImageDataset, device: torch.device) -> dict[str, Any]:
-    """The logits of some classes, their largest and their mean, by image; see bench.leaderboard.evidence.answers.
+def fixed_answers(model: nn.Module, dataset: ImageDataset, device: torch.device) -> FixedAnswers:
+    """The logits of some classes, their largest and their mean, by image.
 
     Args:
         model: on `device`, in eval mode.
@@ -29,11 +31,9 @@ def fixed_answers(model: nn.Module, dataset: ImageDataset, device: torch.device)
     batches = [own.to(device), noise.to(device)]
     with random_numbers_of(device, "fixed answers"):
         first, second = (torch.cat([_ask(model, batch, dataset.num_classes) for batch in batches]) for _ in range(2))
-    deviation = (first - second).abs()
-    return {
-        "logits": [[_number(value) for value in row] for row in first.tolist()],
-        "deviation": _number(float(deviation[deviation.isfinite()].max())) if deviation.isfinite().any() else 0.0,
-    }
+    differences = (first - second).abs()
+    deviation = max(filter(math.isfinite, differences.flatten().tolist()), default=0.0)
+    return FixedAnswers([[_number(value) for value in row] for row in first.tolist()], float(f"{deviation:.7g}"))
 
 
 def _ask(model: nn.Module, images: Tensor, classes: int) -> Tensor:
@@ -52,4 +52,4 @@ def _ask(model: nn.Module, images: Tensor, classes: int) -> Tensor:
 
 
 def _number(value: float) -> float | None:
-    return float(f"{value:.7g}") if torch.isfinite(torch.tensor(value)) else None
+    return float(f"{value:.7g}") if math.isfinite(value) else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -12,15 +15,78 @@ from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
 from bench.data import ImageDataset
+from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
-from bench.protocols.clean_pass import has_gradient
+from bench.protocols import Protocol
+from bench.protocols.clean_pass import clean_pass, has_gradient, require_second_derivatives
+from bench.runs.batch_size import automatic_batch_size, no_room
+from bench.runs.fixed_answers import fixed_answers
 
 _TRIED = 2
 _LOOKED_AT = 16
 """The data set's first images, whatever the unit, tell the size of the net's logits."""
 _SAME = 1e-3
 """How far the prepared net's logits may lie from the plain one's, over the largest: rounding stays far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedModel:
+    """What a look at a model tells all its plans; `net` where it is kept for them, as `prepared_net` made it."""
+
+    batch_size: int
+    answers: FixedAnswers
+    net: nn.Module | None
+
+
+def check_model(
+    entry: ModelEntry, dataset: ImageDataset, suites: Mapping[str, Protocol], device: torch.device, *,
+    batch_size: int | None, keep: bool,
+) -> CheckedModel:  # fmt: skip
+    """Send a few images through; raises BenchError if the net cannot be judged, or lacks what a suite needs.
+
+    Args:
+        suites: by name, with the data set's parameters.
+        batch_size: None: as it suits model and device.
+        keep: whether the run may have the very net that was looked at. One of the user's own is made anew whatever this
+            says: it may remember what it has seen.
+    """
+    name = entry.card.name
+    if entry.card.expected_classes != dataset.num_classes:
+        raise BenchError(
+            f"model {name} is for {entry.card.expected_classes} classes, {dataset.name} has {dataset.num_classes}."
+        )
+    try:
+        model = prepared_net(entry, dataset, device)
+        images = dataset.pixels(slice(0, 3)).to(device)
+        # two and then one: a net that was exported for a fixed number of images is found here
+        with random_numbers_of(device, "check"):
+            clean_pass(model, name, images, dataset.num_classes, 2)
+            for suite, protocol in suites.items():
+                _require_fit(model, name, images, protocol, suite)
+        size = batch_size or automatic_batch_size(model, images, device)
+        own = entry.build is not None or entry.card.program is not None
+        return CheckedModel(size, fixed_answers(model, dataset, device), model if keep and not own else None)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise no_room(device, name, "a single image") from error
+
+
+def _require_fit(model: nn.Module, name: str, images: Tensor, protocol: Protocol, suite: str) -> None:
+    """Raise BenchError unless the net has the derivatives that the suite needs, and is one that its methods take."""
+    for batch in (images[:1], images[:2]):
+        if protocol.needs_gradients and not has_gradient(model, batch):
+            raise BenchError(
+                f"model {name} has no gradient, which suite {suite} needs; the suites blackbox and corruptions "
+                "judge it without."
+            )
+        if protocol.needs_second_derivatives:
+            require_second_derivatives(model, name, batch, suite)
+    try:
+        protocol.require_net(model, images[:2])
+    except BenchError as error:
+        raise BenchError(f"suite {suite} cannot judge model {name}: {error}") from error
 
 
 def prepared_net(entry: ModelEntry, dataset: ImageDataset, device: torch.device) -> nn.Module:

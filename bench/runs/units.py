@@ -1,4 +1,4 @@
-"""One work unit: from a plan and its loaded model to records and facts, in whatever process it happens."""
+"""One work unit: from a plan and its loaded model to records, in whatever process it happens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.core.random_state import random_numbers_of
 from bench.leaderboard.evidence.answers import same_answers
+from bench.leaderboard.evidence.manifest import UnitStats
 from bench.leaderboard.findings import Finding
 from bench.nets.state import changes, state_of
 from bench.protocols import EvaluationContext
@@ -34,16 +35,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FinishedUnit:
-    """What a unit leaves for the run's folder: its records, and facts (JSON values) for the manifest."""
+    """What a unit leaves for the run's folder: its records, and what else the manifest says of it."""
 
     index: int
     records: pd.DataFrame
-    facts: dict[str, Any]
+    stats: UnitStats
 
     @property
     def batch_size(self) -> int:
         """The batch size that memory was enough for."""
-        return int(self.facts["batch_size"])
+        return self.stats.batch_size
 
 
 def ready_model(plan: RunPlan) -> nn.Module:
@@ -55,6 +56,8 @@ def ready_model(plan: RunPlan) -> nn.Module:
     """
     keep_freed_memory()
     plan.require_same_dependencies()
+    if plan.net is not None:
+        return scaled_net(plan.net, plan.dataset, plan.device)
     net = prepared_net(plan.entry, plan.dataset, plan.device)
     if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
         raise BenchError(
@@ -99,17 +102,17 @@ def compute_unit(
     with current_device(plan.device), float32_products(), own_numbers, _own_code(plan):
         result, fitting = evaluate_within_memory(plan.protocol, context)
     result.findings += _stateful(changes(before, state_of(model)))
-    facts = {
-        "start": unit.start,
-        "stop": unit.stop,
-        "seconds": round(time.perf_counter() - began, 3),
-        "cpu_seconds": round(time.process_time() - began_cpu, 3),
-        "device": device_label(plan.device),
-        "batch_size": fitting,
-        "counters": result.counters,
-        "findings": [finding.as_dict() for finding in result.findings],
-    }
-    return FinishedUnit(unit.index, result.records, facts)
+    stats = UnitStats(
+        start=unit.start,
+        stop=unit.stop,
+        seconds=round(time.perf_counter() - began, 3),
+        cpu_seconds=round(time.process_time() - began_cpu, 3),
+        device=device_label(plan.device),
+        batch_size=fitting,
+        counters=result.counters,
+        findings=result.findings,
+    )
+    return FinishedUnit(unit.index, result.records, stats)
 
 
 def _stateful(changed: list[str]) -> list[Finding]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.catalog.studies import Bound, Claim, Correlation, Difference, MetricName, Ordering, Tilt
-from bench.catalog.studies import ScaleInvariance as ScaleInvarianceClaim
-from bench.catalog.studies import Stability as StabilityClaim
 from bench.core.errors import BenchError
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.statistics.intervals import t_interval
 from bench.studies.pairs import Pairs
+from bench.studies.study import Bound, Claim, Correlation, Difference, MetricName, Ordering, Tilt
+from bench.studies.study import ScaleInvariance as ScaleInvarianceClaim
+from bench.studies.study import Stability as StabilityClaim
 
 if TYPE_CHECKING:
     import pandas as pd

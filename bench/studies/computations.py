@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.catalog.models import list_models, load_model
-from bench.catalog.studies import Bound, ScaleInvariance, Stability
 from bench.data import load_split
 from bench.leaderboard.statistics.intervals import bootstrap, paired_interval
 from bench.nets.intake import copy_net
 from bench.studies.claims import Effect, MissingInputError
+from bench.studies.study import Bound, ScaleInvariance, Stability
 from bench.training.measures import noisy_gradients
 
 Array = npt.NDArray[np.float64]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.catalog.studies import MetricName
 from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.intervals import paired_interval
 from bench.protocols.retraining.metrics import correct_matrix, score
+from bench.studies.study import MetricName
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ import torch
 
 from bench.attacks.pgd import attacked_model
 from bench.catalog.models import list_models
-from bench.catalog.studies import Scale, Study, TrainedModel
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError
 from bench.core.memory import limit_openmp_spinning
@@ -24,6 +23,7 @@ from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.nets import build_net
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
+from bench.studies.study import Scale, Study, TrainedModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +190,7 @@ def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | No
         & (rows["data_sha256"] == plan.dataset.sha256)
         & (rows["seed"] == plan.seed)
         & (rows["precision"] == plan.precision)
-        & (rows["dependencies_sha256"] == plan.dependencies_sha256)
+        & (rows["dependencies_sha256"] == plan.config.dependencies_sha256)
     ]
     whole = same.groupby("run_id", sort=False)["n_examples"].max()
     fitting = [str(run) for run, count in whole.items() if count == plan.examples]
@@ -200,7 +200,7 @@ def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | No
 def _answers_alike(folder: Path, plan: RunPlan) -> bool:
     """Whether the run is of a net that answers as the plan's does, as far as its evidence says."""
     try:
-        answers = read_manifest(folder).get("answers")
+        answers = read_manifest(folder).answers
     except BenchError:
         return True
     return answers is None or plan.answers is None or same_answers(answers, plan.answers)

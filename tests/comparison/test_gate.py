@@ -6,9 +6,13 @@ import pytest
 
 from bench.comparison.compare import SuiteComparison
 from bench.comparison.gate import GateRules, RegressionReport, Remark, _finding_remarks, _metric_remarks, _time_remarks
+from bench.leaderboard.evidence.manifest import Result
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import Comparison
+from tests.leaderboard.evidence.manifests import whole_manifest
+
+Seen = tuple[Literal["note", "warning"], str]
 
 
 def compared(first: float, second: float, p_value: float = 0.001) -> SuiteComparison:
@@ -38,14 +42,14 @@ def test_a_gain_is_no_silence_and_beyond_the_tolerance_it_is_suspicious() -> Non
     ],
 )
 def test_a_finding_that_became_graver_fails_though_its_name_is_known(
-    before: tuple[str, str] | None, now: tuple[Literal["note", "warning"], str], fails: bool
+    before: Seen | None, now: Seen, fails: bool
 ) -> None:
     class Outcome:
-        findings = (Finding("gradient_masking", now[0], now[1], "do something"),)
+        findings = (Finding("gradient_masking", *now, "do something"),)
 
-    known = [] if before is None else [{"id": "gradient_masking", "severity": before[0], "evidence": before[1]}]
+    known = [] if before is None else [Finding("gradient_masking", *before, "do something")]
     outcome: Any = Outcome()
-    remarks = list(_finding_remarks(outcome, {"findings": known}))
+    remarks = list(_finding_remarks(outcome, whole_manifest(result=Result(findings=known))))
     assert [remark.severity for remark in remarks] == (["failure"] if fails else [])
 
 

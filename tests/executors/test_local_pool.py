@@ -24,7 +24,7 @@ from bench.core.errors import BenchError
 from bench.executors import local_pool, local_workers, unit_worker
 from bench.executors.local_pool import LocalPool
 from bench.executors.local_workers import HelperWorker
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import ExecutorStats, read_manifest
 from bench.runs.execute import Observer, RunOutcome, execute
 from bench.runs.plan import RunPlan, RunRequest, WorkUnit, plan_runs
 from bench.runs.units import compute_unit
@@ -83,9 +83,8 @@ def run(folder: Path, suite: Path, model: str = "standard", workers: int | None 
 
 
 def require_same_evidence(one: RunOutcome, other: RunOutcome) -> None:
-    first, second = read_manifest(one.folder), read_manifest(other.folder)
-    for name in ("examples_sha256", "metrics", "counters", "findings"):
-        assert first[name] == second[name], name
+    first, second = (read_manifest(run.folder).result.model_dump_json(exclude={"seconds"}) for run in (one, other))
+    assert first == second
 
 
 class Watcher(Observer):
@@ -109,8 +108,7 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
             watcher = Watcher()
             both = execute(plan, tmp_path / "both", executor=executor, observer=watcher)
             manifest = read_manifest(both.folder)
-            assert manifest["executor"] == {"name": "local", "workers": 2} and both.workers == 2
-            assert manifest["threads"] == 1
+            assert manifest.environment.executor == ExecutorStats(name="local", workers=2, threads=1)
             assert watcher.total == plan.work
             require_same_evidence(both, execute(plan, tmp_path / "alone"))
             (helper,) = executor._workers
@@ -134,7 +132,8 @@ def test_a_helper_that_dies_changes_nothing_but_the_time(
     with caplog.at_level(logging.WARNING):
         outcome = run(tmp_path / "far", two_units, observer=watcher)
     assert "a helper process has ended; its unit" in caplog.text
-    assert read_manifest(outcome.folder)["executor"] == {"name": "local", "workers": 1, "workers_lost": 1}
+    executor = read_manifest(outcome.folder).environment.executor
+    assert (executor.workers, executor.workers_lost) == (1, 1)
     assert watcher.total == outcome.plan.work
     require_same_evidence(outcome, run(tmp_path / "alone", two_units, workers=1))
 

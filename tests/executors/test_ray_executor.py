@@ -12,7 +12,7 @@ from bench.core.errors import BenchError
 from bench.executors import ray_cluster, ray_executor
 from bench.executors.ray_cluster import RayOptions, Shares
 from bench.executors.ray_executor import RayExecutor
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import ExecutorStats, read_manifest
 from bench.runs.execute import Observer, RunOutcome, execute
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
 from tests.conftest import Bench, torch_threads
@@ -63,15 +63,12 @@ def test_the_evidence_is_that_of_the_local_executor_to_the_last_bit(
     work = Work()
     far = read_manifest(run_on_ray(plan, tmp_path / "far", work).folder)
     here = read_manifest(execute(plan, tmp_path / "here").folder)
-    assert far["examples_sha256"] == here["examples_sha256"]
-    assert [far[name] for name in ("metrics", "counters", "findings")] == [
-        here[name] for name in ("metrics", "counters", "findings")
-    ]
-    assert here["executor"] == {"name": "local", "workers": 1}
-    assert far["executor"] == {
-        "name": "ray", "workers": 2, "workers_lost": 0, "cpus_per_worker": 1, "gpus_per_worker": 0.0,
-    }  # fmt: skip
-    assert far["threads"] == 1 and far["device"] == "cpu"
+    assert far.result.model_dump_json(exclude={"seconds"}) == here.result.model_dump_json(exclude={"seconds"})
+    assert (here.environment.executor.name, here.environment.executor.workers) == ("local", 1)
+    assert far.environment.executor == ExecutorStats(
+        name="ray", workers=2, threads=1, cpus_per_worker=1, gpus_per_worker=0.0
+    )
+    assert far.environment.device == "cpu"
     assert work.total == plan.work
 
 
@@ -83,9 +80,9 @@ def test_a_lost_workers_unit_is_computed_by_another(ray: FakeRay, plan: RunPlan,
     ray.disturb, work = die, Work()
     manifest = read_manifest(run_on_ray(plan, tmp_path / "far", work).folder)
     here = read_manifest(execute(plan, tmp_path / "here").folder)
-    assert manifest["examples_sha256"] == here["examples_sha256"]
-    assert manifest["executor"]["workers_lost"] == 1 and ray.killed[0] == 0
-    assert sorted(unit.get("attempts", 1) for unit in manifest["units"].values()) == [1, 1, 2]
+    assert manifest.result.examples_sha256 == here.result.examples_sha256
+    assert manifest.environment.executor.workers_lost == 1 and ray.killed[0] == 0
+    assert sorted(unit.attempts for unit in manifest.units.values()) == [1, 1, 2]
     assert work.total == plan.work
 
 
@@ -185,7 +182,7 @@ def test_the_python_api_and_the_gate_compute_on_ray_too(
     code, out, err = bench(*check, "--executor", "ray", "--leaderboard", tmp_path / "new")
     assert code == 0 and "as the baseline" in out, out + err
     (run,) = (tmp_path / "new" / "runs").iterdir()
-    assert read_manifest(run)["executor"]["name"] == "ray" and len(ray.killed) == 2
+    assert read_manifest(run).environment.executor.name == "ray" and len(ray.killed) == 2
 
 
 REFUSED = {

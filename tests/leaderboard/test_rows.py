@@ -7,7 +7,10 @@ from pathlib import Path
 from bench.leaderboard import rows as module
 from bench.leaderboard.rows import COLUMNS, run_columns
 from bench.leaderboard.table import append_rows
+from tests.leaderboard.evidence.manifests import whole_manifest
 from tests.leaderboard.rows import row
+
+ROOT = Path(__file__).parents[2]
 
 SEEN = """
 import importlib.util, sys
@@ -18,20 +21,17 @@ rows = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(rows)
 
 from bench.leaderboard.evidence.doubts import row_doubt
+from bench.leaderboard.evidence.manifest import Result
 from bench.leaderboard.metrics import Metric, MetricKey
 from bench.leaderboard.table import append_rows, read_leaderboard
+from tests.leaderboard.evidence.manifests import whole_manifest
 
 folder, metric = Path(sys.argv[2]), Metric(MetricKey("clean_accuracy"), 0.5, 0.4, 0.6, 10, "higher", "share")
-manifest = {
-    "run_id": "new", "finished_at": "now", "card": {"id": "m", "method": "m"}, "device": "cpu", "seconds": 1.0,
-    "facts": {"dataset": "d", "split": "s", "suite": "s", "suite_version": 1, "seed": 0} | dict.fromkeys(
-        ("model_sha256", "data_sha256", "suite_sha256"), ""),
-    "versions": {"bench": "1", "torch": "2"}, "executor": {"host": "a"}, "metrics": [metric.as_dict()],
-}
-append_rows(folder, rows.run_rows(manifest, [metric]))
+manifest = whole_manifest(run_id="new", data_source="a", result=Result(metrics=[metric]))
+append_rows(folder, rows.run_rows(manifest))
 read = read_leaderboard(folder)
-print(read["host"].tolist(), row_doubt(manifest, read.tail(1)), sep="; ")
-print(row_doubt(manifest, read.tail(1).assign(host="b")))
+print(read["source"].tolist(), row_doubt(manifest, read.tail(1)), sep="; ")
+print(row_doubt(manifest, read.tail(1).assign(source="b")))
 """
 
 
@@ -39,19 +39,19 @@ def test_a_new_column_of_a_run_costs_one_line_of_one_file(tmp_path: Path) -> Non
     append_rows(tmp_path, [row("old")])
     seconds = '    Column("seconds",'
     changed = Path(module.__file__).read_text().replace(
-        seconds, f'    Column("host", Name, "executor.host", default="unknown"),\n{seconds}'
+        seconds, f'    Column("source", Name, "data_source", default="unknown"),\n{seconds}'
     )  # fmt: skip
     (tmp_path / "rows.py").write_text(changed)
     command = [sys.executable, "-c", SEEN, str(tmp_path / "rows.py"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines() == [
-        "['unknown', 'a']; ", "the rows of run new are not what it wrote: host is b, was a",
+        "['unknown', 'a']; ", "the rows of run new are not what it wrote: source is b, was a",
     ]  # fmt: skip
-    assert ",precision,host,seconds," in (tmp_path / "leaderboard.csv").read_text()
+    assert ",precision,source,seconds," in (tmp_path / "leaderboard.csv").read_text()
 
 
 def test_a_manifest_says_only_what_it_says() -> None:
-    assert run_columns({"run_id": "a", "facts": "torn", "card": {"id": None, "method": "m"}}) == {
-        "run_id": "a", "method": "m",
-    }  # fmt: skip
-    assert run_columns({}).keys() < set(COLUMNS)
+    manifest = whole_manifest()
+    environment = manifest.environment.model_copy(update={"commit": None})
+    said = run_columns(manifest.model_copy(update={"environment": environment}))
+    assert run_columns(manifest).keys() - said.keys() == {"commit"} and said.keys() < set(COLUMNS)

@@ -46,7 +46,7 @@ def run(net: nn.Module, suite: Path | str, folder: Path, **changes: object) -> R
 
 def digest(result: Result) -> str:
     assert result.folder is not None
-    return str(read_manifest(result.folder)["examples_sha256"])
+    return str(read_manifest(result.folder).result.examples_sha256)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
@@ -58,7 +58,7 @@ def test_a_unit_without_memory_is_done_again_with_half_the_batch_and_the_same_re
     assert "batches of 16 images; going on with 8" in caplog.text and "of 8 images; going on with 4" in caplog.text
     assert halved.folder is not None
     manifest = read_manifest(halved.folder)
-    assert manifest["batch_size"] == manifest["units"]["0"]["batch_size"] == 4
+    assert manifest.environment.batch_size == manifest.units["0"].batch_size == 4
     assert digest(halved) == digest(run(Small(standard, 99), tiny_suite, tmp_path / "asked", batch_size=4))
     undisturbed = run(Small(standard, 99), tiny_suite, tmp_path / "large", batch_size=16)
     pd.testing.assert_frame_equal(halved.records[VERDICTS], undisturbed.records[VERDICTS])
@@ -72,8 +72,8 @@ def test_the_smaller_batch_is_kept_for_the_units_that_follow(
     monkeypatch.setattr("bench.protocols.base.UNIT_EXAMPLES", 8)
     result = run(Small(standard, 4), tiny_suite, tmp_path, batch_size=8)
     assert result.folder is not None
-    units = read_manifest(result.folder)["units"]
-    assert [unit["batch_size"] for unit in units.values()] == [4, 4, 4]
+    units = read_manifest(result.folder).units
+    assert [unit.batch_size for unit in units.values()] == [4, 4, 4]
     assert caplog.text.count("out of memory") == 1
 
 
@@ -98,7 +98,7 @@ def test_progress_ends_where_it_should(tmp_path: Path, tiny_suite: Path, standar
 @pytest.mark.parametrize("suite", ["autoattack_fast", "attribution_stability_quick", "corruptions"])
 def test_other_suites_let_the_error_through(tmp_path: Path, standard: nn.Module, suite: str) -> None:
     result = run(Small(standard, 3), suite, tmp_path, examples=4, batch_size=4)
-    assert result.folder is not None and read_manifest(result.folder)["batch_size"] == 2
+    assert result.folder is not None and read_manifest(result.folder).environment.batch_size == 2
 
 
 TORCHATTACKS = """

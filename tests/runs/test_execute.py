@@ -20,7 +20,7 @@ from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.table import read_leaderboard
-from bench.runs.execute import RunOutcome, execute
+from bench.runs.execute import RunOutcome, execute, new_manifest
 from bench.runs.plan import RunRequest, plan_runs
 from bench.studies.plan import latest_run
 from tests.conftest import ModelCopy
@@ -44,9 +44,9 @@ def records(outcome: RunOutcome) -> pd.DataFrame:
 def test_a_run_leaves_evidence_manifest_and_rows_that_agree(tmp_path: Path, tiny_suite: Path) -> None:
     outcome = run(tmp_path, tiny_suite)
     manifest = read_manifest(outcome.folder)
-    assert manifest["status"] == "finished"
-    assert manifest["examples_sha256"] == sha256_file(outcome.folder / "examples.parquet")
-    assert manifest["facts"]["model_sha256"] == outcome.plan.entry.card.weights.sha256
+    assert manifest.status == "finished" and manifest.result == outcome.manifest.result
+    assert manifest.result.examples_sha256 == sha256_file(outcome.folder / "examples.parquet")
+    assert manifest.config == outcome.plan.config
     rows = read_leaderboard(tmp_path)
     assert set(rows["run_id"]) == {outcome.run_id}
     evidence = records(outcome)
@@ -114,7 +114,7 @@ def test_a_killed_run_resumes_and_gives_the_same_verdicts(tmp_path: Path, slow_s
     killed.communicate()
     require_gone(helpers)
     (folder,) = (tmp_path / "killed" / "runs").iterdir()
-    assert read_manifest(folder)["status"] == "running"
+    assert read_manifest(folder).status == "running"
     assert not (tmp_path / "killed" / "leaderboard.csv").exists()
 
     resumed = run(tmp_path / "killed", slow_suite)
@@ -133,7 +133,7 @@ def interrupt(process: subprocess.Popen[str], leaderboard: Path) -> Path:
     assert process.returncode == 130
     assert "what was done is kept" in error and "Traceback" not in error
     (folder,) = (leaderboard / "runs").iterdir()
-    assert read_manifest(folder)["status"] == "interrupted"
+    assert read_manifest(folder).status == "interrupted"
     return folder
 
 
@@ -151,7 +151,7 @@ def test_ctrl_c_keeps_what_was_done_and_exits_with_130(tmp_path: Path, slow_suit
 
 def test_fresh_leaves_an_unfinished_run_alone(tmp_path: Path, tiny_suite: Path) -> None:
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path))
-    unfinished = open_run(tmp_path, "x", plan.facts(), fresh=False, answers=plan.answers)
+    unfinished = open_run(tmp_path, new_manifest(plan, LocalPool()), fresh=False)
     unfinished.release()
     fresh = execute(plan, tmp_path, fresh=True)
     assert fresh.folder != unfinished.path
@@ -161,7 +161,7 @@ def test_fresh_leaves_an_unfinished_run_alone(tmp_path: Path, tiny_suite: Path) 
 
 def test_an_unfinished_run_that_another_process_holds_is_not_touched(tmp_path: Path, tiny_suite: Path) -> None:
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path))
-    held = open_run(tmp_path, "x", plan.facts(), fresh=False, answers=plan.answers)
+    held = open_run(tmp_path, new_manifest(plan, LocalPool()), fresh=False)
     child = subprocess.run(
         [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(tiny_suite), "--leaderboard", str(tmp_path)],
         capture_output=True, text=True, check=False,
@@ -169,7 +169,7 @@ def test_an_unfinished_run_that_another_process_holds_is_not_touched(tmp_path: P
     held.release()
     assert child.returncode == 0, child.stderr
     assert len(list((tmp_path / "runs").iterdir())) == 2
-    assert read_manifest(held.path)["status"] == "running"
+    assert read_manifest(held.path).status == "running"
 
 
 def test_a_run_killed_between_its_rows_and_its_last_word_is_not_doubled(
@@ -201,8 +201,8 @@ def test_the_manifest_is_valid_json_at_every_moment(tmp_path: Path, tiny_suite: 
     manifest = json.loads((outcome.folder / "manifest.json").read_text())
     assert manifest["card"]["id"] == "standard"
     assert manifest["suite"]["name"] == "tiny"
-    assert {"bench", "torch", "python"} <= set(manifest["versions"])
-    assert manifest["counters"]["gradient_evaluations"] > 0
+    assert {"bench", "commit", "torch", "python", "device", "executor"} <= set(manifest["environment"])
+    assert manifest["result"]["counters"]["gradient_evaluations"] > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -236,9 +236,9 @@ def clean_accuracy(outcome: RunOutcome) -> float:
 
 def stop_after_a_unit(board: Path, suite: Path, model: str) -> None:
     (plan,) = plan_runs(RunRequest([model], [str(suite)], board, device="cpu"))
-    run = open_run(board, "x", plan.facts(), fresh=False, answers=plan.answers)
+    run = open_run(board, new_manifest(plan, LocalPool()), fresh=False)
     (unit, *_) = LocalPool().compute(plan, plan.units[:1], lambda _: None)
-    run.save_part(unit.index, unit.records, unit.facts)
+    run.save_part(unit.index, unit.records, unit.stats)
     run.stop("interrupted")
     run.release()
 
@@ -271,15 +271,15 @@ def test_a_run_that_fails_says_so_and_why_and_can_be_resumed(
     tmp_path: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "write_examples", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(RunFolder, "write_result", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(type(error)):
             run(tmp_path, tiny_suite, examples=2)
     (folder,) = (tmp_path / "runs").iterdir()
     manifest = read_manifest(folder)
-    assert manifest["status"] == "failed" and manifest["reason"].startswith(reason) and len(manifest["reason"]) <= 300
+    assert manifest.status == "failed" and manifest.reason.startswith(reason) and len(manifest.reason) <= 300
     outcome = run(tmp_path, tiny_suite, examples=2)
     assert outcome.folder == folder and outcome.resumed_units == 1
-    assert "reason" not in read_manifest(folder)
+    assert read_manifest(folder).reason == ""
 
 
 def test_rows_name_the_code_and_the_precision_and_only_equal_ones_are_comparable(

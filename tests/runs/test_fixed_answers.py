@@ -32,7 +32,7 @@ def test_answers_agree_over_threads_and_preparation(standard: nn.Module, fashion
     expected = fixed_answers(standard, fashion_test, CPU)
     with torch_threads(2):
         assert same_answers(expected, fixed_answers(prepare_net(copy.deepcopy(standard)), fashion_test, CPU))
-    assert expected["deviation"] == 0.0 and len(expected["logits"]) == 6
+    assert expected.deviation == 0.0 and len(expected.logits) == 6
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_another_forward_answers_otherwise(
 def test_a_random_net_is_like_itself(standard: nn.Module, fashion_test: ImageDataset) -> None:
     net = Changed(standard, lambda net, images: net(images + 0.1 * torch.randn_like(images)))
     first, second = (fixed_answers(net, fashion_test, CPU) for _ in range(2))
-    assert first["deviation"] > 0 and same_answers(first, second)
+    assert first.deviation > 0 and same_answers(first, second)
 
 
 def test_a_net_that_fails_on_noise_is_like_itself_and_many_classes_become_few(fashion_test: ImageDataset) -> None:
@@ -68,6 +68,6 @@ def test_a_net_that_fails_on_noise_is_like_itself_and_many_classes_become_few(fa
 
     data = replace(fashion_test, class_names=tuple(map(str, range(1000))))
     found = fixed_answers(Changed(wide, refuse), data, CPU)
-    assert {len(row) for row in found["logits"]} == {12} and found["logits"][-1][0] is None
+    assert {len(row) for row in found.logits} == {12} and found.logits[-1][0] is None
     assert same_answers(found, fixed_answers(Changed(wide, refuse), data, CPU))
     assert not same_answers(found, fixed_answers(wide, data, CPU))

@@ -79,7 +79,7 @@ def test_a_killed_run_resumes_to_the_metrics_and_examples_of_an_undisturbed_one(
     killed = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (folder,) = (tmp_path / "killed" / "runs").iterdir()
-    assert read_manifest(folder)["status"] == "running"
+    assert read_manifest(folder).status == "running"
     assert len(list((folder / "parts").glob("*.parquet"))) == 1
     assert not (tmp_path / "killed" / "leaderboard.csv").exists()
 

@@ -24,7 +24,7 @@ def settle(folder: Path, suite: Path) -> None:
     """What must hold however often runs were killed: all is readable, no row lost or doubled, resume completes."""
     run(folder, suite)
     rows = read_leaderboard(folder)
-    finished = {path.name for path in (folder / "runs").iterdir() if read_manifest(path)["status"] == "finished"}
+    finished = {path.name for path in (folder / "runs").iterdir() if read_manifest(path).status == "finished"}
     assert set(rows["run_id"]) == finished
     assert not rows.duplicated(["run_id", *KEY_COLUMNS]).any()
     assert set(rows["run_id"].value_counts()) == {len(rows) // len(finished)}

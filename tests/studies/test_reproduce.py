@@ -11,12 +11,12 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from bench.catalog.locations import shipped
-from bench.catalog.studies import Correlation, MetricName, find_study, read_study
 from bench.core.errors import BenchError
 from bench.leaderboard.table import read_leaderboard
 from bench.studies.claims import MissingInputError, _correlation
 from bench.studies.computations import Computations
 from bench.studies.pairs import Pairs
+from bench.studies.study import Correlation, MetricName, find_study, read_study
 from tests.conftest import TINY_SUITE, Bench
 
 ROOT = Path(__file__).parents[2]
@@ -232,7 +232,7 @@ def test_a_correlation_counts_models_and_its_sign() -> None:
 
 
 def test_the_bound_holds_on_every_image_of_a_real_net() -> None:
-    from bench.catalog.studies import Bound
+    from bench.studies.study import Bound
 
     effect, margin = Computations("fashion_mnist")(Bound(id="b", text="", statistic="bound", model="lga", radius=4.0))
     assert margin == 0.0 and "on 100.0 % of the images" in effect.reason

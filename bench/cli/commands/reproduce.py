@@ -47,13 +47,13 @@ def reproduce(
     place: ExecutorOptions,
 ) -> None:
     """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
-    from bench.catalog.studies import find_study
     from bench.cli.output.rendering import messages, table
     from bench.cli.output.rendering import output as standard_output
     from bench.cli.output.run_progress import RunProgress
     from bench.studies.plan import StudyRequest
     from bench.studies.reproduce import describe_plan, plan_study
     from bench.studies.reproduce import reproduce as carry_out
+    from bench.studies.study import find_study
 
     found = find_study(study)
     folder = output or leaderboard / "studies" / f"{found.file.name}-{scale}"

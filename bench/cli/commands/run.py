@@ -133,9 +133,9 @@ def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
     for finding in outcome.findings:
         said = f"{finding.severity} {finding.id}: {finding.evidence}; {finding.advice}"
         messages().print(said, style="yellow")
-    counters = outcome.counters
+    counters, workers = outcome.counters, outcome.workers
     resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
-    work = f" ({outcome.seconds:.1f} s of work in {outcome.workers} processes)" if outcome.workers > 1 else ""
+    work = f" ({outcome.seconds:.1f} s of work in {workers} processes)" if workers > 1 else ""
     clock = outcome.elapsed if work else outcome.seconds
     output().print(
         f"{clock:.1f} s{work}, {counters.get('gradient_evaluations', 0):,} gradients, "

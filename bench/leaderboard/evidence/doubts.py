@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.evidence import checked_manifest
-from bench.leaderboard.metrics import MetricKey, keys_of
+from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.rows import run_columns
 from bench.leaderboard.table import as_written
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.leaderboard.evidence.manifest import Manifest
 
 _MOST_NAMED = 3
 
@@ -37,24 +39,23 @@ def board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
     return found
 
 
-def row_doubt(manifest: Mapping[str, Any], rows: pd.DataFrame) -> str:
+def row_doubt(manifest: Manifest, rows: pd.DataFrame) -> str:
     """What the rows of one run say that its manifest does not, in one line; empty where they agree."""
     run_id = str(rows["run_id"].iloc[0])
-    doubts = [*_facts(manifest, rows), *_metrics(manifest, rows)]
+    doubts = [*_columns(manifest, rows), *_metrics(manifest, rows)]
     more = f" and {len(doubts) - _MOST_NAMED} more" if len(doubts) > _MOST_NAMED else ""
     return f"the rows of run {run_id} are not what it wrote: {'; '.join(doubts[:_MOST_NAMED])}{more}" if doubts else ""
 
 
-def _facts(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
-    """What a run's rows share, with what the manifest calls it."""
+def _columns(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
     for name, value in run_columns(manifest).items():
         wrong = [one for one in rows[name].unique() if as_written(one) != as_written(value)]
         if wrong:
             yield f"{name} is {as_written(wrong[0])}, was {as_written(value)}"
 
 
-def _metrics(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
-    written = {MetricKey.of(metric): metric for metric in manifest.get("metrics", [])}
+def _metrics(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
+    written = {metric.key: metric for metric in manifest.result.metrics}
     read = dict(zip(keys_of(rows), rows.to_dict("records"), strict=True))
     if len(read) != len(rows):
         yield "a metric comes twice"
@@ -63,7 +64,7 @@ def _metrics(manifest: Mapping[str, Any], rows: pd.DataFrame) -> Iterator[str]:
             yield f"{key} was not measured"
             continue
         for column in ("value", "ci_low", "ci_high", "n_examples", "direction", "unit", "prominence"):
-            now, before = as_written(row[column]).replace("inf", ""), as_written(written[key][column])
+            now, before = as_written(row[column]).replace("inf", ""), as_written(getattr(written[key], column))
             if now != before:
                 yield f"{column} of {key} is {now or 'empty'}, was {before or 'empty'}"
     gone = len(written.keys() - read.keys())

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.evidence import checked_manifest
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import Manifest, read_manifest
+from bench.leaderboard.findings import Finding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ class Run:
     Attributes:
         facts: the columns of the leaderboard that all its rows share.
         examples: how many images the run was over; a metric can be over fewer.
-        manifest: empty where the evidence cannot be read, which `problem` then says.
+        manifest: None where the evidence cannot be read, which `problem` then says.
         doubt: what the rows say that the evidence does not, or that the records are not those of the manifest.
     """
 
@@ -37,35 +38,21 @@ class Run:
     facts: Mapping[str, Any]
     examples: int
     rows: pd.DataFrame
-    manifest: Mapping[str, Any]
+    manifest: Manifest | None
     problem: str
     doubt: str = ""
 
     @property
-    def suite(self) -> Mapping[str, Any]:
-        """The suite's content as it was."""
-        return _table(self.manifest.get("suite"))
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The model's card as it was."""
-        return _table(self.manifest.get("card"))
-
-    @property
     def reference(self) -> dict[str, float]:
         """Norm -> reference radius of this data set; empty where the suite names none."""
-        datasets = _table(_table(self.suite.get("parameters")).get("datasets"))
+        datasets = _table(_table(self.manifest and self.manifest.suite.parameters).get("datasets"))
         reference = _table(_table(datasets.get(str(self.facts["dataset"]))).get("reference"))
         return {str(norm): float(eps) for norm, eps in reference.items() if isinstance(eps, int | float)}
 
     @property
-    def findings(self) -> list[dict[str, str]]:
-        """What the run noticed besides its numbers, each with id, severity, evidence and advice."""
-        found = self.manifest.get("findings")
-        entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-        return [
-            {name: str(entry.get(name, "")) for name in ("id", "severity", "evidence", "advice")} for entry in entries
-        ]
+    def findings(self) -> list[Finding]:
+        """What the run noticed besides its numbers."""
+        return [] if self.manifest is None else self.manifest.result.findings
 
     @property
     def masking(self) -> str:
@@ -73,13 +60,14 @@ class Run:
 
         The report is the finding `gradient_masking`, whose evidence begins with the verdict.
         """
-        report = [found["evidence"] for found in self.findings if found["id"] == MASKING]
+        report = [found.evidence for found in self.findings if found.id == MASKING]
         return report[0].partition(";")[0].strip() if report else ""
 
     @property
     def measured_as(self) -> str:
         """Digest of protocol and parameters: equal for suites that differ in the number of images alone."""
-        return json.dumps([self.suite.get("protocol"), self.suite.get("parameters")], sort_keys=True)
+        suite = self.manifest and self.manifest.suite
+        return json.dumps(suite and [suite.protocol, suite.parameters], sort_keys=True)
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -94,7 +82,7 @@ def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
     runs = []
     for run_id, group in rows.groupby("run_id", sort=False):
         first = group.iloc[0]
-        problem, doubt, manifest = "", "", {}
+        problem, doubt, manifest = "", "", None
         folder = leaderboard / "runs" / str(run_id)
         try:
             manifest = read_manifest(folder)

@@ -1,149 +1,242 @@
-"""The manifest of a run: the one place where what a stranger may have written becomes checked values."""
+"""The manifest of a run: its one record, written and read as the same class."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
+from bench.catalog.cards import ModelCard
+from bench.catalog.suites import SuiteFile
 from bench.core.errors import BenchError
-from bench.core.files import leads_out, read_regular
+from bench.core.files import json_text, leads_out, read_regular, sha256_bytes
+from bench.core.precision import Precision
 from bench.core.toml_files import refuse_odd_values
-from bench.leaderboard.metrics import Direction, Prominence, Unit
+from bench.leaderboard.evidence.answers import FixedAnswers
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import KEY_COLUMNS, Metric
 from bench.leaderboard.migration import migrated_manifest
 
-SCHEMA_VERSION = 2
-
-
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class _Part(BaseModel):
     """Nothing is converted: what is checked here is what everybody reads afterwards."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, validate_assignment=True)
 
 
-class _Facts(_Part):
-    model: str = ""
-    model_sha256: str = ""
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """Something besides model, suite and data that a run's results depend on.
+
+    Attributes:
+        sha256: of another net's weights, say.
+        decides: `metrics`, so that rows are comparable only where it agrees, or only what the run notices besides.
+    """
+
+    sha256: str
+    decides: Literal["metrics", "findings"] = "metrics"
+
+
+class RunConfig(_Part):
+    """What identifies a run: everything that decides its verdicts, and nothing that does not (batch size, device).
+
+    Of this package its version counts and not its commit: what changes numbers gives a suite a new version, and other
+    changes must not keep a run from being resumed.
+
+    Attributes:
+        model: the full name, e.g. `fashion_mnist/at_linf`.
+        program_sha256: of the user's program that makes the net; the weights' digest does not cover what it does.
+        precision: of the search; what is judged is judged in float32, but a search may miss what another finds.
+        dependencies: what else decides metrics or findings, by name; None where an older manifest does not say.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    model_sha256: str
     program_sha256: str = ""
-    suite: str = ""
-    suite_version: int = 0
-    suite_sha256: str = ""
-    dataset: str = ""
-    split: str = ""
-    data_sha256: str = ""
-    examples: int = 0
-    seed: int = 0
+    suite: str
+    suite_version: int
+    suite_sha256: str
+    dataset: str
+    split: str
+    data_sha256: str
+    training_sha256: str = ""
+    examples: int
+    seed: int
+    precision: Precision = "float32"
+    dependencies: dict[str, Dependency] | None = {}
+    bench_version: str
+
+    @property
+    def key(self) -> str:
+        """Digest of it all; an unfinished run of the same key can be resumed."""
+        return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+
+    @property
+    def dependencies_sha256(self) -> str | None:
+        """One digest of the dependencies that decide metrics; empty where there are none."""
+        if self.dependencies is None:
+            return None
+        deciding = {name: found.sha256 for name, found in self.dependencies.items() if found.decides == "metrics"}
+        return sha256_bytes(json.dumps(deciding, sort_keys=True).encode()) if deciding else ""
 
 
-class _Weights(_Part):
-    sha256: str = ""
-    parameters: int = 0
+class Request(_Part):
+    """What was asked for, where the run has its own figure; None is what suits the suite or the machine."""
+
+    examples: int | None = None
+    device: str = "auto"
+    batch_size: int | None = None
 
 
-class _Accuracy(_Part):
-    validation: _Share | None = None
-    test: _Share | None = None
+class ExecutorStats(_Part):
+    """Who computed a run: how many workers took part, how many were lost, and what each had.
+
+    Attributes:
+        threads: of torch, in each process.
+    """
+
+    name: str
+    workers: int
+    threads: int
+    workers_lost: int = 0
+    cpus_per_worker: int | None = None
+    gpus_per_worker: float | None = None
 
 
-class _Gradients(_Part):
-    examples: int = 0
-    stability: dict[str, _Cosine] = {}
-    target_cosine: _Cosine | None = None
+class Environment(_Part):
+    """Where and with what code a run was computed; nothing of it decides a verdict.
 
+    Attributes:
+        bench: the package's version, with the commit in a checkout.
+        commit: 40 hex digits, with `-dirty` where files differed from it; empty outside a checkout; None where an older
+            manifest does not say.
+        device: as `device_label`; several where machines differ, or a run went on on another one.
+        batch_size: the smallest that was used.
+    """
 
-class _Training(_Part):
-    recipe: str
-    parameters: dict[str, Any]
-    schedule: dict[str, Any]
-    seed: int = 0
-    training_examples: int | None = None
-    minutes: float | None = None
-    source_model: str | None = None
-    source_sha256: str | None = None
-    data_sha256: str = ""
+    bench: str
+    torch: str
+    python: str
+    commit: str | None = None
     device: str = ""
-    bench_version: str = ""
-    torch_version: str = ""
-    finished_at: str = ""
+    batch_size: int = 0
+    executor: ExecutorStats
 
 
-class _Card(_Part):
-    method: str = ""
-    description: str = ""
-    architecture: str = ""
-    architecture_parameters: dict[str, Any] = {}
-    weights: _Weights = _Weights()
-    accuracy: _Accuracy | None = None
-    gradients: _Gradients | None = None
-    training: _Training | None = None
+class UnitStats(_Part):
+    """What a work unit adds, besides its records.
 
+    Attributes:
+        worker, attempts: of an executor that counts them.
+        sha256, seal: of its records and of all this, while the run is not finished.
+    """
 
-class _Finding(_Part):
-    id: str
-    severity: str
-    evidence: str
-    advice: str
-
-
-class _Metric(_Part):
-    model_config = ConfigDict(strict=True, allow_inf_nan=True)
-
-    metric: str
-    subject: str
-    attack: str
-    norm: str
-    eps: float | None
-    value: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n_examples: int
-    direction: Direction
-    unit: Unit
-    prominence: Prominence = "usual"
-
-
-class _Manifest(_Part):
-    """All that anybody reads of a manifest besides what the process that writes it put there itself."""
-
-    run_id: str
-    status: str
-    facts: _Facts = _Facts()
-    units: dict[str, dict[str, Any]] = {}
-    suite: dict[str, Any] = {}
-    card: _Card = _Card()
-    metrics: list[_Metric] = []
-    findings: list[_Finding] = []
+    start: int
+    stop: int
+    seconds: float
+    cpu_seconds: float = 0.0
+    device: str
+    batch_size: int = 0
     counters: dict[str, int] = {}
-    versions: dict[str, str] = {}
-    device: str = ""
+    findings: list[Finding] = []
+    worker: int | None = None
+    attempts: int = 1
+    sha256: str = ""
+    seal: str = ""
+
+
+def _metric(flat: Any) -> Any:
+    """A metric as JSON has it: its key not apart, and null where there is no number, or none that is finite."""
+    if not isinstance(flat, dict):
+        return flat
+    key = {name: flat[name] for name in KEY_COLUMNS if name in flat}
+    return {name: math.nan if value is None else value for name, value in flat.items() if name not in key} | {
+        "key": key
+    }
+
+
+class Result(_Part):
+    """What a finished run says; `examples_sha256` is of its records."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    metrics: list[Annotated[Metric, BeforeValidator(_metric), PlainSerializer(Metric.as_dict)]] = []
+    findings: list[Finding] = []
+    counters: dict[str, int] = {}
     seconds: float = 0.0
-    finished_at: str = ""
     examples_sha256: str = ""
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+class Manifest(_Part):
+    """All that is known of a run; what its rows, comparisons and reports are made from."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    run_id: str
+    status: Literal["running", "finished", "interrupted", "failed"] = "running"
+    reason: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    config: RunConfig
+    request: Request = Request()
+    card: Annotated[ModelCard, PlainSerializer(lambda card: card.model_dump(mode="json", exclude_none=True))]
+    suite: SuiteFile
+    data_source: str = ""
+    answers: FixedAnswers | None = None
+    environment: Environment
+    units: dict[str, UnitStats] = {}
+    result: Result = Result()
+
+    @field_validator("units", mode="wrap")
+    @classmethod
+    def _whole_ones(cls, units: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """One that was damaged counts as one that was not computed."""
+        try:
+            return check(units)
+        except ValidationError as error:
+            damaged = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+            if not damaged:
+                raise
+            return check({index: unit for index, unit in units.items() if index not in damaged})
+
+    def to_json(self) -> bytes:
+        """As its file has it."""
+        return json_text(self.model_dump(mode="json")).encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run; raises BenchError when it is missing, damaged, or from a newer version."""
     path = folder / "manifest.json"
     if leads_out(path, folder.parent.parent):
         raise BenchError(f"the manifest {path} is a link out of the leaderboard, which is not followed.")
     try:
-        manifest = json.loads(read_regular(path))
-        refuse_odd_values(manifest)
+        content = json.loads(read_regular(path))
+        refuse_odd_values(content)
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
-    if not isinstance(manifest, dict) or manifest.get("schema_version") not in (1, SCHEMA_VERSION):
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version not in (1, SCHEMA_VERSION):
         raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
     try:
-        if manifest["schema_version"] == 1:
-            manifest |= migrated_manifest(manifest)
-        _Manifest.model_validate(manifest)
-    except (ValidationError, LookupError, TypeError, ValueError) as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "metrics"
+        content = migrated_manifest(content) if version == 1 else content
+        # as JSON again, whose objects pydantic takes for dataclasses also where it is strict; it takes no half of a
+        # surrogate pair, which nothing that we write has
+        return Manifest.model_validate_json(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
-    return manifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import re
 import secrets
@@ -17,17 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from bench.core.errors import BenchError
-from bench.core.files import (
-    clear_disk_errors,
-    is_old,
-    json_text,
-    sha256_bytes,
-    sha256_file,
-    sweep,
-    write_atomically,
-)
+from bench.core.files import clear_disk_errors, is_old, sha256_file, sweep, write_atomically
 from bench.leaderboard.evidence.answers import same_answers
-from bench.leaderboard.evidence.manifest import SCHEMA_VERSION, read_manifest
+from bench.leaderboard.evidence.manifest import Manifest, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.records import read_records, write_records
 from bench.leaderboard.evidence.seals import is_sealed, seal
 
@@ -39,11 +30,6 @@ logger = logging.getLogger(__name__)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def run_key(facts: Mapping[str, Any]) -> str:
-    """Digest of everything that decides a run's verdicts; an unfinished run of the same key can be resumed."""
-    return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
-
-
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -53,7 +39,7 @@ class RunFolder:
     """One run's folder, locked by the process that writes it; its id is the folder's name."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     lock: FileLock = field(repr=False)
 
     @property
@@ -61,42 +47,41 @@ class RunFolder:
         return self.path.name
 
     def parts_done(self) -> set[int]:
-        """Indices of the work units whose records are on the disk and whose facts are in the manifest."""
-        return {int(index) for index in self.manifest["units"]}
+        """Indices of the work units whose records are on the disk and that stand in the manifest."""
+        return {int(index) for index in self.manifest.units}
 
-    def save_part(self, index: int, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+    def save_part(self, index: int, records: pd.DataFrame, stats: UnitStats) -> None:
         """Write the records of one work unit and note it, sealed, in the manifest."""
         with clear_disk_errors(self.path):
             (self.path / "parts").mkdir(exist_ok=True)
         write_records(self._part(index), records)
-        # as a later process will read it
-        unit = json.loads(json_text({**facts, "sha256": sha256_file(self._part(index))}))
-        self.manifest["units"][str(index)] = {**unit, "seal": seal(*self._sealed(str(index), unit))}
+        unit = stats.model_copy(update={"sha256": sha256_file(self._part(index))})
+        self.manifest.units[str(index)] = unit.model_copy(update={"seal": seal(*self._sealed(str(index), unit))})
         self._write()
 
-    def keep_own_units(self, units: Mapping[str, Mapping[str, Any]]) -> None:
+    def keep_own_units(self, units: Mapping[str, UnitStats]) -> None:
         """Take over those units of an earlier manifest that this user's own processes have written, as they wrote them.
 
         Whoever can write the folder can put any part and any number into it; what does not match its seal is
         computed again. A process can also be killed between a part and its line in the manifest.
         """
-        for index, entry in units.items():
-            unit = {name: value for name, value in entry.items() if name != "seal"}
-            if is_sealed(entry.get("seal"), *self._sealed(index, unit)) and self._is_whole(int(index), unit):
-                self.manifest["units"][index] = dict(entry)
-        dropped = len(units) - len(self.manifest["units"])
+        for index, unit in units.items():
+            if is_sealed(unit.seal, *self._sealed(index, unit)) and self._is_whole(int(index), unit):
+                self.manifest.units[index] = unit
+        dropped = len(units) - len(self.manifest.units)
         if dropped:
             logger.warning(
                 "%d of the %d finished units of run %s are not as this user's processes left them (see docs/scale.md); "
                 "they are computed again", dropped, len(units), self.run_id,
             )  # fmt: skip
 
-    def _sealed(self, index: str, unit: Mapping[str, Any]) -> tuple[Any, ...]:
-        return self.run_id, self.manifest["key"], self.manifest["answers"], index, unit
+    def _sealed(self, index: str, unit: UnitStats) -> tuple[Any, ...]:
+        shared = self.manifest.model_dump(mode="json", include={"config", "answers"})
+        return self.run_id, shared, index, unit.model_dump(mode="json", exclude={"seal"})
 
-    def _is_whole(self, index: int, unit: Mapping[str, Any]) -> bool:
+    def _is_whole(self, index: int, unit: UnitStats) -> bool:
         path = self._part(index)
-        return path.is_file() and not path.is_symlink() and sha256_file(path) == unit["sha256"]
+        return path.is_file() and not path.is_symlink() and sha256_file(path) == unit.sha256
 
     def records(self, count: int) -> pd.DataFrame:
         """All records, in the order of the units."""
@@ -107,32 +92,31 @@ class RunFolder:
             parts[name] = parts[name].astype("category")
         return parts
 
-    def write_examples(self, records: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+    def write_result(self, records: pd.DataFrame, result: Result) -> None:
         """Write examples.parquet and what the whole run has to say; the run can still be resumed."""
         examples = self.path / "examples.parquet"
         write_records(examples, records, small=True)
-        self.manifest.update(facts)
-        self.manifest.update(finished_at=now(), examples_sha256=sha256_file(examples))
+        self.manifest.result = result.model_copy(update={"examples_sha256": sha256_file(examples)})
+        self.manifest.finished_at = now()
         self._write()
 
     def finish(self) -> None:
         """Close the manifest and drop the parts; called after the leaderboard has the run's rows."""
-        self.manifest["status"] = "finished"
-        for unit in self.manifest["units"].values():
-            for name in ("sha256", "seal"):  # of parts, which go now
-                unit.pop(name, None)
+        self.manifest.status = "finished"
+        for unit in self.manifest.units.values():
+            unit.sha256 = unit.seal = ""  # of parts, which go now
         self._write()
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
     def stop(self, status: Literal["interrupted", "failed"], reason: str = "") -> None:
         """Say why the run goes no further; it can be resumed."""
-        self.manifest.update({"status": status} | ({"reason": reason} if reason else {}))
+        self.manifest.status, self.manifest.reason = status, reason
         self._write()
 
     def release(self) -> None:
         """Let other processes have the run. The lock's file goes only when nobody can want the run any more."""
         self.lock.release()  # before its file goes: Windows removes no open file
-        if self.manifest["status"] == "finished":
+        if self.manifest.status == "finished":
             with suppress(OSError):
                 Path(self.lock.lock_file).unlink(missing_ok=True)
 
@@ -140,53 +124,41 @@ class RunFolder:
         return self.path / "parts" / f"{index:05d}.parquet"
 
     def _write(self) -> None:
-        write_atomically(self.path / "manifest.json", json_text(self.manifest).encode())
+        write_atomically(self.path / "manifest.json", self.manifest.to_json())
 
 
-def open_run(
-    leaderboard: Path, label: str, facts: Mapping[str, Any], *, fresh: bool, answers: Mapping[str, Any] | None = None
-) -> RunFolder:
-    """Resume the unfinished run with these facts if there is one and no other process has it, else start a new one.
+def open_run(leaderboard: Path, manifest: Manifest, *, fresh: bool) -> RunFolder:
+    """Resume the unfinished run of the same configuration if there is one and no other process has it, else start one.
 
     What killed processes have left behind in the leaderboard is cleared away after a day.
 
     Args:
-        label: goes into the run id, e.g. `at_linf-cross_norm`.
-        facts: JSON values that decide the verdicts.
+        manifest: of a run that starts now; its `run_id` is given here.
         fresh: never resume.
-        answers: the net's to fixed images; a run of a net that answers otherwise is not resumed.
 
     Raises:
         BenchError: the folder cannot be written.
     """
-    key = run_key(facts)
+    config, key = manifest.config, manifest.config.key
     _clear_away(leaderboard / "runs")
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "status": "running",
-        "key": key,
-        "started_at": now(),
-        "facts": dict(facts),
-        "answers": answers,
-        "units": {},
-    }
     if not fresh:
         for folder in sorted((leaderboard / "runs").glob(f"*-{key[:8]}-*"), reverse=True):
             resumed = _resume(folder, manifest)
             if resumed is not None:
                 return resumed
+    label = f"{config.model.replace('/', '-')}-{config.suite}"
     run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{label}-{key[:8]}-{secrets.token_hex(2)}"
     path = leaderboard / "runs" / run_id
     with clear_disk_errors(path):
         path.mkdir(parents=True)
         lock = FileLock(path / ".lock")
         lock.acquire(timeout=0)
-    run = RunFolder(path, {"run_id": run_id, **manifest}, lock)
+    run = RunFolder(path, manifest.model_copy(update={"run_id": run_id, "started_at": now(), "units": {}}), lock)
     run._write()
     return run
 
 
-def _resume(folder: Path, manifest: dict[str, Any]) -> RunFolder | None:
+def _resume(folder: Path, manifest: Manifest) -> RunFolder | None:
     """The run in `folder` with `manifest`, what is its own of the earlier one's units, or None if it is another's."""
     if not _may_resume(folder, manifest):
         return None
@@ -204,24 +176,24 @@ def _resume(folder: Path, manifest: dict[str, Any]) -> RunFolder | None:
     sweep(folder / "parts")
     earlier = read_manifest(folder)
     # of what stands there only what is sealed is believed; the two are shown, and decide nothing
-    kept = {"run_id": folder.name, "started_at": str(earlier.get("started_at", ""))[:40]}
-    run = RunFolder(folder, manifest | kept | {"answers": earlier.get("answers")}, lock)
-    run.keep_own_units(earlier.get("units", {}))
+    kept = {"run_id": folder.name, "started_at": earlier.started_at[:40], "answers": earlier.answers}
+    run = RunFolder(folder, manifest.model_copy(update={**kept, "units": {}}), lock)
+    run.keep_own_units(earlier.units)
     return run
 
 
-def _may_resume(folder: Path, manifest: Mapping[str, Any]) -> bool:
+def _may_resume(folder: Path, manifest: Manifest) -> bool:
     if any(path.is_symlink() for path in (folder, folder / "manifest.json", folder / "parts", folder / ".lock")):
         return False  # what a link leads to is nobody's to write
     try:
         earlier = read_manifest(folder)
     except BenchError:
         return False
-    if earlier.get("key") != manifest["key"] or earlier.get("status") == "finished":
+    if earlier.config != manifest.config or earlier.status == "finished":
         return False
     if not _RUN_ID.fullmatch(folder.name):
         return False
-    if manifest["answers"] is None or same_answers(earlier.get("answers"), manifest["answers"]):
+    if manifest.answers is None or (earlier.answers and same_answers(earlier.answers, manifest.answers)):
         return True
     logger.warning("the unfinished run %s is of a net that answers otherwise; a new run starts", folder.name)
     return False

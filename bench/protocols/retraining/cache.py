@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors
+from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.leaderboard.evidence.records import read_records, write_records
-from bench.leaderboard.evidence.runs import run_key
 from bench.protocols.retraining.metrics import RETRAINING_COLUMNS
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ _VERSION = 1
 class RecordCache:
     """The records of one group of nets in the user's cache, by the digest of all that decides them."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
+    def __init__(self, deciding: Mapping[str, Any]) -> None:
         folder = Path(platformdirs.user_cache_dir("ribench")) / "retraining"
-        self.path = folder / f"{run_key({**facts, 'version': _VERSION})}.parquet"
+        content = json.dumps({**deciding, "version": _VERSION}, sort_keys=True)
+        self.path = folder / f"{sha256_bytes(content.encode())}.parquet"
 
     def read(self) -> pd.DataFrame | None:
         """The records, or None where there are none or they are damaged."""

@@ -188,7 +188,7 @@ def _family(column: Column) -> str:
 def is_smaller_copy(table: BoardTable, others: Sequence[BoardTable]) -> bool:
     """Whether another table measures the same, of at least the same models, on more images."""
     own = table.runs[0]
-    if not own.suite:
+    if own.manifest is None:
         return False
     return any(
         other.images > table.images

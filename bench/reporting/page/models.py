@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.catalog.cards import ModelCard
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.boards import precision_note
 from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
@@ -57,7 +58,7 @@ def model_anchor(name: str) -> str:
 
 def model_sections(
     runs: Mapping[str, Sequence[Run]],
-    cards: Mapping[str, Mapping[str, Any]],
+    cards: Mapping[str, ModelCard],
     names: Names,
     *,
     suites: Mapping[str, str],
@@ -74,59 +75,59 @@ def model_sections(
     sections = []
     for name, slot in names.slots.items():
         own = [run for shown in runs.values() for run in shown if run.model == name]
-        card = cards.get(name, {})
+        card = cards.get(name)
         newest_first = sorted(own, key=lambda run: str(run.facts["finished_at"]), reverse=True)
         sections.append(
             ModelSection(
                 model_anchor(name), name, names.label(name), slot, str(own[0].facts["method"]),
-                str(card.get("description", "")), _card_facts(card), _training_facts(card),
+                card.description if card else "", _card_facts(card) if card else [], _training_facts(card),
                 [_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
             )
         )  # fmt: skip
     return sections
 
 
-def _card_facts(card: Mapping[str, Any]) -> list[Fact]:
-    weights, accuracy, gradients = (card.get(name) or {} for name in ("weights", "accuracy", "gradients"))
+def _card_facts(card: ModelCard) -> list[Fact]:
+    gradients = card.gradients
     facts = [
-        Fact("architecture", _call(card.get("architecture"), card.get("architecture_parameters") or {})),
-        Fact("parameters", f"{weights['parameters']:,}" if "parameters" in weights else ""),
-        Fact("weights, sha256", str(weights.get("sha256", "")), code=True),
+        Fact("architecture", _call(card.architecture, card.architecture_parameters)),
+        Fact("parameters", f"{card.weights.parameters:,}"),
+        Fact("weights, sha256", card.weights.sha256, code=True),
         *(
-            Fact(f"{split} accuracy", f"{100 * accuracy[split]:.2f} %")
-            for split in ("validation", "test")
-            if accuracy.get(split) is not None
+            Fact(f"{split} accuracy", f"{100 * value:.2f} %")
+            for split, value in (("validation", card.accuracy.validation), ("test", card.accuracy.test))
+            if value is not None
         ),
         *(
             Fact(f"gradient stability, noise {radius}", f"{value:.3f}")
-            for radius, value in (gradients.get("stability") or {}).items()
+            for radius, value in (gradients.stability if gradients else {}).items()
         ),
-        Fact("gradient cosine to its target maps", _optional(gradients.get("target_cosine"), "{:.3f}")),
+        Fact("gradient cosine to its target maps", _optional(gradients and gradients.target_cosine, "{:.3f}")),
     ]
     return [fact for fact in facts if fact.value]
 
 
-def _training_facts(card: Mapping[str, Any]) -> list[Fact]:
-    training = card.get("training") or {}
-    if not training:
+def _training_facts(card: ModelCard | None) -> list[Fact]:
+    training = card.training if card else None
+    if training is None:
         return []
     facts = [
-        Fact("recipe", _call(training.get("recipe"), training.get("parameters") or {})),
-        Fact("schedule", _settings(training.get("schedule") or {})),
-        Fact("seed", str(training.get("seed", ""))),
-        Fact("images", _optional(training.get("training_examples"), "{:,}")),
-        Fact("started from or guided by", str(training.get("source_model") or "")),
-        Fact("training data, sha256", str(training.get("data_sha256", "")), code=True),
-        Fact("took", _optional(training.get("minutes"), "{:.1f} minutes on ") + str(training.get("device", ""))),
-        Fact("with", f"bench {training.get('bench_version', '?')}, torch {training.get('torch_version', '?')}"),
-        Fact("finished", str(training.get("finished_at", ""))),
+        Fact("recipe", _call(training.recipe, training.parameters)),
+        Fact("schedule", _settings(training.schedule)),
+        Fact("seed", str(training.seed)),
+        Fact("images", f"{training.training_examples:,}"),
+        Fact("started from or guided by", training.source_model or ""),
+        Fact("training data, sha256", training.data_sha256, code=True),
+        Fact("took", f"{training.minutes:.1f} minutes on {training.device}"),
+        Fact("with", f"bench {training.bench_version}, torch {training.torch_version}"),
+        Fact("finished", training.finished_at),
     ]
     return [fact for fact in facts if fact.value]
 
 
 def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
     facts = run.facts
-    counters = run.manifest.get("counters") or {}
+    counters = run.manifest.result.counters if run.manifest else {}
     lines = [
         Fact("images", f"{run.examples:,} of the {facts['split']} split, seed {facts['seed']}"),
         Fact("finished", str(facts["finished_at"])),
@@ -164,8 +165,8 @@ def _numbers(run: Run) -> list[list[str]]:
     return rows
 
 
-def _call(name: object, parameters: Mapping[str, Any]) -> str:
-    return "" if not name else f"{name} ({_settings(parameters)})" if parameters else str(name)
+def _call(name: str, parameters: Mapping[str, Any]) -> str:
+    return f"{name} ({_settings(parameters)})" if parameters else name
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:

@@ -14,7 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import bench
+from bench.catalog.cards import ModelCard
 from bench.leaderboard.evidence.finished_runs import MASKING, Run, read_runs
+from bench.leaderboard.findings import Finding
 from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
 from bench.reporting.page.content import Names, anchor
 from bench.reporting.page.curves import robustness_curves
@@ -48,7 +50,7 @@ class PageSource:
     rows: pd.DataFrame
     leaderboard: Path
     title: str
-    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cards: Mapping[str, ModelCard] = field(default_factory=dict)
     suites: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     saliency: Sequence[SaliencySet] = ()
@@ -104,7 +106,7 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]
     """All parts; a part that has nothing to show is empty, and the template leaves its section out."""
     tables = make_tables(source.rows, runs, names, source.ranker)
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
-    cards = {name: source.cards.get(name) or _card(runs, name) for name in names.slots}
+    cards = {name: card for name in names.slots if (card := source.cards.get(name) or _card(runs, name))}
     tradeoffs = [robustness_tradeoffs(table, names) for table in drawn] + stability_tradeoffs(drawn, cards, names)
     shown = {table.id: table.runs for table in tables}
     parts: dict[str, list[Any]] = {
@@ -119,21 +121,21 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]
     return {name: [one for one in part if one is not None] for name, part in parts.items()}
 
 
-def _card(runs: Sequence[Run], name: str) -> Mapping[str, Any]:
+def _card(runs: Sequence[Run], name: str) -> ModelCard | None:
     """The card of the model's newest run that has its evidence."""
-    own = [run for run in runs if run.model == name and run.card]
-    return max(own, key=lambda run: str(run.facts["finished_at"])).card if own else {}
+    own = [run.manifest for run in runs if run.model == name and run.manifest is not None]
+    return max(own, key=lambda manifest: manifest.finished_at).card if own else None
 
 
-def _findings(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str], str]]:
+def _findings(runs: Sequence[Run]) -> list[tuple[Run, Finding, str]]:
     """What runs noticed, what weighs most first, each with the verdict where it is the gradient-masking report's."""
     grave = ("masked", "suspicious", "not judged")
-    rows = [(run, found, run.masking if found["id"] == MASKING else "") for run in runs for found in run.findings]
+    rows = [(run, found, run.masking if found.id == MASKING else "") for run in runs for found in run.findings]
 
-    def order(row: tuple[Run, dict[str, str], str]) -> tuple[int, str, str, str]:
+    def order(row: tuple[Run, Finding, str]) -> tuple[int, str, str, str]:
         run, found, verdict = row
-        gravity = grave.index(verdict) if verdict in grave else len(grave) + (found["severity"] == "note")
-        return gravity, run.model, str(run.facts["suite"]), found["id"]
+        gravity = grave.index(verdict) if verdict in grave else len(grave) + (found.severity == "note")
+        return gravity, run.model, str(run.facts["suite"]), found.id
 
     return sorted(rows, key=order)
 

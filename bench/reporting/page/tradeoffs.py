@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.catalog.cards import ModelCard
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.boards import undominated
 from bench.leaderboard.labels import name as metric_name
@@ -66,27 +67,23 @@ _ROBUST = (
 )
 
 
-def stability_tradeoffs(
-    tables: Sequence[BoardTable], cards: Mapping[str, Mapping[str, Any]], names: Names
-) -> list[PlotGroup]:
+def stability_tradeoffs(tables: Sequence[BoardTable], cards: Mapping[str, ModelCard], names: Names) -> list[PlotGroup]:
     """Accuracy against the stability of input gradients: of the cards, and of suites that measure it."""
     groups = [_card_group(dataset, cards, names) for dataset in dict.fromkeys(name.split("/")[0] for name in cards)]
     groups += [_suite_group(table, names) for table in tables]
     return [group for group in groups if group is not None]
 
 
-def _card_group(dataset: str, cards: Mapping[str, Mapping[str, Any]], names: Names) -> PlotGroup | None:
+def _card_group(dataset: str, cards: Mapping[str, ModelCard], names: Names) -> PlotGroup | None:
     measured: dict[str, list[Spot]] = {}
     examples: set[str] = set()
     for name, card in cards.items():
-        gradients, accuracy = card.get("gradients") or {}, (card.get("accuracy") or {}).get("test")
-        if not name.startswith(f"{dataset}/") or accuracy is None:
+        gradients, accuracy = card.gradients, card.accuracy.test
+        if card.dataset != dataset or accuracy is None or gradients is None:
             continue
-        for radius, cosine in (gradients.get("stability") or {}).items():
-            spot = Spot(name, Number(float(accuracy), percent=True), Number(float(cosine)))
-            measured.setdefault(str(radius), []).append(spot)
-        if "examples" in gradients:
-            examples.add(f"{int(gradients['examples']):,}")
+        for radius, cosine in gradients.stability.items():
+            measured.setdefault(radius, []).append(Spot(name, Number(accuracy, percent=True), Number(cosine)))
+        examples.add(f"{gradients.examples:,}")
     panels = [
         _panel(anchor("stability", dataset, position), ("test accuracy", f"gradient cosine, noise {radius}"), spots,
                names, f"{dataset}, from the model cards")

@@ -89,10 +89,10 @@ def test_a_run_says_in_which_precision_it_searched(bench: Bench, tmp_path: Path,
     code, _, err = bench(*run, "--precision", "bfloat16")
     assert code == 0 and "looked for in bfloat16 and confirmed in float32" in err
     (folder,) = (tmp_path / "runs").iterdir()
-    assert read_manifest(folder)["facts"]["search_precision"] == "bfloat16"
+    assert read_manifest(folder).config.precision == "bfloat16"
     assert set(read_leaderboard(tmp_path)["precision"]) == {"bfloat16"}
     plain = evaluate("standard", tiny_suite, leaderboard=tmp_path / "plain", device="cpu")
-    assert plain.folder is not None and "search_precision" not in read_manifest(plain.folder)["facts"]
+    assert plain.folder is not None and read_manifest(plain.folder).config.precision == "float32"
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,9 @@ BAD = {
     "unknown model": (["--model", "stndard"], "did you mean standard"),
     "unknown suite": (["--suite", "cros_norm"], "did you mean cross_norm"),
     "unknown data set": (["--dataset", "fashon_mnist"], "unknown data set 'fashon_mnist'; did you mean fashion_mnist"),
-    "no examples": (["--examples", "0"], "--examples 0 leaves nothing to evaluate; use 1 to 10000"),
-    "negative examples": (["--examples", "-3"], "--examples -3 leaves nothing"),
-    "too many examples": (["--examples", "10001"], "--examples 10001 is more than fashion_mnist has"),
+    "no examples": (["--examples", "0"], "0 images of fashion_mnist cannot be had; use 1 to 10000 (--examples)"),
+    "negative examples": (["--examples", "-3"], "-3 images of fashion_mnist cannot be had"),
+    "too many examples": (["--examples", "10001"], "10001 images of fashion_mnist cannot be had"),
     "no batch": (["--batch-size", "0"], "--batch-size 0"),
     "a device that is not there": (["--device", "cuda:7"], "device 'cuda:7' was asked for"),
     "an unknown device": (["--device", "abacus"], "unknown device 'abacus'"),
@@ -177,12 +177,12 @@ def test_a_full_disk_in_the_middle_of_a_run_gives_one_line(
     import errno
     import os
 
-    import pandas as pd
+    from pyarrow import parquet
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    monkeypatch.setattr(parquet, "write_table", full)
     error = bench.refused("run", "--model", "standard", "--suite", tiny_suite, "--leaderboard", tmp_path)
     assert "the disk is full" in error
     assert not (tmp_path / "leaderboard.csv").exists()

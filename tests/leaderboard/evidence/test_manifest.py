@@ -11,53 +11,103 @@ import pytest
 from pyarrow import parquet
 
 from bench.core.errors import BenchError
-from bench.leaderboard.evidence.manifest import SCHEMA_VERSION, read_manifest
+from bench.leaderboard.evidence.answers import FixedAnswers
+from bench.leaderboard.evidence.manifest import Dependency, Manifest, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.records import read_records
+from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric, MetricKey
+from tests.leaderboard.evidence.manifests import as_content, whole_manifest, write_content
 
-WHOLE: dict[str, Any] = {
-    "schema_version": SCHEMA_VERSION, "run_id": "a", "status": "finished",
-    "facts": {"model": "fashion_mnist/standard", "seed": 0},
-    "card": {
-        "weights": {"sha256": "0", "parameters": 7}, "accuracy": {"test": 0.9}, "gradients": {"stability": {"8/255": 0.5}},
-        "training": {"recipe": "standard", "parameters": {}, "schedule": {}},
-    },
-    "metrics": [Metric(MetricKey("m"), 0.5, math.nan, math.nan, 3, "lower", "number").as_dict()],
-    "findings": [{"id": "a", "severity": "note", "evidence": "e", "advice": "d"}], "counters": {"claims": 1},
-}  # fmt: skip
+FINDING = Finding("a", "note", "e", "d")
+METRIC = Metric(MetricKey("m", eps=8 / 255), 0.5, math.nan, math.inf, 3, "lower", "number")
 
 
-def write(folder: Path, content: str) -> Path:
-    (folder / "manifest.json").write_text(content)
-    return folder
+def whole() -> Manifest:
+    base = whole_manifest()
+    return whole_manifest(
+        status="finished",
+        config=base.config.model_copy(update={"dependencies": {"autoencoder": Dependency("1")}}),
+        answers=FixedAnswers([[1.5, None]], 0.25),
+        units={"0": UnitStats(start=0, stop=3, seconds=0.1, device="cpu", findings=[FINDING])},
+        result=Result(metrics=[METRIC], findings=[FINDING], counters={"claims": 1}),
+    )
+
+
+def test_what_was_written_is_read_as_it_was_and_is_json_that_any_program_reads(tmp_path: Path) -> None:
+    content = json.loads(whole().to_json(), parse_constant=pytest.fail)
+    read = read_manifest(write_content(tmp_path, content))
+    (metric,) = read.result.metrics
+    assert math.isnan(metric.ci_low) and math.isnan(metric.ci_high), "null where no number is finite"
+    assert read.config == whole().config and read.answers == whole().answers and read.units == whole().units
+    assert read.card == whole().card and read.suite == whole().suite and read.result.findings == [FINDING]
+    assert as_content(read) == content
 
 
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        ("facts.seed", "1"), ("facts.model", 3), ("card.weights", []), ("card.weights.parameters", "many"),
-        ("card.accuracy.test", 90), ("card.gradients.stability", {"8/255": "x"}), ("card.training.recipe", None),
-        ("card.training.parameters", 3), ("findings", [{"id": "a"}]), ("findings", {}), ("counters", {"claims": 1.5}),
-        ("metrics", [{"metric": "m"}]), ("metrics", [None]), ("suite", "cross_norm"), ("seconds", "1"), ("examples_sha256", 1),
+        ("config.seed", "1"), ("config.model", 3), ("config.precision", "float64"), ("config.dependencies", ["a"]),
+        ("card.weights", []), ("card.weights.parameters", "many"), ("card.accuracy.test", 90),
+        ("card.training.recipe", None), ("card.training.parameters", 3), ("status", "done"), ("suite", "cross_norm"),
+        ("suite.examples", 0), ("environment.executor.workers", 1.5), ("answers.logits", [["a"]]), ("units", []),
+        ("result.findings", {}), ("result.findings.0.severity", "grave"), ("result.counters", {"claims": 1.5}),
+        ("result.metrics.0", {"metric": "m"}), ("result.metrics.0.value", "1"), ("result.metrics.0", 3),
+        ("result.seconds", "1"), ("result.examples_sha256", 1), ("config", None), ("environment.torch", 10**9),
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused_where_it_stands(tmp_path: Path, place: str, value: object) -> None:
-    assert read_manifest(write(tmp_path, json.dumps(WHOLE))) == WHOLE
-    changed = json.loads(json.dumps(WHOLE))
-    *way, last = place.split(".")
-    inner = changed
+    changed = as_content(whole())
+    *way, last = (int(part) if part.isdecimal() else part for part in place.split("."))
+    inner: Any = changed
     for key in way:
         inner = inner[key]
     inner[last] = value
     with pytest.raises(BenchError, match=f"is damaged at {place}"):
-        read_manifest(write(tmp_path, json.dumps(changed)))
+        read_manifest(write_content(tmp_path, changed))
+
+
+@pytest.mark.parametrize("name", ["config", "card", "suite", "environment", "run_id", "status"])
+def test_nothing_that_every_run_has_may_be_missing(tmp_path: Path, name: str) -> None:
+    changed = as_content(whole())
+    del changed[name]
+    if name == "status":
+        assert read_manifest(write_content(tmp_path, changed)).status == "running"
+        return
+    with pytest.raises(BenchError, match=f"is damaged at {name}"):
+        read_manifest(write_content(tmp_path, changed))
+
+
+def test_a_unit_that_is_damaged_counts_as_not_computed(tmp_path: Path) -> None:
+    changed = as_content(whole())
+    changed["units"] |= {"1": {**changed["units"]["0"], "seconds": "long"}, "2": 3}
+    assert read_manifest(write_content(tmp_path, changed)).units == whole().units
 
 
 @pytest.mark.parametrize("depth", [50, 100_000])
 def test_a_manifest_nested_without_end_is_damaged(tmp_path: Path, depth: int) -> None:
-    deep = json.dumps(WHOLE)[:-1] + ', "suite": {"a": ' + "[" * depth + "]" * depth + "}}"
+    deep = json.dumps(as_content(whole()))[:-1] + ', "suite": {"a": ' + "[" * depth + "]" * depth + "}}"
     with pytest.raises(BenchError, match="is missing or damaged"):
-        read_manifest(write(tmp_path, deep))
+        read_manifest(write_content(tmp_path, deep))
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", None, [1]])
+def test_a_manifest_of_another_version_is_not_guessed_at(tmp_path: Path, version: object) -> None:
+    with pytest.raises(BenchError, match="is of another version of RIBench"):
+        read_manifest(write_content(tmp_path, as_content(whole()) | {"schema_version": version}))
+
+
+def test_the_key_tells_apart_all_that_decides_verdicts_and_nothing_else() -> None:
+    config = whole().config
+    others = {"seed": 1, "precision": "tf32", "examples": 4, "training_sha256": "t", "dependencies": {}}
+    keys = {config.key, *(config.model_copy(update={name: value}).key for name, value in others.items())}
+    assert len(keys) == 1 + len(others)
+
+
+def test_only_dependencies_that_decide_metrics_count_for_what_is_comparable() -> None:
+    config = whole().config
+    noticed = {**(config.dependencies or {}), "source": Dependency("2", "findings")}
+    assert config.model_copy(update={"dependencies": noticed}).dependencies_sha256 == config.dependencies_sha256 != ""
+    assert config.model_copy(update={"dependencies": {"source": Dependency("2", "findings")}}).dependencies_sha256 == ""
 
 
 def test_what_pandas_wrote_beside_the_columns_is_not_obeyed(tmp_path: Path) -> None:

@@ -13,15 +13,17 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence import seals
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.answers import FixedAnswers
+from bench.leaderboard.evidence.manifest import Dependency, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
+from tests.leaderboard.evidence.manifests import whole_manifest
 
-FACTS = {"model": "net", "seed": 0}
-ANSWERS = {"logits": [[1.0, 2.0]], "deviation": 0.0}
+NEW = whole_manifest(answers=FixedAnswers([[1.0, 2.0]], 0.0))
+UNIT = UnitStats(start=0, stop=1, seconds=0.1, device="cpu", counters={"claims": 3})
 
 
 def reopen(board: Path) -> RunFolder:
-    run = open_run(board, "net", FACTS, fresh=False, answers=ANSWERS)
+    run = open_run(board, NEW, fresh=False)
     run.release()
     return run
 
@@ -29,10 +31,10 @@ def reopen(board: Path) -> RunFolder:
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
     """The folder of an unfinished run with two units done."""
-    run = open_run(tmp_path, "net", FACTS, fresh=False, answers=ANSWERS)
+    run = open_run(tmp_path, NEW, fresh=False)
     for index in range(2):
-        facts = {"seconds": 0.1 + index, "counters": {"claims": 3}, "rate": float("inf")}
-        run.save_part(index, pd.DataFrame({"example_id": [index]}), facts)
+        stats = UNIT.model_copy(update={"seconds": 0.1 + index})
+        run.save_part(index, pd.DataFrame({"example_id": [index]}), stats)
     run.stop("interrupted")
     run.release()
     return run.path
@@ -49,7 +51,7 @@ def test_a_stopped_run_goes_on_with_what_it_has(stopped: Path) -> None:
     run = reopen(stopped.parents[1])
     assert run.path == stopped and run.parts_done() == {0, 1}
     assert run.records(2)["example_id"].tolist() == [0, 1]
-    assert run.manifest["status"] == "running"
+    assert run.manifest.status == "running"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_a_stopped_run_goes_on_with_what_it_has(stopped: Path) -> None:
         lambda units: units.update({"-1": units.pop("0")}),
     ],
 )
-def test_a_unit_whose_facts_were_changed_is_computed_again(stopped: Path, tamper: Callable[[Any], object]) -> None:
+def test_a_unit_that_was_changed_is_computed_again(stopped: Path, tamper: Callable[[Any], object]) -> None:
     change(stopped, lambda manifest: tamper(manifest["units"]))
     assert reopen(stopped.parents[1]).parts_done() == {1}
 
@@ -96,15 +98,25 @@ def test_units_of_another_run_or_another_user_are_computed_again(
 
 
 def test_a_run_has_the_name_of_its_folder_whatever_its_manifest_says(stopped: Path) -> None:
-    change(stopped, lambda manifest: manifest.update(run_id="../../evil", started_at=["\x1b[2J"] * 99))
+    change(stopped, lambda manifest: manifest.update(run_id="../../evil", started_at="\x1b[2J" * 99))
     run = reopen(stopped.parents[1])
-    assert run.run_id == run.manifest["run_id"] == stopped.name
-    assert "metrics" not in run.manifest and len(run.manifest["started_at"]) <= 40
+    assert run.run_id == run.manifest.run_id == stopped.name and run.parts_done() == {0, 1}
+    assert run.manifest.result == Result() and len(run.manifest.started_at) <= 40
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"precision": "bfloat16"}, {"dependencies": {"autoencoder": Dependency("1")}}]
+)
+def test_a_run_of_another_configuration_is_left_alone(stopped: Path, changes: dict[str, object]) -> None:
+    other = NEW.model_copy(update={"config": NEW.config.model_copy(update=changes)})
+    run = open_run(stopped.parents[1], other, fresh=False)
+    run.release()
+    assert run.path != stopped and run.parts_done() == set()
 
 
 def test_a_run_of_a_net_that_answers_otherwise_is_left_alone(stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other = {"logits": [[1.0, 2.1]], "deviation": 0.0}
-    run = open_run(stopped.parents[1], "net", FACTS, fresh=False, answers=other)
+    other = NEW.model_copy(update={"answers": FixedAnswers([[1.0, 2.1]], 0.0)})
+    run = open_run(stopped.parents[1], other, fresh=False)
     run.release()
     assert run.path != stopped and run.parts_done() == set()
     assert "is of a net that answers otherwise; a new run starts" in caplog.text
@@ -125,7 +137,7 @@ def test_a_folder_that_could_be_no_run_id_is_not_resumed(stopped: Path) -> None:
 
 
 def test_the_lock_is_let_go_before_its_file_is_removed(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = open_run(stopped.parents[1], "net", FACTS, fresh=False, answers=ANSWERS)
+    run = open_run(stopped.parents[1], NEW, fresh=False)
     run.finish()
     held = []
     unlink = Path.unlink
@@ -135,10 +147,11 @@ def test_the_lock_is_let_go_before_its_file_is_removed(stopped: Path, monkeypatc
 
 
 def test_a_finished_manifest_has_no_seals(stopped: Path) -> None:
-    run = open_run(stopped.parents[1], "net", FACTS, fresh=False, answers=ANSWERS)
+    run = open_run(stopped.parents[1], NEW, fresh=False)
     run.finish()
     run.release()
-    assert all(not {"seal", "sha256"} & unit.keys() for unit in read_manifest(stopped)["units"].values())
+    units = read_manifest(stopped).units
+    assert len(units) == 2 and all(unit.seal == unit.sha256 == "" for unit in units.values())
 
 
 def test_what_killed_processes_left_goes_after_a_day_and_nothing_else(stopped: Path) -> None:
@@ -181,4 +194,4 @@ def test_where_no_key_can_be_kept_a_run_still_runs(
 def test_a_folder_that_cannot_be_made_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     with pytest.raises(BenchError, match="stands where a folder is needed"):
-        open_run(tmp_path, "net", FACTS, fresh=False)
+        open_run(tmp_path, NEW, fresh=False)

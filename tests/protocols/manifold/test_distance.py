@@ -18,7 +18,7 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.data import ImageDataset
 from bench.leaderboard.boards import make_boards
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import Dependency, read_manifest
 from bench.leaderboard.metrics import Metric, derived_metrics
 from bench.leaderboard.table import read_leaderboard
 from bench.nets.vae_gan import VaeGan
@@ -195,7 +195,7 @@ def test_weights_that_are_not_the_cards_are_refused(
         evaluate(suite, standard, fashion_test)
 
 
-def test_the_nets_that_the_distances_depend_on_stand_in_facts_and_rows(
+def test_the_nets_that_the_distances_depend_on_stand_in_manifest_and_rows(
     suite: Path, registry: Path, tmp_path: Path
 ) -> None:
     publish(registry)
@@ -214,14 +214,15 @@ def test_the_nets_that_the_distances_depend_on_stand_in_facts_and_rows(
         runs.append((plan, execute(plan, tmp_path / "board")))
     (plan, outcome), (other_plan, other_outcome) = runs
     reference = resolve_models(["standard"])[0].card.weights.sha256
-    facts = read_manifest(outcome.folder)["facts"]
-    assert facts["autoencoder_sha256"] == read_autoencoder(registry / "fashion_mnist" / "vae_gan").card.weights.sha256
-    assert facts["reference_model_sha256"] == reference
-    assert read_manifest(other_outcome.folder)["facts"]["autoencoder_sha256"] == weights.sha256
+    own_weights = read_autoencoder(registry / "fashion_mnist" / "vae_gan").card.weights.sha256
+    for run, expected in ((outcome, own_weights), (other_outcome, weights.sha256)):
+        assert read_manifest(run.folder).config.dependencies == {
+            "autoencoder": Dependency(expected), "reference_model": Dependency(reference)
+        }  # fmt: skip
     distances = [pd.read_parquet(one.folder / "examples.parquet")["clean_distance"] for one in (outcome, other_outcome)]
     assert not np.allclose(*distances, rtol=1e-4), "--registry is looked in first"
     rows = read_leaderboard(tmp_path / "board")
-    assert set(rows["dependencies_sha256"]) == {plan.dependencies_sha256, other_plan.dependencies_sha256}
+    assert set(rows["dependencies_sha256"]) == {plan.config.dependencies_sha256, other_plan.config.dependencies_sha256}
     assert len(make_boards(rows)) == 2
 
     with pytest.raises(BenchError, match="depends on the autoencoder, which is not the one that the run was planned"):

@@ -149,11 +149,11 @@ def test_the_verdict_is_printed_and_in_the_manifest(bench: Bench, tiny_suite: Pa
     assert code == 0
     assert "gradient_masking: not judged" in error
     (manifest,) = (tmp_path / "board").glob("runs/*/manifest.json")
-    assert [finding["id"] for finding in json.loads(manifest.read_text())["findings"]] == ["gradient_masking"]
+    assert [finding["id"] for finding in json.loads(manifest.read_text())["result"]["findings"]] == ["gradient_masking"]
 
 
 @pytest.mark.parametrize("named", ["option", "variable"])
-def test_a_standard_model_of_another_registry_is_the_source_only_with_its_digest_in_the_facts(
+def test_a_standard_model_of_another_registry_is_the_source_only_with_its_digest_in_the_manifest(
     tmp_path: Path, tiny_suite: Path, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     (standard, robust) = resolve_models(["standard", "at_linf"])
@@ -165,8 +165,8 @@ def test_a_standard_model_of_another_registry_is_the_source_only_with_its_digest
     registry = tmp_path / "registry" if named == "option" else None
 
     (plan,) = plan_runs(RunRequest(["lga"], [str(tiny_suite)], tmp_path, device="cpu", registry=registry))
-    assert plan.facts()["transfer_source_sha256"] == robust.card.weights.sha256 != standard.card.weights.sha256
-    assert plan.dependencies_sha256 == "", "it decides findings, no metric"
+    assert plan.dependencies["transfer_source"].sha256 == robust.card.weights.sha256 != standard.card.weights.sha256
+    assert plan.config.dependencies_sha256 == "", "it decides findings, no metric"
     context = EvaluationContext(
         load_model(robust), "net", fashion_test, 0, 4, 0, torch.device("cpu"), 4, registry=registry
     )

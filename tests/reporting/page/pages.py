@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,11 +9,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from bench.leaderboard.evidence.runs import SCHEMA_VERSION
+from bench.catalog.suites import SuiteFile
+from bench.leaderboard.evidence.manifest import Result
+from bench.leaderboard.findings import Finding
 from bench.leaderboard.migration import migrated_name
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.reporting.page import PageSource, build_page
 from bench.reporting.page.packing import unpacked
+from tests.leaderboard.evidence.manifests import as_content, whole_manifest, write_content
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "col", "base", "area", "source", "track", "wbr", "embed"}
 RADII = {"linf": [0.02, 0.05, 0.1], "l2": [0.5, 1.5]}
@@ -91,10 +93,13 @@ def parse(html: str) -> Node:
     return reader.root
 
 
-def suite(name: str = "cross_norm", examples: int = 100, **parameters: Any) -> dict[str, Any]:
+def suite(name: str = "cross_norm", examples: int = 100, protocol: str = "", **parameters: Any) -> SuiteFile:
     """A suite as a manifest holds it."""
     default = {"datasets": {"fashion_mnist": {"radii": RADII, "reference": REFERENCE}}}
-    return {"name": name, "version": 1, "protocol": name, "examples": examples, "parameters": parameters or default}
+    return SuiteFile(
+        schema_version=1, name=name, version=1, protocol=protocol or name, examples=examples,
+        parameters=parameters or default,
+    )  # fmt: skip
 
 
 def add_run(
@@ -104,7 +109,7 @@ def add_run(
     *,
     suite_name: str = "cross_norm",
     examples: int = 100,
-    findings: list[dict[str, str]] | None = None,
+    findings: list[Finding] | None = None,
     manifest: dict[str, Any] | None = None,
     **columns: Any,
 ) -> str:
@@ -122,11 +127,9 @@ def add_run(
     path = folder / "runs" / run_id
     path.mkdir(parents=True)
     if manifest != {}:
-        content = {
-            "schema_version": SCHEMA_VERSION, "run_id": run_id, "status": "finished", "findings": findings or [],
-            "suite": suite(suite_name, examples), "counters": {"claims": 12, "rejected_claims": 0},
-        } | (manifest or {})  # fmt: skip
-        (path / "manifest.json").write_text(json.dumps(content))
+        result = Result(findings=findings or [], counters={"claims": 12, "rejected_claims": 0})
+        whole = whole_manifest(run_id=run_id, status="finished", suite=suite(suite_name, examples), result=result)
+        write_content(path, as_content(whole) | (manifest or {}))
     return run_id
 
 
@@ -156,21 +159,18 @@ def retraining() -> list[dict[str, Any]]:
     return found
 
 
-def masking(verdict: str) -> dict[str, str]:
-    return {
-        "id": "gradient_masking", "severity": "note", "evidence": f"{verdict}; 50 images probed: restart_gain 1.0 %",
-        "advice": "look closer",
-    }  # fmt: skip
+def masking(verdict: str) -> Finding:
+    return Finding("gradient_masking", "note", f"{verdict}; 50 images probed: restart_gain 1.0 %", "look closer")
 
 
 def full_board(folder: Path) -> Path:
     """Everything that a page can show, with words in it that try to break out."""
-    warning = {"id": "bad_gradients", "severity": "warning", "evidence": EVIL_SCRIPT, "advice": EVIL}
+    warning = Finding("bad_gradients", "warning", EVIL_SCRIPT, EVIL)
     add_run(folder, "alpha", robustness(0.9, 0.6), findings=[masking("no sign")])
     add_run(folder, "beta", robustness(0.8, 0.3), findings=[masking("masked"), warning], method="at_linf")
     add_run(folder, EVIL, robustness(0.7, 0.2), method=EVIL_SCRIPT)
-    add_run(folder, "alpha", robustness(0.92, 0.6), suite_name="quick", examples=20, manifest={"suite": {
-        **suite("cross_norm", 20), "name": "quick"}})  # fmt: skip
+    add_run(folder, "alpha", robustness(0.92, 0.6), suite_name="quick", examples=20,
+            manifest={"suite": suite("quick", 20, "cross_norm").model_dump()})  # fmt: skip
     add_run(folder, "alpha", retraining(), suite_name="roar")
     unknown = [metric("clean_accuracy", 0.9), metric("wobble/left", 3.25), metric("wobble/right", 1234.5)]
     add_run(folder, "beta", unknown, suite_name="strange", method="at_linf")
