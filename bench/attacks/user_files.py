@@ -1,4 +1,4 @@
-"""Attacks in a file of the user's, `FILE.py:FUNCTION`; it runs only when the user names the file."""
+"""Attacks and attribution methods in a file of the user's, `FILE.py:FUNCTION`; it runs only when the user names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UserFile:
     @classmethod
     def read(cls, path: Path) -> UserFile:
         """Read a file; raises BenchError."""
-        return cls(path, read_named(path, "the attack"))
+        return cls(path, read_named(path, "the program"))
 
     @property
     def sha256(self) -> str:
@@ -32,7 +32,7 @@ class UserFile:
 
 
 def named_function(name: str) -> tuple[str, str] | None:
-    """The file's name and the function's of `FILE.py:FUNCTION`, whatever folder is before; None for anything else."""
+    """The file's name and the function's of `FILE.py:FUNCTION`, without the folder before; None for anything else."""
     program = parse_program(name)
     if program is None or program.kind != "python":
         return None
@@ -49,7 +49,7 @@ def load_function(name: str, file_name: str, function: str, file: UserFile | Non
     if file is None or file.path.name != file_name:
         named = "" if file is None else f", not {file.path.name},"
         raise BenchError(
-            f"attack {name} is code of a file, which runs only when you name the file{named} yourself.",
+            f"{name} is code of a file, which runs only when you name the file{named} yourself.",
             option="program",
         )
     try:

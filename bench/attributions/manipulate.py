@@ -19,6 +19,7 @@ from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulations import Goal, MapAttack, RandomSign
 from bench.attributions.registry import AttributionMethod, MapRequest
 from bench.attributions.similarity import PreparedMaps
+from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 
 _ADAM_TRAVEL = 4.0
@@ -82,9 +83,13 @@ def manipulate(
     Args:
         images: (N, C, H, W) in [0, 1].
         labels: (N,) the class that is explained.
-        method: differentiable.
         goal: made with `make_goal`.
+
+    Raises:
+        BenchError: the method cannot be differentiated.
     """
+    if not method.differentiable:
+        raise BenchError(f"{method.name} cannot be differentiated, so it cannot be attacked; attack gradient instead.")
     request = MapRequest(images, labels, example_ids, settings.seed)
     search = _Search(model, request, method, attack, goal, settings)
     if isinstance(attack, RandomSign):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -26,10 +26,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
+from bench.attacks.user_files import UserFile, load_function, named_function
+from bench.catalog.programs import parse_program
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.keywords import Keyword, checked_keywords, keywords_of
 from bench.core.memory import is_out_of_memory
-from bench.core.names import unknown_name
+from bench.core.names import select_names, unknown_name
 from bench.core.plugins import load_plugin, plugin_names
 from bench.core.random_state import random_numbers_of
 from bench.core.torch_state import twice_differentiable
@@ -149,14 +151,56 @@ def our_methods() -> dict[str, AttributionMethod]:
     return found
 
 
-def find_method(name: str) -> AttributionMethod:
-    """The method of a name with its default parameters; raises BenchError if it is unknown or cannot be loaded."""
+def find_method(name: str, file: UserFile | None = None) -> AttributionMethod:
+    """The method of a name with its default parameters: ours, a plug-in's, or `FILE.py:FUNCTION`.
+
+    Args:
+        file: the file of the user's; only what the user has named is opened.
+
+    Raises:
+        BenchError: unknown, or not to be loaded.
+    """
     ours = our_methods()
     if name in ours:
         return ours[name]
+    function = named_function(name)
+    if function is not None:
+        return method_of(load_function(name, *function, file), ":".join(function))
     if name in plugin_names(GROUP):
-        return _others(load_plugin(GROUP, name), name)
-    raise unknown_name(name, [*ours, *plugin_names(GROUP)], "attribution method")
+        return method_of(load_plugin(GROUP, name), name)
+    raise unknown_name(name, [*method_names(), "FILE.py:FUNCTION"], "attribution method")
+
+
+def method_of_file(name: str, parameters: Mapping[str, Any]) -> AttributionMethod:
+    """A method in a file that the user has not named yet: its name and parameters are known, it cannot be called."""
+    label = ":".join(named_function(name) or (name,))
+    return AttributionMethod(label, _not_loaded, frozenset(), {}, trusted=False, parameters=parameters)
+
+
+def _not_loaded(*_: Any) -> Tensor:
+    raise RuntimeError("the file of this attribution method is not loaded")
+
+
+def method_named(name: str) -> AttributionMethod:
+    """As `find_method`; the file of a `FILE.py:FUNCTION` is read, since here the user has named it."""
+    program = parse_program(name) if named_function(name) else None
+    return find_method(name, UserFile.read(program.path) if program is not None else None)
+
+
+def methods_named(patterns: Sequence[str]) -> list[AttributionMethod]:
+    """Methods by names, wildcards or `all`, or FILE.py:FUNCTION, each once; raises BenchError."""
+    known = method_names()
+    names = [
+        name
+        for pattern in patterns
+        for name in ([pattern] if named_function(pattern) else select_names([pattern], known, "attribution method"))
+    ]
+    return list({method.name: method for method in map(method_named, names)}.values())
+
+
+def method_names() -> list[str]:
+    """The names of our methods and the plug-ins'."""
+    return [*our_methods(), *plugin_names(GROUP)]
 
 
 def picked(logits: Tensor, targets: Tensor) -> Tensor:
@@ -211,8 +255,8 @@ def _described(function: Callable[..., Tensor], name: str, **facts: Any) -> Attr
     return AttributionMethod(name, function, taken, keywords_of(function, 3, OFFERED), **facts)
 
 
-def _others(found: object, name: str) -> AttributionMethod:
-    """The method that a stranger's function is, with what it has been registered with, if it has."""
+def method_of(found: object, name: str) -> AttributionMethod:
+    """The method that a function of others is, as it was registered, if it was; raises BenchError if it is none."""
     if not callable(found):
         raise BenchError(f"attribution method {name} is a {type(found).__name__}, not a function.")
     try:

@@ -179,7 +179,10 @@ def test_images_and_labels_that_cannot_be_are_refused(
         (lambda net, few, suite: evaluated(net, suite, data_dir=3), "3 is no path"),
         (lambda net, few, suite: bench.load_model(suite, mean=lambda: 1), "mean is a function; pass its numbers"),
         (lambda net, few, suite: attributed(net, few, batch_size=0), "batch_size 0 is not a whole number"),
-        (lambda net, few, suite: attributed(net, few, method=net), "method is a Sequential; name one of the"),
+        (
+            lambda net, few, suite: attributed(net, few, method=net),
+            "method is a Sequential; give a function, or the name",
+        ),
         (lambda net, few, suite: evaluated(net, suite, batch_size="auto"), "batch_size 'auto' is not a whole number"),
         (lambda net, few, suite: evaluated(net, suite, mean=[0.5]), "mean has 1 values, std has 0; give both"),
         (lambda net, few, suite: attacked(net, few, mean="a", std="b"), "mean"),

@@ -11,7 +11,9 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+import torch
 
+from bench.attributions.registry import attribute, find_method, method_names, our_methods
 from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
 from bench.core.plugins import load_plugin, plugin_names
@@ -41,6 +43,19 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleT
     module.make_zoo()
     yield module
     del sys.modules["example_plugin"]
+
+
+@pytest.mark.usefixtures("example")
+def test_an_attribution_method_of_a_plugin_stands_beside_ours() -> None:
+    assert "checkers" in method_names() and "checkers" not in our_methods()
+    images, labels = torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).requires_grad_(False)
+    maps = attribute(net, images, labels, find_method("checkers").given(size=2))
+    assert maps[0, 0, 0].tolist() == [1.0, 0.0, 1.0, 0.0]
+    with pytest.raises(BenchError, match="attribution method checkers has no parameter 'sise'"):
+        find_method("checkers").given(sise=2)
+    with pytest.raises(BenchError, match="the plug-in 'broken_maps' of example-plugin"):
+        find_method("broken_maps")
 
 
 @pytest.mark.usefixtures("example")

@@ -129,13 +129,16 @@ def _evaluate(
         unchecked,
         weights_remarks,
     )
+    from bench.protocols.registry import protocol_for
     from bench.runs.execute import execute
     from bench.runs.plan import plan_runs
 
+    found = resolve_suites(request.suites, request.suite_path)
+    suites, of_suites = [suite.name for suite in found], any(protocol_for(suite).takes_program for suite in found)
     entries = resolve_models(
-        request.models, request.dataset, options=request.source, registry=request.registry, program=request.program
-    )
-    suites = [found.name for found in resolve_suites(request.suites, request.suite_path)]
+        request.models, request.dataset, options=request.source, registry=request.registry,
+        program=None if of_suites else request.program,
+    )  # fmt: skip
     if not update:
         require_baseline([(entry.card.dataset, entry.card.id) for entry in entries], suites, baseline)
     looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]
@@ -150,7 +153,9 @@ def _evaluate(
             sound.append(entry)
     if not sound:
         return verdicts
-    plans = plan_runs(replace(request, models=[], entries=sound, source=None, program=None))
+    plans = plan_runs(
+        replace(request, models=[], entries=sound, source=None, program=request.program if of_suites else None)
+    )
     known = check_regression if not update else first_verdict
     with at_work(executor):
         for position, plan in enumerate(plans, start=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
@@ -11,15 +12,16 @@ from pydantic import Field, PlainValidator
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
+from bench.attacks.user_files import UserFile, named_function
 from bench.attributions.activations import has_relu
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.registry import AttributionMethod, attribute, find_method
+from bench.attributions.registry import AttributionMethod, attribute, find_method, method_of_file
 from bench.attributions.similarity import DISTANCES, SSIM_WINDOW, Measure, PreparedMaps
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, Prominence
-from bench.protocols.base import EvaluationContext, Protocol
+from bench.protocols.base import Dependency, EvaluationContext, Protocol
 from bench.protocols.clean_pass import clean_pass
 
 if TYPE_CHECKING:
@@ -29,15 +31,18 @@ TopShare = Annotated[float, Field(gt=0, le=1)]
 
 
 def _method(value: Any) -> AttributionMethod:
-    """The method of a suite's line, e.g. `{ name = "smoothgrad", samples = 16 }`."""
+    """The method of a suite's line, e.g. `{ name = "smoothgrad", samples = 16 }`; that of a file is not loaded yet."""
     if isinstance(value, AttributionMethod):
         return value
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise ValueError(  # noqa: TRY004  (pydantic takes no TypeError)
             "give the name of an attribution method, and its parameters beside it"
         )
+    name, parameters = value["name"], {key: given for key, given in value.items() if key != "name"}
+    if named_function(name) is not None:
+        return method_of_file(name, parameters)
     try:
-        return find_method(value["name"]).given(**{key: given for key, given in value.items() if key != "name"})
+        return find_method(name).given(**parameters)
     except BenchError as error:
         raise ValueError(str(error).removesuffix(".")) from error
 
@@ -84,10 +89,23 @@ class AttributionProtocol(Protocol):
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
+        self.takes_program = any(named_function(method.name) for method in parameters.attributions)
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
         return cls(validate(cls.parameters_type, parameters, where))
+
+    def use_program(self, program: UserFile | None) -> None:
+        if not self.takes_program:
+            return
+        methods = [
+            find_method(one.name, program).given(**one.parameters) if named_function(one.name) else one
+            for one in self.parameters.attributions
+        ]
+        self.program, self.parameters = program, self.parameters.model_copy(update={"attributions": methods})
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
+        return {} if self.program is None else {"attribution_program": Dependency(self.program.sha256)}
 
     def require_dataset(self, name: str) -> None:
         """Every data set will do: radii are pixels of [0, 1], sizes are shares of the image."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.attributions.manipulations import MANIPULATIONS, RandomSign
-from bench.attributions.registry import find_method, our_methods
+from bench.attributions.registry import method_names, methods_named
 from bench.catalog.models import resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
-from bench.core.names import select_names, unknown_name
+from bench.core.names import unknown_name
 from bench.data import ImageDataset, load_split
 from bench.reporting.figures import FIGURE_KINDS, figure_bytes
 from bench.reporting.saliency.figure import draw_panel
@@ -59,7 +59,7 @@ def make_panel(
     Args:
         models: names, wildcards, folders or sources, as `bench run` takes them.
         images: positions in the test split, from 0.
-        methods: names of attribution methods, wildcards or `all`, with their default parameters.
+        methods: names of attribution methods, FILE.py:FUNCTION, wildcards or `all`, with their default parameters.
         attack: the kind of an attack on maps, with its default parameters.
         eps: radius of the L-inf ball, pixels of [0, 1].
         output: ends in .png or .svg; its folder exists.
@@ -102,15 +102,15 @@ def _require_output(path: Path) -> str:
 
 
 def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> PanelSettings:
-    names = select_names(methods, list(our_methods()), "attribution method")
-    if not names:
-        raise BenchError(f"name at least one attribution method: {', '.join(our_methods())}.", option="method")
+    shown = [method.given() for method in methods_named(methods)]
+    if not shown:
+        raise BenchError(f"name at least one attribution method: {', '.join(method_names())}.", option="method")
     if attack not in MANIPULATIONS:
         raise unknown_name(attack, MANIPULATIONS, "attack on maps")
     if not (math.isfinite(eps) and 0.0 < eps <= 1.0):
         raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.", option="eps")
     chosen = MANIPULATIONS[attack].model_validate({})
-    return PanelSettings([find_method(name) for name in names], chosen, eps, seed)
+    return PanelSettings(shown, chosen, eps, seed)
 
 
 def _require_few(models: int, images: int) -> None:
