@@ -28,6 +28,7 @@ STILL_LONG = {
     "bench/cli/commands/leaderboard.py: leaderboard", "bench/cli/commands/reproduce.py: reproduce",
     "bench/cli/commands/run.py: run", "bench/cli/commands/saliency.py: saliency",
     "bench/reporting/flip_panel.py: draw_flips", "bench/reporting/leaderboard_page.py: make_report",
+    "benchmarks/stacked_nets.py: main",
 }  # fmt: skip
 STILL_WITH_FLAGS = {"comparison", "leaderboard", "reporting", "runs", "studies"}
 
