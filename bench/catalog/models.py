@@ -127,31 +127,27 @@ def resolve_models(
     Raises:
         BenchError: unknown name, a full name of another data set than `dataset`, or options that no model takes.
     """
+    options = options or SourceOptions()
     named = [pattern for pattern in patterns if is_source(pattern)]
-    _refuse_idle_options(options or SourceOptions(), len(named))
+    _refuse_idle_options(options, len(named))
     if dataset is not None and patterns and not named:
         known = {*DATASETS, *(entry.card.dataset for entry in list_models(registry=registry))}
         if dataset not in known and not any(_is_folder(pattern) for pattern in patterns):
             raise unknown_name(dataset, known, "data set")
     chosen: dict[str, ModelEntry] = {}
-    for pattern in patterns:
-        for entry in _resolve(pattern, dataset, registry, options or SourceOptions()):
-            if entry.card.program is not None and entry.build is None:
-                entry = dataclasses.replace(entry, program=program)
-            if dataset is not None and entry.card.dataset != dataset:
-                raise BenchError(
-                    f"model {entry.card.name} is for {entry.card.dataset}, not for {dataset}.", option="dataset"
-                )
-            if entry.build is not None and entry.card.name in chosen:
-                raise BenchError(
-                    f"two models would be called {entry.card.name}; give one of them another name.", option="model_id"
-                )
-            chosen[entry.card.name] = entry
+    for entry in (one for pattern in patterns for one in _resolve(pattern, dataset, registry, options)):
+        name, built = entry.card.name, entry.build is not None
+        if dataset not in (None, entry.card.dataset):
+            raise BenchError(f"model {name} is for {entry.card.dataset}, not for {dataset}.", option="dataset")
+        if built and name in chosen:
+            raise BenchError(f"two models would be called {name}; give one of them another name.", option="model_id")
+        own_file = entry.card.program is not None and not built
+        chosen[name] = dataclasses.replace(entry, program=program) if own_file else entry
     if program is not None and not any(entry.program and entry.build is None for entry in chosen.values()):
         raise BenchError(
             "a program is only for models whose card has a [program] section; none of these has one.", option="program"
         )
-    for entry in chosen.values() if options is not None and options.download else ():
+    for entry in chosen.values() if options.download else ():
         entry.weights.fetch()
     return list(chosen.values())
 

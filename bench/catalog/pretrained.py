@@ -85,7 +85,8 @@ def torchvision_pretrained(name: str, *, download: bool, weights: bool) -> Pretr
 def _from_config(name: str, config: dict[str, Any], arguments: dict[str, Any] | None = None) -> Pretrained:
     channels, side, *_ = config.get("input_size") or (3, None)
     adapter = AdapterSettings(mean=tuple(config.get("mean") or ()), std=tuple(config.get("std") or ()), input_size=side)
-    return Pretrained(name, int(config.get("num_classes") or 1000), adapter, int(channels), arguments or {})
+    classes = int(config.get("num_classes") or 1000)
+    return Pretrained(name, classes, adapter, in_channels=int(channels), arguments=arguments or {})
 
 
 def _with_state(found: Pretrained, path: Path) -> Pretrained:

@@ -50,7 +50,7 @@ class Suite:
 
     @property
     def sha256(self) -> str:
-        """Digest of the content, not of comments or layout. The words about it don't count, what it does does."""
+        """Digest of what the suite does: of all its values but `description` and `source`."""
         content = self.file.model_dump(exclude={"description", "source"})
         return sha256_bytes(json.dumps(content, sort_keys=True).encode())
 

@@ -48,13 +48,16 @@ def superseded_runs(folder: Path) -> list[Superseded]:
         for run in alike.itertuples():
             by = newest if run.suite_version < newest["suite_version"].max() else _repeats(alike, run)
             if len(by) and f'"{run.run_id}"' not in named:
-                size = sum(path.stat().st_size for path in (folder / "runs" / str(run.run_id)).rglob("*"))
-                found.append(
-                    Superseded(
-                        str(run.run_id), f"{run.dataset}/{run.model}", str(run.suite), int(str(run.suite_version)),
-                        str(by.iloc[-1]["run_id"]), size,
-                    )
-                )  # fmt: skip
+                files = (path for path in (folder / "runs" / str(run.run_id)).rglob("*") if path.is_file())
+                one = Superseded(
+                    run_id=str(run.run_id),
+                    model=f"{run.dataset}/{run.model}",
+                    suite=str(run.suite),
+                    suite_version=int(str(run.suite_version)),
+                    by=str(by.iloc[-1]["run_id"]),
+                    size=sum(path.stat().st_size for path in files),
+                )
+                found.append(one)
     return found
 
 

@@ -112,7 +112,15 @@ def add(
 
     source = own.source_options(download=download, data_dir=data_dir)
     request = AddRequest(
-        model, registry, dataset, source, method, description, examples, resolve_device(device), data_dir
+        model=model,
+        registry=registry,
+        dataset=dataset,
+        source=source,
+        method=method,
+        description=description,
+        examples=examples,
+        device=resolve_device(device),
+        data_dir=data_dir,
     )
     entry = add_model(request)
     output().print(f"{entry.card.name}: {entry.folder}", soft_wrap=True)
@@ -145,7 +153,16 @@ def verify(
     from bench.core.devices import resolve_device
     from bench.runs.registering import VerifyRequest, verify_cards
 
-    request = VerifyRequest(names, dataset, registry, program, examples, resolve_device(device), data_dir, download)
+    request = VerifyRequest(
+        names=names,
+        dataset=dataset,
+        registry=registry,
+        program=program,
+        examples=examples,
+        device=resolve_device(device),
+        data_dir=data_dir,
+        download=download,
+    )
     verdicts = verify_cards(request)
     rows = [[verdict.model, verdict.state, verdict.detail] for verdict in verdicts]
     output().print(table(["model", "", "what was found"], rows))
