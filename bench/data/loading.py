@@ -18,8 +18,8 @@ from bench.core.plugins import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
 from bench.data.declared import DatasetFile, find_declaration
 from bench.data.formats.idx import read_idx
+from bench.data.formats.layouts import Layout, find_layout, make_dataset, read_torchvision
 from bench.data.formats.layouts import Split as Split
-from bench.data.formats.layouts import find_layout, make_dataset, read_torchvision
 from bench.data.specs import DATASETS, DatasetSpec
 
 PLUGINS = "bench.datasets"
@@ -63,16 +63,9 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
     require_safe_name(name, "data set")
     spec = DATASETS.get(name)
     named = data_dirs(data_dir)
-    for folder in named:
-        found = _load_from(folder, name, spec, split)
-        if found is not None:
-            return found
-    if name == "fashion_mnist" and split == "test":
-        return _load_embedded(DATASETS[name])
-    for folder in _further_places(spec):
-        found = _load_from(folder, name, spec, split)
-        if found is not None:
-            return found
+    layout = _find(name, split, named)
+    if layout is not None:
+        return _read(layout, name, split)
     if spec is None and name in plugin_names(PLUGINS):
         return _load_plugin(name, split)
     if spec is None:
@@ -99,14 +92,23 @@ def describe_sources(data_dir: Path | None = None) -> list[Source]:
 
 
 def _describe(name: str, split: Split, named: Sequence[Path]) -> Source:
-    spec = DATASETS.get(name)
     try:
-        where = _found_in(named, name, spec, split)
-        if where is None and name == "fashion_mnist" and split == "test":
-            where = "embedded"
-        return Source(name, split, where or _found_in(_further_places(spec), name, spec, split))
+        layout = _find(name, split, named)
     except BenchError as error:
         return Source(name, split, None, str(error))
+    return Source(name, split, None if layout is None else layout.place)
+
+
+def _find(name: str, split: Split, named: Sequence[Path]) -> Layout | None:
+    """The split in the first place that has it; the embedded one comes after the folders that the user has named."""
+    spec = DATASETS.get(name)
+    for folder in (*named, None, *_further_places(spec)):
+        found = None if folder is None else find_layout(folder, name, spec, split)
+        if folder is None and name == "fashion_mnist" and split == "test":
+            found = Layout(_read_embedded, "embedded")
+        if found is not None:
+            return found
+    return None
 
 
 def declaration_of(name: str, data_dir: Path | None = None) -> DatasetFile | None:
@@ -116,11 +118,6 @@ def declaration_of(name: str, data_dir: Path | None = None) -> DatasetFile | Non
         if found is not None:
             return found[0]
     return None
-
-
-def _found_in(folders: Sequence[Path], name: str, spec: DatasetSpec | None, split: Split) -> str | None:
-    layouts = (find_layout(folder, name, spec, split) for folder in folders)
-    return next((layout.place for layout in layouts if layout is not None), None)
 
 
 def _own_names(named: Sequence[Path]) -> set[str]:
@@ -139,11 +136,8 @@ def _further_places(spec: DatasetSpec | None) -> list[Path]:
     return [cache_dir(), *system, Path("/usr/share/datasets"), Path("/usr/local/share/datasets")]
 
 
-def _load_from(folder: Path, name: str, spec: DatasetSpec | None, split: Split) -> ImageDataset | None:
-    layout = find_layout(folder, name, spec, split)
-    if layout is None:
-        return None
-    dataset = layout.read()
+def _read(layout: Layout, name: str, split: Split) -> ImageDataset:
+    dataset, spec = layout.read(), DATASETS.get(name)
     if spec is not None:
         expected = (spec.in_channels, spec.image_size, spec.image_size)
         if layout.fixed_size and dataset.shape[1:] != expected:
@@ -156,15 +150,15 @@ def _load_from(folder: Path, name: str, spec: DatasetSpec | None, split: Split) 
     return dataset
 
 
-def _load_embedded(spec: DatasetSpec) -> ImageDataset:
-    folder = _EMBEDDED / spec.name
+def _read_embedded() -> ImageDataset:
+    folder = _EMBEDDED / "fashion_mnist"
     for file_name, digest in _EMBEDDED_DIGESTS.items():
         path = folder / file_name
         if not path.is_file() or sha256_file(path) != digest:
             raise BenchError(f"the embedded file {path} is missing or damaged; install ribench again.")
     images = read_idx(folder / "t10k-images-idx3-ubyte.gz", 3).unsqueeze(1)
     labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz", 1).to(torch.int64)
-    return make_dataset(spec, "test", images, labels, "embedded")
+    return make_dataset(DATASETS["fashion_mnist"], "test", images, labels, "embedded")
 
 
 def _download(spec: DatasetSpec, split: Split) -> ImageDataset:

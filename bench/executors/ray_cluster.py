@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, in_one_line
 from bench.core.optional import optional_import
 from bench.executors.base import cause_of
 
@@ -136,7 +136,7 @@ def reason(error: BaseException) -> str:
     """The one line of Ray's long words that says what happened."""
     cause = cause_of(error)
     if cause is not error:
-        return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
+        return in_one_line(cause, 300)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Error" in line and not line.startswith(("File", "ray::"))]
     return " ".join((telling[-1:] or lines[:1] or [type(error).__name__])[0].split())[:300]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, in_one_line
 from bench.nets.adapter import PlainEval
 
 
@@ -75,9 +75,8 @@ def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Mo
         except Exception as error:  # of any kind: these are classes of the user's own
             stuck = _argument_of_innermost_copy(error.__traceback__)
             if isinstance(stuck, nn.Module) or id(stuck) in shared:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
                 raise BenchError(
-                    f"the net cannot be copied ({reason}); write a function that makes it, and name it: "
+                    f"the net cannot be copied ({in_one_line(error, 160)}); write a function that makes it, and name it: "
                     "FILE.py:FUNCTION."
                 ) from error
             shared[id(stuck)] = stuck.detach() if isinstance(stuck, Tensor) else stuck

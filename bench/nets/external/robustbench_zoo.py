@@ -9,7 +9,6 @@ them, that is said.
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import importlib
 import importlib.util
@@ -122,11 +121,8 @@ def _refuse_overwritten() -> None:
         distribution = metadata.distribution("robustbench")
     except metadata.PackageNotFoundError:
         return
-    changed = []
-    for path, algorithm, digest in _recorded(distribution.read_text("RECORD") or ""):
-        file = Path(str(distribution.locate_file(path)))
-        if not file.is_file() or hashlib.new(algorithm, file.read_bytes()).digest() != digest:
-            changed.append(path)
+    zoo = [file for file in distribution.files or [] if str(file).startswith("robustbench/model_zoo/") and file.hash]
+    changed = [file for file in zoo if file.suffix == ".py" and not _as_installed(file)]
     if changed:
         raise BenchError(
             f"{len(changed)} files of RobustBench's zoo, such as {changed[0]}, are not those of robustbench "
@@ -134,11 +130,9 @@ def _refuse_overwritten() -> None:
         )
 
 
-def _recorded(record: str) -> list[tuple[str, str, bytes]]:
-    """(path, algorithm, digest) of the zoo's modules in a wheel's RECORD."""
-    found = []
-    for path, digest, *_ in csv.reader(record.splitlines()):
-        if path.startswith("robustbench/model_zoo/") and path.endswith(".py") and "=" in digest:
-            algorithm, text = digest.split("=", 1)
-            found.append((path, algorithm, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
-    return found
+def _as_installed(file: metadata.PackagePath) -> bool:
+    path, recorded = Path(str(file.locate())), file.hash
+    if recorded is None or not path.is_file():
+        return False
+    digest = base64.urlsafe_b64encode(hashlib.new(recorded.mode, path.read_bytes()).digest()).decode().rstrip("=")
+    return digest == recorded.value
