@@ -76,8 +76,8 @@ def copy_net(net: nn.Module, known: Mapping[int, object] | None = None) -> nn.Mo
             stuck = _argument_of_innermost_copy(error.__traceback__)
             if isinstance(stuck, nn.Module) or id(stuck) in shared:
                 raise BenchError(
-                    f"the net cannot be copied ({in_one_line(error, 160)}); write a function that makes it, and name it: "
-                    "FILE.py:FUNCTION."
+                    f"the net cannot be copied ({in_one_line(error, 160)}); write a function that makes it, and name "
+                    "it: FILE.py:FUNCTION."
                 ) from error
             shared[id(stuck)] = stuck.detach() if isinstance(stuck, Tensor) else stuck
         else:
