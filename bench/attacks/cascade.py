@@ -227,7 +227,9 @@ class Cascade:
 
     def _verify(self, images: Tensor, clean: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         """Enter what verifies; returns (N,) bool, which examples of the unit are now broken."""
-        self.results.judge(self.model, images, clean, labels, self._radius(clean), self.norm, examples)
+        self.results.judge(
+            self.model, images, clean, labels, eps=self._radius(clean), norm=self.norm, examples=examples
+        )
         return self.results.broken(self.norm, self.eps).to(examples.device)
 
 
@@ -242,8 +244,8 @@ def cascade(
     share = max(1, len(labels) // (len(stages) * len(radii)))
     for eps in radii.tolist():
         Cascade(
-            model, images, labels, ids, norm, eps, stages, results, seed=seed, batch_size=batch_size,
-            check_every=2 if images.device.type == "cpu" else 5, on_stage=lambda _: on_progress(share),
-            precision=precision,
+            model, images, labels, ids, norm=norm, eps=eps, stages=stages, results=results, seed=seed,
+            batch_size=batch_size, check_every=2 if images.device.type == "cpu" else 5,
+            on_stage=lambda _: on_progress(share), precision=precision,
         ).run()  # fmt: skip
     return AttackResult(None)

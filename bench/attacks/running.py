@@ -122,7 +122,7 @@ def _run_on_standing(
         results.gradient_evaluations += prepared.gradients if result.gradients is None else result.gradients
         results.queries += prepared.forwards if result.queries is None else result.queries
         for eps, images in zip(radii, found if curve else found[None], strict=False):
-            _judge(run, replace(examples, model=prepared), images, norm, eps, results, rows)
+            _judge(run, replace(examples, model=prepared), images, norm, eps=eps, results=results, rows=rows)
 
 
 def _weights_changed(before: dict[str, str], model: nn.Module) -> bool:
@@ -161,7 +161,7 @@ def _judge(
     with torch.no_grad():
         claimed = answers(model(found)) != labels
     radius = torch.full((len(clean),), eps, device=clean.device)
-    verified = results.judge(model, found, clean, labels, radius, norm, rows, claimed)
+    verified = results.judge(model, found, clean, labels, eps=radius, norm=norm, examples=rows, claimed=claimed)
     outside = int((claimed & ~verified & (distance(found - clean, norm) > eps * (1.0 + SLACK))).sum())
     if run.attack.kind == "minimum":
         results.claims -= outside

@@ -94,7 +94,7 @@ class AttackResults:
         Returns:
             (n,) bool: which claims hold.
         """
-        verified, distances, predictions = verify(model, images, clean, labels, eps, norm)
+        verified, distances, predictions = verify(model, images, clean, labels, eps=eps, norm=norm)
         if claimed is not None:
             verified &= claimed
         count = len(images) if claimed is None else int(claimed.sum())

@@ -54,6 +54,21 @@ def test_a_factory_travels_by_the_bytes_of_its_file(tmp_path: Path, tiny_suite: 
     require_same(plan, standard)
 
 
+def test_an_attack_of_the_users_travels_by_the_bytes_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def attack(model, images, labels, *, eps):\n    return images\n")
+    (tmp_path / "mine.toml").write_text(
+        'schema_version = 1\nname = "mine"\nversion = 1\nprotocol = "robustness"\nexamples = 4\n'
+        '[[parameters.attacks]]\nattack = "mine.py:attack"\n'
+        "[parameters.datasets.fashion_mnist]\nreference = { linf = 0.1 }\n"
+    )
+    request = RunRequest(["standard"], [str(tmp_path / "mine.toml")], tmp_path, program=tmp_path / "mine.py")
+    (plan,) = plan_runs(request)
+    packed = pickle.loads(pickle.dumps(pack_plan(plan)))
+    (tmp_path / "mine.py").unlink()
+    arrived = unpack_plan(packed, torch.device("cpu"), plan.dataset, None)[0]
+    assert arrived.protocol.program == plan.protocol.program and "attack_program" in arrived.dependencies
+
+
 def test_a_file_that_changed_after_planning_is_refused(tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy) -> None:
     plan = plan_of(tmp_path, tiny_suite, "copy")
     model_copy.weights.write_bytes(b"rubbish")

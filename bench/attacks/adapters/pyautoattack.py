@@ -65,7 +65,7 @@ def _run(
     queries: Queries | None = None,
 ) -> AttackResult:
     """The component on all examples together: it draws its noise for the batch as a whole."""
-    attack = component_of(component, model, norm, float(eps[0]), version, images.device)
+    attack = component_of(component, model, norm, float(eps[0]), version=version, device=images.device)
     _set_effort(attack, iterations, queries)
     attack.seed = torch.initial_seed() % (1 << 31)
     unanswered: list[Tensor] = []

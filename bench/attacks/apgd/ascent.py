@@ -153,7 +153,7 @@ class Ascent:
         size = pairs.radius(width) if self.norm == "l1" else pairs.radius(2.0 * width)
         step = _Step(size, losses.clone(), losses, ~none, pairs.moved(images))
         now = _Points(images, images, losses)
-        state = _State(pairs, now, now, step, images, none, images)
+        state = _State(pairs, now, now, step, previous=images, hit=none, caught=images)
         self._evaluate(state, counts=width == 1.0, with_gradient=True)
         state.best, step.checked = replace(state.now), state.now.losses
         return state

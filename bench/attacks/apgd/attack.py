@@ -40,7 +40,11 @@ def _untargeted(name: str, loss: ApgdLoss) -> Callable[..., AttackResult]:
     ) -> AttackResult:  # fmt: skip
         """APGD on the cross-entropy (`apgd-ce`) or the DLR loss (`apgd-dlr`); None: as many restarts as AutoAttack."""
         starts = restarts or RESTARTS[norm]
-        return AttackResult(apgd(model, images, labels, ids, norm, eps, loss, iterations, starts, seed, batch_size))
+        found = apgd(
+            model, images, labels, ids, norm=norm, eps=eps, loss=loss, iterations=iterations, restarts=starts,
+            seed=seed, batch_size=batch_size,
+        )  # fmt: skip
+        return AttackResult(found)
 
     return attack
 
@@ -55,7 +59,10 @@ def apgd_targeted(
 ) -> AttackResult:  # fmt: skip
     """APGD on the targeted DLR loss, towards the nearest classes; None: as many as AutoAttack has."""
     starts = targets or TARGETS[norm]
-    found = apgd(model, images, labels, ids, norm, eps, "dlr-targeted", iterations, starts, seed, batch_size)
+    found = apgd(
+        model, images, labels, ids, norm=norm, eps=eps, loss="dlr-targeted", iterations=iterations, restarts=starts,
+        seed=seed, batch_size=batch_size,
+    )  # fmt: skip
     return AttackResult(found)
 
 
@@ -78,7 +85,7 @@ def apgd(
     for examples, restart in pair_batches(len(images), restarts, batch_size, lambda: broken):
         aimed = labels[examples] if targets is None else targets[examples, restart]
         pairs = Pairs(examples, images[examples], labels[examples], aimed, eps[examples])
-        start = _noise(pairs.clean, ids[examples], restart, norm, f"apgd/{loss}", seed)
+        start = _noise(pairs.clean, ids[examples], restart, norm, stream=f"apgd/{loss}", seed=seed)
         ascent = Ascent(model, norm, loss, found, broken)
         if norm == "l1":
             _in_stages(ascent, pairs, start, iterations)

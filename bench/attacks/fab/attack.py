@@ -63,8 +63,9 @@ def fab_targeted(
     for examples, number in pair_batches(len(images), classes.shape[1], batch_size, nearest.isfinite):
         aimed, radius = classes[examples, number], eps[examples]
         search = _Search(
-            model, images[examples], labels[examples], aimed, examples, norm, radius, patient, found, nearest
-        )
+            model, images[examples], labels[examples], aimed, examples=examples, norm=norm, eps=radius, patient=patient,
+            found=found, nearest=nearest,
+        )  # fmt: skip
         search.run(iterations)
     return AttackResult(found)
 

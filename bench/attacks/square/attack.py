@@ -53,12 +53,18 @@ def square(
     with torch.no_grad():
         for part in torch.split(torch.arange(len(images), device=images.device), batch_size):
             clean, truth, numbers, radius = images[part], labels[part], ids[part], eps[part]
+            search: CornerSearch | _WindowSearch
             if norm == "linf":
                 sides = [window_side(query, clean, 1) for query in range(queries)]
-                search = CornerSearch(model, clean, truth, numbers, radius, sides, seed, batch_size, patient)
-                best.append(search.run())
+                search = CornerSearch(
+                    model, clean, truth, numbers, eps=radius, sides=sides, seed=seed, batch_size=batch_size,
+                    patient=patient,
+                )  # fmt: skip
             else:
-                best.append(_WindowSearch(model, clean, truth, numbers, norm, radius, queries, seed, patient).run())
+                search = _WindowSearch(
+                    model, clean, truth, numbers, norm=norm, eps=radius, queries=queries, seed=seed, patient=patient
+                )
+            best.append(search.run())
     return AttackResult(torch.cat(best) if best else images.clone())
 
 

@@ -226,7 +226,7 @@ class NormSweep:
     def _descend(self, active: _ActiveBatch, claimed: Tensor) -> Tensor:
         part = active.take(claimed)
         verified = self.results.judge(
-            self.model, part.found_images, part.clean, part.label, part.eps, self.norm, part.example
+            self.model, part.found_images, part.clean, part.label, eps=part.eps, norm=self.norm, examples=part.example
         )
         finished = verified & self.results.broken(self.norm, float(self._radii[-1]))[part.example.cpu()].to(
             verified.device
@@ -290,9 +290,10 @@ def sweep(
     refine: Annotated[int, Field(ge=0, le=100_000)] = 0,
 ) -> AttackResult:  # fmt: skip
     """All radii in one go; parameters are those of bench.attacks.sweep.restarts.SweepSettings, `targets` by norm."""
-    settings = SweepSettings(steps, losses, patience, seed, (targets or {}).get(norm, 0), refine)
+    settings = SweepSettings(steps, losses, patience, seed, targets=(targets or {}).get(norm, 0), refine=refine)
     NormSweep(
-        model, images, labels, ids, norm, radii.tolist(), settings, results, batch_size=batch_size,
-        check_every=2 if images.device.type == "cpu" else 5, on_progress=on_progress, precision=precision,
+        model, images, labels, ids, norm=norm, radii=radii.tolist(), settings=settings, results=results,
+        batch_size=batch_size, check_every=2 if images.device.type == "cpu" else 5, on_progress=on_progress,
+        precision=precision,
     ).run()  # fmt: skip
     return AttackResult(None)

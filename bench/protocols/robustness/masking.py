@@ -61,8 +61,8 @@ def probe(
         return _prefixed(counts)
     here = chosen.to(context.device)
     probes = Probes(
-        context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device), norm,
-        chosen, into,
+        context, images[here], labels[chosen].to(context.device), context.example_ids[chosen].to(context.device),
+        norm=norm, places=chosen, all_results=into,
     )  # fmt: skip
     eps = reference[norm]
     own = torch.stack([results.broken(norm, eps) for results in all_results]).any(0)[chosen].to(context.device)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bench.attacks.adapters.foolbox import import_foolbox
-from bench.attacks.adapters.pyautoattack import Version, import_pyautoattack
+from bench.attacks.adapters.pyautoattack import Version
 from bench.attacks.cascade import Stage
 from bench.attacks.losses import LossName
 from bench.catalog.cards import NAME
@@ -28,7 +28,7 @@ def at_reference(
     """A plan at one radius for each norm."""
     reference = {name: section.reference for name, section in datasets.items()}
     radii = {name: {norm: [eps] for norm, eps in one.items()} for name, one in reference.items()}
-    return Plan(tuple(entries), radii, reference, mode, verdict, probe_every)
+    return Plan(tuple(entries), radii, reference, mode, verdict=verdict, probe_every=probe_every)
 
 
 class SweepAttack(Section):
@@ -169,11 +169,6 @@ class AutoAttack(Robustness):
 
     search_takes_precision = False
     parameters_type = AutoAttackParameters
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> AutoAttack:
-        import_pyautoattack()
-        return super().from_parameters(parameters, where)
 
 
 class BlackBoxParameters(Section):

@@ -63,7 +63,7 @@ class Probes:
             start=start,
         )  # fmt: skip
         radius = clean.new_full((len(clean),), eps)
-        verified, distances, predictions = verify(self.context.model, found, clean, labels, radius, self.norm)
+        verified, distances, predictions = verify(self.context.model, found, clean, labels, eps=radius, norm=self.norm)
         if attacked is self.context.model:
             chosen = verified.cpu()
             measured = {key: value.cpu()[chosen] for key, value in distances.items()}
@@ -87,8 +87,8 @@ class Probes:
         before = results.broken(self.norm, eps)
         context = self.context
         examples = Examples(
-            context.model, self.clean, self.labels, self.ids, context.dataset.num_classes, context.seed,
-            context.batch_size,
+            context.model, self.clean, self.labels, self.ids, num_classes=context.dataset.num_classes,
+            seed=context.seed, batch_size=context.batch_size,
         )  # fmt: skip
         run = named_attack("square", {"queries": QUERIES, "patient": True})
         run_attack(run, examples, self.norm, [eps], results)

@@ -36,8 +36,8 @@ class RobustnessUnit:
         context = self.context
         labels, ids = context.labels().to(context.device), context.example_ids.to(context.device)
         self.examples = Examples(
-            context.model, context.images(), labels, ids, context.dataset.num_classes, context.seed,
-            context.batch_size, context.precision,
+            context.model, context.images(), labels, ids, num_classes=context.dataset.num_classes, seed=context.seed,
+            batch_size=context.batch_size, precision=context.precision,
         )  # fmt: skip
 
     @property
@@ -64,7 +64,7 @@ class RobustnessUnit:
         used: dict[str, list[Norm]] = {name: [] for name in self.attacks}
         for name, norm in self.calls:
             run = self.attacks[name]
-            run_attack(run, self.examples, norm, radii[norm], found[name], self.context.on_progress)
+            run_attack(run, self.examples, norm, radii[norm], results=found[name], on_progress=self.context.on_progress)
             used[name].append(norm)
         # ours are to tell robustness; what another's finds alone stays as it is
         strong = [found[name] for name, run in self.attacks.items() if run.attack.needs_gradients]
@@ -91,7 +91,9 @@ class RobustnessUnit:
                 white = False
                 for run in (self.attacks[name] for name, used in self.calls if used == norm):
                     own, given = self._on_standing(run, norm, eps, total)
-                    frames.append(robust_rows(self.context, run.name, {norm: [eps]}, self.predictions, own, given))
+                    frames.append(
+                        robust_rows(self.context, run.name, {norm: [eps]}, self.predictions, results=own, given=given)
+                    )
                     if white and not run.attack.needs_gradients and (norm, eps) == _probed_radius(reference):
                         gained += int(frames[-1]["broken"].sum())
                     white |= run.attack.needs_gradients
@@ -159,7 +161,7 @@ class RobustnessUnit:
                 distances[name, norm] = fewest_changes(run, self.examples, results)
                 self.context.on_progress(len(self.examples))
             else:
-                run_attack(run, self.examples, norm, radii[norm], results, self.context.on_progress)
+                run_attack(run, self.examples, norm, radii[norm], results=results, on_progress=self.context.on_progress)
                 distances[name, norm] = results.distances[norm]
         columns = example_columns(self.context, self.predictions)
         frames = [
