@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.reporting.page.svg import Series, draw_series, drawing, finish, swatch
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from bench.reporting.page.svg import Axes, Series, plot, swatch
 
 _LARGEST_DRAWN = 1e12
 
@@ -162,27 +158,8 @@ def said(number: Number | None) -> str:
 
 
 def draw_panel(
-    identity: str,
-    heading: str,
-    *,
-    alt: str,
-    labels: tuple[str, str],
-    series: Sequence[Series],
-    table: DataTable,
-    adjust: Callable[[Axes], object],
-    title: str = "",
+    identity: str, heading: str, *, alt: str, series: Sequence[Series], axes: Axes, table: DataTable, title: str = ""
 ) -> Panel:
-    """A drawing of these series, the first on top.
-
-    Args:
-        labels: of the axes.
-        adjust: what is done to the axes at last.
-        title: where the heading does not say it all.
-    """
+    """A drawing of these series; `title` where the heading does not say it all."""
     alt = f"{alt} The table below the plot has all numbers."
-    with drawing(*labels) as (figure, axes):
-        for one in reversed(series):
-            draw_series(axes, one)
-        adjust(axes)
-        svg = finish(figure, identity, title or heading, alt, series)
-    return Panel(identity, heading, svg, alt, table)
+    return Panel(identity, heading, plot(identity, title or heading, alt, series, axes=axes), alt=alt, table=table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.core.threat import NORM_LABELS
 from bench.reporting.page.boards import BoardTable, Row
 from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, draw_panel, said
-from bench.reporting.page.svg import Point, Series
+from bench.reporting.page.svg import Axes, Point, Series
 
 _LEAST_RADII = 2
 
@@ -37,9 +37,9 @@ def _panel(table: BoardTable, norm: str) -> Panel | None:
     rows = [[row.label, *(said(row.cells[place]) for place in places.values())] for row in table.rows]
     return draw_panel(
         f"{table.id}-curve-{norm}", title, alt=_describe(table, label, {eps: places[eps] for eps in radii}),
-        labels=(f"{label} radius", "accuracy, %"), series=[one for one in series if one.points],
+        series=[one for one in series if one.points],
+        axes=Axes((f"{label} radius", "accuracy, %"), x=(0, radii[-1] * 1.02), y=(0, 100)),
         table=DataTable(f"{title}, %, with 95 % interval, by radius ({table.detail})", headers, rows),
-        adjust=lambda axes: axes.set(xlim=(0, radii[-1] * 1.02), ylim=(0, 100)),
     )  # fmt: skip
 
 

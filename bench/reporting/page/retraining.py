@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bench.reporting.page.boards import BoardTable, Row
 from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, draw_panel, said
-from bench.reporting.page.svg import Point, Series, ink
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from bench.reporting.page.svg import Axes, Point, Series
 
 _ACCURACY = "retrained_accuracy"
 _UNMASKED = "unmasked"
@@ -77,9 +72,8 @@ def _curves(table: BoardTable, row: Row, place: int, shares: list[int], slots: d
         f"{table.id}-retrained-{place}", title,
         alt=f"Line plot of the accuracy of retrained nets against the share of pixels removed, from {shares[0]} to "
             f"{shares[-1]} %, for {len(series)} maps of {row.label}.",
-        labels=("pixels removed, %", "accuracy, %"), series=series,
+        series=series, axes=Axes(("pixels removed, %", "accuracy, %"), x=(0, 100)),
         table=DataTable(f"{title}, %, with 95 % interval", headers, rows),
-        adjust=lambda axes: axes.set_xlim(0, 100),
     )  # fmt: skip
 
 
@@ -90,17 +84,11 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
     found = dict(sorted(found.items(), key=lambda pair: pair[1].value))
     *_, best = found
     title = f"{row.label}: {_SCORES[metric]} against random pixels"
-
-    def adjust(axes: Axes) -> None:
-        axes.axvline(0, color=ink("muted"), linewidth=1, zorder=1)
-        axes.set_yticks(range(len(found)), list(found))
-        axes.margins(0.1, 0.15)
-
     return draw_panel(
         f"{table.id}-score-{place}", title,
         alt=f"Dot plot of the {_SCORES[metric]} of {len(found)} maps of {row.label}. Best is {best} with "
             f"{found[best].text}.",
-        labels=(f"{_SCORES[metric]} (0: no better than random)", ""),
+        axes=Axes((f"{_SCORES[metric]} (0: no better than random)", ""), y=(-0.5, len(found) - 0.5), rows=list(found)),
         series=[
             Series(f"map {name}", slots[name], [Point(cell.drawn, height, f"{name}: {cell.said}", x_interval=cell.bar)],
                    is_model=False, joined=False)
@@ -108,5 +96,4 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
         ],
         table=DataTable(title, ["map", "score", "95 % interval"],
                         [[name, cell.text, cell.interval] for name, cell in reversed(found.items())]),
-        adjust=adjust,
     )  # fmt: skip

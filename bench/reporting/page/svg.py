@@ -1,31 +1,33 @@
-"""From a matplotlib figure to an inline SVG that takes its colours from the page and tells its values."""
+"""Plots as inline SVG that takes its colours from the page's style sheet and tells its values."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-from xml.etree import ElementTree as ET
 
-from markupsafe import Markup, escape
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from markupsafe import Markup
 
 SERIES_COLOURS = 12
 """How many series colours the style sheet names; later slots begin again, with another marker."""
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-# colours that no figure would have by chance: they stand for variables of the style sheet
-_INKS = {"text": "#0a0b01", "muted": "#0a0b02", "grid": "#0a0b03", "surface": "#0a0b04"}
-_VARIABLES = {code: f"var(--{name})" for name, code in _INKS.items()}
-_SVG = "{http://www.w3.org/2000/svg}"
-_XLINK = "{http://www.w3.org/1999/xlink}href"
-_SIZE = (4.9, 3.6)
+_DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")
+_PLUS = ((-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1), (1, 3), (-1, 3), (-1, 1), (-3, 1), (-3, -1), (-1, -1))
+_MARKERS: tuple[tuple[tuple[float, float], ...], ...] = (
+    (),  # a circle
+    ((-1, -1), (1, -1), (1, 1), (-1, 1)),
+    ((0, -1.1), (1.1, 1), (-1.1, 1)),
+    ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
+    ((0, 1.1), (1.1, -1), (-1.1, -1)),
+    tuple((x / 2.6, y / 2.6) for x, y in _PLUS),
+    tuple(((x - y) / 3.7, (x + y) / 3.7) for x, y in _PLUS),
+)
+_WIDTH, _HEIGHT, _TOP, _BOTTOM, _RIGHT = 353.0, 259.0, 8.0, 38.0, 8.0
+_TEXT, _CHARACTER = 10.5, 6.0
+_LABEL, _LABEL_CHARACTER = 9.0, 5.0
+"""Size of text, and width of a character, rather too wide, so that none is cut off or laid over another."""
+_OFFSETS = ((8, 0, "start"), (-8, 0, "end"), (0, -9, "middle"), (0, 9, "middle"), (7, -8, "start"), (-7, -8, "end"),
+            (7, 8, "start"), (-7, 8, "end"))  # fmt: skip
+Ends = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Point:
     x: float
     y: float
     tip: str
-    y_interval: tuple[float, float] | None = None
-    x_interval: tuple[float, float] | None = None
+    y_interval: Ends | None = None
+    x_interval: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,228 +60,195 @@ class Series:
     label: str = ""
 
 
-def ink(name: str) -> str:
-    """The colour that stands for the style sheet's variable `name`."""
-    return _INKS[name]
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """What surrounds the series.
+
+    Attributes:
+        labels: of the horizontal and of the vertical axis.
+        x, y: their ends; None: around what is drawn, with a margin.
+        rows: names of 0, 1, 2, ... on the vertical axis, in place of numbers.
+        guide: points of a dashed line behind the series.
+    """
+
+    labels: tuple[str, str]
+    x: Ends | None = None
+    y: Ends | None = None
+    rows: Sequence[str] = ()
+    guide: Sequence[tuple[float, float]] = ()
 
 
-def series_colour(slot: int) -> str:
-    return f"#0b0c{slot % SERIES_COLOURS:02x}"
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The place of the axes: numbers to pixels of the drawing."""
+
+    left: float
+    x_ends: Ends
+    y_ends: Ends
+
+    def x(self, value: float) -> float:
+        low, high = self.x_ends
+        return self.left + (value - low) / (high - low) * (_WIDTH - _RIGHT - self.left)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_ends
+        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
 
 
-def marker(slot: int) -> str:
-    return _MARKERS[slot % len(_MARKERS)]
+def plot(identity: str, title: str, alt: str, series: Sequence[Series], axes: Axes) -> Markup:
+    """The series, the first on top, as an inline SVG: ids of its own, a title for every point.
+
+    Args:
+        identity: unique in the page.
+        alt: the description that assistive technology reads.
+    """
+    points = [point for one in series for point in one.points]
+    x_ends = axes.x or _ends([value for point in points for value in (point.x, *(point.x_interval or ()))])
+    y_ends = axes.y or _ends([value for point in points for value in (point.y, *(point.y_interval or ()))])
+    named: dict[float, str] = {float(row): name for row, name in enumerate(axes.rows)}
+    y_ticks = named or {value: f"{value:.4g}" for value in _ticks(*y_ends)}
+    frame = _Frame(24 + _CHARACTER * max(map(len, y_ticks.values()), default=0), x_ends, y_ends)
+    shapes = {(one.slot % len(_MARKERS), one.joined): _marker(one.slot, 2.5 if one.joined else 3.5) for one in series}
+    names = {shape: f"{identity}-{place}" for place, shape in enumerate(shapes)}
+    parts = [
+        Markup('<title id="{0}-title">{1}</title><desc id="{0}-description">{2}</desc>').format(identity, title, alt),
+        Markup("<defs>{}</defs>").format(_joined(
+            Markup('<path id="{}" d="{}"/>').format(names[shape], path) for shape, path in shapes.items()
+        )),
+        *_surroundings(frame, axes, y_ticks),
+        *(_drawn(frame, one, names[one.slot % len(_MARKERS), one.joined]) for one in reversed(series)),
+        *_labels(frame, series),
+    ]  # fmt: skip
+    return Markup(
+        '<svg viewBox="0 0 {1:g} {2:g}" role="img" tabindex="0" aria-labelledby="{0}-title {0}-description">{3}</svg>'
+    ).format(identity, _WIDTH, _HEIGHT, _joined(parts))
 
 
-def dashes(slot: int) -> Any:
+def _ends(values: Sequence[float]) -> Ends:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    margin = 0.1 * (high - low) or 0.1 * abs(high) or 0.5
+    return low - margin, high + margin
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """At most eight round numbers."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 7))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 7 >= high - low)
+    return [step * count for count in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _surroundings(frame: _Frame, axes: Axes, y_ticks: dict[float, str]) -> Iterator[Markup]:
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    x_ticks = {value: f"{value:.4g}" for value in _ticks(*frame.x_ends)}
+    grid = [f"M{_short(frame.x(value))} {_TOP}V{bottom}" for value in x_ticks]
+    grid += [f"M{_short(frame.left)} {_short(frame.y(value))}H{right}" for value in y_ticks]
+    lines = {"grid": grid, "muted": [f"M{_short(frame.left)} {_TOP}V{bottom}H{right}"]}
+    if axes.x is None and axes.rows and frame.x_ends[0] < 0 < frame.x_ends[1]:
+        lines["muted"].append(f"M{_short(frame.x(0))} {_TOP}V{bottom}")
+    for colour, paths in lines.items():
+        yield Markup('<path d="{}" style="fill:none;stroke:var(--{});stroke-width:.8"/>').format("".join(paths), colour)
+    if axes.guide:
+        line = _path(frame, axes.guide)
+        yield Markup('<path d="{}" style="fill:none;stroke:var(--muted);stroke-dasharray:5 4"/>').format(line)
+    for value, text in x_ticks.items():
+        yield _text(frame.x(value), bottom + 13, text, "middle")
+    for value, text in y_ticks.items():
+        yield _text(frame.left - 5, frame.y(value) + 3.5, text, "end")
+    yield _text((frame.left + right) / 2, _HEIGHT - 6, axes.labels[0], "middle")
+    turned = Markup('<g transform="translate(11 {:g}) rotate(-90)">{}</g>')
+    yield turned.format((_TOP + bottom) / 2, _text(0, 0, axes.labels[1], "middle"))
+
+
+def _drawn(frame: _Frame, series: Series, marker: str) -> Markup:
+    """Line, markers and intervals of one series, findable by its key afterwards."""
+    colour = series.slot % SERIES_COLOURS
+    bars = []
+    for point in series.points:
+        x, y = _short(frame.x(point.x)), _short(frame.y(point.y))
+        if point.y_interval is not None:
+            low, high = map(frame.y, point.y_interval)
+            bars.append(f"M{x} {_short(low)}V{_short(high)}")
+        if point.x_interval is not None:
+            low, high = map(frame.x, point.x_interval)
+            bars.append(f"M{_short(low)} {y}H{_short(high)}")
+    bar = Markup('<path d="{}" style="fill:none;stroke:var(--series-{});stroke-opacity:.55"/>').format(
+        "".join(bars), colour
+    )
+    line = Markup(
+        '<path d="{}" style="fill:none;stroke:var(--series-{});stroke-width:1.6;stroke-dasharray:{}"/>'
+    ).format(_path(frame, [(point.x, point.y) for point in series.points]), colour, _dashes(series.slot) or "none")
+    uses = _joined(
+        Markup('<use class="point" href="#{}" x="{}" y="{}"><title>{}</title></use>').format(
+            marker, _short(frame.x(point.x)), _short(frame.y(point.y)), point.tip
+        )
+        for point in series.points
+    )
+    points = Markup('<g style="fill:var(--series-{});stroke:var(--surface);stroke-width:.8">{}</g>').format(
+        colour, uses
+    )
+    whole = _group("series", series, line + points if series.joined else points)
+    return (_group("bar", series, bar) if bars else Markup()) + whole
+
+
+def _labels(frame: _Frame, series: Sequence[Series]) -> Iterator[Markup]:
+    """Names beside points, each where it hides nothing; a name without such a place is left to the legend."""
+    places = [(frame.x(one.points[0].x), frame.y(one.points[0].y)) for one in series if one.label]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for one, (x, y) in zip([one for one in series if one.label], places, strict=True):
+        width = _LABEL_CHARACTER * len(one.label)
+        for right, down, side in _OFFSETS:
+            begin = x + right - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[side]
+            box = (begin, y + down - 5, begin + width, y + down + 5)
+            free = not any(
+                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
+            )
+            if free and frame.left < box[0] and box[2] < _WIDTH and box[1] > 0 and box[3] < _HEIGHT - _BOTTOM:
+                taken.append(box)
+                yield _group("label", one, _text(x + right, y + down + 3, one.label, side, _LABEL, "text"))
+                break
+
+
+def _group(kind: str, series: Series, content: Markup) -> Markup:
+    of = "model" if series.is_model else "series"
+    return Markup('<g class="{}" data-{}="{}">{}</g>').format(kind, of, series.key, content)
+
+
+def _text(x: float, y: float, text: str, side: str, size: float = _TEXT, colour: str = "muted") -> Markup:
+    return Markup('<text x="{}" y="{}" style="fill:var(--{});font-size:{}px;text-anchor:{}">{}</text>').format(
+        _short(x), _short(y), colour, size, side, text
+    )
+
+
+def _path(frame: _Frame, points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{_short(frame.x(x))} {_short(frame.y(y))}" for x, y in points) if points else ""
+
+
+def _marker(slot: int, radius: float) -> str:
+    corners = _MARKERS[slot % len(_MARKERS)]
+    if not corners:
+        half = f"a{radius:g} {radius:g} 0 1 0 "
+        return f"M-{radius:g} 0{half}{2 * radius:g} 0{half}-{2 * radius:g} 0Z"
+    return "M" + "L".join(f"{_short(radius * x)} {_short(radius * y)}" for x, y in corners) + "Z"
+
+
+def _dashes(slot: int) -> str:
     return _DASHES[slot // SERIES_COLOURS % len(_DASHES)]
 
 
-@contextmanager
-def drawing(x_label: str, y_label: str) -> Iterator[tuple[Figure, Axes]]:
-    """A figure with one pair of axes in the page's style."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    style: dict[str, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "ribench",
-        "font.size": 10.5,
-        "text.color": ink("text"),
-        "axes.labelcolor": ink("muted"),
-        "axes.edgecolor": ink("muted"),
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": ink("grid"),
-        "grid.linewidth": 0.8,
-        "xtick.color": ink("muted"),
-        "ytick.color": ink("muted"),
-        "xtick.major.size": 3,
-        "ytick.major.size": 3,
-        "axes.unicode_minus": True,
-        "text.usetex": False,
-        "text.parse_math": False,
-    }
-    with mpl.rc_context(cast("Any", style)):
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        figure.patch.set_visible(False)
-        axes = figure.subplots()
-        axes.patch.set_visible(False)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-        yield figure, axes
+def _joined(parts: Iterator[Markup] | Sequence[Markup]) -> Markup:
+    return Markup("").join(parts)
 
 
-def draw_series(axes: Axes, series: Series) -> None:
-    """Line, markers and intervals of one series, findable by its key afterwards."""
-    points = series.points
-    colour = series_colour(series.slot)
-    x, y = [point.x for point in points], [point.y for point in points]
-    bars: tuple[list[float], list[float]] = ([], [])  # all in one path, with gaps
-    for point in points:
-        for low, high in _bar_ends(point):
-            for values, place in ((bars[0], 0), (bars[1], 1)):
-                values += [low[place], high[place], float("nan")]
-    if bars[0]:
-        (bar,) = axes.plot(*bars, color=colour, linewidth=1.0, alpha=0.55, clip_on=False, solid_capstyle="butt")
-        bar.set_gid(f"bar:{series.slot}")
-    (line,) = axes.plot(
-        x, y, color=colour, marker=marker(series.slot), markersize=5 if series.joined else 7, linewidth=1.6,
-        linestyle=dashes(series.slot) if series.joined else "none", markeredgecolor=ink("surface"),
-        markeredgewidth=0.8, clip_on=False, zorder=3,
-    )  # fmt: skip
-    line.set_gid(f"series:{series.slot}")
-
-
-def _bar_ends(point: Point) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
-    """Both ends of the intervals of a point."""
-    if point.y_interval is not None:
-        yield (point.x, point.y_interval[0]), (point.x, point.y_interval[1])
-    if point.x_interval is not None:
-        yield (point.x_interval[0], point.y), (point.x_interval[1], point.y)
-
-
-def finish(figure: Figure, figure_id: str, title: str, alt: str, series: Iterable[Series]) -> Markup:
-    """The figure as an inline SVG: colours as variables, ids of its own, a title for every point.
-
-    Args:
-        figure_id: unique in the page.
-        alt: the description that assistive technology reads.
-        series: as drawn, so that points get their tips.
-
-    Raises:
-        ValueError: a series has not been drawn with all its points.
-    """
-    buffer = io.StringIO()
-    metadata: Mapping[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=metadata)
-    # the parser reads what matplotlib has just written, not a file from outside
-    root = ET.fromstring(buffer.getvalue())  # noqa: S314
-    for child in root.findall(f"{_SVG}metadata"):
-        root.remove(child)
-    by_slot = {one.slot: one for one in series}
-    for element in root.iter(f"{_SVG}g"):
-        kind, _, rest = element.get("id", "").partition(":")
-        if kind in ("series", "bar", "label"):
-            own = by_slot[int(rest)]
-            element.set("class", kind)
-            element.set("data-model" if own.is_model else "data-series", own.key)
-            del element.attrib["id"]
-            if kind == "series":
-                _tell(element, own)
-    _share_markers(root)
-    _clean(root, figure_id)
-    root.attrib = {
-        "viewBox": root.get("viewBox", ""),
-        "role": "img",
-        "tabindex": "0",
-        "aria-labelledby": f"{figure_id}-title {figure_id}-description",
-    }
-    for tag, text in (("desc", alt), ("title", title)):
-        child = ET.Element(tag, {"id": f"{figure_id}-{'title' if tag == 'title' else 'description'}"})
-        child.text = text
-        root.insert(0, child)
-    return Markup(ET.tostring(root, encoding="unicode", short_empty_elements=True))  # noqa: S704  (escaped by ET)
-
-
-def _tell(element: ET.Element, series: Series) -> None:
-    """Give every point its tip; matplotlib writes one `use` a marker, in the order of the points."""
-    uses = list(element.iter(f"{_SVG}use"))
-    if len(uses) != len(series.points):
-        raise ValueError(f"{series.key} has {len(series.points)} points, {len(uses)} were drawn")
-    parents = {child: parent for parent in element.iter() for child in parent}
-    parents[uses[0]].set("style", uses[0].get("style", ""))  # all markers of a series look alike: said once
-    for use, point in zip(uses, series.points, strict=True):
-        use.attrib.pop("style", None)
-        use.set("class", "point")
-        ET.SubElement(use, "title").text = point.tip
-
-
-def _share_markers(root: ET.Element) -> None:
-    """Markers of one shape once for the figure: matplotlib writes one a series. What they look like is the group's."""
-    shared = ET.Element(f"{_SVG}defs")
-    known: dict[str, str] = {}
-    for series in root.iter(f"{_SVG}g"):
-        if series.get("class") != "series":
-            continue
-        for defs in series.findall(f"{_SVG}defs"):
-            series.remove(defs)
-            for path in defs:
-                path.attrib.pop("style", None)
-                name = known.setdefault(path.get("d", ""), path.get("id", ""))
-                if name == path.get("id"):
-                    shared.append(path)
-                for use in series.iter(f"{_SVG}use"):
-                    if use.get(_XLINK) == f"#{path.get('id')}":
-                        use.set(_XLINK, f"#{name}")
-    root.insert(0, shared)
-
-
-def _clean(root: ET.Element, figure_id: str) -> None:
-    """No namespaces and no style sheet (the page is HTML and has its own), short numbers, ids that no other has."""
-    ids: dict[str, str] = {}
-    for element in root.iter():
-        for child in [child for child in element if child.tag == f"{_SVG}style"]:
-            element.remove(child)
-        element.tag = element.tag.removeprefix(_SVG)
-        if element.tag not in ("text", "title"):
-            element.text = None
-        element.tail = None
-        if element.tag in ("path", "clipPath") and "id" in element.attrib:
-            ids[element.attrib["id"]] = f"{figure_id}-{len(ids)}"
-    for element in root.iter():
-        element.attrib = dict(_attributes(element, ids))
-
-
-def _attributes(element: ET.Element, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in element.attrib.items():
-        if name == _XLINK:
-            yield "href", f"#{ids[value.removeprefix('#')]}"
-        elif name == "id":
-            if value in ids:
-                yield name, ids[value]
-        elif name == "clip-path":
-            yield name, re.sub(r"url\(#([^)]*)\)", lambda found: f"url(#{ids[found[1]]})", value)
-        elif name == "style":
-            yield name, _themed(value)
-        elif name in ("d", "x", "y", "transform", "points", "width", "height"):
-            yield name, _short(value)
-        else:
-            yield name, value
-
-
-def _themed(style: str) -> str:
-    for code, variable in _VARIABLES.items():
-        style = style.replace(code, variable)
-    style = re.sub(r"#0b0c([0-9a-f]{2})", lambda found: f"var(--series-{int(found[1], 16)})", style)
-    return re.sub(r"font:\s*([\d.]+px)[^;]*", r"font-size: \1", re.sub(r"font-family:[^;]*;?\s*", "", style))
-
-
-def _short(value: str) -> str:
-    return re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), " ".join(value.split()))
+def _short(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def swatch(slot: int, *, joined: bool = True) -> Markup:
     """A small drawing of a series' line and marker, for legends."""
-    from matplotlib.markers import MarkerStyle
-
-    style = MarkerStyle(marker(slot))
-    path = style.get_path().transformed(style.get_transform())
-    commands = []
-    for vertices, code in path.iter_segments(curves=True, simplify=False):
-        # a page's y axis points down
-        numbers = " ".join(f"{(-6 if place % 2 else 6) * value:.2f}" for place, value in enumerate(vertices))
-        commands.append({1: f"M{numbers}", 2: f"L{numbers}", 3: f"Q{numbers}", 4: f"C{numbers}"}.get(int(code), "Z"))
-    pattern = "" if dashes(slot) == "-" else " ".join(str(length) for length in dashes(slot)[1])
-    line = Markup('<path d="M-12 0H12" stroke-width="2" stroke-dasharray="{}"/>').format(pattern) if joined else ""
+    line = (
+        Markup('<path d="M-12 0H12" stroke-width="2" stroke-dasharray="{}"/>').format(_dashes(slot)) if joined else ""
+    )
     return Markup(
         '<svg class="swatch" viewBox="-13 -5 26 10" aria-hidden="true" style="color:var(--series-{})">{}'
         '<path d="{}" stroke="none" fill="currentColor"/></svg>'
-    ).format(slot % SERIES_COLOURS, line, escape("".join(commands)))
+    ).format(slot % SERIES_COLOURS, line, _marker(slot, 4))

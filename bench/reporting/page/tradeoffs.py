@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.catalog.cards import ModelCard
 from bench.core.threat import NORM_LABELS
@@ -21,14 +21,9 @@ from bench.reporting.page.content import (
     anchor,
     draw_panel,
 )
-from bench.reporting.page.svg import Point, Series, ink
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from bench.reporting.page.svg import Axes, Point, Series
 
 _LEAST_MODELS = 2
-_OFFSETS = ((8, 0, "left"), (-8, 0, "right"), (0, 9, "center"), (0, -9, "center"), (7, 8, "left"), (-7, 8, "right"),
-            (7, -8, "left"), (-7, -8, "right"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +141,6 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
     series = [_series(one, names, labels) for one in spots]
     heading = f"{y_name[0].upper()}{y_name[1:]}"
     title = f"{heading} against {x_name}"
-
-    def adjust(axes: Axes) -> None:
-        axes.plot(
-            [one.x.drawn for one in best], [one.y.drawn for one in best],
-            color=ink("muted"), linestyle=(0, (4, 3)), linewidth=1.2, zorder=1,
-        )  # fmt: skip
-        axes.margins(0.12)
-        _label_points(axes, series)
-
     rows = [
         [names.label(one.model), one.x.said, one.y.said, "yes" if one in best else "no"]
         for one in sorted(spots, key=lambda one: -one.y.value)
@@ -163,7 +149,7 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
         identity, heading, title=title,
         alt=f"Scatter plot of {y_name} against {x_name} for {len(spots)} models. On the Pareto front, from left to "
             f"right: {', '.join(names.label(one.model) for one in best)}.",
-        labels=(x_label, y_label), series=series, adjust=adjust,
+        series=series, axes=Axes((x_label, y_label), guide=[(one.x.drawn, one.y.drawn) for one in best]),
         table=DataTable(f"{title} ({detail})", ["model", x_label, y_label, "on the front"], rows),
     )  # fmt: skip
 
@@ -173,31 +159,3 @@ def _series(spot: Spot, names: Names, labels: tuple[str, str]) -> Series:
     tip = f"{label}: {labels[0]} {spot.x.said}, {labels[1]} {spot.y.said}"
     point = Point(spot.x.drawn, spot.y.drawn, tip, spot.y.bar, spot.x.bar)
     return Series(spot.model, names.slots[spot.model], [point], joined=False, label=label)
-
-
-def _label_points(axes: Axes, series: Sequence[Series]) -> None:
-    """Write names beside points, each where it hides nothing; a name without such a place is left to the legend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.transforms import Bbox
-
-    figure = axes.figure
-    canvas: Any = FigureCanvasAgg(figure)  # type: ignore[arg-type]
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    places = [axes.transData.transform((one.points[0].x, one.points[0].y)) for one in series]
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
-    inside = axes.get_window_extent(renderer).expanded(1.02, 1.04)
-    for one in series:
-        point = one.points[0]
-        for right, up, side in _OFFSETS:
-            text = axes.annotate(
-                one.label, (point.x, point.y), (right, up), textcoords="offset points", ha=side, va="center",
-                fontsize=9, color=ink("text"), zorder=4,
-            )  # fmt: skip
-            box = text.get_window_extent(renderer)
-            free = not any(box.overlaps(other) for other in taken)
-            if free and inside.containsx(box.x0) and inside.containsx(box.x1) and inside.containsy(box.y0):
-                taken.append(box)
-                text.set_gid(f"label:{one.slot}")
-                break
-            text.remove()

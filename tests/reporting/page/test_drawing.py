@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from bench.leaderboard.evidence.finished_runs import read_runs, repeat
 from bench.leaderboard.table import read_leaderboard
 from bench.reporting.page.content import Number, anchor
-from bench.reporting.page.svg import Point, Series, draw_series, drawing, finish
+from bench.reporting.page.svg import Axes, Point, Series, _ticks, plot
 from bench.reporting.page.tradeoffs import Spot, front
 from tests.reporting.page.pages import add_run, metric, parse
 
@@ -54,9 +53,7 @@ def test_points_get_their_tips_and_colours_become_variables() -> None:
     tips = ["one <b>", "two & three", "four"]
     points = [Point(place, place * 2.0, tip, (place - 1, place + 1)) for place, tip in enumerate(tips)]
     series = Series("the <key>", 3, points)
-    with drawing("x", "y") as (figure, axes):
-        draw_series(axes, series)
-        svg = parse(str(finish(figure, "f", "a title", "a description", [series])))
+    svg = parse(str(plot("f", "a title", "a description", [series], Axes(("x", "y")))))
     assert [point.find("title")[0].text for point in svg.with_class("point")] == tips
     assert svg.with_class("series")[0].attributes["data-model"] == "the <key>"
     styles = " ".join(node.attributes.get("style", "") for node in svg.walk())
@@ -65,21 +62,35 @@ def test_points_get_their_tips_and_colours_become_variables() -> None:
     assert "font-family" not in styles
 
 
-def test_a_point_that_was_not_drawn_is_an_error() -> None:
-    drawn = Series("a", 0, [Point(0, 0, "zero"), Point(1, math.nan, "nothing there")])
-    with drawing("x", "y") as (figure, axes):
-        draw_series(axes, drawn)
-        with pytest.raises(ValueError, match="a has 2 points, 1 were drawn"):
-            finish(figure, "f", "a title", "a description", [drawn])
+def test_points_lie_where_the_ticks_say() -> None:
+    points = [Point(2.0, 0.0, "low"), Point(10.0, 100.0, "high", y_interval=(50.0, 100.0))]
+    svg = parse(str(plot("f", "t", "a", [Series("a", 0, points)], Axes(("x", "y"), x=(0, 10), y=(0, 100)))))
+    texts = {node.text: node.attributes for node in svg.find("text")}
+    low, high = svg.with_class("point")
+    assert [low.attributes["x"], high.attributes["x"]] == [texts["2"]["x"], texts["10"]["x"]]
+    assert float(high.attributes["y"]) + 3.5 == pytest.approx(float(texts["100"]["y"]))
+    (bar,) = svg.with_class("bar")
+    middle = (
+        float(texts["50"]["y"]) - 3.5
+        if "50" in texts
+        else (float(low.attributes["y"]) + float(high.attributes["y"])) / 2
+    )
+    assert f"V{high.attributes['y']}" in bar.find("path")[0].attributes["d"]
+    assert f"{middle:g}V" in bar.find("path")[0].attributes["d"]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_few_round_and_within(low: float, width: float) -> None:
+    found = _ticks(low, low + width)
+    assert 2 <= len(found) <= 8
+    assert all(low - 1e-6 * width <= one <= low + width * (1 + 1e-6) for one in found)
 
 
 def test_two_drawings_share_no_id() -> None:
     series = Series("a", 0, [Point(0, 0, "zero"), Point(1, 1, "one")])
     ids = []
     for name in ("first", "second"):
-        with drawing("x", "y") as (figure, axes):
-            draw_series(axes, series)
-            svg = parse(str(finish(figure, name, "a title", "a description", [series])))
+        svg = parse(str(plot(name, "a title", "a description", [series], Axes(("x", "y")))))
         ids += [node.attributes["id"] for node in svg.walk() if "id" in node.attributes]
         targets = [node.attributes["href"][1:] for node in svg.walk() if "href" in node.attributes]
         assert targets and set(targets) <= set(ids)
