@@ -30,7 +30,7 @@ from peer_attacks import PEERS, STEPS, UNIT, Pgd, import_robustbench, plain_auto
 from torch import Tensor, nn
 
 from bench.attacks.cascade import Cascade, Stage
-from bench.attacks.keywords import named_attack
+from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep

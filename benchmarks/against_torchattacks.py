@@ -21,7 +21,7 @@ import typer
 from torch import Tensor
 
 from bench.attacks.adapters.torchattacks import import_torchattacks
-from bench.attacks.keywords import named_attack
+from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep

@@ -25,7 +25,7 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -34,8 +34,9 @@ from torch import Tensor
 
 from bench.attacks.user_files import UserFile, load_function, named_function
 from bench.core.errors import BenchError
+from bench.core.keywords import Keyword, checked_keywords, keywords_of
 from bench.core.names import unknown_name
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 from bench.core.threat import NORMS
 
 Kind = Literal["fixed", "minimum", "curve"]
@@ -64,14 +65,6 @@ class AttackResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Keyword:
-    """A parameter that a suite may give: its type, and its default, `inspect.Parameter.empty` where it has none."""
-
-    hint: Any
-    default: Any = inspect.Parameter.empty
-
-
-@dataclass(frozen=True, slots=True)
 class Attack:
     """An attack by name.
 
@@ -95,6 +88,15 @@ class Attack:
     trusted: bool = True
     keyed: bool = True
     whole_units: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAttack:
+    """An attack with its keywords, checked, and the name of its rows."""
+
+    attack: Attack
+    name: str
+    keywords: Mapping[str, Any]
 
 
 def register_attack(
@@ -139,6 +141,14 @@ def find_attack(name: str, file: UserFile | None = None) -> Attack:
     raise unknown_name(name, known, "attack")
 
 
+def named_attack(
+    attack: str, keywords: Mapping[str, Any], name: str | None = None, file: UserFile | None = None
+) -> NamedAttack:
+    """An attack by name with keywords; raises BenchError. `file` is as in `find_attack`."""
+    found = find_attack(attack, file)
+    return NamedAttack(found, name or attack, checked_keywords(f"attack {found.name}", found.parameters, keywords))
+
+
 @lru_cache
 def our_attacks() -> dict[str, Attack]:
     """The attacks of this package, by name."""
@@ -157,22 +167,8 @@ def described(function: Callable[..., Any], name: str, **facts: Any) -> Attack:
     """The attack that a function is, by its signature; `facts` are fields of `Attack`."""
     signature = inspect.signature(function).parameters
     facts = {"norms": NORMS, "kind": "fixed"} | facts
-    facts.setdefault("parameters", keywords_of(function, 3))
+    facts.setdefault("parameters", keywords_of(function, 3, OFFERED))
     return Attack(name=name, function=function, takes=frozenset(OFFERED) & signature.keys(), **facts)
-
-
-def keywords_of(function: Callable[..., Any], skip: int, without: Container[str] = OFFERED) -> dict[str, Keyword]:
-    """What a function can be given by keyword, less its first `skip` parameters and what is given by the runner."""
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:  # noqa: BLE001  (whatever stands in a stranger's annotation)
-        hints = {}
-    found = {}
-    for name, one in list(inspect.signature(function).parameters.items())[skip:]:
-        if name not in without and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
-            hint = hints.get(name, type(one.default) if isinstance(one.default, bool | int | float | str) else Any)
-            found[name] = Keyword(hint, one.default)
-    return found
 
 
 def _others(found: object, name: str) -> Attack:

@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.adapters.prepared_model import PreparedModel
-from bench.attacks.keywords import NamedAttack
 from bench.attacks.losses import answers
 from bench.attacks.norms import distance
 from bench.attacks.pgd import attacked_model
-from bench.attacks.registry import AttackResult
+from bench.attacks.registry import AttackResult, NamedAttack
 from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import Precision
-from bench.core.random_state import random_numbers_of
 from bench.core.threat import Norm
+from bench.core.torch_state import random_numbers_of
 from bench.nets.state import changes, state_of
 
 logger = logging.getLogger(__name__)

@@ -32,9 +32,8 @@ from bench.core.errors import BenchError, is_interrupt
 from bench.core.keywords import Keyword, checked_keywords, keywords_of
 from bench.core.memory import is_out_of_memory
 from bench.core.names import select_names, unknown_name
-from bench.core.plugins import load_plugin, plugin_names
-from bench.core.random_state import random_numbers_of
-from bench.core.torch_state import twice_differentiable
+from bench.core.packages import load_plugin, plugin_names
+from bench.core.torch_state import random_numbers_of, twice_differentiable
 
 GROUP = "bench.attributions"
 OFFERED = ("ids", "seed", "keep_graph")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bench
 from bench.core.errors import BenchError
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 
 logger = logging.getLogger(__name__)
 

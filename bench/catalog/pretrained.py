@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.catalog.state_files import read_state
 from bench.core.errors import BenchError, in_one_line
 from bench.core.files import read_regular, sha256_file
-from bench.core.optional import optional_import
+from bench.core.packages import optional_import
 from bench.nets.adapter import AdapterSettings
 from bench.nets.external.zoos import timm_package, torchvision_models
 

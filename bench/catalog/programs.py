@@ -22,7 +22,7 @@ from torch import nn
 
 from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.files import read_named, sha256_bytes
-from bench.core.optional import optional_import
+from bench.core.packages import optional_import
 from bench.core.torch_state import plain_torch
 from bench.nets.adapter import PlainEval
 from bench.nets.external.onnx_runtime import OnnxRuntimeNet

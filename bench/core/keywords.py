@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from bench.core.errors import BenchError
+from bench.core.names import unknown_name
 from bench.core.toml_files import Section, explain
 
 REQUIRED = inspect.Parameter.empty
@@ -61,7 +62,7 @@ def checked_keywords(what: str, keywords: Mapping[str, Keyword], given: Mapping[
     """
     for name in given:
         if name not in keywords:
-            raise BenchError(f"{what} has no parameter {name!r}; it takes {', '.join(keywords) or 'none'}.")
+            raise unknown_name(name, keywords, f"parameter of {what}")
     missing = [name for name, one in keywords.items() if one.default is REQUIRED and name not in given]
     if missing:
         raise BenchError(f"{what} needs the parameter {missing[0]}, which is not given.")

@@ -1,4 +1,4 @@
-"""Torch's settings as the code here expects them; afterwards they are as the caller had set them."""
+"""Torch's settings and random generators as the code here expects them; afterwards they are as they were before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.core.devices import current_device
+from bench.core.keyed_random import stream_key
 from bench.core.precision import float32_products
 
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -82,3 +84,24 @@ def twice_differentiable(wanted: bool = True) -> AbstractContextManager[object]:
     if not wanted:
         return nullcontext()
     return sdpa_kernel(SDPBackend.MATH)
+
+
+@contextmanager
+def random_numbers_of(device: torch.device, *key: object) -> Iterator[None]:
+    """Torch's generators on the CPU and `device`, numpy's and Python's start from `key`; what they held is put back.
+
+    Nothing here draws from them, but a net may: dropout that is left on, or noise as a defence.
+    """
+    seed = stream_key(*key) & ((1 << 63) - 1)
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (a net draws from that one)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), current_device(device):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % (1 << 32))  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)  # noqa: NPY002

@@ -14,7 +14,7 @@ import torch
 from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.files import clear_disk_errors, sha256_file
 from bench.core.names import require_safe_name, unknown_name
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
 from bench.data.declared import DatasetFile, find_declaration
 from bench.data.formats.idx import read_idx

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.errors import BenchError, in_one_line
-from bench.core.optional import optional_import
+from bench.core.packages import optional_import
 from bench.executors.base import cause_of
 
 _REACH_SECONDS = 5.0

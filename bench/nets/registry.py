@@ -15,7 +15,7 @@ from torch import nn
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 from bench.nets.layers import Normalization, make_activation
 
 NetFactory = Callable[..., nn.Module]

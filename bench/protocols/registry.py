@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 from bench.protocols.base import Protocol
 from bench.protocols.explanations.agreement import AttributionAgreement
 from bench.protocols.explanations.attack import AttributionAttack

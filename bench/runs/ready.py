@@ -13,7 +13,7 @@ from bench.core.devices import current_device
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
-from bench.core.random_state import random_numbers_of
+from bench.core.torch_state import random_numbers_of
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.nets.input_conv import prepare_net

@@ -15,7 +15,7 @@ from bench.core.devices import current_device, device_label
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
-from bench.core.random_state import random_numbers_of
+from bench.core.torch_state import random_numbers_of
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import UnitStats
 from bench.leaderboard.findings import Finding

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 from bench.core.toml_files import explain
 from bench.training.methods import HessianRegularization
 from bench.training.recipe import Recipe, RecipeTemplate, Schedule

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from bench.attacks.keywords import NamedAttack
-from bench.attacks.registry import described
+from bench.attacks.registry import NamedAttack, described
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm

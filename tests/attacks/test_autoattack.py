@@ -9,7 +9,7 @@ from bench.attacks.adapters.prepared_model import PreparedModel
 from bench.attacks.adapters.pyautoattack import Version
 from bench.attacks.apgd.attack import apgd_ce
 from bench.attacks.fab.attack import fab_targeted
-from bench.attacks.keywords import named_attack
+from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.cascade import Cascade, Stage
-from bench.attacks.keywords import named_attack
 from bench.attacks.losses import margin
 from bench.attacks.norms import distance
+from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.sigma_zero import sigma_zero
 from bench.attacks.sweep.restarts import SweepSettings

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import torch
@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks import AttackResult, register_attack
-from bench.attacks.keywords import checked_keywords, named_attack
-from bench.attacks.registry import _others, described, find_attack, our_attacks
+from bench.attacks.registry import Attack, _others, described, find_attack, named_attack, our_attacks
 from bench.attacks.running import run_attack
 from bench.attacks.user_files import UserFile
 from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError
+from bench.core.keywords import checked_keywords
 from tests.attacks.problem import small_examples
 
 SHORT = {
@@ -68,12 +68,16 @@ def some(
     return images
 
 
+def checked(attack: Attack, given: dict[str, object]) -> dict[str, Any]:
+    return checked_keywords(f"attack {attack.name}", attack.parameters, given)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "needs the keyword steps"),
-        ({"steps": 3, "stpes": 4}, "unknown keyword of attack some 'stpes'; did you mean steps"),
-        ({"steps": 3, "eps": 0.1}, "unknown keyword"),
+        ({}, "needs the parameter steps"),
+        ({"steps": 3, "stpes": 4}, "unknown parameter of attack some 'stpes'; did you mean steps"),
+        ({"steps": 3, "eps": 0.1}, "unknown parameter"),
         ({"steps": "3"}, "steps: input should be a valid integer"),
         ({"steps": True}, "steps: input should be a valid integer"),
         ({"steps": 3, "share": float("nan")}, "share: input should be a finite number"),
@@ -84,13 +88,13 @@ def some(
 )
 def test_keywords_are_checked_against_the_signature(given: dict[str, object], said: str) -> None:
     with pytest.raises(BenchError, match=said):
-        checked_keywords(described(some, "some"), given)
+        checked(described(some, "some"), given)
 
 
 def test_keywords_come_as_the_signature_has_them() -> None:
     given = {"steps": 3, "share": 1, "kinds": ["x", "y"], "free": object}
-    assert checked_keywords(described(some, "some"), given) == {**given, "kinds": ("x", "y")}
-    (stage,) = checked_keywords(find_attack("cascade"), {"stages": [{"steps": 4, "refine": True}]})["stages"]
+    assert checked(described(some, "some"), given) == {**given, "kinds": ("x", "y")}
+    (stage,) = checked(find_attack("cascade"), {"stages": [{"steps": 4, "refine": True}]})["stages"]
     assert stage.steps == 4 and stage.refine
 
 

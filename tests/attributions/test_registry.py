@@ -104,7 +104,7 @@ def test_a_bad_function_gets_one_line_in_its_name(case: str) -> None:
 
 
 def test_an_unknown_parameter_and_a_thing_that_is_no_function_are_refused() -> None:
-    with pytest.raises(BenchError, match="attribution method mine has no parameter 'sacle'; it takes scale"):
+    with pytest.raises(BenchError, match="unknown parameter of attribution method mine 'sacle'; did you mean scale"):
         maps_of(plain, sacle=2.0)
     with pytest.raises(BenchError, match="attribution method mine is a int, not a function"):
         method_of(3, "mine")

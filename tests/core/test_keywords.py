@@ -36,7 +36,7 @@ def test_only_what_is_given_comes_back_and_lists_become_tuples() -> None:
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"step": 3}, "attack mine has no parameter 'step'; it takes steps, sizes, model_name, free, needed."),
+        ({"step": 3}, "unknown parameter of attack mine 'step'; did you mean steps?"),
         ({"steps": 0}, "attack mine: steps: input should be greater than 0."),
         ({"steps": "3"}, "attack mine: steps: input should be a valid integer."),
         ({"free": "much"}, "attack mine: free: input should be a valid number."),

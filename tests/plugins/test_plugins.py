@@ -16,7 +16,7 @@ import torch
 from bench.attributions.registry import attribute, find_method, method_names, our_methods
 from bench.catalog.locations import model_roots
 from bench.core.errors import BenchError
-from bench.core.plugins import load_plugin, plugin_names
+from bench.core.packages import load_plugin, plugin_names
 from bench.data import load_split
 from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.leaderboard.table import read_leaderboard
@@ -52,7 +52,7 @@ def test_an_attribution_method_of_a_plugin_stands_beside_ours() -> None:
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).requires_grad_(False)
     maps = attribute(net, images, labels, find_method("checkers").given(size=2))
     assert maps[0, 0, 0].tolist() == [1.0, 0.0, 1.0, 0.0]
-    with pytest.raises(BenchError, match="attribution method checkers has no parameter 'sise'"):
+    with pytest.raises(BenchError, match="unknown parameter of attribution method checkers 'sise'"):
         find_method("checkers").given(sise=2)
     with pytest.raises(BenchError, match="the plug-in 'broken_maps' of example-plugin"):
         find_method("broken_maps")

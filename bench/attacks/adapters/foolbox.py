@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.registry import Attack, AttackResult, described, keywords_of, register_attack
+from bench.attacks.registry import Attack, AttackResult, described, register_attack
 from bench.core.bounds import Steps
 from bench.core.errors import BenchError
+from bench.core.keywords import keywords_of
 from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 

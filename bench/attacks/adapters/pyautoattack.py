@@ -17,9 +17,10 @@ from torch import Tensor
 
 from bench.attacks.adapters.prepared_model import PreparedModel
 from bench.attacks.losses import dlr, targeted_dlr
-from bench.attacks.registry import Attack, AttackResult, described, keywords_of
+from bench.attacks.registry import OFFERED, Attack, AttackResult, described
 from bench.core.bounds import Queries, Steps
 from bench.core.errors import BenchError
+from bench.core.keywords import keywords_of
 from bench.core.names import unknown_name
 from bench.core.threat import Norm
 
@@ -47,7 +48,7 @@ def find(component: str) -> Attack:
     if component not in COMPONENTS:
         raise unknown_name(component, COMPONENTS, "component of pyautoattack")
     return described(
-        partial(_run, component), f"pyautoattack:{component}", parameters=keywords_of(_run, 4), keyed=False,
+        partial(_run, component), f"pyautoattack:{component}", parameters=keywords_of(_run, 4, OFFERED), keyed=False,
         needs_gradients=component != "square",
     )  # fmt: skip
 

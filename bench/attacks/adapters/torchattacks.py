@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from bench.attacks.registry import Attack, AttackResult, Keyword, described, keywords_of
+from bench.attacks.registry import Attack, AttackResult, described
 from bench.core.errors import BenchError
+from bench.core.keywords import Keyword, keywords_of
 from bench.core.names import unknown_name
 
 REFUSED = {

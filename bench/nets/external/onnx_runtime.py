@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.optional import optional_import
+from bench.core.packages import optional_import
 
 
 class OnnxRuntimeNet(nn.Module):

@@ -15,7 +15,7 @@ from torch import nn
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-from bench.core.optional import optional_import
+from bench.core.packages import optional_import
 from bench.nets.adapter import Adapter, AdapterSettings
 from bench.nets.external.robustbench_zoo import build_robustbench_net
 from bench.nets.registry import register_net

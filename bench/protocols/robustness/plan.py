@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from bench.attacks.keywords import NamedAttack, named_attack
-from bench.attacks.registry import Attack
+from bench.attacks.registry import Attack, NamedAttack, named_attack
 from bench.attacks.user_files import UserFile, named_function
 from bench.catalog.cards import NAME, WORDS
 from bench.core.bounds import OneRadius, SeveralRadii

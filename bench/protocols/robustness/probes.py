@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.keywords import named_attack
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, advantage, answers
 from bench.attacks.pgd import pgd
+from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform

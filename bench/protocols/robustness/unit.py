@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.attacks.keywords import NamedAttack
+from bench.attacks.registry import NamedAttack
 from bench.attacks.running import Examples, fewest_changes, run_attack
 from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm

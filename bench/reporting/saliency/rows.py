@@ -27,8 +27,8 @@ from bench.catalog.models import ModelEntry
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import float32_products
-from bench.core.random_state import random_numbers_of
 from bench.core.threat import Norm
+from bench.core.torch_state import random_numbers_of
 from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
 from bench.protocols.base import EvaluationContext

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from bench.attacks.adapters.torchattacks import REFUSED
-from bench.attacks.keywords import NamedAttack, named_attack
-from bench.attacks.registry import find_attack
+from bench.attacks.registry import NamedAttack, find_attack, named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep

@@ -95,7 +95,10 @@ REFUSED = {
         "runs only when you name the file yourself (--program)",
     ),
     "an unknown function": ('{ name = "maps.py:plane" }', "has no function 'plane'"),
-    "an unknown parameter": ('{ name = "maps.py:twice", fctor = 1.0 }', "maps.py:twice has no parameter 'fctor'"),
+    "an unknown parameter": (
+        '{ name = "maps.py:twice", fctor = 1.0 }',
+        "unknown parameter of attribution method maps.py:twice 'fctor'; did you mean factor",
+    ),
     "a parameter of another type": ('{ name = "maps.py:twice", factor = "much" }', "factor: input should be a valid"),
     "a wrong shape": ('{ name = "maps.py:short" }', "maps.py:short returned maps of shape"),
     "no numbers": ('{ name = "maps.py:broken" }', "maps.py:broken returned NaN or infinite maps"),

@@ -96,7 +96,7 @@ def test_distances_are_medians_of_each_attack_also_in_l0(standard: nn.Module, fa
     ("attack", "said"),
     [
         ({"attack": "pgdd"}, "did you mean pgd"),
-        ({"attack": "pgd", "setps": 3}, "unknown keyword of attack pgd 'setps'; did you mean steps"),
+        ({"attack": "pgd", "setps": 3}, "unknown parameter of attack pgd 'setps'; did you mean steps"),
         ({"attack": "pgd", "norms": ["l3"]}, r"attacks\.0\.norms"),
         ({"attack": "worst", "name": "worst"}, "none may be called 'worst'"),
         ({"attack": "hop-skip-jump", "norms": ["l1"]}, "hop-skip-jump works in linf, l2, not in l1"),

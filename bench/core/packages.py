@@ -1,4 +1,4 @@
-"""Plug-ins: installed packages that announce models, protocols, data sets or recipes by entry points.
+"""Installed packages: optional ones, and plug-ins, which announce models, protocols, attacks and more by entry points.
 
 An entry point is read only when its name or a list of its group is asked for, and only from packages that are
 installed: no file of a registry, suite or data folder can name one.
@@ -6,6 +6,7 @@ installed: no file of a registry, suite or data folder can name one.
 
 from __future__ import annotations
 
+import importlib
 from importlib import metadata
 from typing import Any
 
@@ -42,3 +43,21 @@ def load_plugin(group: str, name: str) -> Any:
 
 def _owner(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
+
+
+def optional_import(module: str, what: str, install: str) -> Any:
+    """Import `module`.
+
+    Args:
+        what: what needs it, the subject of the error line, e.g. `a timm model`.
+        install: what pip should install.
+
+    Raises:
+        BenchError: it is not installed or cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BenchError(
+            f"{what} needs the package {module.split('.', 1)[0]} ({error}); install it: pip install '{install}'."
+        ) from error

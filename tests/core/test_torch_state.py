@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from bench.core.random_state import random_numbers_of
+from bench.core.torch_state import random_numbers_of
 
 CPU = torch.device("cpu")
 
