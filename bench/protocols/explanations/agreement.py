@@ -7,31 +7,28 @@ The first is the disagreement problem (Krishna et al. 2022); the second the sani
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.attacks.pgd import attacked_model
 from bench.attributions.randomise import randomised_from_the_top
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
+from bench.protocols.base import clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    MapTally,
     TopShare,
-    batches,
+    Unit,
     better,
     by_example,
     frame,
     groups,
-    heat_maps_of,
     prominence_of,
     require_unique,
 )
@@ -75,56 +72,30 @@ class AttributionAgreement(AttributionProtocol):
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.attributions) * (2 if self.parameters.randomisation else 1)
 
-    def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
-        unit, findings = batches(context)
-        frames: list[pd.DataFrame] = []
-        tally = MapTally()
-        with attacked_model(context.model):
-            for batch in unit:
-                originals = self._originals(context, batch, tally)
-                frames += self._agreement(batch, originals)
-                if self.parameters.randomisation:
-                    frames += self._randomisation(context, batch, originals, tally)
-                    context.on_progress(len(batch.labels) * len(originals))
-        findings += tally.findings(context.stop - context.start)
-        records = pd.concat(frames, ignore_index=True)
-        findings += self._flags(records)
-        records = records.sort_values("example_id", kind="stable", ignore_index=True)
-        return UnitResult(records, {}, findings)
-
-    def _originals(self, context: EvaluationContext, batch: Batch, tally: MapTally) -> dict[str, PreparedMaps]:
-        maps: dict[str, PreparedMaps] = {}
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        originals: dict[str, PreparedMaps] = {}
         for method in self.parameters.attributions:
-            found = heat_maps_of(context.model, batch.images, batch, method, context.seed, self.parameters.top_share)
-            maps[method.name] = tally.see(method, batch, found, clean=True)
-            context.on_progress(len(batch.labels))
-        return maps
+            originals[method.name] = unit.maps(method, batch)
+            unit.context.on_progress(len(batch.labels))
+        for first, second in itertools.combinations(originals, 2):
+            found = similarities(originals[first], originals[second], self._measures)
+            yield frame(batch, _columns("agreement", first, second, found))
+        if self.parameters.randomisation:
+            yield from self._randomisation(unit, batch, originals)
+            unit.context.on_progress(len(batch.labels) * len(originals))
 
-    def _agreement(self, batch: Batch, maps: dict[str, PreparedMaps]) -> list[pd.DataFrame]:
-        return [
-            frame(batch, _columns("agreement", first, second, similarities(maps[first], maps[second], self._measures)))
-            for first, second in itertools.combinations(maps, 2)
-        ]
-
-    def _randomisation(
-        self, context: EvaluationContext, batch: Batch, originals: dict[str, PreparedMaps], tally: MapTally
-    ) -> list[pd.DataFrame]:
+    def _randomisation(self, unit: Unit, batch: Batch, originals: dict[str, PreparedMaps]) -> Iterator[pd.DataFrame]:
         """One row per example, method and stage; a stage is named by the layer that was drawn last."""
-        frames: list[pd.DataFrame] = []
-        for stage, last, net in randomised_from_the_top(context.model, batch.images[:1], context.seed):
+        for stage, last, net in randomised_from_the_top(unit.context.model, batch.images[:1], unit.context.seed):
             for method in self.parameters.attributions:
-                after = heat_maps_of(net, batch.images, batch, method, context.seed, self.parameters.top_share)
-                found = similarities(originals[method.name], tally.see(method, batch, after), self._measures)
-                frames.append(frame(batch, _columns("randomisation", method.name, ALL if last else stage, found)))
-        return frames
+                found = similarities(originals[method.name], unit.maps(method, batch, model=net), self._measures)
+                yield frame(batch, _columns("randomisation", method.name, ALL if last else stage, found))
 
     @property
     def _measures(self) -> list[Measure]:
         return self.parameters.measures
 
-    def _flags(self, records: pd.DataFrame) -> list[Finding]:
+    def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
         found = []
         random = records[(records["check"] == "randomisation") & (records["other"] == ALL)]
         for (method,), rows in groups(random, ("attribution",)):

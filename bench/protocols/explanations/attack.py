@@ -7,6 +7,7 @@ Source: LGA, sections 4.4 and 4.7; every perturbed image is verified, and the wo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.attacks.norms import distance
-from bench.attacks.pgd import attacked_model
 from bench.attributions.manipulate import (
     Manipulated,
     ManipulationSettings,
@@ -30,19 +30,17 @@ from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
-from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
+from bench.protocols.base import EvaluationContext, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    MapTally,
     TopShare,
-    batches,
+    Unit,
     better,
     by_example,
     frame,
     groups,
-    heat_maps_of,
     prominence_of,
     require_unique,
 )
@@ -84,6 +82,7 @@ class AttributionAttack(AttributionProtocol):
 
     needs_second_derivatives = True
     manipulates = True
+    counted = ("gradient_evaluations", "claims", "rejected_claims", "bad_gradients")
     parameters_type = Parameters
     parameters: Parameters
 
@@ -91,35 +90,18 @@ class AttributionAttack(AttributionProtocol):
         settings = self.parameters
         return count * len(settings.radii) * len(settings.attributions) * len(settings.attacks)
 
-    def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        for method in self.parameters.attributions:
+            yield from self._rows_of(method, unit, batch)
 
-        unit, findings = batches(context)
-        frames: list[pd.DataFrame] = []
-        tally = _Tally()
-        with attacked_model(context.model):
-            for batch in unit:
-                for method in self.parameters.attributions:
-                    frames += self._records(context, batch, method, tally)
-        count = context.stop - context.start
-        findings += tally.maps.findings(count)
-        findings += _remarks(self.parameters, tally, count)
-        records = pd.concat(frames, ignore_index=True)
-        return UnitResult(
-            records.sort_values("example_id", kind="stable", ignore_index=True), dict(tally.counters), findings
-        )
-
-    def _records(
-        self, context: EvaluationContext, batch: Batch, method: AttributionMethod, tally: _Tally
-    ) -> list[pd.DataFrame]:
-        settings = self.parameters
+    def _rows_of(self, method: AttributionMethod, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        settings, context = self.parameters, unit.context
         attacked = method if method.differentiable else find_method("gradient")
         clean, donors, logits = clean_maps(context, batch, attacked)
-        source = PreparedMaps(clean, settings.top_share)
-        if attacked is not method:
-            source = heat_maps_of(context.model, batch.images, batch, method, context.seed, settings.top_share)
-        tally.maps.see(method, batch, source, clean=True)
-        frames = []
+        if attacked is method:
+            source = unit.see(method, batch, PreparedMaps(clean, settings.top_share), clean=True)
+        else:
+            source = unit.maps(method, batch)
         for attack in settings.attacks:
             goal = make_goal(attack, clean, logits, donors, settings.top_share)
             for eps in settings.radii:
@@ -127,12 +109,10 @@ class AttributionAttack(AttributionProtocol):
                 found = manipulate(
                     context.model, batch.images, batch.labels, batch.example_ids, attacked, attack, goal, how
                 )
-                tally.add(found, attack)
-                after = heat_maps_of(context.model, found.images, batch, method, context.seed, settings.top_share)
-                tally.maps.see(method, batch, after)
-                frames.append(frame(batch, self._columns(batch, method, attack, eps, goal, source, after, found)))
+                unit.count(found, attack.kind)
+                after = unit.maps(method, batch, found.images)
+                yield frame(batch, self._columns(batch, method, attack, eps, goal, source, after, found))
                 context.on_progress(len(batch.labels))
-        return frames
 
     def _columns(
         self,
@@ -158,6 +138,35 @@ class AttributionAttack(AttributionProtocol):
             else:
                 columns |= {f"{prefix}_{name}": nothing for name in measures}
         return columns
+
+    def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
+        parameters, count = self.parameters, unit.context.stop - unit.context.start
+        tries = count * len(parameters.attributions) * len(parameters.radii)
+        found = [
+            Finding(
+                f"transferred_{method.name}",
+                "note",
+                f"{method.name} cannot be differentiated, so its images were made against the gradient",
+                "an attack of its own could be stronger",
+            )
+            for method in parameters.attributions
+            if not method.differentiable
+        ]
+        found += [
+            Finding(
+                f"flat_maps_{kind}",
+                "warning",
+                f"{kind} never saw a gradient other than zero in {number} of {tries} attacks",
+                "the net's second derivatives vanish; its maps may look more robust than they are",
+            )
+            for kind, number in unit.flat.items()
+            if number
+        ]
+        if bad := unit.counters["bad_gradients"]:
+            evidence = f"{bad} gradients on {count} images were NaN or infinite"
+            advice = "the attacks are blind there; mend the net's backward pass"
+            found.append(Finding("bad_gradients", "warning", evidence, advice))
+        return found
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]
@@ -200,28 +209,6 @@ class AttributionAttack(AttributionProtocol):
         return attribution == settings.attributions[0].name and attack in (None, settings.attacks[0].kind)
 
 
-class _Tally:
-    """What the attacks of a unit counted."""
-
-    def __init__(self) -> None:
-        names = ("gradient_evaluations", "claims", "rejected_claims", "bad_gradients")
-        self.counters = dict.fromkeys(names, 0)
-        self.maps = MapTally()
-        self.lost: dict[str, int] = {}
-        self.flat: dict[str, int] = {}
-        self.tries: dict[str, int] = {}
-
-    def add(self, found: Manipulated, attack: MapAttack) -> None:
-        self.counters["gradient_evaluations"] += found.gradient_evaluations
-        self.counters["claims"] += found.claims
-        self.counters["rejected_claims"] += found.rejected
-        self.counters["bad_gradients"] += found.bad_gradients
-        for tally, number in (
-            (self.lost, int((~found.kept).sum())), (self.flat, found.flat_gradients), (self.tries, len(found.kept)),
-        ):  # fmt: skip
-            tally[attack.kind] = tally.get(attack.kind, 0) + number
-
-
 def clean_maps(context: EvaluationContext, batch: Batch, method: AttributionMethod) -> tuple[Tensor, Tensor, Tensor]:
     """Heat maps of the batch and of each example's donor, and the batch's logits; all detached."""
     request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
@@ -237,36 +224,3 @@ def donor_ids(example_ids: Tensor, count: int, seed: int) -> Tensor:
     """Another example of the data set for each example, keyed by its id; itself where there is no other."""
     uniform = keyed_uniform(seed, "target_image", example_ids, (1,)).squeeze(1).double()
     return (example_ids + 1 + (uniform * (count - 1)).long()) % count if count > 1 else example_ids
-
-
-def _remarks(parameters: Parameters, tally: _Tally, count: int) -> list[Finding]:
-    found = [
-        Finding(
-            f"transferred_{method.name}",
-            "note",
-            f"{method.name} cannot be differentiated, so its images were made against the gradient",
-            "an attack of its own could be stronger",
-        )
-        for method in parameters.attributions
-        if not method.differentiable
-    ]
-    for kind, number in tally.flat.items():
-        if number:
-            found.append(
-                Finding(
-                    f"flat_maps_{kind}",
-                    "warning",
-                    f"{kind} never saw a gradient other than zero in {number} of {tally.tries[kind]} attacks",
-                    "the net's second derivatives vanish; its maps may look more robust than they are",
-                )
-            )
-    if tally.counters["bad_gradients"]:
-        found.append(
-            Finding(
-                "bad_gradients",
-                "warning",
-                f"{tally.counters['bad_gradients']} gradients on {count} images were NaN or infinite",
-                "the attacks are blind there; mend the net's backward pass",
-            )
-        )
-    return found

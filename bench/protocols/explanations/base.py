@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from bench.attacks.pgd import attacked_model
 from bench.attacks.user_files import UserFile, named_function
 from bench.attributions.activations import has_relu
 from bench.attributions.heat_maps import heat_maps
+from bench.attributions.manipulate import Manipulated
 from bench.attributions.registry import AttributionMethod, attribute, find_method, method_of_file
 from bench.attributions.similarity import DISTANCES, SSIM_WINDOW, Measure, PreparedMaps
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, Prominence
-from bench.protocols.base import Dependency, EvaluationContext, Protocol
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 
 if TYPE_CHECKING:
@@ -75,8 +77,6 @@ class Batch:
     labels: Tensor
     example_ids: Tensor
     predictions: Tensor
-    rows: slice
-    """Where they stand in the unit."""
 
 
 class AttributionProtocol(Protocol):
@@ -86,6 +86,8 @@ class AttributionProtocol(Protocol):
     manipulates = False
     """Whether it attacks maps, on the net with smooth activations."""
     parameters_type: ClassVar[type[Section]]
+    counted: ClassVar[tuple[str, ...]] = ()
+    """What the manifest says of the work: names of a unit's counters."""
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
@@ -129,74 +131,50 @@ class AttributionProtocol(Protocol):
             with attacked_model(model):
                 has_relu(model, images)
 
+    def evaluate(self, context: EvaluationContext) -> UnitResult:
+        import pandas as pd
 
-def batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
-    """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
-    images, labels = context.images(), context.labels().to(context.device)
-    ids = context.example_ids.to(context.device)
-    with attacked_model(context.model):
-        predictions, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
-        )
-    predictions = predictions.to(context.device)
-    cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))
-    return [Batch(images[cut], labels[cut], ids[cut], predictions[cut], cut) for cut in cuts], findings
+        batches, findings = _batches(context)
+        unit = Unit(context, getattr(self.parameters, "top_share", 1.0), dict.fromkeys(self.counted, 0))
+        with attacked_model(context.model):
+            records = pd.concat([rows for batch in batches for rows in self.rows(unit, batch)], ignore_index=True)
+        findings += [*unit.findings(), *self.remarks(unit, records)]
+        return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), unit.counters, findings)
 
+    @abstractmethod
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        """The records of a batch, in any number of parts; progress is reported on the way."""
 
-def heat_maps_of(
-    model: nn.Module, images: Tensor, batch: Batch, method: AttributionMethod, seed: int, top_share: float
-) -> PreparedMaps:
-    """Heat maps of `images`, which are the batch's or perturbed copies of them."""
-    maps = attribute(
-        model, images, batch.labels, method, example_ids=batch.example_ids, seed=seed, batch_size=len(images)
-    )
-    return PreparedMaps(heat_maps(maps), top_share)
+    def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
+        """What else the records of a unit tell, which may be corrected here."""
+        return []
 
 
-def predict(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        predictions: Tensor = model(images).argmax(1)
-    return predictions
+class Unit:
+    """A work unit as it goes: which maps, by method, show nothing or are no numbers, and what the work counted."""
 
-
-def base_columns(batch: Batch) -> dict[str, Any]:
-    """The columns that every record starts with."""
-    return {
-        "example_id": batch.example_ids.cpu().numpy().astype("int32"),
-        "label": batch.labels.cpu().numpy().astype("int32"),
-        "prediction": batch.predictions.cpu().numpy().astype("int32"),
-    }
-
-
-def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Records of a batch: the first columns, then `columns`; float32 tensors stay float32."""
-    import pandas as pd
-
-    values = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
-    return pd.DataFrame({**base_columns(batch), **values})
-
-
-def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -> pd.Series:
-    """A column indexed by example id, NaN where it is infinite or `keep` is false."""
-    values = rows[column].astype("float64")
-    values = values.where(values.abs() != float("inf"))
-    if keep is not None:
-        values = values.where(keep)
-    return values.set_axis(rows["example_id"])
-
-
-def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Groups of records in the order in which they first come; where there is no number, it is NaN."""
-    for key, rows in records.groupby(list(columns), sort=False, observed=True, dropna=False):
-        yield key if isinstance(key, tuple) else (key,), rows
-
-
-class MapTally:
-    """Which maps of a unit, by method, show nothing or are no numbers."""
-
-    def __init__(self) -> None:
+    def __init__(self, context: EvaluationContext, top_share: float, counters: dict[str, int]) -> None:
+        self.context, self.top_share, self.counters = context, top_share, counters
+        self.flat: dict[str, int] = {}
+        """Attack -> how often it saw no gradient other than zero."""
         self._empty: dict[str, int] = {}
         self._broken: dict[str, set[int]] = {}
+
+    def maps(
+        self, method: AttributionMethod, batch: Batch, images: Tensor | None = None, model: nn.Module | None = None
+    ) -> PreparedMaps:
+        """Heat maps of the batch, or of `images`, its perturbed copies, or of another net than the judged one."""
+        context, own = self.context, images is None and model is None
+        images = batch.images if images is None else images
+        found = attribute(
+            context.model if model is None else model, images, batch.labels, method, example_ids=batch.example_ids,
+            seed=context.seed, batch_size=len(images),
+        )  # fmt: skip
+        return self.see(method, batch, self.prepared(found), clean=own)
+
+    def prepared(self, attributions: Tensor) -> PreparedMaps:
+        """Signed attributions as heat maps to compare."""
+        return PreparedMaps(heat_maps(attributions), self.top_share)
 
     def see(self, method: AttributionMethod, batch: Batch, maps: PreparedMaps, *, clean: bool = False) -> PreparedMaps:
         """Look at the maps of a batch, of its images or (unless `clean`) of perturbed ones, and hand them back."""
@@ -205,8 +183,19 @@ class MapTally:
         self._broken.setdefault(method.name, set()).update(batch.example_ids[~maps.finite].tolist())
         return maps
 
-    def findings(self, count: int) -> list[Finding]:
-        """Warnings where maps of the unit's `count` images are all zero, or where a map is not finite."""
+    def count(self, found: Manipulated, attack: str) -> None:
+        """Add what an attack on maps cost, of what is counted at all."""
+        self.flat[attack] = self.flat.get(attack, 0) + found.flat_gradients
+        costs = {
+            "gradient_evaluations": found.gradient_evaluations, "claims": found.claims,
+            "rejected_claims": found.rejected, "bad_gradients": found.bad_gradients,
+        }  # fmt: skip
+        for name in self.counters:
+            self.counters[name] += costs[name]
+
+    def findings(self) -> list[Finding]:
+        """Warnings where maps are all zero, or where a map is not finite."""
+        count = self.context.stop - self.context.start
         found = [
             Finding(
                 f"empty_maps_{name}",
@@ -229,3 +218,41 @@ class MapTally:
                 )
             )
         return found
+
+
+def _batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
+    """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
+    images, labels = context.images(), context.labels().to(context.device)
+    ids = context.example_ids.to(context.device)
+    with attacked_model(context.model):
+        predictions, findings = clean_pass(
+            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+        )
+    predictions = predictions.to(context.device)
+    cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))
+    return [Batch(images[cut], labels[cut], ids[cut], predictions[cut]) for cut in cuts], findings
+
+
+def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Records of a batch: the first columns, then `columns`; float32 tensors stay float32."""
+    import pandas as pd
+
+    base = {"example_id": batch.example_ids, "label": batch.labels, "prediction": batch.predictions}
+    values = {name: value.cpu().numpy().astype("int32") for name, value in base.items()}
+    values |= {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    return pd.DataFrame(values)
+
+
+def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -> pd.Series:
+    """A column indexed by example id, NaN where it is infinite or `keep` is false."""
+    values = rows[column].astype("float64")
+    values = values.where(values.abs() != float("inf"))
+    if keep is not None:
+        values = values.where(keep)
+    return values.set_axis(rows["example_id"])
+
+
+def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Groups of records in the order in which they first come; where there is no number, it is NaN."""
+    for key, rows in records.groupby(list(columns), sort=False, observed=True, dropna=False):
+        yield key if isinstance(key, tuple) else (key,), rows

@@ -7,31 +7,28 @@ Source: LGA, section 4.5; Petsiuk, Das, Saenko 2018.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.attacks.pgd import attacked_model
 from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
-from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import FrameTarget
 from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method
-from bench.attributions.similarity import PreparedMaps
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.data.specs import dataset_spec
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
-from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
+from bench.protocols.base import EvaluationContext, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    MapTally,
-    batches,
+    Unit,
     by_example,
     frame,
     groups,
@@ -74,6 +71,7 @@ class Insertion(AttributionProtocol):
 
     parameters_type = Parameters
     parameters: Parameters
+    counted = ("gradient_evaluations", "claims", "rejected_claims")
 
     @property
     def manipulates(self) -> bool:  # type: ignore[override]
@@ -86,77 +84,47 @@ class Insertion(AttributionProtocol):
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.attributions) * (1 + len(self.parameters.radii))
 
-    def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        uniform = keyed_uniform(unit.context.seed, "random_order", batch.example_ids, batch.images.shape[2:])
+        yield from self._play(unit, batch, RANDOM, None, uniform)
+        for method in self.parameters.attributions:
+            yield from self._play(unit, batch, method.name, None, self._order(unit, batch, method, batch.images))
+            unit.context.on_progress(len(batch.labels))
+            for eps in self.parameters.radii:
+                attacked = self._attacked(unit, batch, method, eps)
+                yield from self._play(unit, batch, method.name, eps, self._order(unit, batch, method, attacked))
+                unit.context.on_progress(len(batch.labels))
 
-        unit, findings = batches(context)
-        background = background_of(context, self.parameters.background)
-        frames: list[pd.DataFrame] = []
-        tally = MapTally()
-        counters = {"gradient_evaluations": 0, "claims": 0, "rejected_claims": 0}
-        with attacked_model(context.model):
-            for batch in unit:
-                uniform = keyed_uniform(context.seed, "random_order", batch.example_ids, batch.images.shape[2:])
-                frames += self._play(context, batch, background, RANDOM, "", None, uniform)
-                for method in self.parameters.attributions:
-                    frames += self._of_method(context, batch, background, method, counters, tally)
-        findings += tally.findings(context.stop - context.start)
-        records = pd.concat(frames, ignore_index=True)
-        return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), counters, findings)
+    def _order(self, unit: Unit, batch: Batch, method: AttributionMethod, images: Tensor) -> Tensor:
+        ids, context = batch.example_ids, unit.context
+        maps = attribute(context.model, images, batch.labels, method, example_ids=ids, seed=context.seed)
+        return unit.see(method, batch, unit.prepared(maps)).maps
 
-    def _of_method(
-        self,
-        context: EvaluationContext,
-        batch: Batch,
-        background: Tensor,
-        method: AttributionMethod,
-        counters: dict[str, int],
-        tally: MapTally,
-    ) -> list[pd.DataFrame]:
-        def order(images: Tensor) -> Tensor:
-            ids = batch.example_ids
-            maps = attribute(context.model, images, batch.labels, method, example_ids=ids, seed=context.seed)
-            return tally.see(method, batch, PreparedMaps(heat_maps(maps))).maps
-
-        frames = self._play(context, batch, background, method.name, "", None, order(batch.images))
-        context.on_progress(len(batch.labels))
-        attack = self.parameters.attack
-        if attack is None:
-            return frames
-        for eps in self.parameters.radii:
-            attacked = _attacked(context, batch, method, attack, eps, counters)
-            frames += self._play(context, batch, background, method.name, "frame", eps, order(attacked))
-            context.on_progress(len(batch.labels))
-        return frames
-
-    def _play(
-        self,
-        context: EvaluationContext,
-        batch: Batch,
-        background: Tensor,
-        order: str,
-        attack: str,
-        eps: float | None,
-        maps: Tensor,
-    ) -> list[pd.DataFrame]:
-        """Records of both games for one order: one row per example and game."""
+    def _play(self, unit: Unit, batch: Batch, order: str, eps: float | None, maps: Tensor) -> Iterator[pd.DataFrame]:
+        """Records of both games for one order, that of an attacked map where there is a radius."""
         ranks, steps = pixel_ranks(maps), self.parameters.steps
+        background = background_of(unit.context, self.parameters.background)
         plain, finite = background.expand_as(batch.images), maps.flatten(1).isfinite().all(1)
-        frames = []
+        ball = ("", "", float("nan")) if eps is None else ("frame", "linf", eps)
         for game in GAMES:
             first, last = (batch.images, plain) if game == "insertion" else (plain, batch.images)
-            curve = insertion_curve(context.model, first, batch.labels, ranks, last, steps)
+            curve = insertion_curve(unit.context.model, first, batch.labels, ranks, last, steps)
             curve[~finite] = torch.nan
-            columns: dict[str, Any] = {
-                "attribution": order,
-                "attack": attack,
-                "norm": "linf" if attack else "",
-                "eps": float("nan") if eps is None else eps,
-                "game": game,
-                "area": curve_area(curve),
-            }
-            frames.append(frame(batch, columns))
-        return frames
+            where = dict(zip(("attribution", "attack", "norm", "eps", "game"), (order, *ball, game), strict=True))
+            yield frame(batch, {**where, "area": curve_area(curve)})
+
+    def _attacked(self, unit: Unit, batch: Batch, method: AttributionMethod, eps: float) -> Tensor:
+        """The images under the frame attack on the method's maps, or the gradient's where those have no derivative."""
+        attack, context = self.parameters.attack, unit.context
+        assert attack is not None  # noqa: S101  (radii come with one)
+        against = method if method.differentiable else find_method("gradient")
+        request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
+        maps, logits = heat_maps_and_logits(context.model, request, against)
+        goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), _TOP_SHARE)
+        how = ManipulationSettings(eps, _CHECK_EVERY, _TOP_SHARE, context.seed)
+        found = manipulate(context.model, batch.images, batch.labels, batch.example_ids, against, attack, goal, how)
+        unit.count(found, attack.kind)
+        return found.images
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]
@@ -179,24 +147,3 @@ def background_of(context: EvaluationContext, background: Background) -> Tensor:
     # over the whole split, so that it is the same for every work unit
     mean = context.dataset.channel_means if spec is None else torch.tensor(spec.mean)
     return mean.to(torch.float32).view(1, channels, 1, 1).to(context.device)
-
-
-def _attacked(
-    context: EvaluationContext,
-    batch: Batch,
-    method: AttributionMethod,
-    attack: FrameTarget,
-    eps: float,
-    counters: dict[str, int],
-) -> Tensor:
-    """The images under the frame attack on the method's maps, or on the gradient's where those have no derivative."""
-    against = method if method.differentiable else find_method("gradient")
-    request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
-    maps, logits = heat_maps_and_logits(context.model, request, against)
-    goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), _TOP_SHARE)
-    settings = ManipulationSettings(eps, _CHECK_EVERY, _TOP_SHARE, context.seed)
-    found = manipulate(context.model, batch.images, batch.labels, batch.example_ids, against, attack, goal, settings)
-    counters["gradient_evaluations"] += found.gradient_evaluations
-    counters["claims"] += found.claims
-    counters["rejected_claims"] += found.rejected
-    return found.images

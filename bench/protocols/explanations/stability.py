@@ -6,6 +6,7 @@ the decomposition on the side is that of the bound in section 1.5.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers
-from bench.attacks.pgd import attacked_model
-from bench.attributions.heat_maps import heat_maps
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
@@ -22,19 +21,17 @@ from bench.core.keyed_random import keyed_uniform
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
-from bench.protocols.base import EvaluationContext, UnitResult, clean_accuracy
+from bench.protocols.base import clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
     Batch,
-    MapTally,
     TopShare,
-    batches,
+    Unit,
     better,
     by_example,
     frame,
     groups,
-    heat_maps_of,
     prominence_of,
     require_unique,
 )
@@ -82,6 +79,7 @@ class AttributionStability(AttributionProtocol):
 
     parameters_type = Parameters
     parameters: Parameters
+    counted = ("gradient_evaluations",)
 
     @property
     def needs_second_derivatives(self) -> bool:  # type: ignore[override]
@@ -90,57 +88,50 @@ class AttributionStability(AttributionProtocol):
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.radii) * self.parameters.draws
 
-    def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
+    def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
+        if not self.parameters.decomposition or not bool((records["hessian_change"] == 0).all()):
+            return []
+        records["hessian_change"] = records["hessian_ratio"] = float("nan")
+        evidence = "the Hessian of the logit is zero at every image, as of any ReLU net"
+        advice = "hessian_change and hessian_ratio are left out; gradient_change says what happens across the kinks"
+        return [Finding("piecewise_linear", "note", evidence, advice)]
 
-        unit, findings = batches(context)
-        frames: list[pd.DataFrame] = []
-        tally = MapTally()
-        counters = {"gradient_evaluations": 0}
-        with attacked_model(context.model):
-            for batch in unit:
-                frames += self._records(context, batch, tally, counters)
-        findings += tally.findings(context.stop - context.start)
-        records = pd.concat(frames, ignore_index=True)
-        if self.parameters.decomposition and bool((records["hessian_change"] == 0).all()):
-            records["hessian_change"] = records["hessian_ratio"] = float("nan")
-            findings.append(_piecewise_linear())
-        return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), counters, findings)
-
-    def _records(
-        self, context: EvaluationContext, batch: Batch, tally: MapTally, counters: dict[str, int]
-    ) -> list[pd.DataFrame]:
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         settings = self.parameters
-        explain = _Explainer(context.model, batch, context.seed, settings.top_share)
-        references: dict[str, PreparedMaps] = {
-            method.name: tally.see(method, batch, explain(batch.images, method), clean=True)
-            for method in settings.attributions
-        }
-        hessian = _HessianProducts(context.model, batch) if settings.decomposition else None
-        frames = []
+        references = {method.name: _maps(unit, batch, method) for method in settings.attributions}
+        hessian = _HessianProducts(unit.context.model, batch) if settings.decomposition else None
         for eps in settings.radii:
-            totals = _Totals()
+            totals: dict[str, Tensor] = {}
             for draw in range(settings.draws):
-                noisy = perturbed(batch, eps, draw, context.seed)
-                logits, gradient = explain.gradient(noisy)
-                totals.add("prediction_kept", (answers(logits) == batch.predictions).float())
-                for method in settings.attributions:
-                    maps = tally.see(method, batch, explain(noisy, method, gradient))
-                    for measure, value in similarities(references[method.name], maps, settings.measures).items():
-                        totals.add(f"{method.name}/{measure}", value)
-                if hessian is not None:
-                    for name, value in hessian.decompose(noisy - batch.images, gradient).items():
-                        totals.add(name, value)
-                context.on_progress(len(batch.labels))
-            shared = {name: totals.mean(name) for name in ("prediction_kept", *(DECOMPOSITION if hessian else ()))}
+                for name, values in self._draw(
+                    unit, batch, perturbed(batch, eps, draw, unit.context.seed), references, hessian
+                ):
+                    totals[name] = totals[name] + values.double() if name in totals else values.double()
+                unit.context.on_progress(len(batch.labels))
+            means = {name: (total / settings.draws).float() for name, total in totals.items()}
+            shared = {name: means[name] for name in ("prediction_kept", *(DECOMPOSITION if hessian else ()))}
             for method in settings.attributions:
-                values: dict[str, Tensor] = {
-                    measure: totals.mean(f"{method.name}/{measure}") for measure in settings.measures
-                }
+                own: dict[str, Tensor] = {measure: means[f"{method.name}/{measure}"] for measure in settings.measures}
                 common = {"attribution": method.name, "attack": "uniform", "norm": "linf", "eps": eps}
-                frames.append(frame(batch, {**common, **values, **shared}))
-        counters["gradient_evaluations"] += explain.evaluations
-        return frames
+                yield frame(batch, {**common, **own, **shared})
+
+    def _draw(
+        self,
+        unit: Unit,
+        batch: Batch,
+        noisy: Tensor,
+        references: Mapping[str, PreparedMaps],
+        hessian: _HessianProducts | None,
+    ) -> Iterator[tuple[str, Tensor]]:
+        """What one perturbed copy of each image says, by name: (N,) each."""
+        logits, gradient = _gradient(unit, batch, noisy)
+        yield "prediction_kept", (answers(logits) == batch.predictions).float()
+        for method in self.parameters.attributions:
+            maps = _maps(unit, batch, method, noisy, gradient)
+            for measure, value in similarities(references[method.name], maps, self.parameters.measures).items():
+                yield f"{method.name}/{measure}", value
+        if hessian is not None:
+            yield from hessian.decompose(noisy - batch.images, gradient).items()
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]
@@ -173,26 +164,23 @@ def perturbed(batch: Batch, eps: float, draw: int, seed: int) -> Tensor:
     return (batch.images + eps * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
 
 
-class _Explainer:
-    """Heat maps of a batch and its perturbed copies; the plain gradient is computed once for all that need it."""
+def _gradient(unit: Unit, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and signed input gradients, detached."""
+    request = MapRequest(images, batch.labels, batch.example_ids, unit.context.seed)
+    gradient, logits = find_method("gradient").maps_and_logits(unit.context.model, request)
+    unit.counters["gradient_evaluations"] += len(images)
+    return logits.detach(), gradient
 
-    def __init__(self, model: nn.Module, batch: Batch, seed: int, top_share: float) -> None:
-        self.model, self.batch, self.seed, self.top_share = model, batch, seed, top_share
-        self.evaluations = 0
 
-    def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and signed input gradients, detached."""
-        request = MapRequest(images, self.batch.labels, self.batch.example_ids, self.seed)
-        gradient, logits = find_method("gradient").maps_and_logits(self.model, request)
-        self.evaluations += len(images)
-        return logits.detach(), gradient
-
-    def __call__(self, images: Tensor, method: AttributionMethod, gradient: Tensor | None = None) -> PreparedMaps:
-        if method.name == "gradient":
-            gradient = self.gradient(images)[1] if gradient is None else gradient
-            return PreparedMaps(heat_maps(gradient), self.top_share)
-        self.evaluations += len(images)
-        return heat_maps_of(self.model, images, self.batch, method, self.seed, self.top_share)
+def _maps(
+    unit: Unit, batch: Batch, method: AttributionMethod, noisy: Tensor | None = None, gradient: Tensor | None = None
+) -> PreparedMaps:
+    """Heat maps of the batch or its perturbed copies, whose plain gradient is computed once for all that need it."""
+    if method.name == "gradient":
+        gradient = _gradient(unit, batch, batch.images)[1] if gradient is None else gradient
+        return unit.see(method, batch, unit.prepared(gradient), clean=noisy is None)
+    unit.counters["gradient_evaluations"] += len(batch.labels)
+    return unit.maps(method, batch, noisy)
 
 
 class _HessianProducts:
@@ -225,27 +213,3 @@ class _HessianProducts:
             return torch.zeros_like(direction)
         (product,) = torch.autograd.grad(self._gradient, self._images, direction, retain_graph=True, allow_unused=True)
         return torch.zeros_like(direction) if product is None else product
-
-
-class _Totals:
-    """Sums over draws, in float64, by name."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, name: str, values: Tensor) -> None:
-        self._sums[name] = self._sums[name] + values.double() if name in self._sums else values.double()
-        self._counts[name] = self._counts.get(name, 0) + 1
-
-    def mean(self, name: str) -> Tensor:
-        return (self._sums[name] / self._counts[name]).float()
-
-
-def _piecewise_linear() -> Finding:
-    return Finding(
-        "piecewise_linear",
-        "note",
-        "the Hessian of the logit is zero at every image, as of any ReLU net",
-        "hessian_change and hessian_ratio are left out; gradient_change says what happens across the kinks",
-    )

@@ -34,7 +34,7 @@ from bench.leaderboard.findings import Finding
 from bench.protocols.base import EvaluationContext
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.explanations.attack import clean_maps
-from bench.protocols.explanations.base import Batch, predict
+from bench.protocols.explanations.base import Batch
 from bench.runs.ready import prepared_net, scaled_net
 
 MEASURES: tuple[Measure, ...] = ("cosine", "top_k")
@@ -178,7 +178,8 @@ def panel_rows(
         )
         images, kept = _attacked(context, batch, settings)
         attacked = [_attributions(model, images, batch, method, settings.seed) for method in settings.methods]
-        after = predict(model, images)
+        with torch.no_grad():
+            after = model(images).argmax(1)
     pairs = [_pairs(*pair, entry.card.name) for pair in zip(settings.methods, clean, attacked, strict=True)]
     classes = dataset.class_names
     distances = distance(images.double() - batch.images.double(), settings.norm)
@@ -205,7 +206,7 @@ def _batch(
 ) -> tuple[Batch, list[Finding]]:
     images, labels = dataset.pixels(ids).to(device), dataset.labels[ids].to(device)
     predictions, findings = clean_pass(model, entry.card.name, images, dataset.num_classes, len(ids))
-    return Batch(images, labels, ids.to(device), predictions.to(device), slice(0, len(ids))), findings
+    return Batch(images, labels, ids.to(device), predictions.to(device)), findings
 
 
 def _attributions(model: nn.Module, images: Tensor, batch: Batch, method: AttributionMethod, seed: int) -> Tensor:

@@ -62,7 +62,7 @@ def test_the_decomposition_is_exact_on_a_quadratic_net(tmp_path: Path, fashion_t
     protocol, net = make(tmp_path, STABILITY.replace("draws = 2", "draws = 1")), Quadratic()
     records = run(protocol, net, data, stop=5).records
     rows = records[(records["attribution"] == "gradient") & (records["eps"] == SMALL)]
-    batch = Batch(data.pixels(slice(0, 5)), labels, torch.arange(5), labels, slice(0, 5))
+    batch = Batch(data.pixels(slice(0, 5)), labels, torch.arange(5), labels)
     moved = (perturbed(batch, SMALL, 0, 0) - batch.images).flatten(1)
     clean = batch.images.flatten(1) @ net.a + net.b
     expected = (moved @ net.a).norm(dim=1)
@@ -97,16 +97,16 @@ def test_a_piecewise_linear_nets_hessian_is_left_out_and_it_is_said(
 
 def test_noise_is_uniform_in_the_ball_keyed_by_example_and_the_same_direction_at_every_radius() -> None:
     images, ids = torch.full((3, 1, 28, 28), 0.5), torch.tensor([4, 9, 2])
-    batch = Batch(images, ids, ids, ids, slice(0, 3))
+    batch = Batch(images, ids, ids, ids)
     small, large = (perturbed(batch, eps, 1, 0) - images for eps in (0.1, 0.2))
     torch.testing.assert_close(2 * small, large, atol=1e-6, rtol=0)
     assert large.abs().max() <= 0.2 and float(large.flatten(1).std(dim=1).mean()) == pytest.approx(
         0.2 / 3**0.5, rel=0.05
     )
-    alone = Batch(images[1:2], ids[1:2], ids[1:2], ids[1:2], slice(0, 1))
+    alone = Batch(images[1:2], ids[1:2], ids[1:2], ids[1:2])
     assert torch.equal(perturbed(alone, 0.1, 1, 0), perturbed(batch, 0.1, 1, 0)[1:2])
     assert not torch.equal(perturbed(batch, 0.1, 0, 0), perturbed(batch, 0.1, 1, 0))
-    white = Batch(torch.ones_like(images), ids, ids, ids, slice(0, 3))
+    white = Batch(torch.ones_like(images), ids, ids, ids)
     assert perturbed(white, 0.1, 0, 0).max() <= 1.0
 
 
