@@ -44,6 +44,17 @@ class DatasetSpec:
     def num_classes(self) -> int:
         return len(self.class_names) or self.class_count
 
+    @property
+    def net_parameters(self) -> dict[str, Any]:
+        """What a net for its images is told, as a card has it."""
+        return {
+            "in_channels": self.in_channels,
+            "image_size": self.image_size,
+            "num_classes": self.num_classes,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
 
 _FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -211,8 +211,7 @@ def speed() -> float:
     limit_openmp_spinning()
     spec = dataset_spec("fashion_mnist")
     assert spec is not None  # noqa: S101
-    parameters = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": spec.mean, "std": spec.std}
-    net = build_net("small_cnn", parameters)
+    net = build_net("small_cnn", spec.net_parameters)
     images = torch.rand(256, 1, 28, 28, requires_grad=True)
     times = []
     with attacked_model(net):

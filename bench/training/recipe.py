@@ -80,14 +80,7 @@ class Recipe:
 
     def architecture_parameters(self, spec: DatasetSpec) -> dict[str, Any]:
         """Parameters of the net for a data set."""
-        parameters: dict[str, Any] = {
-            "in_channels": spec.in_channels,
-            "image_size": spec.image_size,
-            "num_classes": spec.num_classes,
-            "mean": list(spec.mean),
-            "std": list(spec.std),
-            "activation": self.schedule.activation,
-        }
+        parameters = spec.net_parameters | {"activation": self.schedule.activation}
         if self.schedule.activation == "softplus":
             parameters["softplus_beta"] = self.schedule.softplus_beta
         return parameters | self.schedule.architecture_parameters

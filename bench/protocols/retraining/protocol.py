@@ -7,91 +7,33 @@ docstrings of bench.attributions.pixel_scores and bench.training.retraining).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from bench.attacks.pgd import attacked_model
-from bench.attributions.pixel_scores import MapName, Scalar, blurred, constant_maps, free_scores, pixel_scores, ranks
-from bench.core.bounds import Count, Steps
+from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, pixel_scores, ranks
 from bench.core.errors import BenchError
-from bench.core.toml_files import Section, validate
+from bench.core.toml_files import validate
 from bench.data import ImageDataset, dataset_spec
 from bench.leaderboard.findings import Finding
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.retraining.cache import RecordCache
+from bench.protocols.retraining.map_findings import INVISIBLE, map_findings
 from bench.protocols.retraining.metrics import RETRAINING_COLUMNS, retraining_metrics
-from bench.training.retraining import Mask, MaskedImages, RetrainSchedule, retrain
+from bench.protocols.retraining.parameters import Group, Parameters
+from bench.training.retraining import Mask, MaskedImages, retrain
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.leaderboard.metrics import ExampleValues, Metric
 
-Control = Literal["mask_only", "blurred", "sobel", "random_blocks"]
 _MAP_BATCH = 250
 _TRAINING_IDS = 1 << 32
 """Added to the ids of training images, so that their random numbers differ from those of test images."""
-_INVISIBLE = 1e-7
-"""Bridging, pitfall 1: below this, the published code's map is as small as the noise that breaks its ties."""
-
-
-class Parameters(Section):
-    """What a suite pins."""
-
-    direction: Literal["roar", "kar"]
-    shares: list[float] = Field(min_length=1, max_length=100)
-    attributions: list[MapName] = Field(min_length=1)
-    scalar: Scalar = "cross_entropy"
-    controls: list[Control] = Field(default_factory=list)
-    blur_sigma: float = Field(default=1.5, gt=0, le=1000)
-    seeds: int = Field(ge=2, le=1000)
-    training_examples: Count | None = None
-    architecture: str
-    architecture_parameters: dict[str, Any] = Field(default_factory=dict)
-    epochs: Steps
-    batch_size: Count
-    learning_rate: float = Field(gt=0)
-    decay: bool
-    precision: Literal["float32", "bfloat16"] = "float32"
-    nets_side_by_side: int = Field(default=25, gt=0, le=1000)
-    warm_start: bool = False
-
-    @field_validator("shares")
-    @classmethod
-    def _are_shares(cls, shares: list[float]) -> list[float]:
-        if not all(0.0 < share < 1.0 for share in shares):
-            raise ValueError("every share must lie between 0 and 1, neither included, e.g. 0.3")
-        if sorted(set(shares)) != shares:
-            raise ValueError("shares must grow and none may be given twice")
-        return shares
-
-    @model_validator(mode="after")
-    def _starts_cold(self) -> Parameters:
-        if self.warm_start:
-            raise ValueError(
-                "warm_start: a net that starts from the judged model's weights shows how that model copes with masks, "
-                "not what can still be learnt from the pixels that are left, which is what ROAR and KAR measure; "
-                "leave it out"
-            )
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Nets that are trained side by side: one map, all shares, some seeds."""
-
-    map: str
-    seeds: tuple[int, ...]
-
-    @property
-    def of_the_model(self) -> bool:
-        """Whether the map depends on the judged model; what does not is shared by all models."""
-        return self.map not in ("unmasked", "random", "sobel", "random_blocks")
 
 
 class Retrain(Protocol):
@@ -112,46 +54,33 @@ class Retrain(Protocol):
         if dataset_spec(name) is None:
             raise BenchError(f"retraining on {name} needs a known data set; see `bench datasets`.")
 
-    def _groups(self) -> list[_Group]:
-        parameters = self.parameters
-        main = parameters.attributions[0]
-        free = [name for name in ("sobel", "random_blocks") if name in parameters.controls]
-        bound = [f"{name}:{main}" for name in ("blurred", "mask_only") if name in parameters.controls]
-        at_once = max(1, parameters.nets_side_by_side // len(parameters.shares))
-        seeds = range(parameters.seeds)
-        chunks = [tuple(seeds[begin : begin + at_once]) for begin in range(0, len(seeds), at_once)]
-        maps = ["random", *free, *parameters.attributions, *bound]
-        return [_Group("unmasked", tuple(seeds)), *(_Group(name, chunk) for name in maps for chunk in chunks)]
-
     def units(self, examples: int, values: int = 1) -> list[tuple[int, int]]:  # noqa: ARG002  (nets are cut, not examples)
-        return [(index, index + 1) for index in range(len(self._groups()))]
+        return [(index, index + 1) for index in range(len(self.parameters.groups()))]
 
     def work(self, dataset: str, count: int) -> int:
         return sum(self.unit_work(dataset, index, index + 1) for index in range(count))
 
     def unit_work(self, dataset: str, start: int, stop: int) -> int:  # noqa: ARG002
         """Nets times epochs, in thousandths."""
-        return sum(1000 * self._nets(group) * self.parameters.epochs for group in self._groups()[start:stop])
-
-    def _nets(self, group: _Group) -> int:
-        return len(group.seeds) * (1 if group.map == "unmasked" else len(self.parameters.shares))
+        nets = sum(self.parameters.nets(group) for group in self.parameters.groups()[start:stop])
+        return 1000 * nets * self.parameters.epochs
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         import pandas as pd
 
         frames, findings = [], []
         counters = {"nets_trained": 0, "nets_from_cache": 0}
-        for group in self._groups()[context.start : context.stop]:
+        for group in self.parameters.groups()[context.start : context.stop]:
             frame, found = self._evaluate_group(group, context, counters)
             frames.append(frame)
             findings += found
         return UnitResult(pd.concat(frames, ignore_index=True), counters, findings)
 
     def _evaluate_group(
-        self, group: _Group, context: EvaluationContext, counters: dict[str, int]
+        self, group: Group, context: EvaluationContext, counters: dict[str, int]
     ) -> tuple[pd.DataFrame, list[Finding]]:
         pixels = context.dataset.shape[2] * context.dataset.shape[3]
-        masks = self._masks(group, pixels)
+        masks = self.parameters.masks(group, pixels)
         cache = RecordCache(self._cache_key(group, masks, context)) if not group.of_the_model else None
         found = cache.read() if cache is not None else None
         if found is not None:
@@ -161,20 +90,20 @@ class Retrain(Protocol):
         training, test, findings = self._data(group, context)
         progress = _Progress(context, self.unit_work("", context.start, context.stop), self._steps(training, group))
         correct = retrain(
-            masks, group.seeds, self._schedule(context.dataset.name), training, test, device=context.device,
+            masks, group.seeds, self.parameters.schedule(context.dataset.name), training, test, device=context.device,
             on_step=progress.step,
         )  # fmt: skip
-        counters["nets_trained"] += self._nets(group)
+        counters["nets_trained"] += self.parameters.nets(group)
         records = self._records(group, masks, correct, pixels)
         if cache is not None:
             cache.write(records)
         return records, findings
 
-    def _steps(self, training: MaskedImages, group: _Group) -> int:
+    def _steps(self, training: MaskedImages, group: Group) -> int:
         steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
-        return steps * self._nets(group)
+        return steps * self.parameters.nets(group)
 
-    def _data(self, group: _Group, context: EvaluationContext) -> tuple[MaskedImages, MaskedImages, list[Finding]]:
+    def _data(self, group: Group, context: EvaluationContext) -> tuple[MaskedImages, MaskedImages, list[Finding]]:
         training = _require_training(context.training, context.dataset)
         # mean of the whole training split, whatever part of it is used; in raw pixels, before any normalisation
         fill = (training.images.to(torch.float64).mean((0, 2, 3)) / 255.0).to(torch.float32)
@@ -189,7 +118,7 @@ class Retrain(Protocol):
         first = {finding.id: finding for finding in reversed(findings)}  # of the training split, where both have it
         return made[0], made[1], [*first.values(), *self._output_findings(group, context)]
 
-    def _output_findings(self, group: _Group, context: EvaluationContext) -> list[Finding]:
+    def _output_findings(self, group: Group, context: EvaluationContext) -> list[Finding]:
         """What the judged model's logits of the first test images tell, where its maps are used at all."""
         if not group.of_the_model:
             return []
@@ -206,7 +135,7 @@ class Retrain(Protocol):
         return wanted
 
     def _ranks(
-        self, group: _Group, context: EvaluationContext, data: ImageDataset, count: int, first_id: int
+        self, group: Group, context: EvaluationContext, data: ImageDataset, count: int, first_id: int
     ) -> tuple[Tensor, list[Finding]]:
         kind, _, name = group.map.rpartition(":")
         size = data.shape[2:]
@@ -226,8 +155,8 @@ class Retrain(Protocol):
             scores[broken] = 0.0
             places.append(ranks(scores, ids))
             median = scores.flatten(1).median(1).values * factors
-            seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < _INVISIBLE) & ~broken]))
-        found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
+            seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < INVISIBLE) & ~broken]))
+        found = [] if not seen else map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
         return torch.cat(places), found
 
     def _scores(self, context: EvaluationContext, images: Tensor, ids: Tensor, name: str) -> tuple[Tensor, Tensor]:
@@ -235,54 +164,20 @@ class Retrain(Protocol):
             scores, factors = pixel_scores(context.model, images.to(context.device), ids, name, self.parameters.scalar)
         return scores.cpu(), factors.cpu()
 
-    def _masks(self, group: _Group, pixels: int) -> list[Mask]:
-        if group.map == "unmasked":
-            return [Mask(0, pixels)]
-        if self.parameters.direction == "kar" and group.map == "random":
-            # the same nets as ROAR's baseline where the shares are symmetric: what is kept is random either way
-            kept = sorted((count(share, pixels) for share in self.parameters.shares), reverse=True)
-            return [Mask(pixels - number, pixels) for number in kept]
-        numbers = [count(share, pixels) for share in self.parameters.shares]
-        if self.parameters.direction == "kar":
-            return [Mask(0, number) for number in numbers]
-        return [Mask(number, pixels) for number in numbers]
-
-    def _schedule(self, dataset: str) -> RetrainSchedule:
-        spec = dataset_spec(dataset)
-        if spec is None:
-            raise BenchError(f"retraining on {dataset} needs a known data set; see `bench datasets`.")
-        parameters = self.parameters
-        return RetrainSchedule(
-            parameters.architecture,
-            {
-                "in_channels": spec.in_channels,
-                "image_size": spec.image_size,
-                "num_classes": spec.num_classes,
-                "mean": list(spec.mean),
-                "std": list(spec.std),
-                **parameters.architecture_parameters,
-            },
-            parameters.epochs,
-            parameters.batch_size,
-            parameters.learning_rate,
-            parameters.decay,
-            parameters.precision,
-        )
-
-    def _cache_key(self, group: _Group, masks: list[Mask], context: EvaluationContext) -> dict[str, Any]:
+    def _cache_key(self, group: Group, masks: list[Mask], context: EvaluationContext) -> dict[str, Any]:
         training = _require_training(context.training, context.dataset)
         return {
             "map": group.map,
             "direction": self.parameters.direction if group.map in ("sobel", "random_blocks") else "",
             "masks": repr(masks),
             "seeds": list(group.seeds),
-            "schedule": repr(self._schedule(context.dataset.name)),
+            "schedule": repr(self.parameters.schedule(context.dataset.name)),
             "training": [training.sha256, self.training_count(training)],
             "test": [context.dataset.sha256, context.examples],
             "device": context.device.type,
         }
 
-    def _records(self, group: _Group, masks: list[Mask], correct: Tensor, pixels: int) -> pd.DataFrame:
+    def _records(self, group: Group, masks: list[Mask], correct: Tensor, pixels: int) -> pd.DataFrame:
         import numpy as np
         import pandas as pd
 
@@ -310,48 +205,10 @@ class Retrain(Protocol):
         return retraining_metrics(self.parameters.direction, records)
 
 
-def count(share: float, pixels: int) -> int:
-    """How many pixels a share is: those strictly above the (1 - share) percentile of distinct scores.
-
-    103, 307, 512, 717 and 921 of 1,024 for 10, 30, 50, 70 and 90 % (Bridging, section 3).
-    """
-    return pixels - 1 - math.floor((1.0 - share) * (pixels - 1) + 1e-9)
-
-
 def _require_training(training: ImageDataset | None, dataset: ImageDataset) -> ImageDataset:
     if training is None:
         raise BenchError(f"ROAR and KAR need the training split of {dataset.name}; see `bench datasets`.")
     return training
-
-
-def _map_findings(seen: Tensor, model: str, name: str, split: str) -> list[Finding]:
-    """What is wrong with the maps of a split; `seen` is (3, N): constant, not finite, and invisible in float32."""
-    constant, broken, invisible = (float(row.float().mean()) for row in seen)
-    if constant + broken == 1.0:
-        what = "has the same score at all pixels" if constant else "is NaN or infinite"
-        raise BenchError(
-            f"every {name} map of {model} {what}, so there is nothing to rank; look at the net's gradients, take "
-            "another scalar (logit) or another attribution."
-        )
-    at_random = "their pixels are ranked at random, which pulls the score towards 0"
-    found = []
-    if broken > 0.0:
-        evidence = f"{100 * broken:.2f} % of the {split} images have a {name} map with NaN or infinite values"
-        found.append(Finding("non_finite_maps", "warning", evidence, f"{at_random}; mend the net's backward pass"))
-    if constant > 0.0:
-        evidence = f"{100 * constant:.2f} % of the {split} images have a constant {name} map"
-        found.append(Finding("constant_maps", "warning", evidence, at_random))
-    if found:
-        return found
-    if invisible > 0.01:
-        return [
-            Finding(
-                "saturated_gradients", "note",
-                f"{100 * invisible:.1f} % of the {split} images have a median cross-entropy gradient below 1e-7",
-                "the published code ranks those by its tie-breaking noise; here the vanishing factor is left out",
-            )
-        ]  # fmt: skip
-    return []
 
 
 class _Progress:

@@ -16,7 +16,8 @@ from bench.data import ImageDataset
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import EvaluationContext, protocol_for
 from bench.protocols.retraining.metrics import correct_matrix, map_scores, score, trapezoid_weights
-from bench.protocols.retraining.protocol import Retrain, count
+from bench.protocols.retraining.parameters import count
+from bench.protocols.retraining.protocol import Retrain
 from tests.conftest import Bench
 from tests.data.formats.test_idx import idx
 
@@ -156,12 +157,12 @@ def test_keeping_random_pixels_is_removing_the_others(suite: Path) -> None:
     suite.write_text(SUITE.replace('"roar"', '"kar"'))
     kar = protocol_for(read_suite(suite))
     assert isinstance(roar, Retrain) and isinstance(kar, Retrain)
-    group = roar._groups()[1]
+    group = roar.parameters.groups()[1]
     assert group.map == "random"
-    assert roar._masks(group, 784) == kar._masks(group, 784)
-    shown = kar._groups()[3]
+    assert roar.parameters.masks(group, 784) == kar.parameters.masks(group, 784)
+    shown = kar.parameters.groups()[3]
     assert shown.map == "gradient"
-    assert [(mask.first_kept, mask.last_kept) for mask in kar._masks(shown, 784)] == [(0, 235), (0, 549)]
+    assert [(mask.first_kept, mask.last_kept) for mask in kar.parameters.masks(shown, 784)] == [(0, 235), (0, 549)]
 
 
 class Constant(nn.Module):
@@ -190,7 +191,7 @@ def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
 ) -> None:
     protocol = protocol_for(read_suite(suite))
     assert isinstance(protocol, Retrain)
-    group = next(group for group in protocol._groups() if group.map == "gradient")
+    group = next(group for group in protocol.parameters.groups() if group.map == "gradient")
 
     def ranked(net: nn.Module) -> tuple[Tensor, list[str]]:
         context = EvaluationContext(net.requires_grad_(False), "net", fashion_test, 0, 60, 0, CPU, 60, examples=60)
@@ -223,7 +224,7 @@ def test_a_random_model_is_found_where_its_maps_are_used(suite: Path, fashion_te
     protocol = protocol_for(read_suite(suite))
     assert isinstance(protocol, Retrain)
     context = EvaluationContext(Noisy(), "net", fashion_test, 0, 1, 0, CPU, 60, examples=20)
-    found = {group.map: protocol._output_findings(group, context) for group in protocol._groups()}
+    found = {group.map: protocol._output_findings(group, context) for group in protocol.parameters.groups()}
     assert [finding.id for finding in found["gradient"]] == ["random_outputs"]
     assert found["random"] == []
 
