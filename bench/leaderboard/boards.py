@@ -179,8 +179,8 @@ def _cells(rows: pd.DataFrame) -> tuple[tuple[Column, ...], list[Row]]:
     """Columns in reading order, and a row each model, by name."""
     declared: dict[MetricKey, tuple[Direction, Unit, Prominence]] = {}
     found: dict[str, dict[MetricKey, Cell]] = {}
-    values = zip(rows["model"], rows["value"], rows["ci_low"], rows["ci_high"], strict=True)
-    declarations = zip(rows["direction"], rows["unit"], rows["prominence"], strict=True)
+    values = zip(*(rows[name].tolist() for name in ("model", "value", "ci_low", "ci_high")), strict=True)
+    declarations = zip(*(rows[name].tolist() for name in ("direction", "unit", "prominence")), strict=True)
     for key, (model, *numbers), declaration in zip(keys_of(rows), values, declarations, strict=True):
         declared.setdefault(key, declaration)
         cells = found.setdefault(model, {})

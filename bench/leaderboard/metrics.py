@@ -63,8 +63,8 @@ KEY_COLUMNS = tuple(field.name for field in fields(MetricKey))
 
 def keys_of(rows: pd.DataFrame) -> list[MetricKey]:
     """The keys of a leaderboard's rows, in their order."""
-    radii = (None if eps != eps else eps for eps in rows["eps"])
-    return list(map(MetricKey, *(rows[name] for name in KEY_COLUMNS[:-1]), radii))
+    radii = (None if eps != eps else eps for eps in rows["eps"].tolist())
+    return list(map(MetricKey, *(rows[name].tolist() for name in KEY_COLUMNS[:-1]), radii))
 
 
 @dataclass(frozen=True, slots=True)
