@@ -1,4 +1,4 @@
-"""Running an attack, whoever wrote it: what it is given, what it may return, what it costs, and what of it holds."""
+"""Running an attack, ours or not: what it is given, what it may return, what it costs, and what of it holds."""
 
 from __future__ import annotations
 

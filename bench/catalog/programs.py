@@ -45,7 +45,7 @@ class Program:
     factory: str = ""
 
     def build(self, sha256: str | None = None) -> tuple[nn.Module, str]:
-        """The net, in float32, and the digest of the file it came from; torch's settings stay whatever it sets.
+        """The net, in float32, and the digest of the file it came from; torch's settings stay as they were.
 
         Args:
             sha256: refuse, before anything of it runs, a file of another digest.
@@ -165,7 +165,7 @@ def _tensors_of(graph: Any) -> Iterator[Any]:
 
 @contextmanager
 def _user_errors(program: Program) -> Iterator[None]:
-    """Turn whatever goes wrong in the user's program into one line."""
+    """Turn an error of the user's program into one line."""
     try:
         yield
     except BaseException as error:

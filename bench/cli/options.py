@@ -42,7 +42,7 @@ Precision = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="Of the search for adversarial examples: float32, tf32 or bfloat16. Verified in float32 whatever it is.",
+        help="Of the search for adversarial examples: float32, tf32 or bfloat16. Verification is always in float32.",
     ),
 ]
 Registry = Annotated[

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.comparison.evidence import evidence_doubt, row_values
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
 from bench.leaderboard.boards import COMPARABLE, precision_note
 from bench.leaderboard.labels import label
@@ -67,7 +67,7 @@ def compare_models(
     if shared.empty:
         raise BenchError(
             f"{first} and {second} have no run of the same suite, version, images and seed; "
-            f"run both: bench run --model {first} --model {second} --suite cross_norm"
+            f"run both: {bench_command('run', model=[first, second], suite='cross_norm')}"
         )
     found, skipped = [], []
     for facts in shared.to_dict("records"):

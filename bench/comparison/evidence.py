@@ -1,4 +1,4 @@
-"""Finished runs example by example, whatever protocol made them."""
+"""Finished runs of any protocol, example by example."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_values(folder: Path) -> dict[MetricKey, ExampleValues]:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # digests tell damage, not whether the one who wrote both files wrote sense
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise BenchError(f"the evidence in {folder} makes no sense ({reason}); run the evaluation again.") from error
+        raise BenchError(f"the evidence in {folder} cannot be read ({reason}); run the evaluation again.") from error
 
 
 def _once(values: ExampleValues) -> ExampleValues:

@@ -128,12 +128,13 @@ def require_baseline(models: Sequence[tuple[str, str]], suites: Sequence[str], b
     ]
     if missing:
         raise BenchError(
-            f"the baseline {baseline} has no run of {', '.join(missing)}; add them with bench check --update."
+            f"the baseline {baseline} has no run of {', '.join(missing)}; add them with an update of the baseline.",
+            option="update",
         )
 
 
 def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: GateRules) -> RegressionReport | None:
-    """What the baseline has and nobody looked at, as one verdict more; None where there is nothing.
+    """Runs of the baseline that were not compared, as one more verdict; None where there is none.
 
     Args:
         looked_at: (data set, model, suite) of what is compared.
@@ -180,7 +181,9 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     if clean.empty:
         raise BenchError(
             f"the baseline {baseline} has no run of {plan.entry.card.name} under {plan.suite.name} version "
-            f"{plan.suite.file.version} with {plan.examples} images and seed {plan.seed}; add it with --update."
+            f"{plan.suite.file.version} with {plan.examples} images and seed {plan.seed}; "
+            "add it with an update of the baseline.",
+            option="update",
         )
     last = str(clean.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])
     return rows.loc[rows["run_id"] == last]

@@ -55,7 +55,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def read_named(path: Path, what: str) -> bytes:
-    """The bytes of a file that somebody named; raises BenchError naming `what`."""
+    """The bytes of a file that the user named; raises BenchError naming `what`."""
     try:
         return read_regular(path)
     except OSError as error:

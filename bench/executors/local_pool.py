@@ -142,7 +142,7 @@ class LocalPool(Executor):
         return self._spent + passed > HIRE_SECONDS or (job.done > 0 and passed * job.pending / job.done > HIRE_SECONDS)
 
     def _give_up_or_go_on(self, unit: WorkUnit | None, error: BaseException) -> None:
-        """Go on: no helper is hired in its place, and this process computes whatever else happens."""
+        """Go on: no worker replaces it, and this process computes the rest."""
         if unit is not None:
             logger.warning("a helper process has ended; its unit %d is computed again", unit.index)
         elif isinstance(error, BenchError):

@@ -30,7 +30,7 @@ class EvaluationContext:
         model: on `device`, eval mode, parameters without gradient.
         examples: how many examples of the data set the whole run evaluates.
         training: the training split, for protocols that need it.
-        precision: of the search for adversarial examples; whatever is judged is judged in float32.
+        precision: of the search for adversarial examples; they are judged in float32.
         registry: a folder of models, looked in first, where the protocol needs another net.
         on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
     """

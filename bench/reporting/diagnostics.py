@@ -12,7 +12,7 @@ import torch
 
 from bench.catalog.models import list_models, load_model
 from bench.catalog.suites import list_suites
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, bench_command
 from bench.core.version import code_version
 from bench.data import describe_sources, load_split
 from bench.leaderboard.evidence.doubts import board_doubts
@@ -76,7 +76,7 @@ def _data_sets(data_dir: Path | None) -> str:
         if problem:
             raise BenchError(problem)
         (here if where else missing).append(f"{name} {split}")
-    absent = f"; not here: {', '.join(missing)} (--download or --data-dir gets them)" if missing else ""
+    absent = f"; not here: {', '.join(missing)} (allow their download, or name a data dir)" if missing else ""
     return f"here: {', '.join(here)}{absent}"
 
 
@@ -86,7 +86,8 @@ def _models() -> str:
     for entry in entries:
         if entry not in programs:
             load_model(entry)
-    more = f"; {len(programs)} more need a program of yours: bench models verify --program FILE" if programs else ""
+    command = bench_command("models", "verify", program="FILE")
+    more = f"; {len(programs)} more need a program of yours: {command}" if programs else ""
     return f"{len(entries) - len(programs)} cards, all weights match their digests and load{more}"
 
 

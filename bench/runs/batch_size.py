@@ -75,7 +75,7 @@ def evaluate_within_memory(protocol: Protocol, context: EvaluationContext) -> tu
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
         if context.batch_size == 1 or not protocol.batch_size_bounds_memory:
-            what = "a single image" if context.batch_size == 1 else "this suite, whatever the batch size"
+            what = "a single image" if context.batch_size == 1 else "this suite at any batch size"
             raise no_room(context.device, context.model_name, what)
         half = context.batch_size // 2
         logger.warning("out of memory with batches of %d images; going on with %d", context.batch_size, half)
@@ -85,8 +85,9 @@ def evaluate_within_memory(protocol: Protocol, context: EvaluationContext) -> tu
 def no_room(device: torch.device, model_name: str, what: str) -> BenchError:
     """The one line for what half a batch cannot mend."""
     return BenchError(
-        f"{device} has not enough memory for {model_name} with {what}; use another --device, or end what else uses its "
-        "memory."
+        f"{device} has not enough memory for {model_name} with {what}; use another device, or end what else uses its "
+        "memory.",
+        option="device",
     )
 
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Observer:
-    """Whoever watches a run; the command line draws a progress bar with it."""
+    """Watches a run; the command line draws a progress bar with it."""
 
     def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:
         """Called before the first unit; `done` is the work that an earlier, stopped process has left."""

@@ -25,7 +25,7 @@ from bench.runs.fixed_answers import fixed_answers
 
 _TRIED = 2
 _LOOKED_AT = 16
-"""The data set's first images, whatever the unit, tell the size of the net's logits."""
+"""The data set's first images tell the size of the net's logits, for every unit."""
 _SAME = 1e-3
 """How far the prepared net's logits may lie from the plain one's, over the largest: rounding stays far below."""
 

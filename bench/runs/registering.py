@@ -60,7 +60,7 @@ def add_model(request: AddRequest) -> ModelEntry:
     entry = entry_from_source(request.model, request.dataset, source)
     folder = request.registry / entry.card.dataset / entry.card.id
     if folder.exists():
-        raise BenchError(f"{folder} exists already; choose another name with --model-id, or delete it.")
+        raise BenchError(f"{folder} exists already; choose another name, or delete it.", option="model_id")
     net = load_model(entry, request.device)
     accuracy, count = clean_accuracy(net, entry.card.name, dataset, request.examples, request.device)
     card = ModelCard.model_validate(
@@ -101,7 +101,7 @@ def clean_accuracy(
 ) -> tuple[float, int]:
     """Clean accuracy on the first `examples` images, and how many there were; raises BenchError as a run would."""
     if examples < 1:
-        raise BenchError(f"--examples {examples} leaves nothing to measure; use 1 or more.")
+        raise BenchError(f"{examples} examples leave nothing to measure; use 1 or more.", option="examples")
     count, right = min(examples, len(dataset)), 0
     for begin in range(0, count, _BATCH):
         chosen = slice(begin, min(begin + _BATCH, count))
@@ -174,7 +174,7 @@ def _all_cards(request: VerifyRequest) -> tuple[list[ModelEntry], list[CardVerdi
 def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: VerifyRequest) -> CardVerdict:
     card = entry.card
     if card.program is not None and entry.program is None:
-        return CardVerdict(card.name, "not checked", f"needs {card.program.file}; name it with --program FILE")
+        return CardVerdict(card.name, "not checked", f"needs {card.program.file}; name that file if you trust it")
     if card.weights.url is not None and not request.download and not entry.weights_path.is_file():
         return CardVerdict(card.name, "not checked", "its weights are not on this machine, and no download is allowed")
     try:

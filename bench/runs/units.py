@@ -131,7 +131,7 @@ def _stateful(changed: list[str]) -> list[Finding]:
 
 @contextmanager
 def _own_code(plan: RunPlan) -> Iterator[None]:
-    """One line for whatever a net of the user's own raises; for any other net it would hide a bug of ours."""
+    """One line for an error of a net of the user's own; for any other net it would hide a bug of ours."""
     try:
         yield
     except BaseException as error:

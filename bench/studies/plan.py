@@ -140,7 +140,7 @@ def usable_plans(
 ) -> tuple[list[RunPlan], str | None]:
     """The models' runs under a suite that can be carried out or are done, and why others cannot.
 
-    Whoever lacks the training split can still judge claims on runs that the leaderboard has.
+    Without the training split, claims can still be judged on runs that the leaderboard has.
     """
     wanted = run_request(request, scale, suite, models)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.core.errors import bench_command
 from bench.core.files import write_atomically
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.labels import full_label
@@ -190,12 +191,13 @@ def write_verdict(
     """verdict.md: every claim with effect, interval, n and the published value, then what differs from the paper."""
     study = request.study.file
     counts = {name: sum(judgement.verdict == name for judgement in judgements) for name in _ORDER}
+    again = bench_command("reproduce", study.name, scale=request.scale)
     lines = [
         f"# {study.name}: {study.paper}",
         "",
         f"Scale {request.scale}, {study.dataset}, seed {request.seed}. "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
-        + f" of {len(judgements)} claims. Repeat it with `bench reproduce {study.name} --scale {request.scale}`.",
+        + f" of {len(judgements)} claims. Repeat it with `{again}`.",
         "",
         "A claim is *supported* when the whole 95 % interval of its effect lies on its side, *not supported* when the",
         "whole interval lies on the other side, else *undecided*. Intervals cover the test images (and training seeds",

@@ -127,7 +127,7 @@ def test_no_memory_for_one_image_is_one_clear_line(tmp_path: Path, tiny_suite: P
             self.room = 0 if images.requires_grad else 99
             return super().forward(images)
 
-    with pytest.raises(BenchError, match=r"cpu has not enough memory for .* with a single image; use another --device"):
+    with pytest.raises(BenchError, match=r"cpu has not enough memory for .* with a single image; use another device"):
         run(Shrinking(standard, 0), tiny_suite, tmp_path, batch_size=2)
 
 

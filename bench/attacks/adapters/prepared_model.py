@@ -29,7 +29,7 @@ class PreparedModel(nn.Module):
 
     Attributes:
         batch_size: more images than this go through the net in parts, with gradients recomputed part by part, so
-            that a component may hold all its images at once whatever the device's memory.
+            that a component may hold all its images at once, independent of the device's memory.
         forwards: images that went through the net without a gradient being asked for.
         gradients: images that went through the net for a gradient.
     """

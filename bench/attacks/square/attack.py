@@ -29,7 +29,7 @@ from bench.core.threat import Norm
 FIRST_SHARE = 0.8
 """The first windows' share of the image's area."""
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Queries after which the share is halved, whatever the number of queries, as AutoAttack has it."""
+"""Queries after which the share is halved, for any number of queries, as AutoAttack has it."""
 CHECK_EVERY = 16
 """Queries between two looks at what is broken, each of which waits for the device."""
 _BLOCK = 256

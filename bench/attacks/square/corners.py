@@ -114,7 +114,7 @@ class CornerSearch:
         self.query = self.query + torch.where(taken, chosen.gather(1, first).squeeze(1) + 1, last)
         self.improved += taken
         if self.seen is not None:
-            # whatever is no better than the new best will never be taken
+            # a candidate no better than the new best will never be taken
             self.seen.remember(keys.gather(1, chosen), tried & (margins >= self.margin[:, None]))
             self.seen.move(taken.nonzero().squeeze(1), self.best, self.high)
 

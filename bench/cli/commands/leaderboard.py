@@ -150,7 +150,7 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
     except BenchError as error:
         if asked:
             raise
-        # nobody asked: --ranks says why there are none
+        # ranks were not asked for; `--ranks` says why there are none
         logging.getLogger(__name__).info("no ranks: %s", error)
         return board
 

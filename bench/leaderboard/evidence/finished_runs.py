@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, bench_command
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.evidence import checked_manifest
 from bench.leaderboard.evidence.manifest import Manifest, read_manifest
@@ -129,9 +128,8 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         notes.append(f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY")
     elif models[run.model] != facts["model_sha256"]:
         notes.append(f"the registry now holds other weights; these had digest {str(facts['model_sha256'])[:12]}")
-    words = [
-        "bench", "run", "--model", run.model, "--suite", suite, "--examples", str(run.examples),
-        "--seed", str(facts["seed"]), "--fresh",
-    ]  # fmt: skip
-    words += [] if facts["precision"] == "float32" else ["--precision", str(facts["precision"])]
-    return Repeat(shlex.join(words), "; ".join(notes))
+    precision = None if facts["precision"] == "float32" else facts["precision"]
+    command = bench_command(
+        "run", model=run.model, suite=suite, examples=run.examples, seed=facts["seed"], fresh=True, precision=precision
+    )
+    return Repeat(command, "; ".join(notes))

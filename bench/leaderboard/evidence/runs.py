@@ -62,7 +62,7 @@ class RunFolder:
     def keep_own_units(self, units: Mapping[str, UnitStats]) -> None:
         """Take over those units of an earlier manifest that this user's own processes have written, as they wrote them.
 
-        Whoever can write the folder can put any part and any number into it; what does not match its seal is
+        Anyone who can write to the folder can put any part and any number into it; what does not match its seal is
         computed again. A process can also be killed between a part and its line in the manifest.
         """
         for index, unit in units.items():
@@ -114,7 +114,7 @@ class RunFolder:
         self._write()
 
     def release(self) -> None:
-        """Let other processes have the run. The lock's file goes only when nobody can want the run any more."""
+        """Let other processes have the run. The lock's file goes only when no process can need the run any more."""
         self.lock.release()  # before its file goes: Windows removes no open file
         if self.manifest.status == "finished":
             with suppress(OSError):
@@ -184,7 +184,7 @@ def _resume(folder: Path, manifest: Manifest) -> RunFolder | None:
 
 def _may_resume(folder: Path, manifest: Manifest) -> bool:
     if any(path.is_symlink() for path in (folder, folder / "manifest.json", folder / "parts", folder / ".lock")):
-        return False  # what a link leads to is nobody's to write
+        return False  # the target of a link is never written to
     try:
         earlier = read_manifest(folder)
     except BenchError:

@@ -1,6 +1,6 @@
-"""Seals: whether a work unit's results were written by this user, and not by whoever else can write the folder.
+"""Seals: whether a work unit's results were written by this user, and not by another who can write to the folder.
 
-The key lies in the user's own state folder, readable by nobody else. Machines that share a home folder share it.
+The key lies in the user's own state folder, readable only by that user. Machines that share a home folder share it.
 """
 
 from __future__ import annotations

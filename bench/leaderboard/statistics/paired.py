@@ -79,7 +79,7 @@ def difference_and_p_value(first: ExampleValues, second: ExampleValues) -> tuple
 def _on_the_same_examples(first: ExampleValues, second: ExampleValues) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(2, n) values and (n,) ids of the examples for which both have one."""
     if set(first.values.index) != set(second.values.index):
-        raise BenchError(f"{first.key} was not measured on the same examples; compare runs of equal --examples.")
+        raise BenchError(f"{first.key} was not measured on the same examples; compare runs of as many examples.")
     index = first.values.index.sort_values()
     pair = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in (first, second)])
     kept = np.isfinite(pair).all(axis=0)

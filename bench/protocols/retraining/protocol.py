@@ -105,7 +105,7 @@ class Retrain(Protocol):
 
     def _data(self, group: Group, context: EvaluationContext) -> tuple[MaskedImages, MaskedImages, list[Finding]]:
         training = _require_training(context.training, context.dataset)
-        # mean of the whole training split, whatever part of it is used; in raw pixels, before any normalisation
+        # mean of the whole training split, also where only a part is used; in raw pixels, before any normalisation
         fill = (training.images.to(torch.float64).mean((0, 2, 3)) / 255.0).to(torch.float32)
         parts = ((training, self.training_count(training), _TRAINING_IDS), (context.dataset, context.examples, 0))
         findings: list[Finding] = []

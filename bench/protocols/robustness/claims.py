@@ -1,4 +1,4 @@
-"""What the claims of attacks tell about the net that they were made on, whatever the protocol."""
+"""What the claims of attacks tell about the net that they were made on, for every protocol."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _prefixed(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def transfer_dependency(dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
-    """The net whose adversarial examples the probe tries, whatever registry it comes from, for the run's facts."""
+    """The net whose adversarial examples the probe tries, for the run's facts."""
     entry = _transfer_entry(dataset, model_name, registry)
     return {} if entry is None else {"transfer_source": Dependency(entry.card.weights.sha256, "findings")}
 
@@ -170,7 +170,7 @@ _SIGNS = (
     ),
     _Sign(
         "unsteady_answers", 0.02, 0.2, lambda counts: counts.get("unsteady", 0) / counts["examples"],
-        "images classified otherwise under noise that nobody sees, beside other images",
+        "images classified otherwise under invisible noise, beside other images",
         "the net may know the very images that it is judged on; evaluate it on others",
     ),
     _Sign(
@@ -205,7 +205,7 @@ _SIGNS = (
     _Sign(
         "survives_unbounded", 0.01, 0.1, lambda counts: 1 - counts["unbounded"] / counts["unbounded_examples"],
         f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
-        "the attack fails, whatever the radius; find out why before believing any number", "unbounded_examples",
+        "the attack fails at every radius; find out why before believing any number", "unbounded_examples",
     ),
     _Sign(
         "transfer_gain", 0.005, 0.02, lambda counts: counts["transfer_gained"] / counts["transfer_probed"],

@@ -62,7 +62,7 @@ def build_page(source: PageSource) -> str:
     """The page as HTML text, the same for the same leaderboard whenever it is built.
 
     It holds everything it shows: no other file, no address outside is loaded, and its own content security policy
-    forbids both. Whatever comes from a card, a row, a manifest or a verdict is escaped.
+    forbids both. All text from cards, rows, manifests and verdicts is escaped.
 
     Raises:
         BenchError: a study's verdict cannot be read.
