@@ -75,6 +75,12 @@ def write_autoencoder(folder: Path, card: AutoencoderCard) -> None:
     write_toml(folder / CARD, card.model_dump(exclude_none=True))
 
 
+def list_autoencoders(registry: Path | None = None) -> list[AutoencoderEntry]:
+    """All that lie in the roots of models, `registry` first; raises BenchError for a damaged card."""
+    paths = (path for root in model_roots(registry) for path in sorted(root.glob(f"[!.]*/[!.]*/{CARD}")))
+    return [read_autoencoder(path.parent) for path in paths]
+
+
 def resolve_autoencoder(name: str, dataset: str, registry: Path | None = None) -> AutoencoderEntry:
     """The autoencoder `name` of a data set: a folder, or an id looked up in the roots of models, `registry` first.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from bench.catalog.autoencoders import AutoencoderEntry, list_autoencoders
 from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots, models_elsewhere
 from bench.catalog.programs import Program, parse_program
@@ -197,6 +198,17 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
 
 def _is_folder(pattern: str) -> bool:
     return (os.sep in pattern or pattern == ".") and (Path(pattern) / "card.toml").is_file()
+
+
+def require_weights(digests: Collection[str], registry: Path | None = None, *, download: bool = False) -> None:
+    """Raise BenchError unless weights of these digests are here, or can be fetched, where a registered card names them.
+
+    They may be of models or of autoencoders.
+    """
+    entries: list[ModelEntry | AutoencoderEntry] = [*list_models(registry=registry), *list_autoencoders(registry)]
+    for entry in entries:
+        if entry.card.weights.sha256 in digests:
+            entry.weights.require(download=download)
 
 
 def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Module:

@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -164,6 +164,15 @@ def locked(path: Path) -> Iterator[None]:
 def json_text(value: Any) -> str:
     """`value` as JSON that any program reads: what is no finite number becomes null."""
     return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
+
+
+def json_lines(content: Mapping[str, Any]) -> str:
+    """The same with a line for each entry, whatever is in it: a third smaller than indented."""
+    lines = [
+        f"{json.dumps(name)}:{json.dumps(value, separators=(',', ':'), allow_nan=False)}"
+        for name, value in _finite(content).items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _finite(value: Any) -> Any:

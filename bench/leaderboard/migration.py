@@ -177,7 +177,8 @@ class _Figures:
                 return {}
             content = json.loads(read_regular(self._runs / run_id / "manifest.json"))
             metrics = content.get("result", content)["metrics"]
-            return {f"{one['eps']:.{_DIGITS}g}": repr(one["eps"]) for one in metrics if isinstance(one["eps"], float)}
+            radii = metrics["eps"] if isinstance(metrics, dict) else [one["eps"] for one in metrics]
+            return {f"{eps:.{_DIGITS}g}": repr(eps) for eps in radii if isinstance(eps, float)}
         return {}
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import bench
 from bench.attacks.user_files import UserFile
 from bench.catalog.dataset_radii import radii_advice, suite_for
-from bench.catalog.models import ModelEntry, resolve_models
+from bench.catalog.models import ModelEntry, require_weights, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
@@ -159,7 +159,8 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     of_suites = request.program is not None and any(protocol_for(suite).takes_program for suite in suites)
     file = UserFile.read(request.program) if of_suites and request.program is not None else None
     named = resolve_models(
-        request.models, request.dataset, options=request.source, registry=request.registry,
+        request.models, request.dataset, options=request.source or SourceOptions(download=request.download),
+        registry=request.registry,
         program=None if of_suites else request.program,
     )  # fmt: skip
     entries = [*request.entries, *named]
@@ -175,6 +176,9 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
             entry, data[entry.card.dataset], request, device=device, precision=precision, alone=len(entries) == 1
         )
     ]
+    digests = {found.sha256 for plan in plans for found in plan.dependencies.values()}
+    if digests:
+        require_weights(digests, request.registry, download=request.download)
     check_leaderboard(request.leaderboard)
     return plans
 

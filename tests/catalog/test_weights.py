@@ -152,6 +152,32 @@ def test_nothing_but_https_is_opened_wherever_a_server_sends_us(url: str) -> Non
         weights._https().open(url)
 
 
+def test_nets_that_a_run_depends_on_are_fetched_too_or_missed_before_it_starts(
+    bench: Bench, elsewhere: ModelCopy, server: Server, tiny_suite: Path, tmp_path: Path
+) -> None:
+    source = elsewhere.folder.with_name("standard")  # what the probe for masking tries, from the first registry
+    elsewhere.rewrite_card(id="standard")
+    elsewhere.folder.rename(source)
+    board = tmp_path / "board"
+    run = (
+        "run",
+        "--model",
+        "at_linf",
+        "--suite",
+        tiny_suite,
+        "--examples",
+        2,
+        "--leaderboard",
+        board,
+        "--device",
+        "cpu",
+    )
+    assert bench.refused(*run).endswith("(--download).")
+    assert not board.exists()
+    code, _, error = bench(*run, "--download")
+    assert code == 0 and server.asked == ["/w.safetensors"], error
+
+
 COMMANDS = {
     "run": ["--model", "copy", "--suite", "tiny.toml", "--examples", 2],
     "check": ["--model", "copy", "--suite", "tiny.toml", "--examples", 2, "--update", "--baseline", "base"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.files import json_text, read_regular, replaced_whole, sha256_file, sweep, write_atomically
+from bench.core.files import json_lines, json_text, read_regular, replaced_whole, sha256_file, sweep, write_atomically
 
 
 def test_a_full_disk_gives_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +81,9 @@ def test_what_a_killed_process_left_is_swept_after_a_day_and_nothing_else(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {".hidden", new.name}
 
 
-def test_numbers_that_json_does_not_have_become_null() -> None:
+@pytest.mark.parametrize("as_text", [json_text, json_lines])
+def test_numbers_that_json_does_not_have_become_null(as_text: Callable[[dict[str, object]], str]) -> None:
     value = {"a": [float("inf"), float("nan"), 1.5], "b": {"c": -float("inf"), "d": "inf"}}
-    assert json.loads(json_text(value), parse_constant=pytest.fail) == {
+    assert json.loads(as_text(value), parse_constant=pytest.fail) == {
         "a": [None, None, 1.5], "b": {"c": None, "d": "inf"}
     }  # fmt: skip

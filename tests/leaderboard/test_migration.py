@@ -62,11 +62,15 @@ def test_a_rounded_radius_becomes_the_suites_own(tmp_path: Path, text: str, figu
     assert [None if eps != eps else eps for eps in read_leaderboard(tmp_path)["eps"]] == [figure]
 
 
-def test_a_rounded_radius_is_what_the_evidence_says_before_anything_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [{"metrics": [{"eps": 0.03137251}, {"eps": None}]}, {"result": {"metrics": {"eps": [0.03137251, None]}}}],
+)
+def test_a_rounded_radius_is_what_the_evidence_says_before_anything_else(tmp_path: Path, content: object) -> None:
     old_board(tmp_path, "0.0313725")
     folder = tmp_path / "runs" / "run-1"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"metrics": [{"eps": 0.03137251}, {"eps": None}]}))
+    (folder / "manifest.json").write_text(json.dumps(content))
     assert read_leaderboard(tmp_path)["eps"].tolist() == [0.03137251]
 
 

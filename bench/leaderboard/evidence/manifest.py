@@ -21,7 +21,7 @@ from pydantic import (
 from bench.catalog.cards import ModelCard
 from bench.catalog.suites import SuiteFile
 from bench.core.errors import BenchError
-from bench.core.files import json_text, leads_out, read_regular, sha256_bytes
+from bench.core.files import json_lines, leads_out, read_regular, sha256_bytes
 from bench.core.precision import Precision
 from bench.core.toml_files import refuse_odd_values
 from bench.leaderboard.evidence.answers import FixedAnswers
@@ -171,12 +171,29 @@ def _metric(flat: Any) -> Any:
     }
 
 
+def _columns(metrics: list[Metric]) -> dict[str, list[Any]]:
+    """Metrics as JSON has them: a list for each column, so that names stand there once."""
+    rows = [metric.as_dict() for metric in metrics]
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+
+
+def _rows(columns: Any) -> Any:
+    """A dict for each metric, which is also what older manifests have."""
+    if not isinstance(columns, dict):
+        return columns
+    if len({len(column) if isinstance(column, list) else -1 for column in columns.values()}) > 1:
+        raise ValueError("its columns are not of one length")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 class Result(_Part):
     """What a finished run says; `examples_sha256` is of its records."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
-    metrics: list[Annotated[Metric, BeforeValidator(_metric), PlainSerializer(Metric.as_dict)]] = []
+    metrics: Annotated[
+        list[Annotated[Metric, BeforeValidator(_metric)]], BeforeValidator(_rows), PlainSerializer(_columns)
+    ] = []
     findings: list[Finding] = []
     counters: dict[str, int] = {}
     seconds: float = 0.0
@@ -199,7 +216,7 @@ class Manifest(_Part):
     data_source: str = ""
     answers: FixedAnswers | None = None
     environment: Environment
-    units: dict[str, UnitStats] = {}
+    units: dict[str, Annotated[UnitStats, PlainSerializer(lambda unit: unit.model_dump(exclude_defaults=True))]] = {}
     result: Result = Result()
 
     @field_validator("units", mode="wrap")
@@ -216,7 +233,7 @@ class Manifest(_Part):
 
     def to_json(self) -> bytes:
         """As its file has it."""
-        return json_text(self.model_dump(mode="json")).encode()
+        return json_lines(self.model_dump(mode="json")).encode()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -57,6 +57,7 @@ def test_what_was_written_is_read_as_it_was_and_is_json_that_any_program_reads(t
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused_where_it_stands(tmp_path: Path, place: str, value: object) -> None:
     changed = as_content(whole())
+    changed["result"]["metrics"] = [METRIC.as_dict()]  # as it was before metrics had columns
     *way, last = (int(part) if part.isdecimal() else part for part in place.split("."))
     inner: Any = changed
     for key in way:
@@ -64,6 +65,25 @@ def test_a_value_of_the_wrong_type_is_refused_where_it_stands(tmp_path: Path, pl
     inner[last] = value
     with pytest.raises(BenchError, match=f"is damaged at {place}"):
         read_manifest(write_content(tmp_path, changed))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "place"),
+    [("value", ["1"], "result.metrics.0.value"), ("value", [0.5, 0.5], "result.metrics"), ("value", 0.5, "result.metrics"),
+     ("unit", ["apples"], "result.metrics.0.unit")],
+)  # fmt: skip
+def test_a_column_of_metrics_that_is_damaged_is_refused(tmp_path: Path, column: str, value: object, place: str) -> None:
+    changed = as_content(whole())
+    assert changed["result"]["metrics"]["value"] == [0.5]
+    changed["result"]["metrics"][column] = value
+    with pytest.raises(BenchError, match=f"is damaged at {place};"):
+        read_manifest(write_content(tmp_path, changed))
+
+
+def test_metrics_of_a_manifest_without_columns_are_read(tmp_path: Path) -> None:
+    changed = as_content(whole())
+    changed["result"]["metrics"] = [METRIC.as_dict()]
+    assert as_content(read_manifest(write_content(tmp_path, changed))) == as_content(whole())
 
 
 @pytest.mark.parametrize("name", ["config", "card", "suite", "environment", "run_id", "status"])
