@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from bench.attacks.adapters.foolbox import import_foolbox
 from bench.attacks.adapters.pyautoattack import Version
 from bench.attacks.cascade import Stage
 from bench.attacks.losses import LossName
+from bench.attacks.user_files import UserFile
 from bench.catalog.cards import NAME
 from bench.core.bounds import OneRadius, Queries, Steps
 from bench.core.threat import NORMS, Norm
@@ -196,10 +197,9 @@ class BlackBox(Robustness):
     search_takes_precision = False
     parameters_type = BlackBoxParameters
 
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> BlackBox:
-        import_foolbox()
-        return super().from_parameters(parameters, where)
+    def use_program(self, program: UserFile | None) -> None:
+        import_foolbox()  # whoever only reads what a run has left needs none
+        super().use_program(program)
 
 
 class LargestRadii(Section):
