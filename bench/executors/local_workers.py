@@ -103,11 +103,13 @@ class _Process(SpawnProcess):
     def start(self) -> None:
         """Start it so that it does not run the user's script again, and that Ctrl-C reaches this process alone."""
         script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # is inherited
+        masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if masks else set()  # is inherited
         try:
             super().start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if masks:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             sys.modules["__main__"] = script
 
 
@@ -127,6 +129,7 @@ _worker = UnitWorker()
 
 def _prepare(at: MutableSequence[int]) -> None:
     """What comes first in a helper."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # what a model's own code prints must not get into a command's output
     os.dup2(2, 1)
