@@ -281,7 +281,7 @@ def test_no_method_in_a_card_is_more_than_a_line_of_words(tmp_path: Path, method
 
 ROW = dict.fromkeys(COLUMNS, "x") | {
     "suite_version": 1, "eps": 0.1, "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n_examples": 3, "seed": 0,
-    "seconds": 1.0,
+    "seconds": 1.0, "direction": "higher", "unit": "share", "prominence": "usual",
 }  # fmt: skip
 
 
