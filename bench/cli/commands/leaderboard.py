@@ -138,13 +138,12 @@ def prune(
 
 def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> Board:
     """With ranks where they are asked for; where nothing was said, only if the evidence of all runs is there."""
-    from bench.comparison.ranks import ranked_board
+    manifests = [directory / "runs" / run / "manifest.json" for run in board.runs.values()]
+    if asked is False or (asked is None and not all(path.is_file() for path in manifests)):
+        return board
+    from bench.comparison.ranks import ranked_board  # with torch, which takes seconds
     from bench.core.errors import BenchError
 
-    if asked is False:
-        return board
-    if asked is None and not all((directory / "runs" / run / "manifest.json").is_file() for run in board.runs.values()):
-        return board
     try:
         return ranked_board(board, rows, directory)
     except BenchError as error:

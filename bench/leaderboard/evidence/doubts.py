@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.leaderboard.evidence.manifest import Manifest
 
 _MOST_NAMED = 3
+_CHECKED = ("value", "ci_low", "ci_high", "n_examples", "direction", "unit", "prominence")
 
 
 def board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
@@ -56,15 +57,16 @@ def _columns(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
 
 def _metrics(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
     written = {metric.key: metric for metric in manifest.result.metrics}
-    read = dict(zip(keys_of(rows), rows.to_dict("records"), strict=True))
+    cells = zip(*(rows[name].tolist() for name in _CHECKED), strict=True)
+    read = dict(zip(keys_of(rows), cells, strict=True))
     if len(read) != len(rows):
         yield "a metric comes twice"
-    for key, row in read.items():
+    for key, values in read.items():
         if key not in written:
             yield f"{key} was not measured"
             continue
-        for column in ("value", "ci_low", "ci_high", "n_examples", "direction", "unit", "prominence"):
-            now, before = as_written(row[column]).replace("inf", ""), as_written(getattr(written[key], column))
+        for column, value in zip(_CHECKED, values, strict=True):
+            now, before = as_written(value).replace("inf", ""), as_written(getattr(written[key], column))
             if now != before:
                 yield f"{column} of {key} is {now or 'empty'}, was {before or 'empty'}"
     gone = len(written.keys() - read.keys())
