@@ -70,11 +70,9 @@ def parse_batch_size(text: str) -> int | None:
     """A number of images; None for `auto`."""
     from bench.core.errors import BenchError
 
-    if text == "auto":
-        return None
-    if not (text.isdecimal() and 0 < int(text) < 1 << 31):
-        raise BenchError(f"--batch-size {text} is not a number of images; use 1 or more, or auto.")
-    return int(text)
+    if text != "auto" and not text.isdecimal():
+        raise BenchError(f"{text} is not a number of images; use 1 or more, or auto.", option="batch_size")
+    return None if text == "auto" else int(text)
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -70,17 +70,17 @@ def compare_models(
             f"run both: {bench_command('run', model=[first, second], suite='cross_norm')}"
         )
     found, skipped = [], []
-    for facts in shared.to_dict("records"):
-        latest = [_latest(own[(own[columns] == pd.Series(facts)).all(axis=1)]) for own in (of_first, of_second)]
+    for common in shared.to_dict("records"):
+        latest = [_latest(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
         pair = [rows[rows["run_id"] == run_id] for run_id in latest]
         title = (
-            f"{facts['suite']} (version {facts['suite_version']}), {facts['dataset']}, {facts['n_examples']} images"
-            f"{precision_note(str(facts['precision']))}"
+            f"{common['suite']} (version {common['suite_version']}), {common['dataset']}, {common['n_examples']} images"
+            f"{precision_note(str(common['precision']))}"
         )
         try:
             found.append(compare_runs(title, (pair[0], pair[1]), (leaderboard, leaderboard)))
         except BenchError as error:
-            skipped.append(f"{facts['suite']} is not compared: {error}")
+            skipped.append(f"{common['suite']} is not compared: {error}")
     if not found:
         raise BenchError("; ".join(skipped))
     return found, skipped

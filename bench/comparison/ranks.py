@@ -60,7 +60,7 @@ def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
         if card is None or card.training is None:
             groups[model] = model
             continue
-        digest = _settings(card.training, str(board.facts["dataset"]))
+        digest = _settings(card.training, str(board.shared["dataset"]))
         if digest not in names:
             names[digest] = methods[model] if methods[model] not in names.values() else model
         groups[model] = names[digest]

@@ -55,7 +55,7 @@ class PackedSplit:
 
     images: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
-    facts: dict[str, Any]
+    words: dict[str, Any]
 
 
 def pack_plan(plan: RunPlan) -> PackedPlan:
@@ -67,8 +67,8 @@ def pack_plan(plan: RunPlan) -> PackedPlan:
 
 def pack_split(split: ImageDataset) -> PackedSplit:
     """The split as arrays; one whose images are read when asked for is read as a whole."""
-    facts = {"name": split.name, "split": split.split, "class_names": split.class_names, "source": split.source}
-    return PackedSplit(split.stored(slice(None)).contiguous().numpy(), split.labels.contiguous().numpy(), facts)
+    words = {"name": split.name, "split": split.split, "class_names": split.class_names, "source": split.source}
+    return PackedSplit(split.stored(slice(None)).contiguous().numpy(), split.labels.contiguous().numpy(), words)
 
 
 def unpack_split(packed: PackedSplit | ImageDataset) -> ImageDataset:
@@ -78,7 +78,7 @@ def unpack_split(packed: PackedSplit | ImageDataset) -> ImageDataset:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         images = torch.from_numpy(packed.images)
-    return ImageDataset(store=images, labels=torch.from_numpy(packed.labels.copy()), **packed.facts)
+    return ImageDataset(store=images, labels=torch.from_numpy(packed.labels.copy()), **packed.words)
 
 
 def unpack_plan(

@@ -86,12 +86,12 @@ class Board:
 
     Attributes:
         title: names what all rows share.
-        facts: the columns of COMPARABLE.
+        shared: the columns of COMPARABLE.
         rows: best first by the column `sort`.
     """
 
     title: str
-    facts: dict[str, Any]
+    shared: dict[str, Any]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     sort: Column
@@ -134,12 +134,12 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     """
     rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     boards, seen = [], set()
-    for facts, group in rows.groupby(list(COMPARABLE), sort=True):
+    for shared, group in rows.groupby(list(COMPARABLE), sort=True):
         columns, found = _cells(_latest(group))
         seen |= {column.label for column in columns}
         by = next((column for column in columns if column.label == sort), None) if sort else _default_sort(columns)
         if by is not None:
-            named = dict(zip(COMPARABLE, facts, strict=True))
+            named = dict(zip(COMPARABLE, shared, strict=True))
             boards.append(Board(_title(named), named, columns, _sorted(found, columns, by), sort=by))
     if not boards and sort is not None:
         raise unknown_name(sort, seen, "metric to sort by")
@@ -151,10 +151,10 @@ def precision_note(precision: str) -> str:
     return "" if precision == "float32" else f", {precision} search"
 
 
-def _title(facts: Mapping[str, Any]) -> str:
+def _title(shared: Mapping[str, Any]) -> str:
     return (
-        f"{facts['dataset']} ({facts['split']}, {facts['n_examples']} images), suite {facts['suite']} version "
-        f"{facts['suite_version']}, seed {facts['seed']}{precision_note(facts['precision'])}"
+        f"{shared['dataset']} ({shared['split']}, {shared['n_examples']} images), suite {shared['suite']} version "
+        f"{shared['suite_version']}, seed {shared['seed']}{precision_note(shared['precision'])}"
     )
 
 
@@ -287,7 +287,7 @@ def pareto_front(board: Board, names: tuple[str, str]) -> Board:
             )
     front = _sorted([rows[place] for place in undominated(points)], columns, columns[0])
     title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
-    return Board(title, board.facts, columns, front, sort=columns[0])
+    return Board(title, board.shared, columns, front, sort=columns[0])
 
 
 def undominated(points: Sequence[Sequence[float]]) -> list[int]:

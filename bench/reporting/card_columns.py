@@ -17,7 +17,7 @@ from bench.leaderboard.metrics import MetricKey
 _STABILITY = re.compile(r"stability (\d+/255)")
 
 
-def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Board:
+def with_stability(board: Board, names: Sequence[str], leaderboard: Path, registry: Path | None = None) -> Board:
     """The board with the columns `stability R/255` that `names` asks for and it does not have.
 
     They are the mean cosine of the gradient at an image and at its copy under uniform noise of that radius, measured on
@@ -30,11 +30,11 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path) -> Boa
     wanted = [name for name in names if _STABILITY.fullmatch(name) and name not in [one.label for one in board.columns]]
     if not wanted:
         return board
-    registered = {entry.card.name: entry.card for entry in list_models()}
+    registered = {entry.card.name: entry.card for entry in list_models(registry=registry)}
     cards = {}
     for model, run_id in board.runs.items():
         card = card_of(leaderboard, run_id)
-        known = registered.get(f"{board.facts['dataset']}/{model}")
+        known = registered.get(f"{board.shared['dataset']}/{model}")
         cards[model] = known if known and card and known.weights.sha256 == card.weights.sha256 else card
     for name in wanted:
         radius = name.removeprefix("stability ")

@@ -41,7 +41,7 @@ class Check:
     detail: str
 
 
-def diagnose(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
+def diagnose(leaderboard: Path, data_dir: Path | None, registry: Path | None = None) -> Iterator[Check]:
     """Look at everything a run needs; never raises for what it finds."""
     yield Check("ribench", True, f"{code_version()}, Python {platform.python_version()}, {platform.system()}")
     for package in _PACKAGES:
@@ -51,7 +51,7 @@ def diagnose(leaderboard: Path, data_dir: Path | None) -> Iterator[Check]:
         "embedded data", lambda: f"fashion_mnist test split, {len(load_split('fashion_mnist', 'test'))} images"
     )
     yield _guarded("data sets", lambda: _data_sets(data_dir))
-    yield _guarded("models", _models)
+    yield _guarded("models", lambda: _models(registry))
     yield _guarded("suites", _suites)
     yield _guarded("leaderboard", lambda: _leaderboard(leaderboard))
 
@@ -80,8 +80,8 @@ def _data_sets(data_dir: Path | None) -> str:
     return f"here: {', '.join(here)}{absent}"
 
 
-def _models() -> str:
-    entries = list_models()
+def _models(registry: Path | None) -> str:
+    entries = list_models(registry=registry)
     programs = [entry for entry in entries if entry.card.program is not None]
     for entry in entries:
         if entry not in programs:

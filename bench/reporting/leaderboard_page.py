@@ -121,12 +121,12 @@ def _check(path: Path, images: int) -> None:
 
 def _newest(runs: Iterable[Run]) -> list[Run]:
     """The newest run of every model."""
-    newest = {run.model: run for run in sorted(runs, key=lambda run: str(run.facts["finished_at"]))}
+    newest = {run.model: run for run in sorted(runs, key=lambda run: str(run.shared["finished_at"]))}
     return [newest[name] for name in sorted(newest)]
 
 
 def _is_registered(run: Run, registry: Mapping[str, ModelEntry]) -> bool:
-    return run.model in registry and registry[run.model].card.weights.sha256 == run.facts["model_sha256"]
+    return run.model in registry and registry[run.model].card.weights.sha256 == run.shared["model_sha256"]
 
 
 def _saliency(
@@ -153,7 +153,7 @@ def _saliency(
     sets = []
     for name, own in sorted(drawn.items()):
         try:
-            norm, eps = _radius([run for run in runs if run.facts["dataset"] == name])
+            norm, eps = _radius([run for run in runs if run.shared["dataset"] == name])
             dataset = load(name)
         except BenchError as error:
             remarks.append(f"no saliency panels of {name}: {error}")

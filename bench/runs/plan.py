@@ -41,7 +41,6 @@ class RunRequest:
     batch_size: int | None = None
     data_dir: Path | None = None
     download: bool = False
-    fresh: bool = False
     source: SourceOptions | None = None
     registry: Path | None = None
     program: Path | None = None
@@ -152,7 +151,7 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     precision = resolve_precision(request.precision, device)
     if not 0 <= request.seed < 1 << 63:
         raise BenchError(f"seed {request.seed} is out of range; use 0 to 2^63 - 1.", option="seed")
-    if request.batch_size is not None and request.batch_size < 1:
+    if request.batch_size is not None and not 1 <= request.batch_size < 1 << 31:
         raise BenchError(f"{request.batch_size} is not a number of images; use 1 or more.", option="batch_size")
     suites = resolve_suites(request.suites, request.suite_path)
     # the file that the user names is the suites' where they ask for one, and else the models'

@@ -49,7 +49,7 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         BenchError: something cannot be written or read, or a model cannot be evaluated.
     """
     began = time.perf_counter()
-    with _registry(request.models_folder):
+    with _registry(request.models_folder, request.registry):
         for step in plan.steps:
             if step.trained is not None and not step.done:
                 _train(request, step.trained.id, step.trained.recipe, dict(step.trained.parameters))
@@ -85,7 +85,7 @@ def _write(
     write_tables(folder, rows, judgements, tilt)
     figures = write_figures(request, rows, tilt, computed)
     write_verdict(request, plan, judgements, figures, rows)
-    facts = {
+    content = {
         "study": request.study.file.name,
         "scale": request.scale,
         "planned_seconds": round(plan.seconds, 1),
@@ -97,7 +97,7 @@ def _write(
         "left_out": plan.left_out,
         "runs": sorted(set(rows["run_id"])) if len(rows) else [],
     }
-    write_atomically(folder / "plan.json", json_text(facts).encode())
+    write_atomically(folder / "plan.json", json_text(content).encode())
 
 
 def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, object]) -> None:
@@ -146,12 +146,12 @@ def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:
 
 
 @contextmanager
-def _registry(folder: Path) -> Iterator[None]:
-    """Let the registry find models that the study trained."""
+def _registry(folder: Path, named: Path | None) -> Iterator[None]:
+    """Let everything find the user's models, also what trains on them, and those that the study trained."""
     before = os.environ.get("BENCH_REGISTRY")
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    os.environ["BENCH_REGISTRY"] = os.pathsep.join(part for part in (str(folder), before) if part)
+    os.environ["BENCH_REGISTRY"] = os.pathsep.join(str(part) for part in (named, folder, before) if part)
     try:
         yield
     finally:

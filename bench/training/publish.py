@@ -107,18 +107,18 @@ def remeasure(
             it was trained on, or the source of its target maps is not the one it had.
     """
     card = entry.card
-    facts = card.training
-    if facts is None:
+    training = card.training
+    if training is None:
         raise BenchError(f"the card of {card.name} has no [training] section, so its held-out examples are unknown.")
-    recipe = make_recipe(facts.recipe, card.dataset, {**facts.parameters, **facts.schedule})
+    recipe = make_recipe(training.recipe, card.dataset, {**training.parameters, **training.schedule})
     request = TrainingRequest(
-        recipe, card.dataset, entry.folder.parent.parent, device, card.id, facts.seed, data_dir, download
+        recipe, card.dataset, entry.folder.parent.parent, device, card.id, training.seed, data_dir, download
     )
     dataset = request.load("train")
-    if dataset.sha256 != facts.data_sha256:
+    if dataset.sha256 != training.data_sha256:
         raise BenchError(f"{card.name} was trained on other data than the {card.dataset} that was found here.")
     source = find_source(request, card.architecture_parameters)
-    if source is not None and source.sha256 != facts.source_sha256:
+    if source is not None and source.sha256 != training.source_sha256:
         raise BenchError(f"the targets of {card.name} came from another {source.name} than the one found here.")
     gradients = measure_gradients(request, load_model(entry, device), dataset, source)
     measured = ModelCard.model_validate(card.model_dump() | {"gradients": gradients.model_dump()})

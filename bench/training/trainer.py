@@ -118,14 +118,14 @@ def _require_fitting_maps(target_maps: Tensor | None, expected: tuple[int, ...],
 def _fingerprint(recipe: Recipe, seed: int, dataset: ImageDataset, target_maps: Tensor | None) -> str:
     """Digest of everything that shapes the weights."""
     maps = "" if target_maps is None else sha256_bytes(target_maps.contiguous().numpy().tobytes())
-    facts = {
+    content = {
         "recipe": recipe.name,
         "method": recipe.method.model_dump(),
         "schedule": recipe.schedule.model_dump(),
         "seed": seed,
         "data": f"{dataset.sha256} {maps}",
     }
-    return sha256_bytes(repr(facts).encode())
+    return sha256_bytes(repr(content).encode())
 
 
 @dataclass(slots=True)

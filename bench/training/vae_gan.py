@@ -124,7 +124,7 @@ def train_vae_gan(
         architecture_parameters=parameters,
         weights=Weights(sha256=sha256_bytes(content), parameters=sum(value.numel() for value in net.parameters())),
         quality=reconstruction_quality(net, test, request.device),
-        training=run.facts() | departures(recipe, request.dataset) | {"minutes": round(epochs.seconds / 60, 2)},
+        training=run.provenance() | departures(recipe, request.dataset) | {"minutes": round(epochs.seconds / 60, 2)},
     )
     write_atomically(request.work / "weights.safetensors", content)
     write_autoencoder(request.work, card)
@@ -257,7 +257,7 @@ class _Run:
     def _normal(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn((count, self.recipe.code_size), generator=generator).to(self.device)
 
-    def facts(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         return {
             "recipe": RECIPE,
             **self.recipe.model_dump(exclude_none=True),

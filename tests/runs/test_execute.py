@@ -30,11 +30,12 @@ BROKEN = ["example_id", "attack", "norm", "eps", "broken"]
 
 
 def run(folder: Path, suite: Path, **changes: object) -> RunOutcome:
+    fresh = bool(changes.pop("fresh", False))
     request = RunRequest(
         **{"models": ["standard"], "suites": [str(suite)], "leaderboard": folder, "device": "cpu", **changes}
     )  # type: ignore[arg-type]
     (plan,) = plan_runs(request)
-    return execute(plan, folder, fresh=request.fresh)
+    return execute(plan, folder, fresh=fresh)
 
 
 def records(outcome: RunOutcome) -> pd.DataFrame:

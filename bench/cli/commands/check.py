@@ -91,9 +91,10 @@ def check(
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
         request = RunRequest(
-            model or ["all"], suite or ["cross_norm_quick"], folder, dataset, examples, seed,
-            executor.planning_device(device), parse_batch_size(batch_size), data_dir, download, True, source, registry,
-            program, suite_path=suite_path,
+            models=model or ["all"], suites=suite or ["cross_norm_quick"], leaderboard=folder, dataset=dataset,
+            examples=examples, seed=seed, device=executor.planning_device(device),
+            batch_size=parse_batch_size(batch_size), data_dir=data_dir, download=download, source=source,
+            registry=registry, program=program, suite_path=suite_path,
         )  # fmt: skip
         verdicts = _evaluate(request, executor, baseline, rules, update=update)
         if update:

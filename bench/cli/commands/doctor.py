@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir, Registry
 
 
-def doctor(leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir = None) -> None:
+def doctor(
+    leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD, data_dir: DataDir = None, registry: Registry = None
+) -> None:
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
     from bench.cli.output.rendering import marked, output, table
     from bench.core.errors import BenchError
     from bench.reporting.diagnostics import diagnose
 
     rows, healthy = [], True
-    for check in diagnose(leaderboard, data_dir):
+    for check in diagnose(leaderboard, data_dir, registry):
         healthy = healthy and check.ok
         rows.append([check.subject, "ok" if check.ok else marked("[red]wrong[/]"), check.detail])
     output().print(table(["subject", "", "detail"], rows))

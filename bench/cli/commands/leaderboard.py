@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, OnlyDataset, OnlySuite
+from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, OnlyDataset, OnlySuite, Registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +71,7 @@ def leaderboard(
     wide: Annotated[bool, typer.Option("--wide", help="All radii, even where the terminal is narrow.")] = False,
     all_versions: AllVersions = False,
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
+    registry: Registry = None,
 ) -> None:
     """Show the latest result of every model; the best value of each column is marked."""
     if context.invoked_subcommand is not None:
@@ -88,7 +89,7 @@ def leaderboard(
     if by is By.model and pareto is None:
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
     else:  # neither a mean over seeds nor a front is a ranking
-        boards = [_view(board, by, pareto, directory) for board in boards]
+        boards = [_view(board, by, pareto, directory, registry) for board in boards]
     if output_format is Format.table:
         for board in boards:
             output().print(f"\n{board.title}", style="bold", soft_wrap=True)
@@ -154,7 +155,7 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
         return board
 
 
-def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
+def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: Path | None) -> Board:
     """The board with seeds taken together, or cut to its Pareto front."""
     from bench.core.errors import BenchError
     from bench.leaderboard.boards import by_method, pareto_front
@@ -170,5 +171,5 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path) -> Board:
     if len(names) != 2:
         raise BenchError(f"--pareto {pareto!r} is not two columns; write it as 'clean, L-inf 0.1'.")
     if by is By.model:
-        board = with_stability(board, names, directory)
+        board = with_stability(board, names, directory, registry)
     return pareto_front(board, (names[0], names[1]))

@@ -67,9 +67,9 @@ def run(
     source = own.source_options(download=download, data_dir=data_dir)
     executor = place.choose(device)
     request = RunRequest(
-        model, suite, leaderboard, dataset, examples, seed, executor.planning_device(device),
-        parse_batch_size(batch_size), data_dir, download, fresh, source, registry, program, precision=precision,
-        suite_path=suite_path,
+        models=model, suites=suite, leaderboard=leaderboard, dataset=dataset, examples=examples, seed=seed,
+        device=executor.planning_device(device), batch_size=parse_batch_size(batch_size), precision=precision,
+        data_dir=data_dir, download=download, source=source, registry=registry, program=program, suite_path=suite_path,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)

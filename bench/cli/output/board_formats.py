@@ -98,9 +98,9 @@ def as_csv(boards: Sequence[Board]) -> str:
     names: dict[str, None] = {}
     lines: list[dict[str, str]] = []
     for board in boards:
-        head = [*board.facts, *_head(board)]
+        head = [*board.shared, *_head(board)]
         for row in board.rows:
-            line = dict(zip(head, map(as_cell, [*board.facts.values(), *_names(board, row)]), strict=True))
+            line = dict(zip(head, map(as_cell, [*board.shared.values(), *_names(board, row)]), strict=True))
             line |= {name: "" if value is None else repr(value) for name, value in _numbers(board, row).items()}
             if board.of_methods:
                 spread = _numbers(board, row, spread=True)
@@ -160,7 +160,7 @@ def _latex(text: str) -> str:
 
 def as_json(boards: Sequence[Board]) -> str:
     content = [
-        {**board.facts, "sort": board.sort.label, "models": [_entry(board, row) for row in board.rows]}
+        {**board.shared, "sort": board.sort.label, "models": [_entry(board, row) for row in board.rows]}
         for board in boards
     ]
     return json_text(content)

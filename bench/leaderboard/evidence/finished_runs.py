@@ -26,7 +26,7 @@ class Run:
     """One finished run that the page shows.
 
     Attributes:
-        facts: the columns of the leaderboard that all its rows share.
+        shared: the columns of the leaderboard that all its rows share.
         examples: how many images the run was over; a metric can be over fewer.
         manifest: None where the evidence cannot be read, which `problem` then says.
         doubt: what the rows say that the evidence does not, or that the records are not those of the manifest.
@@ -34,7 +34,7 @@ class Run:
 
     run_id: str
     model: str
-    facts: Mapping[str, Any]
+    shared: Mapping[str, Any]
     examples: int
     rows: pd.DataFrame
     manifest: Manifest | None
@@ -45,7 +45,7 @@ class Run:
     def reference(self) -> dict[str, float]:
         """Norm -> reference radius of this data set; empty where the suite names none."""
         datasets = _table(_table(self.manifest and self.manifest.suite.parameters).get("datasets"))
-        reference = _table(_table(datasets.get(str(self.facts["dataset"]))).get("reference"))
+        reference = _table(_table(datasets.get(str(self.shared["dataset"]))).get("reference"))
         return {str(norm): float(eps) for norm, eps in reference.items() if isinstance(eps, int | float)}
 
     @property
@@ -115,21 +115,21 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         suites: name -> digest of the suites that ship with this version.
         models: full name -> digest of the registered weights.
     """
-    facts = run.facts
+    shared = run.shared
     notes = []
-    suite = str(facts["suite"])
-    if suites.get(suite) != facts["suite_sha256"]:
+    suite = str(shared["suite"])
+    if suites.get(suite) != shared["suite_sha256"]:
         notes.append(
             f"suite {suite} is not the one that ships with this version: write the suite table of the run's "
-            f"manifest.json into {suite}.toml (digest {str(facts['suite_sha256'])[:12]})"
+            f"manifest.json into {suite}.toml (digest {str(shared['suite_sha256'])[:12]})"
         )
         suite = f"{suite}.toml"
     if run.model not in models:
         notes.append(f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY")
-    elif models[run.model] != facts["model_sha256"]:
-        notes.append(f"the registry now holds other weights; these had digest {str(facts['model_sha256'])[:12]}")
-    precision = None if facts["precision"] == "float32" else facts["precision"]
+    elif models[run.model] != shared["model_sha256"]:
+        notes.append(f"the registry now holds other weights; these had digest {str(shared['model_sha256'])[:12]}")
+    precision = None if shared["precision"] == "float32" else shared["precision"]
     command = bench_command(
-        "run", model=run.model, suite=suite, examples=run.examples, seed=facts["seed"], fresh=True, precision=precision
+        "run", model=run.model, suite=suite, examples=run.examples, seed=shared["seed"], fresh=True, precision=precision
     )
     return Repeat(command, "; ".join(notes))

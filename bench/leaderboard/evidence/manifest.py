@@ -181,8 +181,9 @@ def _rows(columns: Any) -> Any:
     """A dict for each metric, which is also what older manifests have."""
     if not isinstance(columns, dict):
         return columns
-    if len({len(column) if isinstance(column, list) else -1 for column in columns.values()}) > 1:
-        raise ValueError("its columns are not of one length")
+    lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
+    if len(lengths) > 1 or -1 in lengths:
+        raise ValueError("its columns are no lists of one length")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

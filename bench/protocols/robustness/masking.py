@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.verification import AttackResults
+from bench.catalog.cards import read_card
 from bench.catalog.models import ModelEntry, list_models, load_model
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.findings import Finding
@@ -117,7 +119,7 @@ def _prefixed(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def transfer_dependency(dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
-    """The net whose adversarial examples the probe tries, for the run's facts."""
+    """The net whose adversarial examples the probe tries, for the run's manifest."""
     entry = _transfer_entry(dataset, model_name, registry)
     return {} if entry is None else {"transfer_source": Dependency(entry.card.weights.sha256, "findings")}
 
@@ -130,10 +132,14 @@ def _transfer_entry(dataset: str, model_name: str, registry: Path | None) -> Mod
 
 def _transfer_source(context: EvaluationContext) -> nn.Module | None:
     entry = _transfer_entry(context.dataset.name, context.model_name, context.registry)
-    if entry is None:
-        return None
+    return None if entry is None else _loaded(entry.folder, entry.card.weights.sha256, context.device)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, sha256: str, device: torch.device) -> nn.Module:  # noqa: ARG001  (other weights are loaded anew)
+    """The model of a folder, loaded once a process."""
     with torch.random.fork_rng():  # a net draws initial weights before its own are loaded
-        return load_model(entry, context.device)
+        return load_model(ModelEntry(read_card(folder), folder), device)
 
 
 @dataclass(frozen=True, slots=True)

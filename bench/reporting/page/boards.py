@@ -110,8 +110,8 @@ def make_tables(
 
 
 def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, ...]:
-    dataset = str(table.runs[0].facts["dataset"])
-    models = max(len(other.rows) for other in tables if str(other.runs[0].facts["dataset"]) == dataset)
+    dataset = str(table.runs[0].shared["dataset"])
+    models = max(len(other.rows) for other in tables if str(other.runs[0].shared["dataset"]) == dataset)
     return -models, dataset, is_smaller_copy(table, tables), -len(table.rows), -table.images, table.title, table.id
 
 
@@ -131,11 +131,11 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
     ]  # fmt: skip
     views_of = _views(columns, runs[0].reference)
     shown = dict.fromkeys(view for views in views_of for view in views)
-    facts = board.facts
-    group = json.dumps([str(facts[name]) for name in COMPARABLE if name != "n_examples"] + [runs[0].examples])
+    shared = board.shared
+    group = json.dumps([str(shared[name]) for name in COMPARABLE if name != "n_examples"] + [runs[0].examples])
     return BoardTable(
-        id=anchor(facts["suite"], sha256_bytes(group.encode())[:6]),
-        title=str(facts["suite"]),
+        id=anchor(shared["suite"], sha256_bytes(group.encode())[:6]),
+        title=str(shared["suite"]),
         detail=_detail(board, hidden=len(board.columns) - len(columns)),
         columns=columns,
         views=sorted(shown, key=lambda view: (view != _OVERVIEW, view == "all")),
@@ -147,10 +147,10 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
 
 
 def _detail(board: Board, *, hidden: int) -> str:
-    facts, count = board.facts, len(board.rows)
+    shared, count = board.shared, len(board.rows)
     detail = (
-        f"{facts['dataset']}, {facts['split']} split, {facts['n_examples']:,} images, suite version "
-        f"{facts['suite_version']}, seed {facts['seed']}{precision_note(facts['precision'])}, {count} "
+        f"{shared['dataset']}, {shared['split']} split, {shared['n_examples']:,} images, suite version "
+        f"{shared['suite_version']}, seed {shared['seed']}{precision_note(shared['precision'])}, {count} "
         f"model{'s' if count > 1 else ''}"
     )
     return f"{detail}; {hidden} metrics of other similarity measures are in leaderboard.csv" if hidden else detail
@@ -193,7 +193,7 @@ def is_smaller_copy(table: BoardTable, others: Sequence[BoardTable]) -> bool:
     return any(
         other.images > table.images
         and other.runs[0].measured_as == own.measured_as
-        and other.runs[0].facts["dataset"] == own.facts["dataset"]
+        and other.runs[0].shared["dataset"] == own.shared["dataset"]
         and {run.model for run in table.runs} <= {run.model for run in other.runs}
         for other in others
     )

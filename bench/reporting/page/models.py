@@ -76,10 +76,10 @@ def model_sections(
     for name, slot in names.slots.items():
         own = [run for shown in runs.values() for run in shown if run.model == name]
         card = cards.get(name)
-        newest_first = sorted(own, key=lambda run: str(run.facts["finished_at"]), reverse=True)
+        newest_first = sorted(own, key=lambda run: str(run.shared["finished_at"]), reverse=True)
         sections.append(
             ModelSection(
-                model_anchor(name), name, names.label(name), slot, str(own[0].facts["method"]),
+                model_anchor(name), name, names.label(name), slot, str(own[0].shared["method"]),
                 card.description if card else "", _card_facts(card) if card else [], _training_facts(card),
                 [_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
             )
@@ -126,13 +126,15 @@ def _training_facts(card: ModelCard | None) -> list[Fact]:
 
 
 def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
-    facts = run.facts
+    shared = run.shared
     counters = run.manifest.result.counters if run.manifest else {}
     lines = [
-        Fact("images", f"{run.examples:,} of the {facts['split']} split, seed {facts['seed']}"),
-        Fact("finished", str(facts["finished_at"])),
-        Fact("took", f"{float(facts['seconds']):,.1f} s on {facts['device']}{precision_note(str(facts['precision']))}"),
-        Fact("with", f"bench {facts['bench_version']}, torch {facts['torch_version']}"),
+        Fact("images", f"{run.examples:,} of the {shared['split']} split, seed {shared['seed']}"),
+        Fact("finished", str(shared["finished_at"])),
+        Fact(
+            "took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision_note(str(shared['precision']))}"
+        ),
+        Fact("with", f"bench {shared['bench_version']}, torch {shared['torch_version']}"),
         Fact(
             "adversarial examples",
             f"{counters['claims']:,} claimed, {counters.get('rejected_claims', 0):,} rejected when verified"
@@ -145,10 +147,10 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
             code=not run.problem,
         ),
         Fact("not to be trusted", run.doubt),
-        Fact("weights, sha256", str(facts["model_sha256"]), code=True),
-        Fact("data, sha256", str(facts["data_sha256"]), code=True),
-        Fact("suite, sha256", str(facts["suite_sha256"]), code=True),
-        Fact("other nets, sha256", str(facts["dependencies_sha256"]), code=True),
+        Fact("weights, sha256", str(shared["model_sha256"]), code=True),
+        Fact("data, sha256", str(shared["data_sha256"]), code=True),
+        Fact("suite, sha256", str(shared["suite_sha256"]), code=True),
+        Fact("other nets, sha256", str(shared["dependencies_sha256"]), code=True),
     ]
     numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
     return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board)

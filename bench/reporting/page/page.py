@@ -68,7 +68,7 @@ def build_page(source: PageSource) -> str:
         BenchError: a study's verdict cannot be read.
     """
     runs = read_runs(source.rows, source.leaderboard)
-    datasets = {str(run.facts["dataset"]) for run in runs}
+    datasets = {str(run.shared["dataset"]) for run in runs}
     names = Names({name: slot for slot, name in enumerate(sorted({run.model for run in runs}))}, len(datasets) > 1)
     content = _gather(source, runs, names)
     environment = Environment(
@@ -85,9 +85,9 @@ def build_page(source: PageSource) -> str:
         images=max(run.examples for run in runs),
         datasets=sorted(datasets),
         suites=sorted({table.title for table in content["tables"]}),
-        methods=sorted({str(run.facts["method"]) for run in runs}),
-        newest=max(str(run.facts["finished_at"]) for run in runs),
-        versions=sorted({str(run.facts["bench_version"]) for run in runs}),
+        methods=sorted({str(run.shared["method"]) for run in runs}),
+        newest=max(str(run.shared["finished_at"]) for run in runs),
+        versions=sorted({str(run.shared["bench_version"]) for run in runs}),
         saliency=[one for one in source.saliency if one.panels],
         names=names,
         swatches={name: swatch(slot, joined=False) for name, slot in names.slots.items()},
@@ -135,7 +135,7 @@ def _findings(runs: Sequence[Run]) -> list[tuple[Run, Finding, str]]:
     def order(row: tuple[Run, Finding, str]) -> tuple[int, str, str, str]:
         run, found, verdict = row
         gravity = grave.index(verdict) if verdict in grave else len(grave) + (found.severity == "note")
-        return gravity, run.model, str(run.facts["suite"]), found.id
+        return gravity, run.model, str(run.shared["suite"]), found.id
 
     return sorted(rows, key=order)
 

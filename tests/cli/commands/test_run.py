@@ -69,7 +69,7 @@ BAD = {
     "no examples": (["--examples", "0"], "0 images of fashion_mnist cannot be had; use 1 to 10000 (--examples)"),
     "negative examples": (["--examples", "-3"], "-3 images of fashion_mnist cannot be had"),
     "too many examples": (["--examples", "10001"], "10001 images of fashion_mnist cannot be had"),
-    "no batch": (["--batch-size", "0"], "--batch-size 0"),
+    "no batch": (["--batch-size", "0"], "0 is not a number of images; use 1 or more (--batch-size)"),
     "a device that is not there": (["--device", "cuda:7"], "device 'cuda:7' was asked for"),
     "an unknown device": (["--device", "abacus"], "unknown device 'abacus'"),
     "a data dir that is not there": (["--data-dir", "/nowhere/at/all"], "is not a folder"),

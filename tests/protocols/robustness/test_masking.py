@@ -171,4 +171,5 @@ def test_a_standard_model_of_another_registry_is_the_source_only_with_its_digest
         load_model(robust), "net", fashion_test, 0, 4, 0, torch.device("cpu"), 4, registry=registry
     )
     source = _transfer_source(context)
+    assert source is _transfer_source(context), "it is loaded once a process"
     assert source is not None and torch.equal(source(context.images()), context.model(context.images()))
