@@ -100,16 +100,18 @@ class NamedAttack:
 
 
 def register_attack(
-    name: str, *, norms: tuple[str, ...] = NORMS, kind: Kind = "fixed", **facts: bool
+    name: str,
+    *,
+    norms: tuple[str, ...] = NORMS,
+    kind: Kind = "fixed",
+    needs_gradients: bool = False,
+    keyed: bool = True,
 ) -> Callable[[_Function], _Function]:
-    """Give a function a name by which suites can call it, and say what it does: see this module's docstring.
-
-    Args:
-        facts: further ones of `Attack`, such as `needs_gradients`.
-    """
+    """Give a function a name by which suites can call it, and say what it does: see `Attack`."""
+    facts = {"name": name, "norms": norms, "kind": kind, "needs_gradients": needs_gradients, "keyed": keyed}
 
     def mark(function: _Function) -> _Function:
-        setattr(function, _MARK, {"name": name, "norms": norms, "kind": kind, **facts})
+        setattr(function, _MARK, facts)
         return function
 
     return mark

@@ -108,24 +108,23 @@ class AttackResults:
 
     def record(self, examples: Tensor, norm: Norm, distances: dict[Norm, Tensor], predictions: Tensor) -> None:
         """Enter verified adversarial examples, each into the balls of every norm. `examples` are unique indices."""
+        found_in = torch.full_like(examples, NORMS.index(norm))
         for other in NORMS:
-            found = distances[other].cpu()
-            better = found < self.distances[other][examples]
-            chosen = examples[better]
-            self.distances[other][chosen] = found[better]
-            self.predictions[other][chosen] = predictions.cpu()[better]
-            self.found_in[other][chosen] = NORMS.index(norm)
+            self._improve(other, examples, distances[other].cpu(), predictions.cpu(), found_in)
 
     def add(self, others: AttackResults, examples: Tensor) -> None:
         """Enter what others found about `examples` (n,), which is what they are about, and what it took."""
         for norm in NORMS:
-            better = others.distances[norm] < self.distances[norm][examples]
-            chosen = examples[better]
-            self.distances[norm][chosen] = others.distances[norm][better]
-            self.predictions[norm][chosen] = others.predictions[norm][better]
-            self.found_in[norm][chosen] = others.found_in[norm][better]
+            self._improve(norm, examples, others.distances[norm], others.predictions[norm], others.found_in[norm])
         for name in COSTS:
             setattr(self, name, getattr(self, name) + getattr(others, name))
+
+    def _improve(self, norm: Norm, examples: Tensor, distances: Tensor, predictions: Tensor, found_in: Tensor) -> None:
+        better = distances < self.distances[norm][examples]
+        chosen = examples[better]
+        self.distances[norm][chosen] = distances[better]
+        self.predictions[norm][chosen] = predictions[better]
+        self.found_in[norm][chosen] = found_in[better]
 
 
 COSTS = ("claims", "rejected", "outside", "gradient_evaluations", "queries", "bad_gradients")

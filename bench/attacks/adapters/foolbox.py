@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import os
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,24 +16,19 @@ from torch import Tensor, nn
 
 from bench.attacks.registry import Attack, AttackResult, described, register_attack
 from bench.core.bounds import Steps
-from bench.core.errors import BenchError
 from bench.core.keywords import keywords_of
 from bench.core.names import unknown_name
+from bench.core.packages import optional_import
 from bench.core.threat import NORMS, Norm
 
 _NORMS: dict[float, Norm] = {torch.inf: "linf", 2: "l2", 1: "l1"}
 
 
-def import_foolbox() -> ModuleType:
+def import_foolbox() -> Any:
     """Import Foolbox; raises BenchError if it cannot be imported."""
     # it imports GitPython, which refuses to be imported where no git is installed
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    try:
-        import foolbox
-    except ImportError as error:
-        raise BenchError(f"foolbox cannot be imported ({error}); install it with: pip install foolbox") from error
-    module: ModuleType = foolbox
-    return module
+    return optional_import("foolbox", "an attack of Foolbox", "foolbox")
 
 
 def find(class_name: str) -> Attack:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from functools import partial
-from types import ModuleType
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from bench.attacks.registry import Attack, AttackResult, described
 from bench.core.errors import BenchError
 from bench.core.keywords import Keyword, keywords_of
 from bench.core.names import unknown_name
+from bench.core.packages import optional_import
 
 REFUSED = {
     "AutoAttack": "it runs its parts with 10 steps in place of 100; use pyautoattack",
@@ -28,18 +28,11 @@ REFUSED = {
 }
 
 
-def import_torchattacks() -> ModuleType:
+def import_torchattacks() -> Any:
     """Import torchattacks, quietly; raises BenchError if it cannot be imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import torchattacks
-        except ImportError as error:
-            raise BenchError(
-                f"torchattacks cannot be imported ({error}); install it with: pip install torchattacks"
-            ) from error
-    module: ModuleType = torchattacks
-    return module
+        return optional_import("torchattacks", "an attack of torchattacks", "torchattacks")
 
 
 def find(class_name: str) -> Attack:
