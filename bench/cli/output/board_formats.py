@@ -68,7 +68,7 @@ def as_table(board: Board, *, wide: bool, width: int) -> Table:
     """For a terminal of `width`: where that is narrow the central columns, unless all are wanted."""
     columns: Sequence[Column] = board.columns
     central = [column for column in columns if column.central]
-    room = 13 if board.of_methods else 17
+    room = 17 if board.of_methods else 13
     if not wide and 24 + room * len(columns) > width and central:
         columns = central
     names, (kind, *extra) = [column.label for column in columns], _head(board)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.cli.output.board_formats import as_csv, as_latex, as_markdown
+from bench.cli.output.board_formats import as_csv, as_latex, as_markdown, as_table
 from bench.cli.output.check_output import announce, markdown_summary, summary_table, write_junit
 from bench.cli.output.rendering import output, table, warn
 from bench.comparison.gate import RegressionReport, Remark
@@ -106,3 +106,16 @@ def test_a_table_in_a_narrow_terminal_tears_no_number(
     shown = capsys.readouterr().out
     assert all(cell in shown for cell in cells) and len(shown.splitlines()) <= 12
     assert "attribution" in shown and max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("models", "width", "shown"), [(0, 50, 2), (0, 49, 1), (3, 58, 2), (3, 57, 1)])
+def test_a_narrow_terminal_gets_the_central_columns_and_is_told_of_the_others(
+    models: int, width: int, shown: int
+) -> None:
+    columns = tuple(
+        Column(MetricKey(name), name, "higher", "share", central=name == "first") for name in ("first", "second")
+    )
+    row = Row("net", "net", (Cell(0.5), Cell(0.25)), models=models)
+    made = as_table(Board("title", {}, columns, (row,), columns[0]), wide=False, width=width)
+    assert sum(str(column.header) in ("first", "second") for column in made.columns) == shown
+    assert ("1 more columns with --wide" in str(made.caption)) == (shown == 1)
