@@ -94,7 +94,9 @@ def load(name: str, examples: int, *, prepared: bool = False) -> Problem:
 def _judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, results: AttackResults) -> None:
     clean, labels = problem.images[begin : begin + UNIT], problem.labels[begin : begin + UNIT]
     radius = clean.new_full((len(clean),), eps)
-    verified, distances, predictions = verify(problem.model, found.detach().float(), clean, labels, radius, norm)
+    verified, distances, predictions = verify(
+        problem.model, found.detach().float(), clean, labels, eps=radius, norm=norm
+    )
     chosen = verified.nonzero().squeeze(1)
     results.record(
         chosen.cpu() + begin, norm, {key: value[chosen] for key, value in distances.items()}, predictions[chosen]
@@ -111,7 +113,7 @@ def _peer_curve(problem: Problem, peer: Pgd, norm: Norm) -> tuple[list[float], f
             began = problem.clock()
             found = peer(counting, problem.images[part], problem.labels[part], norm, eps)
             seconds += problem.clock() - began
-            _judge(problem, found, begin, norm, eps, results)
+            _judge(problem, found, begin, norm, eps=eps, results=results)
         accuracies.append(float((~results.broken(norm, eps)).double().mean()))
     return accuracies, seconds, counting.gradients
 
@@ -123,11 +125,20 @@ def _sweep(
     ids = torch.arange(len(problem.images), device=problem.images.device)
     attack = resolve_suites([suite])[0].file.parameters["attacks"][0]
     settings = SweepSettings(
-        attack["steps"], tuple(attack["losses"]), attack["patience"], 0, attack.get("targets", {}).get(norm, 0),
-        attack["polish"],
+        attack["steps"], tuple(attack["losses"]), attack["patience"], 0, targets=attack.get("targets", {}).get(norm, 0),
+        refine=attack["polish"],
     )  # fmt: skip
     began = problem.clock()
-    NormSweep(problem.model, problem.images, problem.labels, ids, norm, radii, settings, results).run()
+    NormSweep(
+        model=problem.model,
+        images=problem.images,
+        labels=problem.labels,
+        example_ids=ids,
+        norm=norm,
+        radii=radii,
+        settings=settings,
+        results=results,
+    ).run()
     return problem.clock() - began
 
 
@@ -175,7 +186,7 @@ def _rivals(problem: Problem, norm: Norm, peers: list[str]) -> dict[str, Rival]:
             sys.stdout.write(f"  {label:22}cannot run: {' '.join(str(error).split())[:90]}\n")
             continue
         found[label] = Rival(seconds, accuracies)
-        _row(label, accuracies, seconds, gradients, "")
+        _row(label, accuracies, seconds, gradients, ratio="")
     return found
 
 
@@ -184,7 +195,7 @@ def _our_curve(problem: Problem, suite: str, rivals: dict[Norm, dict[str, Rival]
     results, total, fastest, above = problem.results(), 0.0, 0.0, []
     for norm in NORMS:
         before = results.gradient_evaluations
-        seconds = _sweep(problem, norm, RADII[norm], results, suite)
+        seconds = _sweep(problem, norm, RADII[norm], results, suite=suite)
         accuracies = [float((~results.broken(norm, eps)).double().mean()) for eps in RADII[norm]]
         peers, ratio = rivals[norm], ""
         if peers:
@@ -193,7 +204,7 @@ def _our_curve(problem: Problem, suite: str, rivals: dict[Norm, dict[str, Rival]
             fastest += peers[best].seconds
             lowest = [min(values) for values in zip(*(rival.accuracies for rival in peers.values()), strict=True)]
             above += [ours - theirs for ours, theirs in zip(accuracies, lowest, strict=True)]
-        _row(f"sweep, {norm}", accuracies, seconds, results.gradient_evaluations - before, ratio)
+        _row(f"sweep, {norm}", accuracies, seconds, results.gradient_evaluations - before, ratio=ratio)
         total += seconds
     higher = [gap for gap in above if gap > 0]
     sys.stdout.write(
@@ -226,11 +237,11 @@ def _compare_autoattack(name: str, norm: Norm, examples: int, *, robustbench: bo
     problem, eps = load(name, examples), REFERENCE[norm]
     sys.stdout.write(f"\n{name}, {norm} {eps:g}, {examples} images\n")
     broken, baseline = _theirs(problem, plain_autoattack, norm, eps)
-    _verdict("pyautoattack, plain", broken, broken, baseline, baseline)
+    _verdict("pyautoattack, plain", broken, broken, baseline, baseline=baseline)
     if robustbench:
         try:
             theirs, seconds = _theirs(problem, robustbench_benchmark, norm, eps)
-            _verdict("robustbench benchmark", theirs, broken, seconds, baseline)
+            _verdict("robustbench benchmark", theirs, broken, seconds, baseline=baseline)
         except Exception as error:  # noqa: BLE001
             sys.stdout.write(f"  {'robustbench benchmark':24}cannot run: {type(error).__name__}: {error}\n")
     keep_freed_memory()
@@ -238,18 +249,18 @@ def _compare_autoattack(name: str, norm: Norm, examples: int, *, robustbench: bo
     for label, attack in (("suite autoattack", _ours), ("cascade", _cascade)):
         began = problem.clock()
         ours = attack(problem, norm, eps)
-        _verdict(label, ours, broken, problem.clock() - began, baseline)
+        _verdict(label, ours, broken, problem.clock() - began, baseline=baseline)
 
 
-def _theirs(problem: Problem, attack: Pgd, norm: Norm, eps: float) -> tuple[Tensor, float]:
+def _theirs(problem: Problem, peer: Pgd, norm: Norm, eps: float) -> tuple[Tensor, float]:
     """Which examples a peer's AutoAttack breaks, by our judge, and its seconds."""
     began = problem.clock()
-    found = attack(problem.model, problem.images, problem.labels, norm, eps)
+    found = peer(problem.model, problem.images, problem.labels, norm, eps)
     seconds = problem.clock() - began
     problem.model.requires_grad_(False)
     results = problem.results()
     for begin in range(0, len(found), UNIT):
-        _judge(problem, found[begin : begin + UNIT], begin, norm, eps, results)
+        _judge(problem, found[begin : begin + UNIT], begin, norm, eps=eps, results=results)
     return results.broken(norm, eps), seconds
 
 
@@ -277,8 +288,8 @@ def _ours(problem: Problem, norm: Norm, eps: float) -> Tensor:
         images, labels = problem.images[part], problem.labels[part]
         ids = torch.arange(len(images), device=images.device) + part.start
         for component in ("apgd-ce", "apgd-t", "fab-t", "square"):
-            examples = Examples(problem.model, images, labels, ids, 10)
-            run_attack(named_attack(component, {}), examples, norm, [eps], results)
+            examples = Examples(problem.model, images, labels, ids, num_classes=10)
+            run_attack(named_attack(component, {}), examples, norm, [eps], results=results)
 
     return _units(problem, attack, norm, eps)
 
@@ -290,7 +301,16 @@ def _cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
     def attack(part: slice, results: AttackResults) -> None:
         images, labels = problem.images[part], problem.labels[part]
         ids = torch.arange(len(images), device=images.device) + part.start
-        Cascade(problem.model, images, labels, ids, norm, eps, stages, results).run()
+        Cascade(
+            model=problem.model,
+            images=images,
+            labels=labels,
+            example_ids=ids,
+            norm=norm,
+            eps=eps,
+            stages=stages,
+            results=results,
+        ).run()
 
     return _units(problem, attack, norm, eps)
 
@@ -311,13 +331,13 @@ def scaling(
         sys.stdout.write(f"\n{name}, {norm}, as in {suite}\n")
         for count in examples:
             part = Problem(name, problem.model, problem.images[:count], problem.labels[:count])
-            seconds = _sweep(part, chosen, RADII[chosen], part.results(), suite)
+            seconds = _sweep(part, chosen, RADII[chosen], part.results(), suite=suite)
             sys.stdout.write(f"  {count:6} images, 5 radii {seconds:8.2f} s{1000 * seconds / count:8.2f} ms an image\n")
         few = min(1000, max(examples))
         part, largest = Problem(name, problem.model, problem.images[:few], problem.labels[:few]), RADII[chosen][-1]
         for count in radii:
             ladder = [largest * (step + 1) / count for step in range(count)]
-            seconds = _sweep(part, chosen, ladder, part.results(), suite)
+            seconds = _sweep(part, chosen, ladder, part.results(), suite=suite)
             sys.stdout.write(f"  {few:6} images, {count:2} radii {seconds:8.2f} s\n")
         sys.stdout.flush()
 

@@ -53,13 +53,25 @@ def compare(entry: ModelEntry, norm: Norm, images: Tensor, labels: Tensor) -> bo
         clean = torch.cat([model(batch).argmax(1) for batch in images.split(500)])
     radii = RADII[norm]
     keywords = {"steps": STEPS, "relative_parameters": {"alpha": 2.5 / STEPS}}
-    run, unit = named_attack(f"torchattacks:{CLASSES[norm]}", keywords), Examples(model, images, labels, ids, 10)
+    run, unit = (
+        named_attack(f"torchattacks:{CLASSES[norm]}", keywords),
+        Examples(model, images, labels, ids, num_classes=10),
+    )
 
     def theirs(results: AttackResults) -> None:
-        run_attack(run, unit, norm, radii, results)
+        run_attack(run, unit, norm, radii, results=results)
 
     def sweep(settings: SweepSettings) -> Callable[[AttackResults], None]:
-        return lambda results: NormSweep(prepared, images, labels, ids, norm, radii, settings, results).run()
+        return lambda results: NormSweep(
+            model=prepared,
+            images=images,
+            labels=labels,
+            example_ids=ids,
+            norm=norm,
+            radii=radii,
+            settings=settings,
+            results=results,
+        ).run()
 
     rows = {
         f"torchattacks {CLASSES[norm]}": timed(theirs, clean, labels),

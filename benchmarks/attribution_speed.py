@@ -49,7 +49,10 @@ def evaluate(protocol: AttributionProtocol, model: nn.Module, data: ImageDataset
     records = []
     for start in range(0, count, 250):
         stop = min(start + 250, count)
-        context = EvaluationContext(model, "net", data, start, stop, 0, torch.device("cpu"), 250)
+        context = EvaluationContext(
+            model=model, model_name="net", dataset=data, start=start, stop=stop, seed=0, device=torch.device("cpu"),
+            batch_size=250,
+        )  # fmt: skip
         records.append(protocol.evaluate(context).records)
     import pandas as pd
 
@@ -166,7 +169,7 @@ def main(
     try:
         import quantus  # noqa: F401
 
-        functions["ours, one measure"] = lambda: ours(net, data, examples, [RADII[1]], ["cosine"])
+        functions["ours, one measure"] = lambda: ours(net, data, examples, [RADII[1]], measures=["cosine"])
         functions["ours, five measures"] = lambda: ours(net, data, examples, [RADII[1]])
         for name in QUANTUS:
             functions[f"quantus {name}"] = lambda name=name: quantus_metric(name, plain, data, examples)

@@ -43,7 +43,7 @@ def main(rounds: int = 15) -> None:
     data = load_split("fashion_mnist", "test")
     images, labels = data.pixels(slice(0, BATCH_SIZE)), data.labels[:BATCH_SIZE]
     std = torch.tensor(DATASETS["fashion_mnist"].std).view(1, -1, 1, 1)
-    batch = Batch(images, labels, torch.randn_like(images), std, torch.Generator().manual_seed(0))
+    batch = Batch(images, labels, torch.randn_like(images), std, generator=torch.Generator().manual_seed(0))
     names = [template.name for template in list_recipes() if template.name != "standard"]
     steps = {name: make_step(make_recipe(name, "fashion_mnist"), batch) for name in names}
     names.append("lga, detached")

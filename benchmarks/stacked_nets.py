@@ -88,8 +88,9 @@ def main() -> None:
     test = masked(data, slice(8000, 10000), fill, 8000)
     parameters = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [*spec.mean], "std": [*spec.std]}
     schedule = RetrainSchedule(
-        options.architecture, parameters, options.epochs, options.batch_size, 4e-3, True, options.precision
-    )
+        options.architecture, parameters, options.epochs, options.batch_size, learning_rate=4e-3, decay=True,
+        precision=options.precision,
+    )  # fmt: skip
     counts = (78, 235, 392, 549, 706)
     masks, seeds = [Mask(count, 784) for count in counts], [*range(max(1, options.nets // len(counts)))]
     seconds: dict[str, list[tuple[float, float]]] = {"one after another": [], "side by side": []}
@@ -98,9 +99,9 @@ def main() -> None:
         for name in seconds:
             clock, cpu = time.perf_counter(), time.process_time()
             if name == "side by side":
-                correct = retrain(masks, seeds, schedule, training, test, device=torch.device("cpu")).flatten(0, 1)
+                correct = retrain(masks, seeds, schedule, training, test=test, device=torch.device("cpu")).flatten(0, 1)
             else:
-                correct = one_after_another(masks, seeds, schedule, training, test)
+                correct = one_after_another(masks, seeds, schedule, training, test=test)
             seconds[name].append((time.perf_counter() - clock, time.process_time() - cpu))
             accuracies[name] = correct.float().mean(1)
     steps = len(masks) * len(seeds) * options.epochs * math.ceil(options.examples / options.batch_size)

@@ -140,7 +140,9 @@ def data_for(net: nn.Module, kind: str, count: int, seed: int = 0) -> ImageDatas
     with torch.no_grad():
         labels = net(images).argmax(1)
     labels[4::5] = (labels[4::5] + 1) % CLASSES
-    return ImageDataset(kind, "test", (images * 255).round().to(torch.uint8), labels, ("a", "b", "c"), "made")
+    return ImageDataset(
+        kind, "test", (images * 255).round().to(torch.uint8), labels, class_names=("a", "b", "c"), source="made"
+    )
 
 
 def numbered(few: int, many: int) -> list[Any]:

@@ -108,7 +108,9 @@ def test_what_comes_from_outside_is_escaped_in_html() -> None:
     frame = bench.evaluate("standard", "cross_norm_quick", examples=1).frame
     frame.loc[0, "attack"] = "<script>alert(1)</script>"
     finding = Finding("x", "warning", "<img src=x>", "")
-    shown = bench.Result("<b>m</b>", "s", frame, frame, [finding], {}, 0.0, None)._repr_html_()
+    shown = bench.Result(
+        "<b>m</b>", "s", frame, frame, findings=[finding], counters={}, seconds=0.0, folder=None
+    )._repr_html_()
     assert "<script>" not in shown and "<img" not in shown and "<b>m" not in shown
 
 

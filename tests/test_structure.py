@@ -78,6 +78,29 @@ def _length(function: ast.FunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
 
 
+def test_no_call_of_ours_has_more_than_four_arguments_by_position() -> None:
+    trees = {path: ast.parse(path.read_text()) for path in FILES}
+    defined = {
+        node.name for path in CODE for node in ast.walk(trees[path]) if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
+    defined -= {
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.args.vararg is not None
+    }
+    defined -= {"Progress", "apply"}  # rich's and torch's
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) > 4
+        if (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in defined
+        if not any(isinstance(argument, ast.Starred) for argument in node.args)
+    ]
+    assert not found
+
+
 def test_modules_import_each_other_in_one_direction() -> None:
     """Imports inside functions count too; those for type checkers alone do not."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in CODE}

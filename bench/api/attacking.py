@@ -91,7 +91,19 @@ def attack(
         for begin in range(0, len(pixels), batch_size):
             chosen = slice(begin, begin + batch_size)
             ids = torch.arange(begin, begin + len(pixels[chosen]), device=pixels.device)
-            parts.append(_attack_batch(net, pixels[chosen], classes[chosen], ids, norm, eps, steps, losses, seed))
+            parts.append(
+                _attack_batch(
+                    model=net,
+                    clean=pixels[chosen],
+                    labels=classes[chosen],
+                    ids=ids,
+                    norm=norm,
+                    eps=eps,
+                    steps=steps,
+                    losses=losses,
+                    seed=seed,
+                )
+            )
     return AttackResult(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -130,7 +142,7 @@ def _attack_batch(
             model, part, target, norm=norm, eps=eps, steps=steps, step_size=2.5 * eps / steps, loss=loss, start=start
         )
         radius = tried.new_full((len(tried),), eps)
-        verified, measured, said = verify(model, tried, part, target, radius, norm)
+        verified, measured, said = verify(model, tried, part, target, eps=radius, norm=norm)
         won = standing[verified]
         found[won] = pull_inside(tried, part, radius, norm)[verified]
         predictions[won] = said[verified]

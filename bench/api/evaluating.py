@@ -105,7 +105,7 @@ def _with_model(
         return replace(request, models=[str(model)], source=source)
     adaptation = _adaptation(options, executor)
     dataset = request.dataset or DEFAULT_DATASET
-    entry = entry_of_net(model, dataset, model_id or "in_memory", request.data_dir, adaptation)
+    entry = entry_of_net(model, dataset, model_id or "in_memory", request.data_dir, adaptation=adaptation)
     return replace(request, entries=[entry], source=source_options({}))
 
 
@@ -128,12 +128,7 @@ def _result(outcome: RunOutcome, *, kept: bool) -> Result:
     frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
     frame["eps"] = frame["eps"].astype("float64")
     return Result(
-        outcome.plan.entry.card.name,
-        outcome.plan.suite.name,
-        frame,
-        read_records(outcome.folder / "examples.parquet"),
-        outcome.findings,
-        outcome.counters,
-        outcome.seconds,
-        outcome.folder if kept else None,
-    )
+        model=outcome.plan.entry.card.name, suite=outcome.plan.suite.name, frame=frame,
+        records=read_records(outcome.folder / "examples.parquet"), findings=outcome.findings,
+        counters=outcome.counters, seconds=outcome.seconds, folder=outcome.folder if kept else None,
+    )  # fmt: skip

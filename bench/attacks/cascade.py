@@ -159,7 +159,7 @@ class Cascade:
         sizes = schedule.step_sizes(stage.steps, self.images.device) * self.eps
         sparsities = schedule.sparsities(stage.steps, self.images.device)
         clean, labels = self.images[examples], self.labels[examples]
-        images = self._start(number, stage, examples, targets, clean)
+        images = self._start(number, stage, examples, targets, clean=clean)
         previous = images
         reached = self._reached[examples]
         for iteration in range(stage.steps + 1):
@@ -194,7 +194,7 @@ class Cascade:
                         )  # fmt: skip
                 size = (sizes[iteration] * widths[iteration]).expand(len(images))
                 sparsity = sparsities[iteration].expand(len(images))
-                moved = steepest_step(gradient, images, size, self.norm, sparsity).add_(images)
+                moved = steepest_step(gradient, images, size, self.norm, sparsity=sparsity).add_(images)
                 moved.add_(images - previous, alpha=schedule.momentum)
                 previous = images
                 images = project(moved, clean, self._radius(clean, widths[iteration + 1]), self.norm)
@@ -221,7 +221,9 @@ class Cascade:
         if stage.start == 0.0:
             return clean
         key = number * 4096 + targets + 1
-        uniform = keyed_uniform(self.seed, f"cascade/{self.norm}", self.example_ids[examples], clean.shape[1:], key)
+        uniform = keyed_uniform(
+            self.seed, f"cascade/{self.norm}", self.example_ids[examples], clean.shape[1:], extra=key
+        )
         radius = self._radius(clean, stage.widen)
         return project(clean + random_start(clean, radius * stage.start, self.norm, uniform), clean, radius, self.norm)
 

@@ -76,7 +76,7 @@ def pgd(
             (gradient,) = torch.autograd.grad(loss_function(model(adversarial), labels).sum(), adversarial)
             with torch.no_grad():
                 gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # there it is blind, but the image stays one
-                moved = adversarial + step_rules.steepest_step(gradient, adversarial, size, norm, sparsity)
+                moved = adversarial + step_rules.steepest_step(gradient, adversarial, size, norm, sparsity=sparsity)
                 adversarial = project(moved, images, radius, norm)
     return adversarial.detach()
 
@@ -101,7 +101,7 @@ def pgd_with_restarts(
             clean, truth, start = images[part], labels[part], None
             if random_start:
                 number = torch.full_like(part, restart)
-                start = keyed_uniform(seed, f"pgd/{norm}", ids[part], clean.shape[1:], number)
+                start = keyed_uniform(seed, f"pgd/{norm}", ids[part], clean.shape[1:], extra=number)
             found[part] = pgd(
                 model, clean, truth, norm=norm, eps=eps[part], steps=steps, step_size=size[part], loss=loss, start=start
             )

@@ -90,9 +90,9 @@ def run_attack(
         _called(run, examples, norm, falling[0], radii=radii_given, results=results, on_progress=progress)
     elif run.attack.kind == "fixed":
         for eps in radii:
-            _run_on_standing(run, examples, norm, [eps], results)
+            _run_on_standing(run, examples, norm, [eps], results=results)
     else:
-        _run_on_standing(run, examples, norm, falling, results)
+        _run_on_standing(run, examples, norm, falling, results=results)
     progress(len(examples))
 
 

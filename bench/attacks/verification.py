@@ -110,12 +110,14 @@ class AttackResults:
         """Enter verified adversarial examples, each into the balls of every norm. `examples` are unique indices."""
         found_in = torch.full_like(examples, NORMS.index(norm))
         for other in NORMS:
-            self._improve(other, examples, distances[other].cpu(), predictions.cpu(), found_in)
+            self._improve(other, examples, distances[other].cpu(), predictions.cpu(), found_in=found_in)
 
     def add(self, others: AttackResults, examples: Tensor) -> None:
         """Enter what others found about `examples` (n,), which is what they are about, and what it took."""
         for norm in NORMS:
-            self._improve(norm, examples, others.distances[norm], others.predictions[norm], others.found_in[norm])
+            self._improve(
+                norm, examples, others.distances[norm], others.predictions[norm], found_in=others.found_in[norm]
+            )
         for name in COSTS:
             setattr(self, name, getattr(self, name) + getattr(others, name))
 

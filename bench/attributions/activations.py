@@ -46,7 +46,7 @@ class SoftplusTwin(OperationMode):
         if name == "hardsigmoid":
             return (self._relu(inputs + 3.0) - self._relu(inputs - 3.0)) / 6.0
         low, high = (0.0, 6.0) if name == "relu6" else (
-            _given(args, kwargs, 1, "min_val", -1.0), _given(args, kwargs, 2, "max_val", 1.0)
+            _given(args, kwargs, 1, "min_val", default=-1.0), _given(args, kwargs, 2, "max_val", default=1.0)
         )  # fmt: skip
         return low + self._relu(inputs - low) - self._relu(inputs - high)
 
@@ -60,8 +60,8 @@ def _slope(name: str, inputs: Tensor, args: tuple[Any, ...], kwargs: dict[str, A
         weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
         return weight if weight.dim() == 0 else weight.view(-1, *([1] * (inputs.dim() - 2)))
     if name == "rrelu":
-        return 0.5 * (_given(args, kwargs, 1, "lower", 1 / 8) + _given(args, kwargs, 2, "upper", 1 / 3))
-    return _given(args, kwargs, 1, "negative_slope", 0.01)
+        return 0.5 * (_given(args, kwargs, 1, "lower", default=1 / 8) + _given(args, kwargs, 2, "upper", default=1 / 3))
+    return _given(args, kwargs, 1, "negative_slope", default=0.01)
 
 
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: float) -> float:

@@ -91,7 +91,7 @@ def manipulate(
     if not method.differentiable:
         raise BenchError(f"{method.name} cannot be differentiated, so it cannot be attacked; attack gradient instead.")
     request = MapRequest(images, labels, example_ids, settings.seed)
-    search = _Search(model, request, method, attack, goal, settings)
+    search = _Search(model, request, method, attack, goal=goal, settings=settings)
     if isinstance(attack, RandomSign):
         search.draw_signs(attack.steps)
     else:
@@ -160,7 +160,7 @@ class _Search:
         ids = self.request.example_ids
         for draw in range(draws):
             uniform = keyed_uniform(
-                self.settings.seed, "random_sign", ids, self.clean.shape[1:], torch.full_like(ids, draw)
+                self.settings.seed, "random_sign", ids, self.clean.shape[1:], extra=torch.full_like(ids, draw)
             )
             signs = torch.where(uniform < 0.5, -1.0, 1.0)
             candidate = torch.minimum(torch.maximum(self.clean + self.settings.eps * signs, self.low), self.high)

@@ -78,7 +78,7 @@ def pixel_scores(
     """
     if name not in MAPS:
         raise BenchError(f"unknown attribution {name!r} for ROAR and KAR; use {', '.join(MAPS)}.")
-    gradient, factors = _mean_gradient(model, images, example_ids, name, scalar)
+    gradient, factors = _mean_gradient(model, images, example_ids, name, scalar=scalar)
     if name in ("input_x_gradient", "integrated_gradients"):
         gradient = gradient * (images - _BASELINE)
     return gradient.abs().sum(1), factors
@@ -94,7 +94,7 @@ def _mean_gradient(
     for point in range(_POINTS):
         if name == "smoothgrad":
             keys = torch.full_like(example_ids, point)
-            noise = keyed_normal(0, "pixel_scores", example_ids, images.shape[1:], keys).to(images.device)
+            noise = keyed_normal(0, "pixel_scores", example_ids, images.shape[1:], extra=keys).to(images.device)
             moved = (images + _SIGMA * noise).clamp_(0.0, 1.0)
         else:
             moved = _BASELINE + (point + 0.5) / _POINTS * (images - _BASELINE)

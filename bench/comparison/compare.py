@@ -98,8 +98,8 @@ def compare_runs(
     compared = {one.key for one in comparisons}
     unpaired = [label(key) for key in keys_of(pair[0]) if key not in compared]
     return SuiteComparison(
-        title, str(pair[0]["suite"].iloc[0]), str(pair[0]["dataset"].iloc[0]), runs, comparisons,
-        holm([one.p_value for one in comparisons]), unpaired, doubts,
+        title=title, suite=str(pair[0]["suite"].iloc[0]), dataset=str(pair[0]["dataset"].iloc[0]), runs=runs,
+        comparisons=comparisons, adjusted=holm([one.p_value for one in comparisons]), unpaired=unpaired, doubts=doubts,
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     remarks += _vanished_metrics(old, new, rules)
     remarks += _finding_remarks(outcome, manifest)
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
-    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, comparison)
+    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, comparison=comparison)
 
 
 def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:

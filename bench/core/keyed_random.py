@@ -70,6 +70,6 @@ def keyed_normal(
     seed: int, stream: str, example_ids: Tensor, shape: Sequence[int], extra: Tensor | None = None
 ) -> Tensor:
     """Standard normal numbers, one block per example (Box-Muller); arguments as in `keyed_uniform`."""
-    radius = keyed_uniform(seed, stream + "/radius", example_ids, shape, extra)
-    angle = keyed_uniform(seed, stream + "/angle", example_ids, shape, extra)
+    radius = keyed_uniform(seed, stream + "/radius", example_ids, shape, extra=extra)
+    angle = keyed_uniform(seed, stream + "/angle", example_ids, shape, extra=extra)
     return torch.sqrt(-2.0 * torch.log1p(-radius)) * torch.cos(2.0 * math.pi * angle)

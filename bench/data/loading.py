@@ -158,7 +158,7 @@ def _read_embedded() -> ImageDataset:
             raise BenchError(f"the embedded file {path} is missing or damaged; install ribench again.")
     images = read_idx(folder / "t10k-images-idx3-ubyte.gz", 3).unsqueeze(1)
     labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz", 1).to(torch.int64)
-    return make_dataset(DATASETS["fashion_mnist"], "test", images, labels, "embedded")
+    return make_dataset(DATASETS["fashion_mnist"], "test", images, labels, source="embedded")
 
 
 def _download(spec: DatasetSpec, split: Split) -> ImageDataset:
@@ -174,13 +174,9 @@ def _load_plugin(name: str, split: Split) -> ImageDataset:
     try:
         images, labels, classes = reader(split)
         return ImageDataset(
-            name,
-            split,
-            torch.as_tensor(images),
-            torch.as_tensor(labels, dtype=torch.int64),
-            tuple(str(one) for one in classes),
-            f"plug-in {name}",
-        )
+            name, split, torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64),
+            class_names=tuple(str(one) for one in classes), source=f"plug-in {name}",
+        )  # fmt: skip
     except BaseException as error:
         if isinstance(error, BenchError) or is_interrupt(error):
             raise

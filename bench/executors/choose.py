@@ -41,4 +41,4 @@ def choose_executor(
     from bench.executors.ray_executor import RayExecutor
 
     cpus = 1 if cpus_per_worker is None else cpus_per_worker
-    return RayExecutor(RayOptions(ray_address, workers, cpus, gpus_per_worker, device))
+    return RayExecutor(RayOptions(ray_address, workers, cpus, gpus_per_worker, device=device))

@@ -85,7 +85,7 @@ class LocalPool(Executor):
         if shipment is None:
             batch_size = plan.batch_size
             for unit in units:
-                finished = compute_unit(plan, unit, model, batch_size, advanced)
+                finished = compute_unit(plan, unit, model, batch_size, on_progress=advanced)
                 batch_size = finished.batch_size
                 yield finished
             return

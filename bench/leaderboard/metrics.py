@@ -45,7 +45,7 @@ class MetricKey:
         """The key of a row, a manifest's entry or a claim, where no radius may also be NaN."""
         eps = row.get("eps")
         metric, subject, attack, norm = (str(row.get(name, "")) for name in KEY_COLUMNS[:-1])
-        return cls(metric, subject, attack, norm, None if eps is None or eps != eps else float(eps))
+        return cls(metric, subject, attack, norm, eps=None if eps is None or eps != eps else float(eps))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -132,8 +132,9 @@ def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
     counts = np.isfinite(table).sum(axis=0)
     return [
         Metric(
-            one.key, float(np.nanmean(table[:, column])), float(bounds[0, column]), float(bounds[1, column]),
-            int(counts[column]), one.direction, one.unit, one.prominence,
+            key=one.key, value=float(np.nanmean(table[:, column])), ci_low=float(bounds[0, column]),
+            ci_high=float(bounds[1, column]), n_examples=int(counts[column]), direction=one.direction, unit=one.unit,
+            prominence=one.prominence,
         )
         if counts[column] else None
         for column, one in enumerate(quantities)

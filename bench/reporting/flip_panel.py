@@ -44,7 +44,7 @@ def draw_flips(
     figure = Figure(figsize=(1.3 * PER_ROW + 2, 1.6 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), PER_ROW, squeeze=False)
     for axes, (suite, title, ids) in zip(grid, rows, strict=True):
-        _draw_row(axes, suite, ids, leaderboard, data_dir)
+        _draw_row(axes, suite, ids, leaderboard, data_dir=data_dir)
         axes[0].text(-0.1, 0.5, title, transform=axes[0].transAxes, ha="right", va="center", fontsize=7)
     figure.suptitle(f"example: label, then predictions of {names[0]} | {names[1]}", fontsize=8)
     write_atomically(path, figure_bytes(figure, "png"))

@@ -81,7 +81,7 @@ def make_report(
     known = {entry.card.name: entry for entry in list_models(registry=registry)}
     same = {run.model: known[run.model] for run in _newest(runs) if _is_registered(run, known)}
     load = functools.partial(load_split, split="test", data_dir=data_dir, download=download)
-    saliency, remarks = _saliency(runs, same, images, load, resolve_device(device)) if images else ([], [])
+    saliency, remarks = _saliency(runs, same, images, load, device=resolve_device(device)) if images else ([], [])
     remarks += sorted({run.problem or run.doubt for run in runs if run.problem or run.doubt})
     source = PageSource(
         rows,

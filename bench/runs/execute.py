@@ -109,7 +109,7 @@ def execute(
             for unit in finished_units:
                 run.manifest.environment.executor = executor.stats()
                 run.save_part(unit.index, unit.records, unit.stats)
-        outcome = _finish(plan, run, leaderboard, len(done), began)
+        outcome = _finish(plan, run, leaderboard, len(done), began=began)
     except KeyboardInterrupt:
         run.stop("interrupted")
         raise
@@ -166,7 +166,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     append_rows(leaderboard, run_rows(run.manifest))
     run.finish()
     elapsed = round(time.monotonic() - began, 2)
-    return RunOutcome(plan, run.path, run.manifest, elapsed, resumed)
+    return RunOutcome(plan, run.path, run.manifest, elapsed, resumed_units=resumed)
 
 
 def _reason(error: BaseException) -> str:

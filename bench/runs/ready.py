@@ -61,9 +61,9 @@ def check_model(
         images = dataset.pixels(slice(0, 3)).to(device)
         # two and then one: a net that was exported for a fixed number of images is found here
         with random_numbers_of(device, "check"):
-            clean_pass(model, name, images, dataset.num_classes, 2)
+            clean_pass(model, name, images, dataset.num_classes, batch_size=2)
             for suite, protocol in suites.items():
-                _require_fit(model, name, images, protocol, suite)
+                _require_fit(model, name, images, protocol, suite=suite)
         size = batch_size or automatic_batch_size(model, images, device)
         own = entry.build is not None or entry.card.program is not None
         return CheckedModel(size, fixed_answers(model, dataset, device), model if keep and not own else None)

@@ -62,7 +62,7 @@ def add_model(request: AddRequest) -> ModelEntry:
     if folder.exists():
         raise BenchError(f"{folder} exists already; choose another name, or delete it.", option="model_id")
     net = load_model(entry, request.device)
-    accuracy, count = clean_accuracy(net, entry.card.name, dataset, request.examples, request.device)
+    accuracy, count = clean_accuracy(net, entry.card.name, dataset, request.examples, device=request.device)
     card = ModelCard.model_validate(
         entry.card.model_dump()
         | {
@@ -105,7 +105,9 @@ def clean_accuracy(
     count, right = min(examples, len(dataset)), 0
     for begin in range(0, count, _BATCH):
         chosen = slice(begin, min(begin + _BATCH, count))
-        predictions, _ = clean_pass(net, name, dataset.pixels(chosen).to(device), dataset.num_classes, _BATCH)
+        predictions, _ = clean_pass(
+            net, name, dataset.pixels(chosen).to(device), dataset.num_classes, batch_size=_BATCH
+        )
         right += int((predictions == dataset.labels[chosen]).sum())
     return right / count, count
 
@@ -189,7 +191,7 @@ def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: Veri
     if isinstance(dataset, BenchError):
         return CardVerdict(card.name, "not checked", f"digest right and weights load, but {dataset}")
     try:
-        accuracy, count = clean_accuracy(net, card.name, dataset, request.examples, request.device)
+        accuracy, count = clean_accuracy(net, card.name, dataset, request.examples, device=request.device)
     except BenchError as error:
         return CardVerdict(card.name, "wrong", str(error))
     return _compare(card, accuracy, count, len(dataset))

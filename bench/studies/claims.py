@@ -96,16 +96,18 @@ def judge(claim: Claim, material: Material, left_out: Mapping[str, str]) -> Judg
     elif any(effect.high <= margin for effect in effects):
         verdict = "not supported"
         weakest = min(effects, key=lambda effect: effect.high)
-    return Judgement(claim, verdict, weakest.reason, weakest.value, weakest.low, weakest.high, weakest.count)
+    return Judgement(
+        claim, verdict, weakest.reason, weakest.value, low=weakest.low, high=weakest.high, count=weakest.count
+    )
 
 
 def _effects(claim: Claim, material: Material) -> tuple[list[Effect], float]:
     if isinstance(claim, Difference):
         against = claim.against or claim.of
-        return [_difference(material, claim.of, claim.better, against, claim.worse)], claim.margin
+        return [_difference(material, claim.of, claim.better, against, worse=claim.worse)], claim.margin
     if isinstance(claim, Ordering):
         pairs = zip(claim.models[1:], claim.models[:-1], strict=True)
-        return [_difference(material, claim.of, better, claim.of, worse) for better, worse in pairs], 0.0
+        return [_difference(material, claim.of, better, claim.of, worse=worse) for better, worse in pairs], 0.0
     if isinstance(claim, Correlation):
         return [_correlation(material.rows, claim)], 0.0
     if isinstance(claim, Tilt):
@@ -140,7 +142,7 @@ def _difference(material: Material, of: MetricName, better: str, against: Metric
     gap = first - second
     low = gap - float(np.hypot(first - first_low, second_high - second))
     high = gap + float(np.hypot(first_high - first, second - second_low))
-    return Effect(gap, low, high, f"{min(count, other)} images, 1 seed a model, not in pairs", reason)
+    return Effect(gap, low, high, f"{min(count, other)} images, 1 seed a model, not in pairs", reason=reason)
 
 
 def _correlation(rows: pd.DataFrame, claim: Correlation) -> Effect:
@@ -164,8 +166,8 @@ def _correlation(rows: pd.DataFrame, claim: Correlation) -> Effect:
     center = np.arctanh(np.clip(value, -0.9999, 0.9999))
     return Effect(
         value, float(np.tanh(center - half)), float(np.tanh(center + half)), f"{len(points)} models, 1 seed each",
-        f"Spearman {sign * value:+.2f}, counted towards the claim; models share data and baselines, the interval "
-        "takes them as independent",
+        reason=f"Spearman {sign * value:+.2f}, counted towards the claim; models share data and baselines, the "
+        "interval takes them as independent",
     )  # fmt: skip
 
 
@@ -181,5 +183,7 @@ def _tilt(tilt: TiltStudy | None, quantity: str) -> list[Effect]:
         gaps = values[weaker] - values[stronger]
         low, high = t_interval(gaps)
         means = f"{weaker} {values[weaker].mean():.3g}, {stronger} {values[stronger].mean():.3g}"
-        effects.append(Effect(float(gaps.mean()), low, high, f"{len(gaps)} paired seeds", f"{quantity}: {means}"))
+        effects.append(
+            Effect(float(gaps.mean()), low, high, f"{len(gaps)} paired seeds", reason=f"{quantity}: {means}")
+        )
     return effects

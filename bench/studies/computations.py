@@ -56,7 +56,7 @@ class Computations:
 
     def _gradients(self, model: nn.Module, radius: float) -> tuple[Tensor, Tensor]:
         """At the clean and the noisy images; (N, D) each."""
-        batches = noisy_gradients(model, self.images, self.labels, torch.arange(len(self.images)), [radius])
+        batches = noisy_gradients(model, self.images, self.labels, torch.arange(len(self.images)), radii=[radius])
         clean, noisy = zip(*((clean, noisy) for clean, (noisy,) in batches), strict=True)
         return torch.cat(clean), torch.cat(noisy)
 
@@ -66,7 +66,7 @@ class Computations:
         means = f"{claim.better} {first.mean():.4f}, {claim.worse} {second.mean():.4f}"
         reason = f"mean cosine of gradients under uniform noise of {claim.radius:g}/255: {means}"
         return Effect(
-            float((first - second).mean()), low, high, f"{len(first)} images in pairs, 1 seed a model", reason
+            float((first - second).mean()), low, high, f"{len(first)} images in pairs, 1 seed a model", reason=reason
         )
 
     def _scaling(self, claim: ScaleInvariance) -> Effect:
@@ -86,7 +86,7 @@ class Computations:
             f"last layer times {claim.factor:g}: the {claim.criterion} criterion times {np.median(ratios):.6g}, "
             f"expected {claim.expected:g} (effect: tolerance of 0.01 less the relative error)"
         )
-        return Effect(median, low, high, f"{len(error)} images", reason)
+        return Effect(median, low, high, f"{len(error)} images", reason=reason)
 
     def _bound(self, claim: Bound) -> Effect:
         """Rank correlation of the cosine distance with the bound's ratio, less that with the change's norm alone."""
@@ -104,7 +104,7 @@ class Computations:
             f"cosine distance at most (|change| / (|g| + |g'|))^2 on {100 * holds:.1f} % of the images; effect: its "
             "rank correlation with that ratio less the one with |change| alone"
         )
-        return Effect(float(value), float(low), float(high), f"{columns.shape[1]} images", reason)
+        return Effect(float(value), float(low), float(high), f"{columns.shape[1]} images", reason=reason)
 
 
 def _gain(columns: Array) -> float:

@@ -101,7 +101,7 @@ def plan_study(request: StudyRequest) -> StudyPlan:
     rows = rows_of(request.leaderboard)
     for role, suite in scale.suites.items():
         seconds = scale.seconds[role] * factor
-        steps += _suite_steps(request, scale, suite, models, rows, seconds, left_out)
+        steps += _suite_steps(request, scale, suite, models, rows=rows, seconds=seconds, left_out=left_out)
         steps += [Step("run", f"{name} under {suite}", seconds) for name in sorted(to_train)]
     if any(claim.statistic == "tilt" for claim in request.study.file.claims):
         steps.append(Step("tilt", "boundary tilting", _TILT_SECONDS * factor))
@@ -120,7 +120,7 @@ def _suite_steps(
     if not suite.endswith(".toml") and suite not in {known.name for known in list_suites()}:
         left_out.append(f"suite {suite}: this version has none of that name")
         return []
-    plans, reason = usable_plans(request, scale, suite, models, rows)
+    plans, reason = usable_plans(request, scale, suite, models, rows=rows)
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")
     return [

@@ -64,11 +64,11 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
         named = rows.assign(suite=rows["suite"].map(names))
         material = Material(
-            named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed
+            named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed=computed
         )
         judgements = [judge(claim, material, left_out) for claim in request.study.file.claims]
         seconds = time.perf_counter() - began
-        _write(request, plan, rows, judgements, tilt, computed, seconds)
+        _write(request, plan, rows, judgements, tilt=tilt, computed=computed, seconds=seconds)
     return StudyOutcome(request.output, judgements, plan.seconds, seconds)
 
 
@@ -84,7 +84,7 @@ def _write(
     folder = request.output
     write_tables(folder, rows, judgements, tilt)
     figures = write_figures(request, rows, tilt, computed)
-    write_verdict(request, plan, judgements, figures, rows)
+    write_verdict(request, plan, judgements, figures, rows=rows)
     content = {
         "study": request.study.file.name,
         "scale": request.scale,
@@ -105,8 +105,10 @@ def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, 
     if (request.models_folder / dataset / name / "card.toml").is_file():
         return
     training = TrainingRequest(
-        make_recipe(recipe, dataset, parameters), dataset, request.models_folder, resolve_device(request.device), name,
-        request.seed, request.data_dir, request.download, method=name,
+        recipe=make_recipe(
+            recipe, dataset, parameters,
+        ), dataset=dataset, output=request.models_folder, device=resolve_device(request.device), model_id=name,
+        seed=request.seed, data_dir=request.data_dir, download=request.download, method=name,
     )  # fmt: skip
     train_and_publish(training)
 
@@ -122,7 +124,7 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
     models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
     before = rows_of(request.leaderboard)
     # what is not usable the plan has said already, and the claims on it will
-    roles = {role: usable_plans(request, scale, suite, models, before)[0] for role, suite in scale.suites.items()}
+    roles = {role: usable_plans(request, scale, suite, models, rows=before)[0] for role, suite in scale.suites.items()}
     plans = [plan for of_role in roles.values() for plan in of_role]
     for position, plan in enumerate(plans, start=1):
         rows = rows_of(request.leaderboard)

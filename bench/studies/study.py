@@ -30,9 +30,9 @@ class MetricName(Section):
     @property
     def key(self) -> MetricKey:
         if self.subject:
-            return MetricKey(self.metric, self.subject, self.attack, self.norm, self.eps)
+            return MetricKey(self.metric, self.subject, self.attack, self.norm, eps=self.eps)
         metric, subject, attack, *_ = migrated_name(self.metric, self.attack)
-        return MetricKey(metric, subject, attack, self.norm, self.eps)
+        return MetricKey(metric, subject, attack, self.norm, eps=self.eps)
 
 
 class _Claim(Section):

@@ -103,7 +103,7 @@ def make_data() -> TiltData:
     means = torch.stack([tensor[labels == label].mean(0) for label in (0, 1)])
     centred = tensor - means[labels]
     _, axes = torch.linalg.eigh(centred.t() @ centred)
-    return TiltData(tensor, labels, means, axes[:, 1], axes[:, 0])
+    return TiltData(tensor, labels, means, axes[:, 1], minor=axes[:, 0])
 
 
 def logits(weights: Weights, points: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def run_tilt(seeds: Sequence[int] = range(5)) -> TiltStudy:
     points, labels = data.points.expand(count, -1, -1), data.labels.float().expand(count, -1)
     adversarial = attack(weights, points, labels, torch.full((count, 1, 1), _ATTACK_EPS))
     nets = [
-        _describe(data, weights.of(number), adversarial[number], strength, seed)
+        _describe(data, weights.of(number), adversarial[number], strength, seed=seed)
         for number, (strength, seed) in enumerate(itertools.product(strengths, seeds))
     ]
     shown = {name: position * len(seeds) for position, name in enumerate(strengths)}

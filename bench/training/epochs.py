@@ -80,7 +80,7 @@ class Epochs:
             self.seconds += row["seconds"]
             self.rows.append(row)
             self._save()
-            self.report(Progress(number + 1, self.total, 0, 1, row))
+            self.report(Progress(number + 1, self.total, 0, 1, row=row))
 
     def report(self, progress: Progress) -> None:
         if self.on_progress is not None:

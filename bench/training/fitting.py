@@ -121,7 +121,7 @@ def fit(
     net_parameters = _net_parameters(request)
     source = find_source(request, net_parameters)
     request.prepare_work()
-    maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets)
+    maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets=on_targets)
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
     model = _prepared(model.to(request.device), dataset.pixels(slice(0, 2)).to(request.device))
@@ -129,7 +129,7 @@ def fit(
         request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
         target_maps=maps, test=test, on_progress=on_progress,
     )  # fmt: skip
-    return Fit(run, net_parameters, source, dataset, test)
+    return Fit(run, net_parameters, source, dataset, test=test)
 
 
 def _prepared(net: nn.Module, images: Tensor) -> nn.Module:
@@ -200,7 +200,7 @@ def targets(
     if source is None or not isinstance(method, InterpretationRegularization):
         return None
     return target_maps(
-        method, source.net, source.sha256, dataset, indices,
+        method, source.net, source.sha256, dataset, indices=indices,
         seed=request.seed, device=request.device, progress=on_targets,
     )  # fmt: skip
 

@@ -69,7 +69,7 @@ def gradient_stability(model: nn.Module, images: Tensor, labels: Tensor, example
         example_ids: (N,).
     """
     totals = dict.fromkeys(STABILITY_RADII, 0.0)
-    for clean, copies in noisy_gradients(model, images, labels, example_ids, STABILITY_RADII):
+    for clean, copies in noisy_gradients(model, images, labels, example_ids, radii=STABILITY_RADII):
         for radius, noisy in zip(STABILITY_RADII, copies, strict=True):
             totals[radius] += float(F.cosine_similarity(clean, noisy).sum())
     return {f"{radius}/255": round(total / len(images), 4) for radius, total in totals.items()}

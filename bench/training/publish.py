@@ -112,8 +112,9 @@ def remeasure(
         raise BenchError(f"the card of {card.name} has no [training] section, so its held-out examples are unknown.")
     recipe = make_recipe(training.recipe, card.dataset, {**training.parameters, **training.schedule})
     request = TrainingRequest(
-        recipe, card.dataset, entry.folder.parent.parent, device, card.id, training.seed, data_dir, download
-    )
+        recipe=recipe, dataset=card.dataset, output=entry.folder.parent.parent, device=device, model_id=card.id,
+        seed=training.seed, data_dir=data_dir, download=download,
+    )  # fmt: skip
     dataset = request.load("train")
     if dataset.sha256 != training.data_sha256:
         raise BenchError(f"{card.name} was trained on other data than the {card.dataset} that was found here.")

@@ -94,7 +94,7 @@ def retrain(
     side = training.images.shape[-1]
     model = StackedNets([net for net in built for _ in masks], side, dtype).to(device)
     see, see_test = (
-        _View(data, masks, len(seeds), built[0], model.cells, device) for data in (training, test)
+        _View(data, masks, len(seeds), built[0], cells=model.cells, device=device) for data in (training, test)
     )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
     count = len(training.labels)

@@ -39,7 +39,9 @@ def target_maps(
     The method thresholds them itself, after any crop, since padding would lower a map's standard deviation (step 3).
     `progress(done, total)` is called after each batch of a computation; nothing is computed on a cache hit.
     """
-    raw = _raw_maps(method, source, source_sha256, dataset, indices, seed=seed, device=device, progress=progress)
+    raw = _raw_maps(
+        method, source, source_sha256, dataset, indices=indices, seed=seed, device=device, progress=progress
+    )
     return permute_share(raw, method.permuted_share, torch.Generator().manual_seed(seed))
 
 
@@ -78,7 +80,7 @@ def _raw_maps(
             return load_file(path)["maps"]
         except (SafetensorError, KeyError, OSError):
             logger.warning("the cached target maps %s are damaged; computing them again", path)
-    maps = _compute(method, source, dataset, indices, seed, device, progress)
+    maps = _compute(method, source, dataset, indices, seed=seed, device=device, progress=progress)
     try:
         write_atomically(path, save({"maps": maps}))
     except BenchError as error:

@@ -131,24 +131,24 @@ def _adversarial() -> list[RecipeTemplate]:
             "PGD adversarial training in L-inf",
             Adversarial,
             {"norm": "linf", "eps": 0.1},
-            {"epochs": 20, "learning_rate": 2e-3},
-            _joined(linf, _IR_NETS),
+            schedule={"epochs": 20, "learning_rate": 2e-3},
+            datasets=_joined(linf, _IR_NETS),
         ),
         RecipeTemplate(
             "at_l2",
             "PGD adversarial training in L2",
             Adversarial,
             {"norm": "l2", "eps": 1.5},
-            {"epochs": 15, "learning_rate": 2e-3},
-            _joined(l2, _IR_NETS),
+            schedule={"epochs": 15, "learning_rate": 2e-3},
+            datasets=_joined(l2, _IR_NETS),
         ),
         RecipeTemplate(
             "trades",
             "TRADES in L-inf: clean cross-entropy and a smooth decision around each image",
             Trades,
             {"norm": "linf", "eps": 0.1},
-            {"epochs": 12, "learning_rate": 2e-3},
-            trades,
+            schedule={"epochs": 12, "learning_rate": 2e-3},
+            datasets=trades,
         ),
     ]
 
@@ -161,16 +161,16 @@ def _derivative_penalties() -> list[RecipeTemplate]:
             "Jacobian regularisation by random projections",
             JacobianRegularization,
             {"weight": 0.01},
-            {"epochs": 12},
-            datasets,
+            schedule={"epochs": 12},
+            datasets=datasets,
         ),
         RecipeTemplate(
             "input_gradient",
             "input gradient regularisation (double back-propagation)",
             InputGradientRegularization,
             {"weight": 0.3},
-            {"epochs": 12},
-            datasets,
+            schedule={"epochs": 12},
+            datasets=datasets,
         ),
     ]
 
@@ -178,13 +178,9 @@ def _derivative_penalties() -> list[RecipeTemplate]:
 def _interpretation(name: str, summary: str, **parameters: Any) -> RecipeTemplate:
     weights: dict[str, Values] = {"fashion_mnist": _IR_FASHION_MNIST, "mnist": _IR_MNIST, "cifar10": _IR_CIFAR10}
     return RecipeTemplate(
-        name,
-        summary,
-        InterpretationRegularization,
-        parameters,
-        {"epochs": 12, "gradient_clip": 5.0},
-        _joined(_with(weights, parameters), _IR_NETS),
-    )
+        name, summary, InterpretationRegularization, parameters, schedule={"epochs": 12, "gradient_clip": 5.0},
+        datasets=_joined(_with(weights, parameters), _IR_NETS),
+    )  # fmt: skip
 
 
 def _interpretations() -> list[RecipeTemplate]:
@@ -216,7 +212,7 @@ def _interpretations() -> list[RecipeTemplate]:
 def _smooth(name: str, summary: str, method: type[Any], datasets: Mapping[str, Values], **own: Any) -> RecipeTemplate:
     """A recipe for softplus nets: the same optimiser, weight decay and clipping for all of them."""
     tables = _joined({"cifar10": _LGA_CIFAR10}, _LGA_NETS, _with(datasets, own))
-    return RecipeTemplate(name, summary, method, own, _SOFTPLUS, tables)
+    return RecipeTemplate(name, summary, method, own, schedule=_SOFTPLUS, datasets=tables)
 
 
 def _smooth_gradients() -> list[RecipeTemplate]:

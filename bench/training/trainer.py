@@ -81,11 +81,12 @@ def train(
     validation = (dataset.pixels(validation_indices).to(device), labels[validation_indices.to(device)])
     epochs = Epochs(
         folder, _fingerprint(recipe, seed, dataset, target_maps),
-        {"model": model, "optimizer": trainer.optimizer, "best": trainer.best}, recipe.schedule.epochs, on_progress,
+        {"model": model, "optimizer": trainer.optimizer, "best": trainer.best}, recipe.schedule.epochs,
+        on_progress=on_progress,
     )  # fmt: skip
 
     def epoch(number: int) -> dict[str, float]:
-        row = trainer.run_epoch(number, images, labels, train_indices, target_maps, epochs.report)
+        row = trainer.run_epoch(number, images, labels, train_indices, target_maps=target_maps, report=epochs.report)
         row |= _validate(model, *validation, dataset.name)
         if test is not None and recipe.schedule.checkpoint == "best_test":
             row["test_accuracy"] = accuracy(model, test.pixels(slice(None)).to(device), test.labels.to(device))
@@ -95,7 +96,9 @@ def train(
     epochs.run(epoch)
     if trainer.best.weights is not None:
         model.load_state_dict(trainer.best.weights)
-    return TrainingRun(model, epochs.rows, epochs.seconds, len(train_indices), len(validation_indices))
+    return TrainingRun(
+        model, epochs.rows, epochs.seconds, len(train_indices), validation_examples=len(validation_indices)
+    )
 
 
 def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) -> dict[str, float]:
@@ -178,7 +181,7 @@ class _Trainer:
             if self.recipe.schedule.augmentation == "crop_flip":
                 pixels, maps = crop_and_flip(pixels, maps, generator)
             done, all_steps = epoch * steps + step, steps * self.recipe.schedule.epochs
-            batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator, done / all_steps)
+            batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator=generator, progress=done / all_steps)
             for name, value in self._step(batch, done, all_steps).items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * (
                     len(positions) / len(order)

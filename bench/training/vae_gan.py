@@ -111,9 +111,9 @@ def train_vae_gan(
     }  # fmt: skip
     torch.manual_seed(request.seed)
     net = VaeGan(**parameters).to(request.device).to(memory_format=torch.channels_last)
-    run = _Run(recipe, net, dataset, request.seed, request.device)
+    run = _Run(recipe, net, dataset, request.seed, device=request.device)
     fingerprint = sha256_bytes(f"{recipe!r} {request.seed} {dataset.sha256}".encode())
-    epochs = Epochs(request.work, fingerprint, run.parts(), recipe.epochs, on_progress)
+    epochs = Epochs(request.work, fingerprint, run.parts(), recipe.epochs, on_progress=on_progress)
     epochs.run(lambda number: run.epoch(number, epochs.report), recipe.stop_after)
     content = save_safetensors({name: value.contiguous().cpu() for name, value in net.state_dict().items()})
     card = AutoencoderCard(
@@ -174,8 +174,9 @@ class _Run:
         self.recipe, self.net, self.dataset, self.seed, self.device = recipe, net, dataset, seed, device
         self.indices, held_out = split_validation(len(dataset))
         self.held_out = ImageDataset(
-            dataset.name, "validation", dataset.images[held_out], dataset.labels[held_out], dataset.class_names, ""
-        )
+            dataset.name, "validation", dataset.images[held_out], dataset.labels[held_out],
+            class_names=dataset.class_names, source="",
+        )  # fmt: skip
         self.optimizers = _Optimizers(
             *(
                 torch.optim.Adam(part.parameters(), lr=recipe.learning_rate, betas=(recipe.first_beta, 0.9))

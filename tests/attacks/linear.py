@@ -68,7 +68,7 @@ def exact_radius(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm) -> 
     radius = torch.full_like(low, torch.inf)
     for _ in range(60):
         middle = (low + high) / 2
-        fooled = best_margin(weight, logits, clean, labels, middle, norm) > 0
+        fooled = best_margin(weight, logits, clean, labels, eps=middle, norm=norm) > 0
         radius = torch.where(fooled, middle, radius)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     return torch.where(logits.argmax(1) == labels, radius, 0.0)

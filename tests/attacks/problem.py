@@ -17,7 +17,9 @@ from tests.attacks.linear import linear_problem
 def small_examples(count: int = 24, seed: int = 0) -> tuple[Examples, torch.Tensor]:
     """The examples, and the radius at which each falls in L-inf."""
     model, images, labels = linear_problem(count)
-    return Examples(model, images, labels, torch.arange(count), 2, seed), model.exact_distance(images, "linf")
+    return Examples(model, images, labels, torch.arange(count), num_classes=2, seed=seed), model.exact_distance(
+        images, "linf"
+    )
 
 
 def run_strangers(
@@ -31,5 +33,5 @@ def run_strangers(
     examples = examples or small_examples()[0]
     results = AttackResults.start(examples.labels, examples.labels)
     attack = described(function, **{"name": "mine", "trusted": False, "keyed": False, **facts})
-    run_attack(NamedAttack(attack, "mine", {}), examples, norm, radii, results)
+    run_attack(NamedAttack(attack, "mine", {}), examples, norm, radii, results=results)
     return results

@@ -25,14 +25,14 @@ def attack(
     """The version's attacks, each on what those before it left standing."""
     with torch.no_grad():
         results = AttackResults.start(model(images).argmax(1), labels)
-    examples = Examples(model, images, labels, torch.arange(len(labels)), classes, batch_size=batch)
+    examples = Examples(model, images, labels, torch.arange(len(labels)), num_classes=classes, batch_size=batch)
     components = {
         "apgd-ce": {"iterations": steps}, "apgd-dlr": {"iterations": steps}, "pyautoattack:fab": {"iterations": steps},
         "apgd-t": {"iterations": steps}, "fab-t": {"iterations": steps}, "square": {"queries": queries},
     }  # fmt: skip
     for name, keywords in components.items():
         if version == "plus" or name not in ("apgd-dlr", "pyautoattack:fab"):
-            run_attack(named_attack(name, keywords), examples, norm, [eps], results)
+            run_attack(named_attack(name, keywords), examples, norm, [eps], results=results)
     return results
 
 
@@ -59,7 +59,7 @@ def test_the_components_take_a_net_that_first_sums_the_image(norm: Norm) -> None
 def test_every_component_works_for_any_number_of_classes(classes: int, version: Version) -> None:
     model, images = net(classes, (3, 10, 10)), torch.rand(6, 3, 10, 10, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
-    results = attack(model, images, labels, "linf", 0.3, classes, steps=5, queries=5, version=version)
+    results = attack(model, images, labels, "linf", eps=0.3, classes=classes, steps=5, queries=5, version=version)
     assert results.broken("linf", 0.3).any(), "an untrained net is easy to break"
     assert results.rejected == 0
 
@@ -70,7 +70,7 @@ def test_batches_of_one_of_any_shape_work(norm: Norm, shape: tuple[int, int, int
     model = net(3, shape)
     images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(2))
     labels = model(images).argmax(1)
-    results = attack(model, images, labels, norm, 0.01, 3, steps=3, queries=3)
+    results = attack(model, images, labels, norm, eps=0.01, classes=3, steps=3, queries=3)
     assert results.rejected == 0
 
 
@@ -78,7 +78,9 @@ def test_batches_of_one_of_any_shape_work(norm: Norm, shape: tuple[int, int, int
 def test_components_do_not_depend_on_the_batch_size(norm: Norm) -> None:
     model, images, labels = linear_problem(15)
     eps = float(model.exact_distance(images, norm).median())
-    whole, parts = (attack(model, images, labels, norm, eps, 2, batch, 6, 8) for batch in (256, 7))
+    whole, parts = (
+        attack(model, images, labels, norm, eps=eps, classes=2, batch=batch, steps=6, queries=8) for batch in (256, 7)
+    )
     assert torch.equal(whole.broken(norm, eps), parts.broken(norm, eps))
     assert whole.broken(norm, eps).any()
 
@@ -88,7 +90,7 @@ def test_exactly_the_breakable_images_of_a_linear_classifier_break(norm: Norm) -
     model, images, labels = linear_problem(30)
     exact = model.exact_distance(images, norm)
     eps = float(exact.median())
-    broken = attack(model, images, labels, norm, eps, 2, steps=20, queries=10).broken(norm, eps)
+    broken = attack(model, images, labels, norm, eps=eps, classes=2, steps=20, queries=10).broken(norm, eps)
     assert not broken[exact > eps].any()
     assert broken[exact < 0.98 * eps].all()
 
@@ -106,11 +108,11 @@ def test_only_standing_examples_are_given_and_the_generator_is_left_alone(
             given.append(len(batch))
             return standard(batch)
 
-    examples = Examples(Counted(), images, labels, torch.arange(30), 10)
+    examples = Examples(Counted(), images, labels, torch.arange(30), num_classes=10)
     torch.manual_seed(3)
     before = torch.get_rng_state()
     for name in ("apgd-ce", "pyautoattack:apgd-dlr"):
-        run_attack(named_attack(name, {"iterations": 10}), examples, "linf", [0.03], results)
+        run_attack(named_attack(name, {"iterations": 10}), examples, "linf", [0.03], results=results)
         assert max(given) == right
         right = int((~results.broken("linf", 0.03)).sum())
         given.clear()
@@ -135,7 +137,7 @@ def test_a_net_without_gradients_is_refused_with_a_way_out(fashion_test: ImageDa
     images, labels = fashion_test.pixels(slice(0, 8)), fashion_test.labels[:8]
     labels = Detached()(images).argmax(1)
     with pytest.raises(BenchError, match=r"apgd-ce .* failed on this model: .*blackbox"):
-        attack(Detached(), images, labels, "linf", 0.1)
+        attack(Detached(), images, labels, "linf", eps=0.1)
 
 
 @pytest.mark.slow
@@ -152,6 +154,6 @@ def test_whatever_plain_autoattack_breaks_breaks(
     plain = AutoAttack(model, norm={"linf": "Linf", "l2": "L2", "l1": "L1"}[norm], eps=eps, seed=0)
     found, _ = plain.run_standard_evaluation(images, labels)
     theirs = model(found).argmax(1) != labels
-    ours = attack(model, images, labels, norm, eps).broken(norm, eps)
+    ours = attack(model, images, labels, norm, eps=eps).broken(norm, eps)
     assert int((theirs & ~ours).sum()) <= 0.002 * len(labels)
     assert int(ours.sum()) >= int(theirs.sum())

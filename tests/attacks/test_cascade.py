@@ -20,7 +20,7 @@ def attack(
     with torch.no_grad():
         results = AttackResults.start(model(images).argmax(1), labels)
     ids = torch.arange(len(images)) if ids is None else ids
-    Cascade(model, images, labels, ids, norm, eps, stages, results, batch_size=batch).run()
+    Cascade(model, images, labels, ids, norm=norm, eps=eps, stages=stages, results=results, batch_size=batch).run()
     return results
 
 
@@ -29,7 +29,7 @@ def test_exactly_the_breakable_images_of_a_linear_classifier_break(norm: Norm) -
     model, images, labels = linear_problem(200)
     exact = model.exact_distance(images, norm)
     eps = float(exact.median())
-    results = attack(model, images, labels, norm, eps)
+    results = attack(model, images, labels, norm, eps=eps)
     broken = results.broken(norm, eps)
     assert not broken[exact > eps].any()
     assert broken[exact < 0.995 * eps].all()
@@ -42,10 +42,10 @@ def test_verdicts_depend_neither_on_batches_nor_on_units(
 ) -> None:
     eps = {"linf": 0.1, "l2": 1.5, "l1": 15.0}[norm]
     images, labels = fashion_test.pixels(slice(0, 24)), fashion_test.labels[:24]
-    whole = attack(at_linf, images, labels, norm, eps).broken(norm, eps)
-    small = attack(at_linf, images, labels, norm, eps, batch=7).broken(norm, eps)
+    whole = attack(at_linf, images, labels, norm, eps=eps).broken(norm, eps)
+    small = attack(at_linf, images, labels, norm, eps=eps, batch=7).broken(norm, eps)
     halves = [
-        attack(at_linf, images[part], labels[part], norm, eps, ids=torch.arange(24)[part]).broken(norm, eps)
+        attack(at_linf, images[part], labels[part], norm, eps=eps, ids=torch.arange(24)[part]).broken(norm, eps)
         for part in (slice(0, 9), slice(9, 24))
     ]
     assert torch.equal(whole, small)
@@ -57,17 +57,17 @@ def test_later_stages_only_add_breaks_and_cost_nothing_when_all_is_broken(
     standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
     images, labels = fashion_test.pixels(slice(0, 40)), fashion_test.labels[:40]
-    one = attack(standard, images, labels, "linf", 0.02, stages=STAGES[:1])
-    more = attack(standard, images, labels, "linf", 0.02)
+    one = attack(standard, images, labels, "linf", eps=0.02, stages=STAGES[:1])
+    more = attack(standard, images, labels, "linf", eps=0.02)
     assert (more.broken("linf", 0.02) | ~one.broken("linf", 0.02)).all()
-    weak = attack(standard, images, labels, "linf", 0.3, stages=STAGES[:1])
+    weak = attack(standard, images, labels, "linf", eps=0.3, stages=STAGES[:1])
     assert weak.broken("linf", 0.3).all()
-    assert attack(standard, images, labels, "linf", 0.3).gradient_evaluations == weak.gradient_evaluations
+    assert attack(standard, images, labels, "linf", eps=0.3).gradient_evaluations == weak.gradient_evaluations
 
 
 def attack_decoy(*stages: Stage) -> Tensor:
     images, labels = torch.full((4, 1, 4, 4), 0.5), torch.zeros(4, dtype=torch.int64)
-    return attack(Decoy(), images, labels, "linf", 0.2, stages=stages).broken("linf", 0.2)
+    return attack(Decoy(), images, labels, "linf", eps=0.2, stages=stages).broken("linf", 0.2)
 
 
 def test_targeted_stages_break_what_the_untargeted_margin_cannot() -> None:
@@ -85,14 +85,14 @@ def test_an_example_that_came_near_is_attacked_towards_all_its_classes() -> None
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_a_net_that_first_sums_the_image_is_attacked(norm: Norm) -> None:
     images, labels = torch.full((3, 1, 3, 3), 0.4), torch.zeros(3, dtype=torch.int64)
-    assert attack(Summing(), images, labels, norm, 9.0).broken(norm, 9.0).all()
+    assert attack(Summing(), images, labels, norm, eps=9.0).broken(norm, 9.0).all()
 
 
 def test_a_stage_of_other_norms_is_left_out(standard: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 10)), fashion_test.labels[:10]
     l1_only = (Stage(steps=5, norms=("l1",)),)
-    assert attack(standard, images, labels, "linf", 0.1, stages=l1_only).gradient_evaluations == 0
-    assert attack(standard, images, labels, "l1", 15.0, stages=l1_only).gradient_evaluations > 0
+    assert attack(standard, images, labels, "linf", eps=0.1, stages=l1_only).gradient_evaluations == 0
+    assert attack(standard, images, labels, "l1", eps=15.0, stages=l1_only).gradient_evaluations > 0
 
 
 def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
@@ -107,7 +107,7 @@ def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
             return torch.stack([torch.full_like(score, 9.0), score], 1)
 
     weak, tiny = Stage(steps=1, start=0.0, first=0.1), Stage(steps=1, refine=True, first=1e-6)
-    attack(Unbreakable(), images, labels, "l2", 0.3, stages=(weak, Stage(steps=6), tiny))
+    attack(Unbreakable(), images, labels, "l2", eps=0.3, stages=(weak, Stage(steps=6), tiny))
     # two clean passes, then steps + 1 points a stage
     first, second, refined = seen[2:4], seen[4:11], seen[11:]
     assert second[-1].mean() > first[-1].mean()
@@ -115,7 +115,7 @@ def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
     assert torch.equal(refined[0], second[-1])
     assert torch.allclose(refined[1], second[-1], atol=1e-5)
     seen.clear()
-    attack(Unbreakable(), images, labels, "l2", 0.3, stages=(Stage(steps=6), weak, tiny))
+    attack(Unbreakable(), images, labels, "l2", eps=0.3, stages=(Stage(steps=6), weak, tiny))
     assert torch.equal(seen[-2], seen[2 + 6])
 
 
@@ -123,8 +123,8 @@ def test_refining_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test
     images, labels = fashion_test.pixels(slice(0, 100)), fashion_test.labels[:100]
     coarse = Stage(steps=12)
     refine = Stage(steps=20, within=0.5, dense=0.03, first=0.5, refine=True)
-    rough = attack(standard, images, labels, "l1", 5.0, stages=(coarse,))
-    fine = attack(standard, images, labels, "l1", 5.0, stages=(coarse, refine))
+    rough = attack(standard, images, labels, "l1", eps=5.0, stages=(coarse,))
+    fine = attack(standard, images, labels, "l1", eps=5.0, stages=(coarse, refine))
     assert (fine.broken("l1", 5.0) >= rough.broken("l1", 5.0)).all()
     assert fine.broken("l1", 5.0).sum() > rough.broken("l1", 5.0).sum()
 
@@ -132,7 +132,9 @@ def test_refining_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test
 def test_few_pixels_move_at_first_in_l1_where_a_stage_says_so(standard: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 30)), fashion_test.labels[:30]
     found = [
-        attack(standard, images, labels, norm, eps, stages=(Stage(steps=8, start=0.0, dense=dense),)).distances[norm]
+        attack(standard, images, labels, norm, eps=eps, stages=(Stage(steps=8, start=0.0, dense=dense),)).distances[
+            norm
+        ]
         for norm, eps in (("l1", 15.0), ("linf", 0.03))
         for dense in (1.0, 0.1)
     ]
@@ -149,15 +151,15 @@ def test_nan_gradients_are_counted_and_do_not_end_the_attack() -> None:
             return logits + 0.0 * (images[:, :, :1] * 0.0).sqrt().sum((1, 2, 3))[:, None]
 
     eps = float(model.exact_distance(images, "linf").max())
-    results = attack(Poisoned(), images, labels, "linf", eps * 2)
+    results = attack(Poisoned(), images, labels, "linf", eps=eps * 2)
     assert results.bad_gradients > 0
     assert results.broken("linf", eps * 2).any()
 
 
 def test_adversarial_predictions_are_never_the_label(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
     images, labels = fashion_test.pixels(slice(0, 16)), fashion_test.labels[:16]
-    results = attack(at_linf, images, labels, "l2", 1.5)
+    results = attack(at_linf, images, labels, "l2", eps=1.5)
     broken = results.broken("l2", 1.5)
     assert (results.predictions["l2"][broken] != labels[broken]).all()
-    clean, _, _ = verify(at_linf, images, images, labels, torch.full((16,), 1.5), "l2")
+    clean, _, _ = verify(at_linf, images, images, labels, eps=torch.full((16,), 1.5), norm="l2")
     assert torch.equal(clean, results.distances["l2"] == 0)

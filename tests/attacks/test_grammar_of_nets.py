@@ -32,20 +32,43 @@ STAGES = (
 
 def sweep(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
     results = AttackResults.start(net(images).argmax(1), labels)
-    NormSweep(net, images, labels, torch.arange(len(images)), norm, [eps], SWEEP, results, batch_size=batch).run()
+    NormSweep(
+        net,
+        images,
+        labels,
+        torch.arange(len(images)),
+        norm=norm,
+        radii=[eps],
+        settings=SWEEP,
+        results=results,
+        batch_size=batch,
+    ).run()
     return results.broken(norm, eps)
 
 
 def cascade(net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
     results = AttackResults.start(net(images).argmax(1), labels)
-    Cascade(net, images, labels, torch.arange(len(images)), norm, eps, STAGES, results, batch_size=batch).run()
+    Cascade(
+        net,
+        images,
+        labels,
+        torch.arange(len(images)),
+        norm=norm,
+        eps=eps,
+        stages=STAGES,
+        results=results,
+        batch_size=batch,
+    ).run()
     return results.broken(norm, eps)
 
 
 def component(name: str, net: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, batch: int) -> Tensor:
     results = AttackResults.start(net(images).argmax(1), labels)
     run = named_attack(name, {"queries": 60} if name == "square" else {"iterations": 20})
-    run_attack(run, Examples(net, images, labels, torch.arange(len(images)), 3, batch_size=batch), norm, [eps], results)
+    run_attack(
+        run, Examples(net, images, labels, torch.arange(len(images)), num_classes=3, batch_size=batch), norm, [eps],
+        results=results,
+    )  # fmt: skip
     return results.broken(norm, eps)
 
 
@@ -85,7 +108,9 @@ def test_what_brute_force_breaks_the_sweep_or_the_cascade_breaks(seed: int) -> N
     images, norm = random_images("grey", 10, seed, size=2), NORMS[seed % 3]
     labels = net(images).argmax(1)
     eps = {"linf": 0.25, "l2": 0.4, "l1": 0.6}[norm]
-    standing = ~sweep(net, images, labels, norm, eps, 64) & ~cascade(net, images, labels, norm, eps, 64)
+    standing = ~sweep(net, images, labels, norm, eps=eps, batch=64) & ~cascade(
+        net, images, labels, norm, eps=eps, batch=64
+    )
     clearly = torch.stack([_best_margin(net, *one, norm, eps) for one in zip(images, labels, strict=True)]) > 0.02
     assert int((clearly & standing).sum()) <= 1, f"{norm}: {net}"
 

@@ -25,6 +25,6 @@ def test_at_unit_size_nothing_is_rounded(exponent: int) -> None:
 def test_a_steepest_step_has_its_length_whatever_the_gradients_size(norm: Norm, scale: float) -> None:
     gradient = torch.randint(-64, 65, (4, 1, 5, 5), generator=torch.Generator().manual_seed(0)).float()
     images, size = torch.full_like(gradient, 0.5), torch.full((4,), 0.25)
-    step = steepest_step(gradient * scale, images, size, norm, torch.full((4,), 0.3))
-    assert torch.equal(step, steepest_step(gradient, images, size, norm, torch.full((4,), 0.3)))
+    step = steepest_step(gradient * scale, images, size, norm, sparsity=torch.full((4,), 0.3))
+    assert torch.equal(step, steepest_step(gradient, images, size, norm, sparsity=torch.full((4,), 0.3)))
     torch.testing.assert_close(distance(step, norm), size)

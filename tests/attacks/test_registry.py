@@ -43,7 +43,7 @@ def test_each_breaks_by_name_only_what_can_be_broken(name: str, keywords: dict[s
     exact = examples.model.exact_distance(examples.images, norm)
     eps, results, done = float(exact.quantile(0.7)), AttackResults.start(examples.labels, examples.labels), []
     eps *= 8 if norm == "l1" else 1
-    run_attack(run, examples, norm, [eps], results, done.append)
+    run_attack(run, examples, norm, [eps], results=results, on_progress=done.append)
     broken = results.broken(norm, eps)
     assert broken.any() and not broken[exact > eps].any() and sum(done) == len(examples)
     assert (results.gradient_evaluations > 0) == (name not in ("square", "hop-skip-jump"))

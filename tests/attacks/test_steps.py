@@ -18,7 +18,7 @@ def test_a_step_has_the_asked_length_and_grows_the_linearised_loss(norm: Norm, s
     gradient = torch.randn(4, 1, 5, 5, generator=generator)
     images = 0.1 + 0.8 * torch.rand(4, 1, 5, 5, generator=generator)
     size = 0.1 + torch.rand(4, generator=generator)
-    step = steepest_step(gradient, images, size, norm, torch.full((4,), 0.2))
+    step = steepest_step(gradient, images, size, norm, sparsity=torch.full((4,), 0.2))
     assert torch.allclose(distance(step, norm), size, rtol=1e-4)
     assert ((step * gradient).flatten(1).sum(1) > 0).all()
 
@@ -26,14 +26,14 @@ def test_a_step_has_the_asked_length_and_grows_the_linearised_loss(norm: Norm, s
 def test_an_l1_step_moves_the_asked_share_of_the_largest_movable_pixels() -> None:
     gradient = torch.tensor([9.0, -8.0, 7.0, 6.0]).view(1, 1, 2, 2)
     images = torch.tensor([1.0, 0.5, 0.5, 0.5]).view(1, 1, 2, 2)  # the largest cannot grow any further
-    step = steepest_step(gradient, images, torch.tensor([1.0]), "l1", torch.tensor([0.5]))
+    step = steepest_step(gradient, images, torch.tensor([1.0]), "l1", sparsity=torch.tensor([0.5]))
     assert step.flatten().tolist() == [0.0, -0.5, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_zero_gradient_gives_a_zero_step_and_no_nan(norm: Norm) -> None:
     zero = torch.zeros(2, 1, 3, 3)
-    step = steepest_step(zero, zero + 0.5, torch.ones(2), norm, torch.ones(2))
+    step = steepest_step(zero, zero + 0.5, torch.ones(2), norm, sparsity=torch.ones(2))
     assert torch.equal(step, zero)
 
 

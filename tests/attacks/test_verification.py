@@ -15,7 +15,7 @@ def test_a_point_outside_the_ball_is_judged_from_inside_it(
 ) -> None:
     images, labels = fashion_images
     noise = torch.rand_like(images)  # any image at all is "adversarial", but not within 0.001
-    verified, distances, _ = verify(standard, noise, images, labels, torch.full((64,), 0.001), "linf")
+    verified, distances, _ = verify(standard, noise, images, labels, eps=torch.full((64,), 0.001), norm="linf")
     right = standard(images).argmax(1) == labels
     assert float(verified[right].float().mean()) < 0.1
     assert (distances["linf"] <= 0.001 * (1 + 1e-6)).all()
@@ -23,7 +23,7 @@ def test_a_point_outside_the_ball_is_judged_from_inside_it(
 
 def test_a_point_that_fools_nobody_is_rejected(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
     images, labels = fashion_images
-    verified, _, predictions = verify(standard, images, images, labels, torch.full((64,), 0.1), "linf")
+    verified, _, predictions = verify(standard, images, images, labels, eps=torch.full((64,), 0.1), norm="linf")
     assert torch.equal(verified, predictions != labels)
 
 
@@ -75,6 +75,6 @@ def test_an_answer_that_is_no_number_counts_as_broken(answer: float) -> None:
 
     clean = torch.full((2, 1, 2, 2), 100 / 255)
     eps = torch.tensor([0.1, 0.1])
-    verified, _, predictions = verify(Silent(), clean + 0.0501, clean, torch.tensor([0, 0]), eps, "linf")
+    verified, _, predictions = verify(Silent(), clean + 0.0501, clean, torch.tensor([0, 0]), eps=eps, norm="linf")
     assert verified.all() and (predictions == -1).all()
     assert SearchNet(Silent(), "float32", "cpu").claims(torch.zeros(2), Silent()(clean + 0.0501)).all()

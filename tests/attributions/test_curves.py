@@ -19,14 +19,18 @@ class Counting(nn.Module):
 
 def test_the_curve_shows_exactly_the_share_of_pixels_and_starts_and_ends_right() -> None:
     images, labels = torch.ones(2, 1, 5, 8), torch.ones(2, dtype=torch.int64)
-    curve = insertion_curve(Counting(), images, labels, pixel_ranks(torch.rand(2, 5, 8)), torch.zeros(1), 8)
+    curve = insertion_curve(
+        Counting(), images, labels, pixel_ranks(torch.rand(2, 5, 8)), background=torch.zeros(1), steps=8
+    )
     torch.testing.assert_close(curve, torch.arange(9).div(8).expand(2, 9), atol=1e-6, rtol=0)
     torch.testing.assert_close(curve_area(curve), torch.full((2,), 0.5))
 
 
 def test_deletion_is_insertion_with_image_and_background_exchanged() -> None:
     images, labels = torch.ones(1, 1, 4, 4), torch.ones(1, dtype=torch.int64)
-    curve = insertion_curve(Counting(), torch.zeros_like(images), labels, pixel_ranks(torch.rand(1, 4, 4)), images, 4)
+    curve = insertion_curve(
+        Counting(), torch.zeros_like(images), labels, pixel_ranks(torch.rand(1, 4, 4)), background=images, steps=4
+    )
     torch.testing.assert_close(curve, torch.tensor([[1.0, 0.75, 0.5, 0.25, 0.0]]), atol=1e-6, rtol=0)
 
 
@@ -50,7 +54,11 @@ def test_the_best_order_beats_any_other() -> None:
     images, labels, truth = torch.ones(1, 1, 6, 6), torch.ones(1, dtype=torch.int64), torch.zeros(1, 6, 6)
     truth[0, :2, :2] = 1.0
     areas = [
-        float(curve_area(insertion_curve(Corner(), images, labels, pixel_ranks(order), torch.zeros(1), 12)))
+        float(
+            curve_area(
+                insertion_curve(Corner(), images, labels, pixel_ranks(order), background=torch.zeros(1), steps=12)
+            )
+        )
         for order in (truth, torch.rand(1, 6, 6), 1 - truth)
     ]
     assert areas[0] > areas[1] > areas[2]

@@ -38,8 +38,11 @@ def attack(
     method, ids = method or find_method("gradient"), torch.arange(len(images)) if ids is None else ids
     maps, logits = heat_maps_and_logits(model, MapRequest(images, labels, ids, seed), method)
     donors = maps.roll(1, 0).detach()
-    goal = make_goal(kind, maps.detach(), logits.detach(), donors, 0.1)
-    return manipulate(model, images, labels, ids, method, kind, goal, ManipulationSettings(eps, 2, 0.1, seed))
+    goal = make_goal(kind, maps.detach(), logits.detach(), donors, top_share=0.1)
+    return manipulate(
+        model, images, labels, ids, method=method, attack=kind, goal=goal,
+        settings=ManipulationSettings(eps, 2, 0.1, seed),
+    )  # fmt: skip
 
 
 def maps_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -86,17 +89,19 @@ def test_every_attack_reaches_its_aim_better_than_random_signs(
     found = attack(model, images, labels, kind(steps=10))
     control = attack(model, images, labels, RandomSign())
     reached, without = (
-        measure(kind, model, found.images, images, labels),
-        measure(kind, model, control.images, images, labels),
+        measure(kind, model, found.images, images, labels=labels),
+        measure(kind, model, control.images, images, labels=labels),
     )
-    untouched = measure(kind, model, images, images, labels)
+    untouched = measure(kind, model, images, images, labels=labels)
     assert reached < without - 0.02 and reached < untouched - 0.02
 
 
 def test_a_larger_ball_and_more_steps_are_stronger(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
     images, labels = fashion_images[0][:20], fashion_images[1][:20]
     values = [
-        measure(TopK, standard, attack(standard, images, labels, TopK(steps=steps), eps=eps).images, images, labels)
+        measure(
+            TopK, standard, attack(standard, images, labels, TopK(steps=steps), eps=eps).images, images, labels=labels
+        )
         for steps, eps in ((2, 2 / 255), (10, 2 / 255), (10, 8 / 255))
     ]
     assert values[0] > values[1] > values[2]
@@ -122,10 +127,12 @@ def test_other_differentiable_maps_can_be_attacked(
     images, labels = fashion_images[0][:12], fashion_images[1][:12]
     few = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 3}}
     method = find_method(name).given(**few.get(name, {}))
-    found = attack(standard, images, labels, TopK(steps=6), method)
+    found = attack(standard, images, labels, TopK(steps=6), method=method)
     before, after = (PreparedMaps(heat_maps(attribute(standard, x, labels, method))) for x in (images, found.images))
     control = PreparedMaps(
-        heat_maps(attribute(standard, attack(standard, images, labels, RandomSign(), method).images, labels, method))
+        heat_maps(
+            attribute(standard, attack(standard, images, labels, RandomSign(), method=method).images, labels, method)
+        )
     )
     kept = [float(similarities(before, other, ["top_k"])["top_k"].mean()) for other in (after, control)]
     assert kept[0] < kept[1]

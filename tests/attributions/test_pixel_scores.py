@@ -98,7 +98,9 @@ def test_maps_are_named_as_methods_and_agree_where_they_mean_the_same(
     images, ids = fashion_images[0][:8], torch.arange(8)
     predicted = standard(images).argmax(1)
     signed = attribute(standard, images, predicted, find_method("gradient"))
-    found = {name: pixel_scores(standard, images, ids, name, "logit")[0] for name in ("gradient", "input_x_gradient")}
+    found = {
+        name: pixel_scores(standard, images, ids, name, scalar="logit")[0] for name in ("gradient", "input_x_gradient")
+    }
     torch.testing.assert_close(found["gradient"], heat_maps(signed))
     torch.testing.assert_close(found["input_x_gradient"], heat_maps(signed * (images - 0.5)))
     from_black = heat_maps(attribute(standard, images, predicted, find_method("input_x_gradient")))

@@ -118,9 +118,11 @@ def test_one_channel_is_enough_and_other_floats_become_the_images() -> None:
 def attacked(method: AttributionMethod) -> Tensor:
     attack = TopK(steps=3)
     maps = attribute(NET, IMAGES, LABELS, find_method("gradient")).abs().sum(1)
-    goal = make_goal(attack, maps, NET(IMAGES), maps, 0.1)
+    goal = make_goal(attack, maps, NET(IMAGES), maps, top_share=0.1)
     settings = ManipulationSettings(eps=0.05, check_every=1, top_share=0.1, seed=0)
-    return manipulate(NET, IMAGES, LABELS, torch.arange(4), method, attack, goal, settings).images
+    return manipulate(
+        NET, IMAGES, LABELS, torch.arange(4), method=method, attack=attack, goal=goal, settings=settings
+    ).images
 
 
 def test_only_a_method_that_is_registered_as_differentiable_is_attacked_itself() -> None:

@@ -17,8 +17,11 @@ Seen = tuple[Literal["note", "warning"], str]
 
 def compared(first: float, second: float, p_value: float = 0.001) -> SuiteComparison:
     key = MetricKey("robust_accuracy", attack="sweep", norm="linf", eps=0.1)
-    one = Comparison(key, "higher", "share", 200, first, second, 0.0, 0.0, p_value, "McNemar")
-    return SuiteComparison("", "tiny", "fashion_mnist", ("a", "b"), [one], [p_value], [])
+    one = Comparison(
+        key, "higher", "share", 200, first=first, second=second, ci_low=0.0, ci_high=0.0, p_value=p_value,
+        test="McNemar",
+    )  # fmt: skip
+    return SuiteComparison("", "tiny", "fashion_mnist", ("a", "b"), comparisons=[one], adjusted=[p_value], unpaired=[])
 
 
 def test_a_gain_is_no_silence_and_beyond_the_tolerance_it_is_suspicious() -> None:

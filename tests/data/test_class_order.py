@@ -41,7 +41,7 @@ def test_sorted_names_that_a_known_data_set_does_not_have_are_refused() -> None:
 def test_a_list_of_positions_does_not_trust_sorted_names() -> None:
     def numbered(names: tuple[str, ...]) -> ImageDataset:
         images = torch.zeros(len(names), 1, 2, 2, dtype=torch.uint8)
-        return ImageDataset("mine", "test", images, torch.arange(len(names)), names, "here")
+        return ImageDataset("mine", "test", images, torch.arange(len(names)), class_names=names, source="here")
 
     folders = tuple(sorted(map(str, range(12))))
     chosen = numbered(folders).subset(("a", "b"), (10, 2))

@@ -202,8 +202,9 @@ def test_the_digest_is_of_the_content_not_of_the_container(tmp_path: Path) -> No
 def test_labels_out_of_range_are_refused() -> None:
     with pytest.raises(BenchError, match="labels outside"):
         loading.ImageDataset(
-            "x", "test", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([3]), ("a", "b"), "here"
-        )
+            "x", "test", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([3]), class_names=("a", "b"),
+            source="here",
+        )  # fmt: skip
 
 
 def test_every_known_split_is_described_once() -> None:

@@ -89,7 +89,7 @@ def test_a_factory_that_needs_its_neighbours_says_so(tmp_path: Path, tiny_suite:
 def test_a_net_in_memory_cannot_travel(tmp_path: Path, tiny_suite: Path, standard: nn.Module) -> None:
     from bench.api.in_memory import entry_of_net
 
-    entry = entry_of_net(standard, "fashion_mnist", "mine", None, {})
+    entry = entry_of_net(standard, "fashion_mnist", "mine", None, adaptation={})
     (plan,) = plan_runs(RunRequest([], [str(tiny_suite)], tmp_path, device="cpu", entries=[entry]))
     with pytest.raises(BenchError, match="only in this process's memory"):
         pack_plan(plan)

@@ -7,7 +7,7 @@ import pytest
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, Unit, derived_metrics, keys_of
 from bench.leaderboard.statistics.intervals import wilson
 
-KEY = MetricKey("stability/cosine", "gradient", "uniform", "linf", 0.1)
+KEY = MetricKey("stability/cosine", "gradient", "uniform", "linf", eps=0.1)
 
 
 def numbers(values: pd.Series, key: MetricKey = KEY, unit: Unit = "number") -> ExampleValues:
@@ -53,5 +53,5 @@ def test_metrics_over_different_examples_are_refused() -> None:
 
 def test_a_key_survives_the_way_through_a_flat_record_and_through_a_frame() -> None:
     keys = [KEY, MetricKey("clean_accuracy")]
-    records = [Metric(key, 0.5, 0.4, 0.6, 10, "higher", "share").as_dict() for key in keys]
+    records = [Metric(key, 0.5, 0.4, 0.6, n_examples=10, direction="higher", unit="share").as_dict() for key in keys]
     assert [MetricKey.of(record) for record in records] == keys == keys_of(pd.DataFrame(records))

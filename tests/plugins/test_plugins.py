@@ -96,7 +96,7 @@ def test_a_new_metric_costs_the_protocol_that_computes_it_and_nothing_else(
     class Taller(example.Clean):  # type: ignore[name-defined, misc]
         def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
             heights = pd.Series(range(len(records)), index=records["example_id"], dtype="float64")
-            key = MetricKey("height", "stripes", "wind", "l2", 1 / 3)
+            key = MetricKey("height", "stripes", "wind", "l2", eps=1 / 3)
             return [*super().example_values(dataset, records), ExampleValues(key, heights, "lower", "number")]
 
     monkeypatch.setattr(example, "Clean", Taller)

@@ -76,7 +76,9 @@ def run(
     batch_size: int = 256,
     seed: int = 0,
 ) -> UnitResult:
-    context = EvaluationContext(model, "net", data, start, stop, seed, torch.device("cpu"), batch_size)
+    context = EvaluationContext(
+        model, "net", data, start, stop=stop, seed=seed, device=torch.device("cpu"), batch_size=batch_size
+    )
     return protocol.evaluate(context)
 
 

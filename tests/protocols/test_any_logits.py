@@ -23,7 +23,9 @@ MOVES = [(2.0**-100, 0.0), (2.0**100, 0.0), (1.0, -1000.0)]
 
 
 def data_of(images: Tensor, labels: Tensor) -> ImageDataset:
-    return ImageDataset("tiny", "test", images, labels, tuple("abcde"[: int(labels.max()) + 1]), "made here")
+    return ImageDataset(
+        "tiny", "test", images, labels, class_names=tuple("abcde"[: int(labels.max()) + 1]), source="made here"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,9 @@ SUITES = [
 
 def evaluate(suite: str, model: nn.Module, data: ImageDataset, radii: dict[str, float]) -> UnitResult:
     usual = at_usual_scale(model, data.pixels(slice(0, COUNT)), COUNT)
-    context = EvaluationContext(usual, "net", data, 0, COUNT, 0, torch.device("cpu"), 64, examples=COUNT)
+    context = EvaluationContext(
+        usual, "net", data, 0, stop=COUNT, seed=0, device=torch.device("cpu"), batch_size=64, examples=COUNT
+    )
     return protocol(suite, radii).evaluate(context)
 
 

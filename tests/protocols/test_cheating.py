@@ -54,11 +54,13 @@ class Whispers(nn.Module):
 
 
 def warnings(net: nn.Module, data: ImageDataset) -> set[str]:
-    context = EvaluationContext(net, "net", data, 0, COUNT, 0, torch.device("cpu"), 256)
+    context = EvaluationContext(net, "net", data, 0, stop=COUNT, seed=0, device=torch.device("cpu"), batch_size=256)
     with torch.no_grad():
         predictions = net(context.images()).argmax(1)
     results = AttackResults.start(predictions, context.labels())
-    counters = probe(context, context.images(), predictions, [results], {"linf": 0.1}, every=1, into=[results])
+    counters = probe(
+        context, context.images(), predictions, [results], reference={"linf": 0.1}, every=1, into=[results]
+    )
     return {finding.id for finding in masking_findings(counters) if finding.severity == "warning"}
 
 
@@ -79,7 +81,7 @@ def test_logits_that_are_tiny_on_perturbed_images_hide_nothing(standard: nn.Modu
         results = AttackResults.start(net(images).argmax(1), labels)
         for norm, eps in (("linf", 0.1), ("l2", 1.5)):
             settings = SweepSettings(10, ("margin", "dlr"))
-            NormSweep(net, images, labels, ids, norm, [eps], settings, results).run()
+            NormSweep(net, images, labels, ids, norm=norm, radii=[eps], settings=settings, results=results).run()
             found.append(int(results.broken(norm, eps).sum()))
     assert found == [12] * len(found)
 
@@ -91,7 +93,9 @@ def test_no_number_is_above_what_its_own_probe_has_shown(standard: nn.Module, fa
     parameters = {
         "attacks": [sweep], "datasets": {"fashion_mnist": {"radii": radii, "reference": {"linf": 0.05, "l2": 0.5}}}
     }  # fmt: skip
-    context = EvaluationContext(standard, "net", fashion_test, 0, COUNT, 0, torch.device("cpu"), 256, examples=COUNT)
+    context = EvaluationContext(
+        standard, "net", fashion_test, 0, stop=COUNT, seed=0, device=torch.device("cpu"), batch_size=256, examples=COUNT
+    )
     protocol = CrossNorm.from_parameters(parameters, "test")
     result = protocol.evaluate(context)
     rows = result.records[(result.records["norm"] == "linf")]

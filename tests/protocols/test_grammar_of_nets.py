@@ -28,7 +28,10 @@ ATTACKED = [name for name in SUITES if not name.startswith(("attribution", "inse
 def judged(name: str, net: nn.Module, data: ImageDataset, batch_size: int = 64) -> UnitResult | None:
     """The whole data set as one unit; None where the net is refused in one clear line."""
     protocol = PROTOCOLS[name].from_parameters(SUITES[name], "a test")
-    context = EvaluationContext(net, "net", data, 0, len(data), 0, torch.device("cpu"), batch_size, examples=len(data))
+    context = EvaluationContext(
+        net, "net", data, 0, stop=len(data), seed=0, device=torch.device("cpu"), batch_size=batch_size,
+        examples=len(data),
+    )  # fmt: skip
     try:
         return protocol.evaluate(context)
     except BenchError as error:

@@ -88,7 +88,7 @@ def test_progress_ends_where_it_should(tmp_path: Path, tiny_suite: Path, standar
         def advanced(self, amount: int) -> None:
             self.total += amount
 
-    entry = entry_of_net(Small(standard, 10), "fashion_mnist", "small", None, {})
+    entry = entry_of_net(Small(standard, 10), "fashion_mnist", "small", None, adaptation={})
     (plan,) = plan_runs(RunRequest([], [str(tiny_suite)], tmp_path, batch_size=16, device="cpu", entries=[entry]))
     observer = Sum()
     execute(plan, tmp_path, observer=observer)

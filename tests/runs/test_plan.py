@@ -42,7 +42,7 @@ def test_of_several_models_none_is_kept_until_its_run(tmp_path: Path, tiny_suite
 def test_a_net_of_the_users_own_is_made_anew_since_it_may_remember(
     tmp_path: Path, tiny_suite: Path, standard: nn.Module
 ) -> None:
-    entry = entry_of_net(standard, "fashion_mnist", "mine", None, {})
+    entry = entry_of_net(standard, "fashion_mnist", "mine", None, adaptation={})
     (plan,) = plan_runs(request(tiny_suite, tmp_path, entries=[entry]))
     assert plan.net is None
 

@@ -63,7 +63,7 @@ class OneByOne(Two):
 
 
 def prepared(net: nn.Module, data: ImageDataset) -> bool:
-    ready = prepared_net(entry_of_net(net, "fashion_mnist", "net", None, {}), data, CPU)
+    ready = prepared_net(entry_of_net(net, "fashion_mnist", "net", None, adaptation={}), data, CPU)
     return any(isinstance(module, InputConv2d) for module in ready.modules())
 
 
@@ -88,7 +88,7 @@ def test_a_net_of_single_images_is_judged_explained_and_shown(fashion_test: Imag
     torch.testing.assert_close(bench.attribute(net, images, labels), expected)
     bench.attack(net, images, labels, norm="linf", eps=0.1, steps=2)
     rows, _ = panel_rows(
-        entry_of_net(net, "fashion_mnist", "net", None, {}), fashion_test, [0],
+        entry_of_net(net, "fashion_mnist", "net", None, adaptation={}), fashion_test, [0],
         PanelSettings([find_method("gradient")], TopK(steps=1), 0.05, 0), device=CPU,
     )  # fmt: skip
     shown = torch.from_numpy(rows[0].maps[0].before).float()
@@ -114,7 +114,7 @@ class Once(Two):
 
 
 def test_a_missing_second_derivative_is_found_while_planning_where_a_suite_needs_it(tmp_path: Path) -> None:
-    entry = entry_of_net(Once(flat), "fashion_mnist", "once", None, {})
+    entry = entry_of_net(Once(flat), "fashion_mnist", "once", None, adaptation={})
 
     def plan(suite: str) -> None:
         plan_runs(RunRequest([], [suite], tmp_path / "board", examples=1, device="cpu", entries=[entry]))
@@ -140,7 +140,7 @@ def test_a_net_that_a_suites_methods_cannot_look_into_is_refused_while_planning(
         def backward(ctx: Any, gradient: Tensor) -> Tensor:
             return gradient.clone()
 
-    entry = entry_of_net(Two(lambda values: flat(Hidden.apply(values))), "fashion_mnist", "hidden", None, {})
+    entry = entry_of_net(Two(lambda values: flat(Hidden.apply(values))), "fashion_mnist", "hidden", None, adaptation={})
     path = tmp_path / "suite.toml"
     path.write_text(ALL[suite])
     with pytest.raises(

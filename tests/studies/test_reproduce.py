@@ -296,9 +296,12 @@ def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, mon
     study = find_study("bridging")
     scale, rows = study.scale("quick"), read_leaderboard(ROOT / "leaderboard")
     request = StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard")
-    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, rows)
+    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, rows=rows)
     assert [plan.entry.card.id for plan in plans] == scale.models and reason is None
     missing = rows[rows["model"] != "standard"]
-    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, missing)
+    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, rows=missing)
     assert len(plans) == len(scale.models) - 1 and reason == "no training split here."
-    assert usable_plans(request, scale, scale.suites["roar"], scale.models, None) == ([], "no training split here.")
+    assert usable_plans(request, scale, scale.suites["roar"], scale.models, rows=None) == (
+        [],
+        "no training split here.",
+    )

@@ -22,7 +22,7 @@ from bench.training.retraining import (
 )
 
 PARAMETERS: dict[str, Any] = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.286], "std": [0.353]}
-SCHEDULE = RetrainSchedule("patch_cnn", PARAMETERS, 2, 50, 4e-3, True)
+SCHEDULE = RetrainSchedule("patch_cnn", PARAMETERS, 2, 50, learning_rate=4e-3, decay=True)
 MASKS = [Mask(78, 784), Mask(549, 784), Mask(0, 235)]
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def test_masked_batches_are_those_that_comparisons_give(fashion_test: ImageDatas
     from bench.nets.stacked_nets import Cells
 
     images = data(fashion_test, 0, 20, shapes_only=shapes_only)
-    view = _View(images, MASKS, 1, fresh_net(SCHEDULE, 0), Cells(), CPU)
+    view = _View(images, MASKS, 1, fresh_net(SCHEDULE, 0), cells=Cells(), device=CPU)
     chosen = torch.tensor([3, 11, 19])
     found = view.images(chosen[None])
     for mask, batch in zip(MASKS, found, strict=True):
@@ -55,7 +55,7 @@ def test_masked_batches_are_those_that_comparisons_give(fashion_test: ImageDatas
 
 def test_training_side_by_side_ends_where_training_each_alone_ends(fashion_test: ImageDataset) -> None:
     training, test = data(fashion_test, 0, 600), data(fashion_test, 2000, 2400)
-    together = retrain(MASKS, [0, 1], SCHEDULE, training, test, device=CPU).float().mean(2)
+    together = retrain(MASKS, [0, 1], SCHEDULE, training, test=test, device=CPU).float().mean(2)
     for (row, seed), (column, mask) in itertools.product(enumerate([0, 1]), enumerate(MASKS)):
         net = fresh_net(SCHEDULE, seed)
         optimizer = torch.optim.Adam(net.parameters())
@@ -75,8 +75,8 @@ def test_training_side_by_side_ends_where_training_each_alone_ends(fashion_test:
 
 def test_a_net_does_not_feel_which_others_are_trained_beside_it(fashion_test: ImageDataset) -> None:
     training, test = data(fashion_test, 0, 300), data(fashion_test, 2000, 2200)
-    few = retrain(MASKS[:1], [1], SCHEDULE, training, test, device=CPU)
-    many = retrain(MASKS, [0, 1], SCHEDULE, training, test, device=CPU)
+    few = retrain(MASKS[:1], [1], SCHEDULE, training, test=test, device=CPU)
+    many = retrain(MASKS, [0, 1], SCHEDULE, training, test=test, device=CPU)
     assert float((few[0, 0] != many[1, 0]).float().mean()) <= 0.01
     assert float((many[0, 0] != many[1, 0]).float().mean()) > 0.02  # the other seed is another net
 
@@ -84,13 +84,13 @@ def test_a_net_does_not_feel_which_others_are_trained_beside_it(fashion_test: Im
 def test_pixels_that_are_masked_are_not_learnt_from(fashion_test: ImageDataset) -> None:
     """With nothing but fill left, every image looks the same and the net is right by chance alone."""
     training, test = data(fashion_test, 0, 500), data(fashion_test, 2000, 2400)
-    (correct,) = retrain([Mask(784, 784)], [0], SCHEDULE, training, test, device=CPU)
+    (correct,) = retrain([Mask(784, 784)], [0], SCHEDULE, training, test=test, device=CPU)
     assert float(correct.float().mean()) == pytest.approx(0.1, abs=0.06)
 
 
 def test_half_precision_products_end_at_much_the_same_accuracy(fashion_test: ImageDataset) -> None:
     training, test = data(fashion_test, 0, 600), data(fashion_test, 2000, 2400)
-    exact = retrain(MASKS[:1], [0, 1], SCHEDULE, training, test, device=CPU).float().mean()
-    schedule = RetrainSchedule("patch_cnn", PARAMETERS, 2, 50, 4e-3, True, "bfloat16")
-    rough = retrain(MASKS[:1], [0, 1], schedule, training, test, device=CPU).float().mean()
+    exact = retrain(MASKS[:1], [0, 1], SCHEDULE, training, test=test, device=CPU).float().mean()
+    schedule = RetrainSchedule("patch_cnn", PARAMETERS, 2, 50, learning_rate=4e-3, decay=True, precision="bfloat16")
+    rough = retrain(MASKS[:1], [0, 1], schedule, training, test=test, device=CPU).float().mean()
     assert abs(float(exact - rough)) < 0.05

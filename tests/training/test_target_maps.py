@@ -55,15 +55,9 @@ def make(model: nn.Module, data: ImageDataset, digest: str = "x", seed: int = 0)
     method = InterpretationRegularization(target="smoothgrad", samples=2, threshold=0.0)
     calls: list[int] = []
     made = target_maps(
-        method,
-        model,
-        digest,
-        data,
-        torch.arange(10),
-        seed=seed,
-        device=torch.device("cpu"),
+        method, model, digest, data, indices=torch.arange(10), seed=seed, device=torch.device("cpu"),
         progress=lambda done, _: calls.append(done),
-    )
+    )  # fmt: skip
     return made, len(calls)
 
 

@@ -25,7 +25,9 @@ def tiny_data(count: int = 720) -> ImageDataset:
     images = torch.randint(0, 60, (count, 1, 8, 8), generator=generator)
     for index, label in enumerate(labels.tolist()):
         images[index, 0, 2:6, 4 * (label % 2) : 4 * (label % 2) + 4] += 60 + 120 * (label // 2)
-    return ImageDataset("tiny", "train", images.to(torch.uint8), labels, ("a", "b", "c", "d"), "made here")
+    return ImageDataset(
+        "tiny", "train", images.to(torch.uint8), labels, class_names=("a", "b", "c", "d"), source="made here"
+    )
 
 
 def tiny_net(recipe: Recipe, seed: int = 0) -> nn.Module:

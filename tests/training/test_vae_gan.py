@@ -29,7 +29,9 @@ SMALL = {"width": 0.1, "batch_size": 50, "epochs": 3, "learning_rate": 5e-3}
 
 def part(data: ImageDataset, begin: int, end: int, name: str) -> ImageDataset:
     chosen = slice(begin, end)
-    return ImageDataset(data.name, name, data.images[chosen], data.labels[chosen], data.class_names, "made here")
+    return ImageDataset(
+        data.name, name, data.images[chosen], data.labels[chosen], class_names=data.class_names, source="made here"
+    )
 
 
 class Request(TrainingRequest):
@@ -43,7 +45,7 @@ class Request(TrainingRequest):
 
 @pytest.fixture
 def request_for(tmp_path: Path, fashion_test: ImageDataset) -> Request:
-    made = Request(make_recipe("standard", "fashion_mnist"), "fashion_mnist", tmp_path / "zoo", CPU, "vae_gan")
+    made = Request(make_recipe("standard", "fashion_mnist"), "fashion_mnist", tmp_path / "zoo", CPU, model_id="vae_gan")
     Request.data = fashion_test
     return made
 
@@ -64,7 +66,7 @@ def test_shapes_and_sizes_are_the_papers() -> None:
 def test_each_loss_updates_its_own_part_alone(fashion_test: ImageDataset) -> None:
     recipe = make_vae_gan_recipe("fashion_mnist", SMALL)
     net = VaeGan(in_channels=1, image_size=28, code_size=10, width=0.1)
-    run = _Run(recipe, net, part(fashion_test, 0, 600, "train"), 0, CPU)
+    run = _Run(recipe, net, part(fashion_test, 0, 600, "train"), 0, device=CPU)
     for optimizer, group in zip(run.optimizers.all(), ("encoder", "generator", "discriminator"), strict=True):
         own = {id(parameter) for parameter in getattr(net, group).parameters()}
         assert {id(parameter) for entry in optimizer.param_groups for parameter in entry["params"]} == own
@@ -73,7 +75,7 @@ def test_each_loss_updates_its_own_part_alone(fashion_test: ImageDataset) -> Non
         for parameter in net.discriminator.parameters():
             parameter.zero_()
     unweighted = recipe.model_copy(update={"reconstruction_weight": 1e-30})
-    blind = _Run(unweighted, net, part(fashion_test, 0, 600, "t"), 0, CPU)
+    blind = _Run(unweighted, net, part(fashion_test, 0, 600, "t"), 0, device=CPU)
     blind._step(fashion_test.pixels(slice(0, 50)), torch.Generator().manual_seed(0))
     gradients = {
         group: sum(float(p.grad.abs().sum()) for p in getattr(net, group).parameters() if p.grad is not None)

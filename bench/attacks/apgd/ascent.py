@@ -151,7 +151,7 @@ class Ascent:
         images = start.clamp(0.0, 1.0)
         losses, none = torch.zeros_like(images.flatten(1)[:, 0]), torch.zeros_like(pairs.labels, dtype=torch.bool)
         size = pairs.radius(width) if self.norm == "l1" else pairs.radius(2.0 * width)
-        step = _Step(size, losses.clone(), losses, ~none, pairs.moved(images))
+        step = _Step(size, losses.clone(), losses, ~none, moved=pairs.moved(images))
         now = _Points(images, images, losses)
         state = _State(pairs, now, now, step, previous=images, hit=none, caught=images)
         self._evaluate(state, counts=width == 1.0, with_gradient=True)

@@ -84,9 +84,9 @@ def apgd(
     restarts = restarts if targets is None else targets.shape[1]
     for examples, restart in pair_batches(len(images), restarts, batch_size, lambda: broken):
         aimed = labels[examples] if targets is None else targets[examples, restart]
-        pairs = Pairs(examples, images[examples], labels[examples], aimed, eps[examples])
+        pairs = Pairs(examples, images[examples], labels[examples], aimed, eps=eps[examples])
         start = _noise(pairs.clean, ids[examples], restart, norm, stream=f"apgd/{loss}", seed=seed)
-        ascent = Ascent(model, norm, loss, found, broken)
+        ascent = Ascent(model, norm, loss, found, broken=broken)
         if norm == "l1":
             _in_stages(ascent, pairs, start, iterations)
         else:
@@ -97,8 +97,8 @@ def apgd(
 
 def _noise(images: Tensor, ids: Tensor, restart: Tensor, norm: Norm, stream: str, seed: int) -> Tensor:
     if norm == "linf":
-        return keyed_uniform(seed, f"{stream}/{norm}", ids, images.shape[1:], restart).mul_(2.0).sub_(1.0)
-    return keyed_normal(seed, f"{stream}/{norm}", ids, images.shape[1:], restart)
+        return keyed_uniform(seed, f"{stream}/{norm}", ids, images.shape[1:], extra=restart).mul_(2.0).sub_(1.0)
+    return keyed_normal(seed, f"{stream}/{norm}", ids, images.shape[1:], extra=restart)
 
 
 def _in_stages(ascent: Ascent, pairs: Pairs, points: Tensor, iterations: int) -> None:

@@ -130,9 +130,11 @@ class _WindowSearch:
         shared = torch.zeros(1, dtype=torch.int64)
         for begin in range(0, self.queries, _BLOCK):
             count = min(_BLOCK, self.queries - begin)
-            numbers = keyed_uniform(self.seed, f"square/{self.norm}", shared, (count, 5), shared + begin)[0].tolist()
+            numbers = keyed_uniform(self.seed, f"square/{self.norm}", shared, (count, 5), extra=shared + begin)[
+                0
+            ].tolist()
             key = torch.full_like(ids, begin)
-            uniform = keyed_uniform(self.seed, f"square/{self.norm}/signs", ids, (count, channels, 1, 1), key)
+            uniform = keyed_uniform(self.seed, f"square/{self.norm}/signs", ids, (count, channels, 1, 1), extra=key)
             signs = (uniform < 0.5).to(self.clean.dtype).mul_(2.0).sub_(1.0)
             yield from zip(numbers, signs.unbind(1), strict=True)
 

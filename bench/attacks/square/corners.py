@@ -221,12 +221,9 @@ class _SeenCorners:
         codes = torch.randint(least, most, best.shape[1:], generator=generator)
         count, channels, height, width = best.shape
         seen = cls(
-            codes,
-            _areas(codes[None]),
-            codes.new_zeros(count, channels * (height + 1) * (width + 1)),
-            codes.new_zeros(count),
-            codes.new_zeros(count, _SLOTS + 1),
-        )
+            codes, _areas(codes[None]), codes.new_zeros(count, channels * (height + 1) * (width + 1)),
+            codes.new_zeros(count), table=codes.new_zeros(count, _SLOTS + 1),
+        )  # fmt: skip
         seen.move(torch.arange(count), best, high)
         return seen
 

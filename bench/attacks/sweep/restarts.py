@@ -66,7 +66,7 @@ def restarts_at(settings: SweepSettings, norm: Norm) -> list[Restart]:
     else:
         restarts = [(loss, None) for loss in settings.losses[1:]]
     starts = [Restart(settings.steps, settings.losses[0], None, schedule)]
-    starts += [Restart(settings.steps, loss, rank, again, again.restart_width) for loss, rank in restarts]
+    starts += [Restart(settings.steps, loss, rank, again, width=again.restart_width) for loss, rank in restarts]
     if not settings.refine:
         return starts
     small = replace(schedule, first=schedule.refine_first, dense=schedule.refine_dense)

@@ -164,8 +164,9 @@ class NormSweep:
         """Put examples at a fresh random start of their radius."""
         key = active.radius_index * 1024 + active.restart
         uniform = keyed_uniform(
-            self.settings.seed, f"sweep/{self.norm}", self.example_ids[active.example], active.clean.shape[1:], key
-        )
+            self.settings.seed, f"sweep/{self.norm}", self.example_ids[active.example], active.clean.shape[1:],
+            extra=key,
+        )  # fmt: skip
         radius = active.eps * self._times.widths[active.restart, 0]
         noise = random_start(active.clean, radius, self.norm, uniform)
         active.images = project(active.clean + noise, active.clean, radius, self.norm)
@@ -193,7 +194,7 @@ class NormSweep:
             active.found |= hit
             size = active.eps * times.sizes[restart, progress]
             sparsity = times.sparsities[restart, progress]
-            moved = steepest_step(gradient, current, size, self.norm, sparsity).add_(current)
+            moved = steepest_step(gradient, current, size, self.norm, sparsity=sparsity).add_(current)
             moved.add_(current - active.previous, alpha=self._momentum)
             active.previous = current
             radius = active.eps * times.widths[restart, progress + 1]

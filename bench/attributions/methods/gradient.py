@@ -71,7 +71,7 @@ def smoothgrad(
     """
     total = torch.zeros_like(images)
     for sample in range(samples):
-        noise = keyed_normal(seed, "smoothgrad", ids, images.shape[1:], torch.full_like(ids, sample))
+        noise = keyed_normal(seed, "smoothgrad", ids, images.shape[1:], extra=torch.full_like(ids, sample))
         moved = _start(images, keep_graph) + sigma * noise.to(images)
         total = total + _gradient_at(model, moved, targets, keep_graph)
     return total / samples

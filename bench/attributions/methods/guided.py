@@ -49,13 +49,13 @@ class RectifiedGradients(OperationMode):
 @register_attribution("guided_backprop")
 def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Guided back-propagation (Springenberg et al. 2015); see `RectifiedGradients`."""
-    return _rectified("guided", "guided_backprop", model, images, targets)
+    return _rectified("guided", "guided_backprop", model, images, targets=targets)
 
 
 @register_attribution("deconvolution")
 def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Deconvolution (Zeiler and Fergus 2014); see `RectifiedGradients`."""
-    return _rectified("deconvolution", "deconvolution", model, images, targets)
+    return _rectified("deconvolution", "deconvolution", model, images, targets=targets)
 
 
 def _rectified(rule: Rule, name: str, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

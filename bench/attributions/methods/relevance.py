@@ -102,7 +102,7 @@ class RelevanceMode(OperationMode):
                 return result
 
             offset = None if bias is None else (bias if name == "linear" else bias.view(-1, 1, 1))
-            output = self._weighted(apply, inputs, weight, offset, alpha)
+            output = self._weighted(apply, inputs, weight, offset, alpha=alpha)
             self._mergeable[output.grad_fn] = lambda scale, shift: layer(
                 weight * scale.view(-1, *([1] * (weight.dim() - 1))), shift if bias is None else bias * scale + shift
             )
@@ -149,7 +149,7 @@ class RelevanceMode(OperationMode):
         with torch.no_grad():
             output = apply(inputs, weight)
             output = output if offset is None else output + offset
-        return _AlphaBeta.run([inputs], output, split, alpha, self.rules.epsilon)
+        return _AlphaBeta.run([inputs], output, split, alpha, epsilon=self.rules.epsilon)
 
     def _linear(
         self, linear: Linear, inputs: Sequence[Tensor], offset: Tensor | None, *, alpha: float | None
@@ -159,12 +159,12 @@ class RelevanceMode(OperationMode):
             output = linear(inputs)
             output = output if offset is None else output + offset
         if alpha is None:
-            return _Epsilon.run(inputs, output, linear, offset, self.rules.epsilon)
+            return _Epsilon.run(inputs, output, linear, offset, epsilon=self.rules.epsilon)
 
         def split(values: Sequence[Tensor], raising: bool) -> Tensor:
             return linear([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
 
-        return _AlphaBeta.run(inputs, output, split, alpha, self.rules.epsilon)
+        return _AlphaBeta.run(inputs, output, split, alpha, epsilon=self.rules.epsilon)
 
 
 def _pass_on(inputs: Tensor, output: Tensor, name: str) -> Tensor:
@@ -268,19 +268,19 @@ class _AlphaBeta(torch.autograd.Function):
 @register_attribution("lrp_epsilon")
 def lrp_epsilon(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
     """LRP, the epsilon rule in all layers (Bach et al. 2015); see `RelevanceMode`."""
-    return _relevance("lrp_epsilon", Rules(None, epsilon), model, images, targets)
+    return _relevance("lrp_epsilon", Rules(None, epsilon), model, images, targets=targets)
 
 
 @register_attribution("lrp_epsilon_plus")
 def lrp_epsilon_plus(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
     """LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers."""
-    return _relevance("lrp_epsilon_plus", Rules(1.0, epsilon), model, images, targets)
+    return _relevance("lrp_epsilon_plus", Rules(1.0, epsilon), model, images, targets=targets)
 
 
 @register_attribution("lrp_alpha2_beta1")
 def lrp_alpha2_beta1(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
     """LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers."""
-    return _relevance("lrp_alpha2_beta1", Rules(2.0, epsilon), model, images, targets)
+    return _relevance("lrp_alpha2_beta1", Rules(2.0, epsilon), model, images, targets=targets)
 
 
 def _relevance(name: str, rules: Rules, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def leaderboard(
     if by is By.model and pareto is None:
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
     else:  # neither a mean over seeds nor a front is a ranking
-        boards = [_view(board, by, pareto, directory, registry) for board in boards]
+        boards = [_view(board, by, pareto, directory, registry=registry) for board in boards]
     if output_format is Format.table:
         for board in boards:
             output().print(f"\n{board.title}", style="bold", soft_wrap=True)

@@ -59,8 +59,8 @@ def reproduce(
     folder = output or leaderboard / "studies" / f"{found.file.name}-{scale}"
     executor = place.choose(device)
     request = StudyRequest(
-        found, scale, folder, leaderboard, seed, device, data_dir, download, registry, parse_batch_size(batch_size),
-        executor,
+        study=found, scale=scale, output=folder, leaderboard=leaderboard, seed=seed, device=device, data_dir=data_dir,
+        download=download, registry=registry, batch_size=parse_batch_size(batch_size), executor=executor,
     )  # fmt: skip
     with messages().status("Planning"):
         plan = plan_study(request)

@@ -58,12 +58,16 @@ def train(
     from bench.training.fitting import TrainingRequest
 
     if recipe == "vae_gan":
-        _train_vae_gan(output, dataset, model_id, assignments or [], seed, device, data_dir, download, fresh)
+        _train_vae_gan(
+            output=output, dataset=dataset, model_id=model_id, assignments=assignments or [], seed=seed, device=device,
+            data_dir=data_dir, download=download, fresh=fresh,
+        )  # fmt: skip
         return
     chosen = parse_assignments(assignments or []) | ({"compile": True} if compiled else {})
     made = make_recipe(recipe, dataset, chosen)
     request = TrainingRequest(
-        made, dataset, output, resolve_device(device), model_id, seed, data_dir, download, fresh, method
+        recipe=made, dataset=dataset, output=output, device=resolve_device(device), model_id=model_id, seed=seed,
+        data_dir=data_dir, download=download, fresh=fresh, method=method,
     )  # fmt: skip
     _train_classifier(request, tensorboard)
 
@@ -118,7 +122,8 @@ def _train_vae_gan(
     made = make_vae_gan_recipe(dataset, parse_assignments(assignments))
     unused = make_recipe("standard", dataset)
     request = TrainingRequest(
-        unused, dataset, output, resolve_device(device), model_id or RECIPE, seed, data_dir, download, fresh
+        recipe=unused, dataset=dataset, output=output, device=resolve_device(device), model_id=model_id or RECIPE,
+        seed=seed, data_dir=data_dir, download=download, fresh=fresh,
     )  # fmt: skip
     with TrainingDisplay(messages(), f"{RECIPE} on {dataset}", made.epochs) as display:
         entry = train_vae_gan(made, request, on_progress=display.show_epochs)

@@ -38,7 +38,10 @@ def tune(
     made = [make_recipe(recipe, dataset, fixed | setting) for setting in settings]
     rows = []
     for one, setting in zip(made, settings, strict=True):
-        request = TrainingRequest(one, dataset, output, resolve_device(device), None, seed, data_dir, download)
+        request = TrainingRequest(
+            recipe=one, dataset=dataset, output=output, device=resolve_device(device), model_id=None, seed=seed,
+            data_dir=data_dir, download=download,
+        )  # fmt: skip
         title = "  ".join(f"{name} {value}" for name, value in setting.items())
         with TrainingDisplay(messages(), title, one.schedule.epochs) as display:
             rows.append(try_setting(request, fixed | setting, display.show_epochs))

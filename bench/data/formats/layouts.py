@@ -197,12 +197,12 @@ def _npz(wanted: _Wanted, path: Path) -> Layout:
 
 def _read_idx(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> ImageDataset:
     pixels, numbers = read_idx(images, 3).unsqueeze(1), read_idx(labels, 1).to(torch.int64)
-    return make_dataset(spec, split, pixels, numbers, str(images.parent))
+    return make_dataset(spec, split, pixels, numbers, source=str(images.parent))
 
 
 def make_dataset(spec: DatasetSpec, split: Split, images: Tensor, labels: Tensor, source: str) -> ImageDataset:
     """A split of a known data set that is in memory."""
-    return ImageDataset(spec.name, split, images, labels, spec.class_names, source)
+    return ImageDataset(spec.name, split, images, labels, class_names=spec.class_names, source=source)
 
 
 def read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: bool) -> ImageDataset:
@@ -220,4 +220,4 @@ def read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: b
         ) from error
     images = torch.as_tensor(data.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return make_dataset(spec, split, images, torch.as_tensor(data.targets, dtype=torch.int64), str(root))
+    return make_dataset(spec, split, images, torch.as_tensor(data.targets, dtype=torch.int64), source=str(root))

@@ -90,7 +90,10 @@ def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
             problem, doubt = ("", str(error)) if manifest else (str(error), "")
         model = f"{first['dataset']}/{first['model']}"
         runs.append(
-            Run(str(run_id), model, dict(first), int(group["n_examples"].max()), group, manifest, problem, doubt)
+            Run(
+                run_id=str(run_id), model=model, shared=dict(first), examples=int(group["n_examples"].max()),
+                rows=group, manifest=manifest, problem=problem, doubt=doubt,
+            )
         )  # fmt: skip
     return runs
 

@@ -61,8 +61,9 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
     p_value, test = _p_value(pair)
     gained, lost = (ids[side].tolist() if test == "McNemar" else () for side in (difference > 0, difference < 0))
     return Comparison(
-        first.key, second.direction, second.unit, len(ids), float(pair[0].mean()), float(pair[1].mean()), float(low[0]),
-        float(high[0]), p_value, test, tuple(gained), tuple(lost),
+        key=first.key, direction=second.direction, unit=second.unit, n_examples=len(ids), first=float(pair[0].mean()),
+        second=float(pair[1].mean()), ci_low=float(low[0]), ci_high=float(high[0]), p_value=p_value, test=test,
+        gained=tuple(gained), lost=tuple(lost),
     )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ class AttributionAgreement(AttributionProtocol):
                 prominence = prominence_of(measure, self._measures)
                 direction = better("lower", measure) if check == "randomisation" else "descriptive"
                 key = MetricKey(f"{check}/{measure}", f"{first}/{second}")
-                found.append(ExampleValues(key, by_example(rows, measure), direction, "number", prominence))
+                found.append(ExampleValues(key, by_example(rows, measure), direction, "number", prominence=prominence))
         return found
 
 

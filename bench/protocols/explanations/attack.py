@@ -103,15 +103,28 @@ class AttributionAttack(AttributionProtocol):
         else:
             source = unit.maps(method, batch)
         for attack in settings.attacks:
-            goal = make_goal(attack, clean, logits, donors, settings.top_share)
+            goal = make_goal(attack, clean, logits, donors, top_share=settings.top_share)
             for eps in settings.radii:
                 how = ManipulationSettings(eps, settings.check_every, settings.top_share, context.seed)
                 found = manipulate(
-                    context.model, batch.images, batch.labels, batch.example_ids, attacked, attack, goal, how
-                )
+                    model=context.model, images=batch.images, labels=batch.labels, example_ids=batch.example_ids,
+                    method=attacked, attack=attack, goal=goal, settings=how,
+                )  # fmt: skip
                 unit.count(found, attack.kind)
                 after = unit.maps(method, batch, found.images)
-                yield frame(batch, self._columns(batch, method, attack, eps, goal, source, after, found))
+                yield frame(
+                    batch,
+                    self._columns(
+                        batch=batch,
+                        method=method,
+                        attack=attack,
+                        eps=eps,
+                        goal=goal,
+                        source=source,
+                        after=after,
+                        found=found,
+                    ),
+                )
                 context.on_progress(len(batch.labels))
 
     def _columns(
@@ -180,7 +193,7 @@ class AttributionAttack(AttributionProtocol):
                     found += [
                         ExampleValues(
                             MetricKey(f"{name}/{measure}", *where), by_example(rows, f"{name}_{measure}"),
-                            better(direction, measure), "number",
+                            better(direction, measure), "number", prominence=
                             prominence_of(measure, self.parameters.measures, headline=first and name in _HEADLINES),
                         )
                         for measure in self.parameters.measures
@@ -201,7 +214,7 @@ class AttributionAttack(AttributionProtocol):
                 values, key = by_example(worst, f"saps_{measure}", keep), MetricKey(f"{name}/{measure}", *where)
                 headline = name == "saps" and self._is_first(where[0])
                 prominence = prominence_of(measure, self.parameters.measures, headline=headline)
-                found.append(ExampleValues(key, values, better("higher", measure), "number", prominence))
+                found.append(ExampleValues(key, values, better("higher", measure), "number", prominence=prominence))
         return found
 
     def _is_first(self, attribution: str, attack: str | None = None) -> bool:

@@ -226,7 +226,7 @@ def _batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
     ids = context.example_ids.to(context.device)
     with attacked_model(context.model):
         predictions, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+            context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size
         )
     predictions = predictions.to(context.device)
     cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))

@@ -86,13 +86,13 @@ class Insertion(AttributionProtocol):
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         uniform = keyed_uniform(unit.context.seed, "random_order", batch.example_ids, batch.images.shape[2:])
-        yield from self._play(unit, batch, RANDOM, None, uniform)
+        yield from self._play(unit, batch, RANDOM, None, maps=uniform)
         for method in self.parameters.attributions:
-            yield from self._play(unit, batch, method.name, None, self._order(unit, batch, method, batch.images))
+            yield from self._play(unit, batch, method.name, None, maps=self._order(unit, batch, method, batch.images))
             unit.context.on_progress(len(batch.labels))
             for eps in self.parameters.radii:
                 attacked = self._attacked(unit, batch, method, eps)
-                yield from self._play(unit, batch, method.name, eps, self._order(unit, batch, method, attacked))
+                yield from self._play(unit, batch, method.name, eps, maps=self._order(unit, batch, method, attacked))
                 unit.context.on_progress(len(batch.labels))
 
     def _order(self, unit: Unit, batch: Batch, method: AttributionMethod, images: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Insertion(AttributionProtocol):
         ball = ("", "", float("nan")) if eps is None else ("frame", "linf", eps)
         for game in GAMES:
             first, last = (batch.images, plain) if game == "insertion" else (plain, batch.images)
-            curve = insertion_curve(unit.context.model, first, batch.labels, ranks, last, steps)
+            curve = insertion_curve(unit.context.model, first, batch.labels, ranks, background=last, steps=steps)
             curve[~finite] = torch.nan
             where = dict(zip(("attribution", "attack", "norm", "eps", "game"), (order, *ball, game), strict=True))
             yield frame(batch, {**where, "area": curve_area(curve)})
@@ -120,9 +120,12 @@ class Insertion(AttributionProtocol):
         against = method if method.differentiable else find_method("gradient")
         request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
         maps, logits = heat_maps_and_logits(context.model, request, against)
-        goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), _TOP_SHARE)
+        goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), top_share=_TOP_SHARE)
         how = ManipulationSettings(eps, _CHECK_EVERY, _TOP_SHARE, context.seed)
-        found = manipulate(context.model, batch.images, batch.labels, batch.example_ids, against, attack, goal, how)
+        found = manipulate(
+            model=context.model, images=batch.images, labels=batch.labels, example_ids=batch.example_ids,
+            method=against, attack=attack, goal=goal, settings=how,
+        )  # fmt: skip
         unit.count(found, attack.kind)
         return found.images
 
@@ -131,10 +134,10 @@ class Insertion(AttributionProtocol):
         for (attribution, attack, norm, eps, game), rows in groups(
             records, ("attribution", "attack", "norm", "eps", "game")
         ):
-            key = MetricKey(game, attribution, attack, norm, None if eps != eps else eps)
+            key = MetricKey(game, attribution, attack, norm, eps=None if eps != eps else eps)
             direction = "descriptive" if attribution == RANDOM else GAMES[game]
             headline: Prominence = "headline" if attribution == self.parameters.attributions[0].name else "usual"
-            found.append(ExampleValues(key, by_example(rows, "area"), direction, "number", headline))
+            found.append(ExampleValues(key, by_example(rows, "area"), direction, "number", prominence=headline))
         return found
 
 

@@ -104,7 +104,7 @@ class AttributionStability(AttributionProtocol):
             totals: dict[str, Tensor] = {}
             for draw in range(settings.draws):
                 for name, values in self._draw(
-                    unit, batch, perturbed(batch, eps, draw, unit.context.seed), references, hessian
+                    unit, batch, perturbed(batch, eps, draw, unit.context.seed), references, hessian=hessian
                 ):
                     totals[name] = totals[name] + values.double() if name in totals else values.double()
                 unit.context.on_progress(len(batch.labels))
@@ -127,7 +127,7 @@ class AttributionStability(AttributionProtocol):
         logits, gradient = _gradient(unit, batch, noisy)
         yield "prediction_kept", (answers(logits) == batch.predictions).float()
         for method in self.parameters.attributions:
-            maps = _maps(unit, batch, method, noisy, gradient)
+            maps = _maps(unit, batch, method, noisy, gradient=gradient)
             for measure, value in similarities(references[method.name], maps, self.parameters.measures).items():
                 yield f"{method.name}/{measure}", value
         if hessian is not None:
@@ -144,7 +144,7 @@ class AttributionStability(AttributionProtocol):
                     headline = name == "stability" and attribution == first
                     prominence = prominence_of(measure, self.parameters.measures, headline=headline)
                     key, values = MetricKey(f"{name}/{measure}", attribution, *ball), by_example(rows, measure, keep)
-                    found.append(ExampleValues(key, values, better("higher", measure), "number", prominence))
+                    found.append(ExampleValues(key, values, better("higher", measure), "number", prominence=prominence))
             if attribution != first:
                 continue
             key, values = MetricKey("prediction_kept", "", *ball), by_example(rows, "prediction_kept")
@@ -160,7 +160,7 @@ def perturbed(batch: Batch, eps: float, draw: int, seed: int) -> Tensor:
     The radii of one draw share its direction, so that they differ by the radius only.
     """
     ids = batch.example_ids
-    uniform = keyed_uniform(seed, "stability", ids, batch.images.shape[1:], torch.full_like(ids, draw))
+    uniform = keyed_uniform(seed, "stability", ids, batch.images.shape[1:], extra=torch.full_like(ids, draw))
     return (batch.images + eps * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
 
 

@@ -93,8 +93,9 @@ class ManifoldDistance(Protocol):
         settings = self.parameters.datasets[context.dataset.name]
         mean_image = context.dataset.images.to(torch.float32).mean(0) / 255.0
         predictions, findings = clean_pass(
-            context.model, context.model_name, context.images(), context.dataset.num_classes, context.batch_size
-        )
+            context.model, context.model_name, context.images(), context.dataset.num_classes,
+            batch_size=context.batch_size,
+        )  # fmt: skip
         frames, blind = [], 0
         for begin in range(context.start, context.stop, context.batch_size):
             part = slice(begin, min(begin + context.batch_size, context.stop))

@@ -71,8 +71,8 @@ def distance_metrics(records: pd.DataFrame) -> list[Metric]:
     explained = explained_variance(records)
     of_clean = float(_median(clean)), *bootstrap(_median, clean, resamples=_RESAMPLES)
     metrics = [
-        _metric("explained_variance", "", "", (explained, explained, explained), len(clean)),
-        _metric("clean_manifold_distance", "", "", of_clean, len(clean)),
+        _metric("explained_variance", "", "", (explained, explained, explained), count=len(clean)),
+        _metric("clean_manifold_distance", "", "", of_clean, count=len(clean)),
     ]
     for chosen in FILTERS:
         keep = kept(records, chosen).to_numpy(dtype=bool)
@@ -96,7 +96,7 @@ def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:
     for name, statistic in statistics.items():
         bounds = bootstrap(statistic, clean, adversarial, resamples=_RESAMPLES, seed=1)
         value = float(statistic(clean, adversarial))
-        found.append(_metric(name, chosen, "l2", (value, *bounds), len(adversarial)))
+        found.append(_metric(name, chosen, "l2", (value, *bounds), count=len(adversarial)))
     return found
 
 

@@ -124,5 +124,7 @@ def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
         accuracies = (nets["correct"] / nets["n_examples"]).to_numpy(dtype=np.float64)
         low, high = t_interval(accuracies)
         key, value = MetricKey("retrained_accuracy", f"{name}/{100 * removed:.0f}"), float(accuracies.mean())
-        metrics.append(Metric(key, value, max(0.0, low), min(1.0, high), count, "descriptive", "share"))
+        metrics.append(
+            Metric(key, value, max(0.0, low), min(1.0, high), n_examples=count, direction="descriptive", unit="share")
+        )
     return metrics

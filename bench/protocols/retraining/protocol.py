@@ -90,8 +90,8 @@ class Retrain(Protocol):
         training, test, findings = self._data(group, context)
         progress = _Progress(context, self.unit_work("", context.start, context.stop), self._steps(training, group))
         correct = retrain(
-            masks, group.seeds, self.parameters.schedule(context.dataset.name), training, test, device=context.device,
-            on_step=progress.step,
+            masks, group.seeds, self.parameters.schedule(context.dataset.name), training, test=test,
+            device=context.device, on_step=progress.step,
         )  # fmt: skip
         counters["nets_trained"] += self.parameters.nets(group)
         records = self._records(group, masks, correct, pixels)
@@ -111,10 +111,10 @@ class Retrain(Protocol):
         findings: list[Finding] = []
         made = []
         for data, count, first_id in parts:
-            places, found = self._ranks(group, context, data, count, first_id)
+            places, found = self._ranks(group, context, data, count, first_id=first_id)
             findings += found
             shapes_only = group.map.startswith("mask_only")
-            made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only))
+            made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only=shapes_only))
         first = {finding.id: finding for finding in reversed(findings)}  # of the training split, where both have it
         return made[0], made[1], [*first.values(), *self._output_findings(group, context)]
 
@@ -125,7 +125,7 @@ class Retrain(Protocol):
         images = context.dataset.pixels(slice(0, min(context.examples, _MAP_BATCH))).to(context.device)
         classes = context.dataset.num_classes
         with attacked_model(context.model):
-            return clean_pass(context.model, context.model_name, images, classes, _MAP_BATCH)[1]
+            return clean_pass(context.model, context.model_name, images, classes, batch_size=_MAP_BATCH)[1]
 
     def training_count(self, training: ImageDataset) -> int:
         """How many training images are used, from the first on."""
@@ -161,7 +161,9 @@ class Retrain(Protocol):
 
     def _scores(self, context: EvaluationContext, images: Tensor, ids: Tensor, name: str) -> tuple[Tensor, Tensor]:
         with attacked_model(context.model):
-            scores, factors = pixel_scores(context.model, images.to(context.device), ids, name, self.parameters.scalar)
+            scores, factors = pixel_scores(
+                context.model, images.to(context.device), ids, name, scalar=self.parameters.scalar
+            )
         return scores.cpu(), factors.cpu()
 
     def _cache_key(self, group: Group, masks: list[Mask], context: EvaluationContext) -> dict[str, Any]:

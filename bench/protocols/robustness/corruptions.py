@@ -48,7 +48,7 @@ class Corruptions(Protocol):
 
         images, labels = context.images(), context.labels()
         predictions, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+            context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size
         )
         ids = context.example_ids.to(context.device)
         frames = []
@@ -57,7 +57,7 @@ class Corruptions(Protocol):
                 said = []
                 for part in torch.split(torch.arange(len(images), device=images.device), context.batch_size):
                     with torch.no_grad():
-                        corrupted = corrupt(images[part], ids[part], corruption, severity, context.seed)
+                        corrupted = corrupt(images[part], ids[part], corruption, severity, seed=context.seed)
                         said.append(answers(context.model(corrupted)).cpu())
                 answer = torch.cat(said)
                 frames.append(
@@ -92,4 +92,4 @@ class Corruptions(Protocol):
 
 def _accuracy(subject: str, values: pd.Series) -> ExampleValues:
     prominence: Prominence = "headline" if subject in _HEADLINES else "usual"
-    return ExampleValues(MetricKey("corruption_accuracy", subject), values, "higher", "share", prominence)
+    return ExampleValues(MetricKey("corruption_accuracy", subject), values, "higher", "share", prominence=prominence)

@@ -162,61 +162,63 @@ class _Sign:
 _SIGNS = (
     _Sign(
         "zero_gradients", 0.01, 0.1, lambda counts: counts["zero_margin"] / counts["examples"],
-        "images whose gradient is exactly zero", "smooth the step that blocks it, or attack through BPDA or Square",
+        what="images whose gradient is exactly zero",
+        advice="smooth the step that blocks it, or attack through BPDA or Square",
     ),
     _Sign(
         "saturated_loss", 0.05, 1.0, lambda counts: counts["zero_cross_entropy"] / counts["examples"],
-        "images whose cross-entropy saturates to a zero gradient",
-        "cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
+        what="images whose cross-entropy saturates to a zero gradient",
+        advice="cross-entropy PGD is blind there; trust attacks on the margin or the logits only",
     ),
     _Sign(
         "wrong_gradients", 0.05, 0.3, lambda counts: counts.get("wrong", 0) / counts["examples"],
-        "images whose logits hardly change along their gradient, against what it says",
-        "the gradient is not that of the logits, or the net answers from memory; attack it without gradients",
+        what="images whose logits hardly change along their gradient, against what it says",
+        advice="the gradient is not that of the logits, or the net answers from memory; attack it without gradients",
     ),
     _Sign(
         "unsteady_answers", 0.02, 0.2, lambda counts: counts.get("unsteady", 0) / counts["examples"],
-        "images classified otherwise under invisible noise, beside other images",
-        "the net may know the very images that it is judged on; evaluate it on others",
+        what="images classified otherwise under invisible noise, beside other images",
+        advice="the net may know the very images that it is judged on; evaluate it on others",
     ),
     _Sign(
         "random_outputs", 0.0, 1.0, lambda counts: counts["random"] / counts["examples"],
-        "images that get other logits the second time", "run the suite autoattack_rand",
+        what="images that get other logits the second time", advice="run the suite autoattack_rand",
     ),
     _Sign(
         "restart_gain", 0.02, 0.2, lambda counts: (counts["restart"] - counts["single"]) / counts["probed"],
-        "images that a second start of cross-entropy PGD breaks in addition",
-        "single-start PGD overstates this model; use more starts",
+        what="images that a second start of cross-entropy PGD breaks in addition",
+        advice="single-start PGD overstates this model; use more starts",
     ),
     _Sign(
         # adversarially trained nets without any other sign show up to 3 points
         "margin_gain", 0.05, 0.2, lambda counts: (counts["margin"] - counts["single"]) / counts["probed"],
-        "images that PGD on the margin breaks in addition to PGD on the cross-entropy",
-        "cross-entropy PGD overstates this model; use margin losses",
+        what="images that PGD on the margin breaks in addition to PGD on the cross-entropy",
+        advice="cross-entropy PGD overstates this model; use margin losses",
     ),
     _Sign(
         "rises_with_radius", 0.02, 0.1, lambda counts: (counts["single"] - counts["double"]) / counts["probed"],
-        "drop of PGD's success at twice the radius", "the attack gets lost; use more steps and other step sizes",
+        what="drop of PGD's success at twice the radius",
+        advice="the attack gets lost; use more steps and other step sizes",
     ),
     _Sign(
         "black_box_gain", 0.005, 0.02, lambda counts: counts["square_gained"] / counts["probed"],
-        "images that only Square breaks", "gradients mislead here; run the suites blackbox and autoattack",
+        what="images that only Square breaks", advice="gradients mislead here; run the suites blackbox and autoattack",
     ),
     _Sign(
         "probe_gain", 0.02, 0.2, lambda counts: counts["probe_gained"] / counts["probed"],
-        "images that the probe's plain attacks break and the run's own do not; they count as broken",
-        "the run's attacks fail on this net, also on images that were not probed; run the suite autoattack",
-        "probe_gained",
+        what="images that the probe's plain attacks break and the run's own do not; they count as broken",
+        advice="the run's attacks fail on this net, also on images that were not probed; run the suite autoattack",
+        needs="probe_gained",
     ),
     _Sign(
         "survives_unbounded", 0.01, 0.1, lambda counts: 1 - counts["unbounded"] / counts["unbounded_examples"],
-        f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
-        "the attack fails at every radius; find out why before believing any number", "unbounded_examples",
+        what=f"images that PGD leaves standing at L-inf {UNBOUNDED}, where none can be robust",
+        advice="the attack fails at every radius; find out why before believing any number", needs="unbounded_examples",
     ),
     _Sign(
         "transfer_gain", 0.005, 0.02, lambda counts: counts["transfer_gained"] / counts["transfer_probed"],
-        "images that only adversarial examples of the standard model break",
-        "gradients mislead here; attack through the standard model as well", "transfer_probed",
+        what="images that only adversarial examples of the standard model break",
+        advice="gradients mislead here; attack through the standard model as well", needs="transfer_probed",
     ),
 )  # fmt: skip
 

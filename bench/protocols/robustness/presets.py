@@ -98,7 +98,7 @@ class CascadeParameters(Section):
         return [Entry("cascade", "cascade", {"stages": tuple(self.stages)})]
 
     def plan(self) -> Plan:
-        return at_reference(self.entries(), self.datasets, "each", "cascade", 8)
+        return at_reference(self.entries(), self.datasets, "each", "cascade", probe_every=8)
 
 
 class AutoAttackFast(Robustness):
@@ -112,7 +112,7 @@ class AutoAttackFast(Robustness):
 
 class UnionParameters(CascadeParameters):
     def plan(self) -> Plan:
-        return at_reference(self.entries(), self.datasets, "across_norms", "cascade", 0)
+        return at_reference(self.entries(), self.datasets, "across_norms", "cascade", probe_every=0)
 
 
 class Union(Robustness):
@@ -134,7 +134,7 @@ class AutoAttackParameters(Section):
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 
     def plan(self) -> Plan:
-        return at_reference(self._entries(), self.datasets, "chained", "autoattack", 1)
+        return at_reference(self._entries(), self.datasets, "chained", "autoattack", probe_every=1)
 
     def _entries(self) -> list[Entry]:
         """The components of the version, in its order, with its settings."""
@@ -182,7 +182,7 @@ class BlackBoxParameters(Section):
             Entry("square", "square", {"queries": self.queries, "patient": True}),
             Entry("hop-skip-jump", "hop_skip_jump", {"steps": self.decision_steps}, ("linf", "l2")),
         ]
-        return at_reference(entries, self.datasets, "chained", "blackbox", 4)
+        return at_reference(entries, self.datasets, "chained", "blackbox", probe_every=4)
 
 
 class BlackBox(Robustness):

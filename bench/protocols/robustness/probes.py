@@ -46,17 +46,17 @@ class Probes:
 
     def broken(self, eps: float, loss: LossName, *, restart: int = 0) -> Tensor:
         """(n,) bool: plain PGD's last iterate, verified."""
-        return torch.cat([self._attack(part, self.context.model, eps, loss, restart) for part in self._parts()])
+        return torch.cat([self._attack(part, self.context.model, eps, loss, restart=restart) for part in self._parts()])
 
     def transferred(self, eps: float, source: nn.Module) -> Tensor:
         """(n,) bool: what plain PGD finds on another net, verified on the one under test."""
-        return torch.cat([self._attack(part, source, eps, "margin", 0) for part in self._parts()])
+        return torch.cat([self._attack(part, source, eps, "margin", restart=0) for part in self._parts()])
 
     def _attack(self, part: Tensor, attacked: nn.Module, eps: float, loss: LossName, restart: int) -> Tensor:
         clean, labels = self.clean[part], self.labels[part]
         start = keyed_uniform(
             self.context.seed, f"masking/{self.norm}", self.ids[part], clean.shape[1:],
-            torch.full_like(self.ids[part], restart),
+            extra=torch.full_like(self.ids[part], restart),
         )  # fmt: skip
         found = pgd(
             attacked, clean, labels, norm=self.norm, eps=eps, steps=STEPS, step_size=2.5 * eps / STEPS, loss=loss,
@@ -91,7 +91,7 @@ class Probes:
             seed=context.seed, batch_size=context.batch_size,
         )  # fmt: skip
         run = named_attack("square", {"queries": QUERIES, "patient": True})
-        run_attack(run, examples, self.norm, [eps], results)
+        run_attack(run, examples, self.norm, [eps], results=results)
         gained = results.broken(self.norm, eps) & ~before
         distances = {norm: values[gained] for norm, values in results.distances.items()}
         self._enter(gained.nonzero().squeeze(1), eps, distances, results.predictions[self.norm][gained])

@@ -87,10 +87,11 @@ class Robustness(Protocol):
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         predictions, findings = clean_pass(
-            context.model, context.model_name, context.images(), context.dataset.num_classes, context.batch_size
-        )
+            context.model, context.model_name, context.images(), context.dataset.num_classes,
+            batch_size=context.batch_size,
+        )  # fmt: skip
         attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
-        unit = RobustnessUnit(self.plan, context, predictions, attacks, self._calls(context.dataset.name))
+        unit = RobustnessUnit(self.plan, context, predictions, attacks, calls=self._calls(context.dataset.name))
         result: UnitResult = getattr(unit, self.plan.mode)()
         bad = result.counters.get("bad_gradients", 0)
         if bad:
@@ -135,7 +136,7 @@ class Robustness(Protocol):
         for norm, radii in self.plan.radii_of(dataset).items():
             names = [entry.name for entry in self.plan.entries if self._ran_in(entry, norm, dataset, others)]
             for eps in radii:
-                found += accuracies_after(others, verdicts, names, norm, eps)
+                found += accuracies_after(others, verdicts, names, norm, eps=eps)
         found += robust_accuracies(verdicts, verdict)
         return found + union_accuracy(verdicts, self.plan.reference_of(dataset), verdict)
 

@@ -52,7 +52,7 @@ class RobustnessUnit:
         if not self.plan.probe_every:
             return {}
         return probe(
-            self.context, self.examples.images, self.predictions, found, self.plan.reference_of(self.dataset),
+            self.context, self.examples.images, self.predictions, found, reference=self.plan.reference_of(self.dataset),
             every=self.plan.probe_every, into=into,
         )  # fmt: skip
 
@@ -70,7 +70,9 @@ class RobustnessUnit:
         strong = [found[name] for name, run in self.attacks.items() if run.attack.needs_gradients]
         counters = self._probed(list(found.values()), strong)
         frames = [
-            robust_rows(self.context, name, {norm: radii[norm] for norm in used[name]}, self.predictions, results)
+            robust_rows(
+                self.context, name, {norm: radii[norm] for norm in used[name]}, self.predictions, results=results
+            )
             for name, results in found.items()
         ]
         counters = _sum([counters, *(results.counters() for results in found.values())])
@@ -101,7 +103,7 @@ class RobustnessUnit:
         counters = total.counters() | self._probed([total], [total] if strong else [])
         # the probe's short Square attack finds nothing where a long one has been: what that one gained counts
         counters[SQUARE_GAINED] = counters.get(SQUARE_GAINED, 0) + gained
-        frames.append(robust_rows(self.context, self.plan.verdict, radii, self.predictions, total))
+        frames.append(robust_rows(self.context, self.plan.verdict, radii, self.predictions, results=total))
         return UnitResult(pd.concat(frames, ignore_index=True), counters)
 
     def _on_standing(
@@ -112,7 +114,7 @@ class RobustnessUnit:
         rows = given.nonzero().squeeze(1)
         if len(rows):
             found = AttackResults.start(self.context.labels()[rows], self.context.labels()[rows])
-            run_attack(run, self.examples.take(rows), norm, [eps], found)
+            run_attack(run, self.examples.take(rows), norm, [eps], results=found)
             for results in (total, own):
                 results.add(found, rows)
         self.context.on_progress(len(self.examples))
@@ -132,7 +134,7 @@ class RobustnessUnit:
             rows = standing.nonzero().squeeze(1)
             found = AttackResults.start(labels[rows], labels[rows])
             if len(rows):
-                run_attack(run, self.examples.take(rows), norm, [eps], found)
+                run_attack(run, self.examples.take(rows), norm, [eps], results=found)
             self.context.on_progress(len(labels))
             broken = rows[found.broken(norm, eps)]
             for example in broken.tolist():

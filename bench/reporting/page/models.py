@@ -79,9 +79,10 @@ def model_sections(
         newest_first = sorted(own, key=lambda run: str(run.shared["finished_at"]), reverse=True)
         sections.append(
             ModelSection(
-                model_anchor(name), name, names.label(name), slot, str(own[0].shared["method"]),
-                card.description if card else "", _card_facts(card) if card else [], _training_facts(card),
-                [_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
+                id=model_anchor(name), name=name, label=names.label(name), slot=slot,
+                method=str(own[0].shared["method"]), description=card.description if card else "",
+                card=_card_facts(card) if card else [], training=_training_facts(card),
+                runs=[_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
             )
         )  # fmt: skip
     return sections
@@ -153,7 +154,7 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
         Fact("other nets, sha256", str(shared["dependencies_sha256"]), code=True),
     ]
     numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
-    return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board)
+    return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board=board)
 
 
 def _numbers(run: Run) -> list[list[str]]:

@@ -34,7 +34,7 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
     score = next((name for name in _SCORES if table.column(name) is not None), "roar_score")
     panels = []
     for place, row in enumerate(table.rows):
-        pair = _curves(table, row, place, shares, slots), _scores(table, row, place, score, slots)
+        pair = _curves(table, row, place, shares, slots=slots), _scores(table, row, place, score, slots=slots)
         panels += [panel for panel in pair if panel is not None]
     if not panels:
         return None

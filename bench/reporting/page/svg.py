@@ -204,7 +204,7 @@ def _labels(frame: _Frame, series: Sequence[Series]) -> Iterator[Markup]:
             )
             if free and frame.left < box[0] and box[2] < _WIDTH and box[1] > 0 and box[3] < _HEIGHT - _BOTTOM:
                 taken.append(box)
-                yield _group("label", one, _text(x + right, y + down + 3, one.label, side, _LABEL, "text"))
+                yield _group("label", one, _text(x + right, y + down + 3, one.label, side, size=_LABEL, colour="text"))
                 break
 
 

@@ -47,7 +47,9 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
         for norm, eps in table.runs[0].reference.items()
     } | {"union": ("worst over all norms", table.column("union_accuracy", "all"))}
     panels = [
-        _panel(f"{table.id}-tradeoff-{short}", ("clean accuracy", name), _spots(table, place), names, table.detail)
+        _panel(
+            f"{table.id}-tradeoff-{short}", ("clean accuracy", name), _spots(table, place), names, detail=table.detail
+        )
         for short, (name, place) in targets.items()
     ]
     title = f"Robustness, {table.title}: {table.detail}"
@@ -80,7 +82,7 @@ def _card_group(dataset: str, cards: Mapping[str, ModelCard], names: Names) -> P
         examples.add(f"{gradients.examples:,}")
     panels = [
         _panel(anchor("stability", dataset, position), ("test accuracy", f"gradient cosine, noise {radius}"), spots,
-               names, f"{dataset}, from the model cards")
+               names, detail=f"{dataset}, from the model cards")
         for position, (radius, spots) in enumerate(measured.items())
     ]  # fmt: skip
     lead = (
@@ -99,7 +101,7 @@ def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
     for place, column in enumerate(one for one in columns if metric_name(one.key) == metric_name(columns[0].key)):
         labels = ("clean accuracy", f"{metric_name(column.key)}, noise {column.key.eps or 0.0:.3g}")
         spots = _spots(table, table.columns.index(column))
-        panels.append(_panel(f"{table.id}-stability-{place}", labels, spots, names, table.detail))
+        panels.append(_panel(f"{table.id}-stability-{place}", labels, spots, names, detail=table.detail))
     lead = f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies."
     title = f"Stability of explanations: {table.detail}"
     return _group(f"{table.id}-stability", title, lead, panels, names=names)
@@ -156,5 +158,5 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
 def _series(spot: Spot, names: Names, labels: tuple[str, str]) -> Series:
     label = names.label(spot.model)
     tip = f"{label}: {labels[0]} {spot.x.said}, {labels[1]} {spot.y.said}"
-    point = Point(spot.x.drawn, spot.y.drawn, tip, spot.y.bar, spot.x.bar)
+    point = Point(spot.x.drawn, spot.y.drawn, tip, spot.y.bar, x_interval=spot.x.bar)
     return Series(spot.model, names.slots[spot.model], [point], joined=False, label=label)

@@ -169,15 +169,16 @@ def panel_rows(
     """
     model = prepared_net(entry, dataset, device)
     with attacked_model(model), float32_products(), random_numbers_of(device, settings.seed, "saliency"):
-        batch, findings = _batch(model, entry, dataset, torch.tensor(example_ids), device)
+        batch, findings = _batch(model, entry, dataset, torch.tensor(example_ids), device=device)
         model = scaled_net(model, dataset, device)
         # every method once before the attack: one that the net does not support is refused before the long part
-        clean = [_attributions(model, batch.images, batch, method, settings.seed) for method in settings.methods]
+        clean = [_attributions(model, batch.images, batch, method, seed=settings.seed) for method in settings.methods]
         context = EvaluationContext(
-            model, entry.card.name, dataset, 0, len(dataset), settings.seed, device, len(example_ids)
-        )
+            model=model, model_name=entry.card.name, dataset=dataset, start=0, stop=len(dataset), seed=settings.seed,
+            device=device, batch_size=len(example_ids),
+        )  # fmt: skip
         images, kept = _attacked(context, batch, settings)
-        attacked = [_attributions(model, images, batch, method, settings.seed) for method in settings.methods]
+        attacked = [_attributions(model, images, batch, method, seed=settings.seed) for method in settings.methods]
         with torch.no_grad():
             after = model(images).argmax(1)
     pairs = [_pairs(*pair, entry.card.name) for pair in zip(settings.methods, clean, attacked, strict=True)]
@@ -205,7 +206,7 @@ def _batch(
     model: nn.Module, entry: ModelEntry, dataset: ImageDataset, ids: Tensor, device: torch.device
 ) -> tuple[Batch, list[Finding]]:
     images, labels = dataset.pixels(ids).to(device), dataset.labels[ids].to(device)
-    predictions, findings = clean_pass(model, entry.card.name, images, dataset.num_classes, len(ids))
+    predictions, findings = clean_pass(model, entry.card.name, images, dataset.num_classes, batch_size=len(ids))
     return Batch(images, labels, ids.to(device), predictions.to(device)), findings
 
 
@@ -222,9 +223,12 @@ def _attacked(context: EvaluationContext, batch: Batch, settings: PanelSettings)
         return _misled(context.model, batch, attack, settings)
     method = settings.attacked_method
     maps, donors, logits = clean_maps(context, batch, method)
-    goal = make_goal(attack, maps, logits, donors, TOP_SHARE)
+    goal = make_goal(attack, maps, logits, donors, top_share=TOP_SHARE)
     how = ManipulationSettings(settings.eps, _CHECK_EVERY, TOP_SHARE, settings.seed)
-    found = manipulate(context.model, batch.images, batch.labels, batch.example_ids, method, attack, goal, how)
+    found = manipulate(
+        model=context.model, images=batch.images, labels=batch.labels, example_ids=batch.example_ids, method=method,
+        attack=attack, goal=goal, settings=how,
+    )  # fmt: skip
     return found.images, found.kept
 
 
@@ -235,7 +239,7 @@ def _misled(model: nn.Module, batch: Batch, attack: PredictionAttack, settings: 
         step_size=_STEP_SHARE * settings.eps, loss="margin", start=start,
     )  # fmt: skip
     radius = batch.images.new_full((len(found),), settings.eps)
-    broken, _, _ = verify(model, found, batch.images, batch.labels, radius, attack.norm)
+    broken, _, _ = verify(model, found, batch.images, batch.labels, eps=radius, norm=attack.norm)
     return pull_inside(found, batch.images, radius, attack.norm), ~broken
 
 

@@ -50,7 +50,7 @@ class Trades(Method):
                 adversarial = adversarial.detach().requires_grad_(True)
                 (gradient,) = torch.autograd.grad(_divergence(model(adversarial), clean).sum(), adversarial)
                 with torch.no_grad():
-                    step = steepest_step(gradient, adversarial, size, self.norm, sparsity)
+                    step = steepest_step(gradient, adversarial, size, self.norm, sparsity=sparsity)
                     adversarial = project(adversarial + step, images, radius, self.norm)
         return adversarial.detach()
 

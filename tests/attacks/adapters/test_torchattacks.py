@@ -47,7 +47,7 @@ def attack(
 ) -> AttackResults:
     images, labels = data.pixels(slice(0, count)), data.labels[:count]
     results = AttackResults.start(model(images).argmax(1), labels)
-    run_attack(run, Examples(model, images, labels, torch.arange(count), 10), norm, radii, results)
+    run_attack(run, Examples(model, images, labels, torch.arange(count), num_classes=10), norm, radii, results=results)
     return results
 
 
@@ -56,10 +56,10 @@ def test_its_verdicts_repeat_and_leave_the_global_generator_alone(
 ) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = attack(standard, fashion_test, PGD, "linf", [0.02, 0.05], 60)
+    first = attack(standard, fashion_test, PGD, "linf", radii=[0.02, 0.05], count=60)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
-    second = attack(standard, fashion_test, PGD, "linf", [0.02, 0.05], 60)
+    second = attack(standard, fashion_test, PGD, "linf", radii=[0.02, 0.05], count=60)
     assert torch.equal(first.distances["linf"], second.distances["linf"])
 
 
@@ -69,7 +69,9 @@ def test_others_of_its_attacks_run_and_verify(
 ) -> None:
     parameters = {"steps": 10} if name == "CW" else ({"n_queries": 20} if name == "Square" else {})
     eps = 1.5 if norm == "l2" else 0.1
-    results = attack(standard, fashion_test, named_attack(f"torchattacks:{name}", parameters), norm, [eps], 20)
+    results = attack(
+        standard, fashion_test, named_attack(f"torchattacks:{name}", parameters), norm, radii=[eps], count=20
+    )
     assert results.claims > 0
     assert results.broken(norm, eps).float().mean() > (results.distances[norm] == 0).float().mean()
 
@@ -93,11 +95,13 @@ def test_the_sweep_is_not_weaker_than_torchattacks(
     run = named_attack(
         f"torchattacks:{class_name}", {"steps": steps, "relative_parameters": {"alpha": 2.5 / steps}}
     )  # fmt: skip
-    theirs = attack(model, fashion_test, run, norm, radii, count)
+    theirs = attack(model, fashion_test, run, norm, radii=radii, count=count)
     images, labels = fashion_test.pixels(slice(0, count)), fashion_test.labels[:count]
     ours = AttackResults.start(model(images).argmax(1), labels)
     sweep_settings = SweepSettings(steps=steps, losses=("cross_entropy",))
-    NormSweep(model, images, labels, torch.arange(count), norm, radii, sweep_settings, ours).run()
+    NormSweep(
+        model, images, labels, torch.arange(count), norm=norm, radii=radii, settings=sweep_settings, results=ours
+    ).run()
     for eps in radii:
         robust = [float((~results.broken(norm, eps)).float().mean()) for results in (ours, theirs)]
         assert robust[0] <= robust[1] + 1.5 / count, (

@@ -29,7 +29,10 @@ def attack(
 ) -> Tensor:  # fmt: skip
     ids, restarts = torch.arange(first, first + len(images)), 3 if loss == "dlr-targeted" else 1
     radii = torch.full((len(images),), EPS[norm], dtype=torch.float64)
-    return apgd(model, images, labels, ids, norm, radii, loss, steps, restarts, batch_size=batch)
+    return apgd(
+        model, images, labels, ids, norm=norm, eps=radii, loss=loss, iterations=steps, restarts=restarts,
+        batch_size=batch,
+    )  # fmt: skip
 
 
 def original(model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, loss: ApgdLoss, steps: int = 15) -> Tensor:
@@ -57,8 +60,8 @@ def test_apgd_alone_breaks_as_much_as_the_original(
     norm: Norm, loss: ApgdLoss, standard: nn.Module, right: tuple[Tensor, Tensor]
 ) -> None:
     images, labels = right
-    theirs = standard(original(standard, images, labels, norm, loss)).argmax(1) != labels
-    found = attack(standard, images, labels, norm, loss)
+    theirs = standard(original(standard, images, labels, norm, loss=loss)).argmax(1) != labels
+    found = attack(standard, images, labels, norm, loss=loss)
     ours = standard(found).argmax(1) != labels
     assert 0.1 < theirs.float().mean() < 0.9
     # the starts differ, and with them what happens at the very boundary
@@ -70,8 +73,8 @@ def test_apgd_alone_breaks_as_much_as_the_original(
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_example_depends_on_its_neighbours(norm: Norm, standard: nn.Module, right: tuple[Tensor, Tensor]) -> None:
     images, labels = right[0][:20], right[1][:20]
-    whole = attack(standard, images, labels, norm, "dlr-targeted")
-    part = attack(standard, images[5:9], labels[5:9], norm, "dlr-targeted", first=5, batch=5)
+    whole = attack(standard, images, labels, norm, loss="dlr-targeted")
+    part = attack(standard, images[5:9], labels[5:9], norm, loss="dlr-targeted", first=5, batch=5)
     assert torch.allclose(whole[5:9], part, atol=1e-3)
 
 
@@ -101,7 +104,10 @@ def test_broken_examples_take_no_more_gradients(standard: nn.Module, right: tupl
             return standard(batch)
 
     ids = torch.arange(len(images))
-    apgd(Counted(), images, labels, ids, "linf", torch.full((len(images),), 0.1).double(), "ce", 100, 1)
+    apgd(
+        Counted(), images, labels, ids, norm="linf", eps=torch.full((len(images),), 0.1).double(), loss="ce",
+        iterations=100, restarts=1,
+    )  # fmt: skip
     assert sum(counts) < 15 * len(images)
 
 
@@ -109,11 +115,21 @@ def test_broken_examples_take_no_more_gradients(standard: nn.Module, right: tupl
 def test_each_example_keeps_its_own_radius(norm: Norm, standard: nn.Module, right: tuple[Tensor, Tensor]) -> None:
     images, labels = right[0][:24], right[1][:24]
     radii = EPS[norm] * torch.linspace(0.1, 4.0, 24, dtype=torch.float64)
-    found = apgd(standard, images, labels, torch.arange(24), norm, radii, "ce", 12, 1)
+    found = apgd(standard, images, labels, torch.arange(24), norm=norm, eps=radii, loss="ce", iterations=12, restarts=1)
     moved = distance(found - images, norm)
     assert (moved <= radii * (1 + 1e-5)).all() and (moved > radii.max() / 2).any()
     alone = [
-        apgd(standard, images[i : i + 1], labels[i : i + 1], torch.tensor([i]), norm, radii[i : i + 1], "ce", 12, 1)
+        apgd(
+            standard,
+            images[i : i + 1],
+            labels[i : i + 1],
+            torch.tensor([i]),
+            norm=norm,
+            eps=radii[i : i + 1],
+            loss="ce",
+            iterations=12,
+            restarts=1,
+        )
         for i in (2, 20)
     ]
     assert torch.allclose(torch.cat(alone), found[[2, 20]], atol=1e-4)

@@ -98,7 +98,10 @@ class Counted(nn.Module):
 def test_a_pair_is_given_up_only_near_the_radius_and_when_it_came_no_nearer() -> None:
     blank, whole = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
     ones = torch.ones(4, dtype=torch.float64)
-    search = fab._Search(nn.Identity(), blank, whole, whole, torch.arange(4), "l2", ones, False, blank, torch.ones(4))
+    search = fab._Search(
+        nn.Identity(), blank, whole, whole, examples=torch.arange(4), norm="l2", eps=ones, patient=False, found=blank,
+        nearest=torch.ones(4),
+    )  # fmt: skip
     search.reached = torch.full((21, 4), torch.inf)
     # settled at 2; still coming nearer; far away, as nets with flat surroundings hold FAB; never misclassified by half
     search.reached[10:] = torch.tensor([2.0, 3.0, 9.0, torch.inf])

@@ -50,11 +50,11 @@ def test_corners_seen_before_and_several_at_once_change_nothing_but_the_work(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
 ) -> None:
     model, images, labels = problem(shape)
-    quick = attack(model, images, labels, "linf", 0.05, 600)
+    quick = attack(model, images, labels, "linf", eps=0.05, queries=600)
     images_quick, model.images = model.images, 0
     monkeypatch.setattr(square_corners, "_MOST_AT_ONCE", 1)
     monkeypatch.setattr(square_corners._SeenCorners, "start", lambda *_: None)
-    slow = attack(model, images, labels, "linf", 0.05, 600)
+    slow = attack(model, images, labels, "linf", eps=0.05, queries=600)
     assert torch.equal(quick, slow)
     assert images_quick < model.images
 
@@ -77,7 +77,7 @@ def test_no_example_depends_on_its_neighbours(norm: Norm) -> None:
 def test_what_is_found_is_inside_the_ball_and_the_box(norm: Norm, shape: tuple[int, int, int]) -> None:
     model, images, labels = problem(shape, 3)
     eps = {"linf": 0.1, "l2": 0.5, "l1": 2.0}[norm]
-    found = attack(model, images, labels, norm, eps, 40)
+    found = attack(model, images, labels, norm, eps=eps, queries=40)
     assert found.isfinite().all() and (found >= 0).all() and (found <= 1).all()
     assert (distance(found - images, norm) <= eps * (1 + 1e-5)).all()
 
@@ -108,7 +108,7 @@ def test_square_alone_breaks_as_much_as_the_original(
     original = SquareAttack(standard, norm=NAMES[norm], n_queries=200, eps=eps, seed=0, resc_schedule=False)
     with torch.no_grad():
         theirs = standard(original.perturb(images, labels)).argmax(1) != labels
-        ours = standard(attack(standard, images, labels, norm, eps, 200)).argmax(1) != labels
+        ours = standard(attack(standard, images, labels, norm, eps=eps, queries=200)).argmax(1) != labels
     assert 0.1 < theirs.float().mean() < 0.9
     # two runs of the original differ by as much
     assert int(ours.sum()) >= int(theirs.sum()) - 3

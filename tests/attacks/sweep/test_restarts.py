@@ -69,7 +69,17 @@ def attack(model: Steep, refine: int, eps: float = 0.1) -> AttackResults:
     images, labels = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
     results = AttackResults.start(labels, labels)
     settings = SweepSettings(3, ("margin",), refine=refine)
-    NormSweep(model, images, labels, torch.arange(3), "linf", [eps], settings, results, check_every=1).run()
+    NormSweep(
+        model,
+        images,
+        labels,
+        torch.arange(3),
+        norm="linf",
+        radii=[eps],
+        settings=settings,
+        results=results,
+        check_every=1,
+    ).run()
     return results
 
 
@@ -98,7 +108,16 @@ def test_refining_breaks_more(at_linf: nn.Module, fashion_images: tuple[Tensor, 
     for refine in (0, 20):
         results = AttackResults.start(at_linf(images).argmax(1), labels)
         settings = SweepSettings(3, ("cross_entropy",), patience=0, refine=refine)
-        NormSweep(at_linf, images, labels, torch.arange(len(images)), norm, radii, settings, results).run()
+        NormSweep(
+            at_linf,
+            images,
+            labels,
+            torch.arange(len(images)),
+            norm=norm,
+            radii=radii,
+            settings=settings,
+            results=results,
+        ).run()
         all_results.append(torch.stack([results.broken(norm, eps) for eps in radii]))
     without, refined = all_results
     assert int(refined.sum()) > int(without.sum())
@@ -115,7 +134,7 @@ def test_batches_leave_every_refined_verdict(
         results = AttackResults.start(at_linf(images).argmax(1), labels)
         settings = SweepSettings(5, ("cross_entropy",), targets=2, refine=5)
         NormSweep(
-            at_linf, images, labels, torch.arange(24), norm, radii, settings, results, batch_size=batch
+            at_linf, images, labels, torch.arange(24), norm=norm, radii=radii, settings=settings, results=results, batch_size=batch
         ).run()  # fmt: skip
         verdicts.append(torch.stack([results.broken(norm, eps) for eps in radii]))
     assert torch.equal(*verdicts)

@@ -35,9 +35,29 @@ def attack(model: nn.Module, images: Tensor, labels: Tensor, engine: str, precis
     for norm, radii in RADII.items():
         if engine == "sweep":
             settings = SweepSettings(10, ("margin",))
-            NormSweep(model, images, labels, ids, norm, radii, settings, results, precision=precision).run()
+            NormSweep(
+                model,
+                images,
+                labels,
+                ids,
+                norm=norm,
+                radii=radii,
+                settings=settings,
+                results=results,
+                precision=precision,
+            ).run()
         else:
-            Cascade(model, images, labels, ids, norm, radii[-1], (Stage(steps=10),), results, precision=precision).run()
+            Cascade(
+                model,
+                images,
+                labels,
+                ids,
+                norm=norm,
+                eps=radii[-1],
+                stages=(Stage(steps=10),),
+                results=results,
+                precision=precision,
+            ).run()
     return results
 
 
@@ -52,7 +72,7 @@ def test_in_bfloat16_every_verified_example_fools_float32_and_accuracy_stays(
 
     def judge(model: nn.Module, found: Tensor, clean: Tensor, truth: Tensor, eps: Tensor, norm: Norm) -> object:
         assert model is at_linf, "verified by the plain net, not through the search's"
-        verified, distances, predictions = verify(model, found, clean, truth, eps, norm)
+        verified, distances, predictions = verify(model, found, clean, truth, eps=eps, norm=norm)
         fooling = pull_inside(found, clean, eps, norm)[verified]
         with torch.no_grad():
             assert at_linf(fooling).dtype == torch.float32
@@ -66,10 +86,10 @@ def test_in_bfloat16_every_verified_example_fools_float32_and_accuracy_stays(
         return forward(net, given)
 
     monkeypatch.setattr(module, "verify", judge)
-    exact = attack(at_linf, images, labels, engine, "float32")
+    exact = attack(at_linf, images, labels, engine, precision="float32")
     assert seen["bfloat16"] == 0
     monkeypatch.setattr(MixedPrecision, "forward", count)
-    quick = attack(at_linf, images, labels, engine, "bfloat16")
+    quick = attack(at_linf, images, labels, engine, precision="bfloat16")
     assert seen["bfloat16"] > 0 and seen["claimed"] >= seen["verified"] > 0
     for norm, radii in RADII.items():
         for eps in radii if engine == "sweep" else radii[-1:]:

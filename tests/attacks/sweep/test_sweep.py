@@ -35,7 +35,7 @@ def sweep(
     ids = torch.arange(len(images)) if ids is None else ids
     for norm, values in radii.items():
         NormSweep(
-            model, images, labels, ids, norm, values, settings or SweepSettings(steps=10, losses=("margin",)), results,
+            model, images, labels, ids, norm=norm, radii=values, settings=settings or SweepSettings(steps=10, losses=("margin",)), results=results,
             batch_size=batch_size,
         ).run()  # fmt: skip
     return results
@@ -183,7 +183,17 @@ def test_restarts_begin_in_a_wider_ball_and_end_in_the_radius(norm: Norm) -> Non
     eps = {"linf": 0.05, "l2": 0.3, "l1": 1.5}[norm]
     results = AttackResults.start(labels, labels)
     settings = SweepSettings(10)
-    NormSweep(Unbreakable(), images, labels, torch.arange(3), norm, [eps], settings, results, check_every=1).run()
+    NormSweep(
+        Unbreakable(),
+        images,
+        labels,
+        torch.arange(3),
+        norm=norm,
+        radii=[eps],
+        settings=settings,
+        results=results,
+        check_every=1,
+    ).run()
     first, restart = seen[:11], seen[11:22]
     assert max(first) <= eps * (1 + 1e-5)
     assert max(restart[:3]) > 1.5 * eps
@@ -227,7 +237,7 @@ def test_progress_reports_every_example_exactly_once(
     results = AttackResults.start(standard(images).argmax(1), labels)
     seen: list[int] = []
     NormSweep(
-        standard, images, labels, torch.arange(64), "linf", [0.02, 0.1], SweepSettings(5, ("margin",)), results,
+        standard, images, labels, torch.arange(64), norm="linf", radii=[0.02, 0.1], settings=SweepSettings(5, ("margin",)), results=results,
         batch_size=16, on_progress=seen.append,
     ).run()  # fmt: skip
     assert sum(seen) == 64

@@ -29,7 +29,7 @@ def verdicts() -> list[RegressionReport]:
 def board(model: str, column: str) -> Board:
     one = Column(MetricKey("wobble"), column, "higher", "share")
     rows = tuple(Row(name, name, (Cell(value),), "run") for name, value in ((model, 0.5), ("other", 0.25)))
-    return Board(HOSTILE, {"suite": "tiny"}, (one,), rows, one)
+    return Board(HOSTILE, {"suite": "tiny"}, (one,), rows, sort=one)
 
 
 def is_plain(text: str) -> bool:

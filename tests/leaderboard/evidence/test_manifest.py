@@ -19,7 +19,7 @@ from bench.leaderboard.metrics import Metric, MetricKey
 from tests.leaderboard.evidence.manifests import as_content, whole_manifest, write_content
 
 FINDING = Finding("a", "note", "e", "d")
-METRIC = Metric(MetricKey("m", eps=8 / 255), 0.5, math.nan, math.inf, 3, "lower", "number")
+METRIC = Metric(MetricKey("m", eps=8 / 255), 0.5, math.nan, math.inf, n_examples=3, direction="lower", unit="number")
 
 
 def whole() -> Manifest:

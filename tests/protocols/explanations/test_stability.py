@@ -58,7 +58,9 @@ class Quadratic(nn.Module):
 
 def test_the_decomposition_is_exact_on_a_quadratic_net(tmp_path: Path, fashion_test: ImageDataset) -> None:
     labels = torch.zeros_like(fashion_test.labels[:5])
-    data = ImageDataset("fashion_mnist", "test", fashion_test.images[:5], labels, fashion_test.class_names, "made")
+    data = ImageDataset(
+        "fashion_mnist", "test", fashion_test.images[:5], labels, class_names=fashion_test.class_names, source="made"
+    )
     protocol, net = make(tmp_path, STABILITY.replace("draws = 2", "draws = 1")), Quadratic()
     records = run(protocol, net, data, stop=5).records
     rows = records[(records["attribution"] == "gradient") & (records["eps"] == SMALL)]

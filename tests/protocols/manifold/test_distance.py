@@ -81,7 +81,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def evaluate(path: Path, model: nn.Module, data: ImageDataset, batch_size: int = 256) -> UnitResult:
     protocol = protocol_for(read_suite(path))
     protocol.require_dataset("fashion_mnist")
-    context = EvaluationContext(model, "net", data, 0, 60, 0, torch.device("cpu"), batch_size, examples=60)
+    context = EvaluationContext(
+        model, "net", data, 0, stop=60, seed=0, device=torch.device("cpu"), batch_size=batch_size, examples=60
+    )
     return protocol.evaluate(context)
 
 

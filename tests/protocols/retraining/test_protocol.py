@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,17 +66,18 @@ def data_dir(tmp_path: Path, fashion_test: ImageDataset) -> Path:
 
 
 def split(data: ImageDataset, part: slice, name: str) -> ImageDataset:
-    return ImageDataset(data.name, name, data.images[part], data.labels[part], data.class_names, "made here")
+    return ImageDataset(
+        data.name, name, data.images[part], data.labels[part], class_names=data.class_names, source="made here"
+    )
 
 
 def evaluate(path: Path, model: nn.Module, data: ImageDataset) -> tuple[Retrain, pd.DataFrame]:
     protocol = protocol_for(read_suite(path))
     assert isinstance(protocol, Retrain)
-    training = split(data, slice(9000, 9600), "train")
+    common: dict[str, Any] = {"seed": 0, "device": CPU, "batch_size": 256, "examples": 300}
+    common["training"] = split(data, slice(9000, 9600), "train")
     frames = [
-        protocol.evaluate(
-            EvaluationContext(model, "net", data, start, stop, 0, CPU, 256, examples=300, training=training)
-        ).records
+        protocol.evaluate(EvaluationContext(model, "net", data, start, stop=stop, **common)).records
         for start, stop in protocol.units(300)
     ]
     return protocol, pd.concat(frames, ignore_index=True)
@@ -194,8 +196,10 @@ def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
     group = next(group for group in protocol.parameters.groups() if group.map == "gradient")
 
     def ranked(net: nn.Module) -> tuple[Tensor, list[str]]:
-        context = EvaluationContext(net.requires_grad_(False), "net", fashion_test, 0, 60, 0, CPU, 60, examples=60)
-        ranks, findings = protocol._ranks(group, context, fashion_test, 60, 0)
+        context = EvaluationContext(
+            net.requires_grad_(False), "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
+        )
+        ranks, findings = protocol._ranks(group, context, fashion_test, 60, first_id=0)
         return ranks, [f"{finding.id}: {finding.evidence}" for finding in findings]
 
     black = fashion_test.images[:60, 0, 14, 14] == 0
@@ -223,7 +227,7 @@ class Noisy(nn.Module):
 def test_a_random_model_is_found_where_its_maps_are_used(suite: Path, fashion_test: ImageDataset) -> None:
     protocol = protocol_for(read_suite(suite))
     assert isinstance(protocol, Retrain)
-    context = EvaluationContext(Noisy(), "net", fashion_test, 0, 1, 0, CPU, 60, examples=20)
+    context = EvaluationContext(Noisy(), "net", fashion_test, 0, stop=1, seed=0, device=CPU, batch_size=60, examples=20)
     found = {group.map: protocol._output_findings(group, context) for group in protocol.parameters.groups()}
     assert [finding.id for finding in found["gradient"]] == ["random_outputs"]
     assert found["random"] == []

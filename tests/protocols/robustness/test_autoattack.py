@@ -43,7 +43,9 @@ def evaluated(
     path = tmp_path_factory.mktemp("suites") / "small.toml"
     path.write_text(SUITE)
     protocol = protocol_for(read_suite(path))
-    context = EvaluationContext(at_linf, "net", fashion_test, 100, 112, 0, torch.device("cpu"), 256)
+    context = EvaluationContext(
+        at_linf, "net", fashion_test, 100, stop=112, seed=0, device=torch.device("cpu"), batch_size=256
+    )
     return protocol, protocol.evaluate(context)
 
 
@@ -80,7 +82,9 @@ def test_a_run_goes_on_after_a_stop_with_the_same_verdicts(
     """A unit that is computed again, as after a kill, has the same rows."""
     protocol, first = evaluated
     torch.manual_seed(77)
-    context = EvaluationContext(at_linf, "net", fashion_test, 100, 112, 0, torch.device("cpu"), 11)
+    context = EvaluationContext(
+        at_linf, "net", fashion_test, 100, stop=112, seed=0, device=torch.device("cpu"), batch_size=11
+    )
     again = protocol.evaluate(context)
     columns = ["example_id", "attack", "norm", "broken", "adversarial_prediction"]
     assert first.records[columns].equals(again.records[columns])

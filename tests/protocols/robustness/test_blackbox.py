@@ -23,7 +23,9 @@ class Undifferentiable(nn.Module):
 
 
 def evaluate(model: nn.Module, data: ImageDataset, batch_size: int = 256) -> UnitResult:
-    context = EvaluationContext(model, "net", data, 0, 16, 0, torch.device("cpu"), batch_size)
+    context = EvaluationContext(
+        model, "net", data, 0, stop=16, seed=0, device=torch.device("cpu"), batch_size=batch_size
+    )
     return BlackBox.from_parameters(PARAMETERS, "test").evaluate(context)
 
 

@@ -47,7 +47,9 @@ def test_accuracies_fall_with_severity_and_agree_with_the_records(
     standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
     protocol = Corruptions.from_parameters({"corruptions": ["gaussian_noise", "rotation"]}, "test")
-    context = EvaluationContext(standard, "net", fashion_test, 0, 60, 0, torch.device("cpu"), 32)
+    context = EvaluationContext(
+        standard, "net", fashion_test, 0, stop=60, seed=0, device=torch.device("cpu"), batch_size=32
+    )
     records = protocol.evaluate(context).records
     assert len(records) == 60 * 2 * 5
     metrics = {(m.key.metric, m.key.subject): m for m in protocol.metrics("fashion_mnist", records)}

@@ -29,7 +29,7 @@ relative_parameters = { alpha = 0.5 }
 
 def evaluate(path: Path, model: nn.Module, data: ImageDataset, count: int = 20) -> tuple[object, pd.DataFrame]:
     protocol = protocol_for(read_suite(path))
-    context = EvaluationContext(model, "net", data, 0, count, 0, torch.device("cpu"), 256)
+    context = EvaluationContext(model, "net", data, 0, stop=count, seed=0, device=torch.device("cpu"), batch_size=256)
     return protocol, protocol.evaluate(context).records
 
 
@@ -98,7 +98,11 @@ def test_nan_gradients_are_reported_and_do_not_stop_the_attack(
 ) -> None:
     protocol = protocol_for(read_suite(tiny_suite))
     results = [
-        protocol.evaluate(EvaluationContext(model, "net", fashion_test, 0, 20, 0, torch.device("cpu"), 256))
+        protocol.evaluate(
+            EvaluationContext(
+                model, "net", fashion_test, 0, stop=20, seed=0, device=torch.device("cpu"), batch_size=256
+            )
+        )
         for model in (standard, NanGradients(standard))
     ]
     assert [finding.id for finding in results[0].findings] == []

@@ -56,11 +56,13 @@ class Detached(Quantised):
 def report(
     model: nn.Module, data: ImageDataset, count: int = COUNT, start: int = 0, name: str = "net"
 ) -> dict[str, int]:
-    context = EvaluationContext(model, name, data, start, start + count, 0, torch.device("cpu"), 256)
+    context = EvaluationContext(
+        model, name, data, start, stop=start + count, seed=0, device=torch.device("cpu"), batch_size=256
+    )
     with torch.no_grad():
         predictions = model(context.images()).argmax(1)
     results = AttackResults.start(predictions, context.labels())
-    return probe(context, context.images(), predictions, [results], {"linf": 0.1}, every=1, into=[])
+    return probe(context, context.images(), predictions, [results], reference={"linf": 0.1}, every=1, into=[])
 
 
 def by_id(findings: list[Finding]) -> dict[str, Finding]:
@@ -132,11 +134,13 @@ def test_few_images_give_no_verdict(standard: nn.Module, fashion_test: ImageData
 def test_a_run_of_few_images_probes_more_of_them(
     standard: nn.Module, fashion_test: ImageDataset, examples: int, probed: int
 ) -> None:
-    context = EvaluationContext(standard, "net", fashion_test, 0, 16, 0, torch.device("cpu"), 256, examples=examples)
+    context = EvaluationContext(
+        standard, "net", fashion_test, 0, stop=16, seed=0, device=torch.device("cpu"), batch_size=256, examples=examples
+    )
     with torch.no_grad():
         predictions = standard(context.images()).argmax(1)
     results = AttackResults.start(predictions, context.labels())
-    counts = probe(context, context.images(), predictions, [results], {"linf": 0.1}, every=8, into=[])
+    counts = probe(context, context.images(), predictions, [results], reference={"linf": 0.1}, every=8, into=[])
     assert counts["masking_probed"] == probed
 
 
@@ -168,8 +172,9 @@ def test_a_standard_model_of_another_registry_is_the_source_only_with_its_digest
     assert plan.dependencies["transfer_source"].sha256 == robust.card.weights.sha256 != standard.card.weights.sha256
     assert plan.config.dependencies_sha256 == "", "it decides findings, no metric"
     context = EvaluationContext(
-        load_model(robust), "net", fashion_test, 0, 4, 0, torch.device("cpu"), 4, registry=registry
-    )
+        load_model(robust), "net", fashion_test, 0, stop=4, seed=0, device=torch.device("cpu"), batch_size=4,
+        registry=registry,
+    )  # fmt: skip
     source = _transfer_source(context)
     assert source is _transfer_source(context), "it is loaded once a process"
     assert source is not None and torch.equal(source(context.images()), context.model(context.images()))

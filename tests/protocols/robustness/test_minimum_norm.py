@@ -25,7 +25,9 @@ def test_distances_of_a_linear_classifier_are_exact_to_half_a_percent(norm: Norm
     ladder = [float(exact.max()) * 1.01 / 1.004**rung for rung in range(600)]
     results = AttackResults.start(model(images).argmax(1), labels)
     settings = SweepSettings(20, ("margin",), 1, 0)
-    NormSweep(model, images, labels, torch.arange(20), norm, ladder, settings, results).run()
+    NormSweep(
+        model, images, labels, torch.arange(20), norm=norm, radii=ladder, settings=settings, results=results
+    ).run()
     ratio = results.distances[norm] / exact
     reachable = exact > min(ladder) * 1.01
     assert reachable.float().mean() >= 0.85
@@ -94,7 +96,9 @@ def test_medians_are_of_the_images_classified_right(standard: nn.Module, fashion
         "datasets": {"fashion_mnist": {"largest": {"linf": 0.3, "l2": 4.0}}},
     }  # fmt: skip
     protocol = MinimumNorm.from_parameters(parameters, "test")
-    context = EvaluationContext(standard, "net", fashion_test, 0, 24, 0, torch.device("cpu"), 16)
+    context = EvaluationContext(
+        standard, "net", fashion_test, 0, stop=24, seed=0, device=torch.device("cpu"), batch_size=16
+    )
     records = protocol.evaluate(context).records
     assert set(records["norm"]) == {"linf", "l2", "l0"}
     wrong = records["prediction"] != records["label"]

@@ -38,8 +38,9 @@ def suite_of(*attacks: dict[str, Any], **parameters: Any) -> Robustness:
 def evaluate(suite: Robustness, model: nn.Module, data: ImageDataset, count: int = 16) -> pd.DataFrame:
     done: list[int] = []
     context = EvaluationContext(
-        model, "fashion_mnist/standard", data, 0, count, 0, torch.device("cpu"), 256, done.append, examples=count
-    )
+        model, "fashion_mnist/standard", data, 0, stop=count, seed=0, device=torch.device("cpu"), batch_size=256,
+        on_progress=done.append, examples=count,
+    )  # fmt: skip
     records = suite.evaluate(context).records
     assert sum(done) == suite.work("fashion_mnist", count)
     return records

@@ -14,7 +14,9 @@ PARAMETERS = {
 
 
 def test_the_union_is_what_no_norm_breaks(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
-    context = EvaluationContext(at_linf, "net", fashion_test, 0, 40, 0, torch.device("cpu"), 256)
+    context = EvaluationContext(
+        at_linf, "net", fashion_test, 0, stop=40, seed=0, device=torch.device("cpu"), batch_size=256
+    )
     protocol = Union.from_parameters(PARAMETERS, "test")
     records = protocol.evaluate(context).records
     apart = AutoAttackFast.from_parameters(PARAMETERS, "test").evaluate(context).records

@@ -53,7 +53,7 @@ def test_points_get_their_tips_and_colours_become_variables() -> None:
     tips = ["one <b>", "two & three", "four"]
     points = [Point(place, place * 2.0, tip, (place - 1, place + 1)) for place, tip in enumerate(tips)]
     series = Series("the <key>", 3, points)
-    svg = parse(str(plot("f", "a title", "a description", [series], Axes(("x", "y")))))
+    svg = parse(str(plot("f", "a title", "a description", [series], axes=Axes(("x", "y")))))
     assert [point.find("title")[0].text for point in svg.with_class("point")] == tips
     assert svg.with_class("series")[0].attributes["data-model"] == "the <key>"
     styles = " ".join(node.attributes.get("style", "") for node in svg.walk())
@@ -64,7 +64,7 @@ def test_points_get_their_tips_and_colours_become_variables() -> None:
 
 def test_points_lie_where_the_ticks_say() -> None:
     points = [Point(2.0, 0.0, "low"), Point(10.0, 100.0, "high", y_interval=(50.0, 100.0))]
-    svg = parse(str(plot("f", "t", "a", [Series("a", 0, points)], Axes(("x", "y"), x=(0, 10), y=(0, 100)))))
+    svg = parse(str(plot("f", "t", "a", [Series("a", 0, points)], axes=Axes(("x", "y"), x=(0, 10), y=(0, 100)))))
     texts = {node.text: node.attributes for node in svg.find("text")}
     low, high = svg.with_class("point")
     assert [low.attributes["x"], high.attributes["x"]] == [texts["2"]["x"], texts["10"]["x"]]
@@ -90,7 +90,7 @@ def test_two_drawings_share_no_id() -> None:
     series = Series("a", 0, [Point(0, 0, "zero"), Point(1, 1, "one")])
     ids = []
     for name in ("first", "second"):
-        svg = parse(str(plot(name, "a title", "a description", [series], Axes(("x", "y")))))
+        svg = parse(str(plot(name, "a title", "a description", [series], axes=Axes(("x", "y")))))
         ids += [node.attributes["id"] for node in svg.walk() if "id" in node.attributes]
         targets = [node.attributes["href"][1:] for node in svg.walk() if "href" in node.attributes]
         assert targets and set(targets) <= set(ids)

@@ -39,12 +39,18 @@ def settings(*names: str, attack: str = "top_k", steps: int = 4, eps: float = EP
 
 
 def pair(before: NDArray[np.float64], after: NDArray[np.float64], *, signed: bool = True) -> MapPair:
-    return MapPair("gradient" if signed else "grad_cam", signed, before, after, {"cosine": 0.25, "top_k": 0.5}, 0.3)
+    return MapPair(
+        "gradient" if signed else "grad_cam", signed, before, after, similarities={"cosine": 0.25, "top_k": 0.5},
+        signed_cosine=0.3,
+    )  # fmt: skip
 
 
 def row(*pairs: MapPair, channels: int = 1, words: str = "Coat", kept: bool = True, distance: float = EPS) -> PanelRow:
     image = np.linspace(0, 1, channels * 64, dtype=np.float32).reshape(channels, 8, 8)
-    return PanelRow("own/model", 17, words, words, words, image, image[:, ::-1], distance, kept, pairs)
+    return PanelRow(
+        "own/model", 17, words, words, after=words, image=image, attacked=image[:, ::-1], distance=distance, kept=kept,
+        maps=pairs,
+    )  # fmt: skip
 
 
 def ramp(low: float, high: float) -> NDArray[np.float64]:
@@ -164,7 +170,7 @@ def test_the_numbers_are_those_of_the_attack_suite(tmp_path: Path, fashion_test:
     (entry,) = resolve_models(["lga"])
     content = ATTACK.replace("check_every = 2", "check_every = 5").replace("steps = 4", "steps = 6")
     content = content.replace("0.031372", str(EPS))
-    records = run(make(tmp_path, content), load_model(entry), fashion_test, 0, 18).records
+    records = run(make(tmp_path, content), load_model(entry), fashion_test, 0, stop=18).records
     for kind in ("top_k", "frame"):
         rows, _ = panel_rows(entry, fashion_test, [17, 3], settings("gradient", attack=kind, steps=6), device=CPU)
         suite = records[records["attack"] == kind].set_index("example_id")

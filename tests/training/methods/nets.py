@@ -31,7 +31,9 @@ def batch(seed: int = 1, maps: Tensor | None = None, dtype: torch.dtype = torch.
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(6, 1, 8, 8, generator=generator).to(dtype)
     labels = torch.randint(4, (6,), generator=generator)
-    return Batch(images, labels, maps, torch.full((1, 1, 1, 1), 0.4, dtype=dtype), torch.Generator().manual_seed(seed))
+    return Batch(
+        images, labels, maps, torch.full((1, 1, 1, 1), 0.4, dtype=dtype), generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def parameter_gradients(model: nn.Module, loss: Tensor) -> list[Tensor]:

@@ -25,7 +25,7 @@ def test_scaling_the_last_layer_scales_the_l2_term_by_its_square_and_leaves_the_
 def test_alignment_is_measured_in_normalised_space() -> None:
     method = LocalGradientAlignment(l2_weight=1.0, cosine_weight=0.0)
     data = batch()
-    doubled = Batch(data.images, data.labels, None, 2 * data.pixel_std, torch.Generator().manual_seed(1))
+    doubled = Batch(data.images, data.labels, None, 2 * data.pixel_std, generator=torch.Generator().manual_seed(1))
     model = net()
     assert float(method.loss_terms(model, doubled)["l2"] / method.loss_terms(model, data)["l2"]) == pytest.approx(
         4.0, rel=1e-4

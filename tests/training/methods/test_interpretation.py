@@ -24,7 +24,7 @@ def test_the_cosine_term_is_zero_on_target_and_one_when_orthogonal() -> None:
 
 def test_the_magnitude_term_does_not_depend_on_the_batch_size_unless_asked() -> None:
     model, data = net(), batch()
-    twice = Batch(data.images.repeat(2, 1, 1, 1), data.labels.repeat(2), None, data.pixel_std, data.generator)
+    twice = Batch(data.images.repeat(2, 1, 1, 1), data.labels.repeat(2), None, data.pixel_std, generator=data.generator)
     per_example = InterpretationRegularization(target="gradient", cosine_weight=0.0, magnitude_weight=1.0)
     minibatch = per_example.model_copy(update={"magnitude_norm": "minibatch"})
     one, two = (float(per_example.loss_terms(model, which)["magnitude"]) for which in (data, twice))

@@ -16,7 +16,7 @@ from bench.training.methods import Standard
 from bench.training.recipe import RecipeTemplate
 
 ZOO = Path(__file__).parent / "zoo"
-SLOW_START = RecipeTemplate("slow_start", "cross-entropy, long warm-up", Standard, {}, {"warmup_share": 0.5})
+SLOW_START = RecipeTemplate("slow_start", "cross-entropy, long warm-up", Standard, {}, schedule={"warmup_share": 0.5})
 
 
 def linear(*, in_channels: int, image_size: int, num_classes: int, mean: list[float], std: list[float]) -> nn.Module:
@@ -50,7 +50,7 @@ class Clean(Protocol):
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         images, labels = context.images(), context.labels()
         found, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, context.batch_size
+            context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size
         )
         context.on_progress(len(labels))
         frame = {"example_id": context.example_ids.numpy(), "label": labels.numpy(), "prediction": found.numpy()}
