@@ -59,6 +59,7 @@ class AttackResults:
         """What the attacks took, as a work unit reports it."""
         return {
             "gradient_evaluations": self.gradient_evaluations,
+            "queries": self.queries,
             "claims": self.claims,
             "rejected_claims": self.rejected,
             "outside_claims": self.outside,
