@@ -35,6 +35,14 @@ class SuiteFile(Section):
     examples: Count
     parameters: dict[str, Any]
 
+    def reference(self, dataset: str) -> dict[str, float]:
+        """Norm -> reference radius of a data set; empty where the suite names none."""
+        found: Any = self.parameters
+        for name in ("datasets", dataset, "reference"):
+            found = found.get(name) if isinstance(found, dict) else None
+        radii = found.items() if isinstance(found, dict) else ()
+        return {str(norm): float(eps) for norm, eps in radii if isinstance(eps, int | float)}
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:

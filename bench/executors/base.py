@@ -112,10 +112,6 @@ class Executor(ABC):
         """The device that plans are checked on, where runs are to be computed on `device`."""
         return device
 
-    @abstractmethod
-    def device_of(self, plan: RunPlan) -> str:
-        """The device that a plan's units will be computed on, as far as that is known beforehand."""
-
     def compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:

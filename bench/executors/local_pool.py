@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.core.devices import device_label
 from bench.core.errors import BenchError
 from bench.executors.base import Executor, Job
 from bench.executors.local_workers import HelperWorker, HereWorker
@@ -69,9 +68,6 @@ class LocalPool(Executor):
         return ExecutorStats(
             name="local", workers=max(1, len(self._took_part)), workers_lost=self._lost, threads=threads
         )
-
-    def device_of(self, plan: RunPlan) -> str:
-        return device_label(plan.device)
 
     def _compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]

@@ -110,9 +110,6 @@ class RayExecutor(Executor):
     def planning_device(self, device: str) -> str:  # noqa: ARG002
         return "cpu"  # workers have devices of their own; any machine has this one
 
-    def device_of(self, plan: RunPlan) -> str:  # noqa: ARG002
-        return self._shares.device
-
     def _compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:

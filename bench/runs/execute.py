@@ -138,7 +138,6 @@ def new_manifest(plan: RunPlan, executor: Executor) -> Manifest:
             torch=str(torch.__version__),
             python=platform.python_version(),
             commit=commit(),
-            device=executor.device_of(plan),
             batch_size=plan.batch_size,
             executor=executor.stats(),
         ),

@@ -247,3 +247,20 @@ def test_a_folder_of_suites_that_is_none_is_explained(tmp_path: Path, monkeypatc
     monkeypatch.setenv("BENCH_SUITES", str(tmp_path / "none"))
     with pytest.raises(BenchError, match="BENCH_SUITES names"):
         list_suites()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"datasets": {"d": {"reference": {"linf": 0.1, "l2": 1}}}}, {"linf": 0.1, "l2": 1.0}),
+        ({"datasets": {"other": {"reference": {"linf": 0.1}}}}, {}),
+        ({"datasets": {"d": {"reference": {"linf": "x"}}}}, {}),
+        ({"datasets": {"d": ["reference"]}}, {}),
+        ({"datasets": 3}, {}),
+    ],
+)
+def test_the_reference_radii_of_a_data_set_are_those_that_are_numbers(
+    parameters: dict[str, object], expected: dict[str, float]
+) -> None:
+    (suite,) = resolve_suites(["cross_norm"])
+    assert suite.file.model_copy(update={"parameters": parameters}).reference("d") == expected

@@ -62,9 +62,6 @@ class Scheduler(Executor):
     def stats(self) -> Any:
         raise NotImplementedError
 
-    def device_of(self, plan: Any) -> str:
-        return "cpu"
-
     def _compute(
         self, plan: Any, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:

@@ -101,7 +101,9 @@ def outcome_table(outcome: RunOutcome) -> Table:
     for key, metric in zip(keys, outcome.metrics, strict=True):
         what, norm = name(key).replace("_", " ").replace("/", ", "), NORM_LABELS.get(key.norm, "")
         if key.metric == "union_accuracy":
-            what, norm = "worst over all norms", _reference(plan.suite.file.parameters, plan.dataset.name)
+            radii = plan.suite.file.reference(plan.dataset.name)
+            norms = (f"{NORM_LABELS[norm]} {radii[norm]:.4g}" for norm in NORM_LABELS if norm in radii)
+            what, norm = "worst over all norms", ", ".join(norms)
         radius = "" if key.eps is None else f"{key.eps:.4g}"
         attack = [key.attack] if several else []
         rows.append([what, *attack, norm, radius, *_value_and_interval(metric, all_shares)])
@@ -117,14 +119,6 @@ def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
         unit = "" if all_shares else " %"
         return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high, percent=True) + unit
     return f"{metric.value:.4g}", interval(metric.ci_low, metric.ci_high, percent=False)
-
-
-def _reference(parameters: dict[str, object], dataset: str) -> str:
-    from bench.core.threat import NORM_LABELS
-
-    datasets = parameters.get("datasets")
-    reference = datasets.get(dataset, {}).get("reference", {}) if isinstance(datasets, dict) else {}
-    return ", ".join(f"{NORM_LABELS[norm]} {reference[norm]:.4g}" for norm in NORM_LABELS if norm in reference)
 
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:

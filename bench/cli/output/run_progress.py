@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.progress import (
@@ -24,34 +23,17 @@ if TYPE_CHECKING:
     from bench.leaderboard.evidence.runs import RunFolder
 
 
-class RunProgress:
+class RunProgress(Progress):
     """A rich progress display of a run."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> RunProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        bar = BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        super().__init__(TextColumn("{task.description}", markup=False), *bar, console=console)
 
     def watch(self, plan: RunPlan, count: str = "") -> Observer:
         """An observer whose bar is `plan`'s; `count` goes before its name, e.g. `[2/6] `."""
         name = f"{count}{plan.entry.card.id} under {plan.suite.name}"
-        task = self._progress.add_task(name, total=plan.work)
-        return _Watcher(self._progress, task)
+        return _Watcher(self, self.add_task(name, total=plan.work))
 
 
 class _Watcher(Observer):

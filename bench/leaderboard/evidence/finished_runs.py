@@ -44,9 +44,7 @@ class Run:
     @property
     def reference(self) -> dict[str, float]:
         """Norm -> reference radius of this data set; empty where the suite names none."""
-        datasets = _table(_table(self.manifest and self.manifest.suite.parameters).get("datasets"))
-        reference = _table(_table(datasets.get(str(self.shared["dataset"]))).get("reference"))
-        return {str(norm): float(eps) for norm, eps in reference.items() if isinstance(eps, int | float)}
+        return {} if self.manifest is None else self.manifest.suite.reference(str(self.shared["dataset"]))
 
     @property
     def findings(self) -> list[Finding]:
@@ -67,10 +65,6 @@ class Run:
         """Digest of protocol and parameters: equal for suites that differ in the number of images alone."""
         suite = self.manifest and self.manifest.suite
         return json.dumps(suite and [suite.protocol, suite.parameters], sort_keys=True)
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:

@@ -103,6 +103,14 @@ def test_a_unit_that_is_damaged_counts_as_not_computed(tmp_path: Path) -> None:
     assert read_manifest(write_content(tmp_path, changed)).units == whole().units
 
 
+@pytest.mark.parametrize("columns", [{"metric": 3}, {"metric": "m"}, {"metric": ["a"], "value": []}, {"metric": None}])
+def test_metrics_whose_columns_are_no_lists_of_one_length_are_damaged(tmp_path: Path, columns: object) -> None:
+    changed = as_content(whole())
+    changed["result"]["metrics"] = columns
+    with pytest.raises(BenchError, match=r"is damaged at result\.metrics"):
+        read_manifest(write_content(tmp_path, changed))
+
+
 @pytest.mark.parametrize("depth", [50, 100_000])
 def test_a_manifest_nested_without_end_is_damaged(tmp_path: Path, depth: int) -> None:
     deep = json.dumps(as_content(whole()))[:-1] + ', "suite": {"a": ' + "[" * depth + "]" * depth + "}}"
