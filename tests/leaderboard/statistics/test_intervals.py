@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from bench.leaderboard.statistics.intervals import mean_intervals, median_interval, wilson
+from bench.leaderboard.statistics.intervals import (
+    bootstrap,
+    mean_intervals,
+    median_interval,
+    paired_interval,
+    t_interval,
+    wilson,
+)
 
 
 @settings(deadline=None)
@@ -77,3 +84,31 @@ def test_a_constant_has_no_spread_and_of_nothing_there_is_no_mean() -> None:
     assert low[0] == high[0] == 0.25
     with pytest.raises(ValueError, match="at least one example"):
         mean_intervals(np.empty((0, 1)))
+
+
+def test_students_interval_of_a_few_values_is_scipys_and_of_one_the_value_itself() -> None:
+    values = np.array([0.2, 0.5, 0.4, 0.9])
+    expected = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert t_interval(values) == pytest.approx((expected.low, expected.high))
+    assert t_interval(values[:1]) == (0.2, 0.2)
+
+
+def test_the_bootstrap_draws_each_sample_by_itself_and_the_same_every_time() -> None:
+    generator = np.random.default_rng(1)
+    first, second = generator.normal(1, 1, 300), generator.normal(0, 1, 500)
+
+    def gap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return one.mean(1) - other.mean(1)
+
+    low, high = bootstrap(gap, first, second)
+    assert (low, high) == bootstrap(gap, first, second) != bootstrap(gap, first, second, seed=7)
+    half = 1.96 * np.sqrt(first.var() / 300 + second.var() / 500)
+    middle = first.mean() - second.mean()
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=0.02)
+
+
+def test_paired_differences_of_few_examples_get_students_interval() -> None:
+    few = np.array([0.1, 0.4, -0.2])
+    assert paired_interval(few) == pytest.approx(t_interval(few))
+    many = np.random.default_rng(0).normal(0.1, 1, 100)
+    assert paired_interval(many) == bootstrap(lambda drawn: drawn.mean(1), many)
