@@ -23,7 +23,7 @@ CODE = sorted((ROOT / "bench").rglob("*.py"))
 FILES = [*CODE, *(path for folder in ("tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py")))]
 
 STILL_LONG = {
-    "benchmarks/against_peers.py", "tests/studies/test_reproduce.py",
+    "tests/studies/test_reproduce.py",
     "tests/test_security.py", "bench/cli/commands/check.py: check", "bench/cli/commands/check.py: _evaluate",
     "bench/cli/commands/leaderboard.py: leaderboard", "bench/cli/commands/reproduce.py: reproduce",
     "bench/cli/commands/run.py: run", "bench/cli/commands/saliency.py: saliency",

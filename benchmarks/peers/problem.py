@@ -1,0 +1,100 @@
+"""One model's problem: images, a clock, the same judge for all, and our sweep as a suite has it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from peers.attacks import UNIT
+from torch import Tensor, nn
+
+from bench.attacks.sweep.restarts import SweepSettings
+from bench.attacks.sweep.sweep import NormSweep
+from bench.attacks.verification import AttackResults, verify
+from bench.catalog.models import load_model, resolve_models
+from bench.catalog.suites import resolve_suites
+from bench.core.threat import Norm
+from bench.data import load_split
+from bench.nets.input_conv import prepare_net
+
+RADII: dict[Norm, list[float]] = {
+    "linf": [0.02, 0.05, 0.1, 0.15, 0.2], "l2": [0.5, 1.0, 1.5, 2.0, 2.5], "l1": [5.0, 10.0, 15.0, 20.0, 30.0],
+}  # fmt: skip
+REFERENCE: dict[Norm, float] = {"linf": 0.1, "l2": 1.5, "l1": 15.0}
+
+
+class Counting(nn.Module):
+    """The model, counting the images that pass for a gradient."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.gradients = model, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            self.gradients += len(images)
+        logits: Tensor = self.model(images)
+        return logits
+
+
+@dataclass
+class Problem:
+    name: str
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+
+    def results(self) -> AttackResults:
+        with torch.no_grad():
+            clean = torch.cat([self.model(part).argmax(1) for part in self.images.split(UNIT)])
+        return AttackResults.start(clean.cpu(), self.labels.cpu())
+
+    def clock(self) -> float:
+        if self.images.device.type == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+
+def load(name: str, examples: int, *, prepared: bool = False) -> Problem:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = load_split("fashion_mnist", "test")
+    model = load_model(resolve_models([name])[0], device)
+    if prepared:
+        prepare_net(model)
+    return Problem(name, model, data.pixels(slice(0, examples)).to(device), data.labels[:examples].to(device))
+
+
+def judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, results: AttackResults) -> None:
+    clean, labels = problem.images[begin : begin + UNIT], problem.labels[begin : begin + UNIT]
+    radius = clean.new_full((len(clean),), eps)
+    verified, distances, predictions = verify(
+        problem.model, found.detach().float(), clean, labels, eps=radius, norm=norm
+    )
+    chosen = verified.nonzero().squeeze(1)
+    results.record(
+        chosen.cpu() + begin, norm, {key: value[chosen] for key, value in distances.items()}, predictions[chosen]
+    )
+
+
+def sweep(problem: Problem, norm: Norm, radii: list[float], results: AttackResults, suite: str = "cross_norm") -> float:
+    """Seconds of the sweep with the suite's settings."""
+    ids = torch.arange(len(problem.images), device=problem.images.device)
+    attack = resolve_suites([suite])[0].file.parameters["attacks"][0]
+    settings = SweepSettings(
+        attack["steps"], tuple(attack["losses"]), attack["patience"], 0, targets=attack.get("targets", {}).get(norm, 0),
+        refine=attack["polish"],
+    )  # fmt: skip
+    began = problem.clock()
+    NormSweep(
+        model=problem.model,
+        images=problem.images,
+        labels=problem.labels,
+        example_ids=ids,
+        norm=norm,
+        radii=radii,
+        settings=settings,
+        results=results,
+    ).run()
+    return problem.clock() - began
