@@ -91,19 +91,10 @@ def attack(
         for begin in range(0, len(pixels), batch_size):
             chosen = slice(begin, begin + batch_size)
             ids = torch.arange(begin, begin + len(pixels[chosen]), device=pixels.device)
-            parts.append(
-                _attack_batch(
-                    model=net,
-                    clean=pixels[chosen],
-                    labels=classes[chosen],
-                    ids=ids,
-                    norm=norm,
-                    eps=eps,
-                    steps=steps,
-                    losses=losses,
-                    seed=seed,
-                )
+            part = _attack_batch(
+                net, pixels[chosen], classes[chosen], ids, norm=norm, eps=eps, steps=steps, losses=losses, seed=seed
             )
+            parts.append(part)
     return AttackResult(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
