@@ -198,3 +198,16 @@ def test_a_board_is_sorted_by_what_judges_a_model_where_there_is_such_a_metric(t
     ]
     (board,) = boards_of(tmp_path, rows)
     assert board.sort.label == "randomisation/spearman/gradient/linear" and board.sort.lower_first
+
+
+def test_what_a_protocol_of_any_name_declares_as_its_headline_comes_first_and_sorts(tmp_path: Path) -> None:
+    names = {"stripes": "usual", "dots": "detail", "errors": "headline"}
+    rows = [
+        row("a", metric=name, attack="", norm="", eps=None) | {"prominence": prominence, "direction": "lower"}
+        for name, prominence in names.items()
+    ]
+    rows.append(row("a", metric="clean_accuracy", attack="", norm="", eps=None))
+    (board,) = boards_of(tmp_path, rows)
+    assert labels(board) == ["clean", "errors", "stripes", "dots"]
+    assert labels(board, central=True) == ["clean", "errors"]
+    assert board.sort.label == "errors" and board.sort.lower_first
