@@ -116,6 +116,6 @@ def test_a_narrow_terminal_gets_the_central_columns_and_is_told_of_the_others(
         Column(MetricKey(name), name, "higher", "share", central=name == "first") for name in ("first", "second")
     )
     row = Row("net", "net", (Cell(0.5), Cell(0.25)), models=models)
-    made = as_table(Board("title", {}, columns, (row,), columns[0]), wide=False, width=width)
+    made = as_table(Board("title", {}, columns, (row,), sort=columns[0]), wide=False, width=width)
     assert sum(str(column.header) in ("first", "second") for column in made.columns) == shown
     assert ("1 more columns with --wide" in str(made.caption)) == (shown == 1)
