@@ -1,0 +1,102 @@
+"""Whether a change of the code leaves verdicts and metrics as they were, suite by suite and bit by bit.
+
+    python benchmarks/unchanged.py run BOARD             judge four models under every suite, into the leaderboard BOARD
+    python benchmarks/unchanged.py compare BOARD         compare it with benchmarks/unchanged.json.gz
+    python benchmarks/unchanged.py keep BOARD [BOARD..]  write that file anew
+
+The file holds the metrics as they are, to the last digit, and which image each attack broke at each radius. Digits
+depend on the processor and on torch: the file says which it was made with, and on another machine make a board of the
+older commit first and keep it. `run` takes about half an hour on two cores; it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.leaderboard.evidence.evidence import read_evidence
+from bench.leaderboard.labels import full_label
+
+FILE = Path(__file__).with_name("unchanged.json.gz")
+MODELS = ("standard", "at_linf", "ir_smoothgrad", "lga")
+IMAGES = {
+    100: "cross_norm cross_norm_quick autoattack_fast union minimum_norm corruptions manifold_distance "
+    "attribution_stability_quick",
+    50: "autoattack blackbox attribution_attack attribution_attack_quick attribution_agreement "
+    "attribution_agreement_quick attribution_stability insertion insertion_quick",
+    20: "autoattack_plus autoattack_rand",
+    500: "roar_quick kar_quick",
+}
+TRAINED = ("roar_quick", "kar_quick")
+"""These train a net for each share of pixels: one model, and `--data-dir` for the training split."""
+
+
+def make(board: Path, further: Sequence[str]) -> None:
+    """Run every suite on its number of images, with one thread."""
+    for count, suites in IMAGES.items():
+        for suite in suites.split():
+            for model in MODELS[:1] if suite in TRAINED else MODELS:
+                command = ["bench", "run", "--model", model, "--suite", suite, "--examples", str(count)]
+                if not list((board / "runs").glob(f"*-{model}-{suite}-*")):
+                    subprocess.run([*command, "--leaderboard", str(board), *further], check=True)
+
+
+def content(boards: Sequence[Path]) -> dict[str, Any]:
+    """What is compared, by model and suite."""
+    found = {}
+    for folder in sorted(run for board in boards for run in (board / "runs").iterdir()):
+        manifest, records = read_evidence(folder)
+        config = manifest.config
+        one: dict[str, Any] = {"images": config.examples, "suite_sha256": config.suite_sha256}
+        one["metrics"] = {
+            full_label(metric.key): [repr(metric.value), repr(metric.ci_low), repr(metric.ci_high), metric.n_examples]
+            for metric in manifest.result.metrics
+        }
+        if {"broken", "norm", "eps"} <= set(records):
+            one["broken"] = {
+                " ".join(map(str, key)): np.packbits(group.sort_values("example_id")["broken"]).tobytes().hex()
+                for key, group in records.groupby(["attack", "norm", "eps"], observed=True, dropna=False)
+            }
+        found[f"{config.model} {config.suite}"] = one
+    return found
+
+
+def compare(boards: Sequence[Path]) -> int:
+    """Print a line for each run; returns how many are not as they were."""
+    kept = json.loads(gzip.decompress(FILE.read_bytes()))
+    print(f"kept: {kept['machine']}\nhere: {machine()}")
+    different = 0
+    for name, one in content(boards).items():
+        before = kept["runs"].get(name)
+        parts = [part for part in one if before is not None and one[part] != before.get(part)]
+        different += bool(parts)
+        print(f"{name}: {'not kept' if before is None else ', '.join(parts) + ' differ' if parts else 'the same'}")
+    return different
+
+
+def machine() -> str:
+    """What the last digits depend on."""
+    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+
+
+def main() -> int:
+    command, board, *further = sys.argv[1:]
+    if command == "run":
+        make(Path(board), further)
+    if command == "keep":
+        kept = {"machine": machine(), "runs": content([Path(one) for one in (board, *further)])}
+        FILE.write_bytes(gzip.compress(json.dumps(kept, sort_keys=True).encode(), mtime=0))
+    return compare([Path(one) for one in (board, *further)]) if command == "compare" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
