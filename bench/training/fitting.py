@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.catalog.cards import Gradients
 from bench.catalog.models import list_models, load_model, resolve_models
 from bench.catalog.sources import SourceOptions
+from bench.catalog.state_files import weights_of
 from bench.core.errors import BenchError, bench_command
-from bench.core.files import clear_disk_errors, sha256_bytes
+from bench.core.files import clear_disk_errors
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
@@ -28,10 +28,8 @@ from bench.nets import build_net
 from bench.nets.input_conv import prepare_net
 from bench.training.epochs import CHECKPOINT, Progress
 from bench.training.measures import gradient_alignment, gradient_norm, gradient_stability
-from bench.training.methods import InterpretationRegularization
-from bench.training.methods.interpretation import threshold_maps
 from bench.training.recipe import Recipe
-from bench.training.target_maps import target_maps
+from bench.training.target_maps import Source, Wanted
 from bench.training.trainer import TrainingRun, split_validation, train
 
 MEASURED_EXAMPLES = 1000
@@ -110,7 +108,7 @@ def fit(
     request: TrainingRequest,
     *,
     on_progress: Callable[[Progress], None] | None = None,
-    on_targets: Callable[[int, int], None] | None = None,
+    on_targets: Callable[[int, int], None] = lambda *_: None,
 ) -> Fit:
     """Train what the request asks for; its state lies in `request.work` until someone publishes or removes it.
 
@@ -121,7 +119,13 @@ def fit(
     net_parameters = _net_parameters(request)
     source = find_source(request, net_parameters)
     request.prepare_work()
-    maps = targets(request, source, dataset, split_validation(len(dataset))[0], on_targets=on_targets)
+    maps = None
+    if source is not None:
+        wanted = Wanted(
+            source, dataset, split_validation(len(dataset))[0],
+            seed=request.seed, device=request.device, on_progress=on_targets,
+        )  # fmt: skip
+        maps = request.recipe.method.target_maps(wanted)
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
     model = _prepared(model.to(request.device), dataset.pixels(slice(0, 2)).to(request.device))
@@ -154,15 +158,6 @@ def _net_parameters(request: TrainingRequest) -> dict[str, Any]:
     return request.recipe.architecture_parameters(spec)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The net whose maps are the targets, by name and digest of its weights."""
-
-    name: str
-    sha256: str
-    net: nn.Module
-
-
 def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Source | None:
     """From the output folder if it lies there, else from the registry; `untrained` is built afresh."""
     name = request.recipe.method.source
@@ -171,7 +166,7 @@ def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Sou
     if name == UNTRAINED:
         torch.manual_seed(stream_key(UNTRAINED, request.seed) & ((1 << 63) - 1))
         net = build_net(request.recipe.schedule.architecture, net_parameters).to(request.device)
-        return Source(name, sha256_bytes(weights_bytes(net)), net)
+        return Source(name, weights_of(net).sha256, net)
     beside = request.output / request.dataset / name
     if (beside / "card.toml").is_file():
         entry = resolve_models([str(beside.resolve())])[0]
@@ -185,36 +180,16 @@ def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Sou
     return Source(entry.card.name, entry.card.weights.sha256, load_model(entry, request.device))
 
 
-def weights_bytes(net: nn.Module) -> bytes:
-    return save_safetensors({key: value.cpu().contiguous() for key, value in net.state_dict().items()})
-
-
-def targets(
-    request: TrainingRequest,
-    source: Source | None,
-    dataset: ImageDataset,
-    indices: Tensor,
-    on_targets: Callable[[int, int], None] | None = None,
-) -> Tensor | None:
-    method = request.recipe.method
-    if source is None or not isinstance(method, InterpretationRegularization):
-        return None
-    return target_maps(
-        method, source.net, source.sha256, dataset, indices=indices,
-        seed=request.seed, device=request.device, progress=on_targets,
-    )  # fmt: skip
-
-
 def measure_gradients(
     request: TrainingRequest, model: nn.Module, dataset: ImageDataset, source: Source | None
 ) -> Gradients:
     """Stability, norm, and alignment where there are targets, on the first held-out examples."""
     indices = split_validation(len(dataset))[1][:MEASURED_EXAMPLES]
     images, labels = dataset.pixels(indices).to(request.device), dataset.labels[indices].to(request.device)
-    method, maps = request.recipe.method, targets(request, source, dataset, indices)
-    aligned = None
-    if maps is not None and isinstance(method, InterpretationRegularization):
-        aligned = gradient_alignment(model, images, labels, threshold_maps(maps, method.threshold))
+    method, aligned = request.recipe.method, None
+    if source is not None:
+        maps = method.target_maps(Wanted(source, dataset, indices, seed=request.seed, device=request.device))
+        aligned = gradient_alignment(model, images, labels, method.compared_maps(maps))
     stability = gradient_stability(model, images, labels, indices)
     norm = gradient_norm(model, images, labels)
     return Gradients(examples=len(indices), stability=stability, target_cosine=aligned, norm=norm)

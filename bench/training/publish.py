@@ -10,16 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.catalog.cards import Accuracy, ModelCard, Training, Weights, write_card
+from bench.catalog.cards import Accuracy, ModelCard, Training, write_card
 from bench.catalog.models import ModelEntry, load_model
+from bench.catalog.state_files import state_bytes, weights_of
 from bench.core.devices import device_label
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes, write_atomically
+from bench.core.files import write_atomically
 from bench.core.names import require_safe_name
 from bench.core.version import code_version
 from bench.data import ImageDataset
 from bench.training.epochs import Progress
-from bench.training.fitting import Fit, TrainingRequest, find_source, fit, measure_gradients, weights_bytes
+from bench.training.fitting import Fit, TrainingRequest, find_source, fit, measure_gradients
 from bench.training.measures import accuracy
 from bench.training.recipes import departures, make_recipe
 from bench.training.trainer import describe_recipe, split_validation
@@ -29,7 +30,7 @@ def train_and_publish(
     request: TrainingRequest,
     *,
     on_progress: Callable[[Progress], None] | None = None,
-    on_targets: Callable[[int, int], None] | None = None,
+    on_targets: Callable[[int, int], None] = lambda *_: None,
 ) -> ModelEntry:
     """Train and write `output/<data set>/<id>/{weights.safetensors,training.csv,card.toml}`.
 
@@ -39,15 +40,14 @@ def train_and_publish(
     request.require_free()
     require_safe_name(request.method or request.recipe.name, "method")
     fitted = fit(request, on_progress=on_progress, on_targets=on_targets)
-    weights = weights_bytes(fitted.run.model)
-    card = _card(request, fitted, weights)
-    write_atomically(request.work / "weights.safetensors", weights)
+    card = _card(request, fitted)
+    write_atomically(request.work / "weights.safetensors", state_bytes(fitted.run.model))
     write_card(request.work, card)
     request.publish_work()
     return ModelEntry(card, request.folder)
 
 
-def _card(request: TrainingRequest, fitted: Fit, weights: bytes) -> ModelCard:
+def _card(request: TrainingRequest, fitted: Fit) -> ModelCard:
     model = fitted.run.model
     held_out = split_validation(len(fitted.dataset))[1]
     return ModelCard(
@@ -58,7 +58,7 @@ def _card(request: TrainingRequest, fitted: Fit, weights: bytes) -> ModelCard:
         description=request.recipe.summary,
         architecture=request.recipe.schedule.architecture,
         architecture_parameters=fitted.net_parameters,
-        weights=Weights(sha256=sha256_bytes(weights), parameters=_count(model)),
+        weights=weights_of(model),
         accuracy=Accuracy(
             validation=_accuracy(request, model, fitted.dataset, held_out),
             test=_accuracy(request, model, fitted.test, slice(None)),
@@ -70,10 +70,6 @@ def _card(request: TrainingRequest, fitted: Fit, weights: bytes) -> ModelCard:
 
 def _accuracy(request: TrainingRequest, model: nn.Module, data: ImageDataset, indices: Tensor | slice) -> float:
     return accuracy(model, data.pixels(indices).to(request.device), data.labels[indices].to(request.device))
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:

@@ -11,7 +11,7 @@ from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.packages import load_plugin, plugin_names
 from bench.core.toml_files import explain
-from bench.training.methods import HessianRegularization
+from bench.training.methods import Method
 from bench.training.recipe import Recipe, RecipeTemplate, Schedule
 from bench.training.templates import TEMPLATES
 
@@ -25,8 +25,9 @@ def list_recipes() -> list[RecipeTemplate]:
 
 def _from_plugin(name: str) -> RecipeTemplate:
     found = load_plugin(_GROUP, name)
-    if not isinstance(found, RecipeTemplate) or found.name != name:
-        raise BenchError(f"the plug-in {name!r} in {_GROUP} is no RecipeTemplate of that name.")
+    is_method = Method in getattr(getattr(found, "method", None), "__mro__", ())
+    if not isinstance(found, RecipeTemplate) or found.name != name or not is_method:
+        raise BenchError(f"the plug-in {name!r} in {_GROUP} is no RecipeTemplate of that name with a Method.")
     return found
 
 
@@ -68,17 +69,14 @@ def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None
         raise BenchError(f"recipe {recipe.name}: milestones and gamma need schedule=multistep, but it is cosine.")
     if schedule.schedule == "multistep" and not schedule.milestones:
         raise BenchError(f"recipe {recipe.name}: schedule=multistep needs milestones, e.g. milestones=[100,150].")
-    if isinstance(recipe.method, HessianRegularization) and schedule.activation == "relu":
-        raise BenchError(
-            f"recipe {recipe.name}: the Hessian of a relu net is 0 everywhere, so there is nothing to penalise; "
-            "use activation=softplus."
-        )
+    if (why := recipe.method.contradiction(schedule)) is not None:
+        raise BenchError(f"recipe {recipe.name}: {why}.")
     asked = [name for name, on in (("precision", schedule.precision != "float32"), ("compile", schedule.compile)) if on]
     if asked and recipe.method.second_derivatives:
+        once = [template.name for template in TEMPLATES.values() if not template.method.second_derivatives]
         raise BenchError(
             f"recipe {recipe.name} differentiates twice, which {' and '.join(asked)} cannot do: compiled graphs have "
-            "no second derivatives, and bfloat16 is too coarse for them; they are for standard, softplus, at_linf, "
-            "at_l2 and trades."
+            f"no second derivatives, and bfloat16 is too coarse for them; they are for {', '.join(once)}."
         )
 
 

@@ -1,9 +1,10 @@
-"""Target maps for interpretation regularisation: computed once in batches, cached by the digest of what made them."""
+"""Target maps: computed once in batches before a training, cached by the digest of what made them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -13,103 +14,65 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
-from bench.attributions.gradients import gradient_maps, smoothgrad_maps
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes, write_atomically
 from bench.data import ImageDataset
-from bench.training.methods import InterpretationRegularization
 
 logger = logging.getLogger(__name__)
 _BATCH_SIZE = 256
 
 
-def target_maps(
-    method: InterpretationRegularization,
-    source: nn.Module,
-    source_sha256: str,
-    dataset: ImageDataset,
-    indices: Tensor,
-    *,
-    seed: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Maps of `dataset[indices]`, permuted as the method says (IR, section 2.2, step 1); (N, C, H, W).
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The net whose maps are the targets, by name and digest of its weights."""
 
-    The method thresholds them itself, after any crop, since padding would lower a map's standard deviation (step 3).
-    `progress(done, total)` is called after each batch of a computation; nothing is computed on a cache hit.
+    name: str
+    sha256: str
+    net: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The examples `dataset[indices]` whose target maps a method is asked for.
+
+    Attributes:
+        on_progress: called with (done, total) after each batch of a computation; never where the cache has the maps.
     """
-    raw = _raw_maps(
-        method, source, source_sha256, dataset, indices=indices, seed=seed, device=device, progress=progress
-    )
-    return permute_share(raw, method.permuted_share, torch.Generator().manual_seed(seed))
 
+    source: Source
+    dataset: ImageDataset
+    indices: Tensor
+    seed: int
+    device: torch.device
+    on_progress: Callable[[int, int], None] = lambda *_: None
 
-def permute_share(maps: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Shuffle a `share` of the values inside each map among themselves (IR, section 2.2, step 1)."""
-    flat = maps.flatten(1).clone()
-    count = int(share * flat.shape[1])
-    if count < 2:
-        return maps
-    for begin in range(0, len(flat), 4096):
-        rows = flat[begin : begin + 4096]
-        order = torch.rand(rows.shape, generator=generator).argsort(1)[:, :count]
-        shuffled = order.gather(1, torch.rand(order.shape, generator=generator).argsort(1))
-        flat[begin : begin + 4096] = rows.scatter(1, order, rows.gather(1, shuffled))
-    return flat.view_as(maps)
+    def maps(self, maps_of: Callable[[nn.Module, Tensor, Tensor], Tensor], key: str) -> Tensor:
+        """(N, C, H, W) maps on the CPU, computed by batches and cached.
 
-
-def _raw_maps(
-    method: InterpretationRegularization,
-    source: nn.Module,
-    source_sha256: str,
-    dataset: ImageDataset,
-    indices: Tensor,
-    *,
-    seed: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> Tensor:
-    noise = f"{method.samples} {method.sigma} {seed}" if method.target == "smoothgrad" else ""
-    digest = sha256_bytes(
-        f"{source_sha256} {dataset.sha256} {method.target} {noise}".encode() + indices.numpy().tobytes()
-    )
-    path = Path(platformdirs.user_cache_dir("ribench")) / "target_maps" / f"{digest}.safetensors"
-    if path.is_file():
+        Args:
+            maps_of: gives the maps of (net, images, labels).
+            key: everything besides the net and the examples that the maps depend on.
+        """
+        made_of = f"{self.source.sha256} {self.dataset.sha256} {key}".encode() + self.indices.numpy().tobytes()
+        path = Path(platformdirs.user_cache_dir("ribench")) / "target_maps" / f"{sha256_bytes(made_of)}.safetensors"
+        if path.is_file():
+            try:
+                return load_file(path)["maps"]
+            except (SafetensorError, KeyError, OSError):
+                logger.warning("the cached target maps %s are damaged; computing them again", path)
+        maps = self._computed(maps_of)
         try:
-            return load_file(path)["maps"]
-        except (SafetensorError, KeyError, OSError):
-            logger.warning("the cached target maps %s are damaged; computing them again", path)
-    maps = _compute(method, source, dataset, indices, seed=seed, device=device, progress=progress)
-    try:
-        write_atomically(path, save({"maps": maps}))
-    except BenchError as error:
-        logger.warning("target maps are not cached: %s", error)
-    return maps
+            write_atomically(path, save({"maps": maps}))
+        except BenchError as error:
+            logger.warning("target maps are not cached: %s", error)
+        return maps
 
-
-def _compute(
-    method: InterpretationRegularization,
-    source: nn.Module,
-    dataset: ImageDataset,
-    indices: Tensor,
-    seed: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> Tensor:
-    maps = torch.empty((len(indices), *dataset.images.shape[1:]))
-    generator = torch.Generator().manual_seed(seed)
-    with attacked_model(source):
-        for begin in range(0, len(indices), _BATCH_SIZE):
-            chosen = indices[begin : begin + _BATCH_SIZE]
-            images, labels = dataset.pixels(chosen).to(device), dataset.labels[chosen].to(device)
-            if method.target == "smoothgrad":
-                batch = smoothgrad_maps(
-                    source, images, labels, samples=method.samples, sigma=method.sigma, generator=generator
-                )
-            else:
-                batch = gradient_maps(source, images, labels)
-            maps[begin : begin + len(chosen)] = batch.cpu()
-            if progress is not None:
-                progress(begin + len(chosen), len(indices))
-    return maps
+    def _computed(self, maps_of: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Tensor:
+        maps = torch.empty((len(self.indices), *self.dataset.images.shape[1:]))
+        with attacked_model(self.source.net):
+            for begin in range(0, len(maps), _BATCH_SIZE):
+                part = slice(begin, begin + _BATCH_SIZE)
+                images, labels = self.dataset.pixels(self.indices[part]), self.dataset.labels[self.indices[part]]
+                maps[part] = maps_of(self.source.net, images.to(self.device), labels.to(self.device)).cpu()
+                self.on_progress(min(begin + _BATCH_SIZE, len(maps)), len(maps))
+        return maps

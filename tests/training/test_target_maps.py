@@ -11,8 +11,8 @@ from torch import nn
 
 from bench.data import ImageDataset
 from bench.training.methods import InterpretationRegularization
-from bench.training.methods.interpretation import threshold_maps
-from bench.training.target_maps import permute_share, target_maps
+from bench.training.methods.interpretation import permute_share, threshold_maps
+from bench.training.target_maps import Source, Wanted
 
 
 def maps(seed: int = 0) -> torch.Tensor:
@@ -54,10 +54,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(model: nn.Module, data: ImageDataset, digest: str = "x", seed: int = 0) -> tuple[torch.Tensor, int]:
     method = InterpretationRegularization(target="smoothgrad", samples=2, threshold=0.0)
     calls: list[int] = []
-    made = target_maps(
-        method, model, digest, data, indices=torch.arange(10), seed=seed, device=torch.device("cpu"),
-        progress=lambda done, _: calls.append(done),
-    )  # fmt: skip
+    source = Source("net", digest, model)
+    cpu = torch.device("cpu")
+    wanted = Wanted(source, data, torch.arange(10), seed, device=cpu, on_progress=lambda done, _: calls.append(done))
+    made = method.target_maps(wanted)
     return made, len(calls)
 
 

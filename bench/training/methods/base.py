@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.toml_files import Section
+from bench.training.target_maps import Wanted
+
+if TYPE_CHECKING:
+    from bench.training.recipe import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Batch:
 
 
 class Method(Section):
-    """Base of all methods; unknown parameters are refused."""
+    """Base of all methods: its fields are the parameters, unknown ones are refused; only `loss_terms` is required."""
 
     second_derivatives: ClassVar[bool] = False
     """Whether the loss holds a derivative itself, so that training differentiates twice."""
@@ -50,6 +54,21 @@ class Method(Section):
     def source(self) -> str | None:
         """The model whose maps this method needs as targets, if any."""
         return None
+
+    def contradiction(self, schedule: Schedule) -> str | None:  # noqa: ARG002
+        """Why a training by that schedule makes no sense with this method, without a full stop; None if it does."""
+        return None
+
+    def target_maps(self, wanted: Wanted) -> Tensor:
+        """(N, C, H, W) maps of the examples, made before the training where the method has a `source`.
+
+        They come as `Batch.target_maps`, moved along where images are cropped and flipped.
+        """
+        raise NotImplementedError
+
+    def compared_maps(self, maps: Tensor) -> Tensor:
+        """What of a batch's target maps (N, C, H, W) the gradients are held against, in the loss and on the card."""
+        return maps
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar terms, the training loss being their sum; the first is a cross-entropy."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -9,6 +11,9 @@ from torch.nn import functional as F
 
 from bench.attributions.gradients import true_logit_gradient
 from bench.training.methods.base import Batch, GradientMethod
+
+if TYPE_CHECKING:
+    from bench.training.recipe import Schedule
 
 _SMALLEST_NORM = 1e-6
 
@@ -66,6 +71,11 @@ class HessianRegularization(GradientMethod):
     """
 
     weight: float = Field(default=1e-3, gt=0, description="weight of the squared Frobenius norm")
+
+    def contradiction(self, schedule: Schedule) -> str | None:
+        if schedule.activation != "relu":
+            return None
+        return "the Hessian of a relu net is 0 everywhere, so there is nothing to penalise; use activation=softplus"
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         inputs = batch.images.detach().requires_grad_(True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,8 +11,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attributions.gradients import true_logit_gradient
+from bench.attributions.gradients import gradient_maps, smoothgrad_maps, true_logit_gradient
 from bench.training.methods.base import Batch, GradientMethod
+from bench.training.target_maps import Wanted
 
 _SMALLEST_NORM = 1e-6
 """Added to norms, so that a vanishing gradient bounds the step instead of making it explode (IR, pitfall 6)."""
@@ -50,6 +53,21 @@ class InterpretationRegularization(GradientMethod):
     def source(self) -> str | None:
         return self.source_model if self.cosine_weight > 0 else None
 
+    def target_maps(self, wanted: Wanted) -> Tensor:
+        """Maps of the source, permuted (IR, section 2.2, step 1)."""
+        key = f"{self.target} "
+        maps_of: Callable[[nn.Module, Tensor, Tensor], Tensor] = gradient_maps
+        if self.target == "smoothgrad":
+            key += f"{self.samples} {self.sigma} {wanted.seed}"
+            generator = torch.Generator().manual_seed(wanted.seed)
+            maps_of = partial(smoothgrad_maps, samples=self.samples, sigma=self.sigma, generator=generator)
+        raw = wanted.maps(maps_of, key)
+        return permute_share(raw, self.permuted_share, torch.Generator().manual_seed(wanted.seed))
+
+    def compared_maps(self, maps: Tensor) -> Tensor:
+        """Thresholded, and after any crop: padding would lower a map's standard deviation (IR, section 2.2, step 3)."""
+        return threshold_maps(maps, self.threshold)
+
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         inputs = batch.images.detach().requires_grad_(True)
         logits, penalised = self.logits_twice(model, inputs)
@@ -58,14 +76,27 @@ class InterpretationRegularization(GradientMethod):
         if self.cosine_weight > 0:
             if batch.target_maps is None:
                 raise ValueError("interpretation regularisation needs target maps")
-            terms["cosine"] = self.cosine_weight * (
-                1.0 - cosine(threshold_maps(batch.target_maps, self.threshold), gradient).mean()
-            )
+            similarity = cosine(self.compared_maps(batch.target_maps), gradient).mean()
+            terms["cosine"] = self.cosine_weight * (1.0 - similarity)
         if self.magnitude_weight > 0:
             squares = gradient.flatten(1).square().sum(1)
             total = squares.mean() if self.magnitude_norm == "per_example" else squares.sum()
             terms["magnitude"] = self.magnitude_weight * torch.sqrt(total + _SMALLEST_NORM**2)
         return terms
+
+
+def permute_share(maps: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Shuffle a `share` of the values inside each map among themselves (IR, section 2.2, step 1)."""
+    flat = maps.flatten(1).clone()
+    count = int(share * flat.shape[1])
+    if count < 2:
+        return maps
+    for begin in range(0, len(flat), 4096):
+        rows = flat[begin : begin + 4096]
+        order = torch.rand(rows.shape, generator=generator).argsort(1)[:, :count]
+        shuffled = order.gather(1, torch.rand(order.shape, generator=generator).argsort(1))
+        flat[begin : begin + 4096] = rows.scatter(1, order, rows.gather(1, shuffled))
+    return flat.view_as(maps)
 
 
 def threshold_maps(maps: Tensor, threshold: float) -> Tensor:
