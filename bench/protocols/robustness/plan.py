@@ -124,12 +124,11 @@ class Radii(ReferenceRadii):
         return self.radii or {norm: [eps] for norm, eps in self.reference.items()}
 
 
-def require_unique_names(entries: Sequence[Entry], *reserved: str) -> None:
+def require_unique_names(entries: Sequence[Entry]) -> None:
     """Raise ValueError, for a validator, where rows of two attacks could not be told apart."""
     names = [entry.name for entry in entries]
-    if len(set(names)) != len(names) or not {WORST, *reserved}.isdisjoint(names):
-        taken = " or ".join(repr(name) for name in sorted({WORST, *reserved}))
-        raise ValueError(f"attacks need names that differ, and none may be called {taken}")
+    if len(set(names)) != len(names) or WORST in names:
+        raise ValueError(f"attacks need names that differ, and none may be called {WORST!r}")
 
 
 class AttackSection(Section):
@@ -139,7 +138,7 @@ class AttackSection(Section):
 
     attack: str = WORDS
     name: Annotated[str, NAME] | None = None
-    norms: tuple[Norm, ...] | None = Field(default=None, min_length=1, strict=False)
+    norms: tuple[Norm | Literal["l0"], ...] | None = Field(default=None, min_length=1, strict=False)
 
     def entry(self) -> Entry:
         name = self.name or self.attack.rpartition("/")[2]

@@ -12,7 +12,7 @@ from bench.attacks.cascade import Stage
 from bench.attacks.losses import LossName
 from bench.attacks.user_files import UserFile
 from bench.catalog.cards import NAME
-from bench.core.bounds import OneRadius, Queries, Steps
+from bench.core.bounds import OneRadius, Queries, SeveralRadii, Steps
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
 from bench.protocols.robustness.plan import Entry, Mode, Plan, Radii, ReferenceRadii, require_unique_names
@@ -63,11 +63,15 @@ class TorchattacksAttack(Section):
         return Entry(f"torchattacks:{self.class_name}", self.name, {**self.parameters, **relative}, (self.norm,))
 
 
+class SweepRadii(Radii):
+    radii: SeveralRadii = Field(min_length=1)
+
+
 class CrossNormParameters(Section):
     attacks: list[Annotated[SweepAttack | TorchattacksAttack, Field(discriminator="kind")]] = Field(
         min_length=1, max_length=100
     )
-    datasets: dict[str, Radii] = Field(min_length=1)
+    datasets: dict[str, SweepRadii] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> CrossNormParameters:
