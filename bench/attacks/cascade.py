@@ -11,7 +11,7 @@ steps and starts as in the sweep (bench.attacks.sweep.schedules).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -70,7 +70,7 @@ class Stage(Section):
 STAGES = (Stage(steps=10), Stage(steps=30, targets=3, widen=3.0))
 
 
-@dataclass(slots=True)
+@dataclass
 class Cascade:
     """Attack a work unit in one norm at one radius; what is verified goes into the results.
 
@@ -94,12 +94,6 @@ class Cascade:
     check_every: int = 2
     on_stage: Callable[[int], None] = lambda _: None
     precision: Precision = "float32"
-    _search: SearchNet = field(init=False)
-    _reached: Tensor = field(init=False)
-    _clean_margins: Tensor = field(init=False)
-    _ended: Tensor = field(init=False)
-    _ended_margins: Tensor = field(init=False)
-    _bad_gradients: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self._search = SearchNet(self.model, self.precision, self.images.device.type)

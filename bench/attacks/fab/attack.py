@@ -7,7 +7,7 @@ with all its pairs as soon as it is broken within the radius, and a pair leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ def fab_targeted(
     return AttackResult(found)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Search:
     """FAB on one batch of pairs."""
 
@@ -84,12 +84,10 @@ class _Search:
     patient: bool
     found: Tensor
     nearest: Tensor
-    points: Tensor = field(init=False)
-    reached: Tensor = field(init=False)
-    """(steps so far, N) distance of each pair's nearest misclassified point after each step."""
 
     def run(self, iterations: int) -> None:
         self.points = self.clean
+        # (steps so far, N) how near each pair's nearest misclassified point has been
         self.reached = self.clean.new_full((1, len(self.clean)), torch.inf)
         for iteration in range(iterations):
             gap, gradient = self._linearised()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -78,7 +78,7 @@ def window_side(query: int, images: Tensor, least: int) -> int:
     return min(side, height, width)
 
 
-@dataclass(slots=True)
+@dataclass
 class _WindowSearch:
     """L2 and L1: perturbation is moved from one window into another. Windows are the same for all examples."""
 
@@ -91,13 +91,6 @@ class _WindowSearch:
     queries: int
     seed: int
     patient: bool
-    found: Tensor = field(init=False)
-    """(N, C, H, W) the images as they left the search."""
-    places: Tensor = field(init=False)
-    delta: Tensor = field(init=False)
-    margin: Tensor = field(init=False)
-    improved: Tensor = field(init=False)
-    prospects: EarlyStopping | None = field(init=False)
 
     def run(self) -> Tensor:
         self.places = torch.arange(len(self.clean), device=self.clean.device)

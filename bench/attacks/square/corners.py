@@ -9,7 +9,7 @@ search one proposal at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ _TAKEN_AT_MOST = 0.2
 _SLOTS = 1 << 13
 
 
-@dataclass(slots=True)
+@dataclass
 class CornerSearch:
     """The search for one batch of examples.
 
@@ -51,17 +51,6 @@ class CornerSearch:
     seed: int
     batch_size: int
     patient: bool
-    found: Tensor = field(init=False)
-    places: Tensor = field(init=False)
-    best: Tensor = field(init=False)
-    low: Tensor = field(init=False)
-    high: Tensor = field(init=False)
-    margin: Tensor = field(init=False)
-    query: Tensor = field(init=False)
-    improved: Tensor = field(init=False)
-    prospects: EarlyStopping | None = field(init=False)
-    proposals: _Proposals = field(init=False)
-    seen: _SeenCorners | None = field(init=False)
 
     def run(self) -> Tensor:
         """(N, C, H, W) the best images found."""

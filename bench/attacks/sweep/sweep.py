@@ -11,7 +11,7 @@ come near goes on with small steps, so that restarts can be short.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 import torch
@@ -23,7 +23,7 @@ from bench.attacks.norms import per_example
 from bench.attacks.projections import project
 from bench.attacks.registry import AttackResult, register_attack
 from bench.attacks.steps import random_start, steepest_step
-from bench.attacks.sweep.restarts import NEAR, Restart, SweepSettings, Timetables, restarts_at
+from bench.attacks.sweep.restarts import NEAR, SweepSettings, Timetables, restarts_at
 from bench.attacks.sweep.schedules import SCHEDULES
 from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults
@@ -67,7 +67,7 @@ class _ActiveBatch:
             getattr(self, entry.name)[where] = getattr(other, entry.name)
 
 
-@dataclass(slots=True)
+@dataclass
 class NormSweep:
     """Attack a shard of examples in one norm at all radii; what is verified goes into the results.
 
@@ -91,16 +91,6 @@ class NormSweep:
     check_every: int = 2
     on_progress: Callable[[int], None] = lambda _: None
     precision: Precision = "float32"
-    _search: SearchNet = field(init=False)
-    _radii: Tensor = field(init=False)
-    _restarts: list[Restart] = field(init=False)
-    _losses: list[tuple[LossName, int | None]] = field(init=False)
-    _loss_of: Tensor = field(init=False)
-    _times: Timetables = field(init=False)
-    _clean_margins: Tensor = field(init=False)
-    _targets: Tensor = field(init=False)
-    _momentum: float = field(init=False)
-    _bad_gradients: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.images.device
