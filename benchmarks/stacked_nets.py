@@ -108,6 +108,12 @@ def main() -> None:
     print(
         f"{options.architecture}, {len(masks) * len(seeds)} nets, batch {options.batch_size}, {options.threads} thread(s)"
     )
+    _print_times(seconds, steps)
+    gap = accuracies["side by side"] - accuracies["one after another"]
+    print(f"accuracy: mean gap {float(gap.mean()):+.4f}, largest of a net {float(gap.abs().max()):.4f}")
+
+
+def _print_times(seconds: dict[str, list[tuple[float, float]]], steps: int) -> None:
     for name, values in seconds.items():
         wall, cpu = (1e3 * sorted(column)[len(column) // 2] / steps for column in zip(*values, strict=True))
         print(f"{name:18s} {wall:7.3f} ms a net and step by the clock, {cpu:7.3f} ms of CPU")
@@ -119,8 +125,6 @@ def main() -> None:
         print(
             f"times as fast ({unit}): median {ratios[len(ratios) // 2]:.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
         )
-    gap = accuracies["side by side"] - accuracies["one after another"]
-    print(f"accuracy: mean gap {float(gap.mean()):+.4f}, largest of a net {float(gap.abs().max()):.4f}")
 
 
 if __name__ == "__main__":

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.evaluation import Evaluation
 from bench.cli.executors import ExecutorOptions, at_work
 from bench.cli.option_groups import with_groups
-from bench.cli.options import (
-    DEFAULT_LEADERBOARD,
-    BatchSize,
-    DataDir,
-    Device,
-    Download,
-    ModelDataset,
-    Program,
-    Registry,
-    SuitePath,
-    parse_batch_size,
-    seed_option,
-)
+from bench.cli.options import DEFAULT_LEADERBOARD
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
@@ -34,44 +24,47 @@ if TYPE_CHECKING:
 EXIT_REGRESSION = 1
 
 
+@dataclass(frozen=True)
+class Gate:
+    """What counts as a regression."""
+
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, max=1, help="How much worse a metric may become, as a share.")
+    ] = 0.005
+    time_factor: Annotated[
+        float, typer.Option("--time-factor", min=0, help="Warn above this many times the baseline's seconds; 0: never.")
+    ] = 3.0
+    fail_on_time: Annotated[bool, typer.Option("--fail-on-time", help="Slowness is a regression too.")] = False
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What of the baseline was not compared is a regression too.")
+    ] = False
+
+    def rules(self) -> GateRules:
+        from bench.comparison.gate import GateRules
+
+        return GateRules(self.tolerance, self.time_factor or None, self.fail_on_time, self.strict)
+
+
 @with_groups
 def check(
     model: Annotated[list[str] | None, typer.Option("--model", help="As in `bench run`. [default: all]")] = None,
     suite: Annotated[
         list[str] | None, typer.Option("--suite", help="As in `bench run`. [default: cross_norm_quick]")
     ] = None,
-    dataset: ModelDataset = None,
     baseline: Annotated[
         Path, typer.Option("--baseline", help="Leaderboard folder, with evidence, to compare with.")
     ] = DEFAULT_LEADERBOARD,
-    tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, max=1, help="How much worse a metric may become, as a share.")
-    ] = 0.005,
-    time_factor: Annotated[
-        float, typer.Option("--time-factor", min=0, help="Warn above this many times the baseline's seconds; 0: never.")
-    ] = 3.0,
-    fail_on_time: Annotated[bool, typer.Option("--fail-on-time", help="Slowness is a regression too.")] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="What of the baseline was not compared is a regression too.")
-    ] = False,
     update: Annotated[
         bool, typer.Option("--update", help="Add the new runs to the baseline, and print what changed.")
     ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="JUnit XML file to write.", show_default=False)] = None,
-    examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
-    seed: Annotated[int, seed_option("As in `bench run`.")] = 0,
-    device: Device = "auto",
-    batch_size: BatchSize = "auto",
     leaderboard: Annotated[
         Path | None,
         typer.Option("--leaderboard", help="Keep the new runs in this folder. [default: nowhere]", show_default=False),
     ] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
-    registry: Registry = None,
-    program: Program = None,
-    suite_path: SuitePath = None,
     *,
+    gate: Gate,
+    evaluation: Evaluation,
     own: OwnModel,
     place: ExecutorOptions,
 ) -> None:
@@ -80,36 +73,35 @@ def check(
     Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
     changed without a word, a new or graver warning, or a baseline that was edited; 2: it could not run.
     """
-    from bench.cli.output.check_output import announce, summary_table, write_junit
     from bench.cli.output.rendering import output
-    from bench.comparison.gate import GateRules
-    from bench.runs.plan import RunRequest
 
-    rules = GateRules(tolerance, time_factor or None, fail_on_time, strict)
-    source = own.source_options(download=download, data_dir=data_dir)
-    executor = place.choose(device)
+    executor = place.choose(evaluation.device)
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
-        request = RunRequest(
-            models=model or ["all"], suites=suite or ["cross_norm_quick"], leaderboard=folder, dataset=dataset,
-            examples=examples, seed=seed, device=executor.planning_device(device),
-            batch_size=parse_batch_size(batch_size), data_dir=data_dir, download=download, source=source,
-            registry=registry, program=program, suite_path=suite_path,
-        )  # fmt: skip
-        verdicts = _evaluate(request, executor, baseline, rules, update=update)
+        request = evaluation.request(
+            model or ["all"], suite or ["cross_norm_quick"], folder, own=own, executor=executor
+        )
+        verdicts = _evaluate(request, executor, baseline, gate.rules(), update=update)
         if update:
             from bench.leaderboard.merge import merge_leaderboards
 
             merge_leaderboards([folder], baseline)
+    _show(verdicts, junit)
+    if update:
+        output().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
+    elif not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(EXIT_REGRESSION)
+
+
+def _show(verdicts: list[RegressionReport], junit: Path | None) -> None:
+    from bench.cli.output.check_output import announce, summary_table, write_junit
+    from bench.cli.output.rendering import output
+
     output().print(summary_table(verdicts))
     announce(verdicts)
     if junit is not None:
         write_junit(verdicts, junit)
         output().print(f"junit:    {junit}", soft_wrap=True)
-    if update:
-        output().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
-    elif not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(EXIT_REGRESSION)
 
 
 def _evaluate(
@@ -134,8 +126,8 @@ def _evaluate(
     from bench.runs.execute import execute
     from bench.runs.plan import plan_runs
 
-    found = resolve_suites(request.suites, request.suite_path)
-    suites, of_suites = [suite.name for suite in found], any(protocol_for(suite).takes_program for suite in found)
+    named = resolve_suites(request.suites, request.suite_path)
+    suites, of_suites = [suite.name for suite in named], any(protocol_for(suite).takes_program for suite in named)
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry,
         program=None if of_suites else request.program,
@@ -145,13 +137,9 @@ def _evaluate(
     looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]
     left = None if update else unchecked(looked_at, baseline, rules)
     verdicts = [] if left is None else [left]
-    sound = []
-    for entry in entries:
-        remarks = weights_remarks(entry)
-        if remarks:
-            verdicts.append(RegressionReport(entry.card.name, "weights", 0.0, remarks))
-        else:
-            sound.append(entry)
+    remarks = {entry.card.name: weights_remarks(entry) for entry in entries}
+    verdicts += [RegressionReport(name, "weights", 0.0, found) for name, found in remarks.items() if found]
+    sound = [entry for entry in entries if not remarks[entry.card.name]]
     if not sound:
         return verdicts
     plans = plan_runs(

@@ -24,6 +24,7 @@ from bench.cli.options import (
 if TYPE_CHECKING:
     from bench.runs.execute import Observer
     from bench.runs.plan import RunPlan
+    from bench.studies.reproduce import StudyOutcome
 
 
 @with_groups
@@ -76,6 +77,12 @@ def reproduce(
             return progress.watch(run, count)
 
         outcome = carry_out(request, plan, watch)
+    _print_outcome(outcome)
+
+
+def _print_outcome(outcome: StudyOutcome) -> None:
+    from bench.cli.output.rendering import output, table
+
     rows = [
         [
             judgement.claim.id,
@@ -85,8 +92,8 @@ def reproduce(
         ]
         for judgement in outcome.judgements
     ]
-    standard_output().print(table(["claim", "verdict", "effect", "95 % interval"], rows, right=("effect",)))
-    standard_output().print(
+    output().print(table(["claim", "verdict", "effect", "95 % interval"], rows, right=("effect",)))
+    output().print(
         f"planned {outcome.planned_seconds / 60:.1f} minutes, took {outcome.seconds / 60:.1f}", soft_wrap=True
     )
-    standard_output().print(f"verdict: {outcome.folder / 'verdict.md'}", soft_wrap=True)
+    output().print(f"verdict: {outcome.folder / 'verdict.md'}", soft_wrap=True)

@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.evaluation import Evaluation
 from bench.cli.executors import ExecutorOptions, at_work
 from bench.cli.option_groups import with_groups
-from bench.cli.options import (
-    DEFAULT_LEADERBOARD,
-    BatchSize,
-    DataDir,
-    Device,
-    Download,
-    LeaderboardDir,
-    Models,
-    Precision,
-    Program,
-    Registry,
-    SuitePath,
-    parse_batch_size,
-    seed_option,
-)
+from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, Models, Precision
 from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
@@ -39,22 +26,11 @@ def run(
     suite: Annotated[
         list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")
     ],
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")
-    ] = None,
-    examples: Annotated[int | None, typer.Option("--examples", help="How many images. [default: the suite's]")] = None,
-    seed: Annotated[int, seed_option("Keys all random starts, together with the example ids.")] = 0,
-    device: Device = "auto",
-    batch_size: BatchSize = "auto",
     precision: Precision = "float32",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
-    data_dir: DataDir = None,
-    download: Download = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
-    registry: Registry = None,
-    program: Program = None,
-    suite_path: SuitePath = None,
     *,
+    evaluation: Evaluation,
     own: OwnModel,
     place: ExecutorOptions,
 ) -> None:
@@ -62,15 +38,10 @@ def run(
     from bench.cli.output.rendering import messages, output
     from bench.cli.output.run_progress import RunProgress
     from bench.runs.execute import execute
-    from bench.runs.plan import RunRequest, plan_runs
+    from bench.runs.plan import plan_runs
 
-    source = own.source_options(download=download, data_dir=data_dir)
-    executor = place.choose(device)
-    request = RunRequest(
-        models=model, suites=suite, leaderboard=leaderboard, dataset=dataset, examples=examples, seed=seed,
-        device=executor.planning_device(device), batch_size=parse_batch_size(batch_size), precision=precision,
-        data_dir=data_dir, download=download, source=source, registry=registry, program=program, suite_path=suite_path,
-    )  # fmt: skip
+    executor = place.choose(evaluation.device)
+    request = evaluation.request(model, suite, leaderboard, own=own, executor=executor, precision=precision)
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
     with at_work(executor):
