@@ -26,7 +26,7 @@ from bench.executors.local_pool import LocalPool
 from bench.executors.local_workers import HelperWorker
 from bench.leaderboard.evidence.manifest import ExecutorStats, read_manifest
 from bench.runs.execute import Observer, RunOutcome, execute
-from bench.runs.plan import RunPlan, RunRequest, WorkUnit, plan_runs
+from bench.runs.plan import RunRequest, WorkUnit, plan_runs
 from bench.runs.units import compute_unit
 from tests.conftest import Bench, torch_threads
 from tests.executors.processes import is_gone
@@ -67,9 +67,9 @@ def after_helpers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         given.set()
         return compute(helper, unit)
 
-    def wait(*arguments: Any) -> Any:
+    def wait(*arguments: Any, **named: Any) -> Any:
         assert given.wait(60)
-        return compute_unit(*arguments)
+        return compute_unit(*arguments, **named)
 
     monkeypatch.setattr(HelperWorker, "compute", note)
     monkeypatch.setattr(unit_worker, "compute_unit", wait)
@@ -174,9 +174,9 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
         dismiss(executor, helper)
         refused.set()
 
-    def wait(*arguments: Any) -> Any:
+    def wait(*arguments: Any, **named: Any) -> Any:
         assert refused.wait(60)
-        return compute_unit(*arguments)
+        return compute_unit(*arguments, **named)
 
     monkeypatch.setattr(LocalPool, "_dismiss", note)
     monkeypatch.setattr(unit_worker, "compute_unit", wait)
@@ -192,12 +192,12 @@ def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(
     (plan,) = plan_runs(RunRequest(["standard"], [str(two_units)], tmp_path, device="cpu"))
     going_on, threads = threading.Event(), []
 
-    def late(failing: RunPlan, unit: WorkUnit, *rest: Any) -> Any:
+    def late(*arguments: Any, **named: Any) -> Any:
         threads.append(threading.current_thread())
         assert going_on.wait(60)
-        return compute_unit(failing, unit, *rest)
+        return compute_unit(*arguments, **named)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("of another plan")
 
     with LocalPool(2) as executor:
@@ -218,7 +218,7 @@ def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(
 def test_nobody_is_hired_for_what_is_soon_done(
     tmp_path: Path, two_units: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a helper was started")
 
     monkeypatch.setattr(HelperWorker, "__init__", refuse)

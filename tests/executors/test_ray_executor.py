@@ -114,7 +114,7 @@ def test_the_users_own_errors_are_reported_and_not_tried_again(
 ) -> None:
     tries = []
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         tries.append(1)
         raise BenchError("the model gives NaN")
 

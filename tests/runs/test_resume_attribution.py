@@ -30,11 +30,11 @@ from bench.protocols.explanations import {module} as protocol
 base.UNIT_EXAMPLES = {unit}
 attack, calls = protocol.manipulate, []
 
-def die_in_the_middle(*arguments):
+def die_in_the_middle(*arguments, **named):
     calls.append(1)
     if len(calls) == {fatal}:
         os.kill(os.getpid(), signal.SIGKILL)
-    return attack(*arguments)
+    return attack(*arguments, **named)
 
 protocol.manipulate = die_in_the_middle
 main()
