@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 CODE = sorted((ROOT / "bench").rglob("*.py"))
 FILES = [*CODE, *(path for folder in ("tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py")))]
 
-STILL_LONG = {"tests/studies/test_reproduce.py", "tests/test_security.py"}
+STILL_LONG = {"tests/studies/test_reproduce.py"}
 
 
 def test_imports_go_one_way_between_the_rooms() -> None:

@@ -66,7 +66,9 @@ class Request(TrainingRequest):
 
     def load(self, split: str) -> ImageDataset:
         few, names = slice(0, 60), self.data.class_names
-        return ImageDataset(self.dataset, "train", self.data.images[few], self.data.labels[few], names, "made here")
+        return ImageDataset(
+            self.dataset, "train", self.data.images[few], self.data.labels[few], class_names=names, source="made here"
+        )
 
 
 @pytest.fixture
