@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench.attacks.cascade as cascade_module
-import bench.attacks.sweep.sweep as sweep_module
 from bench import evaluate
+from bench.attacks import verification
 from bench.attacks.cascade import Cascade, Stage
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.search import SearchNet
@@ -67,8 +66,7 @@ def test_in_bfloat16_every_verified_example_fools_float32_and_accuracy_stays(
 ) -> None:
     images, labels = fashion_images
     seen = {"claimed": 0, "verified": 0, "bfloat16": 0}
-    module = {"sweep": sweep_module, "cascade": cascade_module}[engine]
-    verify, forward = module.verify, MixedPrecision.forward
+    verify, forward = verification.verify, MixedPrecision.forward
 
     def judge(model: nn.Module, found: Tensor, clean: Tensor, truth: Tensor, eps: Tensor, norm: Norm) -> object:
         assert model is at_linf, "verified by the plain net, not through the search's"
@@ -85,7 +83,7 @@ def test_in_bfloat16_every_verified_example_fools_float32_and_accuracy_stays(
         seen["bfloat16"] += 1
         return forward(net, given)
 
-    monkeypatch.setattr(module, "verify", judge)
+    monkeypatch.setattr(verification, "verify", judge)
     exact = attack(at_linf, images, labels, engine, precision="float32")
     assert seen["bfloat16"] == 0
     monkeypatch.setattr(MixedPrecision, "forward", count)

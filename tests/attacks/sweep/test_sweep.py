@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench.attacks.sweep.sweep as sweep_module
+from bench.attacks import verification
 from bench.attacks.norms import distance as norm_distance
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
@@ -69,11 +69,11 @@ def test_all_verdicts_hold_when_checked_from_outside(
 ) -> None:
     """Look at the very images that were verified, and judge each again with numpy and the plain model."""
     judged = 0
-    original = sweep_module.verify
+    original = verification.verify
 
     def spy(model: nn.Module, images: Tensor, clean: Tensor, labels: Tensor, eps: Tensor, norm: Norm) -> object:
         nonlocal judged
-        verified, distances, predictions = original(model, images, clean, labels, eps, norm)
+        verified, distances, predictions = original(model, images, clean, labels, eps=eps, norm=norm)
         repaired = pull_inside(images, clean, eps, norm)[verified]
         delta = repaired.double().numpy() - clean[verified].double().numpy()
         order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
@@ -84,7 +84,7 @@ def test_all_verdicts_hold_when_checked_from_outside(
         judged += int(verified.sum())
         return verified, distances, predictions
 
-    monkeypatch.setattr(sweep_module, "verify", spy)
+    monkeypatch.setattr(verification, "verify", spy)
     results = sweep(standard, *fashion_images, {norm: RADII[norm]})
     assert judged == results.claims - results.rejected > 30
 
