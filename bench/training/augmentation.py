@@ -24,19 +24,12 @@ def crop_and_flip(images: Tensor, maps: Tensor | None, generator: torch.Generato
     rows = top[:, None] + torch.arange(height)
     columns = left[:, None] + torch.arange(width)
     columns = torch.where(flipped[:, None], columns.flip(1), columns)
-    chosen = _Window(rows.to(images.device), columns.to(images.device))
-    return chosen.of(images), None if maps is None else chosen.of(maps)
+    rows, columns = rows.to(images.device)[:, :, None], columns.to(images.device)[:, None, :]
+    examples = torch.arange(count, device=images.device)[:, None, None]
 
-
-class _Window:
-    """Rows (N, H) and columns (N, W) of the padded image that each example keeps."""
-
-    def __init__(self, rows: Tensor, columns: Tensor) -> None:
-        self.rows, self.columns = rows, columns
-
-    def of(self, images: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(images, [PADDING] * 4)
-        examples = torch.arange(len(images), device=images.device)[:, None, None]
+    def moved(pixels: Tensor) -> Tensor:
+        padded = torch.nn.functional.pad(pixels, [PADDING] * 4)
         # indexing with a slice between index tensors puts the channels last
-        picked = padded[examples, :, self.rows[:, :, None], self.columns[:, None, :]]
-        return picked.permute(0, 3, 1, 2).contiguous()
+        return padded[examples, :, rows, columns].permute(0, 3, 1, 2).contiguous()
+
+    return moved(images), None if maps is None else moved(maps)

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -75,8 +76,7 @@ class TiltStudy:
     adversarial: dict[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """G nets 2-128-2 with ReLU: (G, 2, 128), (G, 1, 128), (G, 128, 2) and (G, 1, 2)."""
 
     first: Tensor
@@ -84,11 +84,8 @@ class Weights:
     second: Tensor
     second_bias: Tensor
 
-    def all(self) -> list[Tensor]:
-        return [self.first, self.first_bias, self.second, self.second_bias]
-
     def of(self, number: int) -> Weights:
-        return Weights(*(value[number : number + 1] for value in self.all()))
+        return Weights(*(value[number : number + 1] for value in self))
 
 
 def make_data() -> TiltData:
@@ -170,13 +167,12 @@ def _train(data: TiltData, radii: list[float], seeds: list[int]) -> Weights:
     weights = _initial(seeds)
     eps = torch.tensor(radii).view(-1, 1, 1)
     plain = radii.count(0.0)  # these come first and need no attack
-    parameters = [value.requires_grad_(True) for value in weights.all()]
+    parameters = [value.requires_grad_(True) for value in weights]
     optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
-    targets = data.labels
-    orders = torch.stack([torch.randperm(len(targets), generator=_generator("order", seed)) for seed in seeds])
+    orders = torch.stack([torch.randperm(len(data.labels), generator=_generator("order", seed)) for seed in seeds])
     for _ in range(_EPOCHS):
         for chosen in torch.split(orders, _BATCH, dim=1):
-            points, labels = data.points[chosen], targets[chosen]
+            points, labels = data.points[chosen], data.labels[chosen]
             frozen = Weights(*(value.detach()[plain:] for value in parameters))
             moved = attack(frozen, points[plain:], labels[plain:].float(), eps[plain:])
             out = logits(weights, torch.cat([points[:plain], moved]))
@@ -193,14 +189,13 @@ def _generator(purpose: str, seed: int) -> torch.Generator:
 
 def _initial(seeds: list[int]) -> Weights:
     """Glorot-uniform weights and zero biases; the nets of one seed start alike at every strength."""
-    first, second = [], []
     limit = math.sqrt(6.0 / (2 + _HIDDEN))
-    for seed in seeds:
-        generator = _generator("init", seed)
-        first.append((2 * torch.rand((2, _HIDDEN), generator=generator) - 1) * limit)
-        second.append((2 * torch.rand((_HIDDEN, 2), generator=generator) - 1) * limit)
-    count = len(seeds)
-    return Weights(torch.stack(first), torch.zeros(count, 1, _HIDDEN), torch.stack(second), torch.zeros(count, 1, 2))
+    generators = [_generator("init", seed) for seed in seeds]
+    first, second = (
+        torch.stack([(2 * torch.rand(shape, generator=generator) - 1) * limit for generator in generators])
+        for shape in ((2, _HIDDEN), (_HIDDEN, 2))
+    )
+    return Weights(first, torch.zeros(len(seeds), 1, _HIDDEN), second, torch.zeros(len(seeds), 1, 2))
 
 
 def _describe(data: TiltData, weights: Weights, adversarial: Tensor, strength: str, seed: int) -> TiltedNet:

@@ -7,12 +7,13 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
@@ -81,6 +82,16 @@ class Epochs:
             self.rows.append(row)
             self._save()
             self.report(Progress(number + 1, self.total, 0, 1, row=row))
+
+    def mean(self, epoch: int, steps: int, terms: Iterable[dict[str, Tensor]]) -> dict[str, float]:
+        """The row of an epoch: what its steps give, each its share of the mean, summed up; those who watch are told."""
+        totals: dict[str, Tensor] = {}
+        for step, found in enumerate(terms):
+            for name, value in found.items():
+                totals[name] = totals[name] + value if name in totals else value
+            if step % 10 == 0:
+                self.report(Progress(epoch, self.total, step, steps))
+        return {name: float(total) for name, total in totals.items()}
 
     def report(self, progress: Progress) -> None:
         if self.on_progress is not None:

@@ -16,14 +16,17 @@ from bench.attacks.pgd import attacked_model
 from bench.catalog.cards import Gradients
 from bench.catalog.models import list_models, load_model, resolve_models
 from bench.catalog.sources import SourceOptions
-from bench.catalog.state_files import weights_of
+from bench.catalog.state_files import state_bytes, weights_of
+from bench.core.devices import device_label
 from bench.core.errors import BenchError, bench_command
-from bench.core.files import clear_disk_errors
+from bench.core.files import clear_disk_errors, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
+from bench.core.version import code_version
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.data.loading import Split
+from bench.data.specs import DatasetSpec
 from bench.nets import build_net
 from bench.nets.input_conv import prepare_net
 from bench.training.epochs import CHECKPOINT, Progress
@@ -66,6 +69,13 @@ class TrainingRequest:
         """Where the unfinished one lies, so that a stopped training can go on."""
         return self.output / self.dataset / f".{self.name}.training"
 
+    @property
+    def spec(self) -> DatasetSpec:
+        """What is known of the data set; raises BenchError where nothing is."""
+        if (spec := dataset_spec(self.dataset)) is None:
+            raise BenchError(f"training on {self.dataset} needs a known data set; see `bench datasets`.")
+        return spec
+
     def load(self, split: Split) -> ImageDataset:
         return load_split(self.dataset, split, data_dir=self.data_dir, download=self.download)
 
@@ -84,8 +94,10 @@ class TrainingRequest:
                 shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True, exist_ok=True)
 
-    def publish_work(self) -> None:
-        """Move the finished model from the work folder into its place."""
+    def publish(self, net: nn.Module, write_card: Callable[[Path], None]) -> None:
+        """Write weights and card beside training.csv, and move the finished model into its place."""
+        write_atomically(self.work / "weights.safetensors", state_bytes(net))
+        write_card(self.work)
         with clear_disk_errors(self.folder):
             (self.work / CHECKPOINT).unlink(missing_ok=True)
             if self.folder.exists():
@@ -116,7 +128,7 @@ def fit(
         BenchError: the data or the source model is missing, or training failed.
     """
     dataset, test = request.load("train"), request.load("test")
-    net_parameters = _net_parameters(request)
+    net_parameters = request.recipe.architecture_parameters(request.spec)
     source = find_source(request, net_parameters)
     request.prepare_work()
     maps = None
@@ -149,13 +161,6 @@ def _prepared(net: nn.Module, images: Tensor) -> nn.Module:
             raise
         return plain
     return net
-
-
-def _net_parameters(request: TrainingRequest) -> dict[str, Any]:
-    spec = dataset_spec(request.dataset)
-    if spec is None:
-        raise BenchError(f"training on {request.dataset} needs a known data set; see `bench datasets`.")
-    return request.recipe.architecture_parameters(spec)
 
 
 def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Source | None:
@@ -193,3 +198,9 @@ def measure_gradients(
     stability = gradient_stability(model, images, labels, indices)
     norm = gradient_norm(model, images, labels)
     return Gradients(examples=len(indices), stability=stability, target_cosine=aligned, norm=norm)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a card says of the code and machine that trained."""
+    versions = {"bench_version": code_version(), "torch_version": str(torch.__version__)}
+    return {**versions, "device": device_label(device), "threads": torch.get_num_threads()}

@@ -78,11 +78,10 @@ def gradient_stability(model: nn.Module, images: Tensor, labels: Tensor, example
 def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, target_maps: Tensor) -> float:
     """Mean cosine between the input gradients and target maps of the same images; (N, C, H, W) each."""
     total = 0.0
-    with attacked_model(model), torch.no_grad():
+    with attacked_model(model):
         for begin in range(0, len(images), _BATCH_SIZE):
             batch = slice(begin, begin + _BATCH_SIZE)
-            with torch.enable_grad():
-                maps = gradient_maps(model, images[batch], labels[batch])
+            maps = gradient_maps(model, images[batch], labels[batch])
             total += float(F.cosine_similarity(maps.flatten(1), target_maps[batch].to(maps).flatten(1)).sum())
     return round(total / len(images), 4)
 

@@ -8,19 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.catalog.cards import Accuracy, ModelCard, Training, write_card
 from bench.catalog.models import ModelEntry, load_model
-from bench.catalog.state_files import state_bytes, weights_of
-from bench.core.devices import device_label
+from bench.catalog.state_files import weights_of
 from bench.core.errors import BenchError
-from bench.core.files import write_atomically
 from bench.core.names import require_safe_name
-from bench.core.version import code_version
 from bench.data import ImageDataset
 from bench.training.epochs import Progress
-from bench.training.fitting import Fit, TrainingRequest, find_source, fit, measure_gradients
+from bench.training.fitting import Fit, TrainingRequest, environment, find_source, fit, measure_gradients
 from bench.training.measures import accuracy
 from bench.training.recipes import departures, make_recipe
 from bench.training.trainer import describe_recipe, split_validation
@@ -41,15 +38,16 @@ def train_and_publish(
     require_safe_name(request.method or request.recipe.name, "method")
     fitted = fit(request, on_progress=on_progress, on_targets=on_targets)
     card = _card(request, fitted)
-    write_atomically(request.work / "weights.safetensors", state_bytes(fitted.run.model))
-    write_card(request.work, card)
-    request.publish_work()
+    request.publish(fitted.run.model, lambda folder: write_card(folder, card))
     return ModelEntry(card, request.folder)
 
 
 def _card(request: TrainingRequest, fitted: Fit) -> ModelCard:
     model = fitted.run.model
-    held_out = split_validation(len(fitted.dataset))[1]
+
+    def correct(data: ImageDataset, indices: Tensor | slice) -> float:
+        return accuracy(model, data.pixels(indices).to(request.device), data.labels[indices].to(request.device))
+
     return ModelCard(
         schema_version=1,
         id=request.name,
@@ -60,16 +58,12 @@ def _card(request: TrainingRequest, fitted: Fit) -> ModelCard:
         architecture_parameters=fitted.net_parameters,
         weights=weights_of(model),
         accuracy=Accuracy(
-            validation=_accuracy(request, model, fitted.dataset, held_out),
-            test=_accuracy(request, model, fitted.test, slice(None)),
+            validation=correct(fitted.dataset, split_validation(len(fitted.dataset))[1]),
+            test=correct(fitted.test, slice(None)),
         ),
         gradients=measure_gradients(request, model, fitted.dataset, fitted.source),
         training=_training_facts(request, fitted),
     )
-
-
-def _accuracy(request: TrainingRequest, model: nn.Module, data: ImageDataset, indices: Tensor | slice) -> float:
-    return accuracy(model, data.pixels(indices).to(request.device), data.labels[indices].to(request.device))
 
 
 def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
@@ -84,10 +78,7 @@ def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
         validation_examples=run.validation_examples,
         source_model=source.name if source else None,
         source_sha256=source.sha256 if source else None,
-        bench_version=code_version(),
-        torch_version=str(torch.__version__),
-        device=device_label(request.device),
-        threads=torch.get_num_threads(),
+        **environment(request.device),
         minutes=round(run.seconds / 60, 2),
         finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

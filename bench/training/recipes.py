@@ -45,31 +45,39 @@ def make_recipe(name: str, dataset: str, overrides: Mapping[str, Any] | None = N
     default = Schedule.model_fields["architecture"].default
     net = (overrides or {}).get("architecture", chosen.get("architecture", default))
     chosen |= {**template.datasets.get(f"{dataset}/{net}", {}), **(overrides or {})}
-    for key in chosen:
-        if key not in template.method.model_fields and key not in Schedule.model_fields:
-            known = [*template.method.model_fields, *Schedule.model_fields]
-            raise unknown_name(key, known, f"parameter of recipe {name}")
-    try:
-        method = template.method(**{key: value for key, value in chosen.items() if key in template.method.model_fields})
-        schedule = Schedule(**{key: value for key, value in chosen.items() if key in Schedule.model_fields})
-    except ValidationError as error:
-        raise BenchError(f"recipe {name}: {explain(error)}.") from error
+    method, schedule = checked(name, chosen, template.method, Schedule)
     recipe = Recipe(template.name, template.summary, method, schedule)
     _refuse_contradictions(recipe, overrides or {})
     return recipe
+
+
+def checked(name: str, chosen: Mapping[str, Any], *sections: type[Any]) -> list[Any]:
+    """Each of `sections` with those of the values `chosen` for recipe `name` that are its own; raises BenchError."""
+    known = [key for section in sections for key in section.model_fields]
+    for key in chosen:
+        if key not in known:
+            raise unknown_name(key, known, f"parameter of recipe {name}")
+    try:
+        return [
+            section(**{key: value for key, value in chosen.items() if key in section.model_fields})
+            for section in sections
+        ]
+    except ValidationError as error:
+        raise BenchError(f"recipe {name}: {explain(error)}.") from error
 
 
 def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None:
     """Settings that are each possible and make no sense together."""
     schedule = recipe.schedule
     beta = Schedule.model_fields["softplus_beta"].default
+    why = recipe.method.contradiction(schedule)
     if overrides.get("softplus_beta", beta) != beta and schedule.activation != "softplus":
-        raise BenchError(f"recipe {recipe.name}: softplus_beta needs activation=softplus, but it is relu.")
-    if schedule.schedule == "cosine" and (overrides.get("milestones") or overrides.get("gamma", 0.1) != 0.1):
-        raise BenchError(f"recipe {recipe.name}: milestones and gamma need schedule=multistep, but it is cosine.")
-    if schedule.schedule == "multistep" and not schedule.milestones:
-        raise BenchError(f"recipe {recipe.name}: schedule=multistep needs milestones, e.g. milestones=[100,150].")
-    if (why := recipe.method.contradiction(schedule)) is not None:
+        why = "softplus_beta needs activation=softplus, but it is relu"
+    elif schedule.schedule == "cosine" and (overrides.get("milestones") or overrides.get("gamma", 0.1) != 0.1):
+        why = "milestones and gamma need schedule=multistep, but it is cosine"
+    elif schedule.schedule == "multistep" and not schedule.milestones:
+        why = "schedule=multistep needs milestones, e.g. milestones=[100,150]"
+    if why is not None:
         raise BenchError(f"recipe {recipe.name}: {why}.")
     asked = [name for name, on in (("precision", schedule.precision != "float32"), ("compile", schedule.compile)) if on]
     if asked and recipe.method.second_derivatives:

@@ -105,17 +105,14 @@ def retrain(
             chosen = orders[:, step * schedule.batch_size : (step + 1) * schedule.batch_size]
             optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch * steps + step, schedule.epochs * steps)
             logits = model(see.images(chosen))
-            _train_step(logits, see.labels[chosen].repeat_interleave(len(masks), 0), optimizer)
+            labels = see.labels[chosen].repeat_interleave(len(masks), 0)
+            # the sum over nets of each net's mean loss: every net gets the gradient that it would have alone
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
             on_step(model.count)
     return _correct(model, see_test).view(len(seeds), len(masks), -1)
-
-
-def _train_step(logits: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    # the sum over nets of each net's mean loss: every net gets the gradient that it would have alone
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
 
 
 def _correct(model: StackedNets, test: _View) -> Tensor:

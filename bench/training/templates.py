@@ -13,16 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.training.methods import (
-    Adversarial,
-    HessianRegularization,
-    InputGradientRegularization,
-    InterpretationRegularization,
-    JacobianRegularization,
-    LocalGradientAlignment,
-    Standard,
-    Trades,
-)
+from bench.training import methods
 from bench.training.recipe import RecipeTemplate
 
 Values = Mapping[str, Any]
@@ -30,18 +21,15 @@ Values = Mapping[str, Any]
 _CIFAR10 = {"architecture": "small_cnn", "augmentation": "crop_flip"}
 _BFLOAT16 = {"precision": "bfloat16"}
 
+_IR_SGD = {"optimizer": "sgd", "warmup_share": 0.0, "gradient_clip": 0.0, "precision": "float32"}
 _IR_NETS: Mapping[str, Values] = {
     "mnist/simple_cnn": {
-        "epochs": 100, "batch_size": 50, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-5,
-        "warmup_share": 0.0, "gradient_clip": 0.0, "precision": "float32",
+        "epochs": 100, "batch_size": 50, "learning_rate": 0.01, "weight_decay": 1e-5, **_IR_SGD,
         "architecture_parameters": {"mean": [0.0], "std": [1.0]},
     },
     "cifar10/wide_resnet": {
-        "epochs": 200, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4,
-        "warmup_share": 0.0, "gradient_clip": 0.0, "precision": "float32",
-        "architecture_parameters": {
-            "depth": 28, "widen": 10, "dropout": 0.3, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
-        },
+        "epochs": 200, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4, **_IR_SGD,
+        "architecture_parameters": {"depth": 28, "widen": 10, "dropout": 0.3, "mean": [0.0] * 3, "std": [1.0] * 3},
     },
 }  # fmt: skip
 """IR code, train_mnist_*.sh and train_cifar_*.sh: SGD with Nesterov momentum (MNIST's too: `-nesterov=False` parses as
@@ -57,21 +45,13 @@ _SOFTPLUS = {"activation": "softplus", "softplus_beta": 3.0, "gradient_clip": 0.
 """LGA code: softplus with beta 3 in every net, the plain one included, and clipping at 0.5; the weight decay is that of
 ResNet18's AdamW."""
 _LGA_CIFAR10 = {"architecture": "lenet", "augmentation": "crop_flip"}
-_LGA_STD = {"architecture_parameters": {"std": [0.2023, 0.1994, 0.2010]}}
+_LGA_STEPS = {"learning_rate": 1e-3, "warmup_share": 0.0, "schedule": "multistep", "gamma": 0.1}
+_LGA_100_150 = {**_LGA_STEPS, "milestones": [100, 150], "architecture_parameters": {"std": [0.2023, 0.1994, 0.2010]}}
 _LGA_NETS: Mapping[str, Values] = {
-    "cifar10/lenet": {
-        "epochs": 300, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 4e-5, "warmup_share": 0.0,
-        "schedule": "multistep", "milestones": [100, 150], "gamma": 0.1, **_LGA_STD,
-    },
-    "cifar10/resnet18": {
-        "epochs": 200, "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup_share": 0.0,
-        "schedule": "multistep", "milestones": [100, 150], "gamma": 0.1, **_LGA_STD,
-    },
-    "imagenet100": {
-        "epochs": 90, "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "warmup_share": 0.0,
-        "schedule": "multistep", "milestones": [40, 60, 80], "gamma": 0.1,
-    },
-}  # fmt: skip
+    "cifar10/lenet": {"epochs": 300, "optimizer": "adam", "weight_decay": 4e-5, **_LGA_100_150},
+    "cifar10/resnet18": {"epochs": 200, "optimizer": "adamw", "weight_decay": 1e-2, **_LGA_100_150},
+    "imagenet100": {"epochs": 90, "optimizer": "adamw", "weight_decay": 1e-2, "milestones": [40, 60, 80], **_LGA_STEPS},
+}
 """LGA code, scripts: LeNet has Adam with coupled weight decay, ResNet18 AdamW; both MultiStep without warm-up, batches
 of 128; the gradient penalties are in units of pixels over these standard deviations."""
 _LGA_WEIGHTS: Mapping[str, Values] = {
@@ -103,138 +83,91 @@ def _with(table: Mapping[str, Values], own: Values) -> dict[str, Values]:
     return {key: {**values, **own} for key, values in table.items()}
 
 
-def _standard() -> RecipeTemplate:
-    datasets: dict[str, Values] = {"mnist": {"epochs": 6}, "cifar10": {"epochs": 12, **_BFLOAT16, **_CIFAR10}}
-    return RecipeTemplate("standard", "cross-entropy on clean images", Standard, datasets=_joined(datasets, _IR_NETS))
+_QUICK = {"learning_rate": 1e-3, **_BFLOAT16, **_CIFAR10}
+_LINF: Mapping[str, Values] = {
+    "mnist": {"eps": 0.3, "steps": 10, "eps_warmup_share": 0.5, "epochs": 8, **_BFLOAT16},
+    "cifar10": {"eps": 8 / 255, "eps_warmup_share": 0.5, "epochs": 8, **_QUICK},
+}
+"""With the full radius and rate from the first step, nets on MNIST at L-inf 0.3 and on CIFAR-10 at 8/255 stayed at the
+constant prediction (cross-entropy 2.30) for 8 and 3 epochs."""
+_L2: Mapping[str, Values] = {
+    "mnist": {"epochs": 8, **_BFLOAT16},
+    "cifar10": {"eps": 0.5, "eps_warmup_share": 0.3, "epochs": 10, **_QUICK},
+}
+_TRADES: Mapping[str, Values] = {
+    "fashion_mnist": _BFLOAT16, "mnist": {"eps": 0.3, "steps": 10}, "cifar10": {"eps": 8 / 255, **_CIFAR10},
+}  # fmt: skip
+_PENALTIES = _joined({"mnist": {"epochs": 6}, "cifar10": {"epochs": 10, **_CIFAR10}}, _IR_NETS)
 
 
-def _adversarial() -> list[RecipeTemplate]:
-    # with the full radius and rate from the first step, nets on MNIST at L-inf 0.3 and on CIFAR-10 at 8/255 stayed at
-    # the constant prediction (cross-entropy 2.30) for 8 and 3 epochs
-    quick = {"learning_rate": 1e-3, **_BFLOAT16, **_CIFAR10}
-    linf = {
-        "mnist": {"eps": 0.3, "steps": 10, "eps_warmup_share": 0.5, "epochs": 8, **_BFLOAT16},
-        "cifar10": {"eps": 8 / 255, "eps_warmup_share": 0.5, "epochs": 8, **quick},
-    }
-    l2 = {
-        "mnist": {"epochs": 8, **_BFLOAT16},
-        "cifar10": {"eps": 0.5, "eps_warmup_share": 0.3, "epochs": 10, **quick},
-    }
-    trades: dict[str, Values] = {
-        "fashion_mnist": _BFLOAT16,
-        "mnist": {"eps": 0.3, "steps": 10},
-        "cifar10": {"eps": 8 / 255, **_CIFAR10},
-    }
-    return [
-        RecipeTemplate(
-            "at_linf",
-            "PGD adversarial training in L-inf",
-            Adversarial,
-            {"norm": "linf", "eps": 0.1},
-            schedule={"epochs": 20, "learning_rate": 2e-3},
-            datasets=_joined(linf, _IR_NETS),
-        ),
-        RecipeTemplate(
-            "at_l2",
-            "PGD adversarial training in L2",
-            Adversarial,
-            {"norm": "l2", "eps": 1.5},
-            schedule={"epochs": 15, "learning_rate": 2e-3},
-            datasets=_joined(l2, _IR_NETS),
-        ),
-        RecipeTemplate(
-            "trades",
-            "TRADES in L-inf: clean cross-entropy and a smooth decision around each image",
-            Trades,
-            {"norm": "linf", "eps": 0.1},
-            schedule={"epochs": 12, "learning_rate": 2e-3},
-            datasets=trades,
-        ),
-    ]
+_IR = "interpretation regularisation towards"
 
 
-def _derivative_penalties() -> list[RecipeTemplate]:
-    datasets = _joined({"mnist": {"epochs": 6}, "cifar10": {"epochs": 10, **_CIFAR10}}, _IR_NETS)
-    return [
-        RecipeTemplate(
-            "jacobian",
-            "Jacobian regularisation by random projections",
-            JacobianRegularization,
-            {"weight": 0.01},
-            schedule={"epochs": 12},
-            datasets=datasets,
-        ),
-        RecipeTemplate(
-            "input_gradient",
-            "input gradient regularisation (double back-propagation)",
-            InputGradientRegularization,
-            {"weight": 0.3},
-            schedule={"epochs": 12},
-            datasets=datasets,
-        ),
-    ]
-
-
-def _interpretation(name: str, summary: str, **parameters: Any) -> RecipeTemplate:
+def _interpretation(name: str, summary: str, **own: Any) -> RecipeTemplate:
     weights: dict[str, Values] = {"fashion_mnist": _IR_FASHION_MNIST, "mnist": _IR_MNIST, "cifar10": _IR_CIFAR10}
     return RecipeTemplate(
-        name, summary, InterpretationRegularization, parameters, schedule={"epochs": 12, "gradient_clip": 5.0},
-        datasets=_joined(_with(weights, parameters), _IR_NETS),
+        name, summary, methods.InterpretationRegularization, own,
+        schedule={"epochs": 12, "gradient_clip": 5.0}, datasets=_joined(_with(weights, own), _IR_NETS),
     )  # fmt: skip
 
 
-def _interpretations() -> list[RecipeTemplate]:
-    towards = "interpretation regularisation towards"
-    at = {"source_model": "at_l2"}
-    return [
-        _interpretation("ir_gradient", f"{towards} the standard model's gradients", target="gradient"),
-        _interpretation("ir_smoothgrad", f"{towards} the standard model's SmoothGrad maps", target="smoothgrad"),
-        _interpretation("ir_gradient_at", f"{towards} gradients of at_l2", target="gradient", **at),
-        _interpretation("ir_smoothgrad_at", f"{towards} SmoothGrad maps of at_l2", target="smoothgrad", **at),
-        _interpretation(
-            "ir_magnitude", "small input gradients alone, without a direction (control)", cosine_weight=0.0
-        ),
-        _interpretation(
-            "ir_permuted",
-            f"{towards} SmoothGrad maps, all pixels shuffled (control)",
-            target="smoothgrad",
-            permuted_share=1.0,
-        ),
-        _interpretation(
-            "ir_untrained",
-            f"{towards} gradients of an untrained net (control)",
-            target="gradient",
-            source_model="untrained",
-        ),
-    ]
-
-
-def _smooth(name: str, summary: str, method: type[Any], datasets: Mapping[str, Values], **own: Any) -> RecipeTemplate:
+def _smooth(name: str, summary: str, method: type[Any], table: Mapping[str, Values], **own: Any) -> RecipeTemplate:
     """A recipe for softplus nets: the same optimiser, weight decay and clipping for all of them."""
-    tables = _joined({"cifar10": _LGA_CIFAR10}, _LGA_NETS, _with(datasets, own))
+    tables = _joined({"cifar10": _LGA_CIFAR10}, _LGA_NETS, _with(table, own))
     return RecipeTemplate(name, summary, method, own, schedule=_SOFTPLUS, datasets=tables)
 
 
-def _smooth_gradients() -> list[RecipeTemplate]:
+def _alignment(name: str, terms: str, **own: Any) -> RecipeTemplate:
+    summary = f"local gradient alignment{terms}, softplus net"
     weights: dict[str, Values] = {"fashion_mnist": _LGA_FASHION_MNIST, **_LGA_WEIGHTS}
-    lga, alignment = LocalGradientAlignment, "local gradient alignment"
-    return [
-        _smooth("softplus", "cross-entropy on clean images, softplus net: lga without its terms", Standard, {}),
-        _smooth(
-            "hessian",
-            "Hessian regularisation of the true class's logit, softplus net",
-            HessianRegularization,
-            _HESSIAN_WEIGHTS,
-        ),
-        _smooth("lga", f"{alignment}: L2 and cosine terms, softplus net", lga, weights),
-        _smooth("lga_l2", f"{alignment}, L2 term alone, softplus net", lga, weights, cosine_weight=0.0),
-        _smooth("lga_cosine", f"{alignment}, cosine term alone, softplus net", lga, weights, l2_weight=0.0),
-    ]
+    return _smooth(name, summary, methods.LocalGradientAlignment, weights, **own)
 
 
-TEMPLATES: dict[str, RecipeTemplate] = {
-    template.name: template
-    for template in (
-        _standard(), *_adversarial(), *_derivative_penalties(), *_interpretations(), *_smooth_gradients()
-    )
-}  # fmt: skip
+_ALL = (
+    RecipeTemplate(
+        "standard", "cross-entropy on clean images", methods.Standard,
+        datasets=_joined({"mnist": {"epochs": 6}, "cifar10": {"epochs": 12, **_BFLOAT16, **_CIFAR10}}, _IR_NETS),
+    ),
+    RecipeTemplate(
+        "at_linf", "PGD adversarial training in L-inf", methods.Adversarial, {"norm": "linf", "eps": 0.1},
+        schedule={"epochs": 20, "learning_rate": 2e-3}, datasets=_joined(_LINF, _IR_NETS),
+    ),
+    RecipeTemplate(
+        "at_l2", "PGD adversarial training in L2", methods.Adversarial, {"norm": "l2", "eps": 1.5},
+        schedule={"epochs": 15, "learning_rate": 2e-3}, datasets=_joined(_L2, _IR_NETS),
+    ),
+    RecipeTemplate(
+        "trades", "TRADES in L-inf: clean cross-entropy and a smooth decision around each image", methods.Trades,
+        {"norm": "linf", "eps": 0.1}, schedule={"epochs": 12, "learning_rate": 2e-3}, datasets=_TRADES,
+    ),
+    RecipeTemplate(
+        "jacobian", "Jacobian regularisation by random projections", methods.JacobianRegularization,
+        {"weight": 0.01}, schedule={"epochs": 12}, datasets=_PENALTIES,
+    ),
+    RecipeTemplate(
+        "input_gradient", "input gradient regularisation (double back-propagation)",
+        methods.InputGradientRegularization, {"weight": 0.3}, schedule={"epochs": 12}, datasets=_PENALTIES,
+    ),
+    _interpretation("ir_gradient", f"{_IR} the standard model's gradients", target="gradient"),
+    _interpretation("ir_smoothgrad", f"{_IR} the standard model's SmoothGrad maps", target="smoothgrad"),
+    _interpretation("ir_gradient_at", f"{_IR} gradients of at_l2", target="gradient", source_model="at_l2"),
+    _interpretation("ir_smoothgrad_at", f"{_IR} SmoothGrad maps of at_l2", target="smoothgrad", source_model="at_l2"),
+    _interpretation("ir_magnitude", "small input gradients alone, without a direction (control)", cosine_weight=0.0),
+    _interpretation(
+        "ir_permuted", f"{_IR} SmoothGrad maps, all pixels shuffled (control)",
+        target="smoothgrad", permuted_share=1.0,
+    ),
+    _interpretation(
+        "ir_untrained", f"{_IR} gradients of an untrained net (control)",
+        target="gradient", source_model="untrained",
+    ),
+    _smooth("softplus", "cross-entropy on clean images, softplus net: lga without its terms", methods.Standard, {}),
+    _smooth(
+        "hessian", "Hessian regularisation of the true class's logit, softplus net", methods.HessianRegularization,
+        _HESSIAN_WEIGHTS,
+    ),
+    _alignment("lga", ": L2 and cosine terms"),
+    _alignment("lga_l2", ", L2 term alone", cosine_weight=0.0),
+    _alignment("lga_cosine", ", cosine term alone", l2_weight=0.0),
+)  # fmt: skip
+TEMPLATES: dict[str, RecipeTemplate] = {template.name: template for template in _ALL}

@@ -7,7 +7,7 @@ epochs; nothing is chosen by looking at the test split, unless that is asked for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -74,20 +74,21 @@ def train(
     Raises:
         BenchError: the loss diverged, the state in `folder` is of another training, or it cannot be written.
     """
-    train_indices, validation_indices = split_validation(len(dataset))
-    _require_fitting_maps(target_maps, (len(train_indices), *dataset.images.shape[1:]), dataset.name)
+    training, held_out = split_validation(len(dataset))
+    _require_fitting_maps(target_maps, (len(training), *dataset.images.shape[1:]), dataset.name)
     images, labels = dataset.images.to(device), dataset.labels.to(device)
     trainer = _Trainer(recipe, model, seed, device)
-    validation = (dataset.pixels(validation_indices).to(device), labels[validation_indices.to(device)])
+    validation = (dataset.pixels(held_out).to(device), labels[held_out.to(device)])
     epochs = Epochs(
         folder, _fingerprint(recipe, seed, dataset, target_maps),
         {"model": model, "optimizer": trainer.optimizer, "best": trainer.best}, recipe.schedule.epochs,
         on_progress=on_progress,
     )  # fmt: skip
+    steps = math.ceil(len(training) / recipe.schedule.batch_size)
 
     def epoch(number: int) -> dict[str, float]:
-        row = trainer.run_epoch(number, images, labels, train_indices, target_maps=target_maps, report=epochs.report)
-        row |= _validate(model, *validation, dataset.name)
+        terms = trainer.steps(number, steps, images, labels, indices=training, target_maps=target_maps)
+        row = epochs.mean(number, steps, terms) | _validate(model, *validation, dataset.name)
         if test is not None and recipe.schedule.checkpoint == "best_test":
             row["test_accuracy"] = accuracy(model, test.pixels(slice(None)).to(device), test.labels.to(device))
         trainer.keep_best(number, row)
@@ -96,9 +97,7 @@ def train(
     epochs.run(epoch)
     if trainer.best.weights is not None:
         model.load_state_dict(trainer.best.weights)
-    return TrainingRun(
-        model, epochs.rows, epochs.seconds, len(train_indices), validation_examples=len(validation_indices)
-    )
+    return TrainingRun(model, epochs.rows, epochs.seconds, len(training), validation_examples=len(held_out))
 
 
 def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) -> dict[str, float]:
@@ -121,13 +120,9 @@ def _require_fitting_maps(target_maps: Tensor | None, expected: tuple[int, ...],
 def _fingerprint(recipe: Recipe, seed: int, dataset: ImageDataset, target_maps: Tensor | None) -> str:
     """Digest of everything that shapes the weights."""
     maps = "" if target_maps is None else sha256_bytes(target_maps.contiguous().numpy().tobytes())
-    content = {
-        "recipe": recipe.name,
-        "method": recipe.method.model_dump(),
-        "schedule": recipe.schedule.model_dump(),
-        "seed": seed,
-        "data": f"{dataset.sha256} {maps}",
-    }
+    method, schedule = recipe.method.model_dump(), recipe.schedule.model_dump()
+    content: dict[str, Any] = {"recipe": recipe.name, "method": method, "schedule": schedule, "seed": seed}
+    content["data"] = f"{dataset.sha256} {maps}"
     return sha256_bytes(repr(content).encode())
 
 
@@ -152,43 +147,28 @@ class _Trainer:
         self.recipe, self.model, self.seed, self.device = recipe, model, seed, device
         self.net = _for_steps(recipe.schedule, model, device)
         self.best = _Best()
-        schedule = recipe.schedule
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(schedule, parameters)
+        self.optimizer = _optimizer(recipe.schedule, parameters)
         std = getattr(getattr(model, "normalization", None), "std", None)
         self.pixel_std = std.detach() if isinstance(std, Tensor) else torch.ones(1, 1, 1, 1, device=device)
 
-    def run_epoch(
-        self,
-        epoch: int,
-        images: Tensor,
-        labels: Tensor,
-        indices: Tensor,
-        target_maps: Tensor | None,
-        report: Callable[[Progress], None],
-    ) -> dict[str, float]:
+    def steps(
+        self, epoch: int, count: int, images: Tensor, labels: Tensor, *, indices: Tensor, target_maps: Tensor | None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Do the `count` steps of an epoch; gives the terms of each times its share of the examples."""
         generator = torch.Generator().manual_seed(stream_key("epoch", self.seed, epoch) & ((1 << 63) - 1))
         order = torch.randperm(len(indices), generator=generator)
-        size = self.recipe.schedule.batch_size
-        steps = math.ceil(len(order) / size)
-        totals: dict[str, Tensor] = {}
         self.net.train()
-        for step in range(steps):
-            positions = order[step * size : (step + 1) * size]
+        for step, positions in enumerate(torch.split(order, self.recipe.schedule.batch_size)):
             chosen = indices[positions].to(self.device)
             maps = None if target_maps is None else target_maps[positions].to(self.device)
             pixels = images[chosen].to(torch.float32).div_(255.0)
             if self.recipe.schedule.augmentation == "crop_flip":
                 pixels, maps = crop_and_flip(pixels, maps, generator)
-            done, all_steps = epoch * steps + step, steps * self.recipe.schedule.epochs
+            done, all_steps = epoch * count + step, count * self.recipe.schedule.epochs
             batch = Batch(pixels, labels[chosen], maps, self.pixel_std, generator=generator, progress=done / all_steps)
-            for name, value in self._step(batch, done, all_steps).items():
-                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * (
-                    len(positions) / len(order)
-                )
-            if step % 10 == 0:
-                report(Progress(epoch, self.recipe.schedule.epochs, step, steps))
-        return {name: float(total) for name, total in totals.items()}
+            share = len(positions) / len(order)
+            yield {name: value * share for name, value in self._step(batch, done, all_steps).items()}
 
     def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
@@ -218,21 +198,16 @@ def _for_steps(schedule: Schedule, model: nn.Module, device: torch.device) -> nn
 
     It shares the parameters; validation goes on using `model` itself in float32.
     """
-    net = model
-    if schedule.precision == "bfloat16":
-        net = MixedPrecision(net, device.type)
-    if schedule.compile:
-        net = cast(nn.Module, torch.compile(net))
-    return net
+    net = MixedPrecision(model, device.type) if schedule.precision == "bfloat16" else model
+    return cast(nn.Module, torch.compile(net)) if schedule.compile else net
 
 
 def _optimizer(schedule: Schedule, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = schedule.learning_rate, schedule.weight_decay
-    if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    if schedule.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    adam = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
+    return adam(parameters, lr=rate, weight_decay=decay)
 
 
 def _learning_rate_factor(step: int, steps: int, schedule: Schedule) -> float:
@@ -247,7 +222,5 @@ def _learning_rate_factor(step: int, steps: int, schedule: Schedule) -> float:
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     """Parameters and schedule as plain values, for cards and listings."""
-    return {
-        "parameters": recipe.method.model_dump(exclude_none=True),
-        "schedule": recipe.schedule.model_dump(exclude_none=True),
-    }
+    parts = {"parameters": recipe.method, "schedule": recipe.schedule}
+    return {name: part.model_dump(exclude_none=True) for name, part in parts.items()}

@@ -16,7 +16,6 @@ from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes, write_atomically
 from bench.training.epochs import Progress
 from bench.training.fitting import TrainingRequest, fit, measure_gradients
-from bench.training.recipe import Recipe
 from bench.training.trainer import describe_recipe
 
 _KEY = ["recipe", "changed", "seed", "recipe_sha256", "data_sha256"]
@@ -42,11 +41,11 @@ def try_setting(
     path = tuning_file(request.output, request.dataset)
     setting = json.dumps(dict(changed), sort_keys=True)
     done = _read(path)
-    key = [request.recipe.name, setting, request.seed, _digest(request.recipe), request.load("train").sha256]
-    if not done.empty:
-        same = done[(done[_KEY].astype(str) == [str(part) for part in key]).all(axis=1)]
-        if len(same):
-            return {str(name): value for name, value in same.iloc[-1].items()}
+    digest = sha256_bytes(json.dumps(describe_recipe(request.recipe), sort_keys=True).encode())
+    key = [request.recipe.name, setting, request.seed, digest, request.load("train").sha256]
+    same = done[(done[_KEY].astype(str) == [str(part) for part in key]).all(axis=1)]
+    if len(same):
+        return {str(name): value for name, value in same.iloc[-1].items()}
     trial = dataclasses.replace(request, model_id=f"tuning-{sha256_bytes(str(key).encode())[:12]}")
     fitted = fit(trial, on_progress=on_progress)
     last = {name: value for name, value in fitted.run.rows[-1].items() if name.startswith("validation_")}
@@ -54,7 +53,7 @@ def try_setting(
     row = dict(zip(_KEY, key, strict=True)) | {"epochs": request.recipe.schedule.epochs} | last
     row |= {f"stability_{radius}": value for radius, value in gradients.stability.items()}
     row |= {"target_cosine": gradients.target_cosine, "gradient_norm": gradients.norm}
-    row |= {"minutes": round(fitted.run.seconds / 60, 2)}
+    row["minutes"] = round(fitted.run.seconds / 60, 2)
     table = pd.concat([_read(path), pd.DataFrame([row])], ignore_index=True)
     write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     shutil.rmtree(trial.work, ignore_errors=True)
@@ -63,10 +62,6 @@ def try_setting(
 
 def tuning_file(output: Path, dataset: str) -> Path:
     return output / dataset / "tuning.csv"
-
-
-def _digest(recipe: Recipe) -> str:
-    return sha256_bytes(json.dumps(describe_recipe(recipe), sort_keys=True).encode())
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import torch
-from pydantic import Field, ValidationError
-from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
 from bench.attacks.pgd import attacked_model
-from bench.catalog.autoencoders import (
-    AutoencoderCard,
-    AutoencoderEntry,
-    Quality,
-    read_autoencoder,
-    write_autoencoder,
-)
-from bench.catalog.cards import Weights
-from bench.core.devices import device_label
-from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes, write_atomically
+from bench.catalog.autoencoders import AutoencoderCard, AutoencoderEntry, Quality, read_autoencoder, write_autoencoder
+from bench.catalog.state_files import weights_of
+from bench.core.files import sha256_bytes
 from bench.core.keyed_random import stream_key
 from bench.core.names import unknown_name
-from bench.core.toml_files import Section, explain
-from bench.core.version import code_version
-from bench.data import ImageDataset, dataset_spec
+from bench.core.toml_files import Section
+from bench.data import ImageDataset
 from bench.nets.vae_gan import VaeGan
-from bench.training.epochs import Epochs, Progress, Stateful
-from bench.training.fitting import TrainingRequest
-from bench.training.recipes import differing
+from bench.training.epochs import Epochs, Progress
+from bench.training.fitting import TrainingRequest, environment
+from bench.training.recipes import checked, differing
 from bench.training.trainer import split_validation
 
 RECIPE = "vae_gan"
@@ -79,14 +68,8 @@ def make_vae_gan_recipe(dataset: str, overrides: Mapping[str, Any] | None = None
     """The paper's parameters for a data set, overridden by name; raises BenchError."""
     if dataset not in _PAPER:
         raise unknown_name(dataset, _PAPER, f"data set for recipe {RECIPE}")
-    chosen = {**_PAPER[dataset], **(overrides or {})}
-    for key in chosen:
-        if key not in VaeGanRecipe.model_fields:
-            raise unknown_name(key, VaeGanRecipe.model_fields, f"parameter of recipe {RECIPE}")
-    try:
-        return VaeGanRecipe(**chosen)
-    except ValidationError as error:
-        raise BenchError(f"recipe {RECIPE}: {explain(error)}.") from error
+    (recipe,) = checked(RECIPE, {**_PAPER[dataset], **(overrides or {})}, VaeGanRecipe)
+    return cast(VaeGanRecipe, recipe)
 
 
 def train_vae_gan(
@@ -100,9 +83,7 @@ def train_vae_gan(
         BenchError: the data is missing, the folder is taken, or training failed.
     """
     request.require_free()
-    spec = dataset_spec(request.dataset)
-    if spec is None:
-        raise BenchError(f"training on {request.dataset} needs a known data set; see `bench datasets`.")
+    spec = request.spec
     dataset, test = request.load("train"), request.load("test")
     request.prepare_work()
     parameters: dict[str, Any] = {
@@ -113,22 +94,28 @@ def train_vae_gan(
     net = VaeGan(**parameters).to(request.device).to(memory_format=torch.channels_last)
     run = _Run(recipe, net, dataset, request.seed, device=request.device)
     fingerprint = sha256_bytes(f"{recipe!r} {request.seed} {dataset.sha256}".encode())
-    epochs = Epochs(request.work, fingerprint, run.parts(), recipe.epochs, on_progress=on_progress)
-    epochs.run(lambda number: run.epoch(number, epochs.report), recipe.stop_after)
-    content = save_safetensors({name: value.contiguous().cpu() for name, value in net.state_dict().items()})
+    epochs = Epochs(request.work, fingerprint, {"net": net, **run.optimizers}, recipe.epochs, on_progress=on_progress)
+    epochs.run(lambda number: run.epoch(number, epochs), recipe.stop_after)
     card = AutoencoderCard(
         schema_version=1,
         id=request.name,
         dataset=request.dataset,
         architecture="vae_gan",
         architecture_parameters=parameters,
-        weights=Weights(sha256=sha256_bytes(content), parameters=sum(value.numel() for value in net.parameters())),
+        weights=weights_of(net),
         quality=reconstruction_quality(net, test, request.device),
-        training=run.provenance() | departures(recipe, request.dataset) | {"minutes": round(epochs.seconds / 60, 2)},
+        training={
+            "recipe": RECIPE,
+            **recipe.model_dump(exclude_none=True),
+            "seed": request.seed,
+            "data_sha256": dataset.sha256,
+            "training_examples": len(run.indices),
+            **environment(request.device),
+            **departures(recipe, request.dataset),
+            "minutes": round(epochs.seconds / 60, 2),
+        },
     )
-    write_atomically(request.work / "weights.safetensors", content)
-    write_autoencoder(request.work, card)
-    request.publish_work()
+    request.publish(net, lambda folder: write_autoencoder(folder, card))
     return read_autoencoder(request.folder)
 
 
@@ -155,16 +142,6 @@ def reconstruction_quality(net: VaeGan, dataset: ImageDataset, device: torch.dev
     )
 
 
-@dataclass(slots=True)
-class _Optimizers:
-    encoder: torch.optim.Adam
-    generator: torch.optim.Adam
-    discriminator: torch.optim.Adam
-
-    def all(self) -> list[torch.optim.Adam]:
-        return [self.encoder, self.generator, self.discriminator]
-
-
 class _Run:
     """One training: the net, its three optimisers, and the state on the disk."""
 
@@ -177,44 +154,29 @@ class _Run:
             dataset.name, "validation", dataset.images[held_out], dataset.labels[held_out],
             class_names=dataset.class_names, source="",
         )  # fmt: skip
-        self.optimizers = _Optimizers(
-            *(
-                torch.optim.Adam(part.parameters(), lr=recipe.learning_rate, betas=(recipe.first_beta, 0.9))
-                for part in (net.encoder, net.generator, net.discriminator)
-            )
-        )
+        self.optimizers = {
+            name: torch.optim.Adam(part.parameters(), lr=recipe.learning_rate, betas=(recipe.first_beta, 0.9))
+            for name, part in net.named_children()
+        }
 
-    def parts(self) -> dict[str, Stateful]:
-        """What has to be as it was when the training goes on."""
-        optimizers = self.optimizers
-        return {
-            "net": self.net, "encoder": optimizers.encoder, "generator": optimizers.generator,
-            "discriminator": optimizers.discriminator,
-        }  # fmt: skip
-
-    def epoch(self, epoch: int, report: Callable[[Progress], None]) -> dict[str, float]:
+    def epoch(self, number: int, epochs: Epochs) -> dict[str, float]:
         """One pass over the training examples; its terms, and the variance explained on the held-out ones."""
-        device, size = self.device, self.recipe.batch_size
+        steps = max(1, len(self.indices) // self.recipe.batch_size)  # batch normalisation needs whole batches
+        row = epochs.mean(number, steps, self._steps(number, steps))
+        quality = reconstruction_quality(self.net, self.held_out, self.device)
+        return row | {"explained_variance": quality.explained_variance}
+
+    def _steps(self, epoch: int, steps: int) -> Iterator[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(stream_key(RECIPE, self.seed, epoch) & ((1 << 63) - 1))
         order = self.indices[torch.randperm(len(self.indices), generator=generator)]
-        steps = max(1, len(order) // size)  # batch normalisation needs whole batches
-        totals: dict[str, Tensor] = {}
         self.net.train()
-        for step in range(steps):
-            images = self.dataset.pixels(order[step * size : (step + 1) * size]).to(device)
-            self._set_rate((epoch * steps + step) / (self.recipe.epochs * steps))
-            for name, term in self._step(images, generator).items():
-                totals[name] = totals.get(name, torch.zeros((), device=device)) + term / steps
-            if step % 10 == 0:
-                report(Progress(epoch, self.recipe.epochs, step, steps))
-        row = {name: float(total) for name, total in totals.items()}
-        return row | {"explained_variance": reconstruction_quality(self.net, self.held_out, device).explained_variance}
-
-    def _set_rate(self, done: float) -> None:
-        factor = 0.5 * (1.0 + math.cos(math.pi * done)) if self.recipe.decay else 1.0
-        for optimizer in self.optimizers.all():
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * factor
+        for step, chosen in enumerate(torch.split(order, self.recipe.batch_size)[:steps]):
+            done = (epoch * steps + step) / (self.recipe.epochs * steps)
+            factor = 0.5 * (1.0 + math.cos(math.pi * done)) if self.recipe.decay else 1.0
+            for optimizer in self.optimizers.values():
+                optimizer.param_groups[0]["lr"] = self.recipe.learning_rate * factor
+            terms = self._step(self.dataset.pixels(chosen).to(self.device), generator)
+            yield {name: term / steps for name, term in terms.items()}
 
     def _step(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """One update of encoder and generator and `discriminator_steps` of the discriminator, from one forward pass."""
@@ -228,23 +190,19 @@ class _Run:
         judged_rebuilt, judged_sampled = net.discriminate(rebuilt), net.discriminate(sampled)
         deception = -(F.logsigmoid(judged_rebuilt) + F.logsigmoid(judged_sampled)).mean()
         discrimination = _discrimination(net.discriminate(images), judged_rebuilt, judged_sampled)
-        losses = (
-            (self.optimizers.encoder, net.encoder, reconstruction + divergence),
-            (self.optimizers.generator, net.generator, self.recipe.reconstruction_weight * reconstruction + deception),
-            (self.optimizers.discriminator, net.discriminator, discrimination),
-        )
+        losses = {
+            "encoder": reconstruction + divergence,
+            "generator": self.recipe.reconstruction_weight * reconstruction + deception,
+            "discriminator": discrimination,
+        }
         # all gradients first: an update would change weights that the next loss's graph still needs
-        found = [torch.autograd.grad(loss, list(part.parameters()), retain_graph=True) for _, part, loss in losses]
-        for (optimizer, part, _), gradients in zip(losses, found, strict=True):
-            _update(optimizer, part.parameters(), gradients)
+        found = {name: self._gradients(name, loss) for name, loss in losses.items()}
+        for name, gradients in found.items():
+            self._update(name, gradients)
         for _ in range(self.recipe.discriminator_steps - 1):
             self._discriminator_step(images, generator)
-        return {
-            "reconstruction": reconstruction.detach(),
-            "divergence": divergence.detach(),
-            "deception": deception.detach(),
-            "discrimination": discrimination.detach(),
-        }
+        terms = {"reconstruction": reconstruction, "divergence": divergence, "deception": deception}
+        return {name: term.detach() for name, term in {**terms, "discrimination": discrimination}.items()}
 
     def _discriminator_step(self, images: Tensor, generator: torch.Generator) -> None:
         net = self.net
@@ -252,31 +210,19 @@ class _Run:
             rebuilt = net.project(images, self._normal(len(images), generator))
             sampled = net.generate(self._normal(len(images), generator))
         loss = _discrimination(net.discriminate(images), net.discriminate(rebuilt), net.discriminate(sampled))
-        parameters = list(net.discriminator.parameters())
-        _update(self.optimizers.discriminator, parameters, torch.autograd.grad(loss, parameters))
+        self._update("discriminator", self._gradients("discriminator", loss))
+
+    def _gradients(self, part: str, loss: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss, list(self.net.get_submodule(part).parameters()), retain_graph=True)
+
+    def _update(self, part: str, gradients: tuple[Tensor, ...]) -> None:
+        for parameter, gradient in zip(self.net.get_submodule(part).parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizers[part].step()
 
     def _normal(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn((count, self.recipe.code_size), generator=generator).to(self.device)
 
-    def provenance(self) -> dict[str, Any]:
-        return {
-            "recipe": RECIPE,
-            **self.recipe.model_dump(exclude_none=True),
-            "seed": self.seed,
-            "data_sha256": self.dataset.sha256,
-            "training_examples": len(self.indices),
-            "bench_version": code_version(),
-            "torch_version": str(torch.__version__),
-            "device": device_label(self.device),
-            "threads": torch.get_num_threads(),
-        }
-
 
 def _discrimination(real: Tensor, rebuilt: Tensor, sampled: Tensor) -> Tensor:
     return -(F.logsigmoid(real) + F.logsigmoid(-rebuilt) + F.logsigmoid(-sampled)).mean()
-
-
-def _update(optimizer: torch.optim.Adam, parameters: Iterable[nn.Parameter], gradients: Iterable[Tensor]) -> None:
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()

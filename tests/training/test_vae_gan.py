@@ -67,7 +67,8 @@ def test_each_loss_updates_its_own_part_alone(fashion_test: ImageDataset) -> Non
     recipe = make_vae_gan_recipe("fashion_mnist", SMALL)
     net = VaeGan(in_channels=1, image_size=28, code_size=10, width=0.1)
     run = _Run(recipe, net, part(fashion_test, 0, 600, "train"), 0, device=CPU)
-    for optimizer, group in zip(run.optimizers.all(), ("encoder", "generator", "discriminator"), strict=True):
+    assert list(run.optimizers) == ["encoder", "generator", "discriminator"]
+    for group, optimizer in run.optimizers.items():
         own = {id(parameter) for parameter in getattr(net, group).parameters()}
         assert {id(parameter) for entry in optimizer.param_groups for parameter in entry["params"]} == own
     # with weight 0 for reconstruction and a blind discriminator the generator has no gradient, the encoder has

@@ -94,8 +94,7 @@ class GradientMethod(Method):
         if self.batch_norm == "batch" or not _has_batch_norm(model):
             logits = model(images)
             return logits, logits
-        with frozen_batch_norm(model):
-            penalised = model(images)
+        penalised = self.penalised_pass(model, images)
         return model(images), penalised
 
     def penalised_pass(self, model: nn.Module, images: Tensor) -> Tensor:
