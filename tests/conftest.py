@@ -9,15 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from bench.catalog.cards import read_card, write_card
-from bench.catalog.locations import shipped
-from bench.catalog.models import load_model, resolve_models
-from bench.cli.main import run_command
-from bench.core.files import sha256_file
-from bench.data import ImageDataset, load_split
+from bench.core.memory import limit_openmp_spinning
+
+limit_openmp_spinning()  # before torch: threads that spin take the processors of the workers beside them
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from bench.catalog.cards import read_card, write_card  # noqa: E402
+from bench.catalog.locations import shipped  # noqa: E402
+from bench.catalog.models import load_model, resolve_models  # noqa: E402
+from bench.cli.main import run_command  # noqa: E402
+from bench.core.files import sha256_file  # noqa: E402
+from bench.data import ImageDataset, load_split  # noqa: E402
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # workers share the cores: one thread each, and each in the processes that tests start
