@@ -122,6 +122,11 @@ def test_the_recipe_is_listed_and_shown(bench: Bench) -> None:
     assert code == 0 and "reconstruction_weight" in out and "0.005" in out
 
 
+def test_an_option_that_the_autoencoder_does_not_have_is_refused(bench: Bench, tmp_path: Path) -> None:
+    line = bench.refused("train", "--recipe", "vae_gan", "--output", tmp_path, "--compile")
+    assert "unknown parameter of recipe vae_gan 'compile'" in line
+
+
 @pytest.mark.parametrize(
     ("dataset", "overrides", "line"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from typer.core import TyperCommand
 from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
 
 if TYPE_CHECKING:
+    from bench.training.epochs import Progress
     from bench.training.fitting import TrainingRequest
 
 
@@ -57,31 +60,55 @@ def train(
     from bench.training import make_recipe
     from bench.training.fitting import TrainingRequest
 
-    if recipe == "vae_gan":
-        _train_vae_gan(
-            output=output, dataset=dataset, model_id=model_id, assignments=assignments or [], seed=seed, device=device,
-            data_dir=data_dir, download=download, fresh=fresh,
-        )  # fmt: skip
-        return
     chosen = parse_assignments(assignments or []) | ({"compile": True} if compiled else {})
-    made = make_recipe(recipe, dataset, chosen)
+    autoencoder = recipe == "vae_gan"
+    made = make_recipe("standard", dataset) if autoencoder else make_recipe(recipe, dataset, chosen)
     request = TrainingRequest(
-        recipe=made, dataset=dataset, output=output, device=resolve_device(device), model_id=model_id, seed=seed,
-        data_dir=data_dir, download=download, fresh=fresh, method=method,
+        recipe=made, dataset=dataset, output=output, device=resolve_device(device), model_id=model_id or recipe,
+        seed=seed, data_dir=data_dir, download=download, fresh=fresh, method=method,
     )  # fmt: skip
-    _train_classifier(request, tensorboard)
+    if autoencoder:
+        _train_autoencoder(request, chosen, tensorboard)
+    else:
+        _train_classifier(request, tensorboard)
 
 
 def _train_classifier(request: TrainingRequest, tensorboard: Path | None) -> None:
-    from contextlib import ExitStack
-
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.rendering import output as standard_output
-    from bench.cli.output.train_progress import EventFiles, TrainingDisplay
-    from bench.training.epochs import Progress
+    from bench.cli.output.rendering import output
     from bench.training.publish import train_and_publish
 
-    title, epochs = f"{request.recipe.name} on {request.dataset}", request.recipe.schedule.epochs
+    title = f"{request.recipe.name} on {request.dataset}"
+    with _watched(request, title, request.recipe.schedule.epochs, tensorboard) as (show_epochs, show_targets):
+        entry = train_and_publish(request, on_progress=show_epochs, on_targets=show_targets)
+    accuracy = entry.card.accuracy
+    output().print(f"model:    {entry.folder}", soft_wrap=True)
+    output().print(f"accuracy: validation {accuracy.validation:.4f}, test {accuracy.test:.4f}")
+
+
+def _train_autoencoder(request: TrainingRequest, chosen: dict[str, Any], tensorboard: Path | None) -> None:
+    """An autoencoder of the image manifold in place of a classifier."""
+    from bench.cli.output.rendering import output
+    from bench.training.vae_gan import RECIPE, make_vae_gan_recipe, train_vae_gan
+
+    made = make_vae_gan_recipe(request.dataset, chosen)
+    with _watched(request, f"{RECIPE} on {request.dataset}", made.epochs, tensorboard) as (show_epochs, _):
+        entry = train_vae_gan(made, request, on_progress=show_epochs)
+    quality = entry.card.quality
+    output().print(f"autoencoder: {entry.folder}", soft_wrap=True)
+    output().print(
+        f"test images: {100 * quality.explained_variance:.1f} % of the variance explained, "
+        f"mean L2 distance to the reconstruction {quality.mean_l2:.2f}"
+    )
+
+
+@contextmanager
+def _watched(
+    request: TrainingRequest, title: str, epochs: int, tensorboard: Path | None
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, int], None]]]:
+    """What a training reports epochs and target maps to: the display, and event files where they are asked for."""
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.train_progress import EventFiles, TrainingDisplay
+
     with ExitStack() as stack:
         watchers = []
         if tensorboard is not None:
@@ -93,43 +120,4 @@ def _train_classifier(request: TrainingRequest, tensorboard: Path | None) -> Non
             for watcher in watchers:
                 watcher(state)
 
-        entry = train_and_publish(request, on_progress=tell, on_targets=display.show_targets)
-    accuracy = entry.card.accuracy
-    standard_output().print(f"model:    {entry.folder}", soft_wrap=True)
-    standard_output().print(f"accuracy: validation {accuracy.validation:.4f}, test {accuracy.test:.4f}")
-
-
-def _train_vae_gan(
-    output: Path,
-    dataset: str,
-    model_id: str | None,
-    assignments: list[str],
-    seed: int,
-    device: str,
-    data_dir: Path | None,
-    download: bool,
-    fresh: bool,
-) -> None:
-    """An autoencoder of the image manifold in place of a classifier."""
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.rendering import output as standard_output
-    from bench.cli.output.train_progress import TrainingDisplay
-    from bench.core.devices import resolve_device
-    from bench.training import make_recipe
-    from bench.training.fitting import TrainingRequest
-    from bench.training.vae_gan import RECIPE, make_vae_gan_recipe, train_vae_gan
-
-    made = make_vae_gan_recipe(dataset, parse_assignments(assignments))
-    unused = make_recipe("standard", dataset)
-    request = TrainingRequest(
-        recipe=unused, dataset=dataset, output=output, device=resolve_device(device), model_id=model_id or RECIPE,
-        seed=seed, data_dir=data_dir, download=download, fresh=fresh,
-    )  # fmt: skip
-    with TrainingDisplay(messages(), f"{RECIPE} on {dataset}", made.epochs) as display:
-        entry = train_vae_gan(made, request, on_progress=display.show_epochs)
-    quality = entry.card.quality
-    standard_output().print(f"autoencoder: {entry.folder}", soft_wrap=True)
-    standard_output().print(
-        f"test images: {100 * quality.explained_variance:.1f} % of the variance explained, "
-        f"mean L2 distance to the reconstruction {quality.mean_l2:.2f}"
-    )
+        yield tell, display.show_targets
