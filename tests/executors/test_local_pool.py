@@ -269,7 +269,7 @@ def test_a_helper_is_apart_from_the_users_script_terminal_and_output(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     helper = HelperWorker()
     try:

@@ -197,7 +197,7 @@ MISTAKES = {
     "unknown attribution": (STABILITY.replace('"gradient"', '"gradeint"'), "gradeint"),
     "attribution twice": (STABILITY.replace('"smoothgrad", samples = 2', '"gradient"'), "attributions need names that differ"),
     "unknown measure": (STABILITY.replace('"cosine"', '"cosin"'), "cosine"),
-    "foreign parameter": (STABILITY.replace("samples = 2", "samples = 2, steps = 3"), "no parameter 'steps'"),
+    "foreign parameter": (STABILITY.replace("samples = 2", "samples = 2, steps = 3"), "unknown parameter of attribution method smoothgrad 'steps'"),
     "top share above one": (STABILITY + "top_share = 1.5\n", "less than or equal to 1"),
     "unknown attack": (ATTACK.replace('"frame"', '"fame"'), "frame"),
     "no steps": (ATTACK.replace("steps = 4", "steps = 0"), "greater than 0"),
