@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.leaderboard.evidence.evidence import read_evidence
+from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.labels import full_label
 
 FILE = Path(__file__).with_name("unchanged.json.gz")

@@ -147,13 +147,7 @@ def fewest_changes(run: NamedAttack, examples: Examples, results: AttackResults)
 
 
 def _judge(
-    run: NamedAttack,
-    examples: Examples,
-    found: Tensor,
-    norm: Norm,
-    eps: float,
-    results: AttackResults,
-    rows: Tensor,
+    run: NamedAttack, examples: Examples, found: Tensor, norm: Norm, eps: float, results: AttackResults, rows: Tensor
 ) -> None:
     """Have every image judged that is misclassified; one farther off than a minimum attack's radius claims nothing."""
     model, clean, labels = examples.model, examples.images, examples.labels

@@ -49,8 +49,7 @@ def load_function(name: str, file_name: str, function: str, file: UserFile | Non
     if file is None or file.path.name != file_name:
         named = "" if file is None else f", not {file.path.name},"
         raise BenchError(
-            f"{name} is code of a file, which runs only when you name the file{named} yourself.",
-            option="program",
+            f"{name} is code of a file, which runs only when you name the file{named} yourself.", option="program"
         )
     try:
         with plain_torch():

@@ -11,8 +11,7 @@ import pandas as pd
 from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.doubts import row_doubt
-from bench.leaderboard.evidence.evidence import read_evidence
-from bench.leaderboard.evidence.manifest import Manifest
+from bench.leaderboard.evidence.manifest import Manifest, read_evidence
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 from bench.leaderboard.table import as_written
 from bench.protocols import Protocol, protocol_for

@@ -15,7 +15,7 @@ from bench.core.errors import BenchError
 from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.leaderboard.statistics.ranking import rank_with_ties
+from bench.leaderboard.statistics.paired import rank_with_ties
 from bench.training import make_recipe
 from bench.training.trainer import describe_recipe
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
-    """With the rank of every model in the column the board is sorted by; see bench.leaderboard.statistics.ranking.
+    """With the rank of every model in the column the board is sorted by; see bench.leaderboard.statistics.paired.
 
     Args:
         rows: of the leaderboard, those of the board's runs among them.

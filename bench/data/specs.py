@@ -107,13 +107,7 @@ DATASETS: dict[str, DatasetSpec] = {
             torchvision_class="CIFAR10",
             licence="research use",
         ),
-        DatasetSpec(
-            name="imagenet",
-            class_names=(),
-            class_count=1000,
-            test_names=_IMAGENET_TEST,
-            **_IMAGENET,
-        ),
+        DatasetSpec(name="imagenet", class_names=(), class_count=1000, test_names=_IMAGENET_TEST, **_IMAGENET),
         DatasetSpec(
             name="imagenet100",
             class_names=IMAGENET100.names,

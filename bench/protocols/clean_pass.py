@@ -105,14 +105,7 @@ def _unsteady(model: nn.Module, images: Tensor, logits: Tensor, batch_size: int)
     when, advice = _UNSTEADY[kind]
     far = 100 * float((again - logits).abs().amax() / spread)
     by = f", by up to {far:.2g} % of their spread" if math.isfinite(far) else ""
-    return [
-        Finding(
-            kind,
-            "warning",
-            f"{number} of {count} images get other logits {when}{by}",
-            advice,
-        )
-    ]
+    return [Finding(kind, "warning", f"{number} of {count} images get other logits {when}{by}", advice)]
 
 
 def _coarse(logits: Tensor) -> list[Finding]:

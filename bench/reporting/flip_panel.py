@@ -10,7 +10,7 @@ from bench.comparison.compare import SuiteComparison
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.data import load_split
-from bench.leaderboard.evidence.evidence import read_evidence
+from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.labels import label
 from bench.reporting.figures import figure_bytes
 

@@ -48,8 +48,7 @@ class Schedule(Section):
     )
     compile: bool = Field(default=False, description="torch.compile the net, for methods without second derivatives")
     checkpoint: Literal["last", "best_validation", "best_test"] = Field(
-        default="last",
-        description="epoch to publish; best_test, as in the IR code, makes test accuracies optimistic",
+        default="last", description="epoch to publish; best_test, as in the IR code, makes test accuracies optimistic"
     )
 
 

@@ -22,8 +22,7 @@ from bench.comparison.evidence import run_values
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.data.formats.idx import parse_idx, read_idx
-from bench.leaderboard.evidence.evidence import read_evidence
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.manifest import read_evidence, read_manifest
 from bench.leaderboard.evidence.records import write_records
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.protocols import protocol_for

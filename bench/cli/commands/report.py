@@ -32,8 +32,7 @@ def report(
     ] = True,
     images: Annotated[int, typer.Option("--images", max=1000, help="Images a model in the saliency panels.")] = 3,
     plain: Annotated[
-        bool,
-        typer.Option("--plain/--packed", help="Readable without JavaScript and by grep, or a fifth of the size."),
+        bool, typer.Option("--plain/--packed", help="Readable without JavaScript and by grep, or a fifth of the size.")
     ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import BenchError
-from bench.leaderboard.evidence.evidence import checked_manifest
+from bench.leaderboard.evidence.manifest import checked_manifest
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.rows import run_columns
 from bench.leaderboard.table import as_written

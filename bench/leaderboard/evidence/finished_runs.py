@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError, bench_command
 from bench.leaderboard.evidence.doubts import row_doubt
-from bench.leaderboard.evidence.evidence import checked_manifest
-from bench.leaderboard.evidence.manifest import Manifest, read_manifest
+from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
 from bench.leaderboard.findings import Finding
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,13 +21,17 @@ from pydantic import (
 from bench.catalog.cards import ModelCard
 from bench.catalog.suites import SuiteFile
 from bench.core.errors import BenchError
-from bench.core.files import json_lines, leads_out, read_regular, sha256_bytes
+from bench.core.files import json_lines, leads_out, read_regular, sha256_bytes, sha256_file
 from bench.core.precision import Precision
 from bench.core.toml_files import refuse_odd_values
 from bench.leaderboard.evidence.answers import FixedAnswers
+from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import KEY_COLUMNS, Metric
 from bench.leaderboard.migration import migrated_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -258,3 +262,30 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
+
+
+def checked_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished run whose records are those that it names.
+
+    Raises:
+        BenchError: a file is missing, unreadable, or not what the run wrote (its digest differs).
+    """
+    manifest = read_manifest(folder)
+    path = folder / "examples.parquet"
+    if manifest.status != "finished":
+        raise BenchError(f"the run {folder} is not finished; run the same command again to finish it.")
+    if leads_out(path, folder.parent.parent):
+        raise BenchError(f"the evidence {path} is a link out of the leaderboard, which is not followed.")
+    if not path.is_file():
+        raise BenchError(f"the evidence {path} is missing; run the evaluation again.")
+    if sha256_file(path) != manifest.result.examples_sha256:
+        raise BenchError(
+            f"the evidence {path} is not what the run wrote (its digest differs from the manifest's); "
+            "restore it from version control or run the evaluation again."
+        )
+    return manifest
+
+
+def read_evidence(folder: Path) -> tuple[Manifest, pd.DataFrame]:
+    """Manifest and records of a finished run; raises BenchError as `checked_manifest` does."""
+    return checked_manifest(folder), read_records(folder / "examples.parquet")

@@ -15,13 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.attacks.norms import distance
-from bench.attributions.manipulate import (
-    Manipulated,
-    ManipulationSettings,
-    heat_maps_and_logits,
-    make_goal,
-    manipulate,
-)
+from bench.attributions.manipulate import Manipulated, ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities

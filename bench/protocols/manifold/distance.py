@@ -126,9 +126,7 @@ class ManifoldDistance(Protocol):
         if blind:
             findings.append(bad_gradients(blind, len(records)))
         return UnitResult(
-            records,
-            {"gradient_evaluations": settings.steps * len(records)},
-            [*findings, *self._trust(records)],
+            records, {"gradient_evaluations": settings.steps * len(records)}, [*findings, *self._trust(records)]
         )
 
     def _nets(self, context: EvaluationContext) -> tuple[VaeGan, nn.Module]:

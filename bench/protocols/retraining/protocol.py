@@ -21,7 +21,6 @@ from bench.leaderboard.findings import Finding
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.retraining.cache import RecordCache
-from bench.protocols.retraining.map_findings import INVISIBLE, map_findings
 from bench.protocols.retraining.metrics import RETRAINING_COLUMNS, retraining_metrics
 from bench.protocols.retraining.parameters import Group, Parameters
 from bench.training.retraining import Mask, MaskedImages, retrain
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from bench.leaderboard.metrics import ExampleValues, Metric
 
 _MAP_BATCH = 250
+_INVISIBLE = 1e-7
+"""Bridging, pitfall 1: below this, the published code's map is as small as the noise that breaks its ties."""
 _TRAINING_IDS = 1 << 32
 """Added to the ids of training images, so that their random numbers differ from those of test images."""
 
@@ -155,8 +156,8 @@ class Retrain(Protocol):
             scores[broken] = 0.0
             places.append(ranks(scores, ids))
             median = scores.flatten(1).median(1).values * factors
-            seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < INVISIBLE) & ~broken]))
-        found = [] if not seen else map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
+            seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < _INVISIBLE) & ~broken]))
+        found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
         return torch.cat(places), found
 
     def _scores(self, context: EvaluationContext, images: Tensor, ids: Tensor, name: str) -> tuple[Tensor, Tensor]:
@@ -226,3 +227,33 @@ class _Progress:
         if now > self.reported:
             self.context.on_progress(now - self.reported)
             self.reported = now
+
+
+def _map_findings(seen: Tensor, model: str, name: str, split: str) -> list[Finding]:
+    """What is wrong with the maps of a split; `seen` is (3, N): constant, not finite, and invisible in float32."""
+    constant, broken, invisible = (float(row.float().mean()) for row in seen)
+    if constant + broken == 1.0:
+        what = "has the same score at all pixels" if constant else "is NaN or infinite"
+        raise BenchError(
+            f"every {name} map of {model} {what}, so there is nothing to rank; look at the net's gradients, take "
+            "another scalar (logit) or another attribution."
+        )
+    at_random = "their pixels are ranked at random, which pulls the score towards 0"
+    found = []
+    if broken > 0.0:
+        evidence = f"{100 * broken:.2f} % of the {split} images have a {name} map with NaN or infinite values"
+        found.append(Finding("non_finite_maps", "warning", evidence, f"{at_random}; mend the net's backward pass"))
+    if constant > 0.0:
+        evidence = f"{100 * constant:.2f} % of the {split} images have a constant {name} map"
+        found.append(Finding("constant_maps", "warning", evidence, at_random))
+    if found:
+        return found
+    if invisible > 0.01:
+        return [
+            Finding(
+                "saturated_gradients", "note",
+                f"{100 * invisible:.1f} % of the {split} images have a median cross-entropy gradient below 1e-7",
+                "the published code ranks those by its tie-breaking noise; here the vanishing factor is left out",
+            )
+        ]  # fmt: skip
+    return []

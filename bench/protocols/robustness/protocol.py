@@ -23,13 +23,7 @@ from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitRe
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import masking_findings, transfer_dependency
 from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
-from bench.protocols.robustness.rows import (
-    accuracies_after,
-    bad_gradients,
-    robust_accuracies,
-    survival,
-    union_accuracy,
-)
+from bench.protocols.robustness.rows import accuracies_after, bad_gradients, robust_accuracies, survival, union_accuracy
 from bench.protocols.robustness.unit import RobustnessUnit
 
 if TYPE_CHECKING:

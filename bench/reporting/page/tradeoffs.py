@@ -10,16 +10,7 @@ from bench.core.threat import NORM_LABELS
 from bench.leaderboard.boards import undominated
 from bench.leaderboard.labels import name as metric_name
 from bench.reporting.page.boards import BoardTable
-from bench.reporting.page.content import (
-    DataTable,
-    LegendEntry,
-    Names,
-    Number,
-    Panel,
-    PlotGroup,
-    anchor,
-    draw_panel,
-)
+from bench.reporting.page.content import DataTable, LegendEntry, Names, Number, Panel, PlotGroup, anchor, draw_panel
 from bench.reporting.page.svg import Axes, Point, Series
 
 _LEAST_MODELS = 2

@@ -11,8 +11,14 @@ from scipy import stats
 
 from bench.core.errors import BenchError
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.leaderboard.statistics.paired import compare_values, difference_and_p_value, holm, mcnemar, mean_p_value
-from bench.leaderboard.statistics.ranking import rank_with_ties
+from bench.leaderboard.statistics.paired import (
+    compare_values,
+    difference_and_p_value,
+    holm,
+    mcnemar,
+    mean_p_value,
+    rank_with_ties,
+)
 
 
 def values(numbers: object, metric: str = "robust_accuracy", ids: object = None) -> ExampleValues:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +17,6 @@ from bench.leaderboard.findings import Finding
 from bench.leaderboard.migration import migrated_name
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.reporting.page import PageSource, build_page
-from bench.reporting.page.packing import unpacked
 from tests.leaderboard.evidence.manifests import as_content, whole_manifest, write_content
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "col", "base", "area", "source", "track", "wbr", "embed"}
@@ -191,4 +192,8 @@ def page_of(folder: Path, *, plain: bool = True, **source: Any) -> str:
 
 def unpack_all(html: str) -> str:
     """A packed page as the browser has it once the script has put its parts back."""
-    return re.sub(r'<script type="text/plain" class="packed">(.*?)</script>', lambda found: unpacked(found[1]), html)
+    return re.sub(r'<script type="text/plain" class="packed">(.*?)</script>', _unpacked, html)
+
+
+def _unpacked(block: re.Match[str]) -> str:
+    return gzip.decompress(base64.b64decode(block[1])).decode()
