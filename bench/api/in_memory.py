@@ -18,7 +18,7 @@ from bench.catalog.models import ModelEntry
 from bench.catalog.sources import METHOD
 from bench.catalog.state_files import weights_of
 from bench.core.devices import current_device
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
 from bench.core.toml_files import explain
@@ -111,8 +111,7 @@ def judged(net: nn.Module, images: Tensor) -> Iterator[None]:
             ) from error
         if isinstance(error, BenchError):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BenchError(f"the net failed on perturbed images ({reason}).") from error
+        raise BenchError(f"the net failed on perturbed images ({in_one_line(error)}).") from error
 
 
 def _tensor(values: object, what: str, device: torch.device | None) -> Tensor:

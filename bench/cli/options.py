@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from bench.core.errors import BenchError
 
 DEFAULT_LEADERBOARD = Path("leaderboard")
 
@@ -68,8 +71,6 @@ def seed_option(text: str) -> Any:
 
 def parse_batch_size(text: str) -> int | None:
     """A number of images; None for `auto`."""
-    from bench.core.errors import BenchError
-
     if text != "auto" and not text.isdecimal():
         raise BenchError(f"{text} is not a number of images; use 1 or more, or auto.", option="batch_size")
     return None if text == "auto" else int(text)
@@ -77,9 +78,6 @@ def parse_batch_size(text: str) -> int | None:
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`name=value` pairs, values as TOML has them, bare words as strings; raises BenchError."""
-    import tomllib
-
-    from bench.core.errors import BenchError
     from bench.core.toml_files import parse_toml
 
     parsed: dict[str, Any] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.catalog.suites import Suite
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, in_one_line
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, read_evidence
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
@@ -31,7 +31,7 @@ def run_values(folder: Path) -> dict[MetricKey, ExampleValues]:
         return {values.key: _once(values) for values in found}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # digests tell damage, not whether the one who wrote both files wrote sense
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        reason = in_one_line(error, 120)
         raise BenchError(f"the evidence in {folder} cannot be read ({reason}); run the evaluation again.") from error
 
 

@@ -63,7 +63,6 @@ class RegressionReport:
     suite: str
     seconds: float
     remarks: list[Remark] = field(default_factory=list)
-    comparison: SuiteComparison | None = None
 
     @property
     def passed(self) -> bool:
@@ -95,7 +94,7 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     remarks += _vanished_metrics(old, new, rules)
     remarks += _finding_remarks(outcome, manifest)
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
-    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, comparison=comparison)
+    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks)
 
 
 def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:

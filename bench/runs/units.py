@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from bench.core.devices import current_device, device_label
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.core.torch_state import random_numbers_of
@@ -139,8 +139,7 @@ def _own_code(plan: RunPlan) -> Iterator[None]:
         if isinstance(error, BenchError) or is_out_of_memory(error) or is_interrupt(error) or not own:
             raise
         logger.info("%s failed", plan.entry.card.name, exc_info=error)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BenchError(
-            f"model {plan.entry.card.name} failed on perturbed images ({reason}); what was done is kept, `bench -v` "
-            "shows where it failed."
+            f"model {plan.entry.card.name} failed on perturbed images ({in_one_line(error)}); what was done is kept, "
+            "`bench -v` shows where it failed."
         ) from error

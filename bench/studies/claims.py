@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.leaderboard.labels import full_label
@@ -20,11 +21,7 @@ from bench.studies.pairs import Pairs
 from bench.studies.study import Bound, Claim, Correlation, Difference, MetricName, Ordering, Tilt
 from bench.studies.study import ScaleInvariance as ScaleInvarianceClaim
 from bench.studies.study import Stability as StabilityClaim
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from bench.training.boundary_tilt import TiltStudy
+from bench.training.boundary_tilt import TiltStudy
 
 Verdict = Literal["supported", "not supported", "undecided"]
 _LEAST_MODELS = 5

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
@@ -15,9 +15,6 @@ from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.intervals import paired_interval
 from bench.protocols.retraining.metrics import correct_matrix, score
 from bench.studies.study import MetricName
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = npt.NDArray[np.float64]
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 
 from bench.attacks.pgd import attacked_model
@@ -24,9 +24,6 @@ from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.nets import build_net
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
 from bench.studies.study import Scale, Study, TrainedModel
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _REFERENCE_SECONDS = 0.045
 """What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
@@ -64,7 +61,6 @@ class Step:
     name: str
     seconds: float
     done: bool = False
-    plan: RunPlan | None = None
     trained: TrainedModel | None = None
 
 
@@ -129,7 +125,6 @@ def _suite_steps(
             f"{plan.entry.card.id} under {suite}",
             seconds,
             done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
-            plan=plan,
         )
         for plan in plans
     ]

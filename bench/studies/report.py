@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bench.core.errors import bench_command
 from bench.core.files import write_atomically
@@ -33,7 +34,6 @@ from bench.studies.tilt_figure import tilt_figure
 from bench.training.boundary_tilt import STRENGTHS, TiltStudy
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 _TILT_QUANTITIES = ("tilt", "tilt_from_means", "perturbation_angle", "minor_offset", "nearest_distance")

@@ -8,26 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from bench.catalog.models import list_models
 from bench.core.devices import resolve_device
 from bench.core.files import clear_disk_errors, json_text, write_atomically
+from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import Observer, execute
 from bench.runs.plan import RunPlan
 from bench.studies.claims import Judgement, Material, judge
 from bench.studies.computations import Computations
 from bench.studies.pairs import Pairs
-from bench.studies.plan import StudyPlan, StudyRequest, latest_run, plan_study, rows_of, usable_plans
+from bench.studies.plan import StudyPlan, StudyRequest, latest_run, rows_of, usable_plans
 from bench.studies.report import write_figures, write_tables, write_verdict
 from bench.training import make_recipe
 from bench.training.boundary_tilt import TiltStudy, run_tilt
 from bench.training.fitting import TrainingRequest
 from bench.training.publish import train_and_publish
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Watch = Callable[[RunPlan, str], Observer]
 
@@ -136,10 +135,6 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
 
 def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:
     """The rows of the study's runs, the latest of each model and suite."""
-    import pandas as pd
-
-    from bench.leaderboard.rows import COLUMNS
-
     if not plans:
         return pd.DataFrame({name: [] for name in COLUMNS})
     rows = read_leaderboard(request.leaderboard)
@@ -163,11 +158,3 @@ def _registry(folder: Path, named: Path | None) -> Iterator[None]:
             os.environ["BENCH_REGISTRY"] = before
         if not any(folder.iterdir()):
             folder.rmdir()
-
-
-def describe_plan(plan: StudyPlan) -> list[tuple[str, str, str]]:
-    """(kind, name, minutes or `have`) of every step."""
-    return [(step.kind, step.name, "have" if step.done else f"{step.seconds / 60:.1f}") for step in plan.steps]
-
-
-__all__ = ["StudyOutcome", "describe_plan", "plan_study", "reproduce", "study_rows"]

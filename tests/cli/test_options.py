@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from bench.cli.executors import ExecutorOptions
 from bench.cli.main import app
+from bench.cli.option_groups import ExecutorOptions, OwnModel
 from bench.cli.options import parse_assignments
-from bench.cli.own_model import OwnModel
 from bench.core.errors import BenchError
 from bench.runs.plan import RunRequest, plan_runs
 from tests.conftest import Bench

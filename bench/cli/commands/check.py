@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.evaluation import Evaluation
-from bench.cli.executors import ExecutorOptions, at_work
-from bench.cli.option_groups import with_groups
+from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
 from bench.cli.options import DEFAULT_LEADERBOARD
-from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
     from bench.comparison.gate import GateRules, RegressionReport

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir, Registry
+from bench.core.errors import BenchError
 
 
 def doctor(
@@ -10,7 +11,6 @@ def doctor(
 ) -> None:
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
     from bench.cli.output.rendering import marked, output, table
-    from bench.core.errors import BenchError
     from bench.reporting.diagnostics import diagnose
 
     rows, healthy = [], True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, OnlyDataset, OnlySuite, Registry
+from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +144,6 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
     if asked is False or (asked is None and not all(path.is_file() for path in manifests)):
         return board
     from bench.comparison.ranks import ranked_board  # with torch, which takes seconds
-    from bench.core.errors import BenchError
 
     try:
         return ranked_board(board, rows, directory)
@@ -157,7 +157,6 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
 
 def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: Path | None) -> Board:
     """The board with seeds taken together, or cut to its Pareto front."""
-    from bench.core.errors import BenchError
     from bench.leaderboard.boards import by_method, pareto_front
     from bench.reporting.card_columns import with_stability
 

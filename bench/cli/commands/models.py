@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.option_groups import with_groups
+from bench.cli.option_groups import OwnModel, with_groups
 from bench.cli.options import DataDir, Device, Download, Program, Registry
-from bench.cli.own_model import OwnModel
 
 EXIT_FAILED = 1
 OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.executors import ExecutorOptions, at_work
-from bench.cli.option_groups import with_groups
+from bench.cli.option_groups import ExecutorOptions, at_work, with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
     BatchSize,
@@ -22,8 +21,6 @@ from bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.runs.execute import Observer
-    from bench.runs.plan import RunPlan
     from bench.studies.reproduce import StudyOutcome
 
 
@@ -51,8 +48,7 @@ def reproduce(
     from bench.cli.output.rendering import messages, table
     from bench.cli.output.rendering import output as standard_output
     from bench.cli.output.run_progress import RunProgress
-    from bench.studies.plan import StudyRequest
-    from bench.studies.reproduce import describe_plan, plan_study
+    from bench.studies.plan import StudyRequest, plan_study
     from bench.studies.reproduce import reproduce as carry_out
     from bench.studies.study import find_study
 
@@ -65,18 +61,15 @@ def reproduce(
     )  # fmt: skip
     with messages().status("Planning"):
         plan = plan_study(request)
-    standard_output().print(table(["step", "what", "minutes"], describe_plan(plan), right=("minutes",)))
+    steps = [(step.kind, step.name, "have" if step.done else f"{step.seconds / 60:.1f}") for step in plan.steps]
+    standard_output().print(table(["step", "what", "minutes"], steps, right=("minutes",)))
     for reason in plan.left_out:
         standard_output().print(f"left out: {reason}", soft_wrap=True)
     standard_output().print(f"about {plan.seconds / 60:.1f} minutes to go", soft_wrap=True)
     if plan_only:
         return
     with at_work(executor), RunProgress(messages()) as progress:
-
-        def watch(run: RunPlan, count: str) -> Observer:
-            return progress.watch(run, count)
-
-        outcome = carry_out(request, plan, watch)
+        outcome = carry_out(request, plan, progress.watch)
     _print_outcome(outcome)
 
 

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.evaluation import Evaluation
-from bench.cli.executors import ExecutorOptions, at_work
-from bench.cli.option_groups import with_groups
+from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
 from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, Models, Precision
-from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,11 +62,11 @@ def outcome_table(outcome: RunOutcome) -> Table:
     from bench.leaderboard.labels import name
 
     plan = outcome.plan
-    keys = [metric.key for metric in outcome.metrics]
-    several = len({key.attack for key in keys if key.attack}) > 1
+    several = len({metric.key.attack for metric in outcome.metrics if metric.key.attack}) > 1
     all_shares = all(metric.unit == "share" for metric in outcome.metrics)
     rows = []
-    for key, metric in zip(keys, outcome.metrics, strict=True):
+    for metric in outcome.metrics:
+        key = metric.key
         what, norm = name(key).replace("_", " ").replace("/", ", "), NORM_LABELS.get(key.norm, "")
         if key.metric == "union_accuracy":
             radii = plan.suite.file.reference(plan.dataset.name)
@@ -84,12 +81,11 @@ def outcome_table(outcome: RunOutcome) -> Table:
 
 
 def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
-    from bench.cli.output.rendering import interval, percent
+    from bench.cli.output.rendering import interval, number
 
-    if metric.unit == "share":
-        unit = "" if all_shares else " %"
-        return percent(metric.value) + unit, interval(metric.ci_low, metric.ci_high, percent=True) + unit
-    return f"{metric.value:.4g}", interval(metric.ci_low, metric.ci_high, percent=False)
+    share = metric.unit == "share"
+    unit = " %" if share and not all_shares else ""
+    return number(metric.value, percent=share) + unit, interval(metric.ci_low, metric.ci_high, percent=share) + unit
 
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.option_groups import with_groups
+from bench.cli.option_groups import OwnModel, with_groups
 from bench.cli.options import DataDir, Device, Download, ModelDataset, Models, Program, Registry, seed_option
-from bench.cli.own_model import OwnModel
 
 if TYPE_CHECKING:
     from bench.reporting.saliency.rows import PanelRow
