@@ -68,14 +68,9 @@ def clean_pass(
         logits = torch.cat(parts)
         findings = _unsteady(model, images, logits, batch_size) + _coarse(logits)
     if bool(_look_like_probabilities(logits / getattr(model, "factor", 1.0)).all()):
-        findings.append(
-            Finding(
-                "probabilities",
-                "warning",
-                f"all {len(images)} outputs lie in [0, 1] and sum to 1",
-                "the net seems to return probabilities; return logits, or attacks lose their gradients to saturation",
-            )
-        )
+        evidence = f"all {len(images)} outputs lie in [0, 1] and sum to 1"
+        advice = "the net seems to return probabilities; return logits, or attacks lose their gradients to saturation"
+        findings.append(Finding("probabilities", "warning", evidence, advice))
     return logits.argmax(1).cpu(), findings
 
 
@@ -114,15 +109,12 @@ def _coarse(logits: Tensor) -> list[Finding]:
     step, spread = logits.abs().amax(1).median() * _FLOAT32_STEP, (top[:, 0] - top[:, -1]).median()
     if not float(step) > _COARSE * float(spread):
         return []
-    return [
-        Finding(
-            "coarse_logits",
-            "warning",
-            f"the largest logits of an image differ by {float(spread):.2g}, at a size where float32 has steps of "
-            f"{float(step):.2g}",
-            "verdicts are rounded with them; take the constant that all logits share out of the net",
-        )
-    ]
+    evidence = (
+        f"the largest logits of an image differ by {float(spread):.2g}, at a size where float32 has steps of "
+        f"{float(step):.2g}"
+    )
+    advice = "verdicts are rounded with them; take the constant that all logits share out of the net"
+    return [Finding("coarse_logits", "warning", evidence, advice)]
 
 
 def _other_batches(count: int, batch_size: int) -> list[slice]:

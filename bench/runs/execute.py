@@ -189,13 +189,9 @@ def _merge_findings(found: list[Finding], units: int) -> list[Finding]:
 def _precision_findings(plan: RunPlan) -> list[Finding]:
     if plan.precision == "float32":
         return []
-    return [
-        Finding(
-            "search_precision", "note",
-            f"adversarial examples were looked for in {plan.precision} and confirmed in float32",
-            "robust accuracy may lie up to a point above float32's; compare runs of one precision",
-        )
-    ]  # fmt: skip
+    evidence = f"adversarial examples were looked for in {plan.precision} and confirmed in float32"
+    advice = "robust accuracy may lie up to a point above float32's; compare runs of one precision"
+    return [Finding("search_precision", "note", evidence, advice)]
 
 
 def _public_source(source: str) -> str:

@@ -119,14 +119,9 @@ def _stateful(changed: list[str]) -> list[Finding]:
     if not changed:
         return []
     names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-    return [
-        Finding(
-            "stateful",
-            "warning",
-            f"calls change what the net keeps: {names}",
-            "its answers may depend on what it has seen before; let its forward pass change nothing",
-        )
-    ]
+    evidence = f"calls change what the net keeps: {names}"
+    advice = "its answers may depend on what it has seen before; let its forward pass change nothing"
+    return [Finding("stateful", "warning", evidence, advice)]
 
 
 @contextmanager

@@ -101,15 +101,12 @@ class AttributionAgreement(AttributionProtocol):
         for (method,), rows in groups(random, ("attribution",)):
             mean = float(rows["spearman"].mean())
             if mean > self.parameters.flag_above:
-                found.append(
-                    Finding(
-                        f"insensitive_{method}",
-                        "warning",
-                        f"{method} maps of the net with all weights random have a mean Spearman of {mean:.2f} "
-                        "with the model's own",
-                        "they show the image more than the model; don't read them as an explanation of it",
-                    )
+                evidence = (
+                    f"{method} maps of the net with all weights random have a mean Spearman of {mean:.2f} "
+                    "with the model's own"
                 )
+                advice = "they show the image more than the model; don't read them as an explanation of it"
+                found.append(Finding(f"insensitive_{method}", "warning", evidence, advice))
         return found
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002

@@ -208,15 +208,12 @@ class Unit:
         ]
         broken = [f"{len(ids)} of {count} images under {name}" for name, ids in self._broken.items() if ids]
         if broken:
-            found.append(
-                Finding(
-                    "non_finite_maps",
-                    "warning",
-                    f"maps hold NaN or infinite values: {', '.join(broken)}",
-                    "these images are left out of the method's means; mend the net's backward pass (roots, logarithms "
-                    "and divisions at 0)",
-                )
+            evidence = f"maps hold NaN or infinite values: {', '.join(broken)}"
+            advice = (
+                "these images are left out of the method's means; mend the net's backward pass (roots, logarithms "
+                "and divisions at 0)"
             )
+            found.append(Finding("non_finite_maps", "warning", evidence, advice))
         return found
 
 

@@ -147,15 +147,12 @@ class ManifoldDistance(Protocol):
         explained = explained_variance(records)
         if explained >= self.parameters.least_explained_variance:
             return []
-        return [
-            Finding(
-                "poor_autoencoder",
-                "warning",
-                f"the autoencoder explains {100 * explained:.0f} % of the clean images' variance, the suite asks for "
-                f"{100 * self.parameters.least_explained_variance:.0f} %",
-                "the distances say more about the autoencoder than about the model; train it longer",
-            )
-        ]
+        evidence = (
+            f"the autoencoder explains {100 * explained:.0f} % of the clean images' variance, the suite asks for "
+            f"{100 * self.parameters.least_explained_variance:.0f} %"
+        )
+        advice = "the distances say more about the autoencoder than about the model; train it longer"
+        return [Finding("poor_autoencoder", "warning", evidence, advice)]
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         return [clean_accuracy(records), *kept_values(records)]

@@ -22,32 +22,19 @@ def claim_findings(counters: Mapping[str, int], precision: Precision) -> list[Fi
     claims, outside = counters.get("claims", 0), counters.get("outside_claims", 0)
     rejected = counters.get("rejected_claims", 0) - outside
     if precision == "float32" and rejected >= REJECTED_AT_LEAST and rejected > REJECTED_SHARE * claims:
-        found.append(
-            Finding(
-                "rejected_claims",
-                "warning",
-                f"{rejected} of {claims} images on which attacks saw a wrong answer got the right one when judged",
-                "the net gives one image two answers, by noise, its batch, a memory or a look at who asks; the robust "
-                "accuracy is not to be trusted before it is known why",
-            )
+        evidence = f"{rejected} of {claims} images on which attacks saw a wrong answer got the right one when judged"
+        advice = (
+            "the net gives one image two answers, by noise, its batch, a memory or a look at who asks; the robust "
+            "accuracy is not to be trusted before it is known why"
         )
+        found.append(Finding("rejected_claims", "warning", evidence, advice))
     if outside:
-        found.append(
-            Finding(
-                "outside_claims",
-                "warning",
-                f"{outside} of {claims} images that attacks claimed lie outside of the ball that was asked for",
-                "they do not count; mend the attack, or give it the norm that it works in",
-            )
-        )
+        evidence = f"{outside} of {claims} images that attacks claimed lie outside of the ball that was asked for"
+        advice = "they do not count; mend the attack, or give it the norm that it works in"
+        found.append(Finding("outside_claims", "warning", evidence, advice))
     unanswered = counters.get("non_finite_logits", 0)
     if unanswered:
-        found.append(
-            Finding(
-                "non_finite_logits",
-                "warning",
-                f"for {unanswered} images NaN or infinite logits were found near by, which count as wrong",
-                "look for overflow, a division by 0 or a logarithm of 0 in the net",
-            )
-        )
+        evidence = f"for {unanswered} images NaN or infinite logits were found near by, which count as wrong"
+        advice = "look for overflow, a division by 0 or a logarithm of 0 in the net"
+        found.append(Finding("non_finite_logits", "warning", evidence, advice))
     return found

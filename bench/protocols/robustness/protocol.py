@@ -97,14 +97,9 @@ class Robustness(Protocol):
         classes = context.dataset.num_classes
         if classes >= 4 or _ON_DLR.isdisjoint(entry.attack for entry in self.plan.entries):
             return []
-        return [
-            Finding(
-                "few_classes",
-                "note",
-                f"{classes} classes, for which AutoAttack's DLR losses are not defined",
-                "the margin over the spread of the logits there is takes their place; nothing needs to be done",
-            )
-        ]
+        evidence = f"{classes} classes, for which AutoAttack's DLR losses are not defined"
+        advice = "the margin over the spread of the logits there is takes their place; nothing needs to be done"
+        return [Finding("few_classes", "note", evidence, advice)]
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:
         return masking_findings(counters)

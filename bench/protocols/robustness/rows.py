@@ -113,9 +113,6 @@ def survival(key: MetricKey, broken: pd.Series[bool]) -> ExampleValues:
 
 def bad_gradients(bad: int, total: int) -> Finding:
     """The finding that some gradients were not numbers."""
-    return Finding(
-        "bad_gradients",
-        "warning",
-        f"{bad} of {total} image gradients were NaN or infinite",
-        "gradient attacks are blind there and the robust accuracy may be too high; mend the net's backward pass",
-    )
+    evidence = f"{bad} of {total} image gradients were NaN or infinite"
+    advice = "gradient attacks are blind there and the robust accuracy may be too high; mend the net's backward pass"
+    return Finding("bad_gradients", "warning", evidence, advice)
