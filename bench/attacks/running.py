@@ -115,18 +115,14 @@ def _run_on_standing(
         before = None if run.attack.trusted else state_of(examples.model)
         further = {"radii": torch.tensor(radii, dtype=torch.float64, device=given.images.device)} if curve else {}
         result = _called(run, replace(given, model=prepared), norm, radii[0], **further)
-        if before is not None and _weights_changed(before, examples.model):
+        weights = {name for name, _ in examples.model.named_parameters()}
+        if before is not None and not weights.isdisjoint(changes(before, state_of(examples.model))):
             raise BenchError(f"attack {run.name} changes the model, which no attack may.")
         found = _images(run, result, (len(radii),) if curve else (), examples.images)
         results.gradient_evaluations += prepared.gradients if result.gradients is None else result.gradients
         results.queries += prepared.forwards if result.queries is None else result.queries
         for eps, images in zip(radii, found if curve else found[None], strict=False):
             _judge(run, replace(examples, model=prepared), images, norm, eps=eps, results=results, rows=rows)
-
-
-def _weights_changed(before: dict[str, str], model: nn.Module) -> bool:
-    weights = {name for name, _ in model.named_parameters()}
-    return not weights.isdisjoint(changes(before, state_of(model)))
 
 
 def fewest_changes(run: NamedAttack, examples: Examples, results: AttackResults) -> Tensor:

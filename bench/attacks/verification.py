@@ -57,6 +57,8 @@ class AttackResults:
 
     def counters(self) -> dict[str, int]:
         """What the attacks took, as a work unit reports it."""
+        broken_by_no_number = [self.distances[norm].isfinite() & (self.predictions[norm] == -1) for norm in NORMS]
+        unanswered = torch.stack(broken_by_no_number).any(0)
         return {
             "gradient_evaluations": self.gradient_evaluations,
             "queries": self.queries,
@@ -64,12 +66,8 @@ class AttackResults:
             "rejected_claims": self.rejected,
             "outside_claims": self.outside,
             "bad_gradients": self.bad_gradients,
-            "non_finite_logits": int(self._unanswered().sum()),
+            "non_finite_logits": int(unanswered.sum()),
         }
-
-    def _unanswered(self) -> Tensor:
-        """(N,) bool: broken by an image for which the model's logits are NaN or infinite."""
-        return torch.stack([self.distances[norm].isfinite() & (self.predictions[norm] == -1) for norm in NORMS]).any(0)
 
     def broken(self, norm: Norm, eps: float) -> Tensor:
         """(N,) bool: a verified adversarial example lies within the ball. Monotone in eps by construction."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,3 @@ class Finding:
     severity: Literal["note", "warning"]
     evidence: str
     advice: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)

@@ -40,12 +40,8 @@ def full_label(key: MetricKey) -> str:
 
 def name(key: MetricKey) -> str:
     """What is measured of what, without attack and ball."""
-    return "/".join((key.metric, key.subject)) if is_path(key) and key.subject else _words(key.metric, key.subject)
-
-
-def is_path(key: MetricKey) -> bool:
-    """Whether metric and subject are written as one path, as `stability/cosine/gradient`."""
-    return "/" in key.metric or key.metric in _PATHS
+    is_path = "/" in key.metric or key.metric in _PATHS
+    return "/".join((key.metric, key.subject)) if is_path and key.subject else _words(key.metric, key.subject)
 
 
 def ball(key: MetricKey) -> str:

@@ -79,7 +79,11 @@ def make_report(
         )
     runs = read_runs(rows, leaderboard)
     known = {entry.card.name: entry for entry in list_models(registry=registry)}
-    same = {run.model: known[run.model] for run in _newest(runs) if _is_registered(run, known)}
+    same = {
+        run.model: known[run.model]
+        for run in _newest(runs)
+        if run.model in known and known[run.model].card.weights.sha256 == run.shared["model_sha256"]
+    }
     load = functools.partial(load_split, split="test", data_dir=data_dir, download=download)
     saliency, remarks = _saliency(runs, same, images, load, device=resolve_device(device)) if images else ([], [])
     remarks += sorted({run.problem or run.doubt for run in runs if run.problem or run.doubt})
@@ -123,10 +127,6 @@ def _newest(runs: Iterable[Run]) -> list[Run]:
     """The newest run of every model."""
     newest = {run.model: run for run in sorted(runs, key=lambda run: str(run.shared["finished_at"]))}
     return [newest[name] for name in sorted(newest)]
-
-
-def _is_registered(run: Run, registry: Mapping[str, ModelEntry]) -> bool:
-    return run.model in registry and registry[run.model].card.weights.sha256 == run.shared["model_sha256"]
 
 
 def _saliency(

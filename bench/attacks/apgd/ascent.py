@@ -130,7 +130,7 @@ class Ascent:
             the pairs that are left, and the points of the highest loss (N, C, H, W).
         """
         state = self._begin(pairs, start, width)
-        until, interval = 0, _first_interval(self.norm, iterations)
+        until, interval = 0, max(int((0.04 if self.norm == "l1" else 0.22) * iterations), 1)
         for iteration in range(iterations):
             self._move(state, 1.0 if iteration == 0 else 1.0 - MOMENTUM, width)
             before, last = state.now.losses, iteration == iterations - 1
@@ -240,10 +240,6 @@ def _sparse_signs(gradient: Tensor, share: Tensor) -> Tensor:
 
 
 _UNTARGETED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": softmax_cross_entropy, "dlr": dlr}
-
-
-def _first_interval(norm: Norm, iterations: int) -> int:
-    return max(int((0.04 if norm == "l1" else 0.22) * iterations), 1)
 
 
 def _next_interval(norm: Norm, interval: int, iterations: int) -> int:

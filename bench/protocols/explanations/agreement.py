@@ -15,7 +15,6 @@ from torch import Tensor
 
 from bench.attributions.randomise import randomised_from_the_top
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
-from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.protocols.base import clean_accuracy
@@ -24,13 +23,13 @@ from bench.protocols.explanations.base import (
     Attributions,
     Batch,
     TopShare,
+    UniqueNames,
     Unit,
     better,
     by_example,
     frame,
     groups,
     prominence_of,
-    require_unique,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ ALL = "all"
 """The stage of the sanity check at which every layer is random."""
 
 
-class Parameters(Section):
+class Parameters(UniqueNames):
     attributions: Attributions
     measures: list[Measure] = Field(min_length=1)
     top_share: TopShare = 0.1
@@ -50,8 +49,6 @@ class Parameters(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Parameters:
-        require_unique([method.name for method in self.attributions], "attributions")
-        require_unique(self.measures, "measures")
         if len(self.attributions) < 2:
             raise ValueError("agreement needs two attributions or more")
         if self.randomisation and "spearman" not in self.measures:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from bench.attacks.norms import distance
@@ -21,7 +21,6 @@ from bench.attributions.registry import AttributionMethod, MapRequest, find_meth
 from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
-from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
 from bench.protocols.base import EvaluationContext, clean_accuracy
@@ -30,13 +29,13 @@ from bench.protocols.explanations.base import (
     Attributions,
     Batch,
     TopShare,
+    UniqueNames,
     Unit,
     better,
     by_example,
     frame,
     groups,
     prominence_of,
-    require_unique,
 )
 
 if TYPE_CHECKING:
@@ -48,21 +47,13 @@ _SIMILARITIES: dict[str, Direction] = {"saps": "higher", "taps": "lower", "taps_
 """Of the attacked map to the clean one and to the target, of the clean one to the target; and which way is better."""
 
 
-class Parameters(Section):
+class Parameters(UniqueNames):
     radii: PixelRadii
     attacks: list[AnyMapAttack] = Field(min_length=1)
     attributions: Attributions
     measures: list[Measure] = Field(min_length=1)
     top_share: TopShare = 0.1
     check_every: Steps = 5
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Parameters:
-        require_unique([method.name for method in self.attributions], "attributions")
-        require_unique([attack.kind for attack in self.attacks], "attacks")
-        require_unique([str(radius) for radius in self.radii], "radii")
-        require_unique(self.measures, "measures")
-        return self
 
 
 class AttributionAttack(AttributionProtocol):

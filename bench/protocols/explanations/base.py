@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
@@ -63,10 +63,16 @@ def prominence_of(measure: Measure, measures: Sequence[Measure], *, headline: bo
     return "detail" if measure != measures[0] else "headline" if headline else "usual"
 
 
-def require_unique(names: Sequence[str], what: str) -> None:
-    """Raise ValueError, for a validator, if a name is given twice."""
-    if len(set(names)) != len(names):
-        raise ValueError(f"{what} need names that differ")
+class UniqueNames(Section):
+    """Parameters whose lists name nothing twice."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what in ("attributions", "attacks", "radii", "measures"):
+            listed = getattr(self, what, ())
+            if len({getattr(one, "kind", getattr(one, "name", one)) for one in listed}) != len(listed):
+                raise ValueError(f"{what} need names that differ")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from bench.attributions.manipulations import FrameTarget
 from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
-from bench.core.toml_files import Section
 from bench.data.specs import dataset_spec
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, clean_accuracy
@@ -28,11 +27,11 @@ from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
     Batch,
+    UniqueNames,
     Unit,
     by_example,
     frame,
     groups,
-    require_unique,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ RANDOM = "random_order"
 _CHECK_EVERY, _TOP_SHARE = 5, 0.1
 
 
-class Parameters(Section):
+class Parameters(UniqueNames):
     attributions: Attributions
     steps: int = Field(gt=0, le=1000)
     background: Background = "mean"
@@ -54,8 +53,6 @@ class Parameters(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Parameters:
-        require_unique([method.name for method in self.attributions], "attributions")
-        require_unique([str(radius) for radius in self.radii], "radii")
         if bool(self.radii) != (self.attack is not None):
             raise ValueError("the adversarial game needs both an attack and radii; give both or neither")
         return self

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers
@@ -18,7 +18,6 @@ from bench.attributions.registry import AttributionMethod, MapRequest, find_meth
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
-from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
 from bench.protocols.base import clean_accuracy
@@ -27,13 +26,13 @@ from bench.protocols.explanations.base import (
     Attributions,
     Batch,
     TopShare,
+    UniqueNames,
     Unit,
     better,
     by_example,
     frame,
     groups,
     prominence_of,
-    require_unique,
 )
 
 if TYPE_CHECKING:
@@ -52,20 +51,13 @@ sum |h(x+d)| + |h(x)|, the cosine of both; |H(x) d|, and that over |h(x+d)|. In 
 (1 - cosine) / 2 is at most the square of the change ratio."""
 
 
-class Parameters(Section):
+class Parameters(UniqueNames):
     radii: PixelRadii
     draws: Steps
     attributions: Attributions
     measures: list[Measure] = Field(min_length=1)
     top_share: TopShare = 0.1
     decomposition: bool = True
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Parameters:
-        require_unique([method.name for method in self.attributions], "attributions")
-        require_unique([str(radius) for radius in self.radii], "radii")
-        require_unique(self.measures, "measures")
-        return self
 
 
 class AttributionStability(AttributionProtocol):

@@ -75,7 +75,7 @@ def build_page(source: PageSource) -> str:
         loader=PackageLoader("bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["packing"] = _identity if source.plain else _packed
+    environment.filters["packing"] = Markup if source.plain else _packed
     style, script = _asset("page.css"), _asset("page.js")
     html = environment.get_template("page.html.j2").render(
         title=source.title,
@@ -138,10 +138,6 @@ def _findings(runs: Sequence[Run]) -> list[tuple[Run, Finding, str]]:
         return gravity, run.model, str(run.shared["suite"]), found.id
 
     return sorted(rows, key=order)
-
-
-def _identity(html: str) -> str:
-    return html
 
 
 def _packed(html: str) -> Markup:
