@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.api.plots import draw_metrics
 from bench.core.errors import BenchError
 from bench.leaderboard.findings import Finding
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.metrics import keys_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,11 @@ class Result:
             from matplotlib import pyplot
 
             _, ax = pyplot.subplots()
-        draw_metrics(ax, self.frame)
+        curves = self.frame[self.frame["eps"].notna()]
+        if len(curves):
+            _draw_curves(ax, curves)
+        else:
+            _draw_bars(ax, self.frame)
         ax.set_title(self._title())
         return ax
 
@@ -93,6 +98,25 @@ class Result:
         remarks = "".join(f"<p>{html.escape(f'{one.severity} {one.id}: {one.evidence}')}</p>" for one in self.findings)
         table = self.frame.to_html(index=False, na_rep="", escape=True)
         return f"<p><b>{html.escape(self._title())}</b></p>{table}{remarks}"
+
+
+def _draw_curves(ax: Axes, rows: pd.DataFrame) -> None:
+    for _, curve in rows.groupby(["metric", "subject", "attack", "norm"], sort=False):
+        ordered = curve.sort_values("eps")
+        key = replace(keys_of(curve)[0], eps=None)
+        (line,) = ax.plot(ordered["eps"], ordered["value"], marker="o", label=full_label(key))
+        ax.fill_between(ordered["eps"], ordered["ci_low"], ordered["ci_high"], alpha=0.15, color=line.get_color())
+    ax.set_xlabel("radius, pixels in [0, 1]")
+    ax.set_ylabel("value, 95 % interval")
+    ax.legend()
+
+
+def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
+    names = [full_label(key) for key in keys_of(rows)]
+    errors = [(rows["value"] - rows["ci_low"]).clip(lower=0), (rows["ci_high"] - rows["value"]).clip(lower=0)]
+    ax.barh(names, rows["value"], xerr=errors)
+    ax.invert_yaxis()
+    ax.set_xlabel("value, 95 % interval")
 
 
 def _paths(frame: pd.DataFrame) -> pd.Series[str]:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.data.specs import dataset_spec
 
+ProgramKind = Literal["python", "torchscript", "export", "onnx"]
 SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 NAME = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 WORDS = Field(min_length=1, max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")
@@ -75,7 +76,7 @@ class Gradients(Section):
 class ProgramFacts(Section):
     """The program of the user's that makes the net, for architecture `program`; it runs only when the user names it."""
 
-    kind: Literal["python", "torchscript", "export", "onnx"]
+    kind: ProgramKind
     file: str = NAME
     factory: str | None = None
     sha256: str = SHA256

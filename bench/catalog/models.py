@@ -48,10 +48,6 @@ class ModelEntry:
     def weights(self) -> WeightsFile:
         return WeightsFile(self.card.weights, self.folder, self.card.name)
 
-    @property
-    def weights_path(self) -> Path:
-        return self.weights.path
-
 
 def registered(registry: Path | None = None) -> dict[str, ModelEntry | BenchError]:
     """Full name -> model, or what is wrong with its card, in natural order; the first root that has a name wins."""
@@ -254,20 +250,20 @@ def _build(entry: ModelEntry) -> nn.Module:
 
 
 def _load(net: nn.Module, content: bytes, entry: ModelEntry) -> None:
-    state = parse_state(content, entry.weights_path)
+    state = parse_state(content, entry.weights.path)
     try:
         net.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise BenchError(
-            f"weights {entry.weights_path} do not fit architecture {entry.card.architecture!r}: {reason}."
+            f"weights {entry.weights.path} do not fit architecture {entry.card.architecture!r}: {reason}."
         ) from error
     for layer in net.modules():
         if isinstance(layer, Normalization):
             try:
                 layer.require_numbers()
             except ValueError as error:
-                raise BenchError(f"weights {entry.weights_path} hold a normalisation that is none: {error}.") from error
+                raise BenchError(f"weights {entry.weights.path} hold a normalisation that is none: {error}.") from error
     contradiction = net.contradiction() if isinstance(net, Adapter) else None
     if contradiction is not None:
         raise BenchError(f"the card of {entry.card.name} and its weights differ in the adapter's {contradiction}.")

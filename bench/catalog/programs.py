@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
 
+from bench.catalog.cards import ProgramKind
 from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.files import read_named, sha256_bytes
 from bench.core.packages import optional_import
@@ -29,7 +30,6 @@ from bench.nets.external.onnx_runtime import OnnxRuntimeNet
 
 logger = logging.getLogger(__name__)
 
-ProgramKind = Literal["python", "torchscript", "export", "onnx"]
 KINDS: tuple[ProgramKind, ...] = get_args(ProgramKind)
 SUFFIXES: dict[str, ProgramKind] = {
     ".pt2": "export", ".onnx": "onnx", ".pt": "torchscript", ".ts": "torchscript", ".torchscript": "torchscript",

@@ -25,6 +25,7 @@ from bench.cli.commands import (
     tune,
 )
 from bench.cli.guard import run_in_child, runs_foreign_code
+from bench.cli.output.rendering import printable
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory, limit_openmp_spinning
 from bench.core.version import code_version
@@ -144,9 +145,8 @@ def _known_failure(error: Exception) -> int | None:
 
 
 def _fail(message: str) -> int:
-    line = " ".join(message.split())
     # a name or value out of a file may hold characters that a terminal would obey
-    sys.stderr.write(f"error: {''.join(one if one.isprintable() else '?' for one in line)}\n")
+    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
     return EXIT_USAGE
 
 

@@ -71,7 +71,7 @@ def compare_models(
         )
     found, skipped = [], []
     for common in shared.to_dict("records"):
-        latest = [_latest(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
+        latest = [latest_run(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
         pair = [rows[rows["run_id"] == run_id] for run_id in latest]
         title = (
             f"{common['suite']} (version {common['suite_version']}), {common['dataset']}, {common['n_examples']} images"
@@ -111,5 +111,6 @@ def _rows_of(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     return own
 
 
-def _latest(rows: pd.DataFrame) -> str:
+def latest_run(rows: pd.DataFrame) -> str:
+    """The id of the run that finished last."""
     return str(rows.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])

@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from bench.catalog.models import ModelEntry
-from bench.comparison.compare import SuiteComparison, compare_runs
+from bench.comparison.compare import SuiteComparison, compare_runs, latest_run
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.leaderboard.evidence.answers import same_answers
@@ -110,11 +110,11 @@ def weights_remarks(entry: ModelEntry) -> list[Remark]:
     """A failure where the weights file is not the one that its card names."""
     if (
         entry.build is not None
-        or not entry.weights_path.is_file()
-        or sha256_file(entry.weights_path) == entry.card.weights.sha256
+        or not entry.weights.path.is_file()
+        or sha256_file(entry.weights.path) == entry.card.weights.sha256
     ):
         return []
-    text = f"the weights {entry.weights_path} changed without a new card; restore the file or publish a new card"
+    text = f"the weights {entry.weights.path} changed without a new card; restore the file or publish a new card"
     return [Remark("failure", "digest", text)]
 
 
@@ -184,8 +184,7 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
             "add it with an update of the baseline.",
             option="update",
         )
-    last = str(clean.sort_values("finished_at", kind="stable")["run_id"].iloc[-1])
-    return rows.loc[rows["run_id"] == last]
+    return rows.loc[rows["run_id"] == latest_run(clean)]
 
 
 def _digest_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:
@@ -224,7 +223,11 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
         allowed = _allowed(one.unit, one.first, rules)
         values = f"from {_number(one.first, one.unit)} to {_number(one.second, one.unit)}"
         if loss < 0 and p_value <= ALPHA:
-            yield _gain_remark(f"{full_label(one.key)} improved {values}", suspicious=loss < -allowed)
+            suspicious = loss < -allowed
+            more = "; suspicious unless something was done for it: read the findings" if suspicious else ""
+            yield Remark(
+                "warning" if suspicious else "note", "metric", f"{full_label(one.key)} improved {values}{more}"
+            )
         if loss > allowed and p_value <= ALPHA:
             ids = ", ".join(map(str, one.lost[:8])) + (", ..." if len(one.lost) > 8 else "")
             verb, examples = "rose", ""
@@ -236,12 +239,6 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
 
 def _allowed(unit: str, before: float, rules: GateRules) -> float:
     return rules.tolerance if unit == "share" else rules.tolerance * abs(before)
-
-
-def _gain_remark(values: str, *, suspicious: bool) -> Remark:
-    if not suspicious:
-        return Remark("note", "metric", values)
-    return Remark("warning", "metric", f"{values}; suspicious unless something was done for it: read the findings")
 
 
 def _unpaired_remarks(

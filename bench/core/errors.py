@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 
 
 class BenchError(Exception):
@@ -22,13 +21,8 @@ class BenchError(Exception):
 
     def named_options(self) -> tuple[str, ...]:
         """Its options, else those of the error that it was raised from."""
-        return next((error.options for error in _causes(self) if error.options), ())
-
-
-def _causes(error: BaseException | None) -> Iterator[BenchError]:
-    while isinstance(error, BenchError):
-        yield error
-        error = error.__cause__
+        cause = self.__cause__
+        return self.options or (cause.named_options() if isinstance(cause, BenchError) else ())
 
 
 def bench_command(*words: str, **options: object) -> str:

@@ -82,19 +82,14 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        line = f"cannot write {path}: {error.strerror or error}."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BenchError(
-                f"the disk is full, cannot write {path}; free some space and run the command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise BenchError(
-                f"no permission to write {path}; choose another folder or change its permissions."
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise BenchError(
-                f"cannot write {path}: a file stands where a folder is needed, or the other way round."
-            ) from error
-        raise BenchError(f"cannot write {path}: {error.strerror or error}.") from error
+            line = f"the disk is full, cannot write {path}; free some space and run the command again."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            line = f"no permission to write {path}; choose another folder or change its permissions."
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            line = f"cannot write {path}: a file stands where a folder is needed, or the other way round."
+        raise BenchError(line) from error
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class LocalPool(Executor):
             batch_size = plan.batch_size
             for unit in units:
                 finished = compute_unit(plan, unit, model, batch_size, on_progress=advanced)
-                batch_size = finished.batch_size
+                batch_size = finished.stats.batch_size
                 yield finished
             return
         self._threads, self._began = threads, time.monotonic()

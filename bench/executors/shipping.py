@@ -117,7 +117,7 @@ def _pack_model(entry: ModelEntry) -> tuple[bytes, bytes | None]:
             "register it (`bench models add`), name it as FILE.py:FACTORY, or evaluate it here."
         )
     built = entry.build is not None
-    weights = state_bytes(load_model(entry)) if built else read_named(entry.weights_path, "the weights")
+    weights = state_bytes(load_model(entry)) if built else read_named(entry.weights.path, "the weights")
     program = None if entry.card.program is None or entry.program is None else read_named(entry.program, "the model")
     # a file that has changed since the run was planned must not come back as every worker's failure
     for content, digest in (

@@ -75,7 +75,7 @@ class UnitWorker:
         self.at[1] = 0  # before the index, so that a reader never sees another unit's progress
         self.at[0] = unit.index
         finished = compute_unit(self._plan, unit, self._model, self._batch_size, on_progress=self._advanced)
-        self._batch_size = finished.batch_size
+        self._batch_size = finished.stats.batch_size
         return finished
 
     def progress(self) -> tuple[int, int]:

@@ -177,7 +177,7 @@ def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: Veri
     card = entry.card
     if card.program is not None and entry.program is None:
         return CardVerdict(card.name, "not checked", f"needs {card.program.file}; name that file if you trust it")
-    if card.weights.url is not None and not request.download and not entry.weights_path.is_file():
+    if card.weights.url is not None and not request.download and not entry.weights.path.is_file():
         return CardVerdict(card.name, "not checked", "its weights are not on this machine, and no download is allowed")
     try:
         if request.download:

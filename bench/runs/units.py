@@ -41,11 +41,6 @@ class FinishedUnit:
     records: pd.DataFrame
     stats: UnitStats
 
-    @property
-    def batch_size(self) -> int:
-        """The batch size that memory was enough for."""
-        return self.stats.batch_size
-
 
 def ready_model(plan: RunPlan) -> nn.Module:
     """The plan's model on its device, made ready for many gradients.

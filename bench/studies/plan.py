@@ -83,7 +83,7 @@ def plan_study(request: StudyRequest) -> StudyPlan:
         BenchError: the study has no such scale.
     """
     scale = request.study.scale(request.scale)
-    known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
+    known = {entry.card.id for entry in list_models(request.study.dataset, request.registry)}
     factor = speed()
     left_out: list[str] = []
     steps = [
@@ -99,7 +99,7 @@ def plan_study(request: StudyRequest) -> StudyPlan:
         seconds = scale.seconds[role] * factor
         steps += _suite_steps(request, scale, suite, models, rows=rows, seconds=seconds, left_out=left_out)
         steps += [Step("run", f"{name} under {suite}", seconds) for name in sorted(to_train)]
-    if any(claim.statistic == "tilt" for claim in request.study.file.claims):
+    if any(claim.statistic == "tilt" for claim in request.study.claims):
         steps.append(Step("tilt", "boundary tilting", _TILT_SECONDS * factor))
     return StudyPlan(steps, left_out)
 
@@ -158,7 +158,7 @@ def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequenc
         models=list(models),
         suites=[suite],
         leaderboard=request.leaderboard,
-        dataset=request.study.file.dataset,
+        dataset=request.study.dataset,
         examples=scale.examples.get(suite),
         seed=request.seed,
         device=request.executor.planning_device(request.device),

@@ -102,7 +102,7 @@ def write_figures(
 ) -> list[str]:
     """Draw what the study declares and the rows allow; the names of the figures drawn."""
     made: dict[str, Figure] = {}
-    for figure_name in request.study.file.figures:
+    for figure_name in request.study.figures:
         if figure_name == "tilt" and tilt is not None:
             made["tilt"] = tilt_figure(tilt)
         elif figure_name == "robustness":
@@ -189,7 +189,7 @@ def write_verdict(
     request: StudyRequest, plan: StudyPlan, judgements: Sequence[Judgement], figures: Sequence[str], rows: pd.DataFrame
 ) -> None:
     """verdict.md: every claim with effect, interval, n and the published value, then what differs from the paper."""
-    study = request.study.file
+    study = request.study
     counts = {name: sum(judgement.verdict == name for judgement in judgements) for name in _ORDER}
     again = bench_command("reproduce", study.name, scale=request.scale)
     lines = [

@@ -58,14 +58,14 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         rows = study_rows(request, plans)
         left_out = dict(entry.split(": ", 1) for entry in plan.left_out)
         computed = Computations(
-            request.study.file.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download
+            request.study.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download
         )
         names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
         named = rows.assign(suite=rows["suite"].map(names))
         material = Material(
             named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed=computed
         )
-        judgements = [judge(claim, material, left_out) for claim in request.study.file.claims]
+        judgements = [judge(claim, material, left_out) for claim in request.study.claims]
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, tilt=tilt, computed=computed, seconds=seconds)
     return StudyOutcome(request.output, judgements, plan.seconds, seconds)
@@ -85,7 +85,7 @@ def _write(
     figures = write_figures(request, rows, tilt, computed)
     write_verdict(request, plan, judgements, figures, rows=rows)
     content = {
-        "study": request.study.file.name,
+        "study": request.study.name,
         "scale": request.scale,
         "planned_seconds": round(plan.seconds, 1),
         "seconds": round(seconds, 1),
@@ -100,7 +100,7 @@ def _write(
 
 
 def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, object]) -> None:
-    dataset = request.study.file.dataset
+    dataset = request.study.dataset
     if (request.models_folder / dataset / name / "card.toml").is_file():
         return
     training = TrainingRequest(
@@ -119,7 +119,7 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
         the runs by what the claims call their suite.
     """
     scale = request.study.scale(request.scale)
-    known = {entry.card.id for entry in list_models(request.study.file.dataset, request.registry)}
+    known = {entry.card.id for entry in list_models(request.study.dataset, request.registry)}
     models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
     before = rows_of(request.leaderboard)
     # what is not usable the plan has said already, and the claims on it will

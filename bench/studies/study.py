@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,7 +142,7 @@ class Scale(Section):
 FigureName = Literal["robustness", "tilt", "manifold", "roar", "trade_off", "stability"]
 
 
-class StudyFile(Section):
+class Study(Section):
     """A study, validated; unknown keys are refused."""
 
     schema_version: Literal[1]
@@ -156,31 +155,23 @@ class StudyFile(Section):
     claims: list[Claim] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _claims_have_names_of_their_own(self) -> StudyFile:
+    def _claims_have_names_of_their_own(self) -> Study:
         names = [claim.id for claim in self.claims]
         if len(set(names)) != len(names):
             raise ValueError("two claims have the same id")
         return self
 
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """A parsed study and where it lies."""
-
-    file: StudyFile
-    path: Path
-
     def scale(self, name: str) -> Scale:
         """Raises BenchError for a scale that the study does not have."""
-        for known, scale in self.file.scales.items():
+        for known, scale in self.scales.items():
             if known == name:
                 return scale
-        raise unknown_name(name, self.file.scales, f"scale of study {self.file.name}")
+        raise unknown_name(name, self.scales, f"scale of study {self.name}")
 
 
 def read_study(path: Path) -> Study:
     """Read one study file; raises BenchError."""
-    return Study(validate(StudyFile, read_toml(path, "study"), f"study {path}"), path)
+    return validate(Study, read_toml(path, "study"), f"study {path}")
 
 
 def find_study(name: str) -> Study:

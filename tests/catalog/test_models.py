@@ -27,7 +27,7 @@ def test_the_shipped_models_are_there_small_and_trained_on_held_in_data() -> Non
     assert REQUIRED <= set(SHIPPED) <= set(entries)
     for name in SHIPPED:
         entry = entries[name]
-        assert entry.weights_path.stat().st_size <= 2_000_000
+        assert entry.weights.path.stat().st_size <= 2_000_000
         assert entry.card.weights.parameters <= 450_000
         assert entry.card.training is not None
         assert (entry.card.training.training_examples, entry.card.training.validation_examples) == (55_000, 5_000)

@@ -207,7 +207,7 @@ def test_paired_differences_are_those_of_the_records(
 
 @pytest.mark.parametrize("path", sorted((shipped("suites") / "studies").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_shipped_study_names_only_what_its_scales_have(path: Path) -> None:
-    study = read_study(path).file
+    study = read_study(path)
     assert study.name == path.stem and "quick" in study.scales
     for scale in study.scales.values():
         for claim in study.claims:
@@ -220,7 +220,7 @@ def test_every_shipped_study_names_only_what_its_scales_have(path: Path) -> None
 def test_every_claim_of_a_committed_verdict_could_be_computed(path: Path) -> None:
     """A claim that names a metric no run has is undecided for ever."""
     claims = pd.read_csv(ROOT / "leaderboard" / "studies" / f"{path.stem}-quick" / "claims.csv")
-    assert list(claims["claim"]) == [claim.id for claim in read_study(path).file.claims]
+    assert list(claims["claim"]) == [claim.id for claim in read_study(path).claims]
     assert not list(claims.loc[claims["effect"].isna(), "claim"])
 
 

@@ -53,7 +53,7 @@ def reproduce(
     from bench.studies.study import find_study
 
     found = find_study(study)
-    folder = output or leaderboard / "studies" / f"{found.file.name}-{scale}"
+    folder = output or leaderboard / "studies" / f"{found.name}-{scale}"
     executor = place.choose(device)
     request = StudyRequest(
         study=found, scale=scale, output=folder, leaderboard=leaderboard, seed=seed, device=device, data_dir=data_dir,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,7 +112,8 @@ def _watched(
     with ExitStack() as stack:
         watchers = []
         if tensorboard is not None:
-            watchers.append(stack.enter_context(EventFiles(tensorboard / request.dataset / request.name)).show_epochs)
+            files = stack.enter_context(closing(EventFiles(tensorboard / request.dataset / request.name)))
+            watchers.append(files.show_epochs)
         display = stack.enter_context(TrainingDisplay(messages(), title, epochs))
         watchers.append(display.show_epochs)
 
