@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.leaderboard.statistics import groups
+from bench.leaderboard.statistics.groups import Estimate, front_difference, sum_of_groups, sum_of_values
+from bench.leaderboard.statistics.intervals import paired_interval
+from bench.leaderboard.statistics.paired import holm, mcnemar
+
+Array = NDArray[np.float64]
+
+
+def nets(random: np.random.Generator, mean: float, seeds: int = 3, between: float = 0.02, images: int = 200) -> Array:
+    return random.normal(mean, 0.1, (seeds, images)) + random.normal(0, between, (seeds, 1))
+
+
+def test_seeds_that_differ_keep_a_lucky_pair_from_being_a_finding() -> None:
+    random = np.random.default_rng(0)
+    first, second = nets(random, 0.5, between=0.05), nets(random, 0.5, between=0.05)
+    best, worst = first[first.mean(1).argmax()], second[second.mean(1).argmin()]
+    assert paired_interval(best - worst)[0] > 0  # one net a side, images alone: "better"
+    assert sum_of_groups([first, -second]).p_value() > 0.05
+
+
+def test_of_no_difference_three_seeds_a_side_find_one_in_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds drawn with replacement find one in five."""
+    monkeypatch.setattr(groups, "DRAWS", 1000)
+    random = np.random.default_rng(1)
+    found, naive = 0, 0
+    for _ in range(300):
+        first, second = (nets(random, 0.5, between=0.1, images=20) for _ in range(2))
+        low, high = sum_of_groups([first, -second]).interval
+        found += not low <= 0 <= high
+        drawn = [side.mean(1)[random.integers(3, size=(500, 3))].mean(1) for side in (first, second)]
+        low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+        naive += not low <= 0 <= high
+    assert found <= 0.08 * 300 and naive >= 0.12 * 300
+
+
+def test_images_are_drawn_in_pairs() -> None:
+    random = np.random.default_rng(2)
+    hard = random.normal(0, 1, 500)
+    first, second = hard + 0.01, hard.copy()
+    low, high = sum_of_groups([first[None], -second[None]]).interval
+    assert high - low < 1e-9 and low == pytest.approx(0.01)
+
+
+def test_the_bootstrap_is_fast_and_always_the_same() -> None:
+    values = np.random.default_rng(3).normal(0, 1, (3, 1000))
+    began = time.process_time()
+    first, second = sum_of_groups([values]), sum_of_groups([values])
+    assert time.process_time() - began < 6 and np.array_equal(first.draws, second.draws)
+    assert first.value == pytest.approx(values.mean())
+
+
+def test_mcnemar_does_not_take_21_against_10_for_a_finding_as_few_draws_do() -> None:
+    gaps = np.r_[np.ones(21), -np.ones(10), np.zeros(969)]
+    assert paired_interval(gaps)[0] > 0
+    assert mcnemar(21, 10) == pytest.approx(0.0708, abs=1e-4)
+
+
+def test_a_difference_that_is_not_significant_is_not_equivalence() -> None:
+    wide = Estimate(0.0, np.random.default_rng(4).normal(0, 0.05, groups.DRAWS))
+    narrow = Estimate(0.0, wide.draws / 10)
+    assert wide.p_value() > 0.05 and wide.equivalence(0.02) > 0.05
+    assert narrow.equivalence(0.02) < 0.05
+    off = Estimate(0.03, narrow.draws + 0.03)
+    assert off.equivalence(0.02) > 0.9
+
+
+def test_a_gain_on_both_is_no_difference_of_differences() -> None:
+    """Heavy and light both gain .1, the heavy one alone is significant from 0: that is no "most under heavy"."""
+    random = np.random.default_rng(5)
+    heavy, light = nets(random, 0.1), nets(random, 0.1)
+    assert sum_of_groups([heavy]).p_value() < 0.05
+    assert sum_of_groups([heavy, -light]).p_value() > 0.05
+    assert sum_of_groups([heavy + 0.2, -light]).p_value() < 0.05
+
+
+def test_a_p_value_carries_its_monte_carlo_error() -> None:
+    draws = np.r_[-np.ones(490), np.ones(groups.DRAWS - 490)]
+    assert 2 * 490 / groups.DRAWS < 0.05 < Estimate(1.0, draws).p_value()
+    assert holm([Estimate(1.0, np.ones(groups.DRAWS)).p_value()] * 60)[0] < 0.05  # enough draws for a long study
+
+
+def test_values_without_images_have_their_error_and_the_seeds() -> None:
+    found = sum_of_values([(np.array([5.0]), 0.3), (np.array([-4.0]), 0.4)])
+    assert found.value == 1.0 and np.ptp(found.interval) == pytest.approx(2 * 1.96 * 0.5, rel=0.05)
+
+
+def front(xs: list[float], ys: list[float], seeds: int = 3) -> list[Array]:
+    random = np.random.default_rng(6)
+    return [
+        np.stack([nets(random, x, seeds, 0.003), nets(random, y, seeds, 0.003)]) for x, y in zip(xs, ys, strict=True)
+    ]
+
+
+def test_fronts_are_compared_where_they_cost_the_same() -> None:
+    """The second method at its one strength beats the first's by .2, at twelve points less accuracy: same curve."""
+    first, second = front([0.9, 0.86, 0.82], [0.1, 0.18, 0.26]), front([0.88, 0.82, 0.74], [0.14, 0.26, 0.42])
+    assert sum_of_groups([second[2][1], -first[1][1]]).p_value() < 0.05
+    same, (low, high) = front_difference(second, first)
+    assert same.p_value() > 0.05 and low == pytest.approx(0.82, abs=0.02) and high == pytest.approx(0.88, abs=0.02)
+    better, _ = front_difference([point + np.array([0.0, 0.1])[:, None, None] for point in second], first)
+    assert better.value == pytest.approx(same.value + 0.1) and better.p_value() < 0.05
+
+
+def test_fronts_that_do_not_meet_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="no x is reached by both"):
+        front_difference(front([0.9, 0.8], [0, 0]), front([0.7, 0.6], [0, 0]))
+    with pytest.raises(ValueError, match="two strengths"):
+        front_difference(front([0.9], [0]), front([0.7, 0.6], [0, 0]))
