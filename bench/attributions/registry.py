@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from bench.attacks.pgd import attacked_model
 from bench.attacks.user_files import UserFile, load_function, named_function
 from bench.catalog.programs import parse_program
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.keywords import Keyword, checked_keywords, keywords_of
 from bench.core.memory import is_out_of_memory
 from bench.core.names import select_names, unknown_name
@@ -274,8 +274,7 @@ def _checked(method: AttributionMethod, request: MapRequest, call: Callable[[], 
     except BaseException as error:
         if isinstance(error, BenchError) or is_interrupt(error) or is_out_of_memory(error):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BenchError(f"{name} failed: {reason}.") from error
+        raise BenchError(f"{name} failed: {in_one_line(error)}.") from error
     if not isinstance(found, Tensor) or not found.is_floating_point():
         kind = f"tensor of {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         raise BenchError(f"{name} returned a {kind}; it must return a tensor of floating-point numbers.")

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+_Layer = TypeVar("_Layer", bound=nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+
+
+def glorot(layer: _Layer) -> _Layer:
+    """The layer with Glorot-uniform weights and a bias of zeros, as TensorFlow initialises."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Normalization(nn.Module):

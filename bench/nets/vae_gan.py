@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from bench.nets.layers import glorot
+
 
 class VaeGan(nn.Module):
     """Encoder x -> (mean, log variance) of a code, generator code -> image, discriminator image -> logit.
@@ -66,9 +68,7 @@ class _SameConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, *, spectral: bool = False) -> None:
         super().__init__()
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride)
-        nn.init.xavier_uniform_(convolution.weight)
-        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        convolution = glorot(nn.Conv2d(inputs, outputs, kernel, stride))
         self.convolution = parametrizations.spectral_norm(convolution) if spectral else convolution
         self.kernel, self.stride = kernel, stride
 
@@ -89,17 +89,11 @@ def _norm1(size: int) -> nn.Module:
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+    return glorot(nn.Linear(inputs, outputs))
 
 
 def _up(inputs: int, outputs: int, stride: int, padding: int) -> nn.ConvTranspose2d:
-    layer = nn.ConvTranspose2d(inputs, outputs, 4, stride, padding)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layer
+    return glorot(nn.ConvTranspose2d(inputs, outputs, 4, stride, padding))
 
 
 def _encoder(in_channels: int, channels: list[int], kernel: int, code_size: int) -> nn.Sequential:

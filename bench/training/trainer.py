@@ -75,7 +75,12 @@ def train(
         BenchError: the loss diverged, the state in `folder` is of another training, or it cannot be written.
     """
     training, held_out = split_validation(len(dataset))
-    _require_fitting_maps(target_maps, (len(training), *dataset.images.shape[1:]), dataset.name)
+    expected = (len(training), *dataset.images.shape[1:])
+    if target_maps is not None and tuple(target_maps.shape) != expected:
+        raise BenchError(
+            f"the target maps have shape {tuple(target_maps.shape)}, but the training part of {dataset.name} needs "
+            f"{expected}; make them from this data set."
+        )
     images, labels = dataset.images.to(device), dataset.labels.to(device)
     trainer = _Trainer(recipe, model, seed, device)
     validation = (dataset.pixels(held_out).to(device), labels[held_out.to(device)])
@@ -107,14 +112,6 @@ def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) ->
         name = f"validation_pgd10_{threat.norm}_{threat.eps:.4g}"
         row[name] = quick_robust_accuracy(model, images[some], labels[some], threat)
     return row
-
-
-def _require_fitting_maps(target_maps: Tensor | None, expected: tuple[int, ...], dataset: str) -> None:
-    if target_maps is not None and tuple(target_maps.shape) != expected:
-        raise BenchError(
-            f"the target maps have shape {tuple(target_maps.shape)}, but the training part of {dataset} needs "
-            f"{expected}; make them from this data set."
-        )
 
 
 def _fingerprint(recipe: Recipe, seed: int, dataset: ImageDataset, target_maps: Tensor | None) -> str:

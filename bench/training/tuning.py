@@ -38,7 +38,7 @@ def try_setting(
     Raises:
         BenchError: training failed, or the file of an earlier search cannot be read.
     """
-    path = tuning_file(request.output, request.dataset)
+    path = request.output / request.dataset / "tuning.csv"
     setting = json.dumps(dict(changed), sort_keys=True)
     done = _read(path)
     digest = sha256_bytes(json.dumps(describe_recipe(request.recipe), sort_keys=True).encode())
@@ -58,10 +58,6 @@ def try_setting(
     write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     shutil.rmtree(trial.work, ignore_errors=True)
     return row
-
-
-def tuning_file(output: Path, dataset: str) -> Path:
-    return output / dataset / "tuning.csv"
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -149,7 +150,7 @@ class RelevanceMode(OperationMode):
         with torch.no_grad():
             output = apply(inputs, weight)
             output = output if offset is None else output + offset
-        return _AlphaBeta.run([inputs], output, split, alpha, epsilon=self.rules.epsilon)
+        return _by_rule([inputs], output, _alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
 
     def _linear(
         self, linear: Linear, inputs: Sequence[Tensor], offset: Tensor | None, *, alpha: float | None
@@ -159,12 +160,12 @@ class RelevanceMode(OperationMode):
             output = linear(inputs)
             output = output if offset is None else output + offset
         if alpha is None:
-            return _Epsilon.run(inputs, output, linear, offset, epsilon=self.rules.epsilon)
+            return _by_rule(inputs, output, _epsilon_rule, linear=linear, offset=offset, epsilon=self.rules.epsilon)
 
         def split(values: Sequence[Tensor], raising: bool) -> Tensor:
             return linear([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
 
-        return _AlphaBeta.run(inputs, output, split, alpha, epsilon=self.rules.epsilon)
+        return _by_rule(inputs, output, _alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
 
 
 def _pass_on(inputs: Tensor, output: Tensor, name: str) -> Tensor:
@@ -198,71 +199,51 @@ def _shares(contributions: Tensor, inputs: Sequence[Tensor], ratio: Tensor) -> t
     return tuple(value.detach() * gradient for value, gradient in zip(inputs, gradients, strict=True))
 
 
-class _Epsilon(torch.autograd.Function):
+class _ByRule(torch.autograd.Function):
+    """`output` forward; backward its relevance goes to the inputs as the rule shares it out."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, rule: Any, *inputs: Tensor) -> Tensor:
+        ctx.rule = rule
+        ctx.save_for_backward(*inputs)
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *relevances: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = [value.detach().requires_grad_(True) for value in ctx.saved_tensors]
+        return None, None, *ctx.rule(inputs, relevances[0])
+
+
+def _by_rule(inputs: Sequence[Tensor], output: Tensor, rule: Callable[..., Any], **facts: Any) -> Tensor:
+    result: Tensor = _ByRule.apply(output, partial(rule, **facts), *inputs)
+    return result
+
+
+def _epsilon_rule(
+    inputs: Sequence[Tensor], relevance: Tensor, linear: Linear, offset: Tensor | None, epsilon: float
+) -> Sequence[Tensor]:
     """R_i = x_i w_ij R_j / (z_j + epsilon sign z_j)."""
-
-    @classmethod
-    def run(
-        cls, inputs: Sequence[Tensor], output: Tensor, linear: Linear, offset: Tensor | None, epsilon: float
-    ) -> Tensor:
-        result: Tensor = cls.apply(output, linear, offset, epsilon, *inputs)
-        return result
-
-    @staticmethod
-    def forward(
-        ctx: Any, output: Tensor, linear: Linear, offset: Tensor | None, epsilon: float, *inputs: Tensor
-    ) -> Tensor:
-        ctx.linear, ctx.offset, ctx.epsilon = linear, offset, epsilon
-        ctx.save_for_backward(*inputs)
-        ctx.mark_dirty(output)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *relevances: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = [value.detach().requires_grad_(True) for value in ctx.saved_tensors]
-        with torch.enable_grad():
-            contributions = ctx.linear(inputs)
-        total = contributions.detach() if ctx.offset is None else contributions.detach() + ctx.offset
-        shares = _shares(contributions, inputs, relevances[0] / _stabilised(total, ctx.epsilon))
-        return None, None, None, None, *shares
+    with torch.enable_grad():
+        contributions = linear(inputs)
+    total = contributions.detach() if offset is None else contributions.detach() + offset
+    return _shares(contributions, inputs, relevance / _stabilised(total, epsilon))
 
 
-class _AlphaBeta(torch.autograd.Function):
+def _alpha_beta_rule(
+    inputs: Sequence[Tensor], relevance: Tensor, split: Callable[..., Tensor], alpha: float, epsilon: float
+) -> Sequence[Tensor]:
     """R_i = (alpha z_ij+ / z_j+ - (alpha - 1) z_ij- / z_j-) R_j; an output without z+ or z- gives that part to none."""
-
-    @classmethod
-    def run(
-        cls,
-        inputs: Sequence[Tensor],
-        output: Tensor,
-        split: Callable[[Sequence[Tensor], bool], Tensor],
-        alpha: float,
-        epsilon: float,
-    ) -> Tensor:
-        result: Tensor = cls.apply(output, split, alpha, epsilon, *inputs)
-        return result
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, split: Any, alpha: float, epsilon: float, *inputs: Tensor) -> Tensor:
-        ctx.split, ctx.alpha, ctx.epsilon = split, alpha, epsilon
-        ctx.save_for_backward(*inputs)
-        ctx.mark_dirty(output)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *relevances: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = [value.detach().requires_grad_(True) for value in ctx.saved_tensors]
-        totals = [torch.zeros_like(value) for value in inputs]
-        for raising, weight in ((True, ctx.alpha), (False, 1.0 - ctx.alpha)):
-            if weight == 0.0:
-                continue
-            with torch.enable_grad():
-                contributions = ctx.split(inputs, raising)
-            ratio = weight * relevances[0] / _stabilised(contributions.detach(), ctx.epsilon)
-            totals = [old + new for old, new in zip(totals, _shares(contributions, inputs, ratio), strict=True)]
-        return None, None, None, None, *totals
+    totals = [torch.zeros_like(value) for value in inputs]
+    for raising, weight in ((True, alpha), (False, 1.0 - alpha)):
+        if weight == 0.0:
+            continue
+        with torch.enable_grad():
+            contributions = split(inputs, raising)
+        ratio = weight * relevance / _stabilised(contributions.detach(), epsilon)
+        totals = [old + new for old, new in zip(totals, _shares(contributions, inputs, ratio), strict=True)]
+    return totals
 
 
 @register_attribution("lrp_epsilon")

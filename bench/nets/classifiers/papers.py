@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from bench.nets.layers import glorot
 from bench.nets.registry import NetOptions, register_classifier
 
 
@@ -82,7 +83,5 @@ def _glorot(layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Glorot-uniform weights and zero biases, as TensorFlow initialises."""
     for layer in layers.values():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            glorot(layer)
     return layers

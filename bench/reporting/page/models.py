@@ -90,6 +90,7 @@ def model_sections(
 
 def _card_facts(card: ModelCard) -> list[Fact]:
     gradients = card.gradients
+    cosine = gradients and gradients.target_cosine
     facts = [
         Fact("architecture", _call(card.architecture, card.architecture_parameters)),
         Fact("parameters", f"{card.weights.parameters:,}"),
@@ -103,7 +104,7 @@ def _card_facts(card: ModelCard) -> list[Fact]:
             Fact(f"gradient stability, noise {radius}", f"{value:.3f}")
             for radius, value in (gradients.stability if gradients else {}).items()
         ),
-        Fact("gradient cosine to its target maps", _optional(gradients and gradients.target_cosine, "{:.3f}")),
+        Fact("gradient cosine to its target maps", "" if cosine is None else f"{cosine:.3f}"),
     ]
     return [fact for fact in facts if fact.value]
 
@@ -128,25 +129,16 @@ def _training_facts(card: ModelCard | None) -> list[Fact]:
 
 def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
     shared = run.shared
-    counters = run.manifest.result.counters if run.manifest else {}
+    counters, precision = run.manifest.result.counters if run.manifest else {}, precision_note(str(shared["precision"]))
+    claimed, rejected = counters.get("claims", 0), counters.get("rejected_claims", 0)
+    claims = f"{claimed:,} claimed, {rejected:,} rejected when verified"
     lines = [
         Fact("images", f"{run.examples:,} of the {shared['split']} split, seed {shared['seed']}"),
         Fact("finished", str(shared["finished_at"])),
-        Fact(
-            "took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision_note(str(shared['precision']))}"
-        ),
+        Fact("took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision}"),
         Fact("with", f"bench {shared['bench_version']}, torch {shared['torch_version']}"),
-        Fact(
-            "adversarial examples",
-            f"{counters['claims']:,} claimed, {counters.get('rejected_claims', 0):,} rejected when verified"
-            if "claims" in counters
-            else "",
-        ),
-        Fact(
-            "evidence",
-            f"runs/{run.run_id}/" if not run.problem else f"not at hand: {run.problem}",
-            code=not run.problem,
-        ),
+        Fact("adversarial examples", claims if "claims" in counters else ""),
+        Fact("evidence", f"not at hand: {run.problem}" if run.problem else f"runs/{run.run_id}/", code=not run.problem),
         Fact("not to be trusted", run.doubt),
         Fact("weights, sha256", str(shared["model_sha256"]), code=True),
         Fact("data, sha256", str(shared["data_sha256"]), code=True),
@@ -180,7 +172,3 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return ", ".join(_value(part) for part in value) if isinstance(value, list) else str(value)
-
-
-def _optional(value: Any, pattern: str) -> str:
-    return "" if value is None else pattern.format(value)

@@ -1,27 +1,13 @@
 """One file a method: the loss of a paper, with its parameters declared and checked."""
 
-from bench.training.methods.adversarial import Adversarial
-from bench.training.methods.base import Batch, GradientMethod, Method
-from bench.training.methods.gradient_alignment import LocalGradientAlignment
-from bench.training.methods.input_regularizers import (
-    HessianRegularization,
-    InputGradientRegularization,
-    JacobianRegularization,
-)
-from bench.training.methods.interpretation import InterpretationRegularization
-from bench.training.methods.standard import Standard
-from bench.training.methods.trades import Trades
-
-__all__ = [
-    "Adversarial",
-    "Batch",
-    "GradientMethod",
-    "HessianRegularization",
-    "InputGradientRegularization",
-    "InterpretationRegularization",
-    "JacobianRegularization",
-    "LocalGradientAlignment",
-    "Method",
-    "Standard",
-    "Trades",
-]
+from bench.training.methods.adversarial import Adversarial as Adversarial
+from bench.training.methods.base import Batch as Batch
+from bench.training.methods.base import GradientMethod as GradientMethod
+from bench.training.methods.base import Method as Method
+from bench.training.methods.gradient_alignment import LocalGradientAlignment as LocalGradientAlignment
+from bench.training.methods.input_regularizers import HessianRegularization as HessianRegularization
+from bench.training.methods.input_regularizers import InputGradientRegularization as InputGradientRegularization
+from bench.training.methods.input_regularizers import JacobianRegularization as JacobianRegularization
+from bench.training.methods.interpretation import InterpretationRegularization as InterpretationRegularization
+from bench.training.methods.standard import Standard as Standard
+from bench.training.methods.trades import Trades as Trades

@@ -91,7 +91,7 @@ class GradientMethod(Method):
 
     def logits_twice(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K) logits for the cross-entropy, and those to be differentiated by the input; the same where possible."""
-        if self.batch_norm == "batch" or not _has_batch_norm(model):
+        if self.batch_norm == "batch" or not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
             logits = model(images)
             return logits, logits
         penalised = self.penalised_pass(model, images)
@@ -102,10 +102,6 @@ class GradientMethod(Method):
         with frozen_batch_norm(model) if self.batch_norm == "frozen" else nullcontext():
             logits: Tensor = model(images)
         return logits
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(layer, _BatchNorm) for layer in model.modules())
 
 
 @contextmanager
