@@ -23,6 +23,7 @@ from bench.studies.computations import Computations
 from bench.studies.pairs import Pairs
 from bench.studies.plan import StudyPlan, StudyRequest, latest_run, rows_of, usable_plans
 from bench.studies.report import write_figures, write_tables, write_verdict
+from bench.studies.study import TrainedModel
 from bench.training import make_recipe
 from bench.training.boundary_tilt import TiltStudy, run_tilt
 from bench.training.fitting import TrainingRequest
@@ -51,7 +52,7 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
     with _registry(request.models_folder, request.registry):
         for step in plan.steps:
             if step.trained is not None and not step.done:
-                _train(request, step.trained.id, step.trained.recipe, dict(step.trained.parameters))
+                _train(request, step.trained)
         roles = _run_all(request, watch)
         plans = [plan for of_role in roles.values() for plan in of_role]
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
@@ -99,15 +100,14 @@ def _write(
     write_atomically(folder / "plan.json", json_text(content).encode())
 
 
-def _train(request: StudyRequest, name: str, recipe: str, parameters: dict[str, object]) -> None:
+def _train(request: StudyRequest, model: TrainedModel) -> None:
     dataset = request.study.dataset
-    if (request.models_folder / dataset / name / "card.toml").is_file():
+    if (request.models_folder / dataset / model.id / "card.toml").is_file():
         return
+    recipe = make_recipe(model.recipe, dataset, model.parameters)
     training = TrainingRequest(
-        recipe=make_recipe(
-            recipe, dataset, parameters,
-        ), dataset=dataset, output=request.models_folder, device=resolve_device(request.device), model_id=name,
-        seed=request.seed, data_dir=request.data_dir, download=request.download, method=name,
+        recipe=recipe, dataset=dataset, output=request.models_folder, device=resolve_device(request.device),
+        model_id=model.id, seed=request.seed, data_dir=request.data_dir, download=request.download, method=model.id,
     )  # fmt: skip
     train_and_publish(training)
 

@@ -6,16 +6,14 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from rich.table import Table
 
 from bench.cli.output.rendering import markdown, marked, percent, printable, table
 from bench.core.files import json_text
+from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.table import as_cell
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from bench.leaderboard.boards import Board, Cell, Column, Row
 
 Shown = TypeVar("Shown")
 _LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from bench.cli.output.rendering import markdown, marked, printable, table, warn
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
-    from bench.comparison.gate import RegressionReport
+from bench.comparison.gate import RegressionReport
+from bench.core.files import write_atomically
 
 _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
@@ -70,8 +67,6 @@ def markdown_summary(verdicts: Sequence[RegressionReport]) -> str:
 
 def write_junit(verdicts: Sequence[RegressionReport], path: Path) -> None:
     """One test case a model and suite; raises BenchError where the file cannot be written."""
-    from bench.core.files import write_atomically
-
     failures = sum(not verdict.passed for verdict in verdicts)
     seconds = sum(verdict.seconds for verdict in verdicts)
     root = ElementTree.Element(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -14,13 +13,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.leaderboard.evidence.runs import RunFolder
 from bench.runs.execute import Observer, RunOutcome
 from bench.runs.plan import RunPlan
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from bench.leaderboard.evidence.runs import RunFolder
 
 
 class RunProgress(Progress):

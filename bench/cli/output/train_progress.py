@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from bench.training.epochs import Progress as TrainingProgress
+from bench.training.epochs import Progress as TrainingProgress
 
 
 class TrainingDisplay(Progress):
