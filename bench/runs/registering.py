@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,22 +27,10 @@ _STANDARD_ERRORS = 4.0
 """How far a re-measured accuracy may lie from the card's: a right card fails once in 16,000 looks."""
 
 
-@dataclass(frozen=True, slots=True)
-class AddRequest:
-    """What `bench models add` was asked for."""
-
-    model: str
-    registry: Path
-    dataset: str
-    source: SourceOptions
-    method: str
-    description: str | None
-    examples: int
-    device: torch.device
-    data_dir: Path | None = None
-
-
-def add_model(request: AddRequest) -> ModelEntry:
+def add_model(
+    model: str, registry: Path, *, dataset: str, source: SourceOptions, method: str, description: str | None,
+    examples: int, device: torch.device, data_dir: Path | None = None,
+) -> ModelEntry:  # fmt: skip
     """Write `registry/<data set>/<id>/{weights.safetensors,card.toml}` for a model named by its source.
 
     The card holds the clean accuracy on the first `examples` test images.
@@ -51,33 +39,28 @@ def add_model(request: AddRequest) -> ModelEntry:
         BenchError: the source is no source or gives no net, the data set is not here, the model does not fit it, or
             the folder is taken; nothing has been written then.
     """
-    if not is_source(request.model):
-        raise BenchError(f"{request.model} names no source; use FILE.py:FACTORY, a file, or {describe_kinds()}.")
-    dataset = load_split(request.dataset, "test", data_dir=request.data_dir, download=request.source.download)
-    source = request.source
-    if source.num_classes is None:
-        source = dataclasses.replace(source, num_classes=_outputs_of_program(request, dataset))
-    entry = entry_from_source(request.model, request.dataset, source)
-    folder = request.registry / entry.card.dataset / entry.card.id
+    if not is_source(model):
+        raise BenchError(f"{model} names no source; use FILE.py:FACTORY, a file, or {describe_kinds()}.")
+    test = load_split(dataset, "test", data_dir=data_dir, download=source.download)
+    # a zoo knows how many outputs its net has; of a program the data set's number is asked
+    if source.num_classes is None and model.split(":", 1)[0] not in ("timm", "torchvision", "hf-hub"):
+        source = dataclasses.replace(source, num_classes=test.num_classes)
+    entry = entry_from_source(model, dataset, source)
+    folder = registry / entry.card.dataset / entry.card.id
     if folder.exists():
         raise BenchError(f"{folder} exists already; choose another name, or delete it.", option="model_id")
-    net = load_model(entry, request.device)
-    accuracy, count = clean_accuracy(net, entry.card.name, dataset, request.examples, device=request.device)
+    net = load_model(entry, device)
+    accuracy, count = clean_accuracy(net, entry.card.name, test, examples, device=device)
     card = ModelCard.model_validate(
         entry.card.model_dump()
         | {
-            "method": request.method,
-            "description": entry.card.description if request.description is None else request.description,
+            "method": method,
+            "description": entry.card.description if description is None else description,
             "accuracy": Accuracy(test=accuracy, test_examples=count).model_dump(),
         }
     )
     _publish(folder, card, state_bytes(net))
     return ModelEntry(card, folder)
-
-
-def _outputs_of_program(request: AddRequest, dataset: ImageDataset) -> int | None:
-    """A zoo knows how many outputs its net has; of a program the data set's number is asked."""
-    return None if request.model.split(":", 1)[0] in ("timm", "torchvision", "hf-hub") else dataset.num_classes
 
 
 def _publish(folder: Path, card: ModelCard, weights: bytes) -> None:
@@ -124,65 +107,58 @@ class CardVerdict:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyRequest:
-    """What `bench models verify` was asked for; no names are all."""
-
-    names: Sequence[str] | None = None
-    dataset: str | None = None
-    registry: Path | None = None
-    program: Path | None = None
-    examples: int = 1000
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    data_dir: Path | None = None
-    download: bool = False
-
-
-def verify_cards(request: VerifyRequest) -> list[CardVerdict]:
-    """Load every model, measure its clean accuracy again, and compare both with its card.
+def verify_cards(
+    names: Sequence[str], dataset: str | None = None, *, registry: Path | None = None, program: Path | None = None,
+    examples: int, device: torch.device, data_dir: Path | None = None, download: bool = False,
+) -> list[CardVerdict]:  # fmt: skip
+    """Load every model, or those that are named, measure its clean accuracy again, and compare both with its card.
 
     Raises:
         BenchError: unknown names, or a folder that is no registry.
     """
-    if request.names:
+    if names:
         verdicts: list[CardVerdict] = []
-        entries = resolve_models(request.names, request.dataset, registry=request.registry, program=request.program)
+        entries = resolve_models(names, dataset, registry=registry, program=program)
     else:
-        entries, verdicts = _all_cards(request)
+        entries, verdicts = _all_cards(dataset, registry, program)
     datasets: dict[str, ImageDataset | BenchError] = {}
     for entry in entries:
         name = entry.card.dataset
         if name not in datasets:
             try:
-                datasets[name] = load_split(name, "test", data_dir=request.data_dir, download=request.download)
+                datasets[name] = load_split(name, "test", data_dir=data_dir, download=download)
             except BenchError as error:
                 datasets[name] = error
-        verdicts.append(_verify(entry, datasets[name], request))
+        verdicts.append(_verify(entry, datasets[name], examples, device, download=download))
     return verdicts
 
 
-def _all_cards(request: VerifyRequest) -> tuple[list[ModelEntry], list[CardVerdict]]:
+def _all_cards(
+    dataset: str | None, registry: Path | None, program: Path | None
+) -> tuple[list[ModelEntry], list[CardVerdict]]:
     """Every card there is, and a verdict for each that cannot even be read, so that one does not hide the others."""
     entries, verdicts = [], []
-    for name, found in registered(request.registry).items():
+    for name, found in registered(registry).items():
         if isinstance(found, BenchError):
             verdicts.append(CardVerdict(name, "wrong", str(found)))
-        elif request.dataset in (None, found.card.dataset):
-            program = request.program if found.card.program is not None else None
-            entries.append(dataclasses.replace(found, program=program))
+        elif dataset in (None, found.card.dataset):
+            own = program if found.card.program is not None else None
+            entries.append(dataclasses.replace(found, program=own))
     return entries, verdicts
 
 
-def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: VerifyRequest) -> CardVerdict:
+def _verify(
+    entry: ModelEntry, dataset: ImageDataset | BenchError, examples: int, device: torch.device, *, download: bool
+) -> CardVerdict:
     card = entry.card
     if card.program is not None and entry.program is None:
         return CardVerdict(card.name, "not checked", f"needs {card.program.file}; name that file if you trust it")
-    if card.weights.url is not None and not request.download and not entry.weights.path.is_file():
+    if card.weights.url is not None and not download and not entry.weights.path.is_file():
         return CardVerdict(card.name, "not checked", "its weights are not on this machine, and no download is allowed")
     try:
-        if request.download:
+        if download:
             entry.weights.fetch()
-        net = load_model(entry, request.device)
+        net = load_model(entry, device)
     except BenchError as error:
         return CardVerdict(card.name, "wrong", str(error))
     parameters = weights_of(net).parameters
@@ -191,7 +167,7 @@ def _verify(entry: ModelEntry, dataset: ImageDataset | BenchError, request: Veri
     if isinstance(dataset, BenchError):
         return CardVerdict(card.name, "not checked", f"digest right and weights load, but {dataset}")
     try:
-        accuracy, count = clean_accuracy(net, card.name, dataset, request.examples, device=request.device)
+        accuracy, count = clean_accuracy(net, card.name, dataset, examples, device=device)
     except BenchError as error:
         return CardVerdict(card.name, "wrong", str(error))
     return _compare(card, accuracy, count, len(dataset))

@@ -107,21 +107,13 @@ def add(
     """Write a model of your own, weights and card, into a registry folder."""
     from bench.cli.output.rendering import output, percent
     from bench.core.devices import resolve_device
-    from bench.runs.registering import AddRequest, add_model
+    from bench.runs.registering import add_model
 
     source = own.source_options(download=download, data_dir=data_dir)
-    request = AddRequest(
-        model=model,
-        registry=registry,
-        dataset=dataset,
-        source=source,
-        method=method,
-        description=description,
-        examples=examples,
-        device=resolve_device(device),
-        data_dir=data_dir,
-    )
-    entry = add_model(request)
+    entry = add_model(
+        model, registry, dataset=dataset, source=source, method=method, description=description, examples=examples,
+        device=resolve_device(device), data_dir=data_dir,
+    )  # fmt: skip
     output().print(f"{entry.card.name}: {entry.folder}", soft_wrap=True)
     assert entry.card.accuracy.test is not None  # noqa: S101  add_model has just measured it
     output().print(
@@ -150,19 +142,12 @@ def verify(
     """Check cards against what they describe: digests, shapes, clean accuracy. Exit code 1 if any is wrong."""
     from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
-    from bench.runs.registering import VerifyRequest, verify_cards
+    from bench.runs.registering import verify_cards
 
-    request = VerifyRequest(
-        names=names,
-        dataset=dataset,
-        registry=registry,
-        program=program,
-        examples=examples,
-        device=resolve_device(device),
-        data_dir=data_dir,
-        download=download,
-    )
-    verdicts = verify_cards(request)
+    verdicts = verify_cards(
+        names or [], dataset, registry=registry, program=program, examples=examples, device=resolve_device(device),
+        data_dir=data_dir, download=download,
+    )  # fmt: skip
     rows = [[verdict.model, verdict.state, verdict.detail] for verdict in verdicts]
     output().print(table(["model", "", "what was found"], rows))
     counts = {state: sum(verdict.state == state for verdict in verdicts) for state in ("right", "wrong", "not checked")}
