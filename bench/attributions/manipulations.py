@@ -95,8 +95,9 @@ class FrameTarget(MapAttack):
         return frame_map(clean, self.width_share)
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
-        distance = (divided_by_max(maps) - goal.target_map).square().sum((1, 2))
-        return self.map_weight * distance + (1 - self.map_weight) * (logits - goal.logits).square().mean(1)
+        return self.map_weight * self.score(maps, goal) + (1 - self.map_weight) * (logits - goal.logits).square().mean(
+            1
+        )
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
         return (divided_by_max(maps) - goal.target_map).square().sum((1, 2))
@@ -126,13 +127,9 @@ class TargetImage(MapAttack):
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
         change = (logits.softmax(1) - goal.logits.softmax(1)).square().sum(1)
-        return self._distance(maps, goal) + self.output_weight * change
+        return self.score(maps, goal) + self.output_weight * change
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
-        return self._distance(maps, goal)
-
-    @staticmethod
-    def _distance(maps: Tensor, goal: Goal) -> Tensor:
         return (divided_by_mean(maps) - divided_by_mean(goal.target_map)).square().mean((1, 2))
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,7 +31,7 @@ SSIM_WINDOW, _SIGMA = 11, 1.5
 _INDEX_BITS = 32
 
 
-@dataclass(slots=True)
+@dataclass
 class PreparedMaps:
     """Heat maps with what measures need of one map alone, computed once and kept.
 
@@ -41,7 +42,6 @@ class PreparedMaps:
 
     maps: Tensor
     top_share: float = 0.1
-    _kept: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.maps.dim() != 3:
@@ -53,70 +53,54 @@ class PreparedMaps:
     def k(self) -> int:
         return max(1, round(self.top_share * self.maps.shape[1] * self.maps.shape[2]))
 
-    @property
+    @cached_property
     def scaled(self) -> Tensor:
         """(N, H * W), each map over its largest absolute value."""
-        if "scaled" not in self._kept:
-            flat = self.maps.detach().float().flatten(1)
-            self._kept["scaled"] = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-38)
-        return self._kept["scaled"]
+        flat = self.maps.detach().float().flatten(1)
+        return flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-38)
 
-    @property
+    @cached_property
     def nonzero(self) -> Tensor:
         """(N,) 1 where the map is not all zero, else 0."""
-        if "nonzero" not in self._kept:
-            self._kept["nonzero"] = (self.scaled.abs().amax(1) > 0).float()
-        return self._kept["nonzero"]
+        return (self.scaled.abs().amax(1) > 0).float()
 
-    @property
+    @cached_property
     def finite(self) -> Tensor:
         """(N,) bool, whether every value of the map is a number."""
-        if "finite" not in self._kept:
-            self._kept["finite"] = self.maps.detach().flatten(1).isfinite().all(1)
-        return self._kept["finite"]
+        return self.maps.detach().flatten(1).isfinite().all(1)
 
     @property
     def empty(self) -> Tensor:
         """(N,) bool, whether the map is zero everywhere."""
         return self.finite & (self.nonzero == 0)
 
-    @property
+    @cached_property
     def keys(self) -> Tensor:
         """(N, H * W) int64, ascending: a pixel's value above, its place below; see `sorted_keys`."""
-        if "keys" not in self._kept:
-            self._kept["keys"] = sorted_keys(self.maps.detach().float().flatten(1))
-        return self._kept["keys"]
+        return sorted_keys(self.maps.detach().float().flatten(1))
 
-    @property
+    @cached_property
     def centred_ranks(self) -> Tensor:
         """(N, H * W) ranks less their mean, of length 1; zero for a constant map."""
-        if "ranks" not in self._kept:
-            self._kept["ranks"] = _unit(_centred(_average_ranks(self.keys)))
-        return self._kept["ranks"]
+        return _unit(_centred(_average_ranks(self.keys)))
 
-    @property
+    @cached_property
     def centred(self) -> Tensor:
         """(N, H * W) values less their mean, of length 1; zero for a constant map."""
-        if "centred" not in self._kept:
-            varies = (self.scaled.amax(1) > self.scaled.amin(1)).float()[:, None]
-            self._kept["centred"] = _unit(_centred(self.scaled) * varies)
-        return self._kept["centred"]
+        varies = (self.scaled.amax(1) > self.scaled.amin(1)).float()[:, None]
+        return _unit(_centred(self.scaled) * varies)
 
-    @property
+    @cached_property
     def top(self) -> Tensor:
         """(N, k) the places of the k largest values; of equal values the earlier place counts as larger."""
-        if "top" not in self._kept:
-            count = self.keys.shape[1]
-            self._kept["top"] = places(self.keys[:, count - self.k :], count)
-        return self._kept["top"]
+        count = self.keys.shape[1]
+        return places(self.keys[:, count - self.k :], count)
 
-    @property
+    @cached_property
     def blurred(self) -> tuple[Tensor, Tensor]:
         """Local means of the scaled map and of its square, for SSIM."""
-        if "mean" not in self._kept:
-            image = self.scaled.view(self.maps.shape)
-            self._kept["mean"], self._kept["square"] = _blur(image), _blur(image * image)
-        return self._kept["mean"], self._kept["square"]
+        image = self.scaled.view(self.maps.shape)
+        return _blur(image), _blur(image * image)
 
 
 def similarities(first: PreparedMaps, second: PreparedMaps, measures: Sequence[Measure]) -> dict[Measure, Tensor]:

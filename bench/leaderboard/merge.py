@@ -48,7 +48,7 @@ def merge_leaderboards(sources: Sequence[Path], into: Path) -> list[Merged]:
     for source, new in plans:
         for run_id, rows in new.items():
             _copy_evidence(source / "runs" / run_id, into / "runs" / run_id)
-            append_rows(into, [_plain(row) for row in rows.to_dict("records")])
+            append_rows(into, [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")])
     return outcomes
 
 
@@ -88,8 +88,3 @@ def _copy_evidence(source: Path, target: Path) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
         shutil.copytree(source, hidden, ignore=shutil.ignore_patterns(".lock"))
         hidden.replace(target)
-
-
-def _plain(row: dict[object, object]) -> dict[str, object]:
-    """A row as `append_rows` takes it: no NaN."""
-    return {str(name): None if isinstance(value, float) and value != value else value for name, value in row.items()}
