@@ -193,7 +193,7 @@ def test_a_checkpoint_of_ones_own_is_gated_without_a_registry(
     monkeypatch.chdir(tmp_path)
     Path("weights.safetensors").write_bytes(b"not a model's, it only lies here")
     common = ("check", "--model", "net.py:make", "--model-id", "mine", "--weights", model_copy.weights, "--suite", suite,
-              "--baseline", tmp_path / "baseline", "--device", "cpu", "--time-factor", 0, "--examples", 60)  # fmt: skip
+              "--baseline", tmp_path / "baseline", "--device", "cpu", "--time-factor", 0, "--examples", 20)  # fmt: skip
     assert bench(*common, "--update")[0] == 0
     code, out, err = bench(*common)
     assert code == 0 and "as the baseline" in out, out + err

@@ -26,14 +26,14 @@ TINY_TRAINING = ("--set", "epochs=1", "--set", "batch_size=64", "--device", "cpu
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Splits of 600 and 500 images, both cut from the embedded test split, in torchvision's layout."""
+    """Splits of 300 images each, both cut from the embedded test split, in torchvision's layout."""
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
     raw = tmp_path / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     test = load_split("fashion_mnist", "test")
-    for name, count in (("train", 600), ("t10k", 500)):
-        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:count, 0].numpy())))
-        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:count].numpy())))
+    for name in ("train", "t10k"):
+        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:300, 0].numpy())))
+        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:300].numpy())))
     return tmp_path / "data"
 
 
@@ -69,7 +69,7 @@ def test_training_writes_a_model_that_can_be_run(
     assert sorted(path.name for path in folder.iterdir()) == ["card.toml", "training.csv", "weights.safetensors"]
     card = read_card(folder)
     assert card.training is not None and card.training.schedule["epochs"] == 2
-    assert (card.training.training_examples, card.training.validation_examples) == (500, 100)
+    assert (card.training.training_examples, card.training.validation_examples) == (250, 50)
     assert len((folder / "training.csv").read_text().splitlines()) == 3
     assert not list(output.glob("*/.*.training"))
     assert bench("run", "--model", folder, "--suite", tiny_suite, "--leaderboard", tmp_path / "board")[0] == 0
@@ -88,7 +88,7 @@ def test_interpretation_regularisation_trains_from_a_source_beside_it(
     assert card.training.source_sha256 == read_card(output / "fashion_mnist" / "standard").weights.sha256
     assert card.training.parameters["samples"] == 2
     assert card.gradients is not None and card.gradients.target_cosine is not None
-    assert set(card.gradients.stability) == {"4/255", "8/255", "16/255"} and card.gradients.examples == 100
+    assert set(card.gradients.stability) == {"4/255", "8/255", "16/255"} and card.gradients.examples == 50
 
 
 def test_an_untrained_source_needs_no_model(bench: Bench, tmp_path: Path, data_dir: Path) -> None:
