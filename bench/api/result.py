@@ -53,7 +53,9 @@ class Result:
         What the metric is of can also be part of its name: `stability/cosine/gradient`.
         """
         wanted = {"subject": subject, "attack": attack, "norm": norm, "eps": eps}
-        rows = self.frame[(self.frame["metric"] == metric) | (_paths(self.frame) == metric)]
+        rows = self.frame[
+            (self.frame["metric"] == metric) | (self.frame["metric"] + "/" + self.frame["subject"] == metric)
+        ]
         for name, value in wanted.items():
             rows = rows if value is None else rows[rows[name] == value]
         if len(rows) != 1:
@@ -117,10 +119,6 @@ def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
     ax.barh(names, rows["value"], xerr=errors)
     ax.invert_yaxis()
     ax.set_xlabel("value, 95 % interval")
-
-
-def _paths(frame: pd.DataFrame) -> pd.Series[str]:
-    return frame["metric"] + "/" + frame["subject"]
 
 
 def _cell(value: object) -> str:

@@ -63,12 +63,8 @@ class Suite:
         return sha256_bytes(json.dumps(content, sort_keys=True).encode())
 
 
-def read_suite(path: Path, suite_path: Path | None = None) -> Suite:
-    """Read one suite file, and what it extends; raises BenchError."""
-    return _read(path, suite_path, ())
-
-
-def _read(path: Path, suite_path: Path | None, children: tuple[Path, ...]) -> Suite:
+def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path, ...] = ()) -> Suite:
+    """Read one suite file, and what it extends; raises BenchError. `children` are files that extend this one."""
     content = read_toml(path, "suite")
     if path.resolve() in children:
         raise BenchError(f"suite {path} extends itself, by way of {', '.join(one.name for one in children)}.")
@@ -83,7 +79,7 @@ def _read(path: Path, suite_path: Path | None, children: tuple[Path, ...]) -> Su
         if name not in files:
             raise unknown_name(name, files, f"suite to extend in {path}")
         parent_path = files[name]
-    parent = _read(parent_path, suite_path, (*children, path.resolve()))
+    parent = read_suite(parent_path, suite_path, (*children, path.resolve()))
     inherited = parent.file.model_dump(exclude={"name", "version", "description"})
     merged = _merge(inherited, content, depth=0)
     return Suite(validate(SuiteFile, merged, f"suite {path}"), path, (parent_path, *parent.extends))

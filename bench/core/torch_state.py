@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,11 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     *(
-        (lambda name=name: getattr(torch.backends.cudnn, name), lambda value, name=name: _set_cudnn(name, value))
+        (partial(getattr, torch.backends.cudnn, name), partial(setattr, torch.backends.cudnn, name))
         for name in ("enabled", "benchmark", "deterministic")
     ),
 )
 """What tells a setting of torch, and what changes it."""
-
-
-def _set_cudnn(name: str, value: bool) -> None:
-    setattr(torch.backends.cudnn, name, value)
 
 
 @contextmanager
@@ -76,14 +73,12 @@ def undisturbed() -> Iterator[None]:
             torch.cuda.set_rng_state_all(on_gpus)
 
 
-def twice_differentiable(wanted: bool = True) -> AbstractContextManager[object]:
+def twice_differentiable(wanted: bool) -> AbstractContextManager[object]:
     """Forward passes in here have second derivatives also where they attend, if `wanted`.
 
     Torch's fused attention has none; made of plain products and a softmax, it has.
     """
-    if not wanted:
-        return nullcontext()
-    return sdpa_kernel(SDPBackend.MATH)
+    return sdpa_kernel(SDPBackend.MATH) if wanted else nullcontext()
 
 
 @contextmanager

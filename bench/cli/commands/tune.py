@@ -57,7 +57,6 @@ def _show(value: Any) -> str:
 
 def _parse_grid(entries: list[str]) -> dict[str, list[Any]]:
     """`name=value,value` as TOML values, bare words as strings."""
-
     parsed: dict[str, list[Any]] = {}
     for entry in entries:
         name, _, values = entry.partition("=")
