@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import shutil
-import signal
+import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
+from bench.cli.main import run_command
 from bench.comparison.compare import compare_models
 from bench.comparison.evidence import row_values, run_values
 from bench.core.errors import BenchError
@@ -17,14 +20,32 @@ from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench
-from tests.runs.test_execute import run, start
+from tests.runs.test_execute import run
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["bench.cli.commands.run", "bench.runs.execute"])
+
+
+def command(folder: Path, suite: Path) -> None:
+    arguments = ["run", "--model", "standard", "--suite", suite, "--leaderboard", folder, "--device", "cpu"]
+    sys.exit(run_command([str(argument) for argument in arguments]))
+
+
+def start(folder: Path, suite: Path) -> ForkServerProcess:
+    """`bench run` in a process of its own, made from one that has loaded torch already."""
+    process = PROCESSES.Process(target=command, args=(folder, suite))
+    process.start()
+    return process
 
 
 def settle(folder: Path, suite: Path) -> None:
     """What must hold however often runs were killed: all is readable, no row lost or doubled, resume completes."""
     run(folder, suite)
     rows = read_leaderboard(folder)
-    finished = {path.name for path in (folder / "runs").iterdir() if read_manifest(path).status == "finished"}
+    begun = {path for path in (folder / "runs").iterdir() if (path / "manifest.json").exists()}
+    for path in set((folder / "runs").iterdir()) - begun:  # killed before its first word: it has nothing to be read
+        assert not list(path.glob("**/*.parquet"))
+    finished = {path.name for path in begun if read_manifest(path).status == "finished"}
     assert set(rows["run_id"]) == finished
     assert not rows.duplicated(["run_id", *KEY_COLUMNS]).any()
     assert set(rows["run_id"].value_counts()) == {len(rows) // len(finished)}
@@ -37,11 +58,11 @@ def kill_at_random(folder: Path, suite: Path, times: int, seed: int) -> None:
     random_delay = random.Random(seed)
     for _ in range(times):
         process = start(folder, suite)
-        while process.poll() is None and not list(folder.glob("runs/*")):
+        while process.is_alive() and not list(folder.glob("runs/*")):
             time.sleep(0.01)
-        time.sleep(random_delay.uniform(0.0, 2.0))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        time.sleep(random_delay.uniform(0.0, 0.8))
+        process.kill()
+        process.join()
 
 
 def test_runs_killed_at_random_moments_leave_a_sound_leaderboard(tmp_path: Path, tiny_suite: Path) -> None:
@@ -58,9 +79,9 @@ def test_fifty_kills_leave_a_sound_leaderboard(tmp_path: Path, tiny_suite: Path)
 
 def test_two_runs_at_once_both_arrive(tmp_path: Path, tiny_suite: Path) -> None:
     processes = [start(tmp_path, tiny_suite) for _ in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
     for process in processes:
-        process.communicate()
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert read_leaderboard(tmp_path)["run_id"].nunique() == 2
 
 
