@@ -64,7 +64,10 @@ def _run(
     whole.apgd.loss, whole.fab.targeted = component.removeprefix("apgd-"), False
     attack = whole.fab if component == "fab" else whole.apgd
     if iterations is not None:
-        _set_iterations(attack, iterations)
+        attack.n_iter = attack.n_iter_orig = iterations
+        attack.n_iter_2 = max(int(0.22 * iterations), 1)
+        attack.n_iter_min = max(int(0.06 * iterations), 1)
+        attack.size_decr = max(int(0.03 * iterations), 1)
     attack.seed = torch.initial_seed() % (1 << 31)
     unanswered: list[Tensor] = []
     watching = model.register_forward_hook(
@@ -76,10 +79,3 @@ def _run(
     for point in torch.cat([found[:0], *unanswered]):
         found[(images - point).flatten(1).norm(dim=1).argmin()] = point
     return AttackResult(found)
-
-
-def _set_iterations(attack: Any, iterations: int) -> None:
-    attack.n_iter = attack.n_iter_orig = iterations
-    attack.n_iter_2 = max(int(0.22 * iterations), 1)
-    attack.n_iter_min = max(int(0.06 * iterations), 1)
-    attack.size_decr = max(int(0.03 * iterations), 1)

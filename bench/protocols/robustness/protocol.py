@@ -149,19 +149,16 @@ class Robustness(Protocol):
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         """Median distances, over the examples that are classified right."""
+        import numpy as np
+
         if self.plan.mode != "distances":
             return []
         metrics = []
         right = records[records["label"] == records["prediction"]]
         for (attack, norm), group in right.groupby(["attack", "norm"], sort=False, observed=True):
             values = group["distance"].to_numpy(dtype=float)
+            # the one that stays finite as long as half of the images have been broken
+            median = float(np.quantile(values, 0.5, method="lower"))
             key, bounds = MetricKey("median_distance", attack=str(attack), norm=str(norm)), median_interval(values)
-            metrics.append(Metric(key, _lower_median(values), *bounds, len(values), "higher", "number", "headline"))
+            metrics.append(Metric(key, median, *bounds, len(values), "higher", "number", "headline"))
         return metrics
-
-
-def _lower_median(values: Any) -> float:
-    """The median that stays finite as long as half of the images have been broken."""
-    import numpy as np
-
-    return float(np.quantile(values, 0.5, method="lower"))
