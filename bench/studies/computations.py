@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from bench.catalog.models import list_models, load_model
 from bench.data import load_split
-from bench.leaderboard.statistics.intervals import bootstrap, paired_interval
+from bench.leaderboard.statistics.intervals import bootstrap
 from bench.nets.intake import copy_net
-from bench.studies.claims import Effect, MissingInputError
-from bench.studies.study import Bound, ScaleInvariance, Stability
+from bench.studies.study import Bound, ScaleInvariance
+from bench.studies.values import Effect, MissingInputError
 from bench.training.measures import noisy_gradients
 
 Array = npt.NDArray[np.float64]
@@ -34,12 +34,8 @@ class Computations:
         self.images, self.labels = data.pixels(slice(0, count)), data.labels[:count]
         self._similarities: dict[tuple[str, float], Tensor] = {}
 
-    def __call__(self, claim: Stability | ScaleInvariance | Bound) -> tuple[Effect, float]:
-        if isinstance(claim, Stability):
-            return self._stability(claim), claim.margin
-        if isinstance(claim, ScaleInvariance):
-            return self._scaling(claim), 0.0
-        return self._bound(claim), 0.0
+    def __call__(self, claim: ScaleInvariance | Bound) -> Effect:
+        return self._scaling(claim) if isinstance(claim, ScaleInvariance) else self._bound(claim)
 
     def similarities(self, name: str, radius: float) -> Tensor:
         """Cosine between each image's gradient and that of a uniformly perturbed copy; (N,)."""
@@ -59,15 +55,6 @@ class Computations:
         batches = noisy_gradients(model, self.images, self.labels, torch.arange(len(self.images)), radii=[radius])
         clean, noisy = zip(*((clean, noisy) for clean, (noisy,) in batches), strict=True)
         return torch.cat(clean), torch.cat(noisy)
-
-    def _stability(self, claim: Stability) -> Effect:
-        first, second = (self.similarities(name, claim.radius).double().numpy() for name in (claim.better, claim.worse))
-        low, high = paired_interval(first - second)
-        means = f"{claim.better} {first.mean():.4f}, {claim.worse} {second.mean():.4f}"
-        reason = f"mean cosine of gradients under uniform noise of {claim.radius:g}/255: {means}"
-        return Effect(
-            float((first - second).mean()), low, high, f"{len(first)} images in pairs, 1 seed a model", reason=reason
-        )
 
     def _scaling(self, claim: ScaleInvariance) -> Effect:
         """How far the criterion's factor is from the expected one, against a tolerance of 1 %."""

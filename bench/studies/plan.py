@@ -23,7 +23,7 @@ from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.nets import build_net
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
-from bench.studies.study import Scale, Study, TrainedModel
+from bench.studies.study import Scale, Study, TrainedModel, expand
 
 _REFERENCE_SECONDS = 0.045
 """What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
@@ -92,8 +92,9 @@ def plan_study(request: StudyRequest) -> StudyPlan:
         if entry.id not in known
     ]
     to_train = {step.name for step in steps}
-    left_out += [f"model {name}: not in the registry" for name in scale.models if name not in known | to_train]
-    models = [name for name in scale.models if name in known]
+    wanted = expand(scale.models, known)
+    left_out += [f"model {name}: not in the registry" for name in wanted if name not in known | to_train]
+    models = [name for name in wanted if name in known]
     rows = rows_of(request.leaderboard)
     for role, suite in scale.suites.items():
         seconds = scale.seconds[role] * factor

@@ -27,9 +27,10 @@ from bench.reporting.figures import (
     save_figure,
     scatter_figure,
 )
-from bench.studies.claims import Judgement
+from bench.studies.claims import VERDICTS, Judgement
 from bench.studies.computations import Computations
 from bench.studies.plan import StudyPlan, StudyRequest
+from bench.studies.study import expand
 from bench.studies.tilt_figure import tilt_figure
 from bench.training.boundary_tilt import STRENGTHS, TiltStudy
 
@@ -54,11 +55,15 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
     claims = [
         [
             judgement.claim.id, judgement.verdict, _cell(judgement.effect), _cell(judgement.low), _cell(judgement.high),
-            judgement.count, judgement.claim.published, judgement.reason,
+            judgement.count, judgement.claim.published, judgement.reason, judgement.claim.kind,
+            "" if judgement.seeds is None else str(judgement.seeds), "" if judgement.p is None else f"{judgement.p:.2g}", judgement.gates,
         ]
         for judgement in judgements
     ]  # fmt: skip
-    header = ["claim", "verdict", "effect", "ci_low", "ci_high", "n", "published", "detail"]
+    header = [
+        "claim", "verdict", "effect", "ci_low", "ci_high", "n", "published", "detail", "kind", "seeds", "p_adjusted",
+        "gates",
+    ]  # fmt: skip
     write_atomically(folder / "claims.csv", _csv(header, claims))
     write_atomically(folder / "results.csv", rows[_RESULTS].to_csv(index=False, lineterminator="\n").encode())
     write_atomically(folder / "results.md", _results(rows).encode())
@@ -173,7 +178,7 @@ def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Fi
 
 def _stability_figure(request: StudyRequest, computed: Computations) -> dict[str, Figure]:
     values = {}
-    for model in request.study.scale(request.scale).models:
+    for model in expand(request.study.scale(request.scale).models, computed.entries):
         if model in computed.entries:
             distances = 1.0 - computed.similarities(model, 8.0).numpy()
             half = 1.96 * distances.std(ddof=1) / np.sqrt(len(distances))
@@ -190,21 +195,31 @@ def write_verdict(
 ) -> None:
     """verdict.md: every claim with effect, interval, n and the published value, then what differs from the paper."""
     study = request.study
-    counts = {name: sum(judgement.verdict == name for judgement in judgements) for name in _ORDER}
+    claims, checks = ([one for one in judgements if (one.claim.kind == "check") == check] for check in (False, True))
     again = bench_command("reproduce", study.name, scale=request.scale)
     lines = [
         f"# {study.name}: {study.paper}",
         "",
-        f"Scale {request.scale}, {study.dataset}, seed {request.seed}. "
-        + ", ".join(f"{count} {name}" for name, count in counts.items())
-        + f" of {len(judgements)} claims. Repeat it with `{again}`.",
+        f"Scale {request.scale}, {study.dataset}, seed {request.seed}. {_counts(claims)} of {len(claims)} claims. "
+        f"Repeat it with `{again}`.",
         "",
-        "A claim is *supported* when the whole 95 % interval of its effect lies on its side, *not supported* when the",
-        "whole interval lies on the other side, else *undecided*. Intervals cover the test images (and training seeds",
-        "where the count says so), not the choice of data set, net or hyper-parameters.",
+        "A claim is *supported* when the whole 95 % interval of its effect lies on its side and its p-value, adjusted",
+        "by Holm over the claims of this study, is at most .05; *suggestive* when that holds with fewer than three",
+        "training seeds a side or rests on a suggestive control; *not supported* when it holds of the other side; else",
+        "*undecided*, as is all that rests on a failed control. Intervals cover images and seeds, not the choice of",
+        "data set, net or hyper-parameters.",
         "",
     ]
-    for judgement in judgements:
+    for judgement in claims:
+        lines += _claim_lines(judgement)
+    if checks:
+        lines += [
+            "# Checks of the implementation",
+            "",
+            f"Identities, no claims: {_counts(checks)} of {len(checks)}.",
+            "",
+        ]
+    for judgement in checks:
         lines += _claim_lines(judgement)
     lines += ["## What differs from the paper", "", *(f"- {text}" for text in study.differences), ""]
     if plan.left_out:
@@ -216,7 +231,9 @@ def write_verdict(
     write_atomically(request.output / "verdict.md", "\n".join(lines).encode())
 
 
-_ORDER = ("supported", "not supported", "undecided")
+def _counts(judgements: Sequence[Judgement]) -> str:
+    counts = {word: sum(judgement.verdict == word for judgement in judgements) for word in VERDICTS}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 def _claim_lines(judgement: Judgement) -> list[str]:
@@ -224,8 +241,11 @@ def _claim_lines(judgement: Judgement) -> list[str]:
     lines = [f"## {claim.id}: {judgement.verdict}", "", claim.text, ""]
     if judgement.effect is not None:
         effect, low, high = (_cell(number) for number in (judgement.effect, judgement.low, judgement.high))
-        lines.append(f"- effect {effect}, 95 % interval [{low}, {high}]; {judgement.count}")
+        p = "" if judgement.p is None else f", adjusted p {judgement.p:.2g}"
+        lines.append(f"- effect {effect}, 95 % interval [{low}, {high}]{p}; {judgement.count}")
     lines.append(f"- {judgement.reason}")
+    if judgement.gates:
+        lines.append(f"- rests on {judgement.gates}")
     lines.append(f"- published: {claim.published or 'no number of the paper could be recovered'}")
     return [*lines, ""]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.catalog.locations import shipped
 from bench.catalog.models import list_models
 from bench.core.devices import resolve_device
 from bench.core.files import clear_disk_errors, json_text, write_atomically
@@ -18,16 +19,18 @@ from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import Observer, execute
 from bench.runs.plan import RunPlan
-from bench.studies.claims import Judgement, Material, judge
+from bench.studies.claims import Judgement, judge_all
 from bench.studies.computations import Computations
-from bench.studies.pairs import Pairs
+from bench.studies.effects import Material
 from bench.studies.plan import StudyPlan, StudyRequest, latest_run, rows_of, usable_plans
 from bench.studies.report import write_figures, write_tables, write_verdict
-from bench.studies.study import TrainedModel
+from bench.studies.study import TrainedModel, expand
+from bench.studies.values import Values
 from bench.training import make_recipe
 from bench.training.boundary_tilt import TiltStudy, run_tilt
 from bench.training.fitting import TrainingRequest
 from bench.training.publish import train_and_publish
+from bench.training.tuning import read_trials
 
 Watch = Callable[[RunPlan, str], Observer]
 
@@ -63,10 +66,9 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         )
         names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
         named = rows.assign(suite=rows["suite"].map(names))
-        material = Material(
-            named, Pairs(request.leaderboard, named), request.study.scale(request.scale).suites, tilt, computed=computed
-        )
-        judgements = [judge(claim, material, left_out) for claim in request.study.claims]
+        suites = request.study.scale(request.scale).suites
+        material = Material(Values(request.leaderboard, named), suites, tilt, computed, trials=_trials(request))
+        judgements = judge_all(request.study.claims, material, left_out)
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, tilt=tilt, computed=computed, seconds=seconds)
     return StudyOutcome(request.output, judgements, plan.seconds, seconds)
@@ -120,7 +122,8 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
     """
     scale = request.study.scale(request.scale)
     known = {entry.card.id for entry in list_models(request.study.dataset, request.registry)}
-    models = [name for name in [*scale.models, *(entry.id for entry in scale.train)] if name in known]
+    wanted = expand([*scale.models, *(entry.id for entry in scale.train)], known)
+    models = [name for name in wanted if name in known]
     before = rows_of(request.leaderboard)
     # what is not usable the plan has said already, and the claims on it will
     roles = {role: usable_plans(request, scale, suite, models, rows=before)[0] for role, suite in scale.suites.items()}
@@ -131,6 +134,14 @@ def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
             watcher = watch(plan, f"[{position}/{len(plans)}] ")
             execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
     return roles
+
+
+def _trials(request: StudyRequest) -> dict[str, int]:
+    """Settings tried for each recipe, by the registries' tuning.csv; a trial that lies in two of them counts once."""
+    roots = [shipped("models"), request.models_folder, *([request.registry] if request.registry else [])]
+    tables = [read_trials(root / request.study.dataset / "tuning.csv") for root in roots]
+    counts = pd.concat(tables).drop_duplicates()["recipe"].value_counts()
+    return {str(recipe): int(count) for recipe, count in counts.items()}
 
 
 def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import graphlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +28,8 @@ class MetricName(Section):
     attack: str = ""
     norm: str = ""
     eps: float | None = None
+    minus: MetricName | None = None
+    """The same model's metric that this one is to have moved from, image by image: TAPS less clean TAPS."""
 
     @property
     def key(self) -> MetricKey:
@@ -34,40 +39,90 @@ class MetricName(Section):
         return MetricKey(metric, subject, attack, self.norm, eps=self.eps)
 
 
+Group = str | Annotated[list[str], Field(min_length=1)]
+"""A model, or training seeds of one: ids, or patterns as `ir_gradient_seed*`."""
+
+
+def expand(names: Sequence[str], known: Collection[str]) -> list[str]:
+    """Ids as they are, patterns as the known ids that fit; each once."""
+    found = (fnmatch.filter(sorted(known), name) if "*" in name else [name] for name in names)
+    return list(dict.fromkeys(name for part in found for name in part))
+
+
 class _Claim(Section):
     id: str = NAME
     text: str
     published: str = ""
     """The paper's own value, with its source; empty where none could be recovered."""
+    kind: Literal["claim", "null", "difference_of_differences", "check"] = "claim"
+    """`null`: the effect is within the margin of 0. `check`: an identity, a check of the implementation, no claim."""
+    gates: list[str] = Field(default_factory=list)
+    """Claims that this one rests on: one that is not supported leaves it undecided."""
+    margin: float = 0.0
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> _Claim:
+        if self.kind == "null" and self.margin <= 0:
+            raise ValueError(f"{self.id}: a null claim needs a margin above 0")
+        if (self.kind == "difference_of_differences") != (getattr(self, "than", None) is not None):
+            raise ValueError(f"{self.id}: a difference of differences, and only that, needs `than`")
+        if self.kind == "null" and not isinstance(self, Difference | Stability | Front):
+            raise ValueError(f"{self.id}: a null claim is a difference, stability or front")
+        return self
 
 
-class Difference(_Claim):
-    """`better` has a higher value than `worse`, by more than `margin` (negative: at most that much lower)."""
+class Pair(Section):
+    """A metric of two groups; `against` is the one of `worse`, where it is another than that of `better`."""
+
+    of: MetricName
+    better: Group
+    worse: Group
+    against: MetricName | None = None
+
+
+class Difference(_Claim, Pair):
+    """`better` has a higher value than `worse`, by more than `margin` (negative: at most that much lower).
+
+    A difference of differences is higher than that of `than`.
+    """
 
     statistic: Literal["difference"]
-    of: MetricName
-    better: str
-    worse: str
-    against: MetricName | None = None
-    """The metric of `worse`, where it is another than that of `better`."""
-    margin: float = 0.0
+    than: Pair | None = None
 
 
 class Ordering(_Claim):
-    """The metric rises from each model to the next."""
+    """The metric rises from each group to the next."""
 
     statistic: Literal["ordering"]
     of: MetricName
-    models: list[str] = Field(min_length=2)
+    models: list[Group] = Field(min_length=2)
+
+
+class Method(Section):
+    """A method as a curve: groups of seeds by its strength; `tuning` is its recipe in tuning.csv."""
+
+    name: str
+    strengths: list[Group] = Field(min_length=2)
+    tuning: str
+
+
+class Front(_Claim):
+    """At equal `matched` (clean accuracy, gradient norm) the metric of `better` is higher than that of `worse`."""
+
+    statistic: Literal["front"]
+    of: MetricName
+    matched: MetricName
+    better: Method
+    worse: Method
 
 
 class Correlation(_Claim):
-    """Spearman's correlation of two metrics over models has a sign."""
+    """Spearman's correlation of two metrics over models (groups: their means) has a sign."""
 
     statistic: Literal["correlation"]
     first: MetricName
     second: MetricName
-    models: list[str] = Field(min_length=3)
+    models: list[Group] = Field(min_length=3)
     sign: Literal["positive", "negative"]
 
 
@@ -82,16 +137,16 @@ class Stability(_Claim):
     """Gradients under uniform noise of `radius` / 255 are more alike (cosine) for `better` than for `worse`."""
 
     statistic: Literal["stability"]
-    better: str
-    worse: str
+    better: Group
+    worse: Group
     radius: float = Field(gt=0)
-    margin: float = 0.0
 
 
 class ScaleInvariance(_Claim):
     """Scaling the last layer by `factor` scales the LGA criterion `criterion` by `expected`."""
 
     statistic: Literal["scale_invariance"]
+    kind: Literal["check"] = "check"
     model: str
     criterion: Literal["l2", "cosine"]
     factor: float = Field(gt=0)
@@ -102,12 +157,14 @@ class Bound(_Claim):
     """The cosine distance of gradients stays below its bound, and follows the ratio better than the Hessian norm."""
 
     statistic: Literal["bound"]
+    kind: Literal["check"] = "check"
     model: str
     radius: float = Field(gt=0)
 
 
 Claim = Annotated[
-    Difference | Ordering | Correlation | Tilt | Stability | ScaleInvariance | Bound, Field(discriminator="statistic")
+    Difference | Ordering | Front | Correlation | Tilt | Stability | ScaleInvariance | Bound,
+    Field(discriminator="statistic"),
 ]
 
 
@@ -126,6 +183,7 @@ class Scale(Section):
     suites: dict[str, str]
     """What the claims call a suite -> the suite at this scale."""
     models: list[str] = Field(min_length=1)
+    """Ids, or patterns."""
     examples: dict[str, Count] = Field(default_factory=dict)
     seconds: dict[str, float]
     """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""
@@ -159,6 +217,13 @@ class Study(Section):
         names = [claim.id for claim in self.claims]
         if len(set(names)) != len(names):
             raise ValueError("two claims have the same id")
+        unknown = [f"{claim.id}: {gate}" for claim in self.claims for gate in claim.gates if gate not in names]
+        if unknown:
+            raise ValueError(f"gates that are no claims: {', '.join(unknown)}")
+        try:
+            graphlib.TopologicalSorter({claim.id: claim.gates for claim in self.claims}).prepare()
+        except graphlib.CycleError as error:
+            raise ValueError(f"gates rest on each other: {', '.join(error.args[1])}") from error
         return self
 
     def scale(self, name: str) -> Scale:

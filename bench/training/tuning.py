@@ -40,7 +40,7 @@ def try_setting(
     """
     path = request.output / request.dataset / "tuning.csv"
     setting = json.dumps(dict(changed), sort_keys=True)
-    done = _read(path)
+    done = read_trials(path)
     digest = sha256_bytes(json.dumps(describe_recipe(request.recipe), sort_keys=True).encode())
     key = [request.recipe.name, setting, request.seed, digest, request.load("train").sha256]
     same = done[(done[_KEY].astype(str) == [str(part) for part in key]).all(axis=1)]
@@ -54,13 +54,14 @@ def try_setting(
     row |= {f"stability_{radius}": value for radius, value in gradients.stability.items()}
     row |= {"target_cosine": gradients.target_cosine, "gradient_norm": gradients.norm}
     row["minutes"] = round(fitted.run.seconds / 60, 2)
-    table = pd.concat([_read(path), pd.DataFrame([row])], ignore_index=True)
+    table = pd.concat([read_trials(path), pd.DataFrame([row])], ignore_index=True)
     write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     shutil.rmtree(trial.work, ignore_errors=True)
     return row
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_trials(path: Path) -> pd.DataFrame:
+    """All trials of a tuning.csv, none where there is no such file; raises BenchError."""
     if not path.is_file():
         return pd.DataFrame(columns=_KEY)
     try:

@@ -1,39 +1,224 @@
+"""Made-up data of which each rule keeps a wrong verdict."""
+
 from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from pydantic import TypeAdapter, ValidationError
 
-from bench.studies.claims import MissingInputError, _correlation
-from bench.studies.computations import Computations
-from bench.studies.study import Bound, Correlation, MetricName
+from bench.leaderboard.metrics import MetricKey
+from bench.studies.claims import Judgement, judge_all
+from bench.studies.effects import Material
+from bench.studies.study import Claim, MetricName, Study
+from bench.studies.values import Effect, Values
 
-
-def test_a_correlation_counts_models_and_its_sign() -> None:
-    random = np.random.default_rng(0)
-    models = [f"m{number}" for number in range(7)]
-    first, second = np.arange(7.0), -np.arange(7.0) + random.normal(0, 1.5, 7)
-    rows = pd.DataFrame(
-        [
-            {"suite": "s", "model": model, "metric": metric, "subject": "", "attack": "", "norm": "", "eps": np.nan, "value": value,
-             "ci_low": value, "ci_high": value, "n_examples": 10}
-            for metric, values in (("a", first), ("b", second))
-            for model, value in zip(models, values, strict=True)
-        ]
-    )  # fmt: skip
-    claim = Correlation(
-        id="c", text="", statistic="correlation", first=MetricName(suite="s", metric="a"),
-        second=MetricName(suite="s", metric="b"), models=models, sign="negative",
-    )  # fmt: skip
-    effect = _correlation(rows, claim)
-    assert effect.value == pytest.approx(-float(spearmanr(first, second).statistic))
-    assert effect.low < effect.value < effect.high and effect.count.startswith("7 models")
-    with pytest.raises(MissingInputError, match="4 models have both metrics"):
-        _correlation(rows[rows["model"].isin(models[:4])], claim)
+RANDOM = np.random.default_rng(0)
+IMAGES = 300
 
 
-def test_the_bound_holds_on_every_image_of_a_real_net() -> None:
-    effect, margin = Computations("fashion_mnist")(Bound(id="b", text="", statistic="bound", model="lga", radius=4.0))
-    assert margin == 0.0 and "on 100.0 % of the images" in effect.reason
-    assert -1 < effect.low <= effect.value <= effect.high
+class Made(Values):
+    """Values image by image, by metric and model."""
+
+    def __init__(self, made: Mapping[tuple[str, str], np.ndarray]) -> None:
+        fields = {"suite": "s", "subject": "", "attack": "", "norm": "", "eps": np.nan, "run_id": "r"}
+        rows = [
+            {**fields, "metric": metric, "model": model, "value": images.mean(), "n_examples": len(images),
+             "ci_low": images.mean() - 0.01, "ci_high": images.mean() + 0.01}
+            for (metric, model), images in made.items()
+        ]  # fmt: skip
+        super().__init__(Path(), pd.DataFrame(rows))
+        self.made = made
+
+    def _of_run(self, of: MetricName, model: str) -> pd.DataFrame | None:
+        return pd.DataFrame(self.made[of.metric, model])
+
+
+def images(mean: float, seed_effect: float = 0.0, spread: float = 0.1) -> np.ndarray:
+    return RANDOM.normal(mean + seed_effect, spread, IMAGES)
+
+
+def seeds(name: str, mean: float, *effects: float, metric: str = "m") -> dict[tuple[str, str], np.ndarray]:
+    return {(metric, f"{name}_seed{number}"): images(mean, effect) for number, effect in enumerate(effects)}
+
+
+def of(metric: str, **more: Any) -> dict[str, Any]:
+    return {"suite": "s", "metric": metric, **more}
+
+
+def claim(name: str, better: str | list[str] = "a_seed*", worse: str | list[str] = "b_seed*", **more: Any) -> Any:
+    fields = {"id": name, "text": "", "statistic": "difference", "of": of("m"), "better": better, "worse": worse}
+    return fields | more
+
+
+def judged(made: Mapping[tuple[str, str], np.ndarray], *claims: Any, trials: Any = None) -> dict[str, Judgement]:
+    def computed(claim: Any) -> Effect:
+        return Effect(0.01, 0.01, 0.01, count="1", reason="identity")
+
+    parsed = TypeAdapter(list[Claim]).validate_python(list(claims))
+    material = Material(Made(made), {"s": "s"}, None, computed, trials=trials or {})  # type: ignore[arg-type]
+    return {one.claim.id: one for one in judge_all(parsed, material, {})}
+
+
+CLEAR = seeds("a", 0.6, 0.0, 0.01, -0.01) | seeds("b", 0.4, 0.0, 0.01, -0.01)
+
+
+def test_a_failed_control_leaves_what_rests_on_it_undecided_and_what_rests_on_that() -> None:
+    found = judged(
+        CLEAR,
+        claim("control", better="b_seed*", worse="a_seed*"),
+        claim("resting", gates=["control"]),
+        claim("further", gates=["resting"]),
+        claim("free"),
+    )
+    assert {name: one.verdict for name, one in found.items()} == {
+        "control": "not supported",
+        "resting": "undecided (control failed)",
+        "further": "undecided (control failed)",
+        "free": "supported",
+    }
+    assert found["resting"].gates == "control: not supported" and found["resting"].effect is not None
+
+
+def test_a_control_that_holds_only_suggests_leaves_a_suggestion() -> None:
+    found = judged(CLEAR, claim("control", better="a_seed0"), claim("resting", gates=["control"]))
+    assert found["control"].verdict == found["resting"].verdict == "suggestive"
+
+
+def test_fewer_than_three_seeds_a_side_are_a_suggestion() -> None:
+    found = judged(CLEAR, claim("three"), claim("two", worse=["b_seed0", "b_seed1"]), claim("one", better="a_seed0"))
+    assert [one.verdict for one in found.values()] == ["supported", "suggestive", "suggestive"]
+    assert [one.seeds for one in found.values()] == [3, 2, 1]
+    assert "3 against 2 seeds" in found["two"].count and "fewer than 3 training seeds" in found["two"].reason
+
+
+def test_a_difference_within_the_spread_of_the_seeds_is_undecided() -> None:
+    made = seeds("a", 0.5, 0.05, 0.0, -0.04) | seeds("b", 0.47, -0.05, 0.05, 0.0)
+    found = judged(made, claim("groups"), claim("lucky", better="a_seed0", worse="b_seed0"))
+    assert found["groups"].verdict == "undecided" and found["lucky"].verdict == "suggestive"
+
+
+def test_21_images_against_10_are_undecided() -> None:
+    first, second = np.r_[np.ones(21), np.zeros(979)], np.r_[np.zeros(21), np.ones(10), np.zeros(969)]
+    found = judged({("m", "a"): first, ("m", "b"): second}, claim("share", better="a", worse="b"))["share"]
+    assert found.verdict == "undecided" and found.p == pytest.approx(0.0708, abs=1e-4) and "McNemar" in found.reason
+
+
+def test_one_lucky_claim_of_many_is_undecided() -> None:
+    lucky = np.r_[np.ones(9), -np.ones(1), np.zeros(290)]  # p = .021
+    made = {("m", "a"): (lucky > 0).astype(float), ("m", "b"): (lucky < 0).astype(float)}
+    one = claim("one", better="a", worse="b")
+    assert judged(made, one)["one"].verdict == "suggestive"
+    others = [claim(f"other{number}", better="a", worse="a") for number in range(5)]
+    among = judged(made, one, *others)["one"]
+    assert among.verdict == "undecided" and among.p == pytest.approx(6 * 0.0215, abs=1e-3)
+    absent = [claim(f"absent{number}", better="nowhere") for number in range(5)]
+    assert judged(made, one, *absent)["one"].p == among.p
+
+
+def test_no_sign_of_a_difference_is_no_sign_of_none() -> None:
+    wide = seeds("a", 0.5, 0.05, 0.0, -0.05) | seeds("b", 0.5, -0.05, 0.05, 0.0)
+    narrow = {key: images(0.5, spread=0.01) for key in wide}
+    null = claim("null", kind="null", margin=0.02)
+    assert judged(wide, claim("difference"))["difference"].verdict == "undecided"
+    assert judged(wide, null)["null"].verdict == "undecided"
+    assert judged(narrow, null)["null"].verdict == "supported"
+    assert judged(CLEAR, null)["null"].verdict == "not supported"
+
+
+def test_a_gain_under_heavy_perturbation_is_not_more_than_under_light() -> None:
+    made = CLEAR | {("light", model): images(values.mean() + 0.1) for (_, model), values in CLEAR.items()}
+    light = {"of": of("light"), "better": "a_seed*", "worse": "b_seed*"}
+    more = claim("more", kind="difference_of_differences", than=light)
+    found = judged(made, claim("heavy"), more)
+    assert found["heavy"].verdict == "supported" and found["more"].verdict == "undecided"
+    made |= {("light", f"a_seed{number}"): images(0.45) for number in range(3)}
+    assert judged(made, more)["more"].verdict == "supported"
+
+
+def test_movement_is_from_the_models_own_clean_maps() -> None:
+    """The second method's maps are less like the target, before and after, and move towards it more."""
+    made: dict[tuple[str, str], np.ndarray] = {}
+    for name, clean, moved in (("a", 0.5, 0.03), ("b", 0.44, 0.06)):
+        for number in range(3):
+            start = images(clean)
+            made["clean", f"{name}_seed{number}"], made["m", f"{name}_seed{number}"] = start, start + moved
+    level = claim("level", better="b_seed*", worse="a_seed*")
+    movement = level | {"id": "movement", "of": of("m", minus=of("clean"))}
+    found = judged(made, level, movement)
+    assert found["level"].verdict == "not supported" and found["movement"].verdict == "supported"
+    assert found["movement"].effect == pytest.approx(0.03)
+
+
+def test_identities_are_checks_and_make_no_claim_harder() -> None:
+    check = {"id": "identity", "text": "", "statistic": "bound", "model": "a", "radius": 4.0}
+    found = judged(CLEAR, check, claim("claim"))
+    assert found["identity"].verdict == "passed" and found["identity"].p is None
+    assert found["claim"].p == judged(CLEAR, claim("claim"))["claim"].p
+
+
+def method(name: str, points: Sequence[tuple[float, float]], made: dict[Any, Any]) -> dict[str, Any]:
+    for strength, (x, y) in enumerate(points):
+        for metric, mean in (("x", x), ("m", y)):
+            made |= seeds(f"{name}{strength}", mean, 0.0, 0.003, -0.003, metric=metric)
+    return {"name": name, "tuning": name, "strengths": [f"{name}{strength}_seed*" for strength in range(len(points))]}
+
+
+def test_methods_are_compared_at_equal_cost_and_equal_tuning() -> None:
+    """At their own settings b's strongest beats a's by .2; at equal x a is above."""
+    made: dict[Any, Any] = {}
+    methods = {
+        "better": method("a", [(0.9, 0.25), (0.85, 0.35)], made),
+        "worse": method("b", [(0.92, 0.1), (0.8, 0.35), (0.7, 0.55)], made),
+    }
+    front = {"id": "front", "text": "", "statistic": "front", "of": of("m"), "matched": of("x"), **methods}
+    single = claim("single", better="b2_seed*", worse="a1_seed*")
+    found = judged(made, front, single, trials={"a": 4, "b": 4})
+    assert found["single"].verdict == found["front"].verdict == "supported"
+    assert "tuning trials: 4 of a against 4 of b" in found["front"].reason
+    tuned = judged(made, front, trials={"a": 9, "b": 1})["front"]
+    assert tuned.verdict == "suggestive" and "more tuning trials" in tuned.reason
+
+
+def test_a_group_that_has_a_model_of_no_run_is_undecided() -> None:
+    found = judged(CLEAR, claim("absent", better=["a_seed0", "a_seed7"]), claim("none", better="c_seed*"))
+    assert found["absent"].verdict == found["none"].verdict == "undecided"
+    assert "no m of a_seed7" in found["absent"].reason and "no model is called c_seed*" in found["none"].reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"gates": ["nowhere"]}, "gates that are no claims"),
+        ({"gates": ["one"]}, "gates rest on each other"),
+        ({"kind": "null"}, "a null claim needs a margin"),
+        ({"kind": "difference_of_differences"}, "needs `than`"),
+        ({"than": {"of": of("m"), "better": "a", "worse": "b"}}, "needs `than`"),
+    ],
+)
+def test_claims_that_cannot_be_meant_are_refused(changed: dict[str, Any], message: str) -> None:
+    scale = {"suites": {"s": "s"}, "models": ["a"], "seconds": {"s": 1.0}}
+    content = {
+        "schema_version": 1, "name": "n", "paper": "p", "dataset": "d", "differences": [], "figures": [],
+        "scales": {"quick": scale}, "claims": [claim("one") | changed],
+    }  # fmt: skip
+    with pytest.raises(ValidationError, match=message):
+        Study.model_validate(content)
+
+
+def test_the_claims_on_the_docs_page_can_be_declared_so() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "reproduce-a-paper.md").read_text()
+    declared = tomllib.loads(page.split("```toml")[1].split("```")[0])["claims"]
+    claims = TypeAdapter(list[Claim]).validate_python(declared)
+    assert [one.kind for one in claims] == ["null", "claim", "difference_of_differences", "claim"]
+
+
+def test_a_metric_less_another_keeps_its_own_name() -> None:
+    name = MetricName.model_validate(of("taps/cosine/gradient", minus=of("taps_clean/cosine/gradient")))
+    assert name.key == MetricKey("taps/cosine", "gradient") and name.minus is not None
+    assert name.minus.key == MetricKey("taps_clean/cosine", "gradient")

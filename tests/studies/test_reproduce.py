@@ -11,9 +11,10 @@ from PIL import Image
 
 from bench.catalog.locations import shipped
 from bench.core.errors import BenchError
+from bench.leaderboard.statistics.groups import sum_of_groups
 from bench.leaderboard.table import read_leaderboard
-from bench.studies.pairs import Pairs
 from bench.studies.study import MetricName, find_study, read_study
+from bench.studies.values import Values, groups_of
 from tests.conftest import TINY_SUITE, Bench
 
 ROOT = Path(__file__).parents[2]
@@ -125,14 +126,14 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert "left out: suite no_such_suite: this version has none of that name" in out
     judged = claims(folder)
     assert {name: row["verdict"] for name, row in judged.items()} == {
-        "true": "supported",
+        "true": "suggestive",  # one training seed a side
         "false": "not supported",
-        "open": "not supported",  # no difference at all, and none was claimed to be enough
+        "open": "undecided",  # no difference at all is no sign of one, nor of none
         "no_model": "undecided",
         "no_suite": "undecided",
         "few": "undecided",
-        "scaling": "supported",
-        "wrong_scaling": "not supported",
+        "scaling": "passed",
+        "wrong_scaling": "failed",
     }
     rows = read_leaderboard(board)
     robust = rows[(rows["metric"] == "robust_accuracy") & (rows["norm"] == "linf") & (rows["eps"] == 0.1)]
@@ -143,7 +144,7 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert "nowhere" in judged["no_model"]["detail"] and "not in the registry" in judged["no_model"]["detail"]
     assert "this version has none of that name" in judged["no_suite"]["detail"]
     verdict = (folder / "verdict.md").read_text()
-    assert "## true: supported" in verdict and "- published: 42" in verdict and "- everything" in verdict
+    assert "## true: suggestive" in verdict and "- published: 42" in verdict and "- everything" in verdict
     assert "published: no number of the paper could be recovered" in verdict
     for name in ("robustness_tiny", "stability"):
         with Image.open(folder / "figures" / f"{name}.png") as picture:
@@ -183,8 +184,7 @@ def test_paired_differences_are_those_of_the_records(
         ("l2", MetricName(suite="tiny", metric="robust_accuracy", attack="sweep", norm="l2", eps=1.5)),
         ("clean", MetricName(suite="tiny", metric="clean_accuracy")),
     ):
-        found = Pairs(board, rows).difference(of, "at_linf", of, "standard")
-        assert found is not None
+        found = sum_of_groups(difference(board, rows, of) or [])
         columns = []
         for model in ("at_linf", "standard"):
             part = records[model]
@@ -194,15 +194,19 @@ def test_paired_differences_are_those_of_the_records(
                 once = part.drop_duplicates("example_id")
                 columns.append((once["prediction"] == once["label"]).to_numpy())
         gaps = columns[0].astype(float) - columns[1]
-        assert found[0] == pytest.approx(gaps.mean())
-        assert found[2] - found[1] == pytest.approx(2 * 1.96 * gaps.std() / np.sqrt(40), rel=0.35)
+        assert found.value == pytest.approx(gaps.mean())
+        assert np.ptp(found.interval) == pytest.approx(2 * 2.02 * gaps.std() / np.sqrt(40), rel=0.05)
     union = MetricName(suite="tiny", metric="union_accuracy", attack="sweep", norm="all")
-    found = Pairs(board, rows).difference(union, "at_linf", union, "standard")
+    found = sum_of_groups(difference(board, rows, union) or [])
     values = rows[rows["metric"] == "union_accuracy"].set_index("model")["value"]
-    assert found is not None and found[0] == pytest.approx(values["at_linf"] - values["standard"], abs=1e-6)
-    unknown = MetricName(suite="tiny", metric="made_up")
-    assert Pairs(board, rows).difference(unknown, "at_linf", unknown, "standard") is None
-    assert Pairs(tmp_path / "elsewhere", rows).difference(of, "at_linf", of, "standard") is None
+    assert found.value == pytest.approx(values["at_linf"] - values["standard"], abs=1e-6)
+    with pytest.raises(BenchError, match="no made up of at_linf"):
+        difference(board, rows, MetricName(suite="tiny", metric="made_up"))
+    assert difference(tmp_path / "elsewhere", rows, of) is None
+
+
+def difference(board: Path, rows: pd.DataFrame, of: MetricName) -> list[np.ndarray] | None:
+    return groups_of(Values(board, rows), [(1.0, of, "at_linf"), (-1.0, of, "standard")]).arrays
 
 
 @pytest.mark.parametrize("path", sorted((shipped("suites") / "studies").glob("*.toml")), ids=lambda path: path.stem)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.leaderboard.statistics.intervals import interval_of
+from bench.leaderboard.statistics.intervals import FEW, interval_of
 
 Array = NDArray[np.float64]
 DRAWS = 20_000
@@ -59,13 +59,20 @@ def sum_of_groups(groups: Sequence[Array]) -> Estimate:
     several = [group.mean(1).var(ddof=1) for group in groups if len(group) > 1]
     shared = float(np.mean(several)) if several else 0.0
     variances = np.array([group.mean(1).var(ddof=1) if len(group) > 1 else shared for group in groups]) / seeds
-    total = sum(group.mean(0) for group in groups)
-    draws = _image_means(np.asarray(total, np.float64)[:, None])[:, 0]
+    total = np.sum([group.mean(0) for group in groups], axis=0)
+    draws = _few(total) if 1 < len(total) < FEW else _image_means(total[:, None])[:, 0]
     spread = float(variances.sum())
     if spread > 0:
         freedom = spread**2 / float((variances[seeds > 1] ** 2 / (seeds[seeds > 1] - 1)).sum())
         draws = draws + np.sqrt(spread) * np.random.default_rng(1).standard_t(freedom, DRAWS)
-    return Estimate(float(np.mean(total)), draws)
+    return Estimate(float(total.mean()), draws)
+
+
+def _few(values: Array) -> Array:
+    """Draws of the mean of few images: Student's, since percentiles of the bootstrap are too narrow there."""
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    draws: Array = values.mean() + error * np.random.default_rng(0).standard_t(len(values) - 1, DRAWS)
+    return draws
 
 
 def sum_of_values(values: Sequence[tuple[Array, float]]) -> Estimate:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-_NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 RESAMPLES = 2000
 _RESAMPLES_AT_ONCE = 200
 FEW = 100
@@ -29,7 +29,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     """
     if count < 1 or not 0 <= successes <= count:
         raise ValueError(f"{successes} of {count} is no share")
-    share, width = successes / count, _NORMAL_QUANTILE**2 / count
+    share, width = successes / count, NORMAL_QUANTILE**2 / count
     middle = (share + width / 2) / (1 + width)
     half = math.sqrt(width * (share * (1 - share) + width / 4)) / (1 + width)
     return 0.0 if successes == 0 else middle - half, 1.0 if successes == count else middle + half
@@ -133,6 +133,17 @@ def t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
         return mean, mean
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(count))
     return mean - half, mean + half
+
+
+def student_p_value(values: NDArray[np.float64]) -> float:
+    """Two-sided p-value of a mean of 0 by Student's t; 1 of fewer than two values."""
+    from scipy.special import stdtr
+
+    count = len(values)
+    if count < 2:
+        return 1.0
+    spread = float(values.std(ddof=1)) / math.sqrt(count)
+    return 2.0 * float(stdtr(count - 1, -abs(float(values.mean())) / spread)) if spread else float(not values.any())
 
 
 def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:

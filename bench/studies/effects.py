@@ -1,0 +1,218 @@
+"""What a claim's statistic comes to: effect, 95 % interval, p-value and the seeds that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.statistics.groups import Estimate, front_difference, sum_of_groups, sum_of_values
+from bench.leaderboard.statistics.intervals import student_p_value, t_interval
+from bench.leaderboard.statistics.paired import mcnemar
+from bench.studies.computations import Computations
+from bench.studies.study import (
+    Claim,
+    Correlation,
+    Difference,
+    Front,
+    MetricName,
+    Ordering,
+    Pair,
+    Stability,
+    Tilt,
+    expand,
+)  # fmt: skip
+from bench.studies.values import Effect, MissingInputError, Term, Values, called, groups_of, seeds_text
+from bench.training.boundary_tilt import TiltStudy
+
+Array = npt.NDArray[np.float64]
+_LEAST_MODELS = 5
+"""Fewer models than this decide no correlation: three ranks agree by chance one time in six."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What claims are judged from.
+
+    Attributes:
+        values: of the study's own runs, one a model and suite, suites under the claims' names.
+        suites: the claims' names of the suites -> the suites.
+        tilt: the tilting experiment, where it was run.
+        computed: what is computed from the models themselves.
+        trials: recipes -> settings tried on validation images.
+    """
+
+    values: Values
+    suites: Mapping[str, str]
+    tilt: TiltStudy | None
+    computed: Computations
+    trials: Mapping[str, int]
+
+
+def effects_of(claim: Claim, material: Material) -> list[Effect]:
+    """A claim's effects, all of which must be on its side; raises MissingInputError."""
+    if isinstance(claim, Difference):
+        than = [] if claim.than is None else [(-sign, of, group) for sign, of, group in _terms(claim.than)]
+        return [_of_terms(material.values, [*_terms(claim), *than], claim)]
+    if isinstance(claim, Ordering):
+        steps = zip(claim.models[1:], claim.models[:-1], strict=True)
+        return [
+            _of_terms(material.values, [(1.0, claim.of, more), (-1.0, claim.of, less)], claim) for more, less in steps
+        ]
+    if isinstance(claim, Front):
+        return [_front(material, claim)]
+    if isinstance(claim, Stability):
+        return [_stability(material.computed, claim)]
+    if isinstance(claim, Correlation):
+        return [_correlation(material.values, claim)]
+    if isinstance(claim, Tilt):
+        return _tilt(material.tilt, claim.quantity)
+    return [material.computed(claim)]
+
+
+def _terms(pair: Pair) -> list[Term]:
+    return [(1.0, pair.of, pair.better), (-1.0, pair.against or pair.of, pair.worse)]
+
+
+def _of_terms(values: Values, terms: list[Term], claim: Claim) -> Effect:
+    groups = groups_of(values, terms)
+    estimate = sum_of_values(groups.values) if groups.arrays is None else sum_of_groups(groups.arrays)
+    exact = None
+    if groups.arrays and len(terms) == 2 and all(len(array) == 1 for array in groups.arrays) and not claim.margin:
+        exact = _exact(sum(groups.arrays))
+    return _effect(estimate, claim, groups.count, groups.reason, seeds=min(groups.seeds), exact=exact)
+
+
+def _exact(gaps: Array | float) -> float | None:
+    """McNemar's p-value where one pair of models differs by shares; None elsewhere."""
+    if not np.isin(gaps, (-1.0, 0.0, 1.0)).all():
+        return None
+    return mcnemar(int(np.sum(np.greater(gaps, 0))), int(np.sum(np.less(gaps, 0))))
+
+
+def _effect(
+    estimate: Estimate, claim: Claim, count: str, reason: str, seeds: int, exact: float | None = None
+) -> Effect:
+    if claim.kind == "null":
+        p, test = estimate.equivalence(claim.margin), f"two one-sided tests within {claim.margin:g}"
+    elif exact is not None:
+        p, test = exact, "McNemar's exact test"
+    else:
+        p, test = estimate.p_value(claim.margin), "bootstrap"
+    return Effect(estimate.value, *estimate.interval, count, f"{reason} ({test})", p=p, seeds=seeds)
+
+
+def _front(material: Material, claim: Front) -> Effect:
+    methods = (claim.better, claim.worse)
+    columns = {
+        (side, strength, name, place): _averaged(material.values, of, name)
+        for side, method in enumerate(methods)
+        for strength, group in enumerate(method.strengths)
+        for name in material.values.names(group)
+        for place, of in enumerate((claim.matched, claim.of))
+    }
+    table = pd.concat(columns, axis=1, join="inner").dropna().sort_index(axis=1)
+    if table.empty:
+        raise MissingInputError("the runs of the fronts have no images in common")
+    fronts: list[list[Array]] = [[], []]
+    for side, method in enumerate(methods):
+        for strength in range(len(method.strengths)):
+            point = table[side, strength].to_numpy(np.float64)  # seed by seed x and y
+            fronts[side].append(np.stack([point[:, place::2].T for place in (0, 1)]))
+    try:
+        estimate, (low, high) = front_difference(*fronts)
+    except ValueError as error:
+        raise MissingInputError(f"{claim.better.name} and {claim.worse.name}: {error}") from error
+    seeds = [min(point.shape[1] for point in front) for front in fronts]
+    trials = [material.trials.get(method.tuning, 0) for method in methods]
+    budgets = " against ".join(f"{count} of {method.name}" for count, method in zip(trials, methods, strict=True))
+    reason = f"{full_label(claim.of.key)} at equal {full_label(claim.matched.key)}, {low:.4f} to {high:.4f}; "
+    effect = _effect(
+        estimate, claim, f"{len(table)} images in pairs, at least {seeds[0]} against {seeds[1]} seeds a strength",
+        reason + f"tuning trials: {budgets}", seeds=min(seeds),
+    )  # fmt: skip
+    return replace(effect, cap="" if trials[0] <= trials[1] else f"{claim.better.name} had more tuning trials")
+
+
+def _averaged(values: Values, of: MetricName, name: str) -> pd.Series[float]:
+    values.value(of, name)
+    images = values.images(of, name)
+    if images is None:
+        raise MissingInputError(f"no evidence image by image for {full_label(of.key)} of {name} under {of.suite}")
+    return images.mean(axis=1)
+
+
+def _stability(computed: Computations, claim: Stability) -> Effect:
+    sides = [
+        expand([group] if isinstance(group, str) else group, computed.entries) for group in (claim.better, claim.worse)
+    ]
+    if not all(sides):
+        raise MissingInputError("a side of the claim has no models")
+    arrays = [
+        np.stack([computed.similarities(name, claim.radius).double().numpy() for name in names]) for names in sides
+    ]
+    means = ", ".join(f"{called(names)} {array.mean():.4f}" for names, array in zip(sides, arrays, strict=True))
+    seeds = [len(names) for names in sides]
+    return _effect(
+        sum_of_groups([arrays[0], -arrays[1]]), claim, f"{arrays[0].shape[1]} images in pairs, {seeds_text(seeds)}",
+        f"mean cosine of gradients under uniform noise of {claim.radius:g}/255: {means}", seeds=min(seeds),
+    )  # fmt: skip
+
+
+def _correlation(values: Values, claim: Correlation) -> Effect:
+    from scipy.special import ndtr
+    from scipy.stats import spearmanr
+
+    points, seeds = [], []
+    for group in claim.models:
+        try:
+            names = values.names(group)
+            pair = [np.mean([values.value(of, name).value for name in names]) for of in (claim.first, claim.second)]
+        except MissingInputError:
+            continue
+        points.append(pair)
+        seeds.append(len(names))
+    if len(points) < _LEAST_MODELS:
+        raise MissingInputError(
+            f"{len(points)} models have both metrics, and a correlation needs at least {_LEAST_MODELS}"
+        )
+    first, second = zip(*points, strict=True)
+    sign = 1.0 if claim.sign == "positive" else -1.0
+    value = sign * float(spearmanr(first, second).statistic)
+    # Fisher's z with the variance of Bonett and Wright 2000; models share data and baselines, so it is still too narrow
+    error = np.sqrt((1 + value**2 / 2) / max(1, len(points) - 3))
+    center = np.arctanh(np.clip(value, -0.9999, 0.9999))
+    low, high = np.tanh(center - 1.96 * error), np.tanh(center + 1.96 * error)
+    return Effect(
+        value, float(low), float(high), f"{len(points)} models, {min(seeds)} seed{'s' * (min(seeds) > 1)} each",
+        reason=f"Spearman {sign * value:+.2f}, counted towards the claim; models share data and baselines, the "
+        "interval takes them as independent", p=2 * float(ndtr(-abs(center) / error)), seeds=min(seeds),
+    )  # fmt: skip
+
+
+def _tilt(tilt: TiltStudy | None, quantity: str) -> list[Effect]:
+    if tilt is None:
+        raise MissingInputError("the tilting experiment was not run")
+    values = {
+        strength: np.array([getattr(net, quantity) for net in tilt.nets if net.strength == strength])
+        for strength in ("standard", "weak", "strong")
+    }
+    effects = []
+    for weaker, stronger in (("standard", "weak"), ("weak", "strong")):
+        gaps = values[weaker] - values[stronger]
+        means = f"{quantity}: {weaker} {values[weaker].mean():.3g}, {stronger} {values[stronger].mean():.3g}"
+        effects.append(
+            Effect(
+                float(gaps.mean()),
+                *t_interval(gaps),
+                f"{len(gaps)} paired seeds",
+                means,
+                p=student_p_value(gaps),
+                seeds=len(gaps),
+            )
+        )
+    return effects
