@@ -56,7 +56,7 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
         [
             judgement.claim.id, judgement.verdict, _cell(judgement.effect), _cell(judgement.low), _cell(judgement.high),
             judgement.count, judgement.claim.published, judgement.reason, judgement.claim.kind,
-            "" if judgement.seeds is None else str(judgement.seeds), "" if judgement.p is None else f"{judgement.p:.2g}", judgement.gates,
+            "" if judgement.seeds is None else str(judgement.seeds), _p(judgement), judgement.gates,
         ]
         for judgement in judgements
     ]  # fmt: skip
@@ -241,13 +241,17 @@ def _claim_lines(judgement: Judgement) -> list[str]:
     lines = [f"## {claim.id}: {judgement.verdict}", "", claim.text, ""]
     if judgement.effect is not None:
         effect, low, high = (_cell(number) for number in (judgement.effect, judgement.low, judgement.high))
-        p = "" if judgement.p is None else f", adjusted p {judgement.p:.2g}"
+        p = "" if judgement.p is None else f", adjusted p {_p(judgement)}"
         lines.append(f"- effect {effect}, 95 % interval [{low}, {high}]{p}; {judgement.count}")
     lines.append(f"- {judgement.reason}")
     if judgement.gates:
         lines.append(f"- rests on {judgement.gates}")
     lines.append(f"- published: {claim.published or 'no number of the paper could be recovered'}")
     return [*lines, ""]
+
+
+def _p(judgement: Judgement) -> str:
+    return "" if judgement.p is None else f"{judgement.p:.2g}"
 
 
 def _cell(number: float | None) -> str:
