@@ -63,7 +63,8 @@ def sum_of_groups(groups: Sequence[Array]) -> Estimate:
     draws = _few(total) if 1 < len(total) < FEW else _image_means(total[:, None])[:, 0]
     spread = float(variances.sum())
     if spread > 0:
-        freedom = spread**2 / float((variances[seeds > 1] ** 2 / (seeds[seeds > 1] - 1)).sum())
+        alone = seeds.min() == 1  # then one variance of all groups is estimated
+        freedom = float((seeds - 1).sum()) if alone else spread**2 / float((variances**2 / (seeds - 1)).sum())
         draws = draws + np.sqrt(spread) * np.random.default_rng(1).standard_t(freedom, DRAWS)
     return Estimate(float(total.mean()), draws)
 

@@ -41,6 +41,17 @@ def test_of_no_difference_three_seeds_a_side_find_one_in_twenty(monkeypatch: pyt
     assert found <= 0.08 * 300 and naive >= 0.12 * 300
 
 
+def test_a_lone_seed_varies_as_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "DRAWS", 1000)
+    random = np.random.default_rng(7)
+    found = 0
+    for _ in range(300):
+        first, second = (nets(random, 0.5, count, between=0.1, images=20) for count in (3, 1))
+        low, high = sum_of_groups([first, -second]).interval
+        found += not low <= 0 <= high
+    assert found <= 0.08 * 300  # one in three where the lone seed is taken as certain
+
+
 def test_images_are_drawn_in_pairs() -> None:
     random = np.random.default_rng(2)
     hard = random.normal(0, 1, 500)
