@@ -49,7 +49,7 @@ def test_a_lone_seed_varies_as_the_others_do(monkeypatch: pytest.MonkeyPatch) ->
         first, second = (nets(random, 0.5, count, between=0.1, images=20) for count in (3, 1))
         low, high = sum_of_groups([first, -second]).interval
         found += not low <= 0 <= high
-    assert found <= 0.08 * 300  # one in three where the lone seed is taken as certain
+    assert found <= 0.08 * 300  # .16 where the lone seed is taken as certain, .18 with Welch's degrees of freedom
 
 
 def test_images_are_drawn_in_pairs() -> None:
