@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -23,6 +24,16 @@ CODE = sorted((ROOT / "bench").rglob("*.py"))
 FILES = [*CODE, *(path for folder in ("tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py")))]
 
 
+@functools.cache
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(_tree(path)))
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def test_imports_go_one_way_between_the_rooms() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -39,7 +50,7 @@ def test_every_room_is_in_the_contract() -> None:
 
 def test_library_code_never_prints() -> None:
     for path in CODE:
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        calls = [node.func for node in _nodes(path) if isinstance(node, ast.Call)]
         assert not any(isinstance(function, ast.Name) and function.id == "print" for function in calls), path
 
 
@@ -57,7 +68,7 @@ def test_a_function_has_at_most_50_lines_beside_its_docstring() -> None:
     long = {
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in _nodes(path)
         if isinstance(node, ast.FunctionDef) and _length(node) > 50
     }
     assert not long
@@ -70,21 +81,18 @@ def _length(function: ast.FunctionDef) -> int:
 
 
 def test_no_call_of_ours_has_more_than_four_arguments_by_position() -> None:
-    trees = {path: ast.parse(path.read_text()) for path in FILES}
-    defined = {
-        node.name for path in CODE for node in ast.walk(trees[path]) if isinstance(node, ast.ClassDef | ast.FunctionDef)
-    }
+    defined = {node.name for path in CODE for node in _nodes(path) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     defined -= {
         node.name
-        for tree in trees.values()
-        for node in ast.walk(tree)
+        for path in FILES
+        for node in _nodes(path)
         if isinstance(node, ast.FunctionDef) and node.args.vararg is not None
     }
     defined -= {"Progress", "apply"}  # rich's and torch's
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path, tree in trees.items()
-        for node in ast.walk(tree)
+        for path in FILES
+        for node in _nodes(path)
         if isinstance(node, ast.Call) and len(node.args) > 4
         if (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in defined
         if not any(isinstance(argument, ast.Starred) for argument in node.args)
@@ -95,7 +103,7 @@ def test_no_call_of_ours_has_more_than_four_arguments_by_position() -> None:
 def test_modules_import_each_other_in_one_direction() -> None:
     """Imports inside functions count too; those for type checkers alone do not."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in CODE}
-    graph = {name: set(_imported(ast.parse(path.read_text()), modules)) - {name} for name, path in modules.items()}
+    graph = {name: set(_imported(_tree(path), modules)) - {name} for name, path in modules.items()}
     del graph["bench"]  # loads bench.api when a name of it is asked for
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
