@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.core.errors import BenchError
 from bench.core.toml_files import Section
 from bench.training.target_maps import Wanted
 
@@ -59,20 +61,20 @@ class Method(Section):
         """Why a training by that schedule makes no sense with this method, without a full stop; None if it does."""
         return None
 
-    def target_maps(self, wanted: Wanted) -> Tensor:
+    def target_maps(self, wanted: Wanted) -> Tensor:  # noqa: ARG002
         """(N, C, H, W) maps of the examples, made before the training where the method has a `source`.
 
         They come as `Batch.target_maps`, moved along where images are cropped and flipped.
         """
-        raise NotImplementedError
+        raise BenchError(f"method {type(self).__name__} names a source model, but makes no target maps of it.")
 
     def compared_maps(self, maps: Tensor) -> Tensor:
         """What of a batch's target maps (N, C, H, W) the gradients are held against, in the loss and on the card."""
         return maps
 
+    @abstractmethod
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar terms, the training loss being their sum; the first is a cross-entropy."""
-        raise NotImplementedError
 
 
 class GradientMethod(Method):
