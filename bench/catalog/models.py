@@ -129,7 +129,7 @@ def resolve_models(
     _refuse_idle_options(options, len(named))
     if dataset is not None and patterns and not named:
         known = {*DATASETS, *(entry.card.dataset for entry in list_models(registry=registry))}
-        if dataset not in known and not any(_is_folder(pattern) for pattern in patterns):
+        if dataset not in known and not any((Path(pattern) / "card.toml").is_file() for pattern in patterns):
             raise unknown_name(dataset, known, "data set")
     chosen: dict[str, ModelEntry] = {}
     for entry in (one for pattern in patterns for one in _resolve(pattern, dataset, registry, options)):
@@ -169,14 +169,17 @@ def entry_from_source(text: str, dataset: str | None, options: SourceOptions) ->
 def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: SourceOptions) -> list[ModelEntry]:
     if is_source(pattern):
         return [entry_from_source(pattern, dataset, options)]
-    if _is_folder(pattern):
-        return [ModelEntry(read_card(Path(pattern)), Path(pattern))]
+    folder = _folder(pattern, dataset, registry)
+    if folder is not None:
+        return [ModelEntry(read_card(folder), folder)]
     known = {entry.card.name: entry for entry in list_models(registry=registry)}
-    what = "model"
+    what, elsewhere = "model", [full for full in known if full.endswith(f"/{pattern}")]
     if "/" not in pattern:
         name = dataset or DEFAULT_DATASET
         what = f"{name} model"
         known = {full.removeprefix(f"{name}/"): entry for full, entry in known.items() if full.startswith(f"{name}/")}
+    if pattern not in known and elsewhere:
+        raise BenchError(f"unknown {what} {pattern!r}; did you mean {' or '.join(elsewhere)}?")
     hint = misnamed(pattern)
     if hint is not None and pattern not in known:
         raise hint
@@ -192,8 +195,17 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
         raise BenchError(f"{error}{models_elsewhere()}") from error
 
 
-def _is_folder(pattern: str) -> bool:
-    return (os.sep in pattern or pattern == ".") and (Path(pattern) / "card.toml").is_file()
+def _folder(pattern: str, dataset: str | None, registry: Path | None) -> Path | None:
+    """The folder with a card that a pattern names; None where it is a name of the registry, whatever else lies here.
+
+    `./at_l2` is a folder in any case.
+    """
+    path = Path(pattern)
+    if not (path / "card.toml").is_file():
+        return None
+    plain = not (pattern.startswith(".") or path.is_absolute() or (os.sep != "/" and os.sep in pattern))
+    full = pattern if "/" in pattern else f"{dataset or DEFAULT_DATASET}/{pattern}"
+    return None if plain and full in registered(registry) else path
 
 
 def require_weights(digests: Collection[str], registry: Path | None = None, *, download: bool = False) -> None:

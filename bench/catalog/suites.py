@@ -129,7 +129,7 @@ def resolve_suites(patterns: Sequence[Suite | str], suite_path: Path | None = No
 
 
 def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
-    if pattern.endswith(".toml") or os.sep in pattern:
+    if pattern.endswith(".toml") or "/" in pattern or os.sep in pattern:
         return [read_suite(Path(pattern), suite_path)]
     files = suite_files(suite_path)
     found = [read_suite(files[name], suite_path) for name in select_names([pattern], list(files), "suite")]

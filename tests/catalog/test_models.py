@@ -221,3 +221,23 @@ def test_a_folder_of_the_working_directory_does_not_hide_a_model_of_its_name(
     for folder in ("results", "./at_l2"):
         with pytest.raises(BenchError, match=r"has no card\.toml"):
             resolve_models([folder])
+
+
+def test_a_name_of_the_registry_stands_before_a_folder_with_a_card_and_a_path_before_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for here in ("standard", "fashion_mnist/standard", "mine"):
+        shutil.copytree(shipped("models") / "fashion_mnist" / "at_l2", here)
+    for name in ("standard", "fashion_mnist/standard"):
+        assert resolve_models([name])[0].card.name == "fashion_mnist/standard"
+        assert resolve_models([f"./{name}"])[0].card.name == "fashion_mnist/at_l2"
+    assert resolve_models(["mine"], "fashion_mnist")[0].folder == Path("mine")
+
+
+def test_a_short_name_of_another_data_set_is_told_in_full(model_copy: ModelCopy) -> None:
+    moved = model_copy.folder.parents[1] / "cifar10" / "student"
+    shutil.copytree(model_copy.folder, moved)
+    write_card(moved, read_card(moved).model_copy(update={"id": "student", "dataset": "cifar10"}))
+    with pytest.raises(BenchError, match="unknown fashion_mnist model 'student'; did you mean cifar10/student"):
+        resolve_models(["student"])
