@@ -8,6 +8,7 @@ from bench.core.names import unknown_name
 from bench.core.packages import load_plugin, plugin_names
 from bench.protocols.base import Protocol
 from bench.protocols.explanations.agreement import AttributionAgreement
+from bench.protocols.explanations.alignment import GradientAlignment
 from bench.protocols.explanations.attack import AttributionAttack
 from bench.protocols.explanations.insertion import Insertion
 from bench.protocols.explanations.stability import AttributionStability
@@ -26,6 +27,7 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "cross_norm": CrossNorm,
     "attribution_stability": AttributionStability,
     "attribution_attack": AttributionAttack,
+    "gradient_alignment": GradientAlignment,
     "insertion": Insertion,
     "attribution_agreement": AttributionAgreement,
     "manifold_distance": ManifoldDistance,

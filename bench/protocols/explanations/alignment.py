@@ -1,0 +1,112 @@
+"""gradient_alignment: how large the input gradient is, and whose maps it points along.
+
+The cosine to the maps of a reference net is what interpretation regularisation trains (IR, section 1, L_cs), the norm
+what it makes small (L_gm); neither is better large or small in itself. The cosine to the image is Etmann et al. 2019's
+alignment (arXiv 1905.04172), divided by the image's norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.attacks.pgd import attacked_model
+from bench.attributions.registry import MapRequest, attribute, find_method
+from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols.base import Dependency, clean_accuracy
+from bench.protocols.explanations.base import (
+    AttributionProtocol,
+    Attributions,
+    Batch,
+    UniqueNames,
+    Unit,
+    by_example,
+    frame,
+    groups,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Parameters(UniqueNames):
+    """What a suite pins: the reference net, and which of its maps the gradient is compared with."""
+
+    reference_model: str = "standard"
+    attributions: Attributions
+
+
+class GradientAlignment(AttributionProtocol):
+    """Of the true class's logit's input gradient g: |g| (pixels in [0, 1]), |cos(g, x)|, cosines to a reference's maps.
+
+    Records hold one row per example and method of the reference: `gradient_norm`, `image_alignment`, and
+    `target_alignment`, the signed cosine over all pixels and channels; 0 where either map is all zero.
+    """
+
+    parameters_type = Parameters
+    parameters: Parameters
+    counted = ("gradient_evaluations",)
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters)
+        self._loaded: dict[tuple[str, str], nn.Module] = {}
+
+    def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
+        own = super().dependencies(dataset, model_name, registry)
+        return own | {"reference_model": Dependency(self._entry(dataset, registry).card.weights.sha256)}
+
+    def _entry(self, dataset: str, registry: Path | None) -> ModelEntry:
+        (entry,) = resolve_models([self.parameters.reference_model], dataset, registry=registry)
+        return entry
+
+    def _reference(self, unit: Unit) -> nn.Module:
+        context = unit.context
+        key = (context.dataset.name, str(context.device))
+        if key not in self._loaded:
+            self._loaded[key] = load_model(self._entry(context.dataset.name, context.registry), context.device)
+        return self._loaded[key]
+
+    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
+        return count * len(self.parameters.attributions)
+
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        reference = self._reference(unit)
+        request = MapRequest(batch.images, batch.labels, batch.example_ids, unit.context.seed)
+        plain = find_method("gradient")
+        gradient = plain.maps(unit.context.model, request)
+        unit.see(plain, batch, unit.prepared(gradient), clean=True)
+        unit.counters["gradient_evaluations"] += len(batch.labels)
+        own = {
+            "gradient_norm": gradient.flatten(1).norm(dim=1),
+            "image_alignment": _cosine(gradient, batch.images).abs(),
+        }
+        for method in self.parameters.attributions:
+            with attacked_model(reference):
+                maps = attribute(
+                    reference, batch.images, batch.labels, method, example_ids=batch.example_ids,
+                    seed=unit.context.seed, batch_size=len(batch.labels),
+                )  # fmt: skip
+            aligned = _cosine(gradient, maps.expand_as(gradient))
+            yield frame(batch, {"attribution": method.name, **own, "target_alignment": aligned})
+            unit.context.on_progress(len(batch.labels))
+
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
+        found = [clean_accuracy(records)]
+        for number, ((method,), rows) in enumerate(groups(records, ("attribution",))):
+            columns = {"target_alignment": method, **({} if number else {"gradient_norm": "", "image_alignment": ""})}
+            for name, subject in columns.items():
+                found.append(
+                    ExampleValues(MetricKey(name, subject), by_example(rows, name), "descriptive", "number",
+                                  prominence="headline" if number == 0 else "usual")
+                )  # fmt: skip
+        return found
+
+
+def _cosine(first: Tensor, second: Tensor) -> Tensor:
+    return F.cosine_similarity(first.flatten(1).to(torch.float64), second.flatten(1).to(torch.float64), dim=1).float()
