@@ -55,6 +55,7 @@ SuitePath = Annotated[
     Path | None,
     typer.Option("--suite-path", help="Folder of suites beside the shipped ones; BENCH_SUITES does the same."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document in place of tables (docs/json.md).")]
 Program = Annotated[
     Path | None,
     typer.Option(

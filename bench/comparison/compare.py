@@ -11,8 +11,7 @@ from bench.comparison.evidence import evidence_doubt, row_values
 from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
 from bench.leaderboard.boards import COMPARABLE, precision_note
-from bench.leaderboard.labels import label
-from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
 from bench.leaderboard.table import read_leaderboard
 
@@ -24,7 +23,7 @@ class SuiteComparison:
     Attributes:
         title: what the two runs share.
         runs: the two run ids.
-        unpaired: names of metrics that have no per-example evidence.
+        unpaired: metrics that have no per-example evidence.
         doubts: for each of the two runs, what its rows say that its evidence does not; empty where they agree.
     """
 
@@ -34,7 +33,7 @@ class SuiteComparison:
     runs: tuple[str, str]
     comparisons: list[Comparison]
     adjusted: list[float]
-    unpaired: list[str]
+    unpaired: list[MetricKey]
     doubts: tuple[str, str] = ("", "")
 
 
@@ -96,7 +95,7 @@ def compare_runs(
     doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
     comparisons = [compare_values(value, values[1][key]) for key, value in values[0].items() if key in values[1]]
     compared = {one.key for one in comparisons}
-    unpaired = [label(key) for key in keys_of(pair[0]) if key not in compared]
+    unpaired = [key for key in keys_of(pair[0]) if key not in compared]
     return SuiteComparison(
         title=title, suite=str(pair[0]["suite"].iloc[0]), dataset=str(pair[0]["dataset"].iloc[0]), runs=runs,
         comparisons=comparisons, adjusted=holm([one.p_value for one in comparisons]), unpaired=unpaired, doubts=doubts,

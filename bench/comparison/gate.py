@@ -57,12 +57,17 @@ class Remark:
 
 @dataclass(frozen=True)
 class RegressionReport:
-    """One model under one suite against its baseline; `passed` unless a remark is a failure."""
+    """One model under one suite against its baseline; `passed` unless a remark is a failure.
+
+    Attributes:
+        comparison: the numbers, baseline first; None where nothing could be compared.
+    """
 
     model: str
     suite: str
     seconds: float
     remarks: list[Remark] = field(default_factory=list)
+    comparison: SuiteComparison | None = None
 
     @property
     def passed(self) -> bool:
@@ -94,7 +99,7 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     remarks += _vanished_metrics(old, new, rules)
     remarks += _finding_remarks(outcome, manifest)
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
-    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks)
+    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, comparison=comparison)
 
 
 def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:

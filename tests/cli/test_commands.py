@@ -155,8 +155,8 @@ def test_the_leaderboard_as_csv_json_and_markdown_says_the_same(bench: Bench, bo
         "model"
     )
     assert frame.loc["at_linf", "L-inf 0.1"] == 0.78 and frame.loc["standard", "clean"] == 0.92
-    (content,) = json.loads(bench("leaderboard", "--leaderboard", board, "--format", "json")[1])
-    assert content["models"][0]["model"] == "at_linf" and content["models"][0]["metrics"]["union"] == 0.39
+    first = json.loads(bench("leaderboard", "--leaderboard", board, "--format", "json")[1])["boards"][0]["rows"][0]
+    assert first["model"] == "at_linf" and {one["label"]: one["value"] for one in first["metrics"]}["union"] == 0.39
     markdown = bench("leaderboard", "--leaderboard", board, "--format", "markdown")[1]
     assert "| at_linf | 86.0 | **78.0** | **39.0** |" in markdown
     assert "| standard | **92.0** | 10.0 | 5.0 |" in markdown
@@ -194,9 +194,9 @@ def test_the_front_of_accuracy_and_stability_comes_from_the_cards(
     arguments = [part for name in models for part in ("--model", name)]
     assert bench("run", *arguments, "--suite", tiny_suite, "--leaderboard", tmp_path)[0] == 0
     shown = ("leaderboard", "--leaderboard", tmp_path, "--format", "json", "--pareto")
-    (board,) = json.loads(bench(*shown, "clean, stability 16/255")[1])
+    (board,) = json.loads(bench(*shown, "clean, stability 16/255")[1])["boards"]
     cards = {name: resolve_models([name])[0].card.gradients for name in models}
-    found = {row["model"]: row["metrics"]["stability 16/255"] for row in board["models"]}
+    found = {row["model"]: row["metrics"][1]["value"] for row in board["rows"]}
     assert "standard_softplus" in found
     assert found == {name: pytest.approx(cards[name].stability["16/255"]) for name in found}
     assert "no model of" in bench.refused(*shown, "clean, stability 9/255")

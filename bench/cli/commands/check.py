@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
-from bench.cli.options import DEFAULT_LEADERBOARD
+from bench.cli.options import DEFAULT_LEADERBOARD, Json
 
 if TYPE_CHECKING:
     from bench.comparison.gate import GateRules, RegressionReport
@@ -59,6 +59,7 @@ def check(
         Path | None,
         typer.Option("--leaderboard", help="Keep the new runs in this folder. [default: nowhere]", show_default=False),
     ] = None,
+    as_json: Json = False,
     *,
     gate: Gate,
     evaluation: Evaluation,
@@ -70,7 +71,7 @@ def check(
     Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
     changed without a word, a new or graver warning, or a baseline that was edited; 2: it could not run.
     """
-    from bench.cli.output.rendering import output
+    from bench.cli.output.rendering import messages, output
 
     executor = place.choose(evaluation.device)
     with ExitStack() as stack:
@@ -83,22 +84,28 @@ def check(
             from bench.leaderboard.merge import merge_leaderboards
 
             merge_leaderboards([folder], baseline)
-    _show(verdicts, junit)
+    _show(verdicts, junit, as_json=as_json)
     if update:
-        output().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
+        (messages if as_json else output)().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
     elif not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(EXIT_REGRESSION)
 
 
-def _show(verdicts: list[RegressionReport], junit: Path | None) -> None:
+def _show(verdicts: list[RegressionReport], junit: Path | None, *, as_json: bool) -> None:
     from bench.cli.output.check_output import announce, summary_table, write_junit
-    from bench.cli.output.rendering import output
+    from bench.cli.output.rendering import messages, output
 
-    output().print(summary_table(verdicts))
-    announce(verdicts)
+    if as_json:
+        from bench.cli.output.json_output import print_json, verdict_entry
+
+        passed = all(verdict.passed for verdict in verdicts)
+        print_json("check", passed=passed, verdicts=[verdict_entry(one) for one in verdicts])
+    else:
+        output().print(summary_table(verdicts))
+    announce(verdicts, annotate=not as_json)
     if junit is not None:
         write_junit(verdicts, junit)
-        output().print(f"junit:    {junit}", soft_wrap=True)
+        (messages if as_json else output)().print(f"junit:    {junit}", soft_wrap=True)
 
 
 def _evaluate(

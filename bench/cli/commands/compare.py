@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, LeaderboardDir, OnlyDataset, OnlySuite
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Json, LeaderboardDir, OnlyDataset, OnlySuite
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,25 +28,40 @@ def compare(
     ] = None,
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Compare two models example by example: McNemar's exact test for shares, all signs or Student's t for means."""
-    from bench.cli.output.rendering import output, warn
+    from bench.cli.output.rendering import messages, output, warn
     from bench.comparison.compare import compare_models
 
     found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
-    for one in found:
-        output().print(f"\n{second} minus {first}: {one.title}", style="bold", soft_wrap=True)
-        warn(doubt for doubt in one.doubts if doubt)
-        output().print(_table(one, first, second))
-        if one.unpaired:
-            output().print(f"without evidence by example, not compared: {', '.join(one.unpaired)}", soft_wrap=True)
-        _print_flips(one, first, second, every=flipped)
-    warn(skipped)
+    if as_json:
+        from bench.cli.output.json_output import comparison_entry, print_json
+
+        entries = [comparison_entry(one) for one in found]
+        print_json("compare", first=first, second=second, comparisons=entries, skipped=skipped)
+    else:
+        for one in found:
+            _print(one, first, second, flipped=flipped)
+        warn(skipped)
     if images is not None:
         from bench.reporting.flip_panel import draw_flips
 
         draw_flips(found, (first, second), images, leaderboard=leaderboard, data_dir=data_dir)
-        output().print(f"images: {images}", soft_wrap=True)
+        (messages if as_json else output)().print(f"images: {images}", soft_wrap=True)
+
+
+def _print(found: SuiteComparison, first: str, second: str, *, flipped: bool) -> None:
+    from bench.cli.output.rendering import output, warn
+    from bench.leaderboard.labels import label
+
+    output().print(f"\n{second} minus {first}: {found.title}", style="bold", soft_wrap=True)
+    warn(doubt for doubt in found.doubts if doubt)
+    output().print(_table(found, first, second))
+    if found.unpaired:
+        names = ", ".join(map(label, found.unpaired))
+        output().print(f"without evidence by example, not compared: {names}", soft_wrap=True)
+    _print_flips(found, first, second, every=flipped)
 
 
 def _table(found: SuiteComparison, first: str, second: str) -> Table:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli.options import DataDir
+from bench.cli.options import DataDir, Json
 
 app = typer.Typer(help="List the data sets and where they are found on this machine.", invoke_without_command=True)
 
 
 @app.callback()
-def list_command(context: typer.Context, data_dir: DataDir = None) -> None:
+def list_command(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
     """List the data sets and where they are found on this machine, with those that a data dir declares."""
     if context.invoked_subcommand is not None:
         return
     from bench.cli.output.rendering import output, table
     from bench.data import DATASETS, describe_sources
 
+    if as_json:
+        from bench.cli.output.json_output import dataset_entry, print_json
+
+        print_json("datasets", datasets=[dataset_entry(source) for source in describe_sources(data_dir)])
+        return
     rows = []
     for name, split, where, problem in describe_sources(data_dir):
         spec = DATASETS.get(name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, OnlyDataset, OnlySuite, Registry
+from bench.cli.options import DEFAULT_LEADERBOARD, Json, LeaderboardDir, OnlyDataset, OnlySuite, Registry
 from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def leaderboard(
     all_versions: AllVersions = False,
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
     registry: Registry = None,
+    as_json: Json = False,
 ) -> None:
     """Show the latest result of every model; the best value of each column is marked."""
     if context.invoked_subcommand is not None:
@@ -91,6 +92,11 @@ def leaderboard(
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
     else:  # neither a mean over seeds nor a front is a ranking
         boards = [_view(board, by, pareto, directory, registry=registry) for board in boards]
+    if as_json or output_format is Format.json:
+        from bench.cli.output.json_output import board_entry, print_json
+
+        print_json("leaderboard", boards=[board_entry(board) for board in boards])
+        return
     if output_format is Format.table:
         for board in boards:
             output().print(f"\n{board.title}", style="bold", soft_wrap=True)
@@ -100,7 +106,6 @@ def leaderboard(
         Format.csv: board_formats.as_csv,
         Format.markdown: board_formats.as_markdown,
         Format.latex: board_formats.as_latex,
-        Format.json: board_formats.as_json,
     }
     typer.echo(makers[output_format](boards), nl=False)
 

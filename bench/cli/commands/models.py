@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.option_groups import OwnModel, with_groups
-from bench.cli.options import DataDir, Device, Download, Program, Registry
+from bench.cli.options import DataDir, Device, Download, Json, Program, Registry
+
+if TYPE_CHECKING:
+    from bench.catalog.models import ModelEntry
 
 EXIT_FAILED = 1
 OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")]
@@ -17,10 +21,12 @@ app = typer.Typer(help="List, show, add or verify registered models.", invoke_wi
 
 
 @app.callback()
-def models(context: typer.Context, dataset: OnlyDataset = None, registry: Registry = None) -> None:
+def models(
+    context: typer.Context, dataset: OnlyDataset = None, registry: Registry = None, as_json: Json = False
+) -> None:
     """List, show, add or verify registered models."""
     if context.invoked_subcommand is None:
-        list_command(None, None, dataset, registry)
+        list_command(dataset=dataset, registry=registry, as_json=as_json)
 
 
 @app.command("list")
@@ -32,13 +38,18 @@ def list_command(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave these out. Repeatable.")] = None,
     dataset: OnlyDataset = None,
     registry: Registry = None,
+    as_json: Json = False,
 ) -> None:
     """List registered models: all, or those that names and wildcards stand for."""
     from bench.catalog.models import list_models
     from bench.cli.output.rendering import output, percent, table
 
+    found = list_models(dataset, registry, patterns=patterns or (), exclude=exclude or ())
+    if as_json:
+        _print_json(found)
+        return
     rows = []
-    for entry in list_models(dataset, registry, patterns=patterns or (), exclude=exclude or ()):
+    for entry in found:
         card = entry.card
         test = "" if card.accuracy.test is None else percent(card.accuracy.test)
         rows.append([card.name, card.method, card.architecture, f"{card.weights.parameters:,}", test])
@@ -48,16 +59,28 @@ def list_command(
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="Model, e.g. at_linf or mnist/at_linf.")], registry: Registry = None
+    name: Annotated[str, typer.Argument(help="Model, e.g. at_linf or mnist/at_linf.")],
+    registry: Registry = None,
+    as_json: Json = False,
 ) -> None:
     """Print a model's card."""
     import tomli_w
 
     from bench.catalog.models import resolve_models
 
-    for entry in resolve_models([name], registry=registry):
+    found = resolve_models([name], registry=registry)
+    if as_json:
+        _print_json(found)
+        return
+    for entry in found:
         typer.echo(f"# {entry.folder / 'card.toml'}")
         typer.echo(tomli_w.dumps(entry.card.model_dump(exclude_none=True)))
+
+
+def _print_json(entries: Sequence[ModelEntry]) -> None:
+    from bench.cli.output.json_output import model_entry, print_json
+
+    print_json("models", models=[model_entry(entry) for entry in entries])
 
 
 @app.command("measure")
@@ -138,6 +161,7 @@ def verify(
     device: Device = "auto",
     data_dir: DataDir = None,
     download: Download = False,
+    as_json: Json = False,
 ) -> None:
     """Check cards against what they describe: digests, shapes, clean accuracy. Exit code 1 if any is wrong."""
     from bench.cli.output.rendering import output, table
@@ -148,9 +172,14 @@ def verify(
         names or [], dataset, registry=registry, program=program, examples=examples, device=resolve_device(device),
         data_dir=data_dir, download=download,
     )  # fmt: skip
-    rows = [[verdict.model, verdict.state, verdict.detail] for verdict in verdicts]
-    output().print(table(["model", "", "what was found"], rows))
     counts = {state: sum(verdict.state == state for verdict in verdicts) for state in ("right", "wrong", "not checked")}
-    output().print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    if as_json:
+        from bench.cli.output.json_output import print_json
+
+        print_json("models verify", verdicts=verdicts)
+    else:
+        rows = [[verdict.model, verdict.state, verdict.detail] for verdict in verdicts]
+        output().print(table(["model", "", "what was found"], rows))
+        output().print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     if counts["wrong"]:
         raise typer.Exit(EXIT_FAILED)

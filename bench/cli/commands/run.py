@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
-from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, Models, Precision
+from bench.cli.options import DEFAULT_LEADERBOARD, Json, LeaderboardDir, Models, Precision
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,13 +26,15 @@ def run(
     precision: Precision = "float32",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
+    as_json: Json = False,
     *,
     evaluation: Evaluation,
     own: OwnModel,
     place: ExecutorOptions,
 ) -> None:
     """Evaluate models under suites, with evidence for every image."""
-    from bench.cli.output.rendering import messages, output
+    from bench.cli.output.json_output import print_json, run_entry
+    from bench.cli.output.rendering import messages
     from bench.cli.output.run_progress import RunProgress
     from bench.runs.execute import execute
     from bench.runs.plan import plan_runs
@@ -41,6 +43,7 @@ def run(
     request = evaluation.request(model, suite, leaderboard, own=own, executor=executor, precision=precision)
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
+    entries = []
     with at_work(executor):
         for position, plan in enumerate(plans, start=1):
             count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
@@ -48,11 +51,23 @@ def run(
             with RunProgress(messages()) as progress:
                 watch = progress.watch(plan, count)
                 outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
-            suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
-            title = f"\n{plan.entry.card.name} under {suite_name}, {plan.examples} images"
-            output().print(title, style="bold", soft_wrap=True)
-            output().print(outcome_table(outcome))
-            _print_remarks(outcome, leaderboard)
+            if as_json:
+                entries.append(run_entry(outcome))
+            else:
+                _print(outcome, leaderboard)
+    if as_json:
+        print_json("run", runs=entries)
+
+
+def _print(outcome: RunOutcome, leaderboard: Path) -> None:
+    from bench.cli.output.rendering import output
+
+    plan = outcome.plan
+    suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
+    title = f"\n{plan.entry.card.name} under {suite_name}, {plan.examples} images"
+    output().print(title, style="bold", soft_wrap=True)
+    output().print(outcome_table(outcome))
+    _print_remarks(outcome, leaderboard)
 
 
 def outcome_table(outcome: RunOutcome) -> Table:

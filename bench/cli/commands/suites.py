@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import SuitePath
+from bench.cli.options import Json, SuitePath
 
 if TYPE_CHECKING:
     from bench.catalog.suites import Suite
@@ -16,31 +17,44 @@ app = typer.Typer(help="List the suites, show one, or validate a file of your ow
 
 
 @app.callback()
-def list_command(context: typer.Context, suite_path: SuitePath = None) -> None:
+def list_command(context: typer.Context, suite_path: SuitePath = None, as_json: Json = False) -> None:
     """List the suites, show one, or validate a file of your own."""
     if context.invoked_subcommand is not None:
         return
     from bench.catalog.suites import list_suites
     from bench.cli.output.rendering import output, table
 
-    rows = [
-        [suite.name, str(suite.file.version), str(suite.file.examples), suite.file.description]
-        for suite in list_suites(suite_path)
-    ]
+    found = list_suites(suite_path)
+    if as_json:
+        _print_json(found)
+        return
+    rows = [[one.name, str(one.file.version), str(one.file.examples), one.file.description] for one in found]
     output().print(table(["suite", "version", "images", "description"], rows, right=("version", "images")))
 
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a suite, or a TOML file.")], suite_path: SuitePath = None
+    name: Annotated[str, typer.Argument(help="Name of a suite, or a TOML file.")],
+    suite_path: SuitePath = None,
+    as_json: Json = False,
 ) -> None:
     """Print a suite's file; with what it extends, where it does."""
     from bench.catalog.suites import resolve_suites
     from bench.core.files import read_regular
 
-    for suite in resolve_suites([name], suite_path):
+    found = resolve_suites([name], suite_path)
+    if as_json:
+        _print_json(found)
+        return
+    for suite in found:
         typer.echo(f"# {suite.path}\n# sha256 of its content: {suite.sha256}")
         typer.echo(_resolved(suite) if suite.extends else read_regular(suite.path).decode(), nl=False)
+
+
+def _print_json(suites: Sequence[Suite]) -> None:
+    from bench.cli.output.json_output import print_json, suite_entry
+
+    print_json("suites", suites=[suite_entry(suite) for suite in suites])
 
 
 @app.command("validate")

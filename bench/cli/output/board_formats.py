@@ -1,4 +1,4 @@
-"""Boards as text: table, CSV, Markdown, LaTeX, JSON."""
+"""Boards as text: table, CSV, Markdown, LaTeX."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.table import Table
 
 from bench.cli.output.rendering import markdown, marked, percent, printable, table
-from bench.core.files import json_text
 from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.table import as_cell
 
@@ -154,21 +153,3 @@ def as_latex(boards: Sequence[Board]) -> str:
 def _latex(text: str) -> str:
     escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX_SPECIAL[found[0]], printable(text))
     return escaped.replace("±", "$\\pm$")
-
-
-def as_json(boards: Sequence[Board]) -> str:
-    content = [
-        {**board.shared, "sort": board.sort.label, "models": [_entry(board, row) for row in board.rows]}
-        for board in boards
-    ]
-    return json_text(content)
-
-
-def _entry(board: Board, row: Row) -> dict[str, Any]:
-    entry: dict[str, Any] = {"model": row.name, "method": row.method}
-    if board.ranked:
-        entry["rank"] = row.rank
-    entry["metrics"] = _numbers(board, row)
-    if board.of_methods:
-        entry |= {"models": row.models, "standard_deviation": _numbers(board, row, spread=True)}
-    return entry

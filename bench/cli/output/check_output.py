@@ -27,9 +27,9 @@ def summary_table(verdicts: Sequence[RegressionReport]) -> Table:
     return table(["model", "suite", "verdict", "seconds", "what changed"], rows, right=("seconds",))
 
 
-def announce(verdicts: Sequence[RegressionReport]) -> None:
-    """Annotations and the job summary, where GitHub Actions runs this."""
-    if os.environ.get("GITHUB_ACTIONS") == "true":
+def announce(verdicts: Sequence[RegressionReport], *, annotate: bool = True) -> None:
+    """Annotations, on standard output, and the job summary, where GitHub Actions runs this."""
+    if annotate and os.environ.get("GITHUB_ACTIONS") == "true":
         for verdict in verdicts:
             for remark in verdict.remarks:
                 where = f"{verdict.model} under {verdict.suite}"
