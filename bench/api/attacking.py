@@ -18,7 +18,7 @@ from bench.attacks.verification import pull_inside, verify
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.core.names import unknown_name
-from bench.core.threat import NORM_LABELS, NORMS, Norm
+from bench.core.threat import NORM_LABELS, NORMS, Norm, as_number
 from bench.core.torch_state import undisturbed
 from bench.nets.logit_scale import at_usual_scale
 
@@ -101,7 +101,7 @@ def attack(
 def _radius(eps: object, norm: Norm, pixels: int) -> float:
     """The radius; raises BenchError for none, or one that reaches beyond all images."""
     try:
-        radius = float(eps)  # type: ignore[arg-type]
+        radius = float(as_number(eps))
     except (TypeError, ValueError) as error:
         raise BenchError(f"eps {eps!r} is not a number; pass one such as 8 / 255.") from error
     if not (radius > 0 and math.isfinite(radius)):

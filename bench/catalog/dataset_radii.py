@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from bench.catalog.locations import shipped
 from bench.catalog.suites import Suite
 from bench.core.names import require_safe_name
@@ -20,20 +22,45 @@ from bench.data.declared import DeclaredRadii
 from bench.data.loading import declaration_of
 
 
+class ShippedRadii(DeclaredRadii):
+    """Radii of `suites/datasets`; `versions` are those of suites whose own section for the data set they replace."""
+
+    versions: dict[str, int] = Field(default_factory=dict)
+
+
 def suite_for(suite: Suite, dataset: str, data_dir: Path | None = None) -> Suite:
     """The suite with a section for the data set; the suite itself where it has one, asks for none, or none is known.
+
+    Where `suites/datasets/<name>.toml` has a newer version of a shipped suite, that version with the file's radii.
 
     Raises:
         BenchError: a bad declaration.
     """
     sections = suite.file.parameters.get("datasets")
-    if not isinstance(sections, dict) or not sections or dataset in sections:
+    if not isinstance(sections, dict) or not sections:
         return suite
-    section = _section(sections, dataset, data_dir)
+    if dataset in sections:
+        return _newer(suite, sections, dataset)
+    section = _section(suite, dataset, data_dir)
     if section is None:
         return suite
-    parameters = suite.file.parameters | {"datasets": {**sections, dataset: section}}
-    return replace(suite, file=suite.file.model_copy(update={"parameters": parameters}))
+    return _with_section(suite, sections | {dataset: section}, suite.file.version)
+
+
+def _with_section(suite: Suite, sections: dict[str, Any], version: int) -> Suite:
+    parameters = suite.file.parameters | {"datasets": sections}
+    return replace(suite, file=suite.file.model_copy(update={"parameters": parameters, "version": version}))
+
+
+def _newer(suite: Suite, sections: dict[str, Any], dataset: str) -> Suite:
+    """The suite, or its version for one data set alone, so that its digest for all others stays."""
+    path = shipped("suites") / "datasets" / f"{dataset}.toml"
+    if suite.path.parent != shipped("suites") or not path.is_file():
+        return suite
+    radii = validate(ShippedRadii, read_toml(path, "radii"), f"radii {path}")
+    version = radii.versions.get(suite.name, 0)
+    section = _fitted(radii, sections) if version > suite.file.version else None
+    return suite if section is None else _with_section(suite, sections | {dataset: section}, version)
 
 
 def radii_advice(suite: Suite, dataset: str) -> str:
@@ -47,7 +74,8 @@ def radii_advice(suite: Suite, dataset: str) -> str:
     )
 
 
-def _section(sections: dict[str, Any], dataset: str, data_dir: Path | None) -> dict[str, Any] | None:
+def _section(suite: Suite, dataset: str, data_dir: Path | None) -> dict[str, Any] | None:
+    sections = suite.file.parameters["datasets"]
     declared = declaration_of(dataset, data_dir)
     spec = dataset_spec(dataset)
     radii = declared.radii if declared is not None else None
@@ -57,16 +85,16 @@ def _section(sections: dict[str, Any], dataset: str, data_dir: Path | None) -> d
         if name is None:
             continue
         if name in sections:
-            return dict(sections[name])
+            return dict(_newer(suite, sections, name).file.parameters["datasets"][name])
         path = shipped("suites") / "datasets" / f"{require_safe_name(name, 'data set')}.toml"
         if path.is_file():
-            return _fitted(validate(DeclaredRadii, read_toml(path, "radii"), f"radii {path}"), sections)
+            return _fitted(validate(ShippedRadii, read_toml(path, "radii"), f"radii {path}"), sections)
     return None
 
 
 def _fitted(radii: DeclaredRadii, sections: dict[str, Any]) -> dict[str, Any] | None:
     """What the suite's other sections have: the same keys, and no norm that none of them has."""
-    offered: dict[str, dict[str, Any]] = radii.model_dump()
+    offered: dict[str, dict[str, Any]] = radii.model_dump(include=set(DeclaredRadii.model_fields))
     offered["radii"] = offered["radii"] or {norm: [eps] for norm, eps in radii.reference.items()}
     known = [section for section in sections.values() if isinstance(section, dict)]
     made = {}

@@ -2,7 +2,8 @@
 
 A suite that says `extends = "NAME"` (or a TOML file beside it) has all that the other has, except name, version and
 description, and says what differs. `parameters`, `parameters.datasets` and each data set's section are merged key by
-key; any other value, a list or a table of radii too, is replaced whole.
+key; any other value, a list or a table of radii too, is replaced whole. A string such as "8/255" among the parameters
+is that number; its text is kept for people.
 """
 
 from __future__ import annotations
@@ -14,17 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field, field_validator
+
 from bench.catalog.cards import NAME
 from bench.catalog.locations import suite_folders
 from bench.core.bounds import Count, Version
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.names import select_names, unknown_name
+from bench.core.threat import parse_fraction, replace_fractions
 from bench.core.toml_files import Section, read_toml, validate
 
 
 class SuiteFile(Section):
-    """The frame of a suite file; `parameters` are checked by the protocol. Unknown keys are refused."""
+    """The frame of a suite file; `parameters` are checked by the protocol. Unknown keys are refused.
+
+    Attributes:
+        fractions: numbers of the parameters, as JSON has them, and the text that the file has for each.
+    """
 
     schema_version: Literal[1]
     name: str = NAME
@@ -34,6 +42,15 @@ class SuiteFile(Section):
     source: str = ""
     examples: Count
     parameters: dict[str, Any]
+    fractions: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("fractions")
+    @classmethod
+    def _are_what_they_say(cls, fractions: dict[str, str]) -> dict[str, str]:
+        for number, text in fractions.items():
+            if repr(parse_fraction(text)) != number:
+                raise ValueError(f"{text!r} is not {number}")
+        return fractions
 
     def reference(self, dataset: str) -> dict[str, float]:
         """Norm -> reference radius of a data set; empty where the suite names none."""
@@ -58,14 +75,14 @@ class Suite:
 
     @property
     def sha256(self) -> str:
-        """Digest of what the suite does: of all its values but `description` and `source`."""
-        content = self.file.model_dump(exclude={"description", "source"})
+        """Digest of what the suite does: of all its values but the texts; 8/255 is the number, however written."""
+        content = self.file.model_dump(exclude={"description", "source", "fractions"})
         return sha256_bytes(json.dumps(content, sort_keys=True).encode())
 
 
 def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path, ...] = ()) -> Suite:
     """Read one suite file, and what it extends; raises BenchError. `children` are files that extend this one."""
-    content = read_toml(path, "suite")
+    content = _with_numbers(read_toml(path, "suite"))
     if path.resolve() in children:
         raise BenchError(f"suite {path} extends itself, by way of {', '.join(one.name for one in children)}.")
     if "extends" not in content:
@@ -85,9 +102,18 @@ def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path,
     return Suite(validate(SuiteFile, merged, f"suite {path}"), path, (parent_path, *parent.extends))
 
 
+def _with_numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """Parsed TOML with its fractions as numbers; `fractions` has their texts, where there are any."""
+    fractions: dict[str, str] = {}
+    parameters = replace_fractions(content.get("parameters", {}), fractions)
+    return content | ({"parameters": parameters, "fractions": fractions} if fractions else {})
+
+
 def _merge(inherited: dict[str, Any], own: dict[str, Any], depth: int) -> dict[str, Any]:
     """Own values over the inherited ones; `parameters`, its `datasets`, and each of these are merged in turn."""
     merged = inherited | own
+    if not depth and (texts := inherited.get("fractions", {}) | own.get("fractions", {})):
+        merged["fractions"] = texts
     for key in inherited.keys() & own.keys() if depth < 3 else ():
         inner = depth == 2 or key == ("parameters", "datasets")[depth]
         if inner and isinstance(inherited[key], dict) and isinstance(own[key], dict):

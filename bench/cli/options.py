@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.core.errors import BenchError
+from bench.core.threat import as_number
 
 DEFAULT_LEADERBOARD = Path("leaderboard")
 
@@ -77,8 +78,16 @@ def parse_batch_size(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
+def parse_radius(text: str) -> float:
+    """`8/255` or `0.1`; raises BenchError."""
+    try:
+        return float(as_number(text))
+    except ValueError as error:
+        raise BenchError(f"{text!r} is not a radius; write it as 8/255 or 0.03.", option="eps") from error
+
+
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`name=value` pairs, values as TOML has them, bare words as strings; raises BenchError."""
+    """`name=value` pairs, values as TOML has them, 8/255 as a number, bare words as strings; raises BenchError."""
     from bench.core.toml_files import parse_toml
 
     parsed: dict[str, Any] = {}
@@ -90,7 +99,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             content = parse_toml(f"value = {value}")
             parsed[name.strip()] = content["value"] if len(content) == 1 else value.strip()
         except tomllib.TOMLDecodeError:
-            parsed[name.strip()] = value.strip()
+            parsed[name.strip()] = as_number(value.strip())
         except ValueError as error:
             raise BenchError(f"--set {name.strip()}: {error}.") from error
     return parsed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from bench.core.threat import NORM_LABELS, Norm
+from bench.core.threat import NORM_LABELS, Norm, as_number
 
 LARGEST_RADIUS: dict[Norm, float] = {"linf": 1.0, "l2": 1e4, "l1": 1e8}
 """No two images in [0, 1] lie farther apart, up to 4096x4096 in colour."""
@@ -17,9 +17,9 @@ Count = Annotated[int, Field(gt=0, lt=1 << 31)]
 Steps = Annotated[int, Field(gt=0, le=100_000)]
 """Of an attack; also samples and draws."""
 Queries = Annotated[int, Field(gt=0, le=10_000_000)]
-PixelRadius = Annotated[float, Field(gt=0, le=1)]
-"""In L-inf."""
-_Radius = Annotated[float, Field(gt=0)]
+PixelRadius = Annotated[float, Field(gt=0, le=1), BeforeValidator(as_number)]
+"""In L-inf; a file may say "8/255"."""
+_Radius = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
 
 
 def _inside_the_cube(radii: dict[Norm, Any]) -> dict[Norm, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
-from bench.leaderboard.labels import label
+from bench.leaderboard.labels import label, with_decimals
 from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ class Board:
 
     def place(self, name: str) -> int:
         """The position of a column by its label; raises BenchError."""
-        labels = [column.label for column in self.columns]
-        if name not in labels:
-            raise unknown_name(name, labels, "column")
-        return labels.index(name)
+        column = _named(self.columns, name)
+        if column is None:
+            raise unknown_name(name, [column.label for column in self.columns], "column")
+        return self.columns.index(column)
 
     def best(self, place: int) -> float | None:
         """The best value of a column; None where no value is better than another, or there are not two."""
@@ -137,13 +137,19 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     for shared, group in rows.groupby(list(COMPARABLE), sort=True):
         columns, found = _cells(_latest(group))
         seen |= {column.label for column in columns}
-        by = next((column for column in columns if column.label == sort), None) if sort else _default_sort(columns)
+        by = _named(columns, sort) if sort else _default_sort(columns)
         if by is not None:
             named = dict(zip(COMPARABLE, shared, strict=True))
             boards.append(Board(_title(named), named, columns, _sorted(found, columns, by), sort=by))
     if not boards and sort is not None:
         raise unknown_name(sort, seen, "metric to sort by")
     return boards
+
+
+def _named(columns: Sequence[Column], name: str) -> Column | None:
+    """The column of that label; its radius may be written as a decimal."""
+    exact = [column for column in columns if column.label == name]
+    return next(iter(exact + [column for column in columns if with_decimals(column.label) == name]), None)
 
 
 def precision_note(precision: str) -> str:

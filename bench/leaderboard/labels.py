@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench.core.threat import NORM_LABELS
+import re
+from collections.abc import Mapping
+
+from bench.core.threat import NORM_LABELS, radius_text
 from bench.leaderboard.metrics import MetricKey
 
 _SHORT = {"clean_accuracy": "clean", "union_accuracy": "union"}
@@ -11,7 +14,7 @@ _PATHS = ("insertion", "deletion", "prediction_kept")
 
 
 def label(key: MetricKey, *, attack: bool = True) -> str:
-    """The column's name, e.g. `clean`, `sweep L-inf 0.1`, `stability/cosine/gradient uniform L-inf 0.03137`.
+    """The column's name, e.g. `clean`, `sweep L-inf 0.1`, `stability/cosine/gradient uniform L-inf 8/255`.
 
     Args:
         attack: whether robust accuracies name it, where several ran.
@@ -46,7 +49,17 @@ def name(key: MetricKey) -> str:
 
 def ball(key: MetricKey) -> str:
     """Norm and radius, e.g. `L-inf 0.1`."""
-    return _words(NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else f"{key.eps:.4g}")
+    return _words(NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else radius_text(key.eps))
+
+
+def balls(radii: Mapping[str, float]) -> str:
+    """One radius a norm, e.g. `L-inf 8/255, L2 0.5, L1 12`."""
+    return ", ".join(f"{NORM_LABELS[norm]} {radius_text(radii[norm])}" for norm in NORM_LABELS if norm in radii)
+
+
+def with_decimals(text: str) -> str:
+    """A label with its fractions as decimals, as it was once written: `L-inf 0.03137`."""
+    return re.sub(r"([0-9.]+)/255\b", lambda found: f"{float(found[1]) / 255:.4g}", text)
 
 
 def _words(*parts: str) -> str:

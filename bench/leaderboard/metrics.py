@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from bench.core.threat import radius_text
 from bench.leaderboard.statistics.intervals import mean_intervals, wilson
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class MetricKey:
 
     def __str__(self) -> str:
         """As messages name it."""
-        parts = (self.metric, self.subject, self.attack, self.norm, "" if self.eps is None else f"{self.eps:.6g}")
+        radius = "" if self.eps is None else radius_text(self.eps, 6)
+        parts = (self.metric, self.subject, self.attack, self.norm, radius)
         return " ".join(part for part in parts if part)
 
 

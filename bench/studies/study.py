@@ -8,12 +8,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
 from bench.core.bounds import Count
 from bench.core.names import unknown_name
+from bench.core.threat import as_number
 from bench.core.toml_files import Section, read_toml, validate
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.migration import migrated_name
@@ -27,7 +28,7 @@ class MetricName(Section):
     subject: str = ""
     attack: str = ""
     norm: str = ""
-    eps: float | None = None
+    eps: Annotated[float | None, BeforeValidator(as_number)] = None
     minus: MetricName | None = None
     """The same model's metric that this one is to have moved from, image by image: TAPS less clean TAPS."""
 

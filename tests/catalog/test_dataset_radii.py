@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.catalog.dataset_radii import suite_for
-from bench.catalog.suites import list_suites, resolve_suites
+from bench.catalog.locations import shipped
+from bench.catalog.suites import list_suites, read_suite, resolve_suites
 from bench.protocols import protocol_for
 
 OWN = """schema_version = 1
@@ -24,6 +25,23 @@ def section(name: str, dataset: str, data_dir: Path | None = None) -> dict[str, 
 
 def test_a_suite_that_has_the_data_set_stays_as_it_is() -> None:
     suite = resolve_suites(["cross_norm"])[0]
+    assert suite_for(suite, "mnist") is suite
+
+
+def test_cifar10_is_judged_at_the_fields_radii_and_beside_them_at_the_papers() -> None:
+    fields = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+    for suite in list_suites():
+        found = suite_for(suite, "cifar10").file.reference("cifar10")
+        assert all(eps == fields[norm] for norm, eps in found.items()), suite.name
+    newer = suite_for(resolve_suites(["cross_norm_quick"])[0], "cifar10")
+    assert newer.file.version == 4
+    assert newer.file.parameters["datasets"]["cifar10"]["radii"]["l2"] == [80 / 255, 0.5, 320 / 255]
+
+
+def test_a_suite_of_ones_own_keeps_its_radii_of_cifar10(tmp_path: Path) -> None:
+    path = tmp_path / "cross_norm.toml"
+    path.write_text((shipped("suites") / "cross_norm.toml").read_text())
+    suite = read_suite(path)
     assert suite_for(suite, "cifar10") is suite
 
 

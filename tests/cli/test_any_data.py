@@ -94,7 +94,7 @@ def test_imagenet_100_runs_from_a_folder_of_imagenet(bench: Bench, tmp_path: Pat
     suites = ["--suite", "cross_norm_quick", "--examples", "3", "--batch-size", "2"]
     code, out, err = bench(*arguments(tmp_path, *suites, dataset="imagenet100", outputs=100))
     assert code == 0, err
-    assert "L-inf 0.01569, L2 3, L1 60" in " ".join(out.split())
+    assert "L-inf 4/255, L2 3, L1 60" in " ".join(out.split())
 
 
 def test_declared_data_sets_are_listed(bench: Bench, mine: Path) -> None:

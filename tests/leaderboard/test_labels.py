@@ -11,7 +11,7 @@ from bench.leaderboard.metrics import MetricKey
     [
         (MetricKey("clean_accuracy"), "clean"),
         (MetricKey("union_accuracy", "", "sweep", "all"), "union"),
-        (MetricKey("robust_accuracy", attack="sweep", norm="linf", eps=8 / 255), "sweep L-inf 0.03137"),
+        (MetricKey("robust_accuracy", attack="sweep", norm="linf", eps=8 / 255), "sweep L-inf 8/255"),
         (MetricKey("robust_accuracy_after", attack="square", norm="l2", eps=1.5), "after square L2 1.5"),
         (MetricKey("median_distance", "", "sigma_zero", "l0"), "median L0"),
         (MetricKey("corruption_accuracy", "all"), "all corruptions"),

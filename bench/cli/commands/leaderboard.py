@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,7 +87,7 @@ def leaderboard(
 
     rows = select_rows(read_leaderboard(directory), dataset=[dataset], suite=[suite], model=model or [])
     rows = rows if all_versions else of_newest_versions(rows)
-    boards = make_boards(rows, sort)
+    boards = [_with_union(board, directory) for board in make_boards(rows, sort)]
     warn(board_doubts(directory, rows))
     if by is By.model and pareto is None:
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
@@ -141,6 +142,14 @@ def prune(
     state = "removed" if yes else "superseded" + ("; --yes removes them" if runs else "")
     megabytes = sum(run.size for run in runs) / 1e6
     output().print(f"{len(runs)} runs, {megabytes:.1f} MB of evidence, {state}", soft_wrap=True)
+
+
+def _with_union(board: Board, directory: Path) -> Board:
+    """The board with the union's radii in its title."""
+    from bench.leaderboard.evidence.finished_runs import union_note
+
+    metrics = {column.key.metric for column in board.columns}
+    return replace(board, title=board.title + union_note(directory, board.rows[0].run_id, metrics))
 
 
 def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> Board:

@@ -73,8 +73,8 @@ def _print(outcome: RunOutcome, leaderboard: Path) -> None:
 def outcome_table(outcome: RunOutcome) -> Table:
     """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
     from bench.cli.output.rendering import table
-    from bench.core.threat import NORM_LABELS
-    from bench.leaderboard.labels import name
+    from bench.core.threat import NORM_LABELS, radius_text
+    from bench.leaderboard.labels import balls, name
 
     plan = outcome.plan
     several = len({metric.key.attack for metric in outcome.metrics if metric.key.attack}) > 1
@@ -85,9 +85,8 @@ def outcome_table(outcome: RunOutcome) -> Table:
         what, norm = name(key).replace("_", " ").replace("/", ", "), NORM_LABELS.get(key.norm, "")
         if key.metric == "union_accuracy":
             radii = plan.suite.file.reference(plan.dataset.name)
-            norms = (f"{NORM_LABELS[norm]} {radii[norm]:.4g}" for norm in NORM_LABELS if norm in radii)
-            what, norm = "worst over all norms", ", ".join(norms)
-        radius = "" if key.eps is None else f"{key.eps:.4g}"
+            what, norm = "worst over all norms", balls(radii)
+        radius = "" if key.eps is None else plan.suite.file.fractions.get(repr(key.eps), radius_text(key.eps))
         attack = [key.attack] if several else []
         rows.append([what, *attack, norm, radius, *_value_and_interval(metric, all_shares)])
     value = "%" if all_shares else "value"

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import OwnModel, with_groups
-from bench.cli.options import DataDir, Device, Download, ModelDataset, Models, Program, Registry, seed_option
+from bench.cli.options import (
+    DataDir,
+    Device,
+    Download,
+    ModelDataset,
+    Models,
+    Program,
+    Registry,
+    parse_radius,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from bench.reporting.saliency.rows import PanelRow
@@ -43,7 +53,7 @@ def saliency(
     ] = [0],  # noqa: B006  (typer copies it)
     method: Methods = DEFAULT_METHODS,
     attack: MapAttack = DEFAULT_ATTACK,
-    eps: Annotated[float, typer.Option("--eps", help="L-inf radius of the attack, pixels in [0, 1].")] = 8 / 255,
+    eps: Annotated[str, typer.Option("--eps", help="L-inf radius of the attack, pixels in [0, 1].")] = "8/255",
     output_file: Annotated[
         Path, typer.Option("--output", help="The picture to write, .png or .svg; its folder must be there.")
     ] = Path("saliency.png"),
@@ -63,8 +73,8 @@ def saliency(
 
     with messages().status("Drawing the maps"):
         outcome = make_panel(
-            model, image, method, attack, eps=eps, output=output_file, dataset=dataset, seed=seed, device=device,
-            data_dir=data_dir, download=download, registry=registry, program=program,
+            model, image, method, attack, eps=parse_radius(eps), output=output_file, dataset=dataset, seed=seed,
+            device=device, data_dir=data_dir, download=download, registry=registry, program=program,
             source=own.source_options(download=download, data_dir=data_dir),
         )  # fmt: skip
     for remark in outcome.remarks:

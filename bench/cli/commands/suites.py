@@ -79,4 +79,8 @@ def _resolved(suite: Suite) -> str:
     """The TOML of a suite that extends another, as one file would say it."""
     import tomli_w
 
-    return f"# extends {', '.join(map(str, suite.extends))}\n{tomli_w.dumps(suite.file.model_dump())}"
+    from bench.core.threat import with_texts
+
+    content = suite.file.model_dump(exclude={"fractions"})
+    content["parameters"] = with_texts(content["parameters"], suite.file.fractions)
+    return f"# extends {', '.join(map(str, suite.extends))}\n{tomli_w.dumps(content)}"

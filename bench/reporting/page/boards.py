@@ -11,6 +11,7 @@ from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.boards import COMPARABLE, Board, Cell, Column, make_boards, precision_note
 from bench.leaderboard.evidence.finished_runs import Run
+from bench.leaderboard.labels import balls
 from bench.leaderboard.table import of_newest_versions
 from bench.reporting.page.content import Names, Number, anchor
 
@@ -136,7 +137,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
     return BoardTable(
         id=anchor(shared["suite"], sha256_bytes(group.encode())[:6]),
         title=str(shared["suite"]),
-        detail=_detail(board, hidden=len(board.columns) - len(columns)),
+        detail=_detail(board, runs[0].reference, hidden=len(board.columns) - len(columns)),
         columns=columns,
         views=sorted(shown, key=lambda view: (view != _OVERVIEW, view == "all")),
         views_of=views_of,
@@ -146,13 +147,15 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
     )
 
 
-def _detail(board: Board, *, hidden: int) -> str:
+def _detail(board: Board, reference: Mapping[str, float], *, hidden: int) -> str:
     shared, count = board.shared, len(board.rows)
+    union = balls(reference) if any(column.key.metric == "union_accuracy" for column in board.columns) else ""
     detail = (
         f"{shared['dataset']}, {shared['split']} split, {shared['n_examples']:,} images, suite version "
         f"{shared['suite_version']}, seed {shared['seed']}{precision_note(shared['precision'])}, {count} "
         f"model{'s' if count > 1 else ''}"
     )
+    detail += f"; union of {union}" if union else ""
     return f"{detail}; {hidden} metrics of other similarity measures are in leaderboard.csv" if hidden else detail
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.core.threat import NORM_LABELS
+from bench.core.threat import NORM_LABELS, radius_text
 from bench.reporting.page.boards import BoardTable, Row
 from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, draw_panel, said
 from bench.reporting.page.svg import Axes, Point, Series
@@ -33,7 +33,7 @@ def _panel(table: BoardTable, norm: str) -> Panel | None:
     label = NORM_LABELS[norm]
     series = [_series(row, places, label) for row in table.rows]
     title = f"Robust accuracy in {label}"
-    headers = ["model", *(f"{eps:.4g}" for eps in places)]
+    headers = ["model", *(radius_text(eps) for eps in places)]
     rows = [[row.label, *(said(row.cells[place]) for place in places.values())] for row in table.rows]
     return draw_panel(
         f"{table.id}-curve-{norm}", title, alt=_describe(table, label, {eps: places[eps] for eps in radii}),
@@ -48,7 +48,7 @@ def _series(row: Row, places: dict[float, int], label: str) -> Series:
     for eps, place in places.items():
         number = row.cells[place]
         if number is not None and number.drawable:
-            where = f"{label} {eps:.4g}" if eps else "clean"
+            where = f"{label} {radius_text(eps)}" if eps else "clean"
             points.append(Point(eps, number.drawn, f"{row.label}, {where}: {number.said_with_unit}", number.bar))
     return Series(row.model, row.slot, points)
 
@@ -57,9 +57,10 @@ def _describe(table: BoardTable, label: str, places: dict[float, int]) -> str:
     eps = list(places)[len(places) // 2]
     found = [(row.label, cell) for row in table.rows if (cell := row.cells[places[eps]]) is not None]
     found.sort(key=lambda pair: -pair[1].value)
-    radii = ", ".join(f"{radius:.4g}" for radius in places)
+    radii = ", ".join(radius_text(radius) for radius in places)
     text = f"Line plot of accuracy against {label} radius ({radii}) for {len(table.rows)} models."
     if len(found) > 1:
         (first, best), (last, least) = found[0], found[-1]
-        text += f" At {eps:.4g} the highest is {first} with {best.text} %, the lowest {last} with {least.text} %."
+        at = radius_text(eps)
+        text += f" At {at} the highest is {first} with {best.text} %, the lowest {last} with {least.text} %."
     return text

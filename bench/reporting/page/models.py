@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.catalog.cards import ModelCard
-from bench.core.threat import NORM_LABELS
+from bench.core.threat import NORM_LABELS, radius_text
 from bench.leaderboard.boards import precision_note
 from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
 from bench.leaderboard.labels import name as metric_name
@@ -153,7 +153,7 @@ def _numbers(run: Run) -> list[list[str]]:
     rows = []
     for key, row in zip(keys_of(run.rows), run.rows.to_dict("records"), strict=True):
         number = Number(row["value"], row["ci_low"], row["ci_high"], percent=row["unit"] == "share")
-        where = [key.attack, NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else f"{key.eps:.4g}"]
+        where = [key.attack, NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else radius_text(key.eps)]
         value = f"{number.text} %" if number.percent else number.text
         name = metric_name(key).replace("_", " ")
         rows.append([name, *where, value, number.interval, f"{int(row['n_examples']):,}"])

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.threat import NORM_LABELS
 from bench.data import ImageDataset
+from bench.leaderboard.labels import balls
 from bench.reporting.saliency.figure import SIGNED_COLOURS
 from bench.reporting.saliency.rows import PanelRow, PanelSettings, scale_of
 
@@ -61,7 +61,7 @@ def saliency_set(dataset: ImageDataset, rows: Sequence[PanelRow], settings: Pane
         f"The first {len({row.example_id for row in rows})} images of the {dataset.name} {dataset.split} split that "
         "show different classes; none was picked by hand. From left to right: the image, the gradient of its true "
         f"class's score, the image after PGD on the margin ({settings.attack.steps} steps, "
-        f"{NORM_LABELS[settings.norm]} {settings.eps:.4g}, one random start), the gradient there. Every map has its "
+        f"{balls({settings.norm: settings.eps})}, one random start), the gradient there. Every map has its "
         f"own scale, symmetric around zero{', channels added up' if dataset.shape[1] > 1 else ''}"
         f"{'; pictures are shrunk' if small else ''}. This single attack is weaker than the suites': an image that "
         "withstood it may be broken there."

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.catalog.cards import ModelCard
-from bench.core.threat import NORM_LABELS
+from bench.core.threat import radius_text
 from bench.leaderboard.boards import undominated
+from bench.leaderboard.labels import balls
 from bench.leaderboard.labels import name as metric_name
 from bench.reporting.page.boards import BoardTable
 from bench.reporting.page.content import DataTable, LegendEntry, Names, Number, Panel, PlotGroup, anchor, draw_panel
@@ -34,7 +35,7 @@ def front(spots: Sequence[Spot]) -> list[Spot]:
 def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
     """Clean accuracy against robust accuracy at each norm's reference radius and against the union."""
     targets = {
-        norm: (f"robust accuracy, {NORM_LABELS.get(norm, norm)} {eps:.4g}", table.column("robust_accuracy", norm, eps))
+        norm: (f"robust accuracy, {balls({norm: eps})}", table.column("robust_accuracy", norm, eps))
         for norm, eps in table.runs[0].reference.items()
     } | {"union": ("worst over all norms", table.column("union_accuracy", "all"))}
     panels = [
@@ -90,7 +91,7 @@ def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
     columns = [column for column in table.columns if column.key.metric.startswith("stability/")]
     panels = []
     for place, column in enumerate(one for one in columns if metric_name(one.key) == metric_name(columns[0].key)):
-        labels = ("clean accuracy", f"{metric_name(column.key)}, noise {column.key.eps or 0.0:.3g}")
+        labels = ("clean accuracy", f"{metric_name(column.key)}, noise {radius_text(column.key.eps or 0.0)}")
         spots = _spots(table, table.columns.index(column))
         panels.append(_panel(f"{table.id}-stability-{place}", labels, spots, names, detail=table.detail))
     lead = f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies."

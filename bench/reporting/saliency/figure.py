@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.attributions.manipulations import RandomSign
-from bench.core.threat import NORM_LABELS
+from bench.core.threat import NORM_LABELS, radius_text
 from bench.reporting.saliency.rows import TOP_SHARE, MapPair, PanelRow, PanelSettings, Scale
 
 if TYPE_CHECKING:
@@ -156,12 +156,6 @@ def similarity_text(pair: MapPair) -> str:
     lines = f"cosine {cosine:.2f}\ntop-k {top:.2f}"
     empty = [name for name, values in (("before", pair.before), ("after", pair.after)) if not values.any()]
     return lines + (f"\nzero {' and '.join(empty)}" if empty else "")
-
-
-def radius_text(eps: float) -> str:
-    """`8/255` where it is one, else the number in [0, 1]."""
-    steps = eps * 255
-    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-3 and round(steps) else f"{eps:.4g}"
 
 
 def outcome_text(row: PanelRow) -> str:

@@ -108,7 +108,7 @@ def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> Pan
     if attack not in MANIPULATIONS:
         raise unknown_name(attack, MANIPULATIONS, "attack on maps")
     if not (math.isfinite(eps) and 0.0 < eps <= 1.0):
-        raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 0.0314 for 8/255.", option="eps")
+        raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 8/255.", option="eps")
     chosen = MANIPULATIONS[attack].model_validate({})
     return PanelSettings(shown, chosen, eps, seed)
 
