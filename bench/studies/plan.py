@@ -44,6 +44,8 @@ class StudyRequest:
     download: bool = False
     registry: Path | None = None
     batch_size: int | None = None
+    train: bool = False
+    """Train the study's models that the registry lacks; without it, finished runs of such models count."""
     executor: Executor = field(default_factory=LocalPool)
     """Open while the study is carried out; training and the computations on models are done here in any case."""
 
@@ -83,51 +85,78 @@ def plan_study(request: StudyRequest) -> StudyPlan:
         BenchError: the study has no such scale.
     """
     scale = request.study.scale(request.scale)
-    known = {entry.card.id for entry in list_models(request.study.dataset, request.registry)}
+    rows = rows_of(request.leaderboard)
+    names = StudyModels.of(request, scale, rows)
     factor = speed()
     left_out: list[str] = []
-    steps = [
-        Step("train", entry.id, 60 * entry.minutes * factor, trained=entry)
-        for entry in scale.train
-        if entry.id not in known
-    ]
-    to_train = {step.name for step in steps}
-    wanted = expand(scale.models, known)
-    left_out += [f"model {name}: not in the registry" for name in wanted if name not in known | to_train]
-    models = [name for name in wanted if name in known]
-    rows = rows_of(request.leaderboard)
+    steps = [Step("train", one.id, 60 * one.minutes * factor, trained=one) for one in names.to_train]
     for role, suite in scale.suites.items():
         seconds = scale.seconds[role] * factor
-        steps += _suite_steps(request, scale, suite, models, rows=rows, seconds=seconds, left_out=left_out)
-        steps += [Step("run", f"{name} under {suite}", seconds) for name in sorted(to_train)]
+        steps += _suite_steps(request, scale, role, names, rows=rows, seconds=seconds, left_out=left_out)
+        trained = scale.under(role, [one.id for one in names.to_train])
+        steps += [Step("run", f"{name} under {suite}", seconds) for name in trained]
+    there = {step.name.split()[0] for step in steps}
+    left_out += [f"model {name}: {names.why_not(name)}" for name in names.absent if name not in there]
     if any(claim.statistic == "tilt" for claim in request.study.claims):
         steps.append(Step("tilt", "boundary tilting", _TILT_SECONDS * factor))
     return StudyPlan(steps, left_out)
 
 
+@dataclass(frozen=True, slots=True)
+class StudyModels:
+    """The models of a scale: in the registry, to be trained, and neither, whose finished runs count all the same."""
+
+    here: list[str]
+    to_train: list[TrainedModel]
+    absent: list[str]
+    recipes: frozenset[str]
+
+    @classmethod
+    def of(cls, request: StudyRequest, scale: Scale, rows: pd.DataFrame | None) -> StudyModels:
+        dataset = request.study.dataset
+        known = {entry.card.id for entry in list_models(dataset, request.registry)}
+        trainable = {one.id: one for one in scale.train}
+        on_board = set() if rows is None else set(rows.loc[rows["dataset"] == dataset, "model"])
+        wanted = expand([*scale.models, *trainable], known | on_board)
+        lacking = [name for name in wanted if name not in known]
+        to_train = [trainable[name] for name in lacking if request.train and name in trainable]
+        absent = [name for name in lacking if not (request.train and name in trainable)]
+        return cls([name for name in wanted if name in known], to_train, absent, frozenset(trainable))
+
+    def why_not(self, name: str) -> str:
+        """Why a model that is neither here nor on the leaderboard is left out."""
+        how = "; it can be trained" if name in self.recipes else ""
+        return f"not in the registry, nor are finished runs of it on the leaderboard{how}"
+
+
 def _suite_steps(
     request: StudyRequest,
     scale: Scale,
-    suite: str,
-    models: Sequence[str],
+    role: str,
+    names: StudyModels,
     rows: pd.DataFrame | None,
     seconds: float,
     left_out: list[str],
 ) -> list[Step]:
+    suite = scale.suites[role]
     if not suite.endswith(".toml") and suite not in {known.name for known in list_suites()}:
         left_out.append(f"suite {suite}: this version has none of that name")
         return []
-    plans, reason = usable_plans(request, scale, suite, models, rows=rows)
+    plans, reason = usable_plans(request, scale, suite, scale.under(role, names.here), rows=rows)
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")
+    done = lent_runs(rows, plans, scale.under(role, names.absent), request.leaderboard)
     return [
-        Step(
-            "run",
-            f"{plan.entry.card.id} under {suite}",
-            seconds,
-            done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
-        )
-        for plan in plans
+        *(Step("run", f"{name} under {suite}", seconds, done=True) for name in done),
+        *(
+            Step(
+                "run",
+                f"{plan.entry.card.id} under {suite}",
+                seconds,
+                done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
+            )
+            for plan in plans
+        ),
     ]
 
 
@@ -180,17 +209,43 @@ def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | No
 
     Equal weights are not the same model where the evidence has other answers of the net.
     """
+    card = plan.entry.card
+    own = rows[(rows["model"] == card.id) & (rows["model_sha256"] == card.weights.sha256)]
+    return next((run for run in _finished(own, plan) if _answers_alike(leaderboard / "runs" / run, plan)), None)
+
+
+def lent_runs(
+    rows: pd.DataFrame | None, plans: Sequence[RunPlan], models: Sequence[str], leaderboard: Path
+) -> dict[str, str]:
+    """Model -> its latest finished run that is as `plans`, of other models under one suite: same data, images, seed.
+
+    For models of which the leaderboard has the evidence and the registry no weights.
+    """
+    if rows is None or not plans:
+        return {}
+    plan, found = plans[0], {}
+    for model in models:
+        own = rows[(rows["model"] == model) & (rows["dataset"] == plan.dataset.name)]
+        if own.empty:
+            continue
+        needed = plan.protocol.dependencies(plan.dataset.name, f"{plan.dataset.name}/{model}", plan.registry)
+        fitting = _finished(own, replace(plan, dependencies=needed))
+        if fitting and (leaderboard / "runs" / fitting[0]).is_dir():
+            found[model] = fitting[0]
+    return found
+
+
+def _finished(rows: pd.DataFrame, plan: RunPlan) -> list[str]:
+    """Finished runs among a model's rows with the plan's suite, data, number of examples and seed, the latest first."""
     same = rows[
-        (rows["model_sha256"] == plan.entry.card.weights.sha256)
-        & (rows["suite_sha256"] == plan.suite.sha256)
+        (rows["suite_sha256"] == plan.suite.sha256)
         & (rows["data_sha256"] == plan.dataset.sha256)
         & (rows["seed"] == plan.seed)
         & (rows["precision"] == plan.precision)
         & (rows["dependencies_sha256"] == plan.config.dependencies_sha256)
     ]
     whole = same.groupby("run_id", sort=False)["n_examples"].max()
-    fitting = [str(run) for run, count in whole.items() if count == plan.examples]
-    return next((run for run in reversed(fitting) if _answers_alike(leaderboard / "runs" / run, plan)), None)
+    return [str(run) for run, count in whole.items() if count == plan.examples][::-1]
 
 
 def _answers_alike(folder: Path, plan: RunPlan) -> bool:

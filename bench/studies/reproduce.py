@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from bench.catalog.locations import shipped
-from bench.catalog.models import list_models
 from bench.core.devices import resolve_device
 from bench.core.files import clear_disk_errors, json_text, write_atomically
 from bench.leaderboard.rows import COLUMNS
@@ -22,9 +21,9 @@ from bench.runs.plan import RunPlan
 from bench.studies.claims import Judgement, judge_all
 from bench.studies.computations import Computations
 from bench.studies.effects import Material
-from bench.studies.plan import StudyPlan, StudyRequest, latest_run, rows_of, usable_plans
+from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, latest_run, lent_runs, rows_of, usable_plans
 from bench.studies.report import write_figures, write_tables, write_verdict
-from bench.studies.study import TrainedModel, expand
+from bench.studies.study import TrainedModel
 from bench.studies.values import Values
 from bench.training import make_recipe
 from bench.training.boundary_tilt import TiltStudy, run_tilt
@@ -56,16 +55,14 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         for step in plan.steps:
             if step.trained is not None and not step.done:
                 _train(request, step.trained)
-        roles = _run_all(request, watch)
-        plans = [plan for of_role in roles.values() for plan in of_role]
+        roles, runs = _run_all(request, watch)
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
-        rows = study_rows(request, plans)
+        rows = study_rows(request, runs)
         left_out = dict(entry.split(": ", 1) for entry in plan.left_out)
         computed = Computations(
             request.study.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download
         )
-        names = {plan.suite.name: role for role, of_role in roles.items() for plan in of_role}
-        named = rows.assign(suite=rows["suite"].map(names))
+        named = rows.assign(suite=rows["suite"].map(roles))
         suites = request.study.scale(request.scale).suites
         material = Material(Values(request.leaderboard, named), suites, tilt, computed, trials=_trials(request))
         judgements = judge_all(request.study.claims, material, left_out)
@@ -109,31 +106,38 @@ def _train(request: StudyRequest, model: TrainedModel) -> None:
     recipe = make_recipe(model.recipe, dataset, model.parameters)
     training = TrainingRequest(
         recipe=recipe, dataset=dataset, output=request.models_folder, device=resolve_device(request.device),
-        model_id=model.id, seed=request.seed, data_dir=request.data_dir, download=request.download, method=model.id,
+        model_id=model.id, seed=model.seed, data_dir=request.data_dir, download=request.download, method=model.method,
     )  # fmt: skip
     train_and_publish(training)
 
 
-def _run_all(request: StudyRequest, watch: Watch) -> dict[str, list[RunPlan]]:
+def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[str]]:
     """Run every suite that can be run on every model that is there, unless the leaderboard has it already.
 
     Returns:
-        the runs by what the claims call their suite.
+        what the claims call each suite, and the ids of the study's runs.
     """
     scale = request.study.scale(request.scale)
-    known = {entry.card.id for entry in list_models(request.study.dataset, request.registry)}
-    wanted = expand([*scale.models, *(entry.id for entry in scale.train)], known)
-    models = [name for name in wanted if name in known]
     before = rows_of(request.leaderboard)
-    # what is not usable the plan has said already, and the claims on it will
-    roles = {role: usable_plans(request, scale, suite, models, rows=before)[0] for role, suite in scale.suites.items()}
-    plans = [plan for of_role in roles.values() for plan in of_role]
+    names = StudyModels.of(request, scale, before)
+    roles: dict[str, str] = {}
+    plans: list[RunPlan] = []
+    runs: set[str] = set()
+    for role, suite in scale.suites.items():
+        # what is not usable the plan has said already, and the claims on it will
+        usable, _ = usable_plans(request, scale, suite, scale.under(role, names.here), rows=before)
+        runs |= set(lent_runs(before, usable, scale.under(role, names.absent), request.leaderboard).values())
+        roles |= {plan.suite.name: role for plan in usable}
+        plans += usable
     for position, plan in enumerate(plans, start=1):
         rows = rows_of(request.leaderboard)
         if rows is None or latest_run(rows, plan, request.leaderboard) is None:
             watcher = watch(plan, f"[{position}/{len(plans)}] ")
             execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
-    return roles
+    rows = rows_of(request.leaderboard)
+    if rows is not None:
+        runs |= {run for plan in plans if (run := latest_run(rows, plan, request.leaderboard)) is not None}
+    return roles, runs
 
 
 def _trials(request: StudyRequest) -> dict[str, int]:
@@ -144,12 +148,11 @@ def _trials(request: StudyRequest) -> dict[str, int]:
     return {str(recipe): int(count) for recipe, count in counts.items()}
 
 
-def study_rows(request: StudyRequest, plans: list[RunPlan]) -> pd.DataFrame:
+def study_rows(request: StudyRequest, runs: set[str]) -> pd.DataFrame:
     """The rows of the study's runs, the latest of each model and suite."""
-    if not plans:
+    if not runs:
         return pd.DataFrame({name: [] for name in COLUMNS})
     rows = read_leaderboard(request.leaderboard)
-    runs = {latest_run(rows, plan, request.leaderboard) for plan in plans}
     return rows[rows["run_id"].isin(runs)].reset_index(drop=True)
 
 

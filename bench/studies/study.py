@@ -170,12 +170,18 @@ Claim = Annotated[
 
 
 class TrainedModel(Section):
-    """A model that the study trains where the registry has none of that id."""
+    """A model that the study trains, if asked to, where the registry has none of that id."""
 
     id: str = NAME
     recipe: str
+    seed: int = Field(default=0, ge=0)
     parameters: dict[str, Any] = Field(default_factory=dict)
     minutes: float = Field(gt=0)
+
+    @property
+    def method(self) -> str:
+        """What its training seeds have in common."""
+        return self.id.removesuffix(f"_seed{self.seed}")
 
 
 class Scale(Section):
@@ -189,12 +195,22 @@ class Scale(Section):
     seconds: dict[str, float]
     """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""
     train: list[TrainedModel] = Field(default_factory=list)
+    only: dict[str, list[str]] = Field(default_factory=dict)
+    """The claims' name of a suite -> models, ids or patterns, where not all are run under it."""
+
+    def under(self, role: str, models: Sequence[str]) -> list[str]:
+        """Those of the models that are run under a suite."""
+        wanted = set(expand(self.only.get(role, ["*"]), models))
+        return [name for name in models if name in wanted]
 
     @model_validator(mode="after")
     def _every_suite_has_a_time(self) -> Scale:
         missing = [name for name in self.suites if name not in self.seconds]
         if missing:
             raise ValueError(f"seconds lacks {', '.join(missing)}")
+        unknown = [name for name in self.only if name not in self.suites]
+        if unknown:
+            raise ValueError(f"only names no suite of the scale: {', '.join(unknown)}")
         return self
 
 

@@ -34,6 +34,9 @@ def reproduce(
         Path | None, typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE]")
     ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop.")] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train the study's models that the registry lacks, from their recipes.")
+    ] = False,
     seed: Annotated[int, seed_option("Keys all randomness of the runs.")] = 0,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
@@ -57,7 +60,7 @@ def reproduce(
     executor = place.choose(device)
     request = StudyRequest(
         study=found, scale=scale, output=folder, leaderboard=leaderboard, seed=seed, device=device, data_dir=data_dir,
-        download=download, registry=registry, batch_size=parse_batch_size(batch_size), executor=executor,
+        download=download, registry=registry, batch_size=parse_batch_size(batch_size), train=train, executor=executor,
     )  # fmt: skip
     with messages().status("Planning"):
         plan = plan_study(request)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from bench.studies.study import read_study
+from tests.conftest import Bench, ModelCopy
+from tests.studies.test_reproduce import claims, study
+
+__all__ = ["study"]
+
+
+def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_asked_for_is_it_trained(
+    bench: Bench, study: Path, tmp_path: Path, model_copy: ModelCopy
+) -> None:
+    board, lone = tmp_path / "board", '[[scales.quick.train]]\nid = "copy"\nrecipe = "standard"\nminutes = 3\n'
+    suite = read_study(study).scales["quick"].suites["main"]
+    assert bench("run", "--model", model_copy.folder, "--suite", suite, "--leaderboard", board)[0] == 0
+    study.write_text(study.read_text().replace('"nowhere"', '"copy"').replace("[[claims]]", f"{lone}\n[[claims]]", 1))
+    shutil.rmtree(model_copy.folder)
+    code, out, err = bench("reproduce", study, "--leaderboard", board, "--device", "cpu")
+    assert code == 0, err
+    assert re.search(r"copy under \S+ +have", out) and "left out: model" not in out
+    judged = claims(board / "studies" / "tiny_study-quick")["no_model"]
+    assert float(judged["effect"]) == 0 and "copy" in judged["detail"]
+    _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan", "--train")
+    assert re.search(r"train +copy", out) and not re.search(r"copy under \S+ +have", out)
+    _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "empty", "--plan")
+    assert "left out: model copy: not in the registry, nor are finished runs of it on the leaderboard; it can be" in out
