@@ -6,7 +6,6 @@ Terminal, CSV, Markdown, LaTeX, JSON, the page and its plots all draw from these
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -140,7 +139,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         by = _named(columns, sort) if sort else _default_sort(columns)
         if by is not None:
             named = dict(zip(COMPARABLE, shared, strict=True))
-            boards.append(Board(_title(named), named, columns, _sorted(found, columns, by), sort=by))
+            boards.append(Board(_title(named), named, columns, sorted_rows(found, columns, by), sort=by))
     if not boards and sort is not None:
         raise unknown_name(sort, seen, "metric to sort by")
     return boards
@@ -164,7 +163,7 @@ def _title(shared: Mapping[str, Any]) -> str:
     )
 
 
-def _sorted(rows: Iterable[Row], columns: tuple[Column, ...], by: Column) -> tuple[Row, ...]:
+def sorted_rows(rows: Iterable[Row], columns: tuple[Column, ...], by: Column) -> tuple[Row, ...]:
     place, sign = columns.index(by), 1 if by.lower_first else -1
 
     def order(row: Row) -> float:
@@ -258,48 +257,3 @@ def _default_sort(columns: Sequence[Column]) -> Column:
     other = [column for column in judged if column.key.metric != "clean_accuracy"]
     union = [column for column in columns if column.key.metric == "union_accuracy"]
     return next(iter([*union, *(column for column in other if column.central), *other, *judged, *columns]))
-
-
-def by_method(board: Board, groups: Mapping[str, str]) -> Board:
-    """A board with one row a group of models (`groups`: model -> its group): means over seeds, and their spread."""
-    members: dict[str, list[Row]] = {}
-    for row in board.rows:
-        members.setdefault(groups[row.name], []).append(row)
-    rows = [
-        Row(name, name, tuple(map(_mean, zip(*(row.cells for row in own), strict=True))), models=len(own))
-        for name, own in members.items()
-    ]
-    return replace(board, rows=_sorted(rows, board.columns, board.sort))
-
-
-def _mean(cells: Iterable[Cell | None]) -> Cell | None:
-    values = [cell.value for cell in cells if cell is not None]
-    if not values:
-        return None
-    return Cell(statistics.fmean(values), spread=statistics.stdev(values) if len(values) > 1 else math.nan)
-
-
-def pareto_front(board: Board, names: tuple[str, str]) -> Board:
-    """Two columns, and the rows that no other row equals or beats in both, best in the first on top (ties kept)."""
-    places = [board.place(name) for name in dict.fromkeys(names)]
-    columns = tuple(board.columns[place] for place in places)
-    rows, points = [], []
-    for row in board.rows:
-        cells = tuple(cell for place in places if (cell := row.cells[place]) is not None)
-        if len(cells) == len(places):
-            rows.append(replace(row, cells=cells))
-            points.append(
-                [-one.value if column.lower_first else one.value for one, column in zip(cells, columns, strict=True)]
-            )
-    front = _sorted([rows[place] for place in undominated(points)], columns, columns[0])
-    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
-    return Board(title, board.shared, columns, front, sort=columns[0])
-
-
-def undominated(points: Sequence[Sequence[float]]) -> list[int]:
-    """The positions of the points that no other equals or beats in all coordinates; equal points all stay."""
-    return [
-        place
-        for place, point in enumerate(points)
-        if not any(other != point and all(map(float.__ge__, other, point)) for other in points)
-    ]

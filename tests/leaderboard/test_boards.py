@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from bench.core.errors import BenchError
-from bench.leaderboard.boards import Board, by_method, make_boards, pareto_front
+from bench.leaderboard.boards import Board, make_boards
 from bench.leaderboard.table import append_rows, read_leaderboard
+from bench.leaderboard.views import by_method, pareto_front
 from tests.leaderboard.rows import row
 
 

@@ -171,7 +171,7 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
 
 def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: Path | None) -> Board:
     """The board with seeds taken together, or cut to its Pareto front."""
-    from bench.leaderboard.boards import by_method, pareto_front
+    from bench.leaderboard.views import by_method, pareto_front
     from bench.reporting.card_columns import with_stability
 
     if by is By.method:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from bench.catalog.cards import ModelCard
 from bench.core.threat import radius_text
-from bench.leaderboard.boards import undominated
 from bench.leaderboard.labels import balls
 from bench.leaderboard.labels import name as metric_name
+from bench.leaderboard.views import undominated
 from bench.reporting.page.boards import BoardTable
 from bench.reporting.page.content import DataTable, LegendEntry, Names, Number, Panel, PlotGroup, anchor, draw_panel
 from bench.reporting.page.svg import Axes, Point, Series

@@ -1,0 +1,55 @@
+"""Boards seen otherwise: a row for all seeds of a method, or the Pareto front of two columns."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from bench.leaderboard.boards import Board, Cell, Row, sorted_rows
+
+
+def by_method(board: Board, groups: Mapping[str, str]) -> Board:
+    """A board with one row a group of models (`groups`: model -> its group): means over seeds, and their spread."""
+    members: dict[str, list[Row]] = {}
+    for row in board.rows:
+        members.setdefault(groups[row.name], []).append(row)
+    rows = [
+        Row(name, name, tuple(map(_mean, zip(*(row.cells for row in own), strict=True))), models=len(own))
+        for name, own in members.items()
+    ]
+    return replace(board, rows=sorted_rows(rows, board.columns, board.sort))
+
+
+def _mean(cells: Iterable[Cell | None]) -> Cell | None:
+    values = [cell.value for cell in cells if cell is not None]
+    if not values:
+        return None
+    return Cell(statistics.fmean(values), spread=statistics.stdev(values) if len(values) > 1 else math.nan)
+
+
+def pareto_front(board: Board, names: tuple[str, str]) -> Board:
+    """Two columns, and the rows that no other row equals or beats in both, best in the first on top (ties kept)."""
+    places = [board.place(name) for name in dict.fromkeys(names)]
+    columns = tuple(board.columns[place] for place in places)
+    rows, points = [], []
+    for row in board.rows:
+        cells = tuple(cell for place in places if (cell := row.cells[place]) is not None)
+        if len(cells) == len(places):
+            rows.append(replace(row, cells=cells))
+            points.append(
+                [-one.value if column.lower_first else one.value for one, column in zip(cells, columns, strict=True)]
+            )
+    front = sorted_rows([rows[place] for place in undominated(points)], columns, columns[0])
+    title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
+    return Board(title, board.shared, columns, front, sort=columns[0])
+
+
+def undominated(points: Sequence[Sequence[float]]) -> list[int]:
+    """The positions of the points that no other equals or beats in all coordinates; equal points all stay."""
+    return [
+        place
+        for place, point in enumerate(points)
+        if not any(other != point and all(map(float.__ge__, other, point)) for other in points)
+    ]
