@@ -159,7 +159,8 @@ def test_softplus_nets_share_everything_but_their_penalty(dataset: str) -> None:
 def test_magnitude_alone_is_interpretation_regularisation_without_its_direction_and_needs_no_targets() -> None:
     for dataset in ("fashion_mnist", "mnist", "cifar10"):
         alone, whole = make_recipe("ir_magnitude", dataset), make_recipe("ir_smoothgrad", dataset)
-        assert alone.method == whole.method.model_copy(update={"cosine_weight": 0.0})
+        matched = {"magnitude_weight": 0.19} if dataset == "fashion_mnist" else {}  # equal gradient norms, by trials
+        assert alone.method == whole.method.model_copy(update={"cosine_weight": 0.0, **matched})
         assert alone.schedule == whole.schedule
         assert (alone.method.source, whole.method.source) == (None, "standard")
 
