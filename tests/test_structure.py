@@ -138,6 +138,11 @@ def _flags(command: object) -> set[str]:
     return own.union({"--help"}, *(_flags(one) for one in getattr(command, "commands", {}).values()))
 
 
+def test_the_committed_leaderboard_has_at_most_21_megabytes() -> None:
+    """It had 59.6 when every explanation was stored whole, 33.1 when digests were."""
+    assert sum(path.stat().st_size for path in (ROOT / "leaderboard").rglob("*") if path.is_file()) <= 21_000_000
+
+
 @pytest.mark.slow
 def test_the_wheel_carries_models_and_suites_and_works_from_any_folder(tmp_path: Path) -> None:
     """Builds the wheel and runs it from its own folder: `pytest -m slow tests/test_structure.py`."""

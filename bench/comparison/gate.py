@@ -19,6 +19,7 @@ from bench.leaderboard.evidence.manifest import Manifest, read_manifest
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.rows import short_digest
 from bench.leaderboard.statistics.paired import ALPHA
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import RunOutcome
@@ -175,8 +176,9 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     rows = read_leaderboard(baseline)
     wanted = {
         "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
-        "suite": plan.suite.name, "suite_sha256": plan.suite.sha256, "seed": plan.seed, "n_examples": plan.examples,
-        "precision": plan.precision, "dependencies_sha256": outcome.manifest.config.dependencies_sha256,
+        "suite": plan.suite.name, "suite_sha256": short_digest(plan.suite.sha256), "seed": plan.seed,
+        "n_examples": plan.examples, "precision": plan.precision,
+        "dependencies_sha256": short_digest(outcome.manifest.config.dependencies_sha256),
     }  # fmt: skip
     # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
     clean = rows[(rows["metric"] == "clean_accuracy")]

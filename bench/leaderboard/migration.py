@@ -116,7 +116,7 @@ def migrated_rows(rows: Iterable[dict[str, str]], folder: Path) -> Iterator[dict
 
 
 def migrated_manifest(old: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a manifest of version 1 as version 2 has it.
+    """The content of a manifest of version 1 as this version has it.
 
     What is missing or damaged there stays so, and is found where it is read.
     """
@@ -141,7 +141,7 @@ def migrated_manifest(old: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(metrics := result.get("metrics"), list):
         result["metrics"] = [_migrated_metric(one) for one in metrics]
     kept = {name: old[name] for name in _KEPT if name in old}
-    return kept | {"schema_version": 2, "config": config, "environment": environment, "result": result}
+    return kept | {"config": config, "environment": environment, "result": result}
 
 
 def _migrated_metric(metric: Any) -> Any:

@@ -6,6 +6,7 @@ What is written and what is read obey one model, so that what was accepted can b
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,14 @@ from bench.leaderboard.metrics import Direction, Prominence, Unit
 if TYPE_CHECKING:
     from bench.leaderboard.evidence.manifest import Manifest
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+_LONG_DIGEST = re.compile("([0-9a-f]{16})[0-9a-f]+")
+
+
+def short_digest(text: str | None) -> str | None:
+    """A digest, or a commit and what follows it, as a row has it: its first 16 digits; the manifest has all of them."""
+    found = _LONG_DIGEST.match(text or "")
+    return text if found is None else found[1] + found.string[found.end() :]
 
 
 def _printable(text: str) -> str:
@@ -35,6 +43,8 @@ def _absent(value: Any) -> Any:
 
 
 Name = Annotated[str, StringConstraints(max_length=400), AfterValidator(_printable)]
+Digest = Annotated[Name, AfterValidator(short_digest)]
+"""Older rows, and those of a run that is written now, have it whole."""
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\z", max_length=200)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -85,12 +95,12 @@ _DECLARED = (
     Column("unit", Unit),
     Column("prominence", Prominence),
     Column("seed", Whole, "config.seed"),
-    Column("model_sha256", Name, "config.model_sha256"),
-    Column("data_sha256", Name, "config.data_sha256"),
-    Column("suite_sha256", Name, "config.suite_sha256"),
-    Column("dependencies_sha256", Name, "config.dependencies_sha256", default=""),
+    Column("model_sha256", Digest, "config.model_sha256"),
+    Column("data_sha256", Digest, "config.data_sha256"),
+    Column("suite_sha256", Digest, "config.suite_sha256"),
+    Column("dependencies_sha256", Digest, "config.dependencies_sha256", default=""),
     Column("bench_version", Name, "environment.bench"),
-    Column("commit", Name, "environment.commit", default=""),
+    Column("commit", Digest, "environment.commit", default=""),
     Column("torch_version", Name, "environment.torch"),
     Column("device", Name, "environment.device"),
     Column("precision", Name, "config.precision", default="float32"),
@@ -100,6 +110,7 @@ _DECLARED = (
 COLUMNS = tuple(column.name for column in _DECLARED)
 METRIC_COLUMNS = tuple(column.name for column in _DECLARED[:-1] if not column.source)
 """Those in which the rows of one run differ."""
+DIGEST_COLUMNS = frozenset(column.name for column in _DECLARED if column.type is Digest)
 DTYPES = {column.name: column.dtype for column in _DECLARED}
 DEFAULTS = {column.name: column.default for column in _DECLARED if column.default is not None}
 Row = dict[str, Any]
@@ -110,8 +121,12 @@ _ROWS: TypeAdapter[list[Row]] = TypeAdapter(list[_ROW])  # type: ignore[arg-type
 
 def run_columns(manifest: Manifest) -> Row:
     """What all rows of a run share, as far as its manifest says it."""
-    found = {column.name: attrgetter(column.source)(manifest) for column in _DECLARED if column.source}
-    return {name: value for name, value in found.items() if value is not None}
+    found = {column: attrgetter(column.source)(manifest) for column in _DECLARED if column.source}
+    return {
+        column.name: short_digest(value) if column.type is Digest else value
+        for column, value in found.items()
+        if value is not None
+    }
 
 
 def run_rows(manifest: Manifest) -> list[Row]:

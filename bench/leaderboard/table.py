@@ -15,7 +15,16 @@ from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
 from bench.core.names import select_names
 from bench.leaderboard.migration import migrated_rows
-from bench.leaderboard.rows import COLUMNS, DEFAULTS, DTYPES, SCHEMA_VERSION, checked_columns, checked_rows
+from bench.leaderboard.rows import (
+    COLUMNS,
+    DEFAULTS,
+    DIGEST_COLUMNS,
+    DTYPES,
+    SCHEMA_VERSION,
+    checked_columns,
+    checked_rows,
+    short_digest,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +45,8 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
         BenchError: the file has foreign columns, a row could not be read again, or the folder cannot be written; the
             file is then as it was.
     """
-    rows = [{**row, "schema_version": SCHEMA_VERSION} for row in rows]
     try:
-        checked_rows(rows)
+        rows = checked_rows([{**row, "schema_version": SCHEMA_VERSION} for row in rows])
     except ValueError as error:
         raise BenchError(f"a result cannot be written to {folder / FILE_NAME}: {error}.") from error
     with clear_disk_errors(folder):
@@ -144,7 +152,7 @@ def _content(path: Path) -> tuple[str, list[list[str]]]:
         raise BenchError(f"{path} has a damaged row ({error}); restore it from version control.") from error
     lines = [cells for cells in lines if cells]
     _refuse_the_future(header, lines, path)
-    if not content or tuple(header) == COLUMNS:
+    if not content or (tuple(header) == COLUMNS and not any(cells[-1] == "4" for cells in lines)):
         return content if not content or content.endswith("\n") else content + "\n", lines
     _require_columns(header, path)
     odd = next((cells for cells in lines if len(cells) != len(header)), None)
@@ -173,7 +181,9 @@ def _of_this_version(header: Sequence[str], lines: list[list[str]], folder: Path
     if _SINCE_4.isdisjoint(header):
         rows = migrated_rows(rows, folder)
     cells_of = operator.itemgetter(*COLUMNS)
-    return [list(cells_of({**DEFAULTS, **row, "schema_version": str(SCHEMA_VERSION)})) for row in rows]
+    this = {"schema_version": str(SCHEMA_VERSION)}
+    whole = ({**DEFAULTS, **row, **this} for row in rows)
+    return [list(cells_of(row | {name: short_digest(row[name]) for name in DIGEST_COLUMNS})) for row in whole]
 
 
 def _refuse_the_future(header: Sequence[str], lines: Sequence[Sequence[str]], path: Path) -> None:

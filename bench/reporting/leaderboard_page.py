@@ -23,6 +23,7 @@ from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset, load_split
 from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
+from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard, select_rows
 from bench.reporting.page import PageSource, SaliencySet, build_page, saliency_set
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
@@ -82,7 +83,7 @@ def make_report(
     same = {
         run.model: known[run.model]
         for run in _newest(runs)
-        if run.model in known and known[run.model].card.weights.sha256 == run.shared["model_sha256"]
+        if run.model in known and short_digest(known[run.model].card.weights.sha256) == run.shared["model_sha256"]
     }
     load = functools.partial(load_split, split="test", data_dir=data_dir, download=download)
     saliency, remarks = _saliency(runs, same, images, load, device=resolve_device(device)) if images else ([], [])

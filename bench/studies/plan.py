@@ -20,6 +20,7 @@ from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.nets import build_net
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
@@ -210,7 +211,7 @@ def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | No
     Equal weights are not the same model where the evidence has other answers of the net.
     """
     card = plan.entry.card
-    own = rows[(rows["model"] == card.id) & (rows["model_sha256"] == card.weights.sha256)]
+    own = rows[(rows["model"] == card.id) & (rows["model_sha256"] == short_digest(card.weights.sha256))]
     return next((run for run in _finished(own, plan) if _answers_alike(leaderboard / "runs" / run, plan)), None)
 
 
@@ -238,11 +239,11 @@ def lent_runs(
 def _finished(rows: pd.DataFrame, plan: RunPlan) -> list[str]:
     """Finished runs among a model's rows with the plan's suite, data, number of examples and seed, the latest first."""
     same = rows[
-        (rows["suite_sha256"] == plan.suite.sha256)
-        & (rows["data_sha256"] == plan.dataset.sha256)
+        (rows["suite_sha256"] == short_digest(plan.suite.sha256))
+        & (rows["data_sha256"] == short_digest(plan.dataset.sha256))
         & (rows["seed"] == plan.seed)
         & (rows["precision"] == plan.precision)
-        & (rows["dependencies_sha256"] == plan.config.dependencies_sha256)
+        & (rows["dependencies_sha256"] == short_digest(plan.config.dependencies_sha256))
     ]
     whole = same.groupby("run_id", sort=False)["n_examples"].max()
     return [str(run) for run, count in whole.items() if count == plan.examples][::-1]

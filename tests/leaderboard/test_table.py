@@ -120,7 +120,22 @@ def test_a_file_of_an_older_version_is_read_and_goes_on_as_of_this_one(tmp_path:
         assert rows["precision"].tolist() == ["float32", "bfloat16", "tf32"]
     assert rows["attack"].tolist() == ["=odd, name", "=odd, name", "sweep"]
     assert rows["value"].tolist() == [0.5] * 3 and set(rows["dependencies_sha256"]) == set(rows["commit"]) == {""}
-    assert list(pd.read_csv(path).columns) == list(COLUMNS) and set(pd.read_csv(path)["schema_version"]) == {4}
+    assert list(pd.read_csv(path).columns) == list(COLUMNS) and set(pd.read_csv(path)["schema_version"]) == {5}
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_digests_that_are_whole_are_read_and_go_on_as_their_first_digits(tmp_path: Path, version: int) -> None:
+    path, commit = tmp_path / "leaderboard.csv", "0123456789abcdef" + "0" * 24
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerow({**row("old", commit=f"{commit}-dirty"), "schema_version": version})
+    append_rows(tmp_path, [row("new", commit=commit)])
+    rows = read_leaderboard(tmp_path)
+    assert set(rows["model_sha256"]) == {"a" * 16} and set(rows["suite_sha256"]) == {"c" * 16}
+    assert rows["commit"].tolist() == ["0123456789abcdef-dirty", "0123456789abcdef"]
+    whole = "a" * 64 in path.read_text()
+    assert whole == (version == 5), "a file of an older version is written anew, what stands in one of this is left"
 
 
 def test_a_damaged_row_of_an_older_file_is_named(tmp_path: Path) -> None:
@@ -156,10 +171,10 @@ def test_two_commands_that_look_whether_a_folder_can_be_written_do_not_meet(
 def test_a_file_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> None:
     append_rows(tmp_path, [row("a")])
     path = tmp_path / "leaderboard.csv"
-    path.write_text(path.read_text().replace(",4\n", ",5\n"))
+    path.write_text(path.read_text().replace(",5\n", ",6\n"))
     before = path.read_bytes()
     for use in (lambda: read_leaderboard(tmp_path), lambda: append_rows(tmp_path, [row("b")])):
-        with pytest.raises(BenchError, match=r"version 5, this RIBench knows versions up to 4; upgrade"):
+        with pytest.raises(BenchError, match=r"version 6, this RIBench knows versions up to 5; upgrade"):
             use()
     assert path.read_bytes() == before
 

@@ -70,7 +70,7 @@ def test_a_card_never_runs_a_program_that_the_user_has_not_named(
     assert status == 0, err
     assert ran.exists()
     row = read_leaderboard(board).iloc[0]
-    assert row["model_sha256"] == read_card(added / "fashion_mnist" / "mine").weights.sha256
+    assert row["model_sha256"] == read_card(added / "fashion_mnist" / "mine").weights.sha256[:16]
 
 
 def test_another_program_than_the_cards_is_refused_before_it_runs(

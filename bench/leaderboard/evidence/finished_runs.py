@@ -13,6 +13,7 @@ from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.labels import balls
+from bench.leaderboard.rows import short_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +128,7 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
     shared = run.shared
     notes = []
     suite = str(shared["suite"])
-    if suites.get(suite) != shared["suite_sha256"]:
+    if short_digest(suites.get(suite)) != shared["suite_sha256"]:
         notes.append(
             f"suite {suite} is not the one that ships with this version: write the suite table of the run's "
             f"manifest.json into {suite}.toml (digest {str(shared['suite_sha256'])[:12]})"
@@ -135,7 +136,7 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         suite = f"{suite}.toml"
     if run.model not in models:
         notes.append(f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY")
-    elif models[run.model] != shared["model_sha256"]:
+    elif short_digest(models[run.model]) != shared["model_sha256"]:
         notes.append(f"the registry now holds other weights; these had digest {str(shared['model_sha256'])[:12]}")
     precision = None if shared["precision"] == "float32" else shared["precision"]
     command = bench_command(

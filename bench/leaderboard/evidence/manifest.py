@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,15 +24,16 @@ from bench.core.files import json_lines, leads_out, read_regular, sha256_bytes, 
 from bench.core.precision import Precision
 from bench.core.toml_files import refuse_odd_values
 from bench.leaderboard.evidence.answers import FixedAnswers
+from bench.leaderboard.evidence.metric_columns import metric_columns, metric_fields, metric_rows
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import KEY_COLUMNS, Metric
+from bench.leaderboard.metrics import Metric
 from bench.leaderboard.migration import migrated_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 
 class _Part(BaseModel):
@@ -165,39 +165,15 @@ class UnitStats(_Part):
     seal: str = ""
 
 
-def _metric(flat: Any) -> Any:
-    """A metric as JSON has it: its key not apart, and null where there is no number, or none that is finite."""
-    if not isinstance(flat, dict):
-        return flat
-    key = {name: flat[name] for name in KEY_COLUMNS if name in flat}
-    return {name: math.nan if value is None else value for name, value in flat.items() if name not in key} | {
-        "key": key
-    }
-
-
-def _columns(metrics: list[Metric]) -> dict[str, list[Any]]:
-    """Metrics as JSON has them: a list for each column, so that names stand there once."""
-    rows = [metric.as_dict() for metric in metrics]
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-
-
-def _rows(columns: Any) -> Any:
-    """A dict for each metric, which is also what older manifests have."""
-    if not isinstance(columns, dict):
-        return columns
-    lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
-    if len(lengths) > 1 or -1 in lengths:
-        raise ValueError("its columns are no lists of one length")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
 class Result(_Part):
     """What a finished run says; `examples_sha256` is of its records."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
     metrics: Annotated[
-        list[Annotated[Metric, BeforeValidator(_metric)]], BeforeValidator(_rows), PlainSerializer(_columns)
+        list[Annotated[Metric, BeforeValidator(metric_fields)]],
+        BeforeValidator(metric_rows),
+        PlainSerializer(metric_columns),
     ] = []
     findings: list[Finding] = []
     counters: dict[str, int] = {}
@@ -208,7 +184,7 @@ class Result(_Part):
 class Manifest(_Part):
     """All that is known of a run; what its rows, comparisons and reports are made from."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     run_id: str
     status: Literal["running", "finished", "interrupted", "failed"] = "running"
     reason: str = ""
@@ -252,10 +228,10 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version not in (1, SCHEMA_VERSION):
+    if version not in (1, 2, SCHEMA_VERSION):
         raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
     try:
-        content = migrated_manifest(content) if version == 1 else content
+        content = (migrated_manifest(content) if version == 1 else content) | {"schema_version": SCHEMA_VERSION}
         # as JSON again, whose objects pydantic takes for dataclasses also where it is strict; it takes no half of a
         # surrogate pair, which nothing that we write has
         return Manifest.model_validate_json(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))

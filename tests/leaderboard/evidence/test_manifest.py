@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,16 @@ def test_a_column_of_metrics_that_is_damaged_is_refused(tmp_path: Path, column: 
         read_manifest(write_content(tmp_path, changed))
 
 
+def test_what_many_metrics_share_is_written_once_and_read_as_it_was(tmp_path: Path) -> None:
+    alike = [replace(METRIC, key=replace(METRIC.key, subject=f"s{number % 2}"), value=number) for number in range(8)]
+    many = whole_manifest(result=Result(metrics=alike))
+    written = as_content(many)["result"]["metrics"]
+    assert written["direction"] == {"values": ["lower"], "has": [0] * 8}
+    assert written["subject"] == {"values": ["s0", "s1"], "has": [0, 1] * 4}
+    assert written["value"] == list(range(8))
+    assert as_content(read_manifest(write_content(tmp_path, as_content(many)))) == as_content(many)
+
+
 def test_metrics_of_a_manifest_without_columns_are_read(tmp_path: Path) -> None:
     changed = as_content(whole())
     changed["result"]["metrics"] = [METRIC.as_dict()]
@@ -103,7 +114,13 @@ def test_a_unit_that_is_damaged_counts_as_not_computed(tmp_path: Path) -> None:
     assert read_manifest(write_content(tmp_path, changed)).units == whole().units
 
 
-@pytest.mark.parametrize("columns", [{"metric": 3}, {"metric": "m"}, {"metric": ["a"], "value": []}, {"metric": None}])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"metric": 3}, {"metric": "m"}, {"metric": ["a"], "value": []}, {"metric": None}, {"metric": {}},
+        *({"metric": {"values": ["a"], "has": has}} for has in ([1], [-1], [[0]], ["0"], 3)),
+    ],
+)  # fmt: skip
 def test_metrics_whose_columns_are_no_lists_of_one_length_are_damaged(tmp_path: Path, columns: object) -> None:
     changed = as_content(whole())
     changed["result"]["metrics"] = columns
@@ -118,7 +135,7 @@ def test_a_manifest_nested_without_end_is_damaged(tmp_path: Path, depth: int) ->
         read_manifest(write_content(tmp_path, deep))
 
 
-@pytest.mark.parametrize("version", [0, 3, "2", None, [1]])
+@pytest.mark.parametrize("version", [0, 4, "2", None, [1]])
 def test_a_manifest_of_another_version_is_not_guessed_at(tmp_path: Path, version: object) -> None:
     with pytest.raises(BenchError, match="is of another version of RIBench"):
         read_manifest(write_content(tmp_path, as_content(whole()) | {"schema_version": version}))

@@ -28,7 +28,7 @@ def test_areas_are_those_under_the_curves_and_metrics_their_means(
             standard, shown, labels, ranks, background=ground, steps=protocol.parameters.steps
         ).numpy()
         rows = records[(records["game"] == game) & (records["attribution"] == "gradient") & (records["attack"] == "")]
-        assert rows["area"].to_numpy() == pytest.approx(np.trapezoid(curve, dx=1 / 7, axis=1), abs=1e-5)
+        assert rows["area"].to_numpy() == pytest.approx(np.trapezoid(curve, dx=1 / 7, axis=1), rel=2**-10, abs=1e-5)
         metric = values(protocol, records)[f"{game}/gradient", "", None]
         assert metric == pytest.approx(rows["area"].mean(), abs=1e-6)
     assert len(records) == 24 * 2 * 3

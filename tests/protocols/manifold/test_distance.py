@@ -224,7 +224,8 @@ def test_the_nets_that_the_distances_depend_on_stand_in_manifest_and_rows(
     distances = [pd.read_parquet(one.folder / "examples.parquet")["clean_distance"] for one in (outcome, other_outcome)]
     assert not np.allclose(*distances, rtol=1e-4), "--registry is looked in first"
     rows = read_leaderboard(tmp_path / "board")
-    assert set(rows["dependencies_sha256"]) == {plan.config.dependencies_sha256, other_plan.config.dependencies_sha256}
+    digests = [one.config.dependencies_sha256 for one in (plan, other_plan)]
+    assert list(rows["dependencies_sha256"].unique()) == [digest and digest[:16] for digest in digests]
     assert len(make_boards(rows)) == 2
 
     with pytest.raises(BenchError, match="depends on the autoencoder, which is not the one that the run was planned"):
