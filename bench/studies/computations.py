@@ -10,16 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.attacks.pgd import attacked_model
+from bench.attributions.gradients import gradient_maps, true_logit_gradient
 from bench.catalog.models import list_models, load_model
+from bench.core.keyed_random import keyed_uniform
 from bench.data import load_split
-from bench.leaderboard.statistics.intervals import bootstrap
+from bench.leaderboard.statistics.intervals import NORMAL_QUANTILE, bootstrap
 from bench.nets.intake import copy_net
-from bench.studies.study import Bound, ScaleInvariance
+from bench.studies.study import ScaleInvariance
 from bench.studies.values import Effect, MissingInputError
 from bench.training.measures import noisy_gradients
 
 Array = npt.NDArray[np.float64]
 EXAMPLES = 1000
+_BATCH_SIZE = 250
 
 
 class Computations:
@@ -33,9 +37,7 @@ class Computations:
         self.entries = {entry.card.id: entry for entry in list_models(dataset, registry)}
         self.images, self.labels = data.pixels(slice(0, count)), data.labels[:count]
         self._similarities: dict[tuple[str, float], Tensor] = {}
-
-    def __call__(self, claim: ScaleInvariance | Bound) -> Effect:
-        return self._scaling(claim) if isinstance(claim, ScaleInvariance) else self._bound(claim)
+        self._bounds: dict[tuple[str, float], Array] = {}
 
     def similarities(self, name: str, radius: float) -> Tensor:
         """Cosine between each image's gradient and that of a uniformly perturbed copy; (N,)."""
@@ -56,7 +58,7 @@ class Computations:
         clean, noisy = zip(*((clean, noisy) for clean, (noisy,) in batches), strict=True)
         return torch.cat(clean), torch.cat(noisy)
 
-    def _scaling(self, claim: ScaleInvariance) -> Effect:
+    def scaling(self, claim: ScaleInvariance) -> Effect:
         """How far the criterion's factor is from the expected one, against a tolerance of 1 %."""
         model = self._model(claim.model)
         scaled = copy_net(model)
@@ -75,30 +77,49 @@ class Computations:
         )
         return Effect(median, low, high, f"{len(error)} images", reason=reason)
 
-    def _bound(self, claim: Bound) -> Effect:
-        """Rank correlation of the cosine distance with the bound's ratio, less that with the change's norm alone."""
-        clean, noisy = self._gradients(self._model(claim.model), claim.radius)
-        change = (noisy - clean).norm(dim=1)
-        ratio = change / (clean.norm(dim=1) + noisy.norm(dim=1)).clamp_min(1e-30)
-        distance = 0.5 * (1.0 - F.cosine_similarity(clean, noisy, eps=1e-30))
-        holds = float((distance <= ratio.square() + 1e-6).float().mean())
-        columns = np.stack([value.double().numpy() for value in (distance, ratio, change)])
-        low, high = bootstrap(lambda drawn: np.array([_gain(part.T) for part in drawn]), columns.T, resamples=200)
-        value = _gain(columns)
-        if holds < 1.0:  # a theorem: then something is wrong, and the claim must not pass
-            value, low, high = -1.0, -1.0, -1.0
-        reason = (
-            f"cosine distance at most (|change| / (|g| + |g'|))^2 on {100 * holds:.1f} % of the images; effect: its "
-            "rank correlation with that ratio less the one with |change| alone"
-        )
-        return Effect(float(value), float(low), float(high), f"{columns.shape[1]} images", reason=reason)
+    def bound(self, name: str, radius: float) -> Array:
+        """LGA's cosine distance, its bound by the Hessian, and what the Hessian does to d, image by image; (3, N).
+
+        With g and g' the gradients at an image and at its copy x + d under uniform noise of `radius` / 255, the
+        distance (1 - cos(g, g')) / 2 is at most (|g' - g| / (|g| + |g'|))^2 (Dunkl and Williams 1964). H d is
+        g' - g to first order, which makes (|H d| / |g'|)^2 a bound for nets that are smooth enough, and for no ReLU
+        net, whose H is 0. Source: LGA, sections 1.5 and 4.6; the paper's own statement could not be recovered.
+        """
+        key = (name, radius)
+        if key not in self._bounds:
+            model, ids = self._model(name), torch.arange(len(self.images))
+            with attacked_model(model):
+                parts = [self._bound(model, part, radius) for part in torch.split(ids, _BATCH_SIZE)]
+            self._bounds[key] = torch.cat(parts, 1).double().numpy()
+        return self._bounds[key]
+
+    def _bound(self, model: nn.Module, ids: Tensor, radius: float) -> Tensor:
+        inputs, labels = self.images[ids].requires_grad_(True), self.labels[ids]
+        noise = radius / 255 * (2.0 * keyed_uniform(0, "stability", ids, inputs.shape[1:]) - 1.0)
+        noisy = gradient_maps(model, inputs.detach() + noise, labels).flatten(1)
+        maps = true_logit_gradient(model(inputs), inputs, labels, differentiable=True)
+        (product,) = torch.autograd.grad(maps, inputs, noise, allow_unused=True) if maps.requires_grad else (None,)
+        change = torch.zeros(len(ids)) if product is None else product.flatten(1).norm(dim=1)
+        clean = maps.detach().flatten(1)
+        distance = 0.5 * (1.0 - F.cosine_similarity(clean.double(), noisy.double(), eps=1e-30))
+        ratio = change / noisy.norm(dim=1).clamp_min(1e-30)
+        return torch.stack([distance, ratio.square().double(), change.double()])
+
+
+def rank_gain(columns: Array) -> tuple[float, float]:
+    """How much higher the first column's rank correlation is with the second than with the third; standard error.
+
+    Args:
+        columns: (3, N).
+    """
+    low, high = bootstrap(lambda drawn: np.array([_gain(part.T) for part in drawn]), columns.T, resamples=200)
+    return _gain(columns), float(high - low) / (2 * NORMAL_QUANTILE)
 
 
 def _gain(columns: Array) -> float:
     from scipy.stats import spearmanr
 
-    with_ratio = spearmanr(columns[0], columns[1]).statistic
-    return float(with_ratio - spearmanr(columns[0], columns[2]).statistic)
+    return float(spearmanr(columns[0], columns[1]).statistic - spearmanr(columns[0], columns[2]).statistic)
 
 
 def _criterion(name: str, clean: Tensor, noisy: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from bench.leaderboard.labels import full_label
 from bench.leaderboard.statistics.groups import Estimate, front_difference, sum_of_groups, sum_of_values
 from bench.leaderboard.statistics.intervals import student_p_value, t_interval
 from bench.leaderboard.statistics.paired import mcnemar
-from bench.studies.computations import Computations
+from bench.studies.computations import Computations, rank_gain
 from bench.studies.study import (
+    Bound,
     Claim,
     Correlation,
     Difference,
@@ -67,15 +68,18 @@ def effects_of(claim: Claim, material: Material) -> list[Effect]:
         return [_front(material, claim)]
     if isinstance(claim, Stability):
         return [_stability(material.computed, claim)]
+    if isinstance(claim, Bound):
+        return [_bound(material.computed, claim)]
     if isinstance(claim, Correlation):
         return [_correlation(material.values, claim)]
     if isinstance(claim, Tilt):
         return _tilt(material.tilt, claim.quantity)
-    return [material.computed(claim)]
+    return [material.computed.scaling(claim)]
 
 
 def _terms(pair: Pair) -> list[Term]:
-    return [(1.0, pair.of, pair.better), (-1.0, pair.against or pair.of, pair.worse)]
+    second: list[Term] = [] if pair.worse is None else [(-1.0, pair.against or pair.of, pair.worse)]
+    return [(1.0, pair.of, pair.better), *second]
 
 
 def _of_terms(values: Values, terms: list[Term], claim: Claim) -> Effect:
@@ -161,6 +165,22 @@ def _stability(computed: Computations, claim: Stability) -> Effect:
         sum_of_groups([arrays[0], -arrays[1]]), claim, f"{arrays[0].shape[1]} images in pairs, {seeds_text(seeds)}",
         f"mean cosine of gradients under uniform noise of {claim.radius:g}/255: {means}", seeds=min(seeds),
     )  # fmt: skip
+
+
+def _bound(computed: Computations, claim: Bound) -> Effect:
+    names = expand([claim.model] if isinstance(claim.model, str) else claim.model, computed.entries)
+    if not names:
+        raise MissingInputError("the claim has no models")
+    found = [computed.bound(name, claim.radius) for name in names]
+    images, holds = found[0].shape[1], np.stack([distance <= bound for distance, bound, _ in found]).astype(float)
+    count, share = f"{images} images, {len(names)} seeds", 100 * holds.mean()
+    if claim.quantity == "holds":
+        reason = f"cosine distance at most (|H d| / |g'|)^2 on {share:.1f} % of the images of {called(names)}"
+        return _effect(sum_of_groups([holds]), claim, count, reason, seeds=len(names))
+    gains = [rank_gain(own) for own in found]
+    estimate = sum_of_values([(np.array([gain for gain, _ in gains]), float(np.mean([error for _, error in gains])))])
+    reason = f"rank correlation of the cosine distance with the bound less that with |H d| alone, {called(names)}"
+    return _effect(estimate, claim, count, reason, seeds=len(names))
 
 
 def _correlation(values: Values, claim: Correlation) -> Effect:

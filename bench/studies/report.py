@@ -57,12 +57,13 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
             judgement.claim.id, judgement.verdict, _cell(judgement.effect), _cell(judgement.low), _cell(judgement.high),
             judgement.count, judgement.claim.published, judgement.reason, judgement.claim.kind,
             "" if judgement.seeds is None else str(judgement.seeds), _p(judgement), judgement.gates,
+            "yes" if judgement.claim.headline else "",
         ]
         for judgement in judgements
     ]  # fmt: skip
     header = [
         "claim", "verdict", "effect", "ci_low", "ci_high", "n", "published", "detail", "kind", "seeds", "p_adjusted",
-        "gates",
+        "gates", "headline",
     ]  # fmt: skip
     write_atomically(folder / "claims.csv", _csv(header, claims))
     write_atomically(folder / "results.csv", rows[_RESULTS].to_csv(index=False, lineterminator="\n").encode())
@@ -193,13 +194,14 @@ def _stability_figure(request: StudyRequest, computed: Computations) -> dict[str
 def write_verdict(
     request: StudyRequest, plan: StudyPlan, judgements: Sequence[Judgement], figures: Sequence[str], rows: pd.DataFrame
 ) -> None:
-    """verdict.md: every claim with effect, interval, n and the published value, then what differs from the paper."""
+    """verdict.md: the headlines, every claim with effect, interval, n and the published value, what differs."""
     study = request.study
     claims, checks = ([one for one in judgements if (one.claim.kind == "check") == check] for check in (False, True))
     again = bench_command("reproduce", study.name, scale=request.scale)
     lines = [
         f"# {study.name}: {study.paper}",
         "",
+        *_headlines(claims),
         f"Scale {request.scale}, {study.dataset}, seed {request.seed}. {_counts(claims)} of {len(claims)} claims. "
         f"Repeat it with `{again}`.",
         "",
@@ -231,6 +233,23 @@ def write_verdict(
     write_atomically(request.output / "verdict.md", "\n".join(lines).encode())
 
 
+def _headlines(judgements: Sequence[Judgement]) -> list[str]:
+    """A sentence that can be quoted, with figure and interval, of each claim that the study puts first."""
+    lines: list[str] = []
+    for judgement in (one for one in judgements if one.claim.headline):
+        text, verdict, reason = judgement.claim.text.rstrip("."), judgement.verdict.capitalize(), judgement.reason
+        failed = f"; it rests on {judgement.gates}" if judgement.verdict.endswith("(control failed)") else ""
+        lines.append(f"{len(lines) + 1}. {text}. *{verdict}*: {_interval(judgement)}{reason}{failed}.")
+    return [*lines, ""] if lines else []
+
+
+def _interval(judgement: Judgement) -> str:
+    if judgement.effect is None:
+        return ""
+    effect, low, high = (_cell(number) for number in (judgement.effect, judgement.low, judgement.high))
+    return f"effect {effect}, 95 % interval [{low}, {high}]; "
+
+
 def _counts(judgements: Sequence[Judgement]) -> str:
     counts = {word: sum(judgement.verdict == word for judgement in judgements) for word in VERDICTS}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
@@ -240,9 +259,8 @@ def _claim_lines(judgement: Judgement) -> list[str]:
     claim = judgement.claim
     lines = [f"## {claim.id}: {judgement.verdict}", "", claim.text, ""]
     if judgement.effect is not None:
-        effect, low, high = (_cell(number) for number in (judgement.effect, judgement.low, judgement.high))
-        p = "" if judgement.p is None else f", adjusted p {_p(judgement)}"
-        lines.append(f"- effect {effect}, 95 % interval [{low}, {high}]{p}; {judgement.count}")
+        p = "" if judgement.p is None else f"adjusted p {_p(judgement)}; "
+        lines.append(f"- {_interval(judgement)}{p}{judgement.count}")
     lines.append(f"- {judgement.reason}")
     if judgement.gates:
         lines.append(f"- rests on {judgement.gates}")

@@ -29,8 +29,9 @@ class MetricName(Section):
     attack: str = ""
     norm: str = ""
     eps: Annotated[float | None, BeforeValidator(as_number)] = None
-    minus: MetricName | None = None
-    """The same model's metric that this one is to have moved from, image by image: TAPS less clean TAPS."""
+    minus: MetricName | float | None = None
+    """The same model's metric that this one is to have moved from, image by image: TAPS less clean TAPS; or a number,
+    as an accuracy less that of chance."""
 
     @property
     def key(self) -> MetricKey:
@@ -60,6 +61,8 @@ class _Claim(Section):
     gates: list[str] = Field(default_factory=list)
     """Claims that this one rests on: one that is not supported leaves it undecided."""
     margin: float = 0.0
+    headline: bool = False
+    """One of those that verdict.md begins with."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> _Claim:
@@ -73,11 +76,14 @@ class _Claim(Section):
 
 
 class Pair(Section):
-    """A metric of two groups; `against` is the one of `worse`, where it is another than that of `better`."""
+    """A metric of two groups; `against` is the one of `worse`, where it is another than that of `better`.
+
+    Without `worse` it is the metric of `better` alone, which `minus` may hold against a number.
+    """
 
     of: MetricName
     better: Group
-    worse: Group
+    worse: Group | None = None
     against: MetricName | None = None
 
 
@@ -155,12 +161,16 @@ class ScaleInvariance(_Claim):
 
 
 class Bound(_Claim):
-    """The cosine distance of gradients stays below its bound, and follows the ratio better than the Hessian norm."""
+    """LGA's bound by the Hessian at the image, which holds to first order in uniform noise of `radius` / 255.
+
+    `holds`: the share of images on which the cosine distance is at most the bound is above `margin`. `follows`: the
+    distance's rank correlation with the bound is higher than with the Hessian's norm alone.
+    """
 
     statistic: Literal["bound"]
-    kind: Literal["check"] = "check"
-    model: str
+    model: Group
     radius: float = Field(gt=0)
+    quantity: Literal["holds", "follows"] = "holds"
 
 
 Claim = Annotated[
@@ -191,6 +201,8 @@ class Scale(Section):
     """What the claims call a suite -> the suite at this scale."""
     models: list[str] = Field(min_length=1)
     """Ids, or patterns."""
+    only: dict[str, list[str]] = Field(default_factory=dict)
+    """The claims' name of a suite -> those of the models that it is run on, where not on all."""
     examples: dict[str, Count] = Field(default_factory=dict)
     seconds: dict[str, float]
     """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""

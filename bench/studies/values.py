@@ -77,6 +77,8 @@ class Values:
         found = Value(float(row["value"]), error, int(row["n_examples"]))
         if of.minus is None:
             return found
+        if isinstance(of.minus, float):
+            return Value(found.value - of.minus, error, found.count)
         start = self.value(of.minus, model)
         return Value(found.value - start.value, float(np.hypot(error, start.error)), min(found.count, start.count))
 
@@ -85,7 +87,7 @@ class Values:
         if (of, model) not in self._images:
             found = self._of_run(of, model)
             if found is not None and of.minus is not None:
-                start = self.images(of.minus, model)
+                start = of.minus if isinstance(of.minus, float) else self.images(of.minus, model)
                 found = None if start is None else found - start
             self._images[of, model] = found
         return self._images[of, model]
@@ -171,7 +173,7 @@ def groups_of(values: Values, terms: Sequence[Term]) -> Groups:
     for sign, of, group in terms:
         names = values.names(group)
         by_group.setdefault(names, []).append((sign, of))
-        label = full_label(of.key) + (f" less {full_label(of.minus.key)}" if of.minus else "")
+        label = _label(of)
         mean = np.mean([values.value(of, name).value for name in names])
         reasons.append(("" if label == before else f"{label} of ") + f"{called(names)} {mean:.4f}")
         before = label
@@ -190,6 +192,12 @@ def groups_of(values: Values, terms: Sequence[Term]) -> Groups:
     arrays = _arrays(values, by_group)
     images = arrays[0].shape[1] if arrays else min(one.count for models in of_rows for row in models for _, one in row)
     return Groups(arrays, [len(names) for names in by_group], ", ".join(reasons), numbers, images=images)
+
+
+def _label(of: MetricName) -> str:
+    if of.minus is None:
+        return full_label(of.key)
+    return f"{full_label(of.key)} less {of.minus if isinstance(of.minus, float) else full_label(of.minus.key)}"
 
 
 def _arrays(values: Values, by_group: dict[tuple[str, ...], list[tuple[float, MetricName]]]) -> list[Array] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ def claim(name: str, better: str | list[str] = "a_seed*", worse: str | list[str]
 
 
 def judged(made: Mapping[tuple[str, str], np.ndarray], *claims: Any, trials: Any = None) -> dict[str, Judgement]:
-    def computed(claim: Any) -> Effect:
-        return Effect(0.01, 0.01, 0.01, count="1", reason="identity")
-
+    computed = SimpleNamespace(scaling=lambda claim: Effect(0.01, 0.01, 0.01, count="1", reason="identity"))
     parsed = TypeAdapter(list[Claim]).validate_python(list(claims))
     material = Material(Made(made), {"s": "s"}, None, computed, trials=trials or {})  # type: ignore[arg-type]
     return {one.claim.id: one for one in judge_all(parsed, material, {})}
@@ -101,6 +100,21 @@ def test_a_difference_within_the_spread_of_the_seeds_is_undecided() -> None:
     made = seeds("a", 0.5, 0.05, 0.0, -0.04) | seeds("b", 0.47, -0.05, 0.05, 0.0)
     found = judged(made, claim("groups"), claim("lucky", better="a_seed0", worse="b_seed0"))
     assert found["groups"].verdict == "undecided" and found["lucky"].verdict == "suggestive"
+
+
+def test_equal_to_chance_is_not_equal_to_another_net_that_is_far_above_it() -> None:
+    """Masks that give the class away as random pixels do would pass as leaking nothing."""
+    made = seeds("mask", 0.8, 0.0, 0.01, -0.01) | seeds("random", 0.8, 0.0, 0.01, -0.01)
+    made |= seeds("blind", 0.1, 0.001, 0.0, -0.001)
+    null = {"kind": "null", "margin": 0.05}
+    each_other = claim("each_other", better="mask_seed*", worse="random_seed*", **null)
+    chance = claim("chance", better="mask_seed*", of=of("m", minus=0.1), **null)
+    blind = claim("blind", better="blind_seed*", of=of("m", minus=0.1), **null)
+    for one in (chance, blind):
+        del one["worse"]
+    found = judged(made, each_other, chance, blind)
+    assert [one.verdict for one in found.values()] == ["supported", "not supported", "supported"]
+    assert found["chance"].effect == pytest.approx(0.7, abs=0.02) and "m less 0.1 of mask" in found["chance"].reason
 
 
 def test_21_images_against_10_are_undecided() -> None:
@@ -156,7 +170,10 @@ def test_movement_is_from_the_models_own_clean_maps() -> None:
 
 
 def test_identities_are_checks_and_make_no_claim_harder() -> None:
-    check = {"id": "identity", "text": "", "statistic": "bound", "model": "a", "radius": 4.0}
+    check = {
+        "id": "identity", "text": "", "statistic": "scale_invariance", "model": "a", "criterion": "l2", "factor": 0.1,
+        "expected": 0.01,
+    }  # fmt: skip
     found = judged(CLEAR, check, claim("claim"))
     assert found["identity"].verdict == "passed" and found["identity"].p is None
     assert found["claim"].p == judged(CLEAR, claim("claim"))["claim"].p

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from bench.studies.computations import Computations
-from bench.studies.effects import _correlation
+from bench.studies import computations
+from bench.studies.computations import Computations, rank_gain
+from bench.studies.effects import _bound, _correlation
 from bench.studies.study import Bound, Correlation, MetricName
 from bench.studies.values import MissingInputError, Values
 
@@ -36,7 +37,35 @@ def test_a_correlation_counts_models_and_its_sign() -> None:
         _correlation(Values(Path(), rows[rows["model"].isin(models[:4])]), claim)
 
 
-def test_the_bound_holds_on_every_image_of_a_real_net() -> None:
-    effect = Computations("fashion_mnist")(Bound(id="b", text="", statistic="bound", model="lga", radius=4.0))
-    assert "on 100.0 % of the images" in effect.reason
-    assert -1 < effect.low <= effect.value <= effect.high
+def test_the_bound_by_the_hessian_holds_for_a_smooth_net_and_fails_for_one_that_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of ReLU the Hessian is 0 wherever there is one, and the gradients turn all the same."""
+    monkeypatch.setattr(computations, "EXAMPLES", 60)
+    computed = Computations("fashion_mnist")
+    smooth, kinked = (_bound(computed, bound(name, margin=0.95)) for name in ("lga", "standard"))
+    assert smooth.value == 1.0 and "on 100.0 % of the images of lga" in smooth.reason and smooth.p < 0.001
+    assert kinked.value < 0.05 and kinked.high < 0.95
+
+
+def test_the_hessians_product_is_the_gradients_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computations, "EXAMPLES", 60)
+    computed = Computations("fashion_mnist")
+    distance, limit, product = computed.bound("lga", 0.5)
+    clean, noisy = computed._gradients(computed._model("lga"), 0.5)
+    change = (noisy - clean).norm(dim=1)
+    assert np.median(np.abs(product / change.numpy() - 1)) < 0.02
+    np.testing.assert_allclose(np.sqrt(limit), product / noisy.norm(dim=1).numpy(), rtol=1e-5)
+    assert (distance < limit).all() and 2 < np.median(limit / distance) < 8  # by half the sum of both norms: 4 at most
+
+
+def test_the_distance_follows_the_ratio_where_gradients_differ_in_size() -> None:
+    random = np.random.default_rng(0)
+    ratio, size = random.uniform(0.1, 1, 300), random.uniform(0.1, 10, 300)
+    gain, error = rank_gain(np.stack([ratio**2, ratio**2, ratio * size]))
+    assert gain > 0.2 and 0 < error < 0.1
+    assert rank_gain(np.stack([ratio * size, ratio**2, ratio * size]))[0] < -0.2
+
+
+def bound(name: str, margin: float) -> Bound:
+    return Bound(id="b", text="", statistic="bound", model=name, radius=4.0, margin=margin)

@@ -34,6 +34,7 @@ seconds = { main = 3.0, absent = 1.0 }
 
 [[claims]]
 id = "true"
+headline = true
 text = "Adversarial training helps."
 published = "42"
 statistic = "difference"
@@ -144,6 +145,10 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert "nowhere" in judged["no_model"]["detail"] and "not in the registry" in judged["no_model"]["detail"]
     assert "this version has none of that name" in judged["no_suite"]["detail"]
     verdict = (folder / "verdict.md").read_text()
+    first = verdict.splitlines()[2]
+    numbers = ", 95 % interval [{ci_low}, {ci_high}]; robust accuracy".format_map(judged["true"])
+    assert first.startswith("1. Adversarial training helps. *Suggestive*: effect ") and numbers in first
+    assert "\n2. " not in verdict and judged["true"]["headline"] == "yes" and not judged["false"]["headline"]
     assert "## true: suggestive" in verdict and "- published: 42" in verdict and "- everything" in verdict
     assert "published: no number of the paper could be recovered" in verdict
     for name in ("robustness_tiny", "stability"):
