@@ -201,8 +201,6 @@ class Scale(Section):
     """What the claims call a suite -> the suite at this scale."""
     models: list[str] = Field(min_length=1)
     """Ids, or patterns."""
-    only: dict[str, list[str]] = Field(default_factory=dict)
-    """The claims' name of a suite -> those of the models that it is run on, where not on all."""
     examples: dict[str, Count] = Field(default_factory=dict)
     seconds: dict[str, float]
     """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""
