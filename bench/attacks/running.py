@@ -138,6 +138,8 @@ def fewest_changes(run: NamedAttack, examples: Examples, results: AttackResults)
         found = _images(run, result, (), examples.images).clamp(0.0, 1.0)
         with torch.no_grad():
             fooled = answers(prepared(found)) != examples.labels
+    if results.images:
+        results.images["l0"] = found.cpu()
     counts = (found != examples.images).flatten(1).sum(1).double()
     return torch.where(fooled, counts, torch.inf).cpu()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from bench.core.threat import NORMS, Norm
 
 RELATIVE_TOLERANCE = 1e-6
 """An adversarial example of distance d counts at radius eps when d <= eps * (1 + RELATIVE_TOLERANCE)."""
+_ROUNDING = 1e-3
+"""How far, in 255ths, float32 may put a pixel from the 255th that it is."""
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class AttackResults:
         gradient_evaluations: how many image gradients the attacks have taken.
         queries: how many images else the attacks have put through the model, where that is counted.
         bad_gradients: how many of them were NaN or infinite somewhere; those entries were taken as 0.
+        images: norm -> (N, C, H, W) float32 on the CPU, the adversarial examples themselves where `found_in` says that
+            there is one; empty where they are not kept.
     """
 
     distances: dict[Norm, Tensor]
@@ -42,10 +46,15 @@ class AttackResults:
     gradient_evaluations: int = 0
     queries: int = 0
     bad_gradients: int = 0
+    images: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, clean_predictions: Tensor, labels: Tensor) -> AttackResults:
-        """Results in which the examples that are misclassified without any attack are broken at distance 0."""
+    def start(cls, clean_predictions: Tensor, labels: Tensor, keep: Tensor | None = None) -> AttackResults:
+        """Results in which the examples that are misclassified without any attack are broken at distance 0.
+
+        Args:
+            keep: the clean images (N, C, H, W), where adversarial ones are to be kept.
+        """
         wrong = clean_predictions != labels
         distances = torch.full(labels.shape, torch.inf, dtype=torch.float64).masked_fill_(wrong, 0.0)
         predictions = torch.where(wrong, clean_predictions, -1)
@@ -53,6 +62,7 @@ class AttackResults:
             {norm: distances.clone() for norm in NORMS},
             {norm: predictions.clone() for norm in NORMS},
             {norm: torch.full_like(labels, -1) for norm in NORMS},
+            images={} if keep is None else {norm: torch.zeros(keep.shape) for norm in NORMS},
         )
 
     def counters(self) -> dict[str, int]:
@@ -102,30 +112,41 @@ class AttackResults:
         self.rejected += count - len(chosen)
         chosen = first_of_each(examples.to(chosen.device), chosen)
         measured = {other: values[chosen] for other, values in distances.items()}
-        self.record(examples.to(chosen.device)[chosen].cpu(), norm, measured, predictions[chosen])
+        found = pull_inside(images[chosen], clean[chosen], eps[chosen], norm) if self.images else None
+        self.record(examples.to(chosen.device)[chosen].cpu(), norm, measured, predictions[chosen], images=found)
         return verified
 
-    def record(self, examples: Tensor, norm: Norm, distances: dict[Norm, Tensor], predictions: Tensor) -> None:
+    def record(
+        self, examples: Tensor, norm: Norm, distances: dict[Norm, Tensor], predictions: Tensor, *,
+        images: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """Enter verified adversarial examples, each into the balls of every norm. `examples` are unique indices."""
         found_in = torch.full_like(examples, NORMS.index(norm))
+        images = None if images is None else images.cpu()
         for other in NORMS:
-            self._improve(other, examples, distances[other].cpu(), predictions.cpu(), found_in=found_in)
+            self._improve(other, examples, distances[other].cpu(), predictions.cpu(), found_in=found_in, images=images)
 
     def add(self, others: AttackResults, examples: Tensor) -> None:
         """Enter what others found about `examples` (n,), which is what they are about, and what it took."""
         for norm in NORMS:
             self._improve(
-                norm, examples, others.distances[norm], others.predictions[norm], found_in=others.found_in[norm]
-            )
+                norm, examples, others.distances[norm], others.predictions[norm], found_in=others.found_in[norm],
+                images=others.images.get(norm),
+            )  # fmt: skip
         for name in COSTS:
             setattr(self, name, getattr(self, name) + getattr(others, name))
 
-    def _improve(self, norm: Norm, examples: Tensor, distances: Tensor, predictions: Tensor, found_in: Tensor) -> None:
+    def _improve(
+        self, norm: Norm, examples: Tensor, distances: Tensor, predictions: Tensor, *, found_in: Tensor,
+        images: Tensor | None,
+    ) -> None:  # fmt: skip
         better = distances < self.distances[norm][examples]
         chosen = examples[better]
         self.distances[norm][chosen] = distances[better]
         self.predictions[norm][chosen] = predictions[better]
         self.found_in[norm][chosen] = found_in[better]
+        if self.images and images is not None:
+            self.images[norm][chosen] = images[better]
 
 
 COSTS = ("claims", "rejected", "outside", "gradient_evaluations", "queries", "bad_gradients")
@@ -161,6 +182,22 @@ def pull_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tenso
     grown = (rounded.double() - exact).abs() > pulled.abs()
     rounded = torch.where(grown, torch.nextafter(rounded, clean), rounded)
     return torch.where(per_example(length > radius, rounded), rounded, inside)
+
+
+def round_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """The images in whole 255ths, as files of pictures hold them, (N, C, H, W) float32.
+
+    A pixel becomes the nearest 255th; where the image would so leave its ball, the nearest towards the clean image.
+    """
+    exact, base = 255.0 * images.double(), 255.0 * clean.double()
+    nearest, radius = exact.round(), eps.double() * (1.0 + RELATIVE_TOLERANCE)
+    inward = torch.where(exact > base, exact.floor(), exact.ceil())
+    inward = torch.where((exact - nearest).abs() < _ROUNDING, nearest, inward)
+    if norm == "linf":  # pixel by pixel
+        nearest = torch.where((nearest - base).abs() <= 255.0 * per_example(radius, exact), nearest, inward)
+    outside = distance((nearest - base) / 255.0, norm) > radius
+    rounded = torch.where(per_example(outside, exact), inward, nearest)
+    return rounded.clamp(0.0, 255.0).float().div_(255.0)
 
 
 def verify(

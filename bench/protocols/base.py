@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.attacks.user_files import UserFile
 from bench.core.precision import Precision
 from bench.data import ImageDataset
+from bench.leaderboard.evidence.adversarial import AdversarialImages
 from bench.leaderboard.evidence.manifest import Dependency as Dependency
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, derived_metrics
@@ -32,6 +33,7 @@ class EvaluationContext:
         training: the training split, for protocols that need it.
         precision: of the search for adversarial examples; they are judged in float32.
         registry: a folder of models, looked in first, where the protocol needs another net.
+        save_adversarial: whether the smallest adversarial images are kept.
         on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
     """
 
@@ -48,6 +50,7 @@ class EvaluationContext:
     training: ImageDataset | None = None
     precision: Precision = "float32"
     registry: Path | None = None
+    save_adversarial: bool = False
 
     @property
     def example_ids(self) -> Tensor:
@@ -68,6 +71,7 @@ class UnitResult:
     records: pd.DataFrame
     counters: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    adversarial: AdversarialImages | None = None
 
 
 UNIT_EXAMPLES = 250
@@ -89,6 +93,8 @@ class Protocol(ABC):
     """Whether a smaller batch size needs less memory."""
     search_takes_precision = False
     """Whether it can look for adversarial examples in less than float32."""
+    saves_adversarial = False
+    """Whether it finds adversarial images that a run can keep."""
     takes_program = False
     """Whether the suite calls a function of a file of the user's own."""
     program: UserFile | None = None

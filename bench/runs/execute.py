@@ -108,7 +108,7 @@ def execute(
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
                 run.manifest.environment.executor = executor.stats()
-                run.save_part(unit.index, unit.records, unit.stats)
+                run.save_part(unit.index, unit.records, unit.stats, unit.adversarial)
         outcome = _finish(plan, run, leaderboard, len(done), began=began)
     except KeyboardInterrupt:
         run.stop("interrupted")

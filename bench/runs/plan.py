@@ -50,6 +50,8 @@ class RunRequest:
     """Of the search for adversarial examples."""
     suite_path: Path | None = None
     """A folder of suites beside the shipped ones."""
+    save_adversarial: bool = False
+    """Keep the smallest adversarial image of every example and norm in the run's folder."""
     without_training: bool = False
     """Load no training split: such plans tell which runs are done, but cannot be carried out where one is needed."""
 
@@ -175,6 +177,8 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
             entry, data[entry.card.dataset], request, device=device, precision=precision, alone=len(entries) == 1
         )
     ]
+    if request.save_adversarial and not any(plan.request.save_adversarial for plan in plans):
+        raise BenchError(f"suite {suites[0].name} looks for no images that fool a model.", option="save_adversarial")
     digests = {found.sha256 for plan in plans for found in plan.dependencies.values()}
     if digests:
         require_weights(digests, request.registry, download=request.download)
@@ -203,7 +207,9 @@ def _plans_of(
             precision=precision,
             registry=request.registry,
             dependencies=protocol.dependencies(data.test.name, entry.card.name, request.registry),
-            request=asked,
+            request=asked.model_copy(
+                update={"save_adversarial": request.save_adversarial and protocol.saves_adversarial}
+            ),
             answers=checked.answers,
             net=checked.net,
         )

@@ -16,6 +16,7 @@ from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.core.torch_state import random_numbers_of
+from bench.leaderboard.evidence.adversarial import AdversarialImages
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import UnitStats
 from bench.leaderboard.findings import Finding
@@ -40,6 +41,7 @@ class FinishedUnit:
     index: int
     records: pd.DataFrame
     stats: UnitStats
+    adversarial: AdversarialImages | None = None
 
 
 def ready_model(plan: RunPlan) -> nn.Module:
@@ -91,6 +93,7 @@ def compute_unit(
         training=plan.training,
         precision=plan.precision,
         registry=plan.registry,
+        save_adversarial=plan.request.save_adversarial,
     )
     before = state_of(model)
     own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)
@@ -107,7 +110,7 @@ def compute_unit(
         counters=result.counters,
         findings=result.findings,
     )
-    return FinishedUnit(unit.index, result.records, stats)
+    return FinishedUnit(unit.index, result.records, stats, result.adversarial)
 
 
 def _stateful(changed: list[str]) -> list[Finding]:

@@ -26,6 +26,13 @@ def run(
     precision: Precision = "float32",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
+    save_adversarial: Annotated[
+        bool,
+        typer.Option(
+            "--save-adversarial",
+            help="Keep the smallest adversarial image found per example and norm; `bench show` draws them.",
+        ),
+    ] = False,
     as_json: Json = False,
     *,
     evaluation: Evaluation,
@@ -40,7 +47,9 @@ def run(
     from bench.runs.plan import plan_runs
 
     executor = place.choose(evaluation.device)
-    request = evaluation.request(model, suite, leaderboard, own=own, executor=executor, precision=precision)
+    request = evaluation.request(
+        model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial
+    )
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request)
     entries = []
@@ -117,5 +126,10 @@ def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
         f"{counters.get('claims', 0):,} adversarial examples claimed, "
         f"{counters.get('rejected_claims', 0)} rejected{resumed}"
     )
+    if "saved_images" in counters:
+        output().print(
+            f"{counters['saved_images']:,} adversarial images kept, {counters['saved_images_rounded']:,} of them still "
+            "fool within their radius after rounding to 1/255; `bench show` draws them"
+        )
     output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True)
     output().print(f"evidence:    {outcome.folder}", soft_wrap=True)

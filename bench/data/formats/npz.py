@@ -10,6 +10,7 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,25 @@ def read_npz(path: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...] | 
     Raises:
         BenchError: no such archive, arrays that are missing, of other kinds or shapes, or that need pickle.
     """
-    arrays = _read(path, split)
-    images, labels, *names = arrays
+    arrays = read_arrays(
+        path, lambda members: _pair(members, split, path) + (["class_names"] if "class_names" in members else [])
+    )
+    images, labels, *names = arrays.values()
     return _images(images, path), _labels(labels, path), _class_names(names[0], path) if names else None
 
 
-def _read(path: Path, split: str) -> list[NDArray[Any]]:
+def read_arrays(path: Path, choose: Callable[[set[str]], list[str]]) -> dict[str, NDArray[Any]]:
+    """The arrays that `choose` names, given the names of all; raises BenchError for what cannot be read or trusted."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-            wanted = _pair(members, split, path) + (["class_names"] if "class_names" in members else [])
+            wanted = choose(members)
+            if missing := [name for name in wanted if name not in members]:
+                raise BenchError(f"{path} has no array `{missing[0]}`; its arrays: {', '.join(sorted(members))[:200]}.")
             for name in wanted:
                 _check_size(archive, name, path)
         with np.load(path, allow_pickle=False) as stored:
-            return [np.asarray(stored[name]) for name in wanted]
+            return {name: np.asarray(stored[name]) for name in wanted}
     except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError) as error:
         raise _unreadable(path, error) from error
     except (NotImplementedError, RuntimeError, SyntaxError, RecursionError, TypeError, OverflowError) as error:

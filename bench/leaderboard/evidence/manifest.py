@@ -101,11 +101,16 @@ class RunConfig(_Part):
 
 
 class Request(_Part):
-    """What was asked for, where the run has its own figure; None is what suits the suite or the machine."""
+    """What was asked for, where the run has its own figure; None is what suits the suite or the machine.
+
+    Attributes:
+        save_adversarial: whether adversarial images were to be kept, where the suite finds any.
+    """
 
     examples: int | None = None
     device: str = "auto"
     batch_size: int | None = None
+    save_adversarial: bool = False
 
 
 class ExecutorStats(_Part):
@@ -148,7 +153,7 @@ class UnitStats(_Part):
 
     Attributes:
         worker, attempts: of an executor that counts them.
-        sha256, seal: of its records and of all this, while the run is not finished.
+        sha256, adversarial_sha256, seal: of its records, its images and of all this, while the run is not finished.
     """
 
     start: int
@@ -162,11 +167,12 @@ class UnitStats(_Part):
     worker: int | None = None
     attempts: int = 1
     sha256: str = ""
+    adversarial_sha256: str = ""
     seal: str = ""
 
 
 class Result(_Part):
-    """What a finished run says; `examples_sha256` is of its records."""
+    """What a finished run says; the digests are of its records, and of its adversarial images if it has kept any."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -179,6 +185,7 @@ class Result(_Part):
     counters: dict[str, int] = {}
     seconds: float = 0.0
     examples_sha256: str = ""
+    adversarial_sha256: str = ""
 
 
 class Manifest(_Part):

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, is_old, sha256_file, sweep, write_atomically
+from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, write_images
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import Manifest, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.records import read_records, write_records
@@ -50,22 +51,33 @@ class RunFolder:
         """Indices of the work units whose records are on the disk and that stand in the manifest."""
         return {int(index) for index in self.manifest.units}
 
-    def save_part(self, index: int, records: pd.DataFrame, stats: UnitStats) -> None:
-        """Write the records of one work unit and note it, sealed, in the manifest."""
+    def save_part(
+        self, index: int, records: pd.DataFrame, stats: UnitStats, adversarial: AdversarialImages | None = None
+    ) -> None:
+        """Write the records and images of one work unit and note it, sealed, in the manifest."""
         with clear_disk_errors(self.path):
             (self.path / "parts").mkdir(exist_ok=True)
         write_records(self._part(index), records)
-        unit = stats.model_copy(update={"sha256": sha256_file(self._part(index))})
+        digests = {"sha256": sha256_file(self._part(index))}
+        if adversarial is not None:
+            write_images(self._images(index), [adversarial], self.manifest.config.data_sha256)
+            digests["adversarial_sha256"] = sha256_file(self._images(index))
+        unit = stats.model_copy(update=digests)
         self.manifest.units[str(index)] = unit.model_copy(update={"seal": seal(*self._sealed(str(index), unit))})
         self._write()
 
-    def keep_own_units(self, units: Mapping[str, UnitStats]) -> None:
+    def keep_own_units(self, units: Mapping[str, UnitStats], *, saved: bool) -> None:
         """Take over those units of an earlier manifest that this user's own processes have written, as they wrote them.
 
         Anyone who can write to the folder can put any part and any number into it; what does not match its seal is
         computed again. A process can also be killed between a part and its line in the manifest.
+
+        Args:
+            saved: whether a unit counts only with its adversarial images.
         """
         for index, unit in units.items():
+            if saved and not unit.adversarial_sha256:
+                continue  # it was computed when no images were asked for
             if is_sealed(unit.seal, *self._sealed(index, unit)) and self._is_whole(int(index), unit):
                 self.manifest.units[index] = unit
         dropped = len(units) - len(self.manifest.units)
@@ -80,8 +92,12 @@ class RunFolder:
         return self.run_id, shared, index, unit.model_dump(mode="json", exclude={"seal"})
 
     def _is_whole(self, index: int, unit: UnitStats) -> bool:
-        path = self._part(index)
-        return path.is_file() and not path.is_symlink() and sha256_file(path) == unit.sha256
+        found = {self._part(index): unit.sha256, self._images(index): unit.adversarial_sha256}
+        return all(
+            path.is_file() and not path.is_symlink() and sha256_file(path) == digest
+            for path, digest in found.items()
+            if digest or path == self._part(index)
+        )
 
     def records(self, count: int) -> pd.DataFrame:
         """All records, in the order of the units."""
@@ -96,7 +112,12 @@ class RunFolder:
         """Write examples.parquet and what the whole run has to say; the run can still be resumed."""
         examples = self.path / "examples.parquet"
         write_records(examples, records, small=True)
-        self.manifest.result = result.model_copy(update={"examples_sha256": sha256_file(examples)})
+        digests = {"examples_sha256": sha256_file(examples)}
+        if self.manifest.request.save_adversarial:
+            parts = [self._images(int(index)) for index in sorted(self.manifest.units, key=int)]
+            write_images(self.path / FILE_NAME, parts, self.manifest.config.data_sha256)
+            digests["adversarial_sha256"] = sha256_file(self.path / FILE_NAME)
+        self.manifest.result = result.model_copy(update=digests)
         self.manifest.finished_at = now()
         self._write()
 
@@ -104,7 +125,7 @@ class RunFolder:
         """Close the manifest and drop the parts; called after the leaderboard has the run's rows."""
         self.manifest.status = "finished"
         for unit in self.manifest.units.values():
-            unit.sha256 = unit.seal = ""  # of parts, which go now
+            unit.sha256 = unit.adversarial_sha256 = unit.seal = ""  # of parts, which go now
         self._write()
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
@@ -122,6 +143,9 @@ class RunFolder:
 
     def _part(self, index: int) -> Path:
         return self.path / "parts" / f"{index:05d}.parquet"
+
+    def _images(self, index: int) -> Path:
+        return self._part(index).with_suffix(".npz")
 
     def _write(self) -> None:
         write_atomically(self.path / "manifest.json", self.manifest.to_json())
@@ -178,7 +202,7 @@ def _resume(folder: Path, manifest: Manifest) -> RunFolder | None:
     # of what stands there only what is sealed is believed; the two are shown, and decide nothing
     kept = {"run_id": folder.name, "started_at": earlier.started_at[:40], "answers": earlier.answers}
     run = RunFolder(folder, manifest.model_copy(update={**kept, "units": {}}), lock)
-    run.keep_own_units(earlier.units)
+    run.keep_own_units(earlier.units, saved=manifest.request.save_adversarial)
     return run
 
 

@@ -12,7 +12,7 @@ from bench.attacks.losses import LOSS_FUNCTIONS, LossName, advantage, answers
 from bench.attacks.pgd import pgd
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
-from bench.attacks.verification import AttackResults, verify
+from bench.attacks.verification import AttackResults, pull_inside, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 from bench.protocols.base import EvaluationContext
@@ -67,10 +67,18 @@ class Probes:
         if attacked is self.context.model:
             chosen = verified.cpu()
             measured = {key: value.cpu()[chosen] for key, value in distances.items()}
-            self._enter(part.cpu()[chosen], eps, measured, predictions.cpu()[chosen])
+            images = pull_inside(found, clean, radius, self.norm)[verified] if self._keeps else None
+            self._enter(part.cpu()[chosen], eps, measured, predictions.cpu()[chosen], images=images)
         return verified
 
-    def _enter(self, found: Tensor, eps: float, distances: dict[Norm, Tensor], predictions: Tensor) -> None:
+    @property
+    def _keeps(self) -> bool:
+        """Whether adversarial images are kept."""
+        return any(results.images for results in self.all_results)
+
+    def _enter(
+        self, found: Tensor, eps: float, distances: dict[Norm, Tensor], predictions: Tensor, *, images: Tensor | None
+    ) -> None:
         """Enter verified adversarial images of the probed examples `found` (m,) into the results that lack them."""
         for results in self.all_results:
             new = ~results.broken(self.norm, eps)[self.places[found]]
@@ -79,11 +87,13 @@ class Probes:
                 self.norm,
                 {norm: values[new] for norm, values in distances.items()},
                 predictions[new],
+                images=None if images is None else images.cpu()[new],
             )
 
     def square(self, eps: float, white: Tensor) -> Tensor:
         """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack."""
-        results = AttackResults.start(torch.where(white.cpu(), -1, self.labels.cpu()), self.labels.cpu())
+        labels, keep = self.labels.cpu(), self.clean if self._keeps else None
+        results = AttackResults.start(torch.where(white.cpu(), -1, labels), labels, keep)
         before = results.broken(self.norm, eps)
         context = self.context
         examples = Examples(
@@ -94,7 +104,9 @@ class Probes:
         run_attack(run, examples, self.norm, [eps], results=results)
         gained = results.broken(self.norm, eps) & ~before
         distances = {norm: values[gained] for norm, values in results.distances.items()}
-        self._enter(gained.nonzero().squeeze(1), eps, distances, results.predictions[self.norm][gained])
+        images = results.images[self.norm][gained] if results.images else None
+        said = results.predictions[self.norm][gained]
+        self._enter(gained.nonzero().squeeze(1), eps, distances, said, images=images)
         return gained
 
     def zero_gradients(self, loss: LossName) -> int:

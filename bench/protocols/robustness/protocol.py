@@ -36,6 +36,7 @@ class Robustness(Protocol):
     """Robust accuracy by attack, norm and radius, over all attacks, and over all norms at the reference radii."""
 
     search_takes_precision = True
+    saves_adversarial = True
     parameters_type: ClassVar[type[Section]] = Parameters
 
     def __init__(self, plan: Plan) -> None:

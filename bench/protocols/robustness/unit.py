@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ from bench.protocols.base import EvaluationContext, UnitResult
 from bench.protocols.robustness.masking import SQUARE_GAINED, probe, probed_norm
 from bench.protocols.robustness.plan import Plan
 from bench.protocols.robustness.rows import example_columns, robust_rows
+from bench.protocols.robustness.saved import merged, smallest_images
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(slots=True)
@@ -45,7 +49,24 @@ class RobustnessUnit:
         return self.context.dataset.name
 
     def _start(self) -> AttackResults:
-        return AttackResults.start(self.predictions, self.context.labels())
+        return AttackResults.start(self.predictions, self.context.labels(), self._kept())
+
+    def _kept(self, rows: Tensor | None = None) -> Tensor | None:
+        """The clean images, where adversarial ones are to be kept."""
+        if not self.context.save_adversarial:
+            return None
+        return self.examples.images if rows is None else self.examples.images[rows.to(self.examples.images.device)]
+
+    def _result(
+        self, records: pd.DataFrame, counters: dict[str, int], found: Sequence[AttackResults],
+        fewest: Tensor | None = None,
+    ) -> UnitResult:  # fmt: skip
+        """With the smallest images of those that were found, where they are kept."""
+        if not self.context.save_adversarial:
+            return UnitResult(records, counters)
+        results = found[0] if len(found) == 1 else merged(found, self._start())
+        images, counts = smallest_images(self.examples, results, self.plan.radii_of(self.dataset), fewest)
+        return UnitResult(records, counters | counts, adversarial=images)
 
     def _probed(self, found: Sequence[AttackResults], into: Sequence[AttackResults]) -> dict[str, int]:
         """The look for gradient masking; what it breaks is broken in `into` too."""
@@ -76,7 +97,7 @@ class RobustnessUnit:
             for name, results in found.items()
         ]
         counters = _sum([counters, *(results.counters() for results in found.values())])
-        return UnitResult(pd.concat(frames, ignore_index=True), counters)
+        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()))
 
     def chained(self) -> UnitResult:
         """Every attack on what those before it left standing.
@@ -104,16 +125,18 @@ class RobustnessUnit:
         # the probe's short Square attack finds nothing where a long one has been: what that one gained counts
         counters[SQUARE_GAINED] = counters.get(SQUARE_GAINED, 0) + gained
         frames.append(robust_rows(self.context, self.plan.verdict, radii, self.predictions, results=total))
-        return UnitResult(pd.concat(frames, ignore_index=True), counters)
+        return self._result(pd.concat(frames, ignore_index=True), counters, [total])
 
     def _on_standing(
         self, run: NamedAttack, norm: Norm, eps: float, total: AttackResults
     ) -> tuple[AttackResults, Tensor]:
         """What an attack finds where `total` stands, which gets it too; and (n,) bool, what it was given."""
-        own, given = self._start(), ~total.broken(norm, eps)
+        own = AttackResults.start(self.predictions, self.context.labels())
+        given = ~total.broken(norm, eps)
         rows = given.nonzero().squeeze(1)
         if len(rows):
-            found = AttackResults.start(self.context.labels()[rows], self.context.labels()[rows])
+            labels = self.context.labels()[rows]
+            found = AttackResults.start(labels, labels, self._kept(rows))
             run_attack(run, self.examples.take(rows), norm, [eps], results=found)
             for results in (total, own):
                 results.add(found, rows)
@@ -132,7 +155,7 @@ class RobustnessUnit:
         total, (run,) = self._start(), self.attacks.values()
         for norm, eps in self.plan.reference_of(self.dataset).items():
             rows = standing.nonzero().squeeze(1)
-            found = AttackResults.start(labels[rows], labels[rows])
+            found = AttackResults.start(labels[rows], labels[rows], self._kept(rows))
             if len(rows):
                 run_attack(run, self.examples.take(rows), norm, [eps], results=found)
             self.context.on_progress(len(labels))
@@ -146,7 +169,7 @@ class RobustnessUnit:
             "broken": (~standing).numpy(), "distance": float("nan"), "adversarial_prediction": said.numpy(),
             "found_in_norm": found_in,
         }  # fmt: skip
-        return UnitResult(pd.DataFrame(columns).astype(ROBUSTNESS_COLUMNS), total.counters())
+        return self._result(pd.DataFrame(columns).astype(ROBUSTNESS_COLUMNS), total.counters(), [total])
 
     def distances(self) -> UnitResult:
         """How small the smallest perturbation is, norm by norm and attack by attack; all are upper bounds.
@@ -157,10 +180,11 @@ class RobustnessUnit:
 
         radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
         distances: dict[tuple[str, str], Tensor] = {}
+        fewest: Tensor | None = None
         for name, norm in self.calls:
             run, results = self.attacks[name], found[name]
             if norm == "l0":
-                distances[name, norm] = fewest_changes(run, self.examples, results)
+                fewest = distances[name, norm] = fewest_changes(run, self.examples, results)
                 self.context.on_progress(len(self.examples))
             else:
                 run_attack(run, self.examples, norm, radii[norm], results=results, on_progress=self.context.on_progress)
@@ -170,7 +194,8 @@ class RobustnessUnit:
             pd.DataFrame({**columns, "attack": name, "norm": norm, "distance": values.double().numpy()})
             for (name, norm), values in distances.items()
         ]
-        return UnitResult(pd.concat(frames, ignore_index=True), _sum([one.counters() for one in found.values()]))
+        counters = _sum([one.counters() for one in found.values()])
+        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()), fewest)
 
 
 def _probed_radius(reference: dict[Norm, float]) -> tuple[Norm, float]:

@@ -1,0 +1,75 @@
+"""The adversarial images of a work unit that a run keeps: the smallest found per example and norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.attacks.losses import answers
+from bench.attacks.norms import distance
+from bench.attacks.running import Examples
+from bench.attacks.verification import RELATIVE_TOLERANCE, AttackResults, round_inside
+from bench.core.precision import float32_products
+from bench.core.threat import NORMS, Norm
+from bench.leaderboard.evidence.adversarial import AdversarialImages
+
+
+def merged(found: Sequence[AttackResults], start: AttackResults) -> AttackResults:
+    """What several attacks found together, entered into `start`."""
+    for results in found:
+        start.add(results, torch.arange(len(results.found_in["linf"])))
+        start.images |= {norm: kept for norm, kept in results.images.items() if norm not in NORMS}
+    return start
+
+
+def smallest_images(
+    examples: Examples, results: AttackResults, radii: Mapping[Norm, Sequence[float]], fewest: Tensor | None
+) -> tuple[AdversarialImages, dict[str, int]]:
+    """Images in the ball of each norm's largest radius; and how many, and how many still fool in whole 255ths.
+
+    Args:
+        results: with their images.
+        fewest: (N,) float64, how many values the L0 images change; None where there are none.
+    """
+    ids, norms, images, rounded = [], [], [], 0
+    for norm, own in radii.items():
+        rows = (results.broken(norm, max(own)) & (results.found_in[norm] >= 0)).nonzero().squeeze(1)
+        ids.append(examples.ids.cpu()[rows].numpy())
+        norms.append(np.full(len(rows), norm))
+        images.append(results.images[norm][rows].numpy())
+        rounded += _still_fool(examples, rows, results, norm, sorted(own))
+    counters = {"saved_images": sum(map(len, ids)), "saved_images_rounded": rounded}
+    if fewest is not None:
+        rows = (fewest.isfinite() & (fewest > 0)).nonzero().squeeze(1)
+        ids.append(examples.ids.cpu()[rows].numpy())
+        norms.append(np.full(len(rows), "l0"))
+        images.append(results.images["l0"][rows].numpy())
+    return AdversarialImages(np.concatenate(ids), np.concatenate(norms), np.concatenate(images)), counters
+
+
+def _still_fool(examples: Examples, rows: Tensor, results: AttackResults, norm: Norm, radii: Sequence[float]) -> int:
+    """How many, in whole 255ths, fool the model inside the smallest of the radii that holds them as they are."""
+    count = 0
+    for part in torch.split(rows, examples.batch_size):
+        own = examples.take(part)
+        images = results.images[norm][part].to(own.images.device)
+        distances = results.distances[norm][part]
+        eps = torch.tensor(
+            [next(eps for eps in radii if one <= eps * (1.0 + RELATIVE_TOLERANCE)) for one in distances.tolist()],
+            dtype=torch.float64, device=images.device,
+        )  # fmt: skip
+        count += int(fooling_in_255ths(examples.model, images, own.images, own.labels, eps=eps, norm=norm).sum())
+    return count
+
+
+def fooling_in_255ths(
+    model: torch.nn.Module, images: Tensor, clean: Tensor, labels: Tensor, *, eps: Tensor, norm: Norm
+) -> Tensor:
+    """(N,) bool: whether the images fool the model in whole 255ths, inside their balls."""
+    rounded = round_inside(images, clean, eps, norm)
+    inside = distance(rounded.double() - clean.double(), norm) <= eps * (1.0 + RELATIVE_TOLERANCE)
+    with torch.no_grad(), float32_products():
+        return inside & (answers(model(rounded)) != labels)
