@@ -64,9 +64,9 @@ def _newer(suite: Suite, sections: dict[str, Any], dataset: str) -> Suite:
 
 
 def radii_advice(suite: Suite, dataset: str) -> str:
-    """What to do about a suite that has no section for a data set; empty where it has sections for none."""
+    """What to do about a suite that has no section for a data set of the user's own; empty where nothing helps."""
     sections = suite.file.parameters.get("datasets")
-    if not isinstance(sections, dict) or not sections:
+    if not isinstance(sections, dict) or not sections or dataset_spec(dataset) is not None:
         return ""
     return (
         f' For a data set of your own, {dataset}.toml in the data dir says whose radii to use, radii = "'

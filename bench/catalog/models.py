@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def resolve_models(
     options: SourceOptions | None = None,
     registry: Path | None = None,
     program: Path | None = None,
+    attempt: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[ModelEntry]:
     """The models that names, wildcards, `all`, folders holding a card.toml, or sources stand for.
 
@@ -120,6 +122,8 @@ def resolve_models(
             weights that are not here are fetched, where the card says from where.
         registry: a folder of models, looked in first.
         program: the file for cards that need a program of the user's.
+        attempt: within it a model that is named by its source is built, which may run the user's code; where it keeps
+            an error to itself, that model is left out.
 
     Raises:
         BenchError: unknown name, a full name of another data set than `dataset`, or options that no model takes.
@@ -132,7 +136,11 @@ def resolve_models(
         if dataset not in known and not any((Path(pattern) / "card.toml").is_file() for pattern in patterns):
             raise unknown_name(dataset, known, "data set")
     chosen: dict[str, ModelEntry] = {}
-    for entry in (one for pattern in patterns for one in _resolve(pattern, dataset, registry, options)):
+    found: list[ModelEntry] = []
+    for pattern in patterns:
+        with attempt(pattern) if is_source(pattern) else nullcontext():
+            found += _resolve(pattern, dataset, registry, options)
+    for entry in found:
         name, built = entry.card.name, entry.build is not None
         if dataset not in (None, entry.card.dataset):
             raise BenchError(f"model {name} is for {entry.card.dataset}, not for {dataset}.", option="dataset")

@@ -66,6 +66,28 @@ Program = Annotated[
 ]
 
 
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="End with the first run that fails, and not with a list of all that did.")
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-on",
+        help="Exit code 1 where gradient masking is found: masked, or suspicious (which includes it).",
+        show_default=False,
+    ),
+]
+EXIT_NEGATIVE, EXIT_FAILED = 1, 2
+
+
+def masking_to_fail_on(text: str | None) -> tuple[str, ...]:
+    """The verdicts on gradient masking that `--fail-on` names; raises BenchError."""
+    verdicts = {None: (), "masked": ("masked",), "suspicious": ("suspicious", "masked")}
+    if text not in verdicts:
+        raise BenchError(f"{text!r} is no verdict to fail on; use masked or suspicious.", option="fail_on")
+    return verdicts[text]
+
+
 def seed_option(text: str) -> Any:
     """`--seed`, within what rows and manifests can hold."""
     return typer.Option("--seed", min=0, max=(1 << 63) - 1, help=text)

@@ -10,15 +10,15 @@ from typing import Literal
 import pandas as pd
 
 from bench.catalog.models import ModelEntry
+from bench.comparison.baseline import baseline_rows
 from bench.comparison.compare import SuiteComparison, compare_runs, latest_run
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.leaderboard.evidence.answers import same_answers
-from bench.leaderboard.evidence.finished_runs import MASKING
 from bench.leaderboard.evidence.manifest import Manifest, read_manifest
-from bench.leaderboard.findings import Finding
+from bench.leaderboard.findings import Finding, masking_verdict
 from bench.leaderboard.labels import full_label
-from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.metrics import Metric, keys_of
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.statistics.paired import ALPHA
 from bench.leaderboard.table import read_leaderboard
@@ -39,12 +39,14 @@ class GateRules:
         time_factor: how many times the baseline's seconds a run may take; None: not looked at.
         fail_on_time: slowness is a failure, and else a warning.
         strict: what of the baseline was not compared is a failure, and else a note.
+        masking: verdicts on gradient masking that are a failure also where the baseline has them.
     """
 
     tolerance: float = 0.005
     time_factor: float | None = 3.0
     fail_on_time: bool = False
     strict: bool = False
+    masking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class RegressionReport:
     seconds: float
     remarks: list[Remark] = field(default_factory=list)
     comparison: SuiteComparison | None = None
+    metrics: list[Metric] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -92,15 +95,19 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     manifest = read_manifest(baseline / "runs" / str(old["run_id"].iloc[0]))
     remarks = list(_digest_remarks(outcome, manifest))
     if any(remark.severity == "failure" for remark in remarks):
-        return RegressionReport(name, plan.suite.name, outcome.seconds, remarks)
+        return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, metrics=outcome.metrics)
     comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
     remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
     remarks += _metric_remarks(comparison, rules)
     remarks += _unpaired_remarks(comparison, old, new, rules)
     remarks += _vanished_metrics(old, new, rules)
     remarks += _finding_remarks(outcome, manifest)
+    if masking_verdict(outcome.findings) in rules.masking:
+        remarks.append(Remark("failure", "finding", f"gradient masking: {masking_verdict(outcome.findings)}"))
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
-    return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, comparison=comparison)
+    return RegressionReport(
+        name, plan.suite.name, outcome.seconds, remarks, comparison=comparison, metrics=outcome.metrics
+    )
 
 
 def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:
@@ -108,8 +115,9 @@ def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules:
     try:
         return check_regression(outcome, leaderboard, baseline, rules)
     except BenchError as error:
-        remark = Remark("note", "baseline", f"new in the baseline: {error}")
-        return RegressionReport(outcome.plan.entry.card.name, outcome.plan.suite.name, outcome.seconds, [remark])
+        remark = Remark("note", "baseline", f"new in the baseline: {str(error).partition(';')[0]}")
+        names = outcome.plan.entry.card.name, outcome.plan.suite.name
+        return RegressionReport(*names, outcome.seconds, [remark], metrics=outcome.metrics)
 
 
 def weights_remarks(entry: ModelEntry) -> list[Remark]:
@@ -122,20 +130,6 @@ def weights_remarks(entry: ModelEntry) -> list[Remark]:
         return []
     text = f"the weights {entry.weights.path} changed without a new card; restore the file or publish a new card"
     return [Remark("failure", "digest", text)]
-
-
-def require_baseline(models: Sequence[tuple[str, str]], suites: Sequence[str], baseline: Path) -> None:
-    """Raise BenchError, before any work, for a (data set, model) and suite of which the baseline has no run."""
-    rows = read_leaderboard(baseline)
-    known = set(zip(rows["dataset"], rows["model"], rows["suite"], strict=True))
-    missing = [
-        f"{model} under {suite}" for data, model in models for suite in suites if (data, model, suite) not in known
-    ]
-    if missing:
-        raise BenchError(
-            f"the baseline {baseline} has no run of {', '.join(missing)}; add them with an update of the baseline.",
-            option="update",
-        )
 
 
 def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: GateRules) -> RegressionReport | None:
@@ -173,7 +167,7 @@ def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) ->
 
 def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     plan = outcome.plan
-    rows = read_leaderboard(baseline)
+    rows = baseline_rows(baseline)
     wanted = {
         "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
         "suite": plan.suite.name, "suite_sha256": short_digest(plan.suite.sha256), "seed": plan.seed,
@@ -281,8 +275,8 @@ def _finding_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark
 
 def _gravity(finding: Finding) -> tuple[bool, int]:
     """A warning weighs more than a note, and masked more than suspicious."""
-    verdict = finding.evidence.partition(";")[0] if finding.id == MASKING else ""
-    return finding.severity == "warning", _MASKING_VERDICTS.index(verdict) if verdict in _MASKING_VERDICTS else 0
+    verdict = masking_verdict([finding])
+    return finding.severity == "warning", (*_MASKING_VERDICTS, verdict).index(verdict) % len(_MASKING_VERDICTS)
 
 
 def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:

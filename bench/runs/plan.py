@@ -12,18 +12,19 @@ from torch import nn
 
 import bench
 from bench.attacks.user_files import UserFile
-from bench.catalog.dataset_radii import radii_advice, suite_for
 from bench.catalog.models import ModelEntry, require_weights, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.precision import Precision, resolve_precision
-from bench.data import ImageDataset, load_split
+from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.evidence.manifest import Dependency, Request, RunConfig
 from bench.leaderboard.table import check_leaderboard
 from bench.protocols import Protocol, protocol_for
+from bench.runs.failures import Failures
+from bench.runs.fitting import FittedData, in_precision, load_fitted, skipped
 from bench.runs.ready import check_model
 
 
@@ -134,21 +135,17 @@ class RunPlan:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """A data set of the request, and the suites with their radii for it and how many of its images each takes."""
-
-    test: ImageDataset
-    training: ImageDataset | None
-    suites: list[tuple[Suite, Protocol, int]]
-
-
-def plan_runs(request: RunRequest) -> list[RunPlan]:
+def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[RunPlan]:
     """Resolve names, load data, check weights, leaderboard and one image's forward pass of every model.
 
+    Args:
+        failures: gets what is wrong with single models, data sets and suites, which are left out then; None: that is an
+            error too. A suite that a data set cannot have, and that only a wildcard has named, is skipped.
+
     Raises:
-        BenchError: anything is wrong with any of them; nothing has been written then.
+        BenchError: anything else is wrong; nothing has been written then.
     """
+    failures = failures or Failures()
     device = resolve_device(request.device)
     precision = resolve_precision(request.precision, device)
     if not 0 <= request.seed < 1 << 63:
@@ -162,21 +159,23 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
     named = resolve_models(
         request.models, request.dataset, options=request.source or SourceOptions(download=request.download),
         registry=request.registry,
-        program=None if of_suites else request.program,
+        program=None if of_suites else request.program, attempt=failures.of,
     )  # fmt: skip
     entries = [*request.entries, *named]
-    for suite in suites:
-        if precision != "float32" and not protocol_for(suite).search_takes_precision:
-            raise BenchError(f"suite {suite.name} computes in float32 only, not in {precision}.", option="precision")
-    names = dict.fromkeys(entry.card.dataset for entry in entries)
-    data = {name: _load(name, suites, request, file) for name in names}
-    plans = [
-        plan
-        for entry in entries
-        for plan in _plans_of(
-            entry, data[entry.card.dataset], request, device=device, precision=precision, alone=len(entries) == 1
-        )
-    ]
+    suites = [suite for suite in suites if in_precision(suite, precision, request, failures)]
+    data: dict[str, FittedData] = {}
+    for name in dict.fromkeys(entry.card.dataset for entry in entries):
+        with failures.of(f"data set {name}"):
+            data[name] = load_fitted(name, suites, request, file, failures=failures)
+    plans: list[RunPlan] = []
+    for entry in entries:
+        if entry.card.dataset in data:
+            with failures.of(entry.card.name):
+                plans += _plans_of(
+                    entry, data[entry.card.dataset], request, failures, device=device, precision=precision,
+                    alone=len(entries) == 1,
+                )  # fmt: skip
+    failures.raise_lone(len(plans))
     if request.save_adversarial and not any(plan.request.save_adversarial for plan in plans):
         raise BenchError(f"suite {suites[0].name} looks for no images that fool a model.", option="save_adversarial")
     digests = {found.sha256 for plan in plans for found in plan.dependencies.values()}
@@ -187,64 +186,37 @@ def plan_runs(request: RunRequest) -> list[RunPlan]:
 
 
 def _plans_of(
-    entry: ModelEntry, data: _Data, request: RunRequest, *, device: torch.device, precision: Precision, alone: bool
-) -> list[RunPlan]:
-    """One model's plans, a suite each; raises BenchError if the model cannot be judged, or something is missing."""
+    entry: ModelEntry, data: FittedData, request: RunRequest, failures: Failures, *, device: torch.device,
+    precision: Precision, alone: bool,
+) -> list[RunPlan]:  # fmt: skip
+    """One model's plans, a suite each; raises BenchError if the model cannot be judged."""
     suites = {suite.name: protocol for suite, protocol, _ in data.suites}
     checked = check_model(entry, data.test, suites, device, batch_size=request.batch_size, keep=alone)
     asked = Request(examples=request.examples, device=request.device, batch_size=request.batch_size)
-    return [
-        RunPlan(
-            entry=entry,
-            suite=suite,
-            protocol=protocol,
-            dataset=data.test,
-            examples=examples,
-            seed=request.seed,
-            device=device,
-            batch_size=checked.batch_size,
-            training=data.training if protocol.needs_training_split else None,
-            precision=precision,
-            registry=request.registry,
-            dependencies=protocol.dependencies(data.test.name, entry.card.name, request.registry),
-            request=asked.model_copy(
-                update={"save_adversarial": request.save_adversarial and protocol.saves_adversarial}
-            ),
-            answers=checked.answers,
-            net=checked.net,
-        )
-        for suite, protocol, examples in data.suites
-    ]
-
-
-def _load(name: str, suites: Sequence[Suite], request: RunRequest, file: UserFile | None) -> _Data:
-    """A data set and what the suites do with it; raises BenchError where one cannot be carried out on it."""
-    test = load_split(name, "test", data_dir=request.data_dir, download=request.download)
-    fitted = [_fit(suite, test, request, file) for suite in suites]
-    training = None
-    if not request.without_training and any(protocol.needs_training_split for _, protocol, _ in fitted):
-        training = load_split(name, "train", data_dir=request.data_dir, download=request.download)
-    return _Data(test, training, fitted)
-
-
-def _fit(
-    suite: Suite, dataset: ImageDataset, request: RunRequest, file: UserFile | None
-) -> tuple[Suite, Protocol, int]:
-    """The suite with radii for the data set, its protocol and its number of images; raises BenchError."""
-    fitted = suite_for(suite, dataset.name, request.data_dir)
-    protocol = protocol_for(fitted)
-    protocol.use_program(file)
-    try:
-        protocol.require_dataset(dataset.name)
-    except BenchError as error:
-        raise BenchError(f"{error}{radii_advice(fitted, dataset.name)}") from error
-    examples, most = request.examples, len(dataset)
-    if examples is None:
-        examples = min(fitted.file.examples, most)
-    elif not 1 <= examples <= most:
-        raise BenchError(f"{examples} images of {dataset.name} cannot be had; use 1 to {most}.", option="examples")
-    try:
-        protocol.require_images(dataset.shape[1:], dataset.name)
-    except BenchError as error:
-        raise BenchError(f"suite {suite.name}: {error}") from error
-    return fitted, protocol, examples
+    plans = []
+    for suite, protocol, examples in data.suites:
+        with failures.of(entry.card.name, suite.name), skipped(suite, data.test.name, request, failures):
+            if suite.name in checked.unfit:
+                raise checked.unfit[suite.name]
+            plans.append(
+                RunPlan(
+                    entry=entry,
+                    suite=suite,
+                    protocol=protocol,
+                    dataset=data.test,
+                    examples=examples,
+                    seed=request.seed,
+                    device=device,
+                    batch_size=checked.batch_size,
+                    training=data.training if protocol.needs_training_split else None,
+                    precision=precision,
+                    registry=request.registry,
+                    dependencies=protocol.dependencies(data.test.name, entry.card.name, request.registry),
+                    request=asked.model_copy(
+                        update={"save_adversarial": request.save_adversarial and protocol.saves_adversarial}
+                    ),
+                    answers=checked.answers,
+                    net=checked.net,
+                )
+            )
+    return plans

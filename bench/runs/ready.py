@@ -32,18 +32,24 @@ _SAME = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class CheckedModel:
-    """What a look at a model tells all its plans; `net` where it is kept for them, as `prepared_net` made it."""
+    """What a look at a model tells all its plans.
+
+    Attributes:
+        net: where it is kept for them, as `prepared_net` made it.
+        unfit: name of a suite -> why it cannot judge this model.
+    """
 
     batch_size: int
     answers: FixedAnswers
     net: nn.Module | None
+    unfit: dict[str, BenchError]
 
 
 def check_model(
     entry: ModelEntry, dataset: ImageDataset, suites: Mapping[str, Protocol], device: torch.device, *,
     batch_size: int | None, keep: bool,
 ) -> CheckedModel:  # fmt: skip
-    """Send a few images through; raises BenchError if the net cannot be judged, or lacks what a suite needs.
+    """Send a few images through; raises BenchError if the net cannot be judged at all.
 
     Args:
         suites: by name, with the data set's parameters.
@@ -62,19 +68,30 @@ def check_model(
         # two and then one: a net that was exported for a fixed number of images is found here
         with random_numbers_of(device, "check"):
             clean_pass(model, name, images, dataset.num_classes, batch_size=2)
-            for suite, protocol in suites.items():
-                _require_fit(model, name, images, protocol, suite=suite)
+            unfit = {
+                suite: error
+                for suite, protocol in suites.items()
+                if (error := _misfit(model, name, images, protocol, suite=suite)) is not None
+            }
         size = batch_size or automatic_batch_size(model, images, device)
         own = entry.build is not None or entry.card.program is not None
-        return CheckedModel(size, fixed_answers(model, dataset, device), model if keep and not own else None)
+        return CheckedModel(size, fixed_answers(model, dataset, device), model if keep and not own else None, unfit)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise no_room(device, name, "a single image") from error
 
 
+def _misfit(model: nn.Module, name: str, images: Tensor, protocol: Protocol, suite: str) -> BenchError | None:
+    """Why the suite cannot judge the net: derivatives that it needs are missing, or its methods do not take it."""
+    try:
+        _require_fit(model, name, images, protocol, suite=suite)
+    except BenchError as error:
+        return error
+    return None
+
+
 def _require_fit(model: nn.Module, name: str, images: Tensor, protocol: Protocol, suite: str) -> None:
-    """Raise BenchError unless the net has the derivatives that the suite needs, and is one that its methods take."""
     for batch in (images[:1], images[:2]):
         if protocol.needs_gradients and not has_gradient(model, batch):
             raise BenchError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
-from bench.cli.options import DEFAULT_LEADERBOARD, Json
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    EXIT_FAILED,
+    EXIT_NEGATIVE,
+    FailFast,
+    FailOn,
+    Json,
+    masking_to_fail_on,
+)
+from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.comparison.gate import GateRules, RegressionReport
     from bench.executors.base import Executor
-    from bench.runs.plan import RunRequest
-
-EXIT_REGRESSION = 1
+    from bench.runs.failures import Failures
+    from bench.runs.plan import RunPlan, RunRequest
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,15 @@ class Gate:
         bool, typer.Option("--strict", help="What of the baseline was not compared is a regression too.")
     ] = False
 
+    fail_on: FailOn = None
+
     def rules(self) -> GateRules:
         from bench.comparison.gate import GateRules
 
-        return GateRules(self.tolerance, self.time_factor or None, self.fail_on_time, self.strict)
+        masking = masking_to_fail_on(self.fail_on)
+        return GateRules(
+            self.tolerance, self.time_factor or None, self.fail_on_time, strict=self.strict, masking=masking
+        )
 
 
 @with_groups
@@ -59,6 +73,7 @@ def check(
         Path | None,
         typer.Option("--leaderboard", help="Keep the new runs in this folder. [default: nowhere]", show_default=False),
     ] = None,
+    fail_fast: FailFast = False,
     as_json: Json = False,
     *,
     gate: Gate,
@@ -69,75 +84,96 @@ def check(
     """Evaluate models again and compare them with a baseline, image by image.
 
     Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
-    changed without a word, a new or graver warning, or a baseline that was edited; 2: it could not run.
+    changed without a word, a new or graver warning, or a baseline that was edited; 2: something could not run.
     """
+    from bench.cli.output.failures import tell_failures
     from bench.cli.output.rendering import messages, output
+    from bench.leaderboard.merge import merge_leaderboards
+    from bench.leaderboard.table import FILE_NAME
+    from bench.runs.failures import Failures
 
-    executor = place.choose(evaluation.device)
+    executor, rules, failures = place.choose(evaluation.device), gate.rules(), Failures(fast=fail_fast)
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
-        request = evaluation.request(
-            model or ["all"], suite or ["cross_norm_quick"], folder, own=own, executor=executor
-        )
-        verdicts = _evaluate(request, executor, baseline, gate.rules(), update=update)
-        if update:
-            from bench.leaderboard.merge import merge_leaderboards
-
+        models, suites = model or ["all"], suite or ["cross_norm_quick"]
+        request = evaluation.request(models, suites, folder, own=own, executor=executor)
+        with _written_down(junit, failures):
+            verdicts = _evaluate(request, executor, baseline, rules, failures=failures, update=update)
+        if update and (folder / FILE_NAME).exists():
             merge_leaderboards([folder], baseline)
-    _show(verdicts, junit, as_json=as_json)
+    _show(verdicts, failures, junit, as_json=as_json)
+    tell_failures(failures, len(verdicts))
     if update:
         (messages if as_json else output)().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
-    elif not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(EXIT_REGRESSION)
+    if failures.found:
+        raise typer.Exit(EXIT_FAILED)
+    if not update and not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(EXIT_NEGATIVE)
 
 
-def _show(verdicts: list[RegressionReport], junit: Path | None, *, as_json: bool) -> None:
+@contextmanager
+def _written_down(junit: Path | None, failures: Failures) -> Iterator[None]:
+    """What ends the command in here goes into the JUnit file too."""
+    from bench.cli.output.check_output import write_junit
+    from bench.runs.failures import Failure
+
+    try:
+        yield
+    except BenchError as error:
+        if junit is not None:
+            others = [one for one in failures.found if one.error is not error]
+            write_junit([], junit, [*others, Failure("bench check", "", error)])
+        raise
+
+
+def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | None, *, as_json: bool) -> None:
     from bench.cli.output.check_output import announce, summary_table, write_junit
     from bench.cli.output.rendering import messages, output
 
     if as_json:
-        from bench.cli.output.json_output import print_json, verdict_entry
+        from bench.cli.output.json_output import failure_entries, print_json, verdict_entry
 
-        passed = all(verdict.passed for verdict in verdicts)
-        print_json("check", passed=passed, verdicts=[verdict_entry(one) for one in verdicts])
+        print_json(
+            "check", passed=not failures.found and all(verdict.passed for verdict in verdicts),
+            verdicts=[verdict_entry(one) for one in verdicts], failures=failure_entries(failures),
+        )  # fmt: skip
     else:
         output().print(summary_table(verdicts))
     announce(verdicts, annotate=not as_json)
     if junit is not None:
-        write_junit(verdicts, junit)
+        write_junit(verdicts, junit, failures.found)
         (messages if as_json else output)().print(f"junit:    {junit}", soft_wrap=True)
 
 
 def _evaluate(
-    request: RunRequest, executor: Executor, baseline: Path, rules: GateRules, *, update: bool
+    request: RunRequest, executor: Executor, baseline: Path, rules: GateRules, *, failures: Failures, update: bool
 ) -> list[RegressionReport]:
-    """Verdicts on all models and suites, and one on what else the baseline has."""
+    """Verdicts on all models and suites that can be run, and one on what else the baseline has."""
     from dataclasses import replace
 
     from bench.catalog.models import resolve_models
     from bench.catalog.suites import resolve_suites
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.run_progress import RunProgress
+    from bench.cli.output.failures import tell_skipped
+    from bench.comparison.baseline import require_baseline
     from bench.comparison.gate import (
         RegressionReport,
-        check_regression,
-        first_verdict,
-        require_baseline,
         unchecked,
         weights_remarks,
     )
     from bench.protocols.registry import protocol_for
-    from bench.runs.execute import execute
+    from bench.runs.fitting import is_named
     from bench.runs.plan import plan_runs
 
     named = resolve_suites(request.suites, request.suite_path)
     suites, of_suites = [suite.name for suite in named], any(protocol_for(suite).takes_program for suite in named)
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry,
-        program=None if of_suites else request.program,
+        program=None if of_suites else request.program, attempt=failures.of,
     )  # fmt: skip
+    failures.raise_lone(len(entries))
     if not update:
-        require_baseline([(entry.card.dataset, entry.card.id) for entry in entries], suites, baseline)
+        sure = [suite.name for suite in named if is_named(suite, request)]
+        require_baseline([(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in sure], baseline)
     looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]
     left = None if update else unchecked(looked_at, baseline, rules)
     verdicts = [] if left is None else [left]
@@ -147,13 +183,34 @@ def _evaluate(
     if not sound:
         return verdicts
     plans = plan_runs(
-        replace(request, models=[], entries=sound, source=None, program=request.program if of_suites else None)
+        replace(request, models=[], entries=sound, source=None, program=request.program if of_suites else None),
+        failures,
     )
-    known = check_regression if not update else first_verdict
+    tell_skipped(failures)
+    if not update:
+        require_baseline([(plan.dataset.name, plan.entry.card.id, plan.suite.name) for plan in plans], baseline)
+    return verdicts + _compared(
+        plans, request.leaderboard, baseline, rules, failures=failures, update=update, executor=executor
+    )
+
+
+def _compared(
+    plans: Sequence[RunPlan], leaderboard: Path, baseline: Path, rules: GateRules, *, failures: Failures,
+    update: bool, executor: Executor,
+) -> list[RegressionReport]:  # fmt: skip
+    """Carry out the plans, and hold each run against the baseline."""
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.run_progress import RunProgress
+    from bench.comparison.gate import check_regression, first_verdict
+    from bench.runs.execute import execute
+
+    known, verdicts = first_verdict if update else check_regression, []
+    failures.fast |= len(plans) == 1 and not failures.found
     with at_work(executor):
         for position, plan in enumerate(plans, start=1):
-            with RunProgress(messages()) as progress:
-                watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
-                outcome = execute(plan, request.leaderboard, fresh=True, observer=watch, executor=executor)
-            verdicts.append(known(outcome, request.leaderboard, baseline, rules))
+            with failures.of(plan.entry.card.name, plan.suite.name):
+                with RunProgress(messages()) as progress:
+                    watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
+                    outcome = execute(plan, leaderboard, fresh=True, observer=watch, executor=executor)
+                verdicts.append(known(outcome, leaderboard, baseline, rules))
     return verdicts

@@ -8,13 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
-from bench.cli.options import DEFAULT_LEADERBOARD, Json, LeaderboardDir, Models, Precision
+from bench.cli.options import (
+    DEFAULT_LEADERBOARD,
+    EXIT_FAILED,
+    EXIT_NEGATIVE,
+    FailFast,
+    FailOn,
+    Json,
+    LeaderboardDir,
+    Models,
+    Precision,
+    masking_to_fail_on,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
+    from bench.executors.base import Executor
     from bench.leaderboard.metrics import Metric
     from bench.runs.execute import RunOutcome
+    from bench.runs.failures import Failures
+    from bench.runs.plan import RunPlan
 
 
 @with_groups
@@ -33,39 +49,69 @@ def run(
             help="Keep the smallest adversarial image found per example and norm; `bench show` draws them.",
         ),
     ] = False,
+    fail_fast: FailFast = False,
+    fail_on: FailOn = None,
     as_json: Json = False,
     *,
     evaluation: Evaluation,
     own: OwnModel,
     place: ExecutorOptions,
 ) -> None:
-    """Evaluate models under suites, with evidence for every image."""
-    from bench.cli.output.json_output import print_json, run_entry
+    """Evaluate models under suites, with evidence for every image.
+
+    A run that fails does not keep the others from being done; all that failed are listed at the end, with exit code 2.
+    """
+    from bench.cli.output.failures import tell_failures, tell_skipped
+    from bench.cli.output.json_output import failure_entries, print_json, run_entry
     from bench.cli.output.rendering import messages
-    from bench.cli.output.run_progress import RunProgress
-    from bench.runs.execute import execute
+    from bench.leaderboard.findings import masking_verdict
+    from bench.runs.failures import Failures
     from bench.runs.plan import plan_runs
 
+    fatal, failures = masking_to_fail_on(fail_on), Failures(fast=fail_fast)
     executor = place.choose(evaluation.device)
     request = evaluation.request(
         model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial
     )
     with messages().status("Checking models, data and suites"):
-        plans = plan_runs(request)
-    entries = []
+        plans = plan_runs(request, failures)
+    tell_skipped(failures)
     with at_work(executor):
-        for position, plan in enumerate(plans, start=1):
-            count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
+        outcomes = _carry_out(plans, executor, leaderboard, failures, fresh=fresh, show=not as_json)
+    if as_json:
+        print_json("run", runs=[run_entry(one) for one in outcomes], failures=failure_entries(failures))
+    tell_failures(failures, len(outcomes))
+    if failures.found:
+        raise typer.Exit(EXIT_FAILED)
+    masked = [outcome for outcome in outcomes if masking_verdict(outcome.findings) in fatal]
+    for outcome in masked:
+        said = f"{masking_verdict(outcome.findings)}: {outcome.plan.entry.card.name} under {outcome.plan.suite.name}"
+        messages().print(said, style="red", soft_wrap=True)
+    if masked:
+        raise typer.Exit(EXIT_NEGATIVE)
+
+
+def _carry_out(
+    plans: Sequence[RunPlan], executor: Executor, leaderboard: Path, failures: Failures, *, fresh: bool, show: bool
+) -> list[RunOutcome]:
+    """Run the plans and print what comes out of each."""
+    from bench.cli.output.rendering import messages
+    from bench.cli.output.run_progress import RunProgress
+    from bench.runs.execute import execute
+
+    outcomes: list[RunOutcome] = []
+    failures.fast |= len(plans) == 1 and not failures.found
+    for position, plan in enumerate(plans, start=1):
+        count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
+        with failures.of(plan.entry.card.name, plan.suite.name):
             # one display a run, closed before its table is printed, so that a piped standard output gets tables alone
             with RunProgress(messages()) as progress:
                 watch = progress.watch(plan, count)
                 outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
-            if as_json:
-                entries.append(run_entry(outcome))
-            else:
+            outcomes.append(outcome)
+            if show:
                 _print(outcome, leaderboard)
-    if as_json:
-        print_json("run", runs=entries)
+    return outcomes
 
 
 def _print(outcome: RunOutcome, leaderboard: Path) -> None:

@@ -14,6 +14,8 @@ from rich.text import Text
 from bench.cli.output.rendering import markdown, marked, printable, table, warn
 from bench.comparison.gate import RegressionReport
 from bench.core.files import write_atomically
+from bench.leaderboard.labels import full_label
+from bench.runs.failures import Failure
 
 _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
@@ -65,14 +67,23 @@ def markdown_summary(verdicts: Sequence[RegressionReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_junit(verdicts: Sequence[RegressionReport], path: Path) -> None:
-    """One test case a model and suite; raises BenchError where the file cannot be written."""
+def write_junit(verdicts: Sequence[RegressionReport], path: Path, errors: Sequence[Failure] = ()) -> None:
+    """One test case a model and suite; raises BenchError where the file cannot be written.
+
+    Args:
+        errors: what could not run.
+    """
     failures = sum(not verdict.passed for verdict in verdicts)
     seconds = sum(verdict.seconds for verdict in verdicts)
     root = ElementTree.Element(
-        "testsuite", name="bench check", tests=str(len(verdicts)), failures=str(failures), errors="0",
-        time=f"{seconds:.3f}",
+        "testsuite", name="bench check", tests=str(len(verdicts) + len(errors)), failures=str(failures),
+        errors=str(len(errors)), time=f"{seconds:.3f}",
     )  # fmt: skip
+    for error in errors:
+        names = {"classname": printable(error.suite) or "bench check", "name": printable(error.model)}
+        ElementTree.SubElement(
+            ElementTree.SubElement(root, "testcase", names), "error", message=printable(error.reason)
+        )
     for verdict in verdicts:
         case = ElementTree.SubElement(
             root,
@@ -87,6 +98,7 @@ def write_junit(verdicts: Sequence[RegressionReport], path: Path) -> None:
         others = [
             f"{remark.severity}: {printable(remark.text)}" for remark in verdict.remarks if remark.severity != "failure"
         ]
+        others += [f"{printable(full_label(one.key))} {one.value:.6g}" for one in verdict.metrics]
         if others:
             ElementTree.SubElement(case, "system-out").text = "\n".join(others)
     ElementTree.indent(root)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.data.loading import Source
     from bench.leaderboard.boards import Board, Column, Row
     from bench.runs.execute import RunOutcome
+    from bench.runs.failures import Failures
 
 SCHEMA_VERSION = 1
 """Of all documents; it grows when a field goes or changes its meaning, and not when one is added."""
@@ -48,6 +49,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [plain(one) for one in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def failure_entries(failures: Failures) -> list[dict[str, str]]:
+    """Runs that came to nothing; the suite is empty where a model, or its data set, can be judged under none."""
+    return [{"model": one.model, "suite": one.suite, "reason": one.reason} for one in failures.found]
 
 
 def run_entry(outcome: RunOutcome) -> dict[str, Any]:

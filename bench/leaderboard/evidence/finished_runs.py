@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError, bench_command
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
-from bench.leaderboard.findings import Finding
+from bench.leaderboard.findings import Finding, masking_verdict
 from bench.leaderboard.labels import balls
 from bench.leaderboard.rows import short_digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MASKING = "gradient_masking"
 """The finding that holds the verdict of a run's gradient-masking report."""
 
 
@@ -54,12 +53,8 @@ class Run:
 
     @property
     def masking(self) -> str:
-        """The verdict of the gradient-masking report, e.g. `no sign`; empty where the run made none.
-
-        The report is the finding `gradient_masking`, whose evidence begins with the verdict.
-        """
-        report = [found.evidence for found in self.findings if found.id == MASKING]
-        return report[0].partition(";")[0].strip() if report else ""
+        """The verdict of the gradient-masking report, e.g. `no sign`; empty where the run made none."""
+        return masking_verdict(self.findings)
 
     @property
     def measured_as(self) -> str:

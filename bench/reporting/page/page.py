@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 import bench
 from bench.catalog.cards import ModelCard
-from bench.leaderboard.evidence.finished_runs import MASKING, Run, read_runs
-from bench.leaderboard.findings import Finding
+from bench.leaderboard.evidence.finished_runs import Run, read_runs
+from bench.leaderboard.findings import MASKING, Finding
 from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
 from bench.reporting.page.content import Names, anchor
 from bench.reporting.page.curves import robustness_curves

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.catalog.cards import read_card, write_card
+from bench.leaderboard.table import read_leaderboard
+from tests.conftest import Bench, ModelCopy
+
+FLAKY = """
+import torch
+from torch import nn
+
+class Flaky(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images):
+        if len(images) > 3:
+            raise RuntimeError("no luck today")
+        return self.layer(images.flatten(1))
+
+def make():
+    return Flaky()
+
+def broken():
+    raise RuntimeError("cannot be built")
+"""
+
+
+@pytest.fixture
+def flaky(tmp_path: Path) -> Path:
+    path = tmp_path / "flaky.py"
+    path.write_text(FLAKY)
+    return path
+
+
+def test_a_model_that_fails_does_not_keep_the_others_from_being_run(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path
+) -> None:
+    board, models = tmp_path / "board", ("--model", f"{flaky}:make", "--model", "standard")
+    code, out, err = bench("run", *models, "--suite", tiny_suite, "--leaderboard", board)
+    assert code == 2 and "fashion_mnist/standard under tiny" in out
+    assert "failed fashion_mnist/flaky-make under tiny: " in err and "no luck today" in err
+    assert "error: 1 failed, 1 runs are done." in err
+    assert set(read_leaderboard(board)["model"]) == {"standard"}
+    (told,) = json.loads(bench("run", *models, "--suite", tiny_suite, "--leaderboard", board, "--json")[1])["failures"]
+    assert (told["model"], told["suite"]) == ("fashion_mnist/flaky-make", "tiny") and "no luck" in told["reason"]
+    code, out, err = bench("run", *models, "--suite", tiny_suite, "--leaderboard", tmp_path / "other", "--fail-fast")
+    assert code == 2 and out == "" and err.count("no luck today") == 1
+
+
+def test_a_model_that_cannot_be_built_or_loaded_fails_alone(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, model_copy: ModelCopy
+) -> None:
+    model_copy.weights.write_bytes(b"damaged")
+    models = ("--model", f"{flaky}:broken", "--model", "copy", "--model", "standard")
+    code, out, err = bench("run", *models, "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert code == 2 and "fashion_mnist/standard under tiny" in out
+    assert err.count("failed ") >= 2 and "cannot be built" in err and "error: 2 failed, 1 runs are done." in err
+
+
+def test_a_model_that_fails_alone_is_told_in_one_line(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path
+) -> None:
+    code, out, err = bench("run", "--model", f"{flaky}:make", "--suite", tiny_suite, "--leaderboard", tmp_path / "b")
+    assert code == 2 and out == "" and "failed fashion" not in err
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+
+
+def test_a_wrong_name_is_refused_before_anything_runs(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
+    models = ("--model", "standart", "--model", "standard")
+    code, out, err = bench("run", *models, "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert code == 2 and out == "" and "did you mean standard" in err
+
+
+def test_check_writes_junit_with_an_error_element_where_a_model_cannot_be_run(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, model_copy: ModelCopy
+) -> None:
+    junit = tmp_path / "junit.xml"
+    write_card(model_copy.folder, read_card(model_copy.folder).model_copy(update={"id": "copy"}))
+    arguments = ("check", "--model", f"{flaky}:make", "--model", "copy", "--suite", tiny_suite)
+    code, _, err = bench(*arguments, "--baseline", tmp_path / "none", "--junit", junit)
+    assert code == 2 and "--update" in err and "--baseline" in err
+    assert "there is no baseline" in str(ElementTree.parse(junit).find("testcase/error").get("message"))  # type: ignore[union-attr]
+    code, out, _ = bench(*arguments, "--baseline", tmp_path / "board", "--update", "--junit", junit)
+    root = ElementTree.parse(junit).getroot()
+    assert code == 2 and root.get("errors") == "1" and root.get("tests") == "2"
+    assert "no luck today" in str(root.find("testcase/error").get("message"))  # type: ignore[union-attr]
+    numbers = [one.text or "" for one in root.findall("testcase/system-out")]
+    assert len(numbers) == 1 and "clean accuracy 0." in numbers[0]
+    assert "bench run" not in out
+
+
+def test_a_suite_that_a_data_set_cannot_have_is_skipped_under_a_wildcard_and_refused_by_name(
+    bench: Bench, tmp_path: Path, tiny_suite: Path
+) -> None:
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    text = tiny_suite.read_text()
+    (folder / "mine_a.toml").write_text(text.replace('name = "tiny"', 'name = "mine_a"'))
+    other = text.replace('name = "tiny"', 'name = "mine_b"').replace("datasets.fashion_mnist", "datasets.mnist")
+    (folder / "mine_b.toml").write_text(other)
+    arguments = ("run", "--model", "standard", "--suite-path", folder, "--leaderboard", tmp_path / "board")
+    code, out, err = bench(*arguments, "--suite", "mine_*")
+    assert code == 0 and "under mine_a" in out and "note skipped mine_b on fashion_mnist: " in err
+    code, out, err = bench(*arguments, "--suite", "mine_*", "--suite", "mine_b")
+    assert code == 2 and out == "" and "mine_b" not in out and "fashion_mnist" in err
+
+
+def test_a_masked_net_gives_exit_code_1_where_that_is_asked_for(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
+    suite = tmp_path / "probed.toml"
+    suite.write_text(tiny_suite.read_text().replace("examples = ", "examples = 60 # "))
+    program = tmp_path / "rounded.py"
+    program.write_text(
+        "import torch\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        torch.manual_seed(0)\n        self.layer = nn.Linear(784, 10)\n    def forward(self, images):\n"
+        "        return self.layer((images.flatten(1) * 8).round() / 8)\ndef make():\n    return Net()\n"
+    )
+    arguments = ("run", "--model", f"{program}:make", "--suite", suite, "--leaderboard", tmp_path / "board")
+    code, _, err = bench(*arguments, "--fail-on", "sad")
+    assert code == 2 and "--fail-on" in err
+    assert bench(*arguments)[0] == 0
+    code, _, err = bench(*arguments, "--fresh", "--fail-on", "masked")
+    assert code == 1 and "masked: fashion_mnist/rounded-make under tiny" in err, err
