@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,19 @@ def source_options(given: dict[str, Any]) -> SourceOptions:
     for name in given:
         if name not in known:
             raise unknown_name(name, known, "option")
-    paths = {name: as_path(given[name]) for name in ("weights", "label_map", "data_dir") if given.get(name) is not None}
+    named = {name: given[name] for name in ("weights", "label_map", "data_dir") if given.get(name) is not None}
+    paths = {name: one if isinstance(one, Mapping) else as_path(one) for name, one in named.items()}
     tuples = {name: several(given[name], name) for name in ("mean", "std", "classes") if given.get(name) is not None}
     return SourceOptions(**{**given, **paths, **tuples})
 
 
 def several(values: Any, name: str) -> tuple[Any, ...]:
-    """The numbers of a sequence, a tensor or an array; one alone is the only one."""
+    """The entries of a sequence, a tensor or an array; a number alone is the only one."""
     values = values.tolist() if hasattr(values, "tolist") else values
     try:
         return (values,) if isinstance(values, int | float) else tuple(values)
     except TypeError as error:
-        raise BenchError(f"{name} is a {type(values).__name__}; pass its numbers in a list.") from error
+        raise BenchError(f"{name} is a {type(values).__name__}; pass a list.") from error
 
 
 def as_path(path: Path | str | None) -> Path | None:
@@ -48,6 +50,19 @@ def whole(value: Any, name: str, least: int = 1) -> int:
     if number is None or number < least or isinstance(value, bool):
         raise BenchError(f"{name} {value!r} is not a whole number from {least} on.")
     return number
+
+
+def batches(value: Any) -> int | None:
+    """A batch size: a whole number from 1 on; None for `auto` and for None, by device and memory."""
+    return None if value is None or value == "auto" else whole(value, "batch_size")
+
+
+def texts(values: Any, name: str) -> list[str]:
+    """One string or several; raises BenchError."""
+    found = [values] if isinstance(values, str) else several(values, name)
+    for one in found:
+        require_text(**{name: one})
+    return list(found)
 
 
 def require_text(**values: object) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from bench.api.arguments import whole
-from bench.api.in_memory import judged, take_examples, take_net
+from bench.api.in_memory import GivenExamples, judged, take_examples, take_net
 from bench.attacks.losses import LOSSES, LossName, answers
 from bench.attacks.pgd import pgd
-from bench.attacks.verification import pull_inside, verify
+from bench.attacks.registry import NamedAttack, attack_of, named_attack
+from bench.attacks.running import Examples, run_attack
+from bench.attacks.user_files import UserFile, named_function
+from bench.attacks.verification import AttackResults, pull_inside, verify
+from bench.catalog.programs import parse_program
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
+from bench.core.keywords import checked_keywords
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS, NORMS, Norm, as_number
 from bench.core.torch_state import undisturbed
@@ -45,6 +51,10 @@ class AttackResult:
         return 1.0 - float(self.broken.float().mean())
 
 
+Found = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Images, broken, predictions and distances, as `AttackResult` has them."""
+
+
 @undisturbed()
 def attack(
     model: nn.Module,
@@ -53,14 +63,18 @@ def attack(
     *,
     norm: Norm,
     eps: float,
-    steps: int = 40,
-    losses: Sequence[LossName] = ("cross_entropy", "margin"),
+    attack: str | Callable[..., Any] | None = None,
+    steps: int | None = None,
+    losses: Sequence[LossName] | None = None,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | str | None = 256,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    input_size: int | None = None,
+    classes: Sequence[int] | None = None,
+    **parameters: Any,
 ) -> AttackResult:
-    """Untargeted PGD at one radius, one keyed random start for each loss, worst case per image.
+    """One attack at one radius; what it finds is verified. By default untargeted PGD, worst case of two losses.
 
     For a look at images; the suites attack harder, see `evaluate`.
 
@@ -69,33 +83,83 @@ def attack(
         images: (N, C, H, W) in [0, 1], a tensor or an array.
         labels: (N,) whole numbers, classes of the net.
         eps: radius of the ball, in pixels of [0, 1].
+        attack: an attack's name as suites have it (docs/reference/attacks.md), e.g. `apgd-t`, `torchattacks:CW` or
+            `FILE.py:FUNCTION`, or a callable; see bench.attacks.registry for what it takes and returns.
+        steps: of the attack, where it has any; 40 by default.
+        losses: of PGD, with one keyed random start for each; cross-entropy and margin by default.
+        batch_size: images attacked at once; `auto` or None chooses by device and memory.
         mean, std: of pixels in [0, 1], per channel, for a net that does not normalise by itself.
+        input_size: side that images are resized to for the net.
+        classes: the net's outputs that stand for the classes, in their order.
+        parameters: of the attack that is named.
 
     Raises:
-        BenchError: a net, images, labels, a norm, a radius or a number that cannot be.
+        BenchError: a net, images, labels, a norm, a radius, an attack, a parameter or a number that cannot be.
     """
     if norm not in NORMS:
         raise unknown_name(str(norm), NORMS, "norm")
-    seed, steps, batch_size = whole(seed, "seed", 0), whole(steps, "steps"), whole(batch_size, "batch_size")
+    named = parameters | {name: one for name, one in (("steps", steps), ("losses", losses)) if one is not None}
+    run = _named(attack, named, norm)
+    seed = whole(seed, "seed", 0)
+    net = take_net(model, {"mean": mean, "std": std, "input_size": input_size, "classes": classes})
+    given = take_examples(net, images, labels, batch_size)
+    radius = _radius(eps, norm, given.pixels[0].numel())
+    parts = []
+    with judged(net, given.pixels[: given.batch_size]):
+        net = at_usual_scale(net, given.pixels[: given.batch_size], given.batch_size)
+        for begin in range(0, len(given.pixels), given.batch_size):
+            part = _part(net, given, begin, seed)
+            parts.append(_pgd(part, norm, eps=radius, **named) if run is None else _run(run, part, norm, eps=radius))
+    return AttackResult(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _named(attack: object, parameters: dict[str, Any], norm: Norm) -> NamedAttack | None:
+    """The attack with its parameters; None for PGD as it is by default, whose parameters are looked at too."""
+    if attack is None:
+        _require_pgd(**parameters)
+        return None
+    if isinstance(attack, str):
+        program = parse_program(attack) if named_function(attack) else None
+        run = named_attack(attack, parameters, file=UserFile.read(program.path) if program else None)
+    else:
+        found = attack_of(attack, str(getattr(attack, "__name__", type(attack).__name__)))
+        run = NamedAttack(found, found.name, checked_keywords(f"attack {found.name}", found.parameters, parameters))
+    if run.attack.norms and norm not in run.attack.norms:
+        names = ", ".join(run.attack.norms)
+        raise BenchError(f"attack {run.name} does not work in {NORM_LABELS[norm]}, but in {names}.")
+    return run
+
+
+def _require_pgd(steps: object = 40, losses: object = LOSSES, **others: object) -> None:
+    for name in others:
+        raise unknown_name(name, ("steps", "losses"), "parameter of PGD")
+    whole(steps, "steps")
     if not isinstance(losses, list | tuple) or not losses:
         raise BenchError(f"losses are {losses!r}; name one or more of {', '.join(LOSSES)} in a list.")
     for loss in losses:
         if loss not in LOSSES:
             raise unknown_name(str(loss), LOSSES, "loss")
-    net = take_net(model, {"mean": mean, "std": std})
-    pixels, classes = take_examples(net, images, labels, batch_size)
-    eps = _radius(eps, norm, pixels[0].numel())
-    parts = []
-    with judged(net, pixels[:batch_size]):
-        net = at_usual_scale(net, pixels[:batch_size], batch_size)
-        for begin in range(0, len(pixels), batch_size):
-            chosen = slice(begin, begin + batch_size)
-            ids = torch.arange(begin, begin + len(pixels[chosen]), device=pixels.device)
-            part = _attack_batch(
-                net, pixels[chosen], classes[chosen], ids, norm=norm, eps=eps, steps=steps, losses=losses, seed=seed
-            )
-            parts.append(part)
-    return AttackResult(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _part(net: nn.Module, given: GivenExamples, begin: int, seed: int) -> Examples:
+    """A batch, its examples numbered by their position among all."""
+    chosen = slice(begin, begin + given.batch_size)
+    pixels, labels = given.pixels[chosen], given.labels[chosen]
+    ids = torch.arange(begin, begin + len(pixels), device=pixels.device)
+    return Examples(net, pixels, labels, ids, num_classes=given.outputs, seed=seed, batch_size=given.batch_size)
+
+
+def _run(run: NamedAttack, part: Examples, norm: Norm, eps: float) -> Found:
+    with torch.no_grad():
+        clean = answers(part.model(part.images))
+    results = AttackResults.start(clean.cpu(), part.labels.cpu(), keep=part.images)
+    run_attack(run, part, norm, [eps], results=results)
+    broken = results.broken(norm, eps)
+    predictions = torch.where(broken, results.predictions[norm], clean.cpu())
+    distances = torch.where(broken, results.distances[norm], 0.0)
+    device, found = part.images.device, (results.found_in[norm] >= 0) & broken
+    images = torch.where(found.to(device)[:, None, None, None], results.images[norm].to(device), part.images)
+    return images, broken.to(device), predictions.to(device), distances.to(device)
 
 
 def _radius(eps: object, norm: Norm, pixels: int) -> float:
@@ -115,27 +179,25 @@ def _radius(eps: object, norm: Norm, pixels: int) -> float:
     return radius
 
 
-def _attack_batch(
-    model: nn.Module, clean: Tensor, labels: Tensor, ids: Tensor, norm: Norm, eps: float, steps: int,
-    losses: Sequence[LossName], seed: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+def _pgd(part: Examples, norm: Norm, eps: float, steps: int = 40, losses: Sequence[LossName] = ()) -> Found:
+    model, clean, labels = part.model, part.images, part.labels
     with torch.no_grad():
         predictions = answers(model(clean))
     found, broken = clean.clone(), predictions != labels
     distances = torch.zeros(len(clean), dtype=torch.float64, device=clean.device)
-    for number, loss in enumerate(losses):
+    for number, loss in enumerate(losses or ("cross_entropy", "margin")):
         standing = (~broken).nonzero().squeeze(1)
         if len(standing) == 0:
             break
-        part, target = clean[standing], labels[standing]
-        start = keyed_uniform(seed, f"api/{norm}/{number}", ids[standing], part.shape[1:])
+        pixels, target = clean[standing], labels[standing]
+        start = keyed_uniform(part.seed, f"api/{norm}/{number}", part.ids[standing], pixels.shape[1:])
         tried = pgd(
-            model, part, target, norm=norm, eps=eps, steps=steps, step_size=2.5 * eps / steps, loss=loss, start=start
+            model, pixels, target, norm=norm, eps=eps, steps=steps, step_size=2.5 * eps / steps, loss=loss, start=start
         )
         radius = tried.new_full((len(tried),), eps)
-        verified, measured, said = verify(model, tried, part, target, eps=radius, norm=norm)
+        verified, measured, said = verify(model, tried, pixels, target, eps=radius, norm=norm)
         won = standing[verified]
-        found[won] = pull_inside(tried, part, radius, norm)[verified]
+        found[won] = pull_inside(tried, pixels, radius, norm)[verified]
         predictions[won] = said[verified]
         distances[won] = measured[norm][verified]
         broken[won] = True

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.api.arguments import as_path, require_text, source_options, whole
+from bench.api.arguments import as_path, batches, require_text, source_options, whole
 from bench.api.in_memory import entry_of_net
 from bench.api.result import Result
 from bench.catalog.models import DEFAULT_DATASET
@@ -34,7 +34,7 @@ def evaluate(
     examples: int | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     precision: str = "float32",
     data_dir: Path | str | None = None,
     download: bool = False,
@@ -55,7 +55,7 @@ def evaluate(
     Args:
         model: a net (images in [0, 1] in, logits out), or anything that `bench run` takes as a model. A copy of a net,
             in eval mode and float32, is evaluated, so that the net stays as it is.
-        batch_size: images attacked at once; None chooses by device and memory.
+        batch_size: images attacked at once; `auto` or None chooses by device and memory.
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         download: fetch a data set, or pretrained weights, that are not on this machine.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
@@ -66,24 +66,26 @@ def evaluate(
         workers: processes that compute side by side; None: as many as cores and memory have room for, where it pays.
             A net in memory is evaluated in this process alone.
         ray_address: HOST:PORT of a Ray cluster, or `auto`; it and all that follows are for Ray, see docs/scale.md.
-        options: as in `load_model`; of these, a net takes `mean`, `std`, `input_size` and `classes`.
+        options: as in `load_model`; of these, a net takes `mean`, `std`, `input_size`, and `classes` or `label_map`.
 
     Raises:
         BenchError: as `bench run` would be refused.
     """
     require_text(precision=precision, executor=executor, dataset=dataset or "", model_id=model_id or "")
     seed, device = whole(seed, "seed", 0), str(device)
-    counts = {"examples": examples, "batch_size": batch_size, "workers": workers}
+    counts = {"examples": examples, "workers": workers, "cpus_per_worker": cpus_per_worker}
+    if not isinstance(gpus_per_worker, float | int | None):
+        raise BenchError(f"gpus_per_worker {gpus_per_worker!r} is not a number; pass one such as 0.5.")
     given = {name: None if count is None else whole(count, name) for name, count in counts.items()}
     place = choose_executor(
-        executor, device, ray_address=ray_address, workers=given["workers"], cpus_per_worker=cpus_per_worker,
+        executor, device, ray_address=ray_address, workers=given["workers"], cpus_per_worker=given["cpus_per_worker"],
         gpus_per_worker=gpus_per_worker,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         request = RunRequest(
             models=[], suites=[suite if isinstance(suite, Suite) else str(suite)],
             leaderboard=as_path(leaderboard) or Path(temporary), dataset=dataset, examples=given["examples"], seed=seed,
-            device=place.planning_device(device), batch_size=given["batch_size"], data_dir=as_path(data_dir),
+            device=place.planning_device(device), batch_size=batches(batch_size), data_dir=as_path(data_dir),
             download=download, registry=as_path(registry), program=as_path(program), precision=precision,
             suite_path=as_path(suite_path),
         )  # fmt: skip
@@ -103,22 +105,25 @@ def _with_model(
         options = options | {"download": request.download, "data_dir": request.data_dir}
         source = source_options(options if model_id is None else options | {"model_id": model_id})
         return replace(request, models=[str(model)], source=source)
-    adaptation = _adaptation(options, executor)
     dataset = request.dataset or DEFAULT_DATASET
+    adaptation = _adaptation(options, executor, dataset, request)
     entry = entry_of_net(model, dataset, model_id or "in_memory", request.data_dir, adaptation=adaptation)
     return replace(request, entries=[entry], source=source_options({}))
 
 
-def _adaptation(options: dict[str, Any], executor: str) -> dict[str, Any]:
+def _adaptation(options: dict[str, Any], executor: str, dataset: str, request: RunRequest) -> dict[str, Any]:
     """What adapts a net in memory; raises BenchError for options that are for other models."""
     for name in options:
-        if name not in AdapterSettings.model_fields:
+        if name not in (*AdapterSettings.model_fields, "label_map"):
             raise BenchError(f"{name} is for models that are named by their source, not for a net.")
     if executor != "local":
         raise BenchError(
             "a net in memory cannot go to other workers; name it as FILE.py:FACTORY, or leave executor out."
         )
-    return options
+    if options.get("label_map") is None:
+        return options
+    known = {"data_dir": request.data_dir, "download": request.download}
+    return options | {"label_map": None, "classes": source_options(options | known).for_classes_of(dataset).classes}
 
 
 def _result(outcome: RunOutcome, *, kept: bool) -> Result:

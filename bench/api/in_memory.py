@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bench.api.arguments import several
+from bench.api.arguments import batches, several
 from bench.catalog.cards import ModelCard
 from bench.catalog.models import ModelEntry
 from bench.catalog.sources import METHOD
@@ -26,6 +26,10 @@ from bench.data import dataset_spec, load_split
 from bench.nets.adapter import Adapter, AdapterSettings
 from bench.nets.intake import own_net
 from bench.protocols.clean_pass import checked_logits, has_gradient, require_unit_pixels
+from bench.runs.batch_size import automatic_batch_size
+
+_FEW = 3
+"""Images that tell how many go through a net at once."""
 
 
 def take_net(net: object, adaptation: Mapping[str, Any]) -> nn.Module:
@@ -67,13 +71,27 @@ def entry_of_net(
     return ModelEntry(card, Path(), lambda: own_net(frozen, sharing=True))
 
 
-def take_examples(net: nn.Module, images: object, labels: object, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) float32 in [0, 1] and labels (N,) int64, both on the net's device; a batch is sent through.
+class GivenExamples(NamedTuple):
+    """Images (N, C, H, W) float32 in [0, 1] and labels (N,) int64, both on the net's device.
+
+    Attributes:
+        outputs: how many the net has.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    batch_size: int
+    outputs: int
+
+
+def take_examples(net: nn.Module, images: object, labels: object, batch_size: object) -> GivenExamples:
+    """What a caller has passed, as attacks and methods want it; a batch is sent through the net.
 
     Raises:
         BenchError: they are no such thing, the net does not take them or returns no logits, or a label is none of its
-            classes.
+            classes; or no batch size.
     """
+    size = batches(batch_size)
     device = next((one.device for one in (*net.parameters(), *net.buffers())), None)
     pixels, truth = _tensor(images, "images", device), _tensor(labels, "labels", device)
     if truth.shape == (len(pixels), 1):
@@ -89,11 +107,12 @@ def take_examples(net: nn.Module, images: object, labels: object, batch_size: in
         raise BenchError(f"labels are {_kind(truth)}; they must be whole numbers, the classes: pass labels.long().")
     pixels, truth = pixels.float(), truth.long()
     require_unit_pixels(pixels)
-    outputs = checked_logits(net, "in_memory", pixels[:batch_size]).shape[1]
+    outputs = checked_logits(net, "in_memory", pixels[: size or _FEW]).shape[1]
     low, high = int(truth.min()), int(truth.max())
     if low < 0 or high >= outputs:
         raise BenchError(f"labels are {low} to {high}, but the net has the classes 0 to {outputs - 1}.")
-    return pixels, truth
+    size = size or automatic_batch_size(net, pixels[:_FEW], pixels.device)
+    return GivenExamples(pixels, truth, size, outputs)
 
 
 @contextmanager

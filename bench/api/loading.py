@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.api.arguments import as_path, require_text, source_options
+from bench.api.arguments import as_path, require_text, source_options, texts
 from bench.catalog.models import list_models as list_entries
 from bench.catalog.models import load_model as load_entry
 from bench.catalog.models import resolve_models
@@ -70,7 +70,8 @@ def list_models(
     Raises:
         BenchError: a name or wildcard that matches no model; the line suggests the nearest ones.
     """
-    patterns, excluded = ([one] if isinstance(one, str) else list(one) for one in (pattern, exclude))
+    require_text(dataset=dataset or "")
+    patterns, excluded = texts(pattern, "pattern"), texts(exclude, "exclude")
     patterns = [] if patterns == ["all"] else patterns
     found = list_entries(dataset, as_path(registry), patterns=patterns, exclude=excluded)
     return [entry.card.name for entry in found]

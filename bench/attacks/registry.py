@@ -136,9 +136,9 @@ def find_attack(name: str, file: UserFile | None = None) -> Attack:
         return typing.cast(Attack, module.find(inner))
     function = named_function(name)
     if function is not None:
-        return _others(load_function(name, *function, file), name)
+        return attack_of(load_function(name, *function, file), name)
     if name in plugin_names(GROUP):
-        return _others(load_plugin(GROUP, name), name)
+        return attack_of(load_plugin(GROUP, name), name)
     known = [*ours, *plugin_names(GROUP), *(f"{one}:NAME" for one in LIBRARIES), "FILE.py:FUNCTION"]
     raise unknown_name(name, known, "attack")
 
@@ -173,8 +173,8 @@ def described(function: Callable[..., Any], name: str, **facts: Any) -> Attack:
     return Attack(name=name, function=function, takes=frozenset(OFFERED) & signature.keys(), **facts)
 
 
-def _others(found: object, name: str) -> Attack:
-    """The attack that a stranger's function is, with what it has been registered with, if it has."""
+def attack_of(found: object, name: str) -> Attack:
+    """The attack that a function of others is, as it was registered, if it was; raises BenchError if it is none."""
     if not callable(found):
         raise BenchError(f"attack {name} is a {type(found).__name__}, not a function.")
     try:

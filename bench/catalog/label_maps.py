@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,22 @@ from bench.core.names import unknown_name
 from bench.core.toml_files import read_text
 from bench.data import dataset_spec, load_split
 
+LabelMap = Path | Mapping[str, int]
 
-def outputs_of_classes(label_map: Path, dataset: str, *, data_dir: Path | None, download: bool) -> tuple[int, ...]:
+
+def outputs_of_classes(label_map: LabelMap, dataset: str, *, data_dir: Path | None, download: bool) -> tuple[int, ...]:
     """The net's output for each class of a data set, in the data set's own order.
 
     Args:
-        label_map: a JSON file, or the name of the data set that `dataset` is a subset of.
+        label_map: a JSON file or what would stand in it, or the name of the data set that `dataset` is a subset of.
         data_dir, download: as of `load_split`, for the class names of a data set of the user's own.
 
     Raises:
         BenchError: no such data set, or the map does not fit it; see `read_label_map`.
     """
     spec = dataset_spec(dataset)
-    if spec is not None and spec.outputs and str(label_map) == spec.subset_of and not label_map.is_file():
+    named = isinstance(label_map, Path) and not label_map.is_file()
+    if named and spec is not None and spec.outputs and str(label_map) == spec.subset_of:
         return spec.outputs
     if spec is not None and spec.class_names:
         return read_label_map(label_map, spec.class_names, dataset)
@@ -32,17 +35,14 @@ def outputs_of_classes(label_map: Path, dataset: str, *, data_dir: Path | None, 
     return read_label_map(label_map, split.class_names, dataset)
 
 
-def read_label_map(path: Path, class_names: Sequence[str], dataset: str) -> tuple[int, ...]:
+def read_label_map(label_map: LabelMap, class_names: Sequence[str], dataset: str) -> tuple[int, ...]:
     """The outputs in the order of `class_names`.
 
     Raises:
         BenchError: no JSON object of whole numbers, or its keys are not the classes, each once.
     """
-    text = read_text(path, "label map")
-    try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise BenchError(f"cannot read the label map {path}: {str(error)[:200]}.") from error
+    path = label_map if isinstance(label_map, Path) else "of this call"
+    content = _content(label_map) if isinstance(label_map, Path) else dict(label_map)
     if not isinstance(content, dict) or not content:
         raise BenchError(f'the label map {path} must be a JSON object {{"class": output, ...}}.')
     twice = next((name for position, name in enumerate(class_names) if name in class_names[:position]), None)
@@ -53,7 +53,7 @@ def read_label_map(path: Path, class_names: Sequence[str], dataset: str) -> tupl
         )
     unknown = [name for name in content if name not in class_names]
     if unknown:
-        raise unknown_name(unknown[0], class_names, f"class of {dataset} in {path}")
+        raise unknown_name(str(unknown[0]), class_names, f"class of {dataset} in the label map {path}")
     missing = [name for name in class_names if name not in content]
     if missing:
         raise BenchError(f"the label map {path} has no output for class {missing[0]!r} of {dataset}.")
@@ -61,6 +61,13 @@ def read_label_map(path: Path, class_names: Sequence[str], dataset: str) -> tupl
     if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 1 << 31 for one in outputs):
         raise BenchError(f"the label map {path} must give a whole number from 0 for every class.")
     return tuple(outputs)
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(read_text(path, "label map"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise BenchError(f"cannot read the label map {path}: {str(error)[:200]}.") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.catalog.cards import ModelCard, ProgramFacts
-from bench.catalog.label_maps import outputs_of_classes
+from bench.catalog.label_maps import LabelMap, outputs_of_classes
 from bench.catalog.pretrained import Pretrained, hub_pretrained, timm_pretrained, torchvision_pretrained
 from bench.catalog.programs import KINDS, Program, parse_program
 from bench.catalog.state_files import read_state, weights_of
@@ -41,8 +41,9 @@ class SourceOptions:
         mean, std: of pixels in [0, 1], per channel; empty: the net normalises by itself.
         input_size: side that images are resized to.
         classes: the net's outputs that stand for the data set's classes, in their order.
-        label_map: a JSON file `{"class of the data set": output of the net}`, in place of `classes`; or the name of
-            the data set that the net is for, where this one is a subset of it (`imagenet` for imagenet100).
+        label_map: a JSON file `{"class of the data set": output of the net}`, or from Python such a dictionary, in
+            place of `classes`; or the name of the data set that the net is for, where this one is a subset of it
+            (`imagenet` for imagenet100).
         num_classes: outputs of the net.
         model_id: what it is called in the leaderboard.
         download: fetch weights that are not on this machine.
@@ -55,7 +56,7 @@ class SourceOptions:
     std: tuple[float, ...] | None = None
     input_size: int | None = None
     classes: tuple[int, ...] | None = None
-    label_map: Path | None = None
+    label_map: LabelMap | None = None
     num_classes: int | None = None
     model_id: str | None = None
     download: bool = False

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks import AttackResult, register_attack
-from bench.attacks.registry import Attack, _others, described, find_attack, named_attack, our_attacks
+from bench.attacks.registry import Attack, attack_of, described, find_attack, named_attack, our_attacks
 from bench.attacks.running import run_attack
 from bench.attacks.user_files import UserFile
 from bench.attacks.verification import AttackResults
@@ -102,9 +102,9 @@ def test_keywords_come_as_the_signature_has_them() -> None:
 @pytest.mark.parametrize("facts", [{"kind": "best"}, {"norms": ("l3",)}, {"norms": ()}])
 def test_a_registration_that_says_nothing_known_is_refused(facts: dict[str, object]) -> None:
     with pytest.raises(BenchError, match="is registered with kind"):
-        _others(register_attack("x", **facts)(lambda model, images, labels: images), "x")  # type: ignore[arg-type]
+        attack_of(register_attack("x", **facts)(lambda model, images, labels: images), "x")  # type: ignore[arg-type]
     with pytest.raises(BenchError, match="is a int, not a function"):
-        _others(3, "x")
+        attack_of(3, "x")
 
 
 FILE = """
