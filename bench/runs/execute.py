@@ -16,6 +16,7 @@ from bench.core.errors import BenchError
 from bench.core.version import code_version, commit
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
+from bench.leaderboard.controls import control_findings
 from bench.leaderboard.evidence.manifest import Environment, Manifest, Result
 from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.findings import Finding
@@ -24,7 +25,6 @@ from bench.leaderboard.rows import run_rows
 from bench.leaderboard.table import append_rows
 from bench.protocols.clean_pass import guessing_findings
 from bench.protocols.robustness.claims import claim_findings
-from bench.runs.pieces import missing_units
 from bench.runs.plan import RunPlan
 
 logger = logging.getLogger(__name__)
@@ -103,13 +103,14 @@ def execute(
     observer, executor = observer or Observer(), executor or LocalPool()
     run = open_run(leaderboard, new_manifest(plan, executor), fresh=fresh)
     try:
-        done, missing = len(run.manifest.units), missing_units(plan, run.manifest.units.values())
-        observer.run_started(plan, run, plan.work - sum(map(plan.work_of, missing)))
+        done = run.parts_done() & {unit.index for unit in plan.units}
+        observer.run_started(plan, run, sum(plan.work_of(unit) for unit in plan.units if unit.index in done))
+        missing = [unit for unit in plan.units if unit.index not in done]
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
                 run.manifest.environment.executor = executor.stats()
                 run.save_part(unit.index, unit.records, unit.stats, unit.adversarial)
-        outcome = _finish(plan, run, leaderboard, done, began=began)
+        outcome = _finish(plan, run, leaderboard, len(done), began=began)
     except KeyboardInterrupt:
         run.stop("interrupted")
         raise
@@ -145,8 +146,9 @@ def new_manifest(plan: RunPlan, executor: Executor) -> Manifest:
 
 
 def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, began: float) -> RunOutcome:
-    records = run.records()
-    units = [run.manifest.units[index] for index in run.in_order()]
+    records = run.records(len(plan.units))
+    # in the order of the units, whichever came in first
+    units = [run.manifest.units[str(unit.index)] for unit in plan.units]
     environment = run.manifest.environment
     # several where the machines differ, or a run went on on another one
     environment.device = ", ".join(sorted({unit.device for unit in units}))
@@ -158,6 +160,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     findings = _merge_findings([finding for unit in units for finding in unit.findings], len(units))
     findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]
     findings += [*guessing_findings(metrics, plan.dataset.num_classes), *_precision_findings(plan)]
+    findings += control_findings(metrics)
     seconds = round(sum(unit.seconds for unit in units), 2)
     result = Result(metrics=metrics, findings=findings, counters=dict(counters), seconds=seconds)
     run.write_result(records, result)

@@ -64,6 +64,7 @@ def run(
     from bench.cli.output.failures import tell_failures, tell_skipped
     from bench.cli.output.json_output import failure_entries, print_json, run_entry
     from bench.cli.output.rendering import messages
+    from bench.leaderboard.findings import masking_verdict
     from bench.runs.failures import Failures
     from bench.runs.plan import plan_runs
 
@@ -82,14 +83,6 @@ def run(
     tell_failures(failures, len(outcomes))
     if failures.found:
         raise typer.Exit(EXIT_FAILED)
-    _fail_on(outcomes, fatal)
-
-
-def _fail_on(outcomes: Sequence[RunOutcome], fatal: Sequence[str]) -> None:
-    """End with exit code 1 where a run's verdict on gradient masking is one of `fatal`."""
-    from bench.cli.output.rendering import messages
-    from bench.leaderboard.findings import masking_verdict
-
     masked = [outcome for outcome in outcomes if masking_verdict(outcome.findings) in fatal]
     for outcome in masked:
         said = f"{masking_verdict(outcome.findings)}: {outcome.plan.entry.card.name} under {outcome.plan.suite.name}"
@@ -136,9 +129,10 @@ def outcome_table(outcome: RunOutcome) -> Table:
     """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
     from bench.cli.output.rendering import table
     from bench.core.threat import NORM_LABELS, radius_text
+    from bench.leaderboard.controls import MARK, beaten_metrics
     from bench.leaderboard.labels import balls, name
 
-    plan = outcome.plan
+    plan, behind = outcome.plan, beaten_metrics(outcome.metrics)
     several = len({metric.key.attack for metric in outcome.metrics if metric.key.attack}) > 1
     all_shares = all(metric.unit == "share" for metric in outcome.metrics)
     rows = []
@@ -148,6 +142,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
         if key.metric == "union_accuracy":
             radii = plan.suite.file.reference(plan.dataset.name)
             what, norm = "worst over all norms", balls(radii)
+        what += f" {MARK}" if key in behind else ""
         radius = "" if key.eps is None else plan.suite.file.fractions.get(repr(key.eps), radius_text(key.eps))
         attack = [key.attack] if several else []
         rows.append([what, *attack, norm, radius, *_value_and_interval(metric, all_shares)])

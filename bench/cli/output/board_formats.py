@@ -12,6 +12,8 @@ from rich.table import Table
 
 from bench.cli.output.rendering import markdown, marked, percent, printable, table
 from bench.leaderboard.boards import Board, Cell, Column, Row
+from bench.leaderboard.controls import MARK, MEANING, beaten
+from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.table import as_cell
 
 Shown = TypeVar("Shown")
@@ -53,12 +55,19 @@ def _rows(
     rows = []
     for row in board.rows:
         shown: list[str | Shown] = [plain(text) for text in _names(board, row)]
+        behind = _beaten(board, row)
         for place in places:
             cell = row.cells[place]
-            text = _text(cell, board.columns[place])
+            text = _text(cell, board.columns[place]) + (MARK if board.columns[place].key in behind else "")
             shown.append(best(text) if cell is not None and cell.value == tops[place] else plain(text))
         rows.append(shown)
     return rows
+
+
+def _beaten(board: Board, row: Row) -> dict[MetricKey, str]:
+    """What of a row a control equals or beats."""
+    pairs = zip(board.columns, row.cells, strict=True)
+    return beaten((column.key, column.direction, cell.value) for column, cell in pairs if cell is not None)
 
 
 def as_table(board: Board, *, wide: bool, width: int) -> Table:
@@ -81,6 +90,8 @@ def _caption(board: Board, hidden: int) -> str:
     if any(column.unit == "share" for column in board.columns):
         first.insert(0, "shares in %")
     parts = [", ".join(first)]
+    if any(_beaten(board, row) for row in board.rows):
+        parts.append(MEANING)
     if board.of_methods:
         parts.append("± standard deviation over training seeds")
     if board.ranked:
@@ -152,4 +163,4 @@ def as_latex(boards: Sequence[Board]) -> str:
 
 def _latex(text: str) -> str:
     escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX_SPECIAL[found[0]], printable(text))
-    return escaped.replace("±", "$\\pm$")
+    return escaped.replace("±", "$\\pm$").replace(MARK, "$^\\dagger$")

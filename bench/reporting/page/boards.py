@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.boards import COMPARABLE, Board, Cell, Column, make_boards, precision_note
+from bench.leaderboard.controls import beaten
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.labels import balls
 from bench.leaderboard.table import of_newest_versions
@@ -126,7 +127,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
         Row(
             model=run.model, label=names.label(run.model), method=row.method, slot=names.slots[run.model],
             masking=run.masking, rank=row.rank,
-            cells=[_number(row.cells[place], board.columns[place], best[place]) for place in places],
+            cells=_numbers(board, row.cells, places, best=best),
         )
         for row, run in zip(board.rows, runs, strict=True)
     ]  # fmt: skip
@@ -159,10 +160,19 @@ def _detail(board: Board, reference: Mapping[str, float], *, hidden: int) -> str
     return f"{detail}; {hidden} metrics of other similarity measures are in leaderboard.csv" if hidden else detail
 
 
-def _number(cell: Cell | None, column: Column, best: float | None) -> Number | None:
-    if cell is None:
-        return None
-    return Number(cell.value, cell.ci_low, cell.ci_high, percent=column.unit == "share", best=cell.value == best)
+def _numbers(
+    board: Board, cells: Sequence[Cell | None], places: Sequence[int], *, best: Mapping[int, float | None]
+) -> list[Number | None]:
+    """A row's numbers in these places, with what stands out of its column or falls behind a control."""
+    pairs = zip(board.columns, cells, strict=True)
+    by = beaten((column.key, column.direction, cell.value) for column, cell in pairs if cell is not None)
+    return [
+        None if (cell := cells[place]) is None else Number(
+            cell.value, cell.ci_low, cell.ci_high, percent=board.columns[place].unit == "share",
+            best=cell.value == best[place], beaten_by=by.get(board.columns[place].key, ""),
+        )
+        for place in places
+    ]  # fmt: skip
 
 
 def _views(columns: Sequence[Column], reference: Mapping[str, float]) -> list[tuple[str, ...]]:

@@ -100,13 +100,18 @@ def _plain(letter: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A value with its interval, NaN where there is none, as the page prints and draws it: shares in per cent."""
+    """A value with its interval, NaN where there is none, as the page prints and draws it: shares in per cent.
+
+    Attributes:
+        beaten_by: the control that equals or beats it, empty where none does.
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     percent: bool = False
     best: bool = False
+    beaten_by: str = ""
 
     @property
     def text(self) -> str:
