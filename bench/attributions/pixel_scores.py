@@ -124,7 +124,7 @@ def free_scores(images: Tensor, example_ids: Tensor, name: str) -> Tensor:
 
 def blurred(scores: Tensor, sigma: float) -> Tensor:
     """Scores under a Gaussian of standard deviation `sigma` pixels, edges reflected; (N, H, W)."""
-    radius = max(1, round(3 * sigma))
+    radius = min(max(1, round(3 * sigma)), min(scores.shape[1:]) - 1)  # what can be reflected
     offsets = torch.arange(-radius, radius + 1, dtype=scores.dtype)
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = (weights / weights.sum()).to(scores)

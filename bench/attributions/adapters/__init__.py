@@ -1,1 +1,0 @@
-"""Attribution methods of other libraries, behind our contract."""

@@ -1,0 +1,143 @@
+"""Does a map say what the net does: infidelity, sensitivity, sufficiency, and the net's answer without some pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.losses import answers
+from bench.attributions.curves import pixel_ranks
+from bench.attributions.quality.imputation import impute
+
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Infidelity:
+    """How far the changes that a map foretells are from those of the net, (N,) each.
+
+    Attributes:
+        raw: mean of (I . map - (f(x) - f(x - I)))^2 over perturbations I (Yeh et al. 2019, definition 2.1).
+        scaled: the same with the map at its best scale, at least 0, over the mean of (f(x) - f(x - I))^2: 0 where the
+            map foretells every change up to one factor, 1 where it foretells none. NaN where the net never changes.
+    """
+
+    raw: Tensor
+    scaled: Tensor
+
+
+def infidelity(foretold: Tensor, changes: Tensor) -> Infidelity:
+    """From what a map foretells of each perturbation and how the net changed; (N, draws) each.
+
+    The best scale is that of Yeh et al. 2019, section 2 (`normalize=True` of captum), but never negative: a map of the
+    opposite sign explains nothing.
+    """
+    raw = (foretold - changes).square().mean(1)
+    power = changes.square().sum(1)
+    both = (foretold * changes).sum(1).clamp_min(0.0)
+    explained = both.square() / (foretold.square().sum(1) * power).clamp_min(_TINY)
+    scaled = torch.where(power > 0, 1.0 - explained.clamp_max(1.0), torch.nan)
+    return Infidelity(raw, torch.where(foretold.isfinite().all(1), scaled, torch.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """How much a map changes around an image, (N,) each; NaN for a map that is zero everywhere.
+
+    Attributes:
+        largest: the largest |map(x') - map(x)| / |map(x)| (max-sensitivity, Yeh et al. 2019, section 4).
+        lipschitz: the largest |map(x') - map(x)| / (|map(x)| |x' - x|) (Alvarez-Melis and Jaakkola 2018, of maps of
+            length 1).
+    """
+
+    largest: Tensor
+    lipschitz: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, moved: Tensor, distances: Tensor) -> Sensitivity:
+        """Of one moved copy of each image.
+
+        Args:
+            maps, moved: attributions (N, C, H, W) of the images and their copies.
+            distances: (N,) L2 distance of the copies.
+        """
+        length = maps.flatten(1).norm(dim=1)
+        change = (moved - maps).flatten(1).norm(dim=1) / length
+        change = torch.where(length > 0, change, torch.nan)
+        return cls(change, change / distances.clamp_min(_TINY))
+
+    def worst(self, other: Sensitivity) -> Sensitivity:
+        """The larger of both, example by example."""
+        return Sensitivity(torch.maximum(self.largest, other.largest), torch.maximum(self.lipschitz, other.lipschitz))
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Other examples that a map is compared with.
+
+    Attributes:
+        ids: (R,) of the examples.
+        answers: (R,) what the net answers there.
+        maps: (R, H, W) >= 0.
+    """
+
+    ids: Tensor
+    answers: Tensor
+    maps: Tensor
+
+    def distances(self, maps: Tensor) -> Tensor:
+        """(N, R) Euclidean distances of maps (N, H, W) over their largest values, each pixel over its standard
+        deviation in the references; a pixel that never changes there is left out."""
+        own, others = _over_largest(maps), _over_largest(self.maps)
+        spread = others.std(0, correction=0)
+        scale = torch.where(spread > 0, 1.0 / spread, 0.0)
+        return torch.cdist(own * scale, others * scale, compute_mode="donot_use_mm_for_euclid_dist")
+
+    def nearest(self, maps: Tensor, ids: Tensor, count: int) -> Tensor:
+        """(N, R) bool, the `count` references with the nearest maps; an example is not its own reference."""
+        distances = self.distances(maps).masked_fill(ids[:, None] == self.ids, torch.inf)
+        near = distances.topk(min(count, len(self.ids) - 1), dim=1, largest=False).indices
+        return torch.zeros_like(distances, dtype=torch.bool).scatter_(1, near, True)
+
+
+def sufficiency(similar: Tensor, predictions: Tensor, references: References) -> Tensor:
+    """Among references with a similar map, the share where the net gives the same answer, NaN without any; (N,).
+
+    Dasgupta, Frost, Moshkovitz, ICML 2022: how well a map tells what the net answers.
+
+    Args:
+        similar: (N, R) bool.
+        predictions: (N,) the net's answers.
+    """
+    same = similar & (predictions[:, None] == references.answers)
+    count = similar.sum(1)
+    return torch.where(count > 0, same.sum(1) / count, torch.nan)
+
+
+def _over_largest(maps: Tensor) -> Tensor:
+    flat = maps.flatten(1)
+    return flat / flat.amax(1, keepdim=True).clamp_min(_TINY)
+
+
+def right_without(
+    model: nn.Module, images: Tensor, labels: Tensor, removed: Tensor, *, noise: Tensor | float = 0.0
+) -> Tensor:
+    """Whether the net is right where pixels are imputed from their neighbours, plus `noise` (ROAD); (N,) bool.
+
+    Args:
+        removed: (N, H, W) bool.
+        noise: (N, C, H, W), added to imputed pixels, which are then cut to [0, 1].
+    """
+    filled = torch.where(removed[:, None], (impute(images, removed) + noise).clamp(0.0, 1.0), images)
+    with torch.no_grad():
+        return answers(model(filled)) == labels
+
+
+def extreme_pixels(maps: Tensor, shares: list[float]) -> list[tuple[Tensor, Tensor]]:
+    """The most and the least important share of each map's pixels, (N, H, W) bool each; at least one pixel stays."""
+    ranks = pixel_ranks(maps)
+    pixels = ranks.shape[1] * ranks.shape[2]
+    counts = (min(pixels - 1, max(1, round(share * pixels))) for share in shares)
+    return [(ranks < count, ranks >= pixels - count) for count in counts]
