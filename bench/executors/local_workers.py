@@ -22,7 +22,6 @@ from torch import nn
 
 from bench.executors.base import Job, Worker
 from bench.executors.unit_worker import UnitWorker
-from bench.runs.pieces import SlowUnit
 from bench.runs.plan import WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -40,7 +39,7 @@ class HereWorker(Worker):
     def load(self, job: Job) -> Future[Any]:
         return self._start(self._inner.take, job.plan, self._model, self._threads)
 
-    def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
+    def compute(self, unit: WorkUnit) -> Future[FinishedUnit]:
         return self._start(self._inner.compute, unit)
 
     def progress(self) -> tuple[int, int]:
@@ -80,7 +79,7 @@ class HelperWorker(Worker):
         # as bytes: as tensors they would go into shared memory, of which a container has little
         return self._submit(_load, pickle.dumps(job.shipment))
 
-    def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
+    def compute(self, unit: WorkUnit) -> Future[FinishedUnit]:
         return self._submit(_compute, unit)
 
     def progress(self) -> tuple[int, int]:
@@ -150,5 +149,5 @@ def _load(content: bytes) -> None:
     _worker.load(*pickle.loads(content))  # noqa: S301  (of the process that started this one)
 
 
-def _compute(unit: WorkUnit) -> FinishedUnit | SlowUnit:
+def _compute(unit: WorkUnit) -> FinishedUnit:
     return _worker.compute(unit)

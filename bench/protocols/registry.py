@@ -10,7 +10,11 @@ from bench.protocols.base import Protocol
 from bench.protocols.explanations.agreement import AttributionAgreement
 from bench.protocols.explanations.alignment import GradientAlignment
 from bench.protocols.explanations.attack import AttributionAttack
+from bench.protocols.explanations.complexity import Complexity
+from bench.protocols.explanations.faithfulness import Faithfulness
 from bench.protocols.explanations.insertion import Insertion
+from bench.protocols.explanations.localisation import Localisation
+from bench.protocols.explanations.sanity_checks import SanityChecks
 from bench.protocols.explanations.stability import AttributionStability
 from bench.protocols.manifold.distance import ManifoldDistance
 from bench.protocols.retraining.protocol import Retrain
@@ -30,6 +34,10 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "gradient_alignment": GradientAlignment,
     "insertion": Insertion,
     "attribution_agreement": AttributionAgreement,
+    "faithfulness": Faithfulness,
+    "complexity": Complexity,
+    "localisation": Localisation,
+    "sanity_checks": SanityChecks,
     "manifold_distance": ManifoldDistance,
     "retrain": Retrain,
     "minimum_norm": MinimumNorm,

@@ -93,18 +93,9 @@ class AttributionAgreement(AttributionProtocol):
         return self.parameters.measures
 
     def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
-        found = []
         random = records[(records["check"] == "randomisation") & (records["other"] == ALL)]
-        for (method,), rows in groups(random, ("attribution",)):
-            mean = float(rows["spearman"].mean())
-            if mean > self.parameters.flag_above:
-                evidence = (
-                    f"{method} maps of the net with all weights random have a mean Spearman of {mean:.2f} "
-                    "with the model's own"
-                )
-                advice = "they show the image more than the model; don't read them as an explanation of it"
-                found.append(Finding(f"insensitive_{method}", "warning", evidence, advice))
-        return found
+        means = {name: float(rows["spearman"].mean()) for (name,), rows in groups(random, ("attribution",))}
+        return insensitive(means, self.parameters.flag_above)
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]
@@ -115,6 +106,21 @@ class AttributionAgreement(AttributionProtocol):
                 key = MetricKey(f"{check}/{measure}", f"{first}/{second}")
                 found.append(ExampleValues(key, by_example(rows, measure), direction, "number", prominence=prominence))
         return found
+
+
+def insensitive(similarities_to_random: Mapping[str, float], above: float) -> list[Finding]:
+    """A warning for each method whose maps hardly change as all weights are drawn anew; mean Spearman by method."""
+    advice = "they show the image more than the model; don't read them as an explanation of it"
+    return [
+        Finding(
+            f"insensitive_{method}",
+            "warning",
+            f"{method} maps of the net with all weights random have a mean Spearman of {mean:.2f} with the model's own",
+            advice,
+        )
+        for method, mean in similarities_to_random.items()
+        if mean > above
+    ]
 
 
 def _columns(check: str, first: str, second: str, values: Mapping[Measure, Tensor]) -> dict[str, Any]:

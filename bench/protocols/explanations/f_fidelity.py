@@ -1,0 +1,132 @@
+"""F-Fidelity: a copy of the net, fine-tuned on images with some pixels masked at random, judges maps by masking few.
+
+Since the copy has seen images with up to `beta` of their pixels masked, and no more are masked when it judges, it is
+never asked about images unlike those it knows; and since those masks were random, no map could leak into it.
+Source: Zheng, Shirani, Chen, Lin, Cheng, Guo, Luo, "F-Fidelity", ICLR 2025 (arXiv 2410.02970).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+from weakref import WeakKeyDictionary
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.attributions.curves import pixel_ranks
+from bench.attributions.heat_maps import heat_maps
+from bench.attributions.registry import picked
+from bench.core.bounds import Count, Steps
+from bench.core.errors import BenchError
+from bench.core.keyed_random import keyed_uniform
+from bench.core.toml_files import Section
+from bench.nets.intake import copy_net
+from bench.protocols.base import EvaluationContext
+from bench.protocols.explanations.base import Batch, Unit
+from bench.training.retraining import example_order
+
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class FFidelity(Section):
+    """How the copy is fine-tuned, and what is masked when it judges."""
+
+    beta: _Share
+    """Never more than this share of an image's pixels is masked."""
+    alpha: _Share
+    """Of the pixels in question, at most this share."""
+    shares: Annotated[list[_Share], Field(min_length=1, max_length=100)]
+    """Sizes of the explanation: its most important pixels."""
+    draws: Steps
+    training_examples: Count
+    epochs: Steps
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
+class FineTuned:
+    """The fine-tuned copies of the nets that this process judges, each made once."""
+
+    def __init__(self) -> None:
+        self._nets: WeakKeyDictionary[nn.Module, dict[int, nn.Module]] = WeakKeyDictionary()
+
+    def net(self, context: EvaluationContext, settings: FFidelity) -> nn.Module:
+        """The copy of the judged net; the same whichever unit asks for it."""
+        by_seed = self._nets.setdefault(context.model, {})
+        if context.seed not in by_seed:
+            by_seed[context.seed] = fine_tune(context, settings)
+        return by_seed[context.seed]
+
+
+def fine_tune(context: EvaluationContext, settings: FFidelity) -> nn.Module:
+    """A copy of the net, trained on with Adam on the training split, in eval mode: norms keep their statistics.
+
+    Of each image a random share of pixels, uniform in [0, beta], is masked with the mean colour of the training split.
+
+    Raises:
+        BenchError: there is no training split, or fewer images than asked for.
+    """
+    data, count = context.training, settings.training_examples
+    if data is None or count > len(data):
+        have = "has none" if data is None else f"{data.name} has {len(data)}"
+        raise BenchError(f"f_fidelity fine-tunes on {count} training images, {have}; see `bench datasets`.")
+    images, labels = data.pixels(slice(0, count)).to(context.device), data.labels[:count].to(context.device)
+    fill, ids = _mean_colour(context), torch.arange(count, device=context.device)
+    net = copy_net(context.model).requires_grad_(True).eval()
+    optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
+    for epoch in range(settings.epochs):
+        order = example_order(context.seed, epoch, count).to(context.device)
+        for chosen in torch.split(order, settings.batch_size):
+            epochs = torch.full_like(ids[chosen], epoch)
+            rates = settings.beta * keyed_uniform(context.seed, "f_fidelity/rate", ids[chosen], (1, 1, 1), extra=epochs)
+            size = (1, *images.shape[2:])
+            kept = keyed_uniform(context.seed, "f_fidelity/train", ids[chosen], size, extra=epochs) >= rates
+            with torch.enable_grad():
+                loss = F.cross_entropy(net(torch.where(kept, images[chosen], fill)), labels[chosen])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return net.requires_grad_(False)
+
+
+def f_fidelity(
+    tuned: nn.Module, unit: Unit, batch: Batch, maps: dict[str, Tensor], *, settings: FFidelity
+) -> dict[str, dict[str, Tensor]]:
+    """How much the copy's probability of the true class falls: mean over sizes of the explanation and draws.
+
+    `f_fidelity` (the paper's FFid+) masks pixels of the explanation, `f_fidelity_least` (FFid-) others: each with
+    probability min(alpha, beta P / n), n the number of pixels in question. Draws are keyed by example, the same for all
+    maps.
+    """
+    context, ids = unit.context, batch.example_ids
+    fill = _mean_colour(context)
+    size = (1, *batch.images.shape[2:])
+    pixels = math.prod(size)
+
+    def probability(images: Tensor) -> Tensor:
+        return picked(tuned(images).softmax(1), batch.labels)
+
+    ranks = {name: pixel_ranks(heat_maps(found))[:, None] for name, found in maps.items()}
+    totals = {name: torch.zeros(2, len(ids), device=batch.images.device) for name in maps}
+    with torch.no_grad():
+        clean = probability(batch.images)
+        for draw in range(settings.draws):
+            uniform = keyed_uniform(context.seed, "f_fidelity", ids, size, extra=torch.full_like(ids, draw))
+            for share in settings.shares:
+                number = min(pixels - 1, max(1, round(share * pixels)))
+                for name, places in ranks.items():
+                    for side, questioned in enumerate((places < number, places >= number)):
+                        rate = min(settings.alpha, settings.beta * pixels / (pixels - number if side else number))
+                        masked = questioned & (uniform < rate)
+                        totals[name][side] += clean - probability(torch.where(masked, fill, batch.images))
+    means = {name: total / (settings.draws * len(settings.shares)) for name, total in totals.items()}
+    return {name: {"f_fidelity": most, "f_fidelity_least": least} for name, (most, least) in means.items()}
+
+
+def _mean_colour(context: EvaluationContext) -> Tensor:
+    """(1, C, 1, 1), that with which the copy has seen pixels masked."""
+    assert context.training is not None  # noqa: S101  (or nothing would have been fine-tuned)
+    return context.training.channel_means.view(1, -1, 1, 1).to(context.device)

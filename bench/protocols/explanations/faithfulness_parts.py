@@ -1,0 +1,183 @@
+"""The metrics of the suite `faithfulness`, each for a batch and all subjects at once, and what a suite says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench.attacks.losses import answers
+from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
+from bench.attributions.heat_maps import heat_maps
+from bench.attributions.quality import faithfulness as quality
+from bench.attributions.registry import picked
+from bench.core.bounds import Count, PixelRadius, Steps
+from bench.core.keyed_random import keyed_normal, keyed_uniform
+from bench.core.toml_files import Section
+from bench.leaderboard.controls import CONTROL
+from bench.protocols.explanations.base import Batch, Unit
+from bench.protocols.explanations.controlled import ControlledProtocol
+from bench.protocols.explanations.insertion import Background, background_of
+
+Columns = dict[str, dict[str, Tensor]]
+"""Subject -> name of a column -> (N,)."""
+Share = Annotated[float, Field(gt=0, lt=1)]
+Shares = Annotated[list[Share], Field(min_length=1, max_length=100)]
+
+
+class InfidelityParameters(Section):
+    draws: Steps
+    side: Annotated[float, Field(gt=0, le=1)]
+    """Of the squares that are blackened, as a share of the image's shorter side."""
+
+
+class SensitivityParameters(Section):
+    draws: Steps
+    radius: PixelRadius
+
+
+class RoadParameters(Section):
+    shares: Shares
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class SufficiencyParameters(Section):
+    references: Count
+    """How many of the data set's first images."""
+    nearest: Count
+    """How many of them, those with the nearest maps, count as similar."""
+
+
+class InsertionParameters(Section):
+    steps: Annotated[int, Field(gt=0, le=1000)]
+
+
+def infidelities(
+    unit: Unit, batch: Batch, maps: dict[str, Tensor], settings: InfidelityParameters, *, multiplied: Sequence[str]
+) -> Columns:
+    """Infidelity under black squares at places keyed by example and draw.
+
+    A map foretells the sum over the square of (pixel x map), or of the map alone where that is `multiplied` by the
+    input already, or a control; only a method's own scale has a `raw` figure. `control_blurred` is as the first method.
+    """
+    first = next(iter(maps))
+    whole = {name for name in maps if name.startswith(CONTROL) and not name.endswith("blurred")} | set(multiplied)
+    whole |= {f"{CONTROL}blurred"} if first in whole else set()
+    contributions = {name: found if name in whole else found * batch.images for name, found in maps.items()}
+    summed = {name: found.sum(1, keepdim=True) for name, found in contributions.items()}
+    foretold: dict[str, list[Tensor]] = {name: [] for name in maps}
+    changes = []
+    with torch.no_grad():
+        clean = picked(unit.context.model(batch.images), batch.labels)
+        for draw in range(settings.draws):
+            inside = _square(batch, settings.side, draw, unit.context.seed)
+            logits = unit.context.model(torch.where(inside, 0.0, batch.images))
+            changes.append(clean - picked(logits, batch.labels))
+            for name, found in summed.items():
+                foretold[name].append((found * inside).sum((1, 2, 3)))
+    columns: Columns = {}
+    for name, sums in foretold.items():
+        measured = quality.infidelity(torch.stack(sums, 1), torch.stack(changes, 1))
+        raw = {} if name.startswith(CONTROL) else {"infidelity_raw": measured.raw}
+        columns[name] = {"infidelity": measured.scaled, **raw}
+    return columns
+
+
+def _square(batch: Batch, share: float, draw: int, seed: int) -> Tensor:
+    """(N, 1, H, W) bool, a square of each image."""
+    height, width = batch.images.shape[2:]
+    side = max(1, round(share * min(height, width)))
+    ids = batch.example_ids
+    place = keyed_uniform(seed, "infidelity", ids, (2,), extra=torch.full_like(ids, draw))
+    inside = []
+    for axis, size in enumerate((height, width)):
+        first = (place[:, axis, None] * (size - side + 1)).floor()
+        position = torch.arange(size, device=place.device)
+        inside.append((position >= first) & (position < first + side))
+    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+
+
+def sensitivities(
+    protocol: ControlledProtocol, unit: Unit, batch: Batch, maps: dict[str, Tensor], *, settings: SensitivityParameters
+) -> Columns:
+    """Max-sensitivity and local Lipschitz over uniform draws from the L-inf ball, cut to [0, 1]."""
+    worst: dict[str, quality.Sensitivity] = {}
+    ids = batch.example_ids
+    for draw in range(settings.draws):
+        extra = torch.full_like(ids, draw)
+        uniform = keyed_uniform(unit.context.seed, "sensitivity", ids, batch.images.shape[1:], extra=extra)
+        moved = (batch.images + settings.radius * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
+        distances = (moved - batch.images).flatten(1).norm(dim=1)
+        for method in protocol.subjects():
+            copies = protocol.attributions(unit, replace(batch, images=moved), method, own=False)
+            found = quality.Sensitivity.of(maps[method.name], copies, distances)
+            worst[method.name] = found if draw == 0 else found.worst(worst[method.name])
+    return {name: {"max_sensitivity": one.largest, "local_lipschitz": one.lipschitz} for name, one in worst.items()}
+
+
+def road(unit: Unit, batch: Batch, maps: dict[str, Tensor], settings: RoadParameters) -> Columns:
+    """Whether the net is right without the most, without the least important pixels: the mean over shares."""
+    context = unit.context
+    noise = settings.noise * keyed_normal(context.seed, "road", batch.example_ids, batch.images.shape[1:])
+
+    def right(removed: Tensor) -> Tensor:
+        return quality.right_without(context.model, batch.images, batch.labels, removed, noise=noise).float()
+
+    columns: Columns = {}
+    for name, found in maps.items():
+        both = [
+            torch.stack([right(most), right(least)])
+            for most, least in quality.extreme_pixels(heat_maps(found), settings.shares)
+        ]
+        most, least = torch.stack(both).mean(0)
+        columns[name] = {"road": most, "road_least": least}
+    return columns
+
+
+def sufficiencies(
+    protocol: ControlledProtocol, unit: Unit, batch: Batch, maps: dict[str, Tensor], *, settings: SufficiencyParameters
+) -> Columns:
+    """Sufficiency against the data set's first images, whichever examples the unit has."""
+    others = reference_batch(unit, settings.references)
+    columns: Columns = {}
+    for method in protocol.subjects():
+        found = heat_maps(protocol.attributions(unit, others, method, own=False))
+        fine = found.flatten(1).isfinite().all(1)
+        references = quality.References(others.example_ids[fine], others.predictions[fine], found[fine])
+        similar = references.nearest(heat_maps(maps[method.name]), batch.example_ids, settings.nearest)
+        columns[method.name] = {"sufficiency": quality.sufficiency(similar, batch.predictions, references)}
+    return columns
+
+
+def reference_batch(unit: Unit, count: int) -> Batch:
+    """The data set's first images, with what the net answers there."""
+    context = unit.context
+    count = min(count, len(context.dataset))
+    images = context.dataset.pixels(slice(0, count)).to(context.device)
+    with torch.no_grad():
+        cuts = torch.split(images, max(1, context.batch_size))
+        found = torch.cat([answers(context.model(cut)) for cut in cuts])
+    labels, ids = context.dataset.labels[:count].to(context.device), torch.arange(count, device=context.device)
+    return Batch(images, labels, ids, found)
+
+
+def insertion(
+    unit: Unit, batch: Batch, maps: dict[str, Tensor], settings: InsertionParameters, *, background: Background
+) -> Columns:
+    """Areas under the insertion and deletion curves, as the suite `insertion` has them."""
+    ground = background_of(unit.context, background)
+    plain = ground.expand_as(batch.images)
+    columns: Columns = {}
+    for name, found in maps.items():
+        ranks = pixel_ranks(heat_maps(found))
+        columns[name] = {
+            game: curve_area(
+                insertion_curve(unit.context.model, first, batch.labels, ranks, background=last, steps=settings.steps)
+            )
+            for game, first, last in (("insertion", batch.images, plain), ("deletion", plain, batch.images))
+        }
+    return columns

@@ -1,0 +1,86 @@
+"""localisation: in a mosaic of four test images, does the map of a class lie on the image of that class.
+
+Mosaics are made of the data set's own images (bench.attributions.quality.localisation), so that no boxes are needed.
+Chance is a quarter, and what a control reaches is no merit of the net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bench.attacks.losses import answers
+from bench.attributions.quality.localisation import Tiles, make_mosaics, pointing_game, relevance_mass, top_k_inside
+from bench.core.errors import BenchError
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.protocols.explanations.base import Attributions, Batch, TopShare, UniqueNames, Unit, by_example, frame
+from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Parameters(UniqueNames):
+    attributions: Attributions
+    top_share: TopShare = 0.1
+    tiles: Tiles = "quarters"
+    relevance: Literal["positive", "absolute"] = "positive"
+    """What of signed maps counts: only what speaks for the class, as in the grid pointing game, or all."""
+
+
+class Localisation(ControlledProtocol):
+    """Pointing game, relevance mass and top-k intersection on 2x2 mosaics, for each method and four controls.
+
+    Records hold one row per example and `attribution`: a column per metric, and `mosaic_accuracy`, whether the net
+    calls the mosaic by the explained class.
+    """
+
+    parameters_type = Parameters
+    parameters: Parameters
+    declared: ClassVar[Declared] = {
+        "relevance_mass": ("higher", "share", "headline"),
+        "pointing_game": ("higher", "share", "usual"),
+        "top_k_inside": ("higher", "share", "usual"),
+    }
+
+    def require_images(self, shape: tuple[int, ...], name: str) -> None:
+        super().require_images(shape, name)
+        if min(shape[-2:]) < 4:
+            raise BenchError(
+                f"mosaics need images of at least 4x4 pixels, those of {name} have {shape[-2]}x{shape[-1]}."
+            )
+
+    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
+        return count * len(self.subjects())
+
+    def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        context = unit.context
+        mosaics = make_mosaics(
+            context.dataset, batch.example_ids, self.parameters.tiles, seed=context.seed, device=context.device
+        )
+        seen = replace(batch, images=mosaics.images)
+        with torch.no_grad():
+            named = (answers(context.model(mosaics.images)) == batch.labels).float()
+        for method in self.subjects():
+            signed = self.attributions(unit, seen, method)
+            context.on_progress(len(batch.labels))
+            columns = {**finite(self._measured(unit, signed, mosaics.inside), signed), "mosaic_accuracy": named}
+            yield frame(batch, {"attribution": method.name, **columns})
+
+    def _measured(self, unit: Unit, signed: Tensor, inside: Tensor) -> dict[str, Tensor]:
+        prepared = unit.prepared(signed.clamp_min(0.0) if self.parameters.relevance == "positive" else signed)
+        return {
+            "relevance_mass": relevance_mass(prepared.maps, inside),
+            "pointing_game": pointing_game(prepared.maps, inside),
+            "top_k_inside": top_k_inside(prepared.top, prepared.maps, inside),
+        }
+
+    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
+        clean, *others = super().example_values(dataset, records)
+        rows = records.drop_duplicates("example_id")
+        named = ExampleValues(MetricKey("mosaic_accuracy"), by_example(rows, "mosaic_accuracy"), "descriptive", "share")
+        return [clean, named, *others]

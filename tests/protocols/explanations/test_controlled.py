@@ -1,0 +1,197 @@
+"""The suites faithfulness, complexity, localisation and sanity_checks, whose controls stand beside every score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bench.core.errors import BenchError
+from bench.data import ImageDataset
+from bench.leaderboard.table import read_leaderboard
+from bench.protocols import EvaluationContext, Protocol
+from tests.conftest import Bench
+from tests.protocols.attribution_suites import make, require_same_numbers, run, values
+
+HEAD = """
+schema_version = 1
+name = "{name}"
+version = 1
+protocol = "{name}"
+examples = 24
+
+[parameters]
+attributions = [{{ name = "gradient" }}, {{ name = "input_x_gradient" }}]
+"""
+F_FIDELITY = """
+f_fidelity = { beta = 0.1, alpha = 0.5, shares = [0.3], draws = 2, training_examples = 8, epochs = 1, batch_size = 4, learning_rate = 1e-3 }
+"""
+FAITHFULNESS = (
+    HEAD.format(name="faithfulness")
+    + """
+multiplied = ["input_x_gradient"]
+infidelity = { draws = 8, side = 0.3 }
+sensitivity = { draws = 2, radius = 0.05 }
+road = { shares = [0.2, 0.5] }
+sufficiency = { references = 6, nearest = 2 }
+insertion = { steps = 4 }
+"""
+)
+SUITES = {
+    "faithfulness": FAITHFULNESS + F_FIDELITY,
+    "complexity": HEAD.format(name="complexity"),
+    "localisation": HEAD.format(name="localisation"),
+    "sanity_checks": HEAD.format(name="sanity_checks") + 'measures = ["spearman"]\n',
+}
+CONTROLS = {"control_random", "control_sobel", "control_image", "control_blurred"}
+
+
+def evaluate(
+    protocol: Protocol, net: nn.Module, data: ImageDataset, start: int = 0, stop: int = 8, batch: int = 256
+) -> pd.DataFrame:
+    context = EvaluationContext(
+        net, "net", data, start, stop=stop, seed=0, device=torch.device("cpu"), batch_size=batch, training=data
+    )
+    return protocol.evaluate(context).records
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_values_do_not_depend_on_batches_units_or_processes(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 5, stride=3), nn.Softplus(), nn.Flatten(), nn.Linear(3 * 64, 2))
+    net, data = net.eval().requires_grad_(False), quadrants()
+    whole = evaluate(make(tmp_path, SUITES[name]), net, data)
+    protocol = make(tmp_path, SUITES[name])  # as another process has it
+    parts = [evaluate(protocol, net, data, begin, stop=stop, batch=3) for begin, stop in ((0, 2), (2, 8))]
+    require_same_numbers(whole, pd.concat(parts, ignore_index=True))
+    assert set(whole["attribution"]) == {"gradient", "input_x_gradient", *CONTROLS}
+
+
+class LinearNet(nn.Module):
+    """Two classes, the second if the upper left quadrant is bright; its gradient says all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.corner = nn.Parameter(torch.zeros(1, 1, 28, 28), requires_grad=False)
+        self.corner[..., :14, :14] = 4.0 / 14**2
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = (self.corner * images).sum((1, 2, 3)) - 2.0
+        return torch.stack([-bright, bright], 1)
+
+
+def quadrants() -> ImageDataset:
+    """Random grey, with a bright upper left quadrant in every second image."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 128, (24, 1, 28, 28), dtype=torch.uint8)
+    labels = (torch.arange(24) + 1) % 2
+    images[labels == 1, :, :14, :14] += 120
+    return ImageDataset("quadrants", "test", images, labels, class_names=("dark", "bright"), source="made")
+
+
+@pytest.fixture(scope="module")
+def faithful(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """What the suite says of the linear net."""
+    protocol = make(tmp_path_factory.mktemp("suite"), FAITHFULNESS + F_FIDELITY.replace("1e-3", "1e-9"))
+    found = values(protocol, evaluate(protocol, LinearNet(), quadrants(), stop=24))
+    return {key: value for (key, _, _), value in found.items()}
+
+
+def test_of_a_linear_net_the_gradient_is_faithful_by_every_metric_and_a_random_map_by_none(
+    faithful: dict[str, float],
+) -> None:
+    for method in ("gradient", "input_x_gradient"):
+        assert faithful[f"infidelity {method}"] == pytest.approx(0.0, abs=1e-5)
+        assert faithful[f"infidelity_raw {method}"] == pytest.approx(0.0, abs=1e-8)
+    assert faithful["infidelity control_random"] > 0.3
+    assert faithful["max_sensitivity gradient"] == 0.0 < faithful["max_sensitivity input_x_gradient"]
+    assert faithful["f_fidelity input_x_gradient"] > 2 * faithful["f_fidelity control_random"] > 0
+    assert faithful["f_fidelity_least input_x_gradient"] < 0.5 * faithful["f_fidelity_least control_random"]
+    assert faithful["road_least input_x_gradient"] >= faithful["road_least control_random"]
+    assert faithful["insertion/gradient"] != faithful["insertion/control_random"]
+
+
+def test_on_mosaics_the_map_of_a_net_that_sees_one_quadrant_lies_there(tmp_path: Path) -> None:
+    protocol = make(tmp_path, SUITES["localisation"])
+    records = evaluate(protocol, LinearNet(), quadrants(), stop=24)
+    bright = records[(records["label"] == 1) & (records["attribution"] == "gradient")]
+    assert set(bright["relevance_mass"]) == {0.0, 1.0}  # where its own tile is the one that the net sees, or is not
+    assert records[records["attribution"] == "control_random"]["relevance_mass"].mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_in_two_classes_the_random_logit_is_the_other_one_and_a_linear_map_stays_as_it_is(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 2, bias=False)).requires_grad_(False)
+    net[1].weight[1] = -net[1].weight[0]
+    protocol = make(tmp_path, SUITES["sanity_checks"])
+    found = values(protocol, evaluate(protocol, net, quadrants()))
+    assert found["random_logit/spearman/gradient", "", None] == pytest.approx(1.0, abs=1e-4)
+    assert abs(found["cascade/spearman/gradient/all", "", None]) < 0.2
+    for control in ("random", "sobel", "image"):
+        assert found[f"cascade/spearman/control_{control}/all", "", None] == pytest.approx(1.0, abs=1e-4)
+        assert found[f"efficient_mprt control_{control}", "", None] == 0.0
+
+
+def test_a_dead_net_gives_defined_numbers(tmp_path: Path, fashion_test: ImageDataset) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+    nn.init.constant_(net[0].bias, -100.0)
+    net = net.eval().requires_grad_(False)
+    for content in (FAITHFULNESS, SUITES["complexity"], SUITES["localisation"], SUITES["sanity_checks"]):
+        protocol = make(tmp_path, content)
+        result = run(protocol, net, fashion_test, stop=4)
+        found = protocol.metrics("fashion_mnist", result.records)
+        assert len(found) > 4 and all(np.isfinite([one.value, one.ci_low, one.ci_high]).all() for one in found)
+        assert "empty_maps_gradient" in {finding.id for finding in result.findings}
+
+
+MISTAKES = {
+    "multiplied by no method of the suite": (
+        FAITHFULNESS.replace('["input_x', '["input_y'),
+        "none of the attributions",
+    ),
+    "nothing to measure": (HEAD.format(name="faithfulness"), "give one of infidelity"),
+    "share of all pixels": (FAITHFULNESS.replace("[0.2, 0.5]", "[1.0]"), "less than 1"),
+    "check without spearman": (SUITES["sanity_checks"].replace("spearman", "top_k"), "judged by spearman"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_suite_is_explained(mistake: str, tmp_path: Path) -> None:
+    content, expected = MISTAKES[mistake]
+    with pytest.raises(BenchError, match=expected):
+        make(tmp_path, content)
+
+
+def test_f_fidelity_needs_training_images_and_a_net_with_weights(tmp_path: Path, fashion_test: ImageDataset) -> None:
+    protocol = make(tmp_path, FAITHFULNESS + F_FIDELITY)
+    assert protocol.needs_training_split and not make(tmp_path, FAITHFULNESS).needs_training_split
+    few = replace(fashion_test, store=fashion_test.images[:4], labels=fashion_test.labels[:4])
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).requires_grad_(False)
+    with pytest.raises(BenchError, match="8 training images"):
+        evaluate(protocol, net, few, stop=2)
+
+    class Fixed(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :10]
+
+    with pytest.raises(BenchError, match="no weights to train"):
+        protocol.require_net(Fixed(), fashion_test.pixels(slice(0, 2)))
+
+
+def test_the_command_line_prints_cost_and_marks_what_a_control_beats(tmp_path: Path, bench: Bench) -> None:
+    suite, board = tmp_path / "suite.toml", tmp_path / "board"
+    suite.write_text(SUITES["complexity"])
+    code, out, error = bench("run", "--model", "standard", "--suite", suite, "--examples", 4, "--leaderboard", board)
+    said = " ".join((out + error).split())
+    assert code == 0 and "a map costs: gradient 1 gradients, 1 passes" in said and "beaten_by_a_control" in said
+    assert "gradient †" in out  # the image itself is sparser than its gradient
+    rows = read_leaderboard(board)
+    assert set(rows[rows["subject"].str.startswith("control_")]["direction"]) == {"descriptive"}
+    assert "†" in bench("leaderboard", "--leaderboard", board, "--format", "markdown")[1]
+    page = tmp_path / "page.html"
+    assert bench("report", "--leaderboard", board, "--output", page)[0] == 0
+    assert "control_image does as well or better" in page.read_text()
