@@ -125,8 +125,12 @@ def _run_on_standing(
             _judge(run, replace(examples, model=prepared), images, norm, eps=eps, results=results, rows=rows)
 
 
-def fewest_changes(run: NamedAttack, examples: Examples, results: AttackResults) -> Tensor:
-    """(N,) float64: how few values the attack changes to fool the plain model, infinity where it does not.
+def fewest_changes(
+    run: NamedAttack, examples: Examples, results: AttackResults, *, by_pixel: bool = False
+) -> tuple[Tensor, Tensor]:
+    """How few values the attack changes to fool the plain model (N,), infinity where it does not, and its answers (N,).
+
+    `by_pixel` counts pixels, so that one that changes in all channels counts once.
 
     All examples are attacked, also those that need no change; `results` take what it costs.
     """
@@ -137,11 +141,12 @@ def fewest_changes(run: NamedAttack, examples: Examples, results: AttackResults)
         results.queries += prepared.forwards if result.queries is None else result.queries
         found = _images(run, result, (), examples.images).clamp(0.0, 1.0)
         with torch.no_grad():
-            fooled = answers(prepared(found)) != examples.labels
+            said = answers(prepared(found))
     if results.images:
         results.images["l0"] = found.cpu()
-    counts = (found != examples.images).flatten(1).sum(1).double()
-    return torch.where(fooled, counts, torch.inf).cpu()
+    changed = found != examples.images
+    counts = (changed.any(1) if by_pixel else changed).flatten(1).sum(1).double()
+    return torch.where(said != examples.labels, counts, torch.inf).cpu(), said.cpu()
 
 
 def _judge(

@@ -25,7 +25,9 @@ DIGESTS = {
     "complexity_quick": "e53c95766a8ac089b32ab2ba48589aad83382e806f40d13fcd7355c7c7430d17",
     "corruptions": "1f61f615a694297414d67386a8d990bdae92ed612cd39d348feac0dab8cbd51f",
     "cross_norm": "2e3308a53d39cc21599f4ad6c9a343c40fb48800ffbc4230e1d2847681cf8628",
+    "cross_norm_l0": "d0c0793846040fe9dc353a8e4620a9c12d0d2e642aa1202e79af2cdf0a101e5b",
     "cross_norm_quick": "9ec5ecc58e45c84410721fac799b01b65debf0a89d72d85ed4dcbe79f77066e2",
+    "e_at": "b80855e513e3688560e707c2a065aec15e2fb221db4600c8cf03f5b8235947e4",
     "faithfulness": "8e2e64f5a5f814469bcad920e9506f3be2cfa0e39315cf1b2e62b8dd54ea6729",
     "faithfulness_quick": "7f73db10c8ef90fce709c911f2e4b991d285f49273dcbf3c805d2f523fa773a9",
     "gradient_alignment": "96122dfa3c0206ee47ca79e477737639a04557ce12975050c3ca77b12081d287",
@@ -38,6 +40,8 @@ DIGESTS = {
     "localisation_quick": "5f48dc4bd720fd550f14b95bbf166898b38880a1caa20a56e316347008532663",
     "manifold_distance": "70674f5dd0fb058764586ba748fd2108e1ba6a5135d9a5665046ea37dcbd1c7f",
     "minimum_norm": "9b467c5367405ed056170669080dac8dad3cf48bccbe7f5066245a9a50143a00",
+    "msd": "6f565abc245fc0dddc3bdd62770ac758388c98e0e09d259f2487655439aedfdb",
+    "ramp": "0c9fcd2784381708832c6781c96ee503a0d0e3dd6add916c28cdae75a70c71bf",
     "roar": "16cb39951d9f9fa1899f43af3a8633dfe29c8a302ea07e177b5cdefc14aabb4e",
     "roar_paper": "54a8ef64e3049d53560acf2720a77ff880141bc51c96cb551ee80fef3d2ac2e1",
     "roar_quick": "f8d90a6ff39f300f62b2d4c89f204c1e4a18813acd07242aafe8c284c99c1fa0",
@@ -226,7 +230,12 @@ def test_show_prints_what_a_suite_comes_to(folder: Path, bench: Bench) -> None:
 
 
 def test_a_folder_of_suites_stands_beside_the_shipped_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [suite.name for suite in resolve_suites(["m*"], folder)] == ["manifold_distance", "mine", "minimum_norm"]
+    assert [suite.name for suite in resolve_suites(["m*"], folder)] == [
+        "manifold_distance",
+        "mine",
+        "minimum_norm",
+        "msd",
+    ]
     (folder / "more").mkdir()
     (folder / "more" / "yours.toml").write_text('extends = "mine"\nname = "yours"\nversion = 1')
     monkeypatch.setenv("BENCH_SUITES", str(folder))

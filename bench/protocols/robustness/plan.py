@@ -73,6 +73,7 @@ class Plan:
         verdict: what the rows over all attacks of a chain are called.
         probe_every: one image in so many is probed for gradient masking; 0 for none. One in eight is about a tenth of
             the sweep's time.
+        pixels: data set -> numbers of changed pixels, the radii in L0 of mode `each`.
     """
 
     entries: tuple[Entry, ...]
@@ -81,6 +82,7 @@ class Plan:
     mode: Mode = "each"
     verdict: str = WORST
     probe_every: int = 8
+    pixels: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def radii_of(self, dataset: str) -> dict[Norm, list[float]]:
         """Norms in their order, with their radii in the suite's."""

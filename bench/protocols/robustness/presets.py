@@ -12,7 +12,7 @@ from bench.attacks.cascade import Stage
 from bench.attacks.losses import LossName
 from bench.attacks.user_files import UserFile
 from bench.catalog.cards import NAME
-from bench.core.bounds import OneRadius, Queries, SeveralRadii, Steps
+from bench.core.bounds import Count, OneRadius, Queries, SeveralRadii, Steps
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
 from bench.protocols.robustness.plan import Entry, Mode, Plan, Radii, ReferenceRadii, require_unique_names
@@ -30,6 +30,10 @@ def at_reference(
     reference = {name: section.reference for name, section in datasets.items()}
     radii = {name: {norm: [eps] for norm, eps in one.items()} for name, one in reference.items()}
     return Plan(tuple(entries), radii, reference, mode, verdict=verdict, probe_every=probe_every)
+
+
+def _sigma_zero(steps: int) -> Entry:
+    return Entry("sigma-zero", "sigma_zero", {"steps": steps}, ("l0",))
 
 
 class SweepAttack(Section):
@@ -64,30 +68,50 @@ class TorchattacksAttack(Section):
 
 
 class SweepRadii(Radii):
+    """Radii of one data set; `pixels` are those in L0, numbers of pixels that may change."""
+
     radii: SeveralRadii = Field(min_length=1)
+    pixels: list[Count] = Field(default_factory=list, max_length=100)
+
+    @model_validator(mode="after")
+    def _pixels_differ(self) -> SweepRadii:
+        if len(set(self.pixels)) != len(self.pixels):
+            raise ValueError("a number of pixels is given twice")
+        return self
 
 
 class CrossNormParameters(Section):
     attacks: list[Annotated[SweepAttack | TorchattacksAttack, Field(discriminator="kind")]] = Field(
         min_length=1, max_length=100
     )
+    zero_norm_steps: int = Field(default=0, ge=0, le=100_000)
     datasets: dict[str, SweepRadii] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> CrossNormParameters:
-        require_unique_names([attack.entry() for attack in self.attacks])
+    def _fit_together(self) -> CrossNormParameters:
+        require_unique_names(self._entries())
+        for name, section in self.datasets.items():
+            if bool(section.pixels) != bool(self.zero_norm_steps):
+                raise ValueError(f"L0 takes both zero_norm_steps and pixels, of each data set; {name} has one of them")
         return self
+
+    def _entries(self) -> list[Entry]:
+        entries = [attack.entry() for attack in self.attacks]
+        return entries + ([_sigma_zero(self.zero_norm_steps)] if self.zero_norm_steps else [])
 
     def plan(self) -> Plan:
         radii = {name: section.all_radii for name, section in self.datasets.items()}
         reference = {name: section.reference for name, section in self.datasets.items()}
-        return Plan(tuple(attack.entry() for attack in self.attacks), radii, reference)
+        pixels = {name: section.pixels for name, section in self.datasets.items() if section.pixels}
+        return Plan(tuple(self._entries()), radii, reference, pixels=pixels)
 
 
 class CrossNorm(Robustness):
     """cross_norm: robust accuracy in several norms at several radii, under the sweep and attacks of torchattacks.
 
-    Clean accuracy, robust accuracy per norm and radius, and the union over norms at the reference radii.
+    Clean accuracy, robust accuracy per norm and radius, and the union over norms at the reference radii. A suite with
+    `zero_norm_steps` has L0 too, by so many steps of sigma-zero, where a data set's `pixels` are numbers of pixels that
+    may change, each in all its channels; L0 is no part of the union.
     Source: IR, section 5 (cross-norm attacks), with verification and the closure over nested balls added.
     """
 
@@ -225,7 +249,7 @@ class MinimumNormParameters(Section):
         keywords = self.model_dump(include={"steps", "losses", "targets"})
         entries = [Entry("sweep", "sweep", keywords, NORMS)]
         if self.zero_norm_steps:
-            entries.append(Entry("sigma-zero", "sigma_zero", {"steps": self.zero_norm_steps}, ("l0",)))
+            entries.append(_sigma_zero(self.zero_norm_steps))
         radii = {
             name: {
                 norm: [largest / self.ratio**index for index in range(self.rungs)]

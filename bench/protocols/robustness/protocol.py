@@ -72,7 +72,7 @@ class Robustness(Protocol):
 
     def _norms_of(self, entry: Entry, dataset: str) -> list[str]:
         offered: list[str] = list(self.plan.radii_of(dataset))
-        if self.plan.mode == "distances":
+        if self.plan.mode == "distances" or dataset in self.plan.pixels:
             offered.append("l0")
         return entry.norms_of(find_attack(entry.attack, self.program), offered)
 

@@ -66,9 +66,9 @@ def robust_rows(
 
 
 def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]:
-    """Whether each example survives at every norm and radius, norms in the order of NORMS."""
+    """Whether each example survives at every norm and radius, norms in the order of NORMS, L0 the last."""
     found = []
-    for norm in NORMS:
+    for norm in (*NORMS, "l0"):
         of_norm = records[records["norm"] == norm]
         for eps in sorted(set(of_norm["eps"].tolist())):
             rows = of_norm[of_norm["eps"] == eps].set_index("example_id")

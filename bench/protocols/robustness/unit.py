@@ -83,21 +83,43 @@ class RobustnessUnit:
 
         radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
         used: dict[str, list[Norm]] = {name: [] for name in self.attacks}
+        frames = []
         for name, norm in self.calls:
             run = self.attacks[name]
+            if norm == "l0":
+                frames.append(self._at_pixels(run, found[name]))
+                continue
             run_attack(run, self.examples, norm, radii[norm], results=found[name], on_progress=self.context.on_progress)
             used[name].append(norm)
         # ours are to tell robustness; what another's finds alone stays as it is
         strong = [found[name] for name, run in self.attacks.items() if run.attack.needs_gradients]
         counters = self._probed(list(found.values()), strong)
-        frames = [
+        frames += [
             robust_rows(
                 self.context, name, {norm: radii[norm] for norm in used[name]}, self.predictions, results=results
             )
             for name, results in found.items()
+            if used[name]
         ]
         counters = _sum([counters, *(results.counters() for results in found.values())])
         return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()))
+
+    def _at_pixels(self, run: NamedAttack, results: AttackResults) -> pd.DataFrame:
+        """Rows of an attack in L0 at the plan's numbers of changed pixels; `results` take what it costs."""
+        import pandas as pd
+
+        counts, said = fewest_changes(run, self.examples, results, by_pixel=True)
+        self.context.on_progress(len(self.examples))
+        columns = {**example_columns(self.context, self.predictions), "attack": run.name, "norm": "l0"}
+        found = {
+            "distance": counts.numpy(), "adversarial_prediction": torch.where(counts.isfinite(), said, -1).numpy(),
+            "found_in_norm": ["l0" if 0 < count < torch.inf else "" for count in counts.tolist()],
+        }  # fmt: skip
+        frames = [
+            pd.DataFrame({**columns, "eps": float(pixels), "broken": (counts <= pixels).numpy(), **found})
+            for pixels in self.plan.pixels[self.dataset]
+        ]
+        return pd.concat(frames, ignore_index=True).astype(ROBUSTNESS_COLUMNS)
 
     def chained(self) -> UnitResult:
         """Every attack on what those before it left standing.
@@ -184,7 +206,8 @@ class RobustnessUnit:
         for name, norm in self.calls:
             run, results = self.attacks[name], found[name]
             if norm == "l0":
-                fewest = distances[name, norm] = fewest_changes(run, self.examples, results)
+                fewest, _ = fewest_changes(run, self.examples, results)
+                distances[name, norm] = fewest
                 self.context.on_progress(len(self.examples))
             else:
                 run_attack(run, self.examples, norm, radii[norm], results=results, on_progress=self.context.on_progress)

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from bench.attacks.registry import NamedAttack, described
+from bench.attacks.running import Examples, fewest_changes
+from bench.attacks.verification import AttackResults
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, protocol_for
+from bench.protocols.robustness.presets import CrossNorm
 from tests.conftest import TINY_SUITE
 
 BOTH = (
@@ -115,3 +119,59 @@ def test_nan_gradients_are_reported_and_do_not_stop_the_attack(
 def test_a_data_set_without_radii_is_refused(tiny_suite: Path) -> None:
     with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
         protocol_for(read_suite(tiny_suite)).require_dataset("mnist")
+
+
+def test_l0_counts_pixels_and_is_no_part_of_the_union(standard: nn.Module, fashion_test: ImageDataset) -> None:
+    radii = {"reference": {"linf": 0.1}, "radii": {"linf": [0.1]}}
+    sweep = {"kind": "sweep", "name": "sweep", "steps": 3, "losses": ["margin"], "patience": 1}
+    plain = CrossNorm.from_parameters({"attacks": [sweep], "datasets": {"fashion_mnist": radii}}, "test")
+    parameters = {
+        "attacks": [sweep], "zero_norm_steps": 30, "datasets": {"fashion_mnist": radii | {"pixels": [300, 2]}},
+    }  # fmt: skip
+    protocol = CrossNorm.from_parameters(parameters, "test")
+    context = EvaluationContext(
+        standard, "net", fashion_test, 0, stop=12, seed=0, device=torch.device("cpu"), batch_size=16
+    )
+    records = protocol.evaluate(context).records
+    rows = records[records["norm"] == "l0"]
+    assert len(rows) == 12 * 2 and set(rows["attack"]) == {"sigma_zero"}
+    assert (rows["broken"] == (rows["distance"] <= rows["eps"])).all()
+    wrong = rows["prediction"] != rows["label"]
+    assert (rows["distance"][wrong] == 0).all() and (rows["distance"][~wrong] > 0).all()
+    fooled = rows[rows["found_in_norm"] == "l0"]
+    assert len(fooled) and (fooled["adversarial_prediction"] != fooled["label"]).all()
+    metrics = {metric.key: metric.value for metric in protocol.metrics("fashion_mnist", records)}
+    assert [key.eps for key in metrics if key.norm == "l0" and key.attack == "worst"] == [2.0, 300.0]
+    (union,) = [value for key, value in metrics.items() if key.metric == "union_accuracy"]
+    alone = plain.metrics("fashion_mnist", plain.evaluate(context).records)
+    assert [union] == [metric.value for metric in alone if metric.key.metric == "union_accuracy"]
+
+
+def test_a_colour_pixel_that_changes_in_all_channels_counts_once() -> None:
+    def darken(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        found = images.clone()
+        found[:, :, 0, 0] = 0.0
+        return found
+
+    class Corner(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.stack([images[:, :, 0, 0].sum(1), torch.ones(len(images))], 1)
+
+    images, labels = torch.ones(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64)
+    examples = Examples(Corner(), images, labels, torch.arange(2), num_classes=2)
+    run = NamedAttack(described(darken, name="darken", norms=("l0",), kind="minimum"), "darken", {})
+    for by_pixel, expected in ((True, 1), (False, 3)):
+        counts, said = fewest_changes(run, examples, AttackResults.start(labels, labels), by_pixel=by_pixel)
+        assert counts.tolist() == [expected] * 2 and said.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("extra", [{"zero_norm_steps": 10}, {"pixels": [3]}, {"zero_norm_steps": 10, "pixels": [3, 3]}])
+def test_l0_needs_both_steps_and_pixels(extra: dict[str, object]) -> None:
+    pixels = {"pixels": extra["pixels"]} if "pixels" in extra else {}
+    parameters = {
+        "attacks": [{"kind": "sweep", "name": "sweep", "steps": 3, "losses": ["margin"], "patience": 1}],
+        "zero_norm_steps": extra.get("zero_norm_steps", 0),
+        "datasets": {"mnist": {"reference": {"linf": 0.1}, "radii": {"linf": [0.1]}, **pixels}},
+    }
+    with pytest.raises(BenchError, match="pixels"):
+        CrossNorm.from_parameters(parameters, "test")
