@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.core.threat import NORM_LABELS
 
@@ -65,6 +66,18 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "ribench"}):
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=_METADATA[kind])
     return stream.getvalue()
+
+
+def require_picture(path: Path) -> str:
+    """The kind of figure that the file's ending asks for; raises BenchError where it cannot be written."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FIGURE_KINDS:
+        raise BenchError(f"the picture {path} must end in .png or .svg.", option="output")
+    if path.is_dir():
+        raise BenchError(f"the picture {path} is a folder; name a file in it.", option="output")
+    if not path.parent.is_dir():
+        raise BenchError(f"there is no folder {path.parent} for the picture; make it first.", option="output")
+    return kind
 
 
 def robustness_figure(rows: pd.DataFrame, models: Sequence[str]) -> Figure:

@@ -25,7 +25,9 @@ from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard, select_rows
-from bench.reporting.page import PageSource, SaliencySet, build_page, saliency_set
+from bench.reporting.adversarial import adversarial_rows
+from bench.reporting.page import PageSource, SaliencySet, adversarial_set, build_page, saliency_set
+from bench.reporting.page.adversarial import AdversarialSet
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ def make_report(
     }
     load = functools.partial(load_split, split="test", data_dir=data_dir, download=download)
     saliency, remarks = _saliency(runs, same, images, load, device=resolve_device(device)) if images else ([], [])
+    adversarial, missing = _adversarial(runs, leaderboard, data_dir, download=download) if images else ([], [])
+    remarks += missing
     remarks += sorted({run.problem or run.doubt for run in runs if run.problem or run.doubt})
     source = PageSource(
         rows,
@@ -96,6 +100,7 @@ def make_report(
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in known.items()},
         saliency=saliency,
+        adversarial=adversarial,
         ranker=lambda board: _ranked(board, rows, leaderboard),
         plain=plain,
     )
@@ -163,6 +168,22 @@ def _saliency(
         ids = first_of_each_class(dataset.labels, images)
         rows = [row for entry in own for row in panel_rows(entry, dataset, ids, settings, device=device)[0]]
         sets.append(saliency_set(dataset, rows, settings))
+    return sets, remarks
+
+
+def _adversarial(
+    runs: list[Run], leaderboard: Path, data_dir: Path | None, *, download: bool
+) -> tuple[list[AdversarialSet], list[str]]:
+    """The nearest image in each norm, of each model's newest run that kept any; and why some are missing."""
+    sets, remarks = [], []
+    for run in _newest(run for run in runs if run.manifest and run.manifest.result.adversarial_sha256):
+        try:
+            folder = leaderboard / "runs" / run.run_id
+            _, rows = adversarial_rows(folder, worst=1, data_dir=data_dir, download=download)
+        except BenchError as error:
+            remarks.append(f"no adversarial images of {run.model}: {error}")
+            continue
+        sets.append(adversarial_set(run, rows))
     return sets, remarks
 
 

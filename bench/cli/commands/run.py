@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from bench.runs.plan import RunPlan
 
 
+SaveAdversarial = Annotated[
+    bool,
+    typer.Option(
+        "--save-adversarial",
+        help="Keep the smallest adversarial image found per example and norm; `bench show` draws them.",
+    ),
+]
+
+
 @with_groups
 def run(
     model: Models,
@@ -42,13 +51,7 @@ def run(
     precision: Precision = "float32",
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
-    save_adversarial: Annotated[
-        bool,
-        typer.Option(
-            "--save-adversarial",
-            help="Keep the smallest adversarial image found per example and norm; `bench show` draws them.",
-        ),
-    ] = False,
+    save_adversarial: SaveAdversarial = False,
     fail_fast: FailFast = False,
     fail_on: FailOn = None,
     as_json: Json = False,

@@ -1,8 +1,9 @@
-"""Files of adversarial images: what `run --save-adversarial` writes into a run's folder, and what anybody may bring.
+"""Files of adversarial images: what a run keeps in its folder, and what anybody may bring.
 
 A NumPy archive (.npz) with the arrays `images` (n, C, H, W) float32 in [0, 1] and `ids` (n,), positions in the test
 split; optional are `norms` (n,), the norm that each was made for (`linf`, `l2`, `l1`, `l0`), and `data_sha256`, the
-digest of the split's images and labels. An id may come once for each norm.
+digest of the split's images and labels. An id may come once for each norm. A run writes all of these, and
+`predictions` (n,), what the model says of each.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ class AdversarialImages:
         ids: (n,) int64, positions in the split; an example comes at most once in each norm.
         norms: (n,) str, empty where the maker does not say.
         images: (n, C, H, W) float32 in [0, 1].
+        predictions: (n,) int64, what the model says of them, -1 where that is no number or their maker does not say.
     """
 
     ids: NDArray[np.int64]
     norms: NDArray[np.str_]
     images: NDArray[np.float32]
+    predictions: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,13 +56,19 @@ def write_images(path: Path, parts: Sequence[AdversarialImages | Path], data_sha
     """Write the images of all parts as one file, those of files that this wrote one at a time; raises BenchError."""
     ids: list[NDArray[np.int64]] = []
     norms: list[NDArray[np.str_]] = []
+    predictions: list[NDArray[np.int64]] = []
     shape: tuple[int, ...] = ()
     for part in parts:
         one = part if isinstance(part, AdversarialImages) else read_own(part)
         ids.append(one.ids)
         norms.append(one.norms)
+        predictions.append(one.predictions)
         shape = one.images.shape[1:]
-    count = sum(map(len, ids))
+    small = {
+        "ids": np.concatenate(ids), "norms": np.concatenate(norms), "predictions": np.concatenate(predictions),
+        "data_sha256": np.array(data_sha256),
+    }  # fmt: skip
+    count = len(small["ids"])
     with replaced_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         with _member(archive, "images") as stream:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
@@ -67,7 +76,6 @@ def write_images(path: Path, parts: Sequence[AdversarialImages | Path], data_sha
             for part in parts:
                 one = part if isinstance(part, AdversarialImages) else read_own(part)
                 stream.write(np.ascontiguousarray(one.images, dtype="<f4").tobytes())
-        small = {"ids": np.concatenate(ids), "norms": np.concatenate(norms), "data_sha256": np.array(data_sha256)}
         for name, values in small.items():
             with _member(archive, name) as stream:
                 np.lib.format.write_array(stream, values, allow_pickle=False)
@@ -81,8 +89,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
 
 def read_own(path: Path) -> AdversarialImages:
     """What `write_images` wrote; raises BenchError where the file is missing or damaged."""
-    arrays = read_arrays(path, lambda _: ["ids", "norms", "images"])
-    return AdversarialImages(arrays["ids"], arrays["norms"], arrays["images"])
+    arrays = read_arrays(path, lambda _: ["ids", "norms", "images", "predictions"])
+    return AdversarialImages(**arrays)
 
 
 def read_images(path: Path, dataset: ImageDataset) -> AdversarialImages:
@@ -104,7 +112,7 @@ def read_images(path: Path, dataset: ImageDataset) -> AdversarialImages:
     if not len(images) == len(ids) == len(norms):
         raise BenchError(f"{path} has {len(images)} images, {len(ids)} ids and {len(norms)} norms; give one for each.")
     _require_once(ids, norms, path)
-    return AdversarialImages(ids, norms, images)
+    return AdversarialImages(ids, norms, images, predictions=np.full(len(ids), -1))
 
 
 def _images(images: NDArray[Any], path: Path, dataset: ImageDataset) -> NDArray[np.float32]:

@@ -34,23 +34,30 @@ def smallest_images(
         results: with their images.
         fewest: (N,) float64, how many values the L0 images change; None where there are none.
     """
-    ids, norms, images, rounded = [], [], [], 0
-    for norm, own in radii.items():
-        rows = (results.broken(norm, max(own)) & (results.found_in[norm] >= 0)).nonzero().squeeze(1)
-        ids.append(examples.ids.cpu()[rows].numpy())
-        norms.append(np.full(len(rows), norm))
-        images.append(results.images[norm][rows].numpy())
-        rounded += _still_fool(examples, rows, results, norm, sorted(own))
-    counters = {"saved_images": sum(map(len, ids)), "saved_images_rounded": rounded}
+    chosen: dict[str, Tensor] = {
+        norm: (results.broken(norm, max(own)) & (results.found_in[norm] >= 0)).nonzero().squeeze(1)
+        for norm, own in radii.items()
+    }
+    rounded = sum(_still_fool(examples, chosen[norm], results, norm=norm, radii=sorted(radii[norm])) for norm in radii)
+    counters = {"saved_images": sum(map(len, chosen.values())), "saved_images_rounded": rounded}
     if fewest is not None:
-        rows = (fewest.isfinite() & (fewest > 0)).nonzero().squeeze(1)
-        ids.append(examples.ids.cpu()[rows].numpy())
-        norms.append(np.full(len(rows), "l0"))
-        images.append(results.images["l0"][rows].numpy())
-    return AdversarialImages(np.concatenate(ids), np.concatenate(norms), np.concatenate(images)), counters
+        chosen["l0"] = (fewest.isfinite() & (fewest > 0)).nonzero().squeeze(1)
+    images = torch.cat([results.images[norm][rows] for norm, rows in chosen.items()])
+    rows = torch.cat(list(chosen.values()))
+    return AdversarialImages(
+        ids=examples.ids.cpu()[rows].numpy(), norms=np.repeat(list(chosen), list(map(len, chosen.values()))),
+        images=images.numpy(), predictions=_answers(examples, images).numpy(),
+    ), counters  # fmt: skip
 
 
-def _still_fool(examples: Examples, rows: Tensor, results: AttackResults, norm: Norm, radii: Sequence[float]) -> int:
+def _answers(examples: Examples, images: Tensor) -> Tensor:
+    """What the model says of the images, (n,) int64 on the CPU."""
+    parts = torch.split(images, examples.batch_size)
+    with torch.no_grad(), float32_products():
+        return torch.cat([answers(examples.model(part.to(examples.images.device))).cpu() for part in parts])
+
+
+def _still_fool(examples: Examples, rows: Tensor, results: AttackResults, *, norm: Norm, radii: Sequence[float]) -> int:
     """How many, in whole 255ths, fool the model inside the smallest of the radii that holds them as they are."""
     count = 0
     for part in torch.split(rows, examples.batch_size):

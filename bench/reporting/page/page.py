@@ -18,6 +18,7 @@ import bench
 from bench.catalog.cards import ModelCard
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.findings import MASKING, Finding
+from bench.reporting.page.adversarial import AdversarialSet
 from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
 from bench.reporting.page.content import Names, anchor
 from bench.reporting.page.curves import robustness_curves
@@ -54,6 +55,7 @@ class PageSource:
     suites: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     saliency: Sequence[SaliencySet] = ()
+    adversarial: Sequence[AdversarialSet] = ()
     ranker: Ranker | None = None
     plain: bool = False
 
@@ -89,6 +91,7 @@ def build_page(source: PageSource) -> str:
         newest=max(str(run.shared["finished_at"]) for run in runs),
         versions=sorted({str(run.shared["bench_version"]) for run in runs}),
         saliency=[one for one in source.saliency if one.panels],
+        adversarial=source.adversarial,
         names=names,
         swatches={name: swatch(slot, joined=False) for name, slot in names.slots.items()},
         model_anchor=model_anchor,

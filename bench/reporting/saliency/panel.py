@@ -16,7 +16,7 @@ from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.core.names import unknown_name
 from bench.data import ImageDataset, load_split
-from bench.reporting.figures import FIGURE_KINDS, figure_bytes
+from bench.reporting.figures import figure_bytes, require_picture
 from bench.reporting.saliency.figure import draw_panel
 from bench.reporting.saliency.rows import PanelRow, PanelSettings, panel_rows
 
@@ -68,7 +68,7 @@ def make_panel(
     Raises:
         BenchError: bad input in any of these, a method that a net does not support, or a file that cannot be written.
     """
-    kind = _require_output(output)
+    kind = require_picture(output)
     settings = _settings(methods, attack, eps, seed)
     place = resolve_device(device)
     chosen = resolve_models(models, dataset, options=source, registry=registry, program=program)
@@ -87,18 +87,6 @@ def make_panel(
     write_atomically(output, figure_bytes(draw_panel(rows, settings), kind))
     aim = None if isinstance(settings.attack, RandomSign) else settings.attacked_method.name
     return PanelOutcome(rows, aim, remarks)
-
-
-def _require_output(path: Path) -> str:
-    """The kind of figure that the file's ending asks for."""
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FIGURE_KINDS:
-        raise BenchError(f"the picture {path} must end in .png or .svg.", option="output")
-    if path.is_dir():
-        raise BenchError(f"the picture {path} is a folder; name a file in it.", option="output")
-    if not path.parent.is_dir():
-        raise BenchError(f"there is no folder {path.parent} for the picture; make it first.", option="output")
-    return kind
 
 
 def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> PanelSettings:

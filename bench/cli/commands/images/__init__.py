@@ -1,0 +1,1 @@
+"""Commands about the adversarial images that runs keep and others bring."""
