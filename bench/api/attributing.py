@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Any
@@ -17,6 +18,9 @@ from bench.attributions.registry import attribute as attribution_maps
 from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
 from bench.nets.logit_scale import at_usual_scale
+
+logger = logging.getLogger(__name__)
+_LEVELS = {"note": logging.INFO, "warning": logging.WARNING}
 
 
 @undisturbed()
@@ -40,9 +44,9 @@ def attribute(
         model: images in [0, 1] in, logits out; a copy of it, in eval mode and float32, is explained on its device.
         images: (N, C, H, W) in [0, 1], a tensor or an array.
         labels: (N,) the class whose logit is explained.
-        method: a method's name, e.g. `gradient` (docs/reference/explanations.md has them all), `FILE.py:FUNCTION`, or a
-            callable; see bench.attributions.registry for what it takes and returns. An object of captum's, such as
-            `Occlusion(net)`, is one too: it explains `model`, whatever net it was made with.
+        method: a method's name, e.g. `gradient` (docs/reference/explanations.md has them all), `captum:NAME`,
+            `FILE.py:FUNCTION`, or a callable; see bench.attributions.registry for what it takes and returns. An object
+            of captum's, such as `Occlusion(net)`, is one too: it explains `model`, whatever net it was made with.
         seed: keys the noise of methods that have any, together with the position of the image.
         batch_size: images explained at once; `auto` or None chooses by device and memory.
         mean, std: of pixels in [0, 1], per channel, for a net that does not normalise by itself.
@@ -52,6 +56,8 @@ def attribute(
 
     Returns:
         (N, C, H, W), detached; (N, 1, H, W) for Grad-CAM.
+
+    What is known to be wrong with a method on this net is logged as a warning, which layer it took as information.
 
     Raises:
         BenchError: unknown method or parameter, a net that the method does not support, or a net, images or labels
@@ -64,6 +70,8 @@ def attribute(
         # maps of ours grow with the logits; of others that is not known
         usual = at_usual_scale(net, pixels[:batch], batch) if chosen.trusted else net
         maps = attribution_maps(usual, pixels, truth, chosen, seed=seed, batch_size=batch)
+        for finding in chosen.findings(net, pixels[:1]):
+            logger.log(_LEVELS[finding.severity], "%s; %s", finding.evidence, finding.advice)
         return maps / getattr(usual, "factor", 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The contract of an attribution method, and how a name becomes one: ours, a plug-in's, a file of the user's.
+"""The contract of an attribution method, and how a name becomes one: ours, captum's, a plug-in's, a user's file's.
 
 A method is a function `attribute(model, images, targets, *, ...) -> (N, C, H, W)`:
 
@@ -27,15 +27,21 @@ from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.attacks.user_files import UserFile, load_function, named_function
+from bench.attributions.foreign import checked_maps
 from bench.catalog.programs import parse_program
-from bench.core.errors import BenchError, in_one_line, is_interrupt
+from bench.core.errors import BenchError
 from bench.core.keywords import Keyword, checked_keywords, keywords_of
 from bench.core.memory import is_out_of_memory
 from bench.core.names import select_names, unknown_name
 from bench.core.packages import load_plugin, plugin_names
-from bench.core.torch_state import random_numbers_of, twice_differentiable
+from bench.core.torch_state import twice_differentiable
+from bench.leaderboard.findings import Finding
 
 GROUP = "bench.attributions"
+CAPTUM = "captum:"
+"""`captum:NAME` is one of captum's methods, see bench.attributions.adapters.captum."""
+Look = Callable[..., list[Finding]]
+"""`look(model, images, **parameters)`: what a reader of the maps should know of the method on this net."""
 OFFERED = ("ids", "seed", "keep_graph")
 _MARK = "__bench_attribution__"
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
@@ -69,6 +75,7 @@ class AttributionMethod:
         differentiable: its maps can be differentiated with respect to the images, which an attack on them needs.
         signed: whether a map can have values below zero.
         trusted: ours; of others' methods, what they raise or return wrong is told in their name.
+        look: see `findings`.
     """
 
     name: str
@@ -79,6 +86,14 @@ class AttributionMethod:
     signed: bool = True
     trusted: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    look: Look | None = None
+
+    def findings(self, model: nn.Module, images: Tensor) -> list[Finding]:
+        """What a reader of the maps should know of this method on this net, looked at with a few images (N, C, H, W).
+
+        The model must be in eval mode with its parameters' gradients off.
+        """
+        return [] if self.look is None else self.look(model, images, **self.parameters)
 
     def given(self, /, **parameters: Any) -> AttributionMethod:
         """The method with these parameters; raises BenchError for one that is unknown or out of bounds."""
@@ -119,17 +134,20 @@ class AttributionMethod:
         if self.trusted:
             found = self.function(model, images, request.labels, **keywords)
         else:
-            found = _checked(self, request, lambda: self.function(model, images, request.labels, **keywords))
+            found = checked_maps(
+                lambda: self.function(model, images, request.labels, **keywords), request.images,
+                f"attribution method {self.name}", key=(request.seed, request.example_ids), graph=request.keep_graph,
+            )  # fmt: skip
         return found if request.keep_graph else found.detach()
 
 
 def register_attribution(
-    name: str, *, differentiable: bool = False, signed: bool = True
+    name: str, *, differentiable: bool = False, signed: bool = True, look: Look | None = None
 ) -> Callable[[_Function], _Function]:
     """Give a function a name by which suites can call it, and say what it does; see this module's docstring."""
 
     def mark(function: _Function) -> _Function:
-        setattr(function, _MARK, {"name": name, "differentiable": differentiable, "signed": signed})
+        setattr(function, _MARK, {"name": name, "differentiable": differentiable, "signed": signed, "look": look})
         return function
 
     return mark
@@ -151,7 +169,7 @@ def our_methods() -> dict[str, AttributionMethod]:
 
 
 def find_method(name: str, file: UserFile | None = None) -> AttributionMethod:
-    """The method of a name with its default parameters: ours, a plug-in's, or `FILE.py:FUNCTION`.
+    """The method of a name with its default parameters: ours, `captum:NAME`, a plug-in's, or `FILE.py:FUNCTION`.
 
     Args:
         file: the file of the user's; only what the user has named is opened.
@@ -162,12 +180,19 @@ def find_method(name: str, file: UserFile | None = None) -> AttributionMethod:
     ours = our_methods()
     if name in ours:
         return ours[name]
+    if name.startswith(CAPTUM):
+        found: AttributionMethod = _captum().find(name.removeprefix(CAPTUM))
+        return found
     function = named_function(name)
     if function is not None:
         return method_of(load_function(name, *function, file), ":".join(function))
     if name in plugin_names(GROUP):
         return method_of(load_plugin(GROUP, name), name)
-    raise unknown_name(name, [*method_names(), "FILE.py:FUNCTION"], "attribution method")
+    raise unknown_name(name, [*method_names(), f"{CAPTUM}NAME", "FILE.py:FUNCTION"], "attribution method")
+
+
+def _captum() -> Any:
+    return importlib.import_module("bench.attributions.adapters.captum")
 
 
 def method_of_file(name: str, parameters: Mapping[str, Any]) -> AttributionMethod:
@@ -187,13 +212,15 @@ def method_named(name: str) -> AttributionMethod:
 
 
 def methods_named(patterns: Sequence[str]) -> list[AttributionMethod]:
-    """Methods by names, wildcards or `all`, or FILE.py:FUNCTION, each once; raises BenchError."""
-    known = method_names()
-    names = [
-        name
-        for pattern in patterns
-        for name in ([pattern] if named_function(pattern) else select_names([pattern], known, "attribution method"))
-    ]
+    """Methods by names, wildcards or `all` (which leaves captum's out), or FILE.py:FUNCTION, each once.
+
+    Raises:
+        BenchError: a pattern matches nothing, or a method cannot be loaded.
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        known = _captum().names() if pattern.startswith(CAPTUM) else method_names()
+        names += [pattern] if named_function(pattern) else select_names([pattern], known, "attribution method")
     return list({method.name: method for method in map(method_named, names)}.values())
 
 
@@ -262,29 +289,3 @@ def method_of(found: object, name: str) -> AttributionMethod:
         return _described(found, **{**getattr(found, _MARK, {}), "name": name}, trusted=False)
     except ValueError as error:
         raise BenchError(f"the parameters of attribution method {name} cannot be read ({error}).") from error
-
-
-def _checked(method: AttributionMethod, request: MapRequest, call: Callable[[], Any]) -> Tensor:
-    """Checked maps of a method that is not ours, with torch's generators seeded; raises BenchError in its name."""
-    images, name = request.images, f"attribution method {method.name}"
-    key = (request.seed, name, *request.example_ids[:1].tolist())
-    try:
-        with torch.enable_grad(), twice_differentiable(request.keep_graph), random_numbers_of(images.device, *key):
-            found = call()
-    except BaseException as error:
-        if isinstance(error, BenchError) or is_interrupt(error) or is_out_of_memory(error):
-            raise
-        raise BenchError(f"{name} failed: {in_one_line(error)}.") from error
-    if not isinstance(found, Tensor) or not found.is_floating_point():
-        kind = f"tensor of {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
-        raise BenchError(f"{name} returned a {kind}; it must return a tensor of floating-point numbers.")
-    count, channels, *size = images.shape
-    if found.shape not in ((count, channels, *size), (count, 1, *size)):
-        raise BenchError(
-            f"{name} returned maps of shape {tuple(found.shape)} for images of shape {tuple(images.shape)}; return "
-            "the images' shape, or one channel."
-        )
-    broken = int((~found.flatten(1).isfinite().all(1)).sum())
-    if broken:
-        raise BenchError(f"{name} returned NaN or infinite maps of {broken} of {count} images.")
-    return found.to(images)

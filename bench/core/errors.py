@@ -44,6 +44,10 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
+class StoppedError(BaseException):
+    """The work at hand is not wanted any more; no Exception, so that nothing takes it for one of a model's."""
+
+
 def is_interrupt(error: BaseException) -> bool:
-    """Whether the user pressed Ctrl-C; the user's own code may raise anything else, subclasses too."""
-    return type(error) is KeyboardInterrupt
+    """Whether the work was stopped, by Ctrl-C or by us; the user's own code may raise anything else, subclasses too."""
+    return type(error) in (KeyboardInterrupt, StoppedError)

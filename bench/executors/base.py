@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.manifest import ExecutorStats
+from bench.runs.pieces import SlowUnit, pieces
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -36,6 +37,12 @@ class Job:
         self.queue, self.left = deque(units), len(units)
         self.done, self.pending = 0, sum(plan.work_of(unit) for unit in units)
         self._advanced = advanced
+
+    def cut(self, pace: float) -> None:
+        """Cut what waits, so that no unit takes too long at `pace` seconds an image."""
+        before = len(self.queue)
+        self.queue = deque(piece for unit in self.queue for piece in pieces(self.plan, unit, pace))
+        self.left += len(self.queue) - before
 
     def report(self, amount: int) -> None:
         """So much work is newly done; negative where it was lost."""
@@ -65,8 +72,8 @@ class Worker(ABC):
         """Get ready for a plan."""
 
     @abstractmethod
-    def compute(self, unit: WorkUnit) -> Future[FinishedUnit]:
-        """Compute a unit of the plan that it is ready for."""
+    def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
+        """Compute a unit of the plan that it is ready for, or give it up to be cut."""
 
     @abstractmethod
     def progress(self) -> tuple[int, int]:
@@ -194,12 +201,20 @@ class Executor(ABC):
         elif error is not None:
             self._lose(worker, unit, job, error)
         elif unit is not None and call is not None:
-            job.left -= 1
-            self._took_part.add(worker)
-            job.report(job.plan.work_of(unit) - worker.reported)
-            finished: FinishedUnit = call.result()
-            return finished
+            return self._take(worker, unit, job, call.result())
         return None
+
+    def _take(self, worker: Worker, unit: WorkUnit, job: Job, answer: FinishedUnit | SlowUnit) -> FinishedUnit | None:
+        self._took_part.add(worker)
+        if isinstance(answer, SlowUnit):
+            job.report(-worker.reported)
+            job.queue.appendleft(unit)
+            job.cut(answer.pace)
+            return None
+        job.left -= 1
+        job.report(job.plan.work_of(unit) - worker.reported)
+        job.cut(answer.pace)
+        return answer
 
     def _lose(self, worker: Worker, unit: WorkUnit | None, job: Job, error: BaseException) -> None:
         """A worker died or cannot get ready: it goes, and its unit comes back into the queue."""

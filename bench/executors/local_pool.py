@@ -23,6 +23,7 @@ from bench.executors.local_workers import HelperWorker, HereWorker
 from bench.executors.shipping import pack_plan
 from bench.leaderboard.evidence.manifest import ExecutorStats
 from bench.runs.batch_size import processes_within_memory
+from bench.runs.pieces import SlowUnit
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit, compute_unit, ready_model
 
@@ -79,11 +80,7 @@ class LocalPool(Executor):
         threads = max(1, before // self._limit)
         shipment = self._ship(plan, threads) if self._limit > 1 else None
         if shipment is None:
-            batch_size = plan.batch_size
-            for unit in units:
-                finished = compute_unit(plan, unit, model, batch_size, on_progress=advanced)
-                batch_size = finished.stats.batch_size
-                yield finished
+            yield from _alone(Job(plan, None, units, advanced), model)
             return
         self._threads, self._began = threads, time.monotonic()
         here = HereWorker(model, threads)
@@ -146,3 +143,18 @@ class LocalPool(Executor):
             logger.warning("a helper process cannot load a model (%s); going on without it", error)
         else:
             logger.warning("a helper process has ended; going on without it", exc_info=error)
+
+
+def _alone(job: Job, model: nn.Module) -> Generator[FinishedUnit, None, None]:
+    """Compute all units here, one after another."""
+    batch_size = job.plan.batch_size
+    while job.queue:
+        unit = job.queue.popleft()
+        answer = compute_unit(job.plan, unit, model, batch_size, on_progress=job.report)
+        if isinstance(answer, SlowUnit):
+            job.report(-answer.done)
+            job.queue.appendleft(unit)
+        else:
+            batch_size = answer.stats.batch_size
+            yield answer
+        job.cut(answer.pace)

@@ -22,6 +22,7 @@ from torch import nn
 
 from bench.executors.base import Job, Worker
 from bench.executors.unit_worker import UnitWorker
+from bench.runs.pieces import SlowUnit
 from bench.runs.plan import WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -39,7 +40,7 @@ class HereWorker(Worker):
     def load(self, job: Job) -> Future[Any]:
         return self._start(self._inner.take, job.plan, self._model, self._threads)
 
-    def compute(self, unit: WorkUnit) -> Future[FinishedUnit]:
+    def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
         return self._start(self._inner.compute, unit)
 
     def progress(self) -> tuple[int, int]:
@@ -79,7 +80,7 @@ class HelperWorker(Worker):
         # as bytes: as tensors they would go into shared memory, of which a container has little
         return self._submit(_load, pickle.dumps(job.shipment))
 
-    def compute(self, unit: WorkUnit) -> Future[FinishedUnit]:
+    def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
         return self._submit(_compute, unit)
 
     def progress(self) -> tuple[int, int]:
@@ -149,5 +150,5 @@ def _load(content: bytes) -> None:
     _worker.load(*pickle.loads(content))  # noqa: S301  (of the process that started this one)
 
 
-def _compute(unit: WorkUnit) -> FinishedUnit:
+def _compute(unit: WorkUnit) -> FinishedUnit | SlowUnit:
     return _worker.compute(unit)

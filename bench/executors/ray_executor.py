@@ -20,6 +20,7 @@ from bench.executors.ray_cluster import RayOptions, Shares, import_ray, joined, 
 from bench.executors.shipping import pack_plan, pack_split
 from bench.executors.unit_worker import UnitWorker, versions
 from bench.leaderboard.evidence.manifest import ExecutorStats
+from bench.runs.pieces import SlowUnit
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -56,7 +57,7 @@ class RayWorker(Worker):
     def load(self, job: Job) -> Future[Any]:
         return self._actor.load.remote(*job.shipment).future()  # type: ignore[no-any-return]
 
-    def compute(self, unit: WorkUnit) -> Future[FinishedUnit]:
+    def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
         return self._actor.compute.remote(unit).future()  # type: ignore[no-any-return]
 
     def progress(self) -> tuple[int, int]:

@@ -15,12 +15,9 @@ import bench
 from bench.core.devices import resolve_device
 from bench.data import ImageDataset
 from bench.executors.shipping import PackedPlan, PackedSplit, unpack_plan
+from bench.runs.pieces import SlowUnit
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit, compute_unit
-
-
-class StoppedError(BaseException):
-    """The unit is not wanted any more; no Exception, so that nothing on the way takes it for one of a model's."""
 
 
 def versions() -> dict[str, str]:
@@ -33,7 +30,7 @@ class UnitWorker:
 
     Attributes:
         at: the index of the unit at hand, and how much of its work is done, in the measure of `RunPlan.work`.
-        stopped: once set, the unit at hand ends by StoppedError when it next tells of its progress.
+        stopped: once set, the unit at hand ends by StoppedError when it next calls the net.
     """
 
     def __init__(self) -> None:
@@ -66,16 +63,19 @@ class UnitWorker:
         self._plan, self._model, self._threads = plan, model, threads
         self._batch_size = plan.batch_size
 
-    def compute(self, unit: WorkUnit) -> FinishedUnit:
-        """Evaluate one unit of the plan; raises BenchError where the model fails on an image."""
+    def compute(self, unit: WorkUnit) -> FinishedUnit | SlowUnit:
+        """Evaluate one unit of the plan, or give it up to be cut; raises BenchError where the model fails."""
         # OpenMP's number of threads belongs to the thread that asks, and calls come from several
         torch.set_num_threads(self._threads)
         if self._plan is None or self._model is None:
             raise RuntimeError("no plan was loaded")
         self.at[1] = 0  # before the index, so that a reader never sees another unit's progress
         self.at[0] = unit.index
-        finished = compute_unit(self._plan, unit, self._model, self._batch_size, on_progress=self._advanced)
-        self._batch_size = finished.stats.batch_size
+        finished = compute_unit(
+            self._plan, unit, self._model, self._batch_size, on_progress=self._advanced, stopped=lambda: self.stopped
+        )
+        if isinstance(finished, FinishedUnit):
+            self._batch_size = finished.stats.batch_size
         return finished
 
     def progress(self) -> tuple[int, int]:
@@ -83,6 +83,4 @@ class UnitWorker:
         return self.at[0], self.at[1]
 
     def _advanced(self, amount: int) -> None:
-        if self.stopped:
-            raise StoppedError
         self.at[1] += amount

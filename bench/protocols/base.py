@@ -75,7 +75,7 @@ class UnitResult:
 
 
 UNIT_EXAMPLES = 250
-"""Examples of a work unit: what a stop can lose at most."""
+"""Examples of a work unit; one that takes long is cut further, see bench.runs.pieces."""
 UNIT_VALUES = 10_000_000
 """Pixel values of a work unit, 40 MB as float32: large images come in smaller units, so that memory is bounded by the
 batch. A unit of 224x224 colour images has 66, one of CIFAR-10's or smaller ones UNIT_EXAMPLES."""
@@ -128,6 +128,11 @@ class Protocol(ABC):
             BenchError: something is missing.
         """
         return {}
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether units can be cut further as they are computed, without a change of any verdict."""
+        return type(self).units is Protocol.units
 
     @abstractmethod
     def work(self, dataset: str, count: int) -> int:

@@ -25,6 +25,7 @@ from bench.leaderboard.rows import run_rows
 from bench.leaderboard.table import append_rows
 from bench.protocols.clean_pass import guessing_findings
 from bench.protocols.robustness.claims import claim_findings
+from bench.runs.pieces import missing_units
 from bench.runs.plan import RunPlan
 
 logger = logging.getLogger(__name__)
@@ -103,14 +104,13 @@ def execute(
     observer, executor = observer or Observer(), executor or LocalPool()
     run = open_run(leaderboard, new_manifest(plan, executor), fresh=fresh)
     try:
-        done = run.parts_done() & {unit.index for unit in plan.units}
-        observer.run_started(plan, run, sum(plan.work_of(unit) for unit in plan.units if unit.index in done))
-        missing = [unit for unit in plan.units if unit.index not in done]
+        done, missing = len(run.manifest.units), missing_units(plan, run.manifest.units.values())
+        observer.run_started(plan, run, plan.work - sum(map(plan.work_of, missing)))
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
                 run.manifest.environment.executor = executor.stats()
                 run.save_part(unit.index, unit.records, unit.stats, unit.adversarial)
-        outcome = _finish(plan, run, leaderboard, len(done), began=began)
+        outcome = _finish(plan, run, leaderboard, done, began=began)
     except KeyboardInterrupt:
         run.stop("interrupted")
         raise
@@ -146,9 +146,8 @@ def new_manifest(plan: RunPlan, executor: Executor) -> Manifest:
 
 
 def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, began: float) -> RunOutcome:
-    records = run.records(len(plan.units))
-    # in the order of the units, whichever came in first
-    units = [run.manifest.units[str(unit.index)] for unit in plan.units]
+    records = run.records()
+    units = [run.manifest.units[index] for index in run.in_order()]
     environment = run.manifest.environment
     # several where the machines differ, or a run went on on another one
     environment.device = ", ".join(sorted({unit.device for unit in units}))

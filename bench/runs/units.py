@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from bench.core.devices import current_device, device_label
-from bench.core.errors import BenchError, in_one_line, is_interrupt
+from bench.core.errors import BenchError, StoppedError, in_one_line, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
 from bench.core.precision import float32_products
 from bench.core.torch_state import random_numbers_of
@@ -24,6 +24,7 @@ from bench.nets.state import changes, state_of
 from bench.protocols import EvaluationContext
 from bench.runs.batch_size import evaluate_within_memory
 from bench.runs.fixed_answers import fixed_answers
+from bench.runs.pieces import SlowUnit, UnitWatch
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.ready import prepared_net, scaled_net
 
@@ -42,6 +43,11 @@ class FinishedUnit:
     records: pd.DataFrame
     stats: UnitStats
     adversarial: AdversarialImages | None = None
+
+    @property
+    def pace(self) -> float:
+        """Seconds an image."""
+        return self.stats.seconds / (self.stats.stop - self.stats.start)
 
 
 def ready_model(plan: RunPlan) -> nn.Module:
@@ -65,20 +71,29 @@ def ready_model(plan: RunPlan) -> nn.Module:
 
 
 def compute_unit(
-    plan: RunPlan, unit: WorkUnit, model: nn.Module, batch_size: int, on_progress: Callable[[int], None]
-) -> FinishedUnit:
-    """Evaluate one unit.
+    plan: RunPlan, unit: WorkUnit, model: nn.Module, batch_size: int, *, on_progress: Callable[[int], None],
+    stopped: Callable[[], bool] = lambda: False,
+) -> FinishedUnit | SlowUnit:  # fmt: skip
+    """Evaluate one unit, or give it up where it would take so long that it has to be cut.
 
     Args:
         model: of `ready_model`.
         batch_size: images that go through the net at once; halved for as long as memory runs out.
         on_progress: called with the amount of work newly done, in the measure of `RunPlan.work`; negative where it has
             to be done again.
+        stopped: whether the unit is not wanted any more; asked before each call of the net.
 
     Raises:
         BenchError: the model fails on an image.
+        StoppedError: the unit is not wanted any more.
     """
     began, began_cpu = time.perf_counter(), time.process_time()
+    watch = UnitWatch(plan, unit, stopped)
+
+    def reported(amount: int) -> None:
+        on_progress(amount)
+        watch.reported(amount)
+
     context = EvaluationContext(
         model=model,
         model_name=plan.entry.card.name,
@@ -88,7 +103,7 @@ def compute_unit(
         seed=plan.seed,
         device=plan.device,
         batch_size=batch_size,
-        on_progress=on_progress,
+        on_progress=reported,
         examples=plan.examples,
         training=plan.training,
         precision=plan.precision,
@@ -97,8 +112,13 @@ def compute_unit(
     )
     before = state_of(model)
     own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)
-    with current_device(plan.device), float32_products(), own_numbers, _own_code(plan):
-        result, fitting = evaluate_within_memory(plan.protocol, context)
+    try:
+        with current_device(plan.device), float32_products(), own_numbers, _own_code(plan), watch.over(model):
+            result, fitting = evaluate_within_memory(plan.protocol, context)
+    except StoppedError:
+        if watch.slow is None:
+            raise
+        return watch.slow
     result.findings += _stateful(changes(before, state_of(model)))
     stats = UnitStats(
         start=unit.start,

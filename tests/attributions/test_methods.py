@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import warnings
-
 import captum.attr as captum
 import pytest
 import torch
@@ -46,33 +44,6 @@ def assert_same(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> Non
 
 FEW = {"integrated_gradients": {"steps": 6}, "smoothgrad": {"samples": 3}}
 """Parameters that make the slow methods quick."""
-
-CAPTUM = {
-    "gradient": lambda net, x, y: captum.Saliency(net).attribute(x, target=y, abs=False),
-    "input_x_gradient": lambda net, x, y: captum.InputXGradient(net).attribute(x, target=y),
-    "integrated_gradients": lambda net, x, y: captum.IntegratedGradients(net).attribute(x, target=y, n_steps=6),
-    "guided_backprop": lambda net, x, y: captum.GuidedBackprop(net).attribute(x, target=y),
-    "deconvolution": lambda net, x, y: captum.Deconvolution(net).attribute(x, target=y),
-}
-
-
-@pytest.mark.parametrize("name", CAPTUM)
-@pytest.mark.parametrize("architecture", NETS)
-def test_maps_on_relu_nets_are_captums(architecture: str, name: str, problem: tuple[Tensor, Tensor]) -> None:
-    net = make_net(architecture)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = CAPTUM[name](net, *problem)
-    assert_same(attribute(net, *problem, find_method(name).given(**FEW.get(name, {})), batch_size=3), expected, 2e-3)
-
-
-@pytest.mark.parametrize("architecture", ["small_cnn", "wide_resnet"])
-def test_deeplift_is_captums_where_captum_is_right(architecture: str, problem: tuple[Tensor, Tensor]) -> None:
-    net = make_net(architecture)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = captum.DeepLift(net).attribute(problem[0], torch.zeros(1, 3, 16, 16), target=problem[1])
-    assert_same(attribute(net, *problem, find_method("deeplift")), expected)
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])

@@ -12,6 +12,7 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.executors.base import Executor, Job, Worker
+from bench.leaderboard.evidence.manifest import UnitStats
 from bench.runs.plan import WorkUnit
 from bench.runs.units import FinishedUnit
 
@@ -44,7 +45,11 @@ class Scripted(Worker):
         self.units.append((self.plans[-1], unit.index))
         if unit.index == self.fails_at:
             return answer(BrokenExecutor("gone"))
-        return answer(FinishedUnit(unit.index, pd.DataFrame(), {}))
+        return answer(
+            FinishedUnit(
+                unit.index, pd.DataFrame(), UnitStats(start=unit.start, stop=unit.stop, seconds=0.0, device="cpu")
+            )
+        )
 
     def progress(self) -> tuple[int, int]:
         return self.units[-1][1], 2

@@ -67,7 +67,6 @@ def run(
     from bench.cli.output.failures import tell_failures, tell_skipped
     from bench.cli.output.json_output import failure_entries, print_json, run_entry
     from bench.cli.output.rendering import messages
-    from bench.leaderboard.findings import masking_verdict
     from bench.runs.failures import Failures
     from bench.runs.plan import plan_runs
 
@@ -86,6 +85,14 @@ def run(
     tell_failures(failures, len(outcomes))
     if failures.found:
         raise typer.Exit(EXIT_FAILED)
+    _fail_on(outcomes, fatal)
+
+
+def _fail_on(outcomes: Sequence[RunOutcome], fatal: Sequence[str]) -> None:
+    """End with exit code 1 where a run's verdict on gradient masking is one of `fatal`."""
+    from bench.cli.output.rendering import messages
+    from bench.leaderboard.findings import masking_verdict
+
     masked = [outcome for outcome in outcomes if masking_verdict(outcome.findings) in fatal]
     for outcome in masked:
         said = f"{masking_verdict(outcome.findings)}: {outcome.plan.entry.card.name} under {outcome.plan.suite.name}"

@@ -47,9 +47,9 @@ class RunFolder:
     def run_id(self) -> str:
         return self.path.name
 
-    def parts_done(self) -> set[int]:
-        """Indices of the work units whose records are on the disk and that stand in the manifest."""
-        return {int(index) for index in self.manifest.units}
+    def in_order(self) -> list[str]:
+        """The indices of the work units that are done, by the examples that they cover, whichever came in first."""
+        return sorted(self.manifest.units, key=lambda index: self.manifest.units[index].start)
 
     def save_part(
         self, index: int, records: pd.DataFrame, stats: UnitStats, adversarial: AdversarialImages | None = None
@@ -99,11 +99,11 @@ class RunFolder:
             if digest or path == self._part(index)
         )
 
-    def records(self, count: int) -> pd.DataFrame:
-        """All records, in the order of the units."""
+    def records(self) -> pd.DataFrame:
+        """The records of all units that are done, in order."""
         import pandas as pd
 
-        parts = pd.concat([read_records(self._part(index)) for index in range(count)], ignore_index=True)
+        parts = pd.concat([read_records(self._part(int(index))) for index in self.in_order()], ignore_index=True)
         for name in parts.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in parts.dtypes]]:
             parts[name] = parts[name].astype("category")
         return parts
@@ -114,7 +114,7 @@ class RunFolder:
         write_records(examples, records, small=True)
         digests = {"examples_sha256": sha256_file(examples)}
         if self.manifest.request.save_adversarial:
-            parts = [self._images(int(index)) for index in sorted(self.manifest.units, key=int)]
+            parts = [self._images(int(index)) for index in self.in_order()]
             write_images(self.path / FILE_NAME, parts, self.manifest.config.data_sha256)
             digests["adversarial_sha256"] = sha256_file(self.path / FILE_NAME)
         self.manifest.result = result.model_copy(update=digests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,6 @@ class AttributionProtocol(Protocol):
     manipulates = False
     """Whether it attacks maps, on the net with smooth activations."""
     parameters_type: ClassVar[type[Section]]
-    of_empty_maps: ClassVar[str] = "their similarity is counted as 0"
     counted: ClassVar[tuple[str, ...]] = ()
     """What the manifest says of the work: names of a unit's counters."""
 
@@ -151,8 +151,10 @@ class AttributionProtocol(Protocol):
         unit = Unit(context, getattr(self.parameters, "top_share", 1.0), dict.fromkeys(self.counted, 0))
         with attacked_model(context.model):
             records = pd.concat([rows for batch in batches for rows in self.rows(unit, batch)], ignore_index=True)
+            for method in self.parameters.attributions:
+                findings += method.findings(context.model, batches[0].images[:1])
         records = stored(records)
-        findings += [*unit.findings(self.of_empty_maps), *self.remarks(unit, records)]
+        findings += [*unit.findings(), *self.remarks(unit, records)]
         return UnitResult(records.sort_values("example_id", kind="stable", ignore_index=True), unit.counters, findings)
 
     @abstractmethod
@@ -164,6 +166,15 @@ class AttributionProtocol(Protocol):
         return []
 
 
+_FLAT = {
+    "empty": (
+        "are all zero", "their similarity is counted as 0; look at the net's activations before reading these numbers"
+    ),
+    "constant": ("have one value everywhere", "they tell no pixel from another, so being alike says nothing; mend it"),
+}  # fmt: skip
+"""Maps that show nothing: what is said of them, and what to do."""
+
+
 class Unit:
     """A work unit as it goes: which maps, by method, show nothing or are no numbers, and what the work counted."""
 
@@ -171,7 +182,7 @@ class Unit:
         self.context, self.top_share, self.counters = context, top_share, counters
         self.flat: dict[str, int] = {}
         """Attack -> how often it saw no gradient other than zero."""
-        self._empty: dict[str, int] = {}
+        self._flat = Counter[tuple[str, str]]()
         self._broken: dict[str, set[int]] = {}
 
     def maps(
@@ -193,7 +204,10 @@ class Unit:
     def see(self, method: AttributionMethod, batch: Batch, maps: PreparedMaps, *, clean: bool = False) -> PreparedMaps:
         """Look at the maps of a batch, of its images or (unless `clean`) of perturbed ones, and hand them back."""
         if clean:
-            self._empty[method.name] = self._empty.get(method.name, 0) + int(maps.empty.sum())
+            flat = maps.maps.flatten(1)
+            constant = (flat.amax(1) == flat.amin(1)) & ~maps.empty
+            self._flat["empty", method.name] += int(maps.empty.sum())
+            self._flat["constant", method.name] += int(constant.sum())
         self._broken.setdefault(method.name, set()).update(batch.example_ids[~maps.finite].tolist())
         return maps
 
@@ -207,17 +221,14 @@ class Unit:
         for name in self.counters:
             self.counters[name] += costs[name]
 
-    def findings(self, of_empty_maps: str) -> list[Finding]:
-        """Warnings where maps are all zero, or where a map is not finite."""
+    def findings(self) -> list[Finding]:
+        """Warnings where maps have one value everywhere, or where a map is not finite."""
         count = self.context.stop - self.context.start
         found = [
             Finding(
-                f"empty_maps_{name}",
-                "warning",
-                f"{number} of {count} {name} maps are all zero",
-                f"{of_empty_maps}; look at the net's activations before reading these numbers",
+                f"{kind}_maps_{name}", "warning", f"{number} of {count} {name} maps {_FLAT[kind][0]}", _FLAT[kind][1]
             )
-            for name, number in self._empty.items()
+            for (kind, name), number in self._flat.items()
             if number
         ]
         broken = [f"{len(ids)} of {count} images under {name}" for name, ids in self._broken.items() if ids]

@@ -29,7 +29,6 @@ _COSTS = ("forward_passes", "gradients", "microseconds")
 class ControlledProtocol(AttributionProtocol):
     """Judges the maps of methods, and those of four controls in the same way."""
 
-    of_empty_maps = "they are left out, or counted as saying nothing"
     counted = ("gradient_evaluations",)
     declared: ClassVar[Declared] = {}
     """In the order in which people read them; records have a column of each name."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric, MetricKey, Prominence
 from bench.leaderboard.statistics.intervals import RESAMPLES, interval_of, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MASK_ONLY = "mask_only"
 RETRAINING_COLUMNS = {
     "map": "str",
     "seed": "int32",
@@ -99,23 +101,37 @@ def correct_matrix(records: pd.DataFrame) -> tuple[Array, Array]:
 
 
 def map_scores(direction: str, records: pd.DataFrame) -> dict[str, Score]:
-    """The score of every map that sees pixels, the random one aside."""
-    random, removed = correct_matrix(records[records["map"] == "random"])
+    """The score of every map but the random one."""
     scores = {}
     for name in dict.fromkeys(records["map"]):
-        if name in ("unmasked", "random") or str(name).startswith("mask_only"):
-            continue
-        correct, _ = correct_matrix(records[records["map"] == name])
-        scores[str(name)] = score(direction, correct, random, removed)
+        if name not in ("unmasked", "random"):
+            scores[str(name)] = _score_against(direction, records, str(name), "random")
     return scores
 
 
+def _score_against(direction: str, records: pd.DataFrame, name: str, other: str) -> Score:
+    (correct, removed), (of_other, _) = (correct_matrix(records[records["map"] == one]) for one in (name, other))
+    return score(direction, correct, of_other, removed)
+
+
 def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
-    """Score and accuracies of every map, the latter by removed share in per cent: of `gradient/30`."""
+    """Score and accuracies of every map, the latter by removed share in per cent: of `gradient/30`.
+
+    Beside a map's score stands that of nets which see nothing but its masks' shapes (`mask_only:gradient`), and its
+    own less that one, in pairs.
+    """
     count = int(records["n_examples"].iloc[0])
     metrics = []
     for name, found in map_scores(direction, records).items():
+        kind, _, own = name.rpartition(":")
         key, over_seeds = MetricKey(f"{direction}_score", name), MetricKey(f"{direction}_score_over_seeds", name)
+        if kind == MASK_ONLY:
+            less = MetricKey(f"{direction}_score_less_mask_only", own)
+            pair = (key, found), (less, _score_against(direction, records, own, name))
+            metrics += [
+                Metric(of, one.value, *one.interval, count, "descriptive", "number", "headline") for of, one in pair
+            ]
+            continue
         prominence: Prominence = "headline" if name in ("gradient", "input_x_gradient") else "usual"
         metrics.append(Metric(key, found.value, *found.interval, count, "higher", "number", prominence))
         metrics.append(Metric(over_seeds, found.value, *found.seeds_interval, count, "descriptive", "number"))
@@ -128,3 +144,21 @@ def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
             Metric(key, value, max(0.0, low), min(1.0, high), n_examples=count, direction="descriptive", unit="share")
         )
     return metrics
+
+
+def leakage_finding(records: pd.DataFrame, classes: int) -> list[Finding]:
+    """Said where nets that see nothing but the masks' shapes find the class; the control then decides, not the map."""
+    shapes = records[records["map"].str.startswith(MASK_ONLY)]
+    if shapes.empty:
+        return []
+    nearest = (shapes["removed"] - 0.5).abs().min()
+    at_half = shapes[np.isclose((shapes["removed"] - 0.5).abs(), nearest)]
+    accuracy = float((at_half["correct"] / at_half["n_examples"]).mean())
+    if accuracy < 2 / classes:
+        return []
+    evidence = (
+        f"nets that see only which pixels are masked, and no picture, classify {100 * accuracy:.1f} % right with "
+        f"{100 * float(at_half['removed'].iloc[0]):.0f} % removed (chance {100 / classes:.0f} %)"
+    )
+    advice = "the control decides: the score tells what the masks' shapes give away, not what the pixels are worth"
+    return [Finding("mask_leakage", "warning", evidence, advice)]

@@ -21,7 +21,7 @@ from bench.leaderboard.findings import Finding
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.retraining.cache import RecordCache
-from bench.protocols.retraining.metrics import RETRAINING_COLUMNS, retraining_metrics
+from bench.protocols.retraining.metrics import MASK_ONLY, RETRAINING_COLUMNS, leakage_finding, retraining_metrics
 from bench.protocols.retraining.parameters import Group, Parameters
 from bench.training.retraining import Mask, MaskedImages, retrain
 
@@ -98,7 +98,7 @@ class Retrain(Protocol):
         records = self._records(group, masks, correct, pixels)
         if cache is not None:
             cache.write(records)
-        return records, findings
+        return records, [*findings, *leakage_finding(records, context.dataset.num_classes)]
 
     def _steps(self, training: MaskedImages, group: Group) -> int:
         steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
@@ -114,7 +114,7 @@ class Retrain(Protocol):
         for data, count, first_id in parts:
             places, found = self._ranks(group, context, data, count, first_id=first_id)
             findings += found
-            shapes_only = group.map.startswith("mask_only")
+            shapes_only = group.map.startswith(MASK_ONLY)
             made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only=shapes_only))
         first = {finding.id: finding for finding in reversed(findings)}  # of the training split, where both have it
         return made[0], made[1], [*first.values(), *self._output_findings(group, context)]

@@ -45,6 +45,12 @@ class Robustness(Protocol):
         self.takes_program = any(entry.is_file for entry in plan.entries)
         self.needs_gradients = any(attack.needs_gradients for attack in known)
         self.search_takes_precision = any("precision" in attack.takes for attack in known)
+        self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.takes_program
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Not where an attack draws its random numbers for the images of a unit as a whole."""
+        return super().may_be_cut and self._keyed
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:

@@ -21,6 +21,11 @@ _LEADS = {
         "where the map is better than random."
     ),
 }
+_CONTROL = "mask_only"
+_CONTROL_LEAD = (
+    "Nets of mask_only see no picture, only which pixels were masked. Where they classify well, the control decides: "
+    "the score tells what the masks' shapes give away, not what the pixels are worth. "
+)
 
 
 def retraining_plots(table: BoardTable) -> PlotGroup | None:
@@ -39,7 +44,8 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
     if not panels:
         return None
     legend = [LegendEntry(f"map {name}", name, slot, is_model=False) for name, slot in slots.items()]
-    lead = f"{_LEADS[score]} Bars are 95 % intervals."
+    control = _CONTROL_LEAD if any(name.startswith(_CONTROL) for name in maps) else ""
+    lead = f"{_LEADS[score]} {control}Bars are 95 % intervals."
     return PlotGroup(
         f"{table.id}-retraining", f"{table.title}: {table.detail}", lead=lead, legend=legend, panels=panels
     )  # fmt: skip
@@ -82,7 +88,7 @@ def _scores(table: BoardTable, row: Row, place: int, metric: str, slots: dict[st
     if not found:
         return None
     found = dict(sorted(found.items(), key=lambda pair: pair[1].value))
-    *_, best = found
+    *_, best = [name for name in found if not name.startswith(_CONTROL)] or found
     title = f"{row.label}: {_SCORES[metric]} against random pixels"
     return draw_panel(
         f"{table.id}-score-{place}", title,

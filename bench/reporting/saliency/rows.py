@@ -173,6 +173,8 @@ def panel_rows(
         model = scaled_net(model, dataset, device)
         # every method once before the attack: one that the net does not support is refused before the long part
         clean = [_attributions(model, batch.images, batch, method, seed=settings.seed) for method in settings.methods]
+        for method in settings.methods:
+            findings += method.findings(model, batch.images[:1])
         context = EvaluationContext(
             model=model, model_name=entry.card.name, dataset=dataset, start=0, stop=len(dataset), seed=settings.seed,
             device=device, batch_size=len(example_ids),

@@ -49,8 +49,8 @@ def change(folder: Path, tamper: Callable[[dict[str, Any]], object]) -> None:
 def test_a_stopped_run_goes_on_with_what_it_has(stopped: Path) -> None:
     assert json.loads((stopped / "manifest.json").read_text(), parse_constant=pytest.fail)["status"] == "interrupted"
     run = reopen(stopped.parents[1])
-    assert run.path == stopped and run.parts_done() == {0, 1}
-    assert run.records(2)["example_id"].tolist() == [0, 1]
+    assert run.path == stopped and run.in_order() == ["0", "1"]
+    assert run.records()["example_id"].tolist() == [0, 1]
     assert run.manifest.status == "running"
 
 
@@ -70,7 +70,7 @@ def test_a_stopped_run_goes_on_with_what_it_has(stopped: Path) -> None:
 )
 def test_a_unit_that_was_changed_is_computed_again(stopped: Path, tamper: Callable[[Any], object]) -> None:
     change(stopped, lambda manifest: tamper(manifest["units"]))
-    assert reopen(stopped.parents[1]).parts_done() == {1}
+    assert reopen(stopped.parents[1]).in_order() == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_part_that_is_not_what_was_written_is_computed_again(stopped: Path, re
     part.unlink()
     if records is not None:
         records.to_parquet(part)
-    assert reopen(stopped.parents[1]).parts_done() == {1}
+    assert reopen(stopped.parents[1]).in_order() == ["1"]
 
 
 def test_units_of_another_run_or_another_user_are_computed_again(
@@ -91,16 +91,16 @@ def test_units_of_another_run_or_another_user_are_computed_again(
     board = stopped.parents[1]
     renamed = stopped.rename(stopped.with_name(f"{stopped.name[:-1]}x"))
     run = reopen(board)
-    assert run.path == renamed and run.parts_done() == set()
+    assert run.path == renamed and run.in_order() == []
     renamed.rename(stopped)
     monkeypatch.setattr(seals, "_key_file", lambda: tmp_path / "state" / "other.key")
-    assert reopen(board).parts_done() == set()
+    assert reopen(board).in_order() == []
 
 
 def test_a_run_has_the_name_of_its_folder_whatever_its_manifest_says(stopped: Path) -> None:
     change(stopped, lambda manifest: manifest.update(run_id="../../evil", started_at="\x1b[2J" * 99))
     run = reopen(stopped.parents[1])
-    assert run.run_id == run.manifest.run_id == stopped.name and run.parts_done() == {0, 1}
+    assert run.run_id == run.manifest.run_id == stopped.name and run.in_order() == ["0", "1"]
     assert run.manifest.result == Result() and len(run.manifest.started_at) <= 40
 
 
@@ -111,14 +111,14 @@ def test_a_run_of_another_configuration_is_left_alone(stopped: Path, changes: di
     other = NEW.model_copy(update={"config": NEW.config.model_copy(update=changes)})
     run = open_run(stopped.parents[1], other, fresh=False)
     run.release()
-    assert run.path != stopped and run.parts_done() == set()
+    assert run.path != stopped and run.in_order() == []
 
 
 def test_a_run_of_a_net_that_answers_otherwise_is_left_alone(stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = NEW.model_copy(update={"answers": FixedAnswers([[1.0, 2.1]], 0.0)})
     run = open_run(stopped.parents[1], other, fresh=False)
     run.release()
-    assert run.path != stopped and run.parts_done() == set()
+    assert run.path != stopped and run.in_order() == []
     assert "is of a net that answers otherwise; a new run starts" in caplog.text
 
 
@@ -133,7 +133,7 @@ def test_what_is_a_link_is_not_resumed(stopped: Path, tmp_path: Path, name: str)
 
 def test_a_folder_that_could_be_no_run_id_is_not_resumed(stopped: Path) -> None:
     stopped.rename(stopped.with_name(f"\x1b[2J{stopped.name}"))
-    assert reopen(stopped.parents[1]).parts_done() == set()
+    assert reopen(stopped.parents[1]).in_order() == []
 
 
 def test_the_lock_is_let_go_before_its_file_is_removed(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:

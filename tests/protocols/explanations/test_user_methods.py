@@ -35,6 +35,9 @@ def short(model, images, targets):
 def broken(model, images, targets):
     return images / 0
 
+def even(model, images, targets):
+    return torch.ones_like(images)
+
 def fails(model, images, targets):
     raise KeyError("colour")
 """
@@ -131,3 +134,18 @@ def test_a_panel_and_a_call_from_python_take_one_where_it_is_named(bench: Bench,
         return images / 2
 
     torch.testing.assert_close(ribench.attribute(net, images, labels, method=half), images / 2)
+
+
+def test_maps_with_one_value_everywhere_are_told(bench: Bench, tmp_path: Path) -> None:
+    code, _, err = bench(*run(tmp_path, '{ name = "maps.py:even" }'), "--program", tmp_path / "maps.py")
+    assert code == 0 and "4 of 4 maps.py:even maps have one value everywhere" in " ".join(err.split()), err
+
+
+def test_captums_methods_stand_in_a_suite_by_name_and_their_faults_are_told(bench: Bench, tmp_path: Path) -> None:
+    line = '{ name = "captum:Saliency", abs = false }, { name = "captum:GuidedGradCam" }'
+    code, out, err = bench(*run(tmp_path, line))
+    assert code == 0 and "looks at the last convolution, conv2" in " ".join((out + err).split()), out + err
+    found = scores(tmp_path / "board", "stability/cosine")
+    assert found["captum:Saliency"] == pytest.approx(found["gradient"], abs=1e-5)
+    code, _, err = bench(*run(tmp_path, '{ name = "captum:Saliency", n_steps = 3 }'))
+    assert code == 2 and "unknown parameter of attribution method captum:Saliency 'n_steps'" in " ".join(err.split())

@@ -16,7 +16,7 @@ from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import EvaluationContext, protocol_for
-from bench.protocols.retraining.metrics import correct_matrix, map_scores, score, trapezoid_weights
+from bench.protocols.retraining.metrics import correct_matrix, leakage_finding, map_scores, score, trapezoid_weights
 from bench.protocols.retraining.parameters import count
 from bench.protocols.retraining.protocol import Retrain
 from tests.conftest import Bench
@@ -131,7 +131,15 @@ def test_every_net_leaves_a_record_whose_bits_are_its_accuracy(
         assert correct.sum() == records.loc[records["map"] == name, "correct"].sum()
     metrics = {(metric.key.metric, metric.key.subject): metric for metric in protocol.metrics("fashion_mnist", records)}
     assert metrics["roar_score", "gradient"].value == pytest.approx(map_scores("roar", records)["gradient"].value)
-    assert ("roar_score", "mask_only:gradient") not in metrics and ("roar_score", "random") not in metrics
+    assert ("roar_score", "random") not in metrics
+    score, shapes, rest = (
+        metrics[name, of]
+        for name, of in (
+            ("roar_score", "gradient"), ("roar_score", "mask_only:gradient"), ("roar_score_less_mask_only", "gradient"),
+        )
+    )  # fmt: skip
+    assert rest.value == pytest.approx(score.value - shapes.value) and shapes.direction == "descriptive"
+    assert rest.ci_low < rest.value < rest.ci_high
     unmasked = records.loc[records["map"] == "unmasked", "correct"] / 300
     assert metrics["retrained_accuracy", "unmasked/0"].value == pytest.approx(unmasked.mean())
     assert unmasked.mean() > 0.2
@@ -295,3 +303,15 @@ def test_more_training_images_than_there_are_are_refused(
     suite.write_text(SUITE.replace("training_examples = 500", "training_examples = 601"))
     with pytest.raises(BenchError, match="the suite wants 601 training images, fashion_mnist has 600"):
         evaluate(suite, standard, fashion_test)
+
+
+def test_masks_that_give_the_class_away_are_told_of_and_others_are_not() -> None:
+    def records(correct: int) -> pd.DataFrame:
+        nets = [("mask_only:gradient", removed, correct) for removed in (0.1, 0.5, 0.9)] + [("gradient", 0.5, 90)]
+        frame = pd.DataFrame(nets, columns=["map", "removed", "correct"])
+        return frame.assign(n_examples=100)
+
+    (found,) = leakage_finding(records(86), classes=10)
+    assert "86.0 % right with 50 % removed (chance 10 %)" in found.evidence and "the control decides" in found.advice
+    assert not leakage_finding(records(12), classes=10)
+    assert not leakage_finding(records(86)[3:], classes=10)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.catalog.suites import resolve_suites
+from bench.executors.local_pool import LocalPool
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.records import read_records
+from bench.protocols import protocol_for
+from bench.runs import pieces as module
+from bench.runs.execute import Observer, execute
+from bench.runs.pieces import missing_units, pieces
+from bench.runs.plan import RunPlan, RunRequest, WorkUnit, plan_runs
+from tests.conftest import TINY_SUITE
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> RunPlan:
+    suite = tmp_path / "tiny.toml"
+    suite.write_text(TINY_SUITE)
+    (planned,) = plan_runs(RunRequest(["standard"], [str(suite)], tmp_path, examples=40, device="cpu"))
+    return planned
+
+
+def records_of(folder: Path) -> pd.DataFrame:
+    return read_records(folder / "examples.parquet")
+
+
+def test_a_unit_is_cut_only_where_it_takes_more_than_a_minute(plan: RunPlan) -> None:
+    (unit,) = plan.units
+    assert pieces(plan, unit, 0.0) == pieces(plan, unit, 1.5) == [unit]
+    cut = pieces(plan, unit, 2.0)
+    assert [(one.start, one.stop) for one in cut] == [(0, 20), (20, 40)]
+    assert [one.stop - one.start for one in pieces(plan, unit, 1000.0)] == [1] * 40
+    assert len({one.index for one in cut} | {unit.index}) == 3
+    one_image = WorkUnit(0, 0, 1)
+    assert pieces(plan, one_image, 1000.0) == [one_image]
+
+
+def test_units_are_never_cut_where_their_images_share_random_numbers() -> None:
+    for suite in resolve_suites(["roar_quick", "autoattack_rand"]):
+        assert not protocol_for(suite).may_be_cut
+    for suite in resolve_suites(["cross_norm", "autoattack", "attribution_stability", "corruptions"]):
+        assert protocol_for(suite).may_be_cut
+
+
+def test_a_slow_unit_is_cut_and_the_verdicts_are_those_of_the_whole(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = execute(plan, tmp_path / "whole")
+    for name, value in {"_LOOK_SECONDS": 0.0, "LONGEST_SECONDS": 1e-9, "_PIECE_SECONDS": 1e-9}.items():
+        monkeypatch.setattr(module, name, value)
+    told: list[int] = []
+    watch = Observer()
+    watch.advanced = told.append  # type: ignore[method-assign]
+    cut = execute(plan, tmp_path / "cut", observer=watch)
+    assert len(cut.manifest.units) == 40 and sum(told) == plan.work and min(told) <= 0
+    expected, found = records_of(whole.folder), records_of(cut.folder)
+    columns = ["attack", "norm", "eps", "example_id"]
+    both = [one.sort_values(columns, ignore_index=True) for one in (expected, found)]
+    assert both[0][["broken", "prediction"]].equals(both[1][["broken", "prediction"]])
+    assert [metric.value for metric in whole.metrics] == [metric.value for metric in cut.metrics]
+
+
+def test_a_stopped_run_goes_on_with_what_no_piece_has_covered(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = {}
+
+    class Stopping(LocalPool):
+        def compute(self, *arguments):  # type: ignore[no-untyped-def]
+            for count, unit in enumerate(super().compute(*arguments)):
+                if count == 3:
+                    raise KeyboardInterrupt
+                done[unit.index] = unit.stats
+                yield unit
+
+    with monkeypatch.context() as patch:
+        for name, value in {"_LOOK_SECONDS": 0.0, "LONGEST_SECONDS": 1e-9, "_PIECE_SECONDS": 1e-9}.items():
+            patch.setattr(module, name, value)
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan, tmp_path / "board", executor=Stopping())
+    assert len(done) == 3
+    (gap,) = missing_units(plan, done.values())
+    assert (gap.start, gap.stop) == (3, 40)
+    outcome = execute(plan, tmp_path / "board")
+    assert outcome.resumed_units == 3 and len(read_manifest(outcome.folder).units) == 4
+    assert sorted(set(records_of(outcome.folder)["example_id"])) == list(range(40))
+
+
+def test_gaps_between_pieces_are_found(plan: RunPlan) -> None:
+    stats = execute(replace(plan, examples=2), plan.suite.path.parent / "board").manifest.units
+    known = [stats["0"].model_copy(update={"start": a, "stop": b, "seconds": 0.0}) for a, b in ((5, 10), (0, 2))]
+    assert [(one.start, one.stop) for one in missing_units(plan, known)] == [(2, 5), (10, 40)]
