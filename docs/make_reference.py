@@ -49,7 +49,7 @@ def _commands() -> Iterator[str]:
     yield from ("# Commands", "")
     yield from (
         "Exit codes: 0 done, 1 the verdict is negative (`check`, `models verify`), 2 usage or input error (one line",
-        "says what and how to mend it), 130 interrupted, with what was done kept, 141 the output's reader has gone.",
+        "says what and how to mend it), 130 interrupted (143 by SIGTERM, 129 by SIGHUP), 141 the reader has gone.",
         "",
     )
     group: Any = typer.main.get_command(app)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
+from bench.cli import interrupts
 from bench.cli.commands import (
     check,
     compare,
@@ -33,13 +35,13 @@ from bench.core.version import code_version
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+"""As typer says it; the process exits with `interrupts.exit_code()`."""
 EXIT_READER_GONE = 141
 """128 + SIGPIPE, as a shell reports of other programs."""
 
 app = typer.Typer(
     name="bench",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Adversarial robustness and gradient interpretability of image classifiers, with evidence for every image.",
@@ -84,14 +86,18 @@ def _options(
 def main() -> None:
     """Run the command line and exit with the code that the design promises."""
     limit_openmp_spinning()
+    interrupts.end_as_ctrl_c()
     arguments = sys.argv[1:]
+    if "_BENCH_COMPLETE" in os.environ:  # a shell asks what could come next
+        app(prog_name="bench")
     if hasattr(os, "fork") and runs_foreign_code(arguments):
         sys.exit(run_in_child(lambda: run_command(arguments), EXIT_USAGE))
     sys.exit(run_command(arguments))
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command; the exit code: 0 done, 2 usage or input error, 130 interrupted, 141 reader gone."""
+    """Run one command; the exit code: 0 done, 2 usage or input error, 128 + a signal's number, 141 reader gone."""
+    interrupts.forget()
     try:
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
@@ -153,8 +159,9 @@ def _fail(message: str) -> int:
 
 
 def _interrupted() -> int:
-    sys.stderr.write("interrupted: what was done is kept; run the same command again to go on.\n")
-    return EXIT_INTERRUPTED
+    with suppress(OSError):  # the terminal has gone
+        sys.stderr.write(f"{interrupts.last_words()}\n")
+    return interrupts.exit_code()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from bench.runs.pieces import SlowUnit
 from bench.runs.plan import WorkUnit
 from bench.runs.units import FinishedUnit
 
+_OF_THE_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""A terminal or a scheduler sends them to all processes; helpers end when this process ends them, or has gone."""
 _STOP_SECONDS = 15.0
 """How long a unit may take to notice that it is not wanted any more; torch aborts a process that ends without it."""
 
@@ -105,7 +107,7 @@ class _Process(SpawnProcess):
         """Start it so that it does not run the user's script again, and that Ctrl-C reaches this process alone."""
         script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         masks = hasattr(signal, "pthread_sigmask")  # not on Windows
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if masks else set()  # is inherited
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_PARENT) if masks else set()  # is inherited
         try:
             super().start()
         finally:
@@ -130,7 +132,8 @@ _worker = UnitWorker()
 
 def _prepare(at: MutableSequence[int]) -> None:
     """What comes first in a helper."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _OF_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # what a model's own code prints must not get into a command's output
     os.dup2(2, 1)

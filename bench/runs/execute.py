@@ -40,6 +40,9 @@ class Observer:
     def advanced(self, amount: int) -> None:
         """Called as work is done, in the measure of `RunPlan.work`; negative where a lost worker's has to be redone."""
 
+    def run_stopped(self, plan: RunPlan, kept: int) -> None:
+        """Called where Ctrl-C has ended it; `kept` is the work that need not be done again."""
+
     def run_finished(self, outcome: RunOutcome) -> None:
         """Called after the leaderboard has the run's rows."""
 
@@ -113,6 +116,8 @@ def execute(
         outcome = _finish(plan, run, leaderboard, done, began=began)
     except KeyboardInterrupt:
         run.stop("interrupted")
+        left = missing_units(plan, run.manifest.units.values())
+        observer.run_stopped(plan, plan.work - sum(map(plan.work_of, left)))
         raise
     except BaseException as error:
         with suppress(BenchError):  # the disk may be what has failed

@@ -132,7 +132,8 @@ def interrupt(process: subprocess.Popen[str], leaderboard: Path) -> Path:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "what was done is kept" in error and "Traceback" not in error
+    assert "interrupted: " in error and " is kept" in error and "the same command again" in error
+    assert "Traceback" not in error
     (folder,) = (leaderboard / "runs").iterdir()
     assert read_manifest(folder).status == "interrupted"
     return folder

@@ -209,7 +209,7 @@ def _compared(
     with at_work(executor):
         for position, plan in enumerate(plans, start=1):
             with failures.of(plan.entry.card.name, plan.suite.name):
-                with RunProgress(messages()) as progress:
+                with RunProgress(messages(), go_on="") as progress:
                     watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
                     outcome = execute(plan, leaderboard, fresh=True, observer=watch, executor=executor)
                 verdicts.append(known(outcome, leaderboard, baseline, rules))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.interrupts import keeping
 from bench.cli.option_groups import ExecutorOptions, at_work, with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
@@ -71,7 +72,7 @@ def reproduce(
     standard_output().print(f"about {plan.seconds / 60:.1f} minutes to go", soft_wrap=True)
     if plan_only:
         return
-    with at_work(executor), RunProgress(messages()) as progress:
+    with keeping("finished steps are kept"), at_work(executor), RunProgress(messages()) as progress:
         outcome = carry_out(request, plan, progress.watch)
     _print_outcome(outcome)
 

@@ -115,7 +115,8 @@ def _carry_out(
         count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
         with failures.of(plan.entry.card.name, plan.suite.name):
             # one display a run, closed before its table is printed, so that a piped standard output gets tables alone
-            with RunProgress(messages()) as progress:
+            again = f"run the same command again{' without --fresh' if fresh else ''} to go on"
+            with RunProgress(messages(), again) as progress:
                 watch = progress.watch(plan, count)
                 outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
             outcomes.append(outcome)

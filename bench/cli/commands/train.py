@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from bench.cli.interrupts import keeping
 from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _watched(
     from bench.cli.output.rendering import messages
     from bench.cli.output.train_progress import EventFiles, TrainingDisplay
 
-    with ExitStack() as stack:
+    with keeping("whole epochs are kept; run the same command again to go on"), ExitStack() as stack:
         watchers = []
         if tensorboard is not None:
             files = stack.enter_context(closing(EventFiles(tensorboard / request.dataset / request.name)))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.interrupts import keeping
 from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
 
 
@@ -43,7 +44,8 @@ def tune(
             data_dir=data_dir, download=download,
         )  # fmt: skip
         title = "  ".join(f"{name} {value}" for name, value in setting.items())
-        with TrainingDisplay(messages(), title, one.schedule.epochs) as display:
+        kept = "finished trials and whole epochs are kept; run the same command again to go on"
+        with keeping(kept), TrainingDisplay(messages(), title, one.schedule.epochs) as display:
             rows.append(try_setting(request, fixed | setting, display.show_epochs))
     shown = [name for name in rows[0] if name not in ("recipe", "seed", "recipe_sha256", "data_sha256")]
     standard_output().print(table(shown, [[_show(row.get(name)) for name in shown] for row in rows]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -13,30 +12,43 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.cli.interrupts import keep
+from bench.cli.output.progress import Display
 from bench.leaderboard.evidence.runs import RunFolder
 from bench.runs.execute import Observer, RunOutcome
 from bench.runs.plan import RunPlan
 
 
-class RunProgress(Progress):
-    """A rich progress display of a run."""
+class RunProgress(Display):
+    """The display of a run."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, go_on: str = "run the same command again to go on") -> None:
+        """Take what is to be done after a stop, to go on where it was; empty where nothing is kept."""
+        self._go_on = go_on
         bar = BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
         super().__init__(TextColumn("{task.description}", markup=False), *bar, console=console)
 
     def watch(self, plan: RunPlan, count: str = "") -> Observer:
         """An observer whose bar is `plan`'s; `count` goes before its name, e.g. `[2/6] `."""
         name = f"{count}{plan.entry.card.id} under {plan.suite.name}"
-        return _Watcher(self, self.add_task(name, total=plan.work))
+        return _Watcher(self, self.add_task(name, total=plan.work), self._go_on)
 
 
 class _Watcher(Observer):
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Display, task: TaskID, go_on: str) -> None:
+        self._progress, self._task, self._go_on = progress, task, go_on
 
     def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:  # noqa: ARG002
-        self._progress.update(self._task, completed=done)
+        self._progress.update(self._task, completed=done, resumed=done)
+
+    def run_stopped(self, plan: RunPlan, kept: int) -> None:
+        if not self._go_on:
+            return keep("nothing is kept")
+        (begun,) = (task.completed for task in self._progress.tasks if task.id == self._task)
+        share, lost = 100 * kept / plan.work, 100 * max(0.0, begun - kept) / plan.work
+        under_way = f", {lost:.0f} % that was under way is not" if lost >= 1 else ""
+        name = f"{plan.entry.card.id} under {plan.suite.name}"
+        return keep(f"{share:.0f} % of {name} is kept{under_way}; {self._go_on}")
 
     def advanced(self, amount: int) -> None:
         self._progress.advance(self._task, amount)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.cli.output.progress import Display
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors
 from bench.training.epochs import Progress as TrainingProgress
 
 
-class TrainingDisplay(Progress):
-    """A rich progress display; its methods `show_...` are what the trainer reports to."""
+class TrainingDisplay(Display):
+    """The display of a training; its methods `show_...` are what the trainer reports to."""
 
     def __init__(self, console: Console, title: str, epochs: int) -> None:
         columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
