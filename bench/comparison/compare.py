@@ -11,7 +11,7 @@ from bench.comparison.evidence import evidence_doubt, row_values
 from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
 from bench.leaderboard.boards import COMPARABLE, precision_note
-from bench.leaderboard.evidence.finished_runs import union_note
+from bench.leaderboard.evidence.union_note import union_note
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
 from bench.leaderboard.table import read_leaderboard

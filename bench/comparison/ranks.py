@@ -1,29 +1,24 @@
-"""Ranks and seed groups of a board, from the evidence of its runs."""
+"""Ranks of a board, from the evidence of its runs."""
 
 from __future__ import annotations
 
-import json
-import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from bench.catalog.cards import ModelCard, Training
-from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
 from bench.leaderboard.boards import Board
-from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.leaderboard.statistics.paired import rank_with_ties
-from bench.training import make_recipe
-from bench.training.trainer import describe_recipe
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
     """With the rank of every model in the column the board is sorted by; see bench.leaderboard.statistics.paired.
+
+    What was tested once is remembered, as long as neither the evidence nor the rows have changed.
 
     Args:
         rows: of the leaderboard, those of the board's runs among them.
@@ -31,56 +26,36 @@ def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
     Raises:
         BenchError: the evidence of a run is missing or damaged, or does not have this metric example by example.
     """
-    ranks = rank_with_ties({
-        model: _of_metric(leaderboard, run, rows[rows["run_id"] == run], board.sort.key)
-        for model, run in board.runs.items()
-    })  # fmt: skip
-    return replace(board, rows=tuple(replace(row, rank=ranks[row.name]) for row in board.rows))
+    place = board.columns.index(board.sort)
+    rests_on = {
+        "metric": asdict(board.sort.key),
+        "runs": board.runs,
+        "values": [repr(cell and cell.value) for cell in (row.cells[place] for row in board.rows)],
+        "files": file_digests(leaderboard, board.runs.values()),
+    }
+    found = remembered("ranks", rests_on, lambda: _ranks(board, rows, leaderboard))
+    if "problem" in found:
+        raise BenchError(found["problem"])
+    return replace(board, rows=tuple(replace(row, rank=found["ranks"][row.name]) for row in board.rows))
+
+
+def _ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
+    from bench.leaderboard.statistics.paired import rank_with_ties
+
+    try:
+        return {"ranks": rank_with_ties({
+            model: _of_metric(leaderboard, run, rows[rows["run_id"] == run], board.sort.key)
+            for model, run in board.runs.items()
+        })}  # fmt: skip
+    except BenchError as error:
+        return {"problem": str(error)}
 
 
 def _of_metric(leaderboard: Path, run_id: str, rows: pd.DataFrame, key: MetricKey) -> ExampleValues:
     """A run's metric example by example."""
+    from bench.comparison.evidence import row_values  # with torch, which takes seconds
+
     found = row_values(leaderboard / "runs" / run_id, rows).get(key)
     if found is None:
         raise BenchError(f"the evidence of {run_id} does not have {key} example by example.")
     return found
-
-
-def seed_groups(board: Board, leaderboard: Path) -> dict[str, str]:
-    """Model -> its method; models of one method that were trained with other settings than the first keep their id.
-
-    What differs by the training seed alone is one group. Cards in the runs' manifests say so; a model without a card
-    of `bench train` stands alone.
-    """
-    names: dict[str, str] = {}
-    groups: dict[str, str] = {}
-    methods = {row.name: row.method for row in board.rows}
-    for model in sorted(methods, key=lambda name: (methods[name] != name, name)):
-        card = card_of(leaderboard, board.runs[model])
-        if card is None or card.training is None:
-            groups[model] = model
-            continue
-        digest = _settings(card.training, str(board.shared["dataset"]))
-        if digest not in names:
-            names[digest] = methods[model] if methods[model] not in names.values() else model
-        groups[model] = names[digest]
-    return groups
-
-
-def card_of(leaderboard: Path, run_id: str) -> ModelCard | None:
-    """The model's card as a run's manifest has it; None, with a warning, where that cannot be read."""
-    try:
-        return read_manifest(leaderboard / "runs" / run_id).card
-    except BenchError as error:
-        logger.warning("%s", error)
-        return None
-
-
-def _settings(training: Training, dataset: str) -> str:
-    """Everything about a training but its seed; parameters that came later count as their defaults."""
-    given = {**training.parameters, **training.schedule}
-    try:
-        described = describe_recipe(make_recipe(training.recipe, dataset, given))
-    except BenchError:  # a recipe of another version, or of a plug-in that is not here
-        described = given
-    return json.dumps([training.recipe, described, training.source_sha256], sort_keys=True)

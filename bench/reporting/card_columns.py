@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.catalog.cards import ModelCard
 from bench.catalog.models import list_models
-from bench.comparison.ranks import card_of
+from bench.comparison.seed_groups import card_of
 from bench.core.errors import BenchError
 from bench.leaderboard.boards import Board, Cell, Column
 from bench.leaderboard.metrics import MetricKey

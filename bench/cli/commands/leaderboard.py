@@ -146,7 +146,7 @@ def prune(
 
 def _with_union(board: Board, directory: Path) -> Board:
     """The board with the union's radii in its title."""
-    from bench.leaderboard.evidence.finished_runs import union_note
+    from bench.leaderboard.evidence.union_note import union_note
 
     metrics = {column.key.metric for column in board.columns}
     return replace(board, title=board.title + union_note(directory, board.rows[0].run_id, metrics))
@@ -157,7 +157,7 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
     manifests = [directory / "runs" / run / "manifest.json" for run in board.runs.values()]
     if asked is False or (asked is None and not all(path.is_file() for path in manifests)):
         return board
-    from bench.comparison.ranks import ranked_board  # with torch, which takes seconds
+    from bench.comparison.ranks import ranked_board
 
     try:
         return ranked_board(board, rows, directory)
@@ -175,7 +175,7 @@ def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: P
     from bench.reporting.card_columns import with_stability
 
     if by is By.method:
-        from bench.comparison.ranks import seed_groups
+        from bench.comparison.seed_groups import seed_groups
 
         board = by_method(board, seed_groups(board, directory))
     if pareto is None:

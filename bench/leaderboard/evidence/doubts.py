@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
-from bench.leaderboard.evidence.manifest import checked_manifest
+from bench.core.files import sha256_file
+from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.rows import run_columns
-from bench.leaderboard.table import as_written
+from bench.leaderboard.table import FILE_NAME, as_written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,20 @@ _CHECKED = ("value", "ci_low", "ci_high", "n_examples", "direction", "unit", "pr
 def board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
     """One line for each run whose rows do not match its evidence; a run without a folder has none to be doubted by.
 
-    Rows are compared with the manifest, and the digest of the records with the one that it names.
+    `rows` are all of some runs, as `read_leaderboard` gives them.
+
+    Rows are compared with the manifest, and the digest of the records with the one that it names; once, as long as
+    neither changes.
     """
+    run_ids = rows["run_id"].unique().tolist()
+    rests_on: dict[str, Any] = {"folder": str(leaderboard), "rows": sha256_file(leaderboard / FILE_NAME)}
+    rests_on |= {"files": file_digests(leaderboard, run_ids)}
+    return remembered("doubts", rests_on, lambda: _board_doubts(leaderboard, rows))
+
+
+def _board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
+    from bench.leaderboard.evidence.manifest import checked_manifest  # with torch, which takes seconds
+
     found = []
     for run_id, own in rows.groupby("run_id", sort=False):
         folder = leaderboard / "runs" / str(run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from bench.core.errors import BenchError, bench_command
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
-from bench.leaderboard.labels import balls
 from bench.leaderboard.rows import short_digest
 
 if TYPE_CHECKING:
@@ -86,18 +85,6 @@ def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
             )
         )  # fmt: skip
     return runs
-
-
-def union_note(leaderboard: Path, run_id: str, metrics: Iterable[str]) -> str:
-    """What a title adds where a union over norms is among the metrics: its radii, as the run's manifest has them."""
-    if "union_accuracy" not in metrics:
-        return ""
-    try:
-        manifest = read_manifest(leaderboard / "runs" / run_id)
-    except BenchError:
-        return ""
-    radii = manifest.suite.reference(manifest.config.dataset)
-    return f", union of {balls(radii)}" if radii else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,9 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
     Raises:
         BenchError: the two were not measured on the same examples, or have no value in common.
     """
-    pair, ids = _on_the_same_examples(first, second)
+    table, everything = _aligned([first, second])
+    kept = _in_both(table, first.key)
+    pair, ids = table[:, kept], everything[kept]
     difference = pair[1] - pair[0]
     low, high = mean_intervals(difference[:, None])
     p_value, test = _p_value(pair)
@@ -68,26 +70,21 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
     )  # fmt: skip
 
 
-def difference_and_p_value(first: ExampleValues, second: ExampleValues) -> tuple[float, float]:
-    """What `compare_values` says of the mean difference and its p-value, without the interval that takes its time.
+def _aligned(values: Sequence[ExampleValues]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(m, n) values and (n,) ids, ascending, of metrics that were all measured on the same examples."""
+    index = values[0].values.index.sort_values()
+    examples = set(index)
+    if any(set(one.values.index) != examples for one in values):
+        raise BenchError(f"{values[0].key} was not measured on the same examples; compare runs of as many examples.")
+    return np.stack([one.values.reindex(index).to_numpy(np.float64) for one in values]), index.to_numpy()
 
-    Raises:
-        BenchError: as there.
-    """
-    pair, _ = _on_the_same_examples(first, second)
-    return float(pair[1].mean()) - float(pair[0].mean()), _p_value(pair)[0]
 
-
-def _on_the_same_examples(first: ExampleValues, second: ExampleValues) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(2, n) values and (n,) ids of the examples for which both have one."""
-    if set(first.values.index) != set(second.values.index):
-        raise BenchError(f"{first.key} was not measured on the same examples; compare runs of as many examples.")
-    index = first.values.index.sort_values()
-    pair = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in (first, second)])
-    kept = np.isfinite(pair).all(axis=0)
+def _in_both(pair: NDArray[np.float64], key: MetricKey) -> NDArray[np.bool_]:
+    """(n,) which examples have a value in both rows."""
+    kept: NDArray[np.bool_] = np.isfinite(pair).all(axis=0)
     if not kept.any():
-        raise BenchError(f"{first.key} has no example with a value in both runs.")
-    return pair[:, kept], index.to_numpy()[kept]
+        raise BenchError(f"{key} has no example with a value in both runs.")
+    return kept
 
 
 def _p_value(pair: NDArray[np.float64]) -> tuple[float, str]:
@@ -153,13 +150,20 @@ def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
     Raises:
         BenchError: the models were not measured on the same examples.
     """
-    pairs = list(itertools.combinations(values, 2))
-    compared = [difference_and_p_value(values[first], values[second]) for first, second in pairs]
+    if not values:
+        return {}
+    table, _ = _aligned(list(values.values()))
+    pairs = list(itertools.combinations(range(len(values)), 2))
+    compared = []
+    for places in pairs:
+        pair = table[list(places)]
+        pair = pair[:, _in_both(pair, next(iter(values.values())).key)]
+        compared.append((float(pair[1].mean()) - float(pair[0].mean()), _p_value(pair)[0]))
     adjusted = holm([p_value for _, p_value in compared])
     better_is_higher = all(one.direction != "lower" for one in values.values())
-    beaten = dict.fromkeys(values, 0)
+    beaten = [0] * len(values)
     for (first, second), (difference, _), p_value in zip(pairs, compared, adjusted, strict=True):
         if p_value <= ALPHA and difference != 0:
             second_wins = (difference > 0) == better_is_higher
             beaten[first if second_wins else second] += 1
-    return {model: 1 + count for model, count in beaten.items()}
+    return {model: 1 + count for model, count in zip(values, beaten, strict=True)}

@@ -13,7 +13,6 @@ from bench.core.errors import BenchError
 from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.leaderboard.statistics.paired import (
     compare_values,
-    difference_and_p_value,
     holm,
     mcnemar,
     mean_p_value,
@@ -44,11 +43,16 @@ def test_examples_are_paired_by_id_not_by_position() -> None:
         compare_values(first, values([1, 0, 1], ids=[10, 11, 13]))
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0])), min_size=2, max_size=12))
-def test_the_short_way_says_the_same_as_the_comparison(pairs: list[tuple[float, float]]) -> None:
-    first, second = (values([pair[side] for pair in pairs]) for side in (0, 1))
-    found = compare_values(first, second)
-    assert difference_and_p_value(first, second) == (found.difference, found.p_value)
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, np.nan])] * 3), min_size=12, max_size=24))
+def test_ranks_say_the_same_as_comparisons_of_all_pairs(rows: list[tuple[float, ...]]) -> None:
+    named = {name: values([0.0, *(row[place] for row in rows)]) for place, name in enumerate("abc")}
+    pairs = list(itertools.combinations(named, 2))
+    found = [compare_values(named[first], named[second]) for first, second in pairs]
+    ranks = dict.fromkeys(named, 1)
+    for pair, one, adjusted in zip(pairs, found, holm([one.p_value for one in found]), strict=True):
+        if adjusted <= 0.05 and one.difference:
+            ranks[pair[(one.difference < 0 and 1) or 0]] += 1
+    assert rank_with_ties(named) == ranks
 
 
 def test_means_of_many_examples_are_compared_by_students_t() -> None:
