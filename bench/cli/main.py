@@ -26,7 +26,7 @@ from bench.cli.commands import (
     train,
     tune,
 )
-from bench.cli.commands.images import show
+from bench.cli.commands.images import show, verify
 from bench.cli.guard import run_in_child, runs_foreign_code
 from bench.cli.output.rendering import printable
 from bench.core.errors import BenchError, is_interrupt
@@ -54,6 +54,7 @@ app.add_typer(leaderboard.app, name="leaderboard")
 app.command("report")(report.report)
 app.command("saliency")(saliency.saliency)
 app.command("show")(show.show)
+app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.add_typer(models.app, name="models")

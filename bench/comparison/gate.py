@@ -160,7 +160,7 @@ def _unseen(names: Sequence[str], rules: GateRules) -> Remark:
 
 def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) -> Iterator[Remark]:
     now = set(keys_of(new))
-    gone = [full_label(key) for key in keys_of(old) if key not in now]
+    gone = [full_label(key) for key in keys_of(old) if key not in now and not key.is_external]
     if gone:
         yield _unseen(gone, rules)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
+from bench.leaderboard.best_known import is_external, lowered_rows
 from bench.leaderboard.labels import label, with_decimals
 from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
 
@@ -68,6 +69,7 @@ class Row:
         cells: one a column, None where there is no number.
         run_id: empty where the row stands for several models.
         models: how many models it stands for; 0 where it is one model's own.
+        best_known: whose adversarial images have lowered it below what the suite's own attacks found; empty if none.
         rank: 1 plus the number of models significantly better in the column the board is sorted by; None if not tested.
     """
 
@@ -77,6 +79,7 @@ class Row:
     run_id: str = ""
     models: int = 0
     rank: int | None = None
+    best_known: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,11 @@ class Board:
     def of_methods(self) -> bool:
         """Whether a row stands for all training seeds of a method."""
         return any(row.models for row in self.rows)
+
+    @property
+    def marks_best_known(self) -> bool:
+        """Whether others' adversarial images have lowered any row."""
+        return any(row.best_known for row in self.rows)
 
     @property
     def ranked(self) -> bool:
@@ -134,7 +142,9 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     boards, seen = [], set()
     for shared, group in rows.groupby(list(COMPARABLE), sort=True):
-        columns, found = _cells(_latest(group))
+        latest, whose = lowered_rows(_latest(group[~is_external(group)]), group)
+        columns, found = _cells(latest)
+        found = [replace(row, best_known=whose.get(row.name, "")) for row in found]
         seen |= {column.label for column in columns}
         by = _named(columns, sort) if sort else _default_sort(columns)
         if by is not None:

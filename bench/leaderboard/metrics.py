@@ -22,6 +22,10 @@ Prominence = Literal["headline", "usual", "detail"]
 """Headlines say what a suite is about and come first; details are left out of tables with too many columns."""
 
 
+EXTERNAL = "external:"
+"""How the attack of a number is called that others' adversarial images have lowered."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricKey:
     """What tells the metrics of one run apart, and pairs those of two runs.
@@ -47,6 +51,11 @@ class MetricKey:
         eps = row.get("eps")
         metric, subject, attack, norm = (str(row.get(name, "")) for name in KEY_COLUMNS[:-1])
         return cls(metric, subject, attack, norm, eps=None if eps is None or eps != eps else float(eps))
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is of others' adversarial images together with the suite's own attacks."""
+        return self.attack.startswith(EXTERNAL)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.files import clear_disk_errors, locked, write_atomically
+from bench.leaderboard.metrics import EXTERNAL
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 
 if TYPE_CHECKING:
@@ -42,11 +43,14 @@ def superseded_runs(folder: Path) -> list[Superseded]:
     runs = rows.assign(n_examples=examples).drop_duplicates("run_id")
     runs = runs.sort_values("finished_at", kind="stable", ignore_index=True)
     named = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("studies/*/plan.json")))
+    # a repetition does not have what others found
+    kept = set(rows.loc[rows["attack"].str.startswith(EXTERNAL), "run_id"])
     found = []
     for _, alike in runs.groupby(_JUDGED, sort=False):
         newest = alike[alike["suite_version"] == alike["suite_version"].max()]
         for run in alike.itertuples():
             by = newest if run.suite_version < newest["suite_version"].max() else _repeats(alike, run)
+            by = by[:0] if run.run_id in kept and run.suite_version == newest["suite_version"].max() else by
             if len(by) and f'"{run.run_id}"' not in named:
                 files = (path for path in (folder / "runs" / str(run.run_id)).rglob("*") if path.is_file())
                 one = Superseded(

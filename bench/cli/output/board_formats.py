@@ -25,13 +25,15 @@ _LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\
 def _head(board: Board) -> list[str]:
     """The columns before the metrics."""
     kind = "method" if board.of_methods else "model"
-    return [kind, *(["rank"] if board.ranked else []), *(["models"] if board.of_methods else [])]
+    known = ["best known"] if board.marks_best_known else []
+    return [kind, *known, *(["rank"] if board.ranked else []), *(["models"] if board.of_methods else [])]
 
 
 def _names(board: Board, row: Row) -> list[str]:
     """A row's cells before the metrics."""
     rank = [str(row.rank)] if board.ranked else []
-    return [row.name, *rank, *([str(row.models)] if board.of_methods else [])]
+    known = [row.best_known] if board.marks_best_known else []
+    return [row.name, *known, *rank, *([str(row.models)] if board.of_methods else [])]
 
 
 def _text(cell: Cell | None, column: Column) -> str:
@@ -92,6 +94,8 @@ def _caption(board: Board, hidden: int) -> str:
     parts = [", ".join(first)]
     if any(_beaten(board, row) for row in board.rows):
         parts.append(MEANING)
+    if board.marks_best_known:
+        parts.append("best known: lowered by adversarial images from elsewhere, which the model has confirmed")
     if board.of_methods:
         parts.append("± standard deviation over training seeds")
     if board.ranked:

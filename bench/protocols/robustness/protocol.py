@@ -17,7 +17,7 @@ from bench.attacks.user_files import UserFile
 from bench.core.threat import Norm
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
+from bench.leaderboard.metrics import EXTERNAL, ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
@@ -113,7 +113,20 @@ class Robustness(Protocol):
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
         values: Callable[[str, pd.DataFrame], list[ExampleValues]] = getattr(self, f"_values_of_{self.plan.mode}")
-        return values(dataset, records)
+        external = records["attack"].astype(str).str.startswith(EXTERNAL)
+        found = values(dataset, records[~external])
+        for name in dict.fromkeys(records.loc[external, "attack"].astype(str)):
+            found += self._best_known(dataset, records[records["attack"] == name], name)
+        return found
+
+    def _best_known(self, dataset: str, records: pd.DataFrame, name: str) -> list[ExampleValues]:
+        """What rows say in which others' adversarial images have been entered."""
+        if self.plan.mode == "distances":
+            return []  # medians, as of every attack
+        if self.plan.mode == "across_norms":
+            key = MetricKey("union_accuracy", attack=name, norm="all")
+            return [survival(key, records.set_index("example_id")["broken"])]
+        return [*robust_accuracies(records, name), *union_accuracy(records, self.plan.reference_of(dataset), name)]
 
     def _values_of_each(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
         names = [entry.name for entry in self.plan.entries]

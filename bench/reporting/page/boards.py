@@ -32,6 +32,7 @@ class Row:
     """One model of a table, its rank as the board has it.
 
     Attributes:
+        best_known: whose adversarial images have lowered it; empty if none have.
         masking: the run's verdict on gradient masking, empty where it made none.
     """
 
@@ -42,6 +43,7 @@ class Row:
     masking: str
     cells: Sequence[Number | None]
     rank: int | None
+    best_known: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
     rows = [
         Row(
             model=run.model, label=names.label(run.model), method=row.method, slot=names.slots[run.model],
-            masking=run.masking, rank=row.rank,
+            masking=run.masking, rank=row.rank, best_known=row.best_known,
             cells=_numbers(board, row.cells, places, best=best),
         )
         for row, run in zip(board.rows, runs, strict=True)

@@ -1,0 +1,254 @@
+"""Others' adversarial images: judged by the model, and entered beside what a finished run has found.
+
+They become a run of their own, with the records of the run that they are added to and rows of attack `external:NAME`,
+which say what stands under both; so no number can rise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.losses import answers
+from bench.attacks.norms import exact_distances
+from bench.attacks.running import SLACK
+from bench.attacks.verification import AttackResults
+from bench.core.errors import BenchError, bench_command
+from bench.core.files import sha256_file
+from bench.core.precision import float32_products
+from bench.core.threat import Norm
+from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, read_images, write_images
+from bench.leaderboard.evidence.manifest import Dependency, Manifest, Result, read_evidence, read_manifest
+from bench.leaderboard.evidence.runs import open_run
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import EXTERNAL, Metric, MetricKey
+from bench.leaderboard.rows import run_rows
+from bench.leaderboard.table import append_rows, read_leaderboard
+from bench.protocols.robustness.protocol import Robustness
+from bench.protocols.robustness.saved import fooling_in_255ths
+from bench.runs.external_records import with_external_rows
+from bench.runs.plan import RunPlan
+from bench.runs.units import ready_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BOX = 1e-6
+"""How far float32 may put a pixel out of [0, 1]."""
+UNSEEN, WRONG, BOX = "of images that the run did not judge", "misclassified without any change", "pixels outside [0, 1]"
+RIGHT, FAR = "classified right by the model", "outside every ball of the suite"
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalOutcome:
+    """What became of a file of adversarial images.
+
+    Attributes:
+        name: `external:NAME`.
+        images, held: how many there were, and how many fool the model inside a ball of the suite.
+        rounded: how many of the latter still do in whole 255ths.
+        refused: why the others count for nothing, and how many each.
+        lowered: metrics that fell, with their values before.
+    """
+
+    manifest: Manifest
+    folder: Path
+    name: str
+    images: int
+    held: int
+    rounded: int
+    refused: dict[str, int]
+    lowered: list[tuple[Metric, float]]
+
+
+def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> ExternalOutcome:
+    """Judge the images of a file and add them to the newest run of the plan's model under its suite.
+
+    Args:
+        plan: its number of images counts where it was asked for.
+
+    Raises:
+        BenchError: a bad file, a suite that looks for no such images, or no finished run of the same weights, suite and
+            data; nothing has been written then.
+    """
+    protocol = plan.protocol
+    if not isinstance(protocol, Robustness):
+        raise BenchError(f"suite {plan.suite.name} looks for no images that fool a model.", option="suite")
+    images = read_images(path, plan.dataset)
+    manifest, records = _run_to_lower(plan, leaderboard)
+    judged = _Judged(plan, ready_model(plan), records)
+    judged.take(images)
+    attack = f"{EXTERNAL}{name}"
+    radii = protocol.plan.radii_of(plan.dataset.name)
+    records = with_external_rows(records, judged.results, judged.fewest, attack, radii=radii)
+    return _written(plan, leaderboard, manifest, records, judged=judged, images=images, attack=attack, file=path)
+
+
+def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFrame]:
+    """The newest finished run of the same model, suite and data, with its records."""
+    rows, config = read_leaderboard(leaderboard), plan.config
+    card = plan.entry.card
+    own = rows[(rows["model"] == card.id) & (rows["dataset"] == card.dataset) & (rows["suite"] == config.suite)]
+    for run_id in own.sort_values("finished_at", kind="stable", ascending=False)["run_id"].unique():
+        folder = leaderboard / "runs" / str(run_id)
+        found = read_manifest(folder).config
+        same = all(
+            getattr(config, name).startswith(getattr(found, name)[:16])
+            for name in ("model_sha256", "program_sha256", "suite_sha256", "data_sha256")
+        )
+        if same and plan.request.examples in (None, found.examples):
+            return read_evidence(folder)
+    command = bench_command("run", model=card.name, suite=plan.suite.name, leaderboard=leaderboard)
+    raise BenchError(f"there is no finished run of these weights, suite and images to be lowered; make one: {command}.")
+
+
+class _Judged:
+    """Images under judgement: what holds, what does not, and why."""
+
+    def __init__(self, plan: RunPlan, model: nn.Module, records: pd.DataFrame) -> None:
+        self.plan, self.model = plan, model
+        protocol = plan.protocol
+        self.radii: dict[Norm, list[float]] = (
+            protocol.plan.radii_of(plan.dataset.name) if isinstance(protocol, Robustness) else {}
+        )
+        first = records.drop_duplicates("example_id").sort_values("example_id")
+        self.ids = torch.tensor(first["example_id"].to_numpy(dtype=np.int64))
+        self.labels = torch.tensor(first["label"].to_numpy(dtype=np.int64))
+        predictions = torch.tensor(first["prediction"].to_numpy(dtype=np.int64))
+        self.results = AttackResults.start(predictions, self.labels)
+        self.right = predictions == self.labels
+        self.fewest = torch.full(self.labels.shape, torch.inf, dtype=torch.float64)
+        self.counts_values = bool((records["norm"] == "l0").any())
+        self.refused: Counter[str] = Counter()
+        self.held: list[int] = []
+        self.rounded = 0
+
+    def take(self, images: AdversarialImages) -> None:
+        """Judge all; those of one call to the model are of different examples."""
+        for norm in dict.fromkeys(images.norms.tolist()):
+            places = np.flatnonzero(images.norms == norm)
+            for begin in range(0, len(places), self.plan.batch_size):
+                self._batch(images, places[begin : begin + self.plan.batch_size])
+
+    def _batch(self, images: AdversarialImages, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        ids, found = torch.from_numpy(images.ids[places]), torch.from_numpy(images.images[places])
+        rows = torch.searchsorted(self.ids, ids).clamp_max_(len(self.ids) - 1)
+        flat = found.flatten(1)
+        reasons = (
+            (UNSEEN, self.ids[rows] != ids),
+            (WRONG, ~self.right[rows]),
+            (BOX, (flat.amin(1) < -_BOX) | (flat.amax(1) > 1 + _BOX)),
+        )
+        left = torch.ones(len(ids), dtype=torch.bool)
+        for reason, wrong in reasons:
+            self.refused[reason] += int((left & wrong).sum())
+            left &= ~wrong
+        if not bool(left.any()):
+            return
+        device, rows = self.plan.device, rows[left]
+        clean = self.plan.dataset.pixels(ids[left]).to(device)
+        pixels, labels = found[left].clamp(0.0, 1.0).to(device), self.labels[rows].to(device)
+        holds = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        rounded = holds.clone()
+        with torch.no_grad(), float32_products():
+            fools = answers(self.model(pixels)) != labels
+        if self.counts_values:
+            holds |= self._values(pixels, clean, rows, fools)
+        for norm, chosen, eps in self._balls(pixels, clean):
+            part = pixels[chosen], clean[chosen], labels[chosen]
+            verified = self.results.judge(
+                self.model, *part, eps=eps, norm=norm, examples=rows[chosen.cpu()], claimed=fools[chosen]
+            )
+            holds[chosen] |= verified
+            rounded[chosen] |= verified & fooling_in_255ths(self.model, *part, eps=eps, norm=norm)
+        self.refused[RIGHT] += int((~fools).sum())
+        self.refused[FAR] += int((fools & ~holds).sum())
+        self.rounded += int(rounded.sum())
+        self.held += places[left.numpy()][holds.cpu().numpy()].tolist()
+
+    def _values(self, pixels: Tensor, clean: Tensor, rows: Tensor, fools: Tensor) -> Tensor:
+        """Enter how many values differ; any number counts."""
+        counts = torch.where(fools, (pixels != clean).flatten(1).sum(1).double(), torch.inf).cpu()
+        self.fewest[rows] = torch.minimum(self.fewest[rows], counts)
+        return fools
+
+    def _balls(self, pixels: Tensor, clean: Tensor) -> Iterator[tuple[Norm, Tensor, Tensor]]:
+        """For each norm the images that lie in a ball of the suite, and the smallest such radius of each."""
+        distances = exact_distances(pixels, clean)
+        for norm, radii in self.radii.items():
+            known = torch.tensor(sorted(radii), dtype=torch.float64, device=pixels.device)
+            place = torch.searchsorted(known * (1.0 + SLACK), distances[norm])
+            chosen = (place < len(known)).nonzero().squeeze(1)
+            if len(chosen):
+                yield norm, chosen, known[place[chosen]]
+
+
+def _written(
+    plan: RunPlan, leaderboard: Path, base: Manifest, records: pd.DataFrame, *, judged: _Judged,
+    images: AdversarialImages, attack: str, file: Path,
+) -> ExternalOutcome:  # fmt: skip
+    """Write the run that has them, its rows, and the images that hold."""
+    dependencies = (base.config.dependencies or {}) | {attack: Dependency(sha256_file(file), "findings")}
+    metrics = plan.protocol.metrics(plan.dataset.name, records)
+    lowered = list(_fallen(metrics))
+    refused = {reason: count for reason, count in judged.refused.items() if count}
+    finding = _finding(attack, len(images), len(judged.held), refused, lowered=len(lowered))
+    result = Result(
+        metrics=metrics, findings=[*(one for one in base.result.findings if one.id != finding.id), finding],
+        counters=base.result.counters, seconds=base.result.seconds,
+    )  # fmt: skip
+    manifest = base.model_copy(
+        update={
+            "config": base.config.model_copy(update={"dependencies": dependencies}),
+            "request": base.request.model_copy(update={"save_adversarial": False}),
+            "status": "running",
+        }
+    )
+    run = open_run(leaderboard, manifest, fresh=True)
+    try:
+        held = judged.held
+        kept = AdversarialImages(
+            images.ids[held], images.norms[held], images.images[held], predictions=np.full(len(held), -1)
+        )
+        write_images(run.path / FILE_NAME, [kept], plan.dataset.sha256)
+        digest = {"adversarial_sha256": sha256_file(run.path / FILE_NAME)}
+        run.manifest.units = base.units
+        run.write_result(records, result.model_copy(update=digest))
+        append_rows(leaderboard, run_rows(run.manifest))
+        run.finish()
+    finally:
+        run.release()
+    return ExternalOutcome(
+        manifest=run.manifest, folder=run.path, name=attack, images=len(images), held=len(judged.held),
+        rounded=judged.rounded, refused=refused, lowered=lowered,
+    )  # fmt: skip
+
+
+def _fallen(metrics: Sequence[Metric]) -> Iterator[tuple[Metric, float]]:
+    """The metrics of others' images that lie below what the suite's own attacks found, and that."""
+    own: dict[tuple[str, str, float | None], float] = {}
+    for metric in metrics:
+        if not metric.key.is_external:
+            place = _place(metric.key)
+            own[place] = min(metric.value, own.get(place, metric.value))
+    for metric in metrics:
+        if metric.key.is_external and metric.value < own.get(_place(metric.key), metric.value):
+            yield metric, own[_place(metric.key)]
+
+
+def _place(key: MetricKey) -> tuple[str, str, float | None]:
+    return key.metric, key.norm, key.eps
+
+
+def _finding(attack: str, images: int, held: int, refused: dict[str, int], *, lowered: int) -> Finding:
+    wrong = "".join(f"; {count} {reason}" for reason, count in refused.items())
+    evidence = f"{held} of {images} images of {attack} fool the model inside a ball of the suite{wrong}"
+    advice = f"{lowered} numbers fell by them" if lowered else "no number fell by them"
+    return Finding("external_images", "note", evidence, advice)

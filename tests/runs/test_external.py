@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bench.data import ImageDataset
+from bench.leaderboard.evidence.manifest import read_evidence
+from bench.leaderboard.prune import superseded_runs
+from tests.conftest import TINY_SUITE, Bench, ModelCopy
+
+WEAK = TINY_SUITE.replace("steps = 5", "steps = 1").replace('"tiny"', '"weak"')
+"""One step, which leaves images of `at_linf` standing that more steps break."""
+
+
+@pytest.fixture
+def weak(bench: Bench, tmp_path: Path) -> Path:
+    """A suite too weak for `at_linf`, under which the board has a run of 12 images."""
+    path = tmp_path / "weak.toml"
+    path.write_text(WEAK.replace("0.1", "0.18").replace("1.5", "2.0"))
+    judged(bench, tmp_path, path, "board", 12)
+    return path
+
+
+def judged(bench: Bench, tmp_path: Path, suite: Path, board: str, examples: int, *more: str) -> None:
+    asked = ("run", "--model", "at_linf", "--suite", suite, "--examples", examples, "--leaderboard", tmp_path / board)
+    code, _, err = bench(*asked, *more)
+    assert code == 0, err
+
+
+def stored(tmp_path: Path, **arrays: Any) -> Path:
+    path = tmp_path / "theirs.npz"
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def along_gradient(data: ImageDataset, count: int, eps: float) -> np.ndarray[Any, Any]:
+    """Steps along the sign of a gradient: strong enough for a net without a defence."""
+    from bench.api import attack, load_model
+
+    found = attack(load_model("at_linf"), data.pixels(slice(0, count)), data.labels[:count], norm="linf", eps=eps)
+    return found.images.numpy()
+
+
+def asked(tmp_path: Path, suite: Path, file: Path, *more: object) -> tuple[object, ...]:
+    return "verify", file, "--model", "at_linf", "--suite", suite, "--leaderboard", tmp_path / "board", *more
+
+
+def test_what_holds_lowers_the_rows_and_what_does_not_is_counted_by_reason(
+    bench: Bench, tmp_path: Path, weak: Path, fashion_test: ImageDataset
+) -> None:
+    images = along_gradient(fashion_test, 14, 0.18)
+    images[1] = fashion_test.pixels(slice(1, 2))[0]  # classified right
+    images[2] = 1 - images[2]  # far outside of every ball
+    images[3, 0, 0, 0] = 1.5
+    file = stored(tmp_path, images=images, ids=np.arange(14), data_sha256=fashion_test.sha256)
+    before = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
+    code, out, err = bench(*asked(tmp_path, weak, file, "--name", "pgd"))
+    assert code == 0, err
+    for line in (
+        "2 not counted: of images that the run did not judge", "1 not counted: pixels outside [0, 1]",
+        "1 not counted: classified right by the model", "1 not counted: outside every ball of the suite",
+    ):  # fmt: skip
+        assert line in out, out
+    rows = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
+    pd.testing.assert_frame_equal(rows.iloc[: len(before)], before)
+    ours, theirs = (
+        rows[rows["attack"] == name].set_index(["metric", "norm", "eps"]) for name in ("sweep", "external:pgd")
+    )
+    values = ours[~ours.index.duplicated()]["value"]
+    assert (theirs["value"] <= values.reindex(theirs.index)).all()
+    place = ("robust_accuracy", "linf", 0.18)
+    assert theirs.loc[place, "value"] < values.loc[place]
+    assert "best known" in (table := bench("leaderboard", "--leaderboard", tmp_path / "board", "--wide")[1])
+    assert "external:pgd" in table
+
+
+def test_a_row_stays_lowered_whatever_is_run_or_pruned_or_brought_later(
+    bench: Bench, tmp_path: Path, weak: Path, fashion_test: ImageDataset
+) -> None:
+    def shown() -> str:
+        lines = bench("leaderboard", "--leaderboard", tmp_path / "board", "--format", "csv")[1].splitlines()
+        cells = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
+        return f"{cells['best known']} {cells['L-inf 0.18']}"
+
+    file = stored(tmp_path, images=along_gradient(fashion_test, 12, 0.18), ids=np.arange(12))
+    assert bench(*asked(tmp_path, weak, file))[0] == 0
+    lowered = shown()
+    assert lowered.startswith("external:theirs")
+    assert (
+        bench(
+            *asked(
+                tmp_path, weak, stored(tmp_path, images=fashion_test.pixels(slice(0, 12)).numpy(), ids=np.arange(12))
+            )
+        )[0]
+        == 0
+    )
+    assert shown() == lowered, "images that hold nowhere take nothing back"
+    judged(bench, tmp_path, weak, "board", 12, "--fresh")
+    assert shown() == lowered
+    named = {run.run_id for run in superseded_runs(tmp_path / "board")}
+    rows = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
+    assert named.isdisjoint(rows.loc[rows["attack"].astype(str).str.startswith("external:"), "run_id"])
+
+
+def test_the_file_that_a_run_keeps_is_one_that_verify_reads(bench: Bench, tmp_path: Path, weak: Path) -> None:
+    strong = tmp_path / "strong.toml"
+    strong.write_text(weak.read_text().replace("steps = 1", "steps = 12").replace('"weak"', '"strong"'))
+    judged(bench, tmp_path, strong, "strong", 12, "--save-adversarial")
+    (folder,) = (tmp_path / "strong" / "runs").iterdir()
+    code, out, err = bench(*asked(tmp_path, weak, folder / "adversarial.npz"))
+    assert code == 0 and "not counted" not in out, (out, err)
+    runs = sorted((tmp_path / "board" / "runs").iterdir(), key=lambda path: (path / "adversarial.npz").exists())
+    lowered, theirs = read_evidence(runs[-1])[1], read_evidence(folder)[1]
+    mine = lowered[lowered["attack"] == "external:adversarial"].set_index(["example_id", "norm", "eps"])["broken"]
+    assert (mine >= theirs.set_index(["example_id", "norm", "eps"])["broken"].reindex(mine.index)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": np.zeros((2, 1, 28, 27), np.float32)}, "needs (n, 1, 28, 28)"),
+        ({"images": np.zeros((2, 1, 28, 28), np.uint8)}, "are bytes"),
+        ({"images": np.full((2, 1, 28, 28), np.nan, np.float32)}, "NaN"),
+        ({"images": np.full((2, 1, 28, 28), 255.0, np.float32)}, "pixels up to 255"),
+        ({"ids": np.array([0, 10_000])}, "id 10000 in"),
+        ({"ids": np.array([-1, 1])}, "id -1 in"),
+        ({"ids": np.array([3, 3])}, "id 3 comes twice"),
+        ({"ids": np.array([0.0, 1.0])}, "whole numbers"),
+        ({"ids": np.array([0])}, "2 images, 1 ids"),
+        ({"norms": np.array(["linf", "l7"])}, "l7"),
+        ({"data_sha256": "0" * 64}, "of other images"),
+        ({"ids": None}, "no array `ids`"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_in_one_line(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, change: dict[str, Any], said: str
+) -> None:
+    good = {"images": np.zeros((2, 1, 28, 28), np.float32), "ids": np.array([0, 1])}
+    arrays = {name: value for name, value in (good | change).items() if value is not None}
+    assert said in bench.refused(*asked(tmp_path, tiny_suite, stored(tmp_path, **arrays)))
+
+
+def test_without_a_run_to_lower_nothing_is_written(
+    bench: Bench, tmp_path: Path, weak: Path, model_copy: ModelCopy
+) -> None:
+    file = stored(tmp_path, images=np.zeros((1, 1, 28, 28), np.float32), ids=np.array([0]))
+    before = sorted((tmp_path / "board").rglob("*"))
+    line = bench.refused("verify", file, "--model", "copy", "--suite", weak, "--leaderboard", tmp_path / "board")
+    assert "there is no finished run of these weights" in line
+    assert sorted((tmp_path / "board").rglob("*")) == before
+    assert model_copy.folder.is_dir() and torch.is_grad_enabled()
