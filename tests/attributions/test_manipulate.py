@@ -18,7 +18,7 @@ from bench.attributions.manipulations import (
     emptiest_quarter,
     frame_map,
 )
-from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method
+from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method, our_methods
 from bench.attributions.similarity import PreparedMaps, similarities
 
 EPS = 8 / 255
@@ -120,7 +120,7 @@ def test_an_attack_does_not_depend_on_the_batch_and_its_noise_goes_with_the_exam
     assert torch.equal(signs[0], signs[1]) and not torch.equal(signs[0], signs[2])
 
 
-@pytest.mark.parametrize("name", ["input_x_gradient", "smoothgrad", "integrated_gradients", "grad_cam"])
+@pytest.mark.parametrize("name", [name for name, one in our_methods().items() if one.differentiable][1:])
 def test_other_differentiable_maps_can_be_attacked(
     name: str, standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
 ) -> None:

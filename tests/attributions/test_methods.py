@@ -184,10 +184,17 @@ def test_functional_activations_do_not_escape(problem: tuple[Tensor, Tensor]) ->
         assert_same(attribute(net, *problem, find_method(name)), attribute(modules, *problem, find_method(name)))
 
 
-@pytest.mark.parametrize("name", [name for name, method in our_methods().items() if method.differentiable])
-def test_the_gradient_of_a_map_is_its_change(name: str, problem: tuple[Tensor, Tensor]) -> None:
+DIFFERENTIABLE = [name for name, method in our_methods().items() if method.differentiable]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [*(("small_cnn", name) for name in DIFFERENTIABLE), ("simple_cnn", "guided_backprop"),
+     *(("wide_resnet", name) for name in ("guided_backprop", "lrp_epsilon_plus"))],
+)  # fmt: skip
+def test_the_gradient_of_a_map_is_its_change(architecture: str, name: str, problem: tuple[Tensor, Tensor]) -> None:
     """Attacks differentiate through maps; checked against a finite difference in float64 on a smooth net."""
-    net = make_net("small_cnn", "softplus").double()
+    net = make_net(architecture, "softplus").double()
     images, labels, ids = problem[0][:2].double(), problem[1][:2], torch.arange(2)
     method = find_method(name).given(**FEW.get(name, {}))
     weights = torch.randn(2, 1 if name == "grad_cam" else 3, 16, 16, dtype=torch.float64)

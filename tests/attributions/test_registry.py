@@ -44,7 +44,8 @@ def test_our_methods_stay_in_their_order() -> None:
         "lrp_epsilon", "lrp_epsilon_plus", "lrp_alpha2_beta1", "deeplift", "grad_cam",
     ]  # fmt: skip
     assert [name for name, method in our_methods().items() if method.differentiable] == [
-        "gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "grad_cam",
+        "gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "lrp_epsilon",
+        "lrp_epsilon_plus", "lrp_alpha2_beta1", "grad_cam",
     ]  # fmt: skip
 
 

@@ -12,19 +12,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
+from bench.attributions.operations import ACTIVATION_NAMES, require_no_choice, tensors_in
 from bench.attributions.registry import picked, register_attribution
+from bench.attributions.rules import RuleMode
 from bench.core.errors import BenchError
 
 Rule = Literal["guided", "deconvolution"]
 
 
-class RectifiedGradients(OperationMode):
+class RectifiedGradients(RuleMode):
     """Inside this context gradients are rectified at every activation; the forward pass is unchanged.
 
     `guided` multiplies what is left by the activation's derivative (Springenberg et al. 2015), `deconvolution` does
     not (Zeiler and Fergus 2014). For ReLU these are the published rules; for a smooth activation the derivative
-    takes the place of the step (LGA, section 4.1). They are no derivatives, and cannot be differentiated again.
+    takes the place of the step (LGA, section 4.1). They are no derivatives of the net. Guided maps can be
+    differentiated; those of deconvolution depend on the image through max-pooling's choices alone, so not.
     """
 
     def __init__(self, rule: Rule) -> None:
@@ -32,12 +34,14 @@ class RectifiedGradients(OperationMode):
         self.rule = rule
         self.activations = 0
 
-    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def operation(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name not in ACTIVATION_NAMES or not args[0].requires_grad:
             require_no_choice(name, tensors_in((args, kwargs)))
             return func(*args, **kwargs)
         self.activations += 1
         inputs: Tensor = args[0]
+        if self.true_inputs:
+            return self._again(func, args, kwargs)
         activated: Tensor = func(*args, **kwargs)
         if self.rule == "deconvolution":
             activated = inputs + (activated - inputs).detach()
@@ -45,11 +49,20 @@ class RectifiedGradients(OperationMode):
             activated.register_hook(lambda gradient: gradient.clamp_min(0.0))  # type: ignore[no-untyped-call]
         return activated
 
+    def _again(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The guided rule, with a derivative that can be differentiated."""
+        true: Tensor = (self.true_inputs or [])[0]
+        place = true.view_as(true)
+        (slope,) = torch.autograd.grad(func(place, *args[1:], **kwargs).sum(), place, create_graph=True)
+        with torch.no_grad():
+            output: Tensor = func(*args, **kwargs)
+        return self.by_rule([args[0]], output, lambda _, given: (given.clamp_min(0.0) * slope,))
 
-@register_attribution("guided_backprop")
-def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+
+@register_attribution("guided_backprop", differentiable=True)
+def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False) -> Tensor:
     """Guided back-propagation (Springenberg et al. 2015); see `RectifiedGradients`."""
-    return _rectified("guided", "guided_backprop", model, images, targets=targets)
+    return _rectified("guided", "guided_backprop", model, images, targets=targets, keep_graph=keep_graph)
 
 
 @register_attribution("deconvolution")
@@ -58,10 +71,12 @@ def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     return _rectified("deconvolution", "deconvolution", model, images, targets=targets)
 
 
-def _rectified(rule: Rule, name: str, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+def _rectified(
+    rule: Rule, name: str, model: nn.Module, images: Tensor, *, targets: Tensor, keep_graph: bool = False
+) -> Tensor:
     mode = RectifiedGradients(rule)
-    logits = mode.logits(model, images, name)
+    source, logits, _ = mode.passes(model, images, name, keep_graph=keep_graph)
     if not mode.activations:
         raise BenchError(f"{name} needs a net with activations, this one has none; use the gradient.")
-    (found,) = torch.autograd.grad(picked(logits, targets).sum(), images)
+    (found,) = torch.autograd.grad(picked(logits, targets).sum(), source, create_graph=keep_graph)
     return found

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
 from torch.nn import functional as F
 
-from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, tensors_in
+from bench.attributions.operations import ACTIVATION_NAMES, tensors_in
 from bench.attributions.registry import register_attribution
+from bench.attributions.rules import RuleMode
 from bench.core.errors import BenchError
 
 Stabiliser = Annotated[float, Field(gt=0, description="stabiliser of the denominators, in units of activations")]
@@ -52,7 +52,7 @@ class Rules:
     epsilon: float
 
 
-class RelevanceMode(OperationMode):
+class RelevanceMode(RuleMode):
     """Inside this context, gradients of a logit are relevances of that logit.
 
     Activations, dropout and constant shifts and scales of the input pass relevance on unchanged; max-pooling gives it
@@ -68,7 +68,7 @@ class RelevanceMode(OperationMode):
         self._mergeable: dict[Node | None, Callable[[Tensor, Tensor], Tensor]] = {}
         """By the node of a layer's output, which changes with the output: the layer with a batch norm behind it."""
 
-    def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def operation(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = [value for value in tensors_in((args, kwargs)) if value.requires_grad]
         if not inputs:
             return func(*args, **kwargs)
@@ -96,12 +96,14 @@ class RelevanceMode(OperationMode):
         named |= kwargs
         inputs, weight, bias = named.pop("input"), named.pop("weight"), named.pop("bias", None)
         alpha = self.rules.alpha if name == "conv2d" else None
+        true = self.true_inputs
 
         def layer(weight: Tensor, bias: Tensor | None) -> Tensor:
             def apply(values: Tensor, weight: Tensor) -> Tensor:
                 result: Tensor = func(values, weight, None, **named)
                 return result
 
+            self.true_inputs = true  # also when a batch norm further on asks for the layer once more
             offset = None if bias is None else (bias if name == "linear" else bias.view(-1, 1, 1))
             output = self._weighted(apply, inputs, weight, offset, alpha=alpha)
             self._mergeable[output.grad_fn] = lambda scale, shift: layer(
@@ -150,7 +152,8 @@ class RelevanceMode(OperationMode):
         with torch.no_grad():
             output = apply(inputs, weight)
             output = output if offset is None else output + offset
-        return _by_rule([inputs], output, _alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
+        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
+        return self.by_rule([inputs], output, rule)
 
     def _linear(
         self, linear: Linear, inputs: Sequence[Tensor], offset: Tensor | None, *, alpha: float | None
@@ -160,12 +163,14 @@ class RelevanceMode(OperationMode):
             output = linear(inputs)
             output = output if offset is None else output + offset
         if alpha is None:
-            return _by_rule(inputs, output, _epsilon_rule, linear=linear, offset=offset, epsilon=self.rules.epsilon)
+            epsilon_rule = partial(_epsilon_rule, linear=linear, offset=offset, epsilon=self.rules.epsilon)
+            return self.by_rule(inputs, output, epsilon_rule)
 
         def split(values: Sequence[Tensor], raising: bool) -> Tensor:
             return linear([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
 
-        return _by_rule(inputs, output, _alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
+        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
+        return self.by_rule(inputs, output, rule)
 
 
 def _pass_on(inputs: Tensor, output: Tensor, name: str) -> Tensor:
@@ -184,7 +189,6 @@ class _PassOn(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
         return gradients[0], None
 
@@ -194,31 +198,9 @@ def _stabilised(values: Tensor, epsilon: float) -> Tensor:
 
 
 def _shares(contributions: Tensor, inputs: Sequence[Tensor], ratio: Tensor) -> tuple[Tensor, ...]:
-    """input * d(contributions)/d(input) . ratio, for each input."""
-    gradients = torch.autograd.grad(contributions, inputs, ratio)
-    return tuple(value.detach() * gradient for value, gradient in zip(inputs, gradients, strict=True))
-
-
-class _ByRule(torch.autograd.Function):
-    """`output` forward; backward its relevance goes to the inputs as the rule shares it out."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, rule: Any, *inputs: Tensor) -> Tensor:
-        ctx.rule = rule
-        ctx.save_for_backward(*inputs)
-        ctx.mark_dirty(output)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *relevances: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = [value.detach().requires_grad_(True) for value in ctx.saved_tensors]
-        return None, None, *ctx.rule(inputs, relevances[0])
-
-
-def _by_rule(inputs: Sequence[Tensor], output: Tensor, rule: Callable[..., Any], **facts: Any) -> Tensor:
-    result: Tensor = _ByRule.apply(output, partial(rule, **facts), *inputs)
-    return result
+    """input * d(contributions)/d(input) . ratio, for each input; with a graph only where the rules' pass has one."""
+    gradients = torch.autograd.grad(contributions, inputs, ratio, create_graph=torch.is_grad_enabled())
+    return tuple(value * gradient for value, gradient in zip(inputs, gradients, strict=True))
 
 
 def _epsilon_rule(
@@ -227,7 +209,7 @@ def _epsilon_rule(
     """R_i = x_i w_ij R_j / (z_j + epsilon sign z_j)."""
     with torch.enable_grad():
         contributions = linear(inputs)
-    total = contributions.detach() if offset is None else contributions.detach() + offset
+    total = contributions if offset is None else contributions + offset
     return _shares(contributions, inputs, relevance / _stabilised(total, epsilon))
 
 
@@ -241,31 +223,40 @@ def _alpha_beta_rule(
             continue
         with torch.enable_grad():
             contributions = split(inputs, raising)
-        ratio = weight * relevance / _stabilised(contributions.detach(), epsilon)
+        ratio = weight * relevance / _stabilised(contributions, epsilon)
         totals = [old + new for old, new in zip(totals, _shares(contributions, inputs, ratio), strict=True)]
     return totals
 
 
-@register_attribution("lrp_epsilon")
-def lrp_epsilon(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
+@register_attribution("lrp_epsilon", differentiable=True)
+def lrp_epsilon(
+    model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
+) -> Tensor:
     """LRP, the epsilon rule in all layers (Bach et al. 2015); see `RelevanceMode`."""
-    return _relevance("lrp_epsilon", Rules(None, epsilon), model, images, targets=targets)
+    return _relevance("lrp_epsilon", Rules(None, epsilon), model, images, targets=targets, keep_graph=keep_graph)
 
 
-@register_attribution("lrp_epsilon_plus")
-def lrp_epsilon_plus(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
+@register_attribution("lrp_epsilon_plus", differentiable=True)
+def lrp_epsilon_plus(
+    model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
+) -> Tensor:
     """LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers."""
-    return _relevance("lrp_epsilon_plus", Rules(1.0, epsilon), model, images, targets=targets)
+    return _relevance("lrp_epsilon_plus", Rules(1.0, epsilon), model, images, targets=targets, keep_graph=keep_graph)
 
 
-@register_attribution("lrp_alpha2_beta1")
-def lrp_alpha2_beta1(model: nn.Module, images: Tensor, targets: Tensor, *, epsilon: Stabiliser = 1e-6) -> Tensor:
+@register_attribution("lrp_alpha2_beta1", differentiable=True)
+def lrp_alpha2_beta1(
+    model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
+) -> Tensor:
     """LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers."""
-    return _relevance("lrp_alpha2_beta1", Rules(2.0, epsilon), model, images, targets=targets)
+    return _relevance("lrp_alpha2_beta1", Rules(2.0, epsilon), model, images, targets=targets, keep_graph=keep_graph)
 
 
-def _relevance(name: str, rules: Rules, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    logits = RelevanceMode(rules).logits(model, images, name)
-    chosen = torch.zeros_like(logits).scatter(1, targets[:, None], 1.0)
-    (relevance,) = torch.autograd.grad(logits, images, chosen * logits.detach())
+def _relevance(
+    name: str, rules: Rules, model: nn.Module, images: Tensor, *, targets: Tensor, keep_graph: bool
+) -> Tensor:
+    source, logits, true = RelevanceMode(rules).passes(model, images, name, keep_graph=keep_graph)
+    chosen = torch.zeros_like(true).scatter(1, targets[:, None], 1.0)
+    with torch.set_grad_enabled(keep_graph):
+        (relevance,) = torch.autograd.grad(logits, source, chosen * true, create_graph=keep_graph)
     return relevance

@@ -61,10 +61,10 @@ def test_records_show_verified_distances_and_targets_only_where_there_are_some(
 def test_a_map_without_derivatives_is_attacked_through_the_gradient_and_it_is_said(
     tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
-    protocol = make(tmp_path, ATTACK.replace('{ name = "gradient" }', '{ name = "lrp_epsilon_plus" }'))
+    protocol = make(tmp_path, ATTACK.replace('{ name = "gradient" }', '{ name = "deeplift" }'))
     result = run(protocol, standard, fashion_test, stop=8)
-    assert "transferred_lrp_epsilon_plus" in {finding.id for finding in result.findings}
-    assert 0 < values(protocol, result.records)["saps/cosine/lrp_epsilon_plus", "worst", EPS] < 1
+    assert "transferred_deeplift" in {finding.id for finding in result.findings}
+    assert 0 < values(protocol, result.records)["saps/cosine/deeplift", "worst", EPS] < 1
 
 
 def test_every_example_has_another_one_for_a_target_keyed_by_its_id() -> None:

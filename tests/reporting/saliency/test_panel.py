@@ -194,9 +194,9 @@ def test_every_attacked_image_lies_in_the_ball_and_keeps_the_prediction(kind: st
 
 
 def test_the_attack_aims_at_the_first_method_with_a_derivative() -> None:
-    assert settings("guided_backprop", "smoothgrad", "gradient").attacked_method.name == "smoothgrad"
-    assert settings("lrp_epsilon").attacked_method.name == "gradient"
-    figure = draw_panel([row(pair(ramp(-1, 1), ramp(-1, 1)))], settings("lrp_epsilon"))
+    assert settings("deconvolution", "smoothgrad", "gradient").attacked_method.name == "smoothgrad"
+    assert settings("deeplift").attacked_method.name == "gradient"
+    figure = draw_panel([row(pair(ramp(-1, 1), ramp(-1, 1)))], settings("deeplift"))
     assert any("on gradient" in text.get_text() for text in figure.texts)
 
 
