@@ -128,6 +128,8 @@ class _Judged:
         self.counts_values = bool((records["norm"] == "l0").any())
         self.refused: Counter[str] = Counter()
         self.held: list[int] = []
+        self.norms: list[str] = []
+        self.said: list[int] = []
         self.rounded = 0
 
     def take(self, images: AdversarialImages) -> None:
@@ -158,7 +160,8 @@ class _Judged:
         holds = torch.zeros(len(rows), dtype=torch.bool, device=device)
         rounded = holds.clone()
         with torch.no_grad(), float32_products():
-            fools = answers(self.model(pixels)) != labels
+            said = answers(self.model(pixels))
+        fools, in_norm = said != labels, np.full(len(rows), "l0")
         if self.counts_values:
             holds |= self._values(pixels, clean, rows, fools)
         for norm, chosen, eps in self._balls(pixels, clean):
@@ -166,12 +169,16 @@ class _Judged:
             verified = self.results.judge(
                 self.model, *part, eps=eps, norm=norm, examples=rows[chosen.cpu()], claimed=fools[chosen]
             )
+            in_norm[chosen[verified & ~holds[chosen]].cpu().numpy()] = norm
             holds[chosen] |= verified
             rounded[chosen] |= verified & fooling_in_255ths(self.model, *part, eps=eps, norm=norm)
         self.refused[RIGHT] += int((~fools).sum())
         self.refused[FAR] += int((fools & ~holds).sum())
         self.rounded += int(rounded.sum())
-        self.held += places[left.numpy()][holds.cpu().numpy()].tolist()
+        held = holds.cpu().numpy()
+        self.held += places[left.numpy()][held].tolist()
+        self.norms += in_norm[held].tolist()
+        self.said += said.cpu().numpy()[held].tolist()
 
     def _values(self, pixels: Tensor, clean: Tensor, rows: Tensor, fools: Tensor) -> Tensor:
         """Enter how many values differ; any number counts."""
@@ -214,8 +221,9 @@ def _written(
     run = open_run(leaderboard, manifest, fresh=True)
     try:
         held = judged.held
+        norms = [own or found for own, found in zip(images.norms[held].tolist(), judged.norms, strict=True)]
         kept = AdversarialImages(
-            images.ids[held], images.norms[held], images.images[held], predictions=np.full(len(held), -1)
+            images.ids[held], np.array(norms, dtype="U4"), images.images[held], np.array(judged.said, dtype=np.int64)
         )
         write_images(run.path / FILE_NAME, [kept], plan.dataset.sha256)
         digest = {"adversarial_sha256": sha256_file(run.path / FILE_NAME)}
@@ -223,6 +231,9 @@ def _written(
         run.write_result(records, result.model_copy(update=digest))
         append_rows(leaderboard, run_rows(run.manifest))
         run.finish()
+    except BaseException:
+        run.stop("failed", "the images could not be entered")
+        raise
     finally:
         run.release()
     return ExternalOutcome(
