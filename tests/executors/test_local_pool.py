@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +27,7 @@ from bench.leaderboard.evidence.manifest import ExecutorStats, read_manifest
 from bench.runs.execute import Observer, RunOutcome, execute
 from bench.runs.plan import RunRequest, WorkUnit, plan_runs
 from bench.runs.units import compute_unit
-from tests.conftest import Bench, torch_threads
+from tests.conftest import Bench
 from tests.executors.processes import is_gone
 
 NET = """
@@ -41,12 +40,6 @@ def make():
     torch.manual_seed(0)
     return build_net("small_cnn", dict(in_channels=1, image_size=28, num_classes=10, mean=[0.286], std=[0.353]))
 """
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    with torch_threads(2):
-        yield
 
 
 @pytest.fixture
@@ -117,6 +110,7 @@ def test_two_processes_leave_the_evidence_of_one_and_go_on_with_the_next_plan(
     assert len(processes) == 1 and is_gone(*processes)
 
 
+@pytest.mark.usefixtures("forked_helpers")
 def test_a_helper_that_dies_changes_nothing_but_the_time(
     tmp_path: Path, two_units: Path, after_helpers: threading.Event, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -138,6 +132,7 @@ def test_a_helper_that_dies_changes_nothing_but_the_time(
     require_same_evidence(outcome, run(tmp_path / "alone", two_units, workers=1))
 
 
+@pytest.mark.usefixtures("forked_helpers")
 def test_an_error_in_a_helper_is_the_runs_error(
     tmp_path: Path, two_units: Path, after_helpers: threading.Event, bench: Bench
 ) -> None:
@@ -160,6 +155,7 @@ def test_an_error_in_a_helper_is_the_runs_error(
     assert not (tmp_path / "board" / "leaderboard.csv").exists()
 
 
+@pytest.mark.usefixtures("forked_helpers")
 def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
     tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,6 +181,7 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
     assert "a helper process cannot load a model" in caplog.text
 
 
+@pytest.mark.usefixtures("forked_helpers")
 def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(
     tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

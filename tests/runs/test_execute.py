@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,11 +19,19 @@ from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.table import read_leaderboard
+from bench.protocols import base
 from bench.runs.execute import RunOutcome, execute, new_manifest
 from bench.runs.plan import RunRequest, plan_runs
 from bench.studies.plan import latest_run
 from tests.conftest import ModelCopy
-from tests.executors.processes import descendants, require_gone
+from tests.executors.processes import (
+    UNIT,
+    ForkedProcess,
+    descendants,
+    require_gone,
+    small_units_with_pauses,
+    start_bench,
+)
 
 BROKEN = ["example_id", "attack", "norm", "eps", "broken"]
 
@@ -72,11 +79,13 @@ def test_the_seed_changes_the_run_and_the_batch_size_does_not(tmp_path: Path, ti
     assert not base["distance"].equals(other_seed["distance"])
 
 
-SLOW_SUITE_CHANGES = {"steps = 5": "steps = 15", "examples = 20": "examples = 510", "patience = 1": "patience = 0"}
+SLOW_SUITE_CHANGES = {"examples = 20": f"examples = {5 * UNIT}", "patience = 1": "patience = 0"}
 
 
 @pytest.fixture
-def slow_suite(tiny_suite: Path) -> Path:
+def slow_suite(tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of five work units."""
+    monkeypatch.setattr(base, "UNIT_EXAMPLES", UNIT)
     content = tiny_suite.read_text()
     for old, new in SLOW_SUITE_CHANGES.items():
         content = content.replace(old, new)
@@ -84,35 +93,31 @@ def slow_suite(tiny_suite: Path) -> Path:
     return tiny_suite
 
 
-def start(folder: Path, suite: Path, *options: str) -> subprocess.Popen[str]:
-    """Start `bench run` with Ctrl-C enabled, which a shell's background job (so some CI) would hand down as ignored."""
-    command = [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(suite)]
-    return subprocess.Popen(
-        [*command, "--leaderboard", str(folder), "--device", "cpu", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def start(folder: Path, suite: Path) -> ForkedProcess:
+    """`bench run` with a helper; what it says is in `said`."""
+    return start_bench(
+        "run", "--model", "standard", "--suite", suite, "--leaderboard", folder, "--device", "cpu", "--workers", 2,
+        output=suite.with_name("said"), first=small_units_with_pauses,
+    )  # fmt: skip
 
 
-def wait_for_a_part(folder: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_a_part(folder: Path, process: ForkedProcess) -> None:
     for _ in range(1200):
         # the manifest, not the part's own file, says that it is done
         if any(json.loads(path.read_text())["units"] for path in folder.glob("runs/*/manifest.json")):
             return
-        assert process.poll() is None, f"ended too early: {process.communicate()}"
-        time.sleep(0.05)
+        assert process.is_alive(), "ended too early"
+        time.sleep(0.02)
     raise AssertionError("no part was written in a minute")
 
 
 def test_a_killed_run_resumes_and_gives_the_same_verdicts(tmp_path: Path, slow_suite: Path) -> None:
-    killed = start(tmp_path / "killed", slow_suite, "--workers", "2")
+    killed = start(tmp_path / "killed", slow_suite)
     wait_for_a_part(tmp_path / "killed", killed)
-    helpers = descendants(killed.pid)
-    assert len(helpers) == 2, "a helper, and the tracker of resources that multiprocessing starts beside it"
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    helpers = descendants(killed.pid or 0)
+    assert len(helpers) == 1
+    killed.kill()
+    killed.join()
     require_gone(helpers)
     (folder,) = (tmp_path / "killed" / "runs").iterdir()
     assert read_manifest(folder).status == "running"
@@ -127,25 +132,20 @@ def test_a_killed_run_resumes_and_gives_the_same_verdicts(tmp_path: Path, slow_s
     assert read_leaderboard(tmp_path / "killed")["run_id"].unique().tolist() == [resumed.run_id]
 
 
-def interrupt(process: subprocess.Popen[str], leaderboard: Path) -> Path:
-    """Ctrl-C: the process ends as it should, and this is the folder of its run."""
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted: " in error and " is kept" in error and "the same command again" in error
-    assert "Traceback" not in error
-    (folder,) = (leaderboard / "runs").iterdir()
-    assert read_manifest(folder).status == "interrupted"
-    return folder
-
-
 def test_ctrl_c_keeps_what_was_done_and_exits_with_130(tmp_path: Path, slow_suite: Path) -> None:
-    process = start(tmp_path, slow_suite, "--workers", "2")
+    process = start(tmp_path, slow_suite)
     wait_for_a_part(tmp_path, process)
-    helpers = descendants(process.pid)
-    assert len(helpers) == 2, "a helper, and the tracker of resources that multiprocessing starts beside it"
-    folder = interrupt(process, tmp_path)
+    helpers = descendants(process.pid or 0)
+    assert len(helpers) == 1
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    said = slow_suite.with_name("said").read_text()
+    assert "interrupted: " in said and " is kept" in said and "the same command again" in said
+    assert "Traceback" not in said
     require_gone(helpers)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_manifest(folder).status == "interrupted"
     assert list((folder / "parts").glob("*.parquet"))
     assert not (tmp_path / "leaderboard.csv").exists()
     assert run(tmp_path, slow_suite).resumed_units >= 1
@@ -164,12 +164,11 @@ def test_fresh_leaves_an_unfinished_run_alone(tmp_path: Path, tiny_suite: Path) 
 def test_an_unfinished_run_that_another_process_holds_is_not_touched(tmp_path: Path, tiny_suite: Path) -> None:
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path))
     held = open_run(tmp_path, new_manifest(plan, LocalPool()), fresh=False)
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.cli.main", "run", "--model", "standard", "--suite", str(tiny_suite), "--leaderboard", str(tmp_path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    said = tiny_suite.with_name("said")
+    other = start_bench("run", "--model", "standard", "--suite", tiny_suite, "--leaderboard", tmp_path, output=said)
+    other.join(60)
     held.release()
-    assert child.returncode == 0, child.stderr
+    assert other.exitcode == 0, said.read_text()
     assert len(list((tmp_path / "runs").iterdir())) == 2
     assert read_manifest(held.path).status == "running"
 

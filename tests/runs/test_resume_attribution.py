@@ -1,44 +1,49 @@
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import base
+from bench.protocols.explanations import attack, insertion
 from bench.runs.execute import RunOutcome, execute
 from bench.runs.plan import RunRequest, plan_runs
+from tests.executors.processes import start_bench
 from tests.protocols.attribution_suites import ATTACK, INSERTION
 
 UNIT = 8
 CHANCE = ["run_id", "finished_at", "seconds"]
 """Columns of the leaderboard that differ from run to run."""
 
-DYING = """
-import os, signal, torch
-torch.set_num_threads({threads})
-from bench.cli.main import main
-from bench.protocols import base
-from bench.protocols.explanations import {module} as protocol
 
-base.UNIT_EXAMPLES = {unit}
-attack, calls = protocol.manipulate, []
+def die_in_the_middle(module: ModuleType, fatal: int) -> None:
+    """In the process that runs it: let the attack so many times asked kill it."""
+    base.UNIT_EXAMPLES = UNIT
+    manipulate, calls = module.manipulate, []
 
-def die_in_the_middle(*arguments, **named):
-    calls.append(1)
-    if len(calls) == {fatal}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return attack(*arguments, **named)
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return manipulate(*arguments, **named)
 
-protocol.manipulate = die_in_the_middle
-main()
-"""
+    module.manipulate = counted  # type: ignore[attr-defined]
+
+
+def die_under_attack() -> None:
+    die_in_the_middle(attack, 5)
+
+
+def die_at_insertion() -> None:
+    die_in_the_middle(insertion, 2)
 
 
 def run(folder: Path, suite: Path) -> RunOutcome:
@@ -51,33 +56,23 @@ def verdicts(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "content", "fatal"),
+    ("content", "death"),
     [
-        ("attribution_attack", ATTACK, 5),
-        pytest.param("insertion", INSERTION, 2, marks=pytest.mark.slow),
+        (ATTACK, die_under_attack),
+        pytest.param(INSERTION, die_at_insertion, marks=pytest.mark.slow),
     ],  # both in the second unit of three
 )
 def test_a_killed_run_resumes_to_the_metrics_and_examples_of_an_undisturbed_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, content: str, fatal: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, death: Callable[[], None]
 ) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_text(content)
-    script = DYING.format(
-        threads=torch.get_num_threads(), module=protocol.removeprefix("attribution_"), unit=UNIT, fatal=fatal
-    )
-    arguments = [
-        "run",
-        "--model",
-        "standard",
-        "--suite",
-        suite,
-        "--leaderboard",
-        tmp_path / "killed",
-        "--device",
-        "cpu",
-    ]
-    killed = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = start_bench(
+        "run", "--model", "standard", "--suite", suite, "--leaderboard", tmp_path / "killed", "--device", "cpu",
+        output=tmp_path / "said", first=death,
+    )  # fmt: skip
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL, (tmp_path / "said").read_text()
     (folder,) = (tmp_path / "killed" / "runs").iterdir()
     assert read_manifest(folder).status == "running"
     assert len(list((folder / "parts").glob("*.parquet"))) == 1

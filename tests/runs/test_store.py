@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
-import sys
 import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
-from bench.cli.main import run_command
 from bench.comparison.compare import compare_models
 from bench.comparison.evidence import row_values, run_values
 from bench.core.errors import BenchError
@@ -20,22 +16,12 @@ from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from tests.conftest import Bench
+from tests.executors.processes import ForkedProcess, start_bench
 from tests.runs.test_execute import run
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["bench.cli.commands.run", "bench.runs.execute"])
 
-
-def command(folder: Path, suite: Path) -> None:
-    arguments = ["run", "--model", "standard", "--suite", suite, "--leaderboard", folder, "--device", "cpu"]
-    sys.exit(run_command([str(argument) for argument in arguments]))
-
-
-def start(folder: Path, suite: Path) -> ForkServerProcess:
-    """`bench run` in a process of its own, made from one that has loaded torch already."""
-    process = PROCESSES.Process(target=command, args=(folder, suite))
-    process.start()
-    return process
+def start(folder: Path, suite: Path) -> ForkedProcess:
+    return start_bench("run", "--model", "standard", "--suite", suite, "--leaderboard", folder, "--device", "cpu")
 
 
 def settle(folder: Path, suite: Path) -> None:

@@ -5,14 +5,13 @@ import errno
 import gzip
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
 
 import platformdirs
 import pytest
-import torch
 
 from bench.catalog.cards import read_card, write_card
 from bench.data import loading
@@ -20,6 +19,7 @@ from bench.data.loading import load_split
 from bench.training import list_recipes
 from tests.conftest import Bench
 from tests.data.formats.test_idx import idx
+from tests.executors.processes import start_bench
 
 TINY_TRAINING = ("--set", "epochs=1", "--set", "batch_size=64", "--device", "cpu")
 
@@ -136,14 +136,13 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(
         ]  # fmt: skip
 
     assert bench(*arguments(tmp_path / "whole"))[0] == 0
-    command = [sys.executable, "-m", "bench.cli.main", *arguments(tmp_path / "killed")]
     state = tmp_path / "killed" / "fashion_mnist" / ".lga.training" / "checkpoint.pt"
-    same_threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=same_threads) as process:
-        while not state.exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -9 and not (tmp_path / "killed" / "fashion_mnist" / "lga").exists()
+    process = start_bench(*arguments(tmp_path / "killed"))
+    while not state.exists() and process.is_alive():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not (tmp_path / "killed" / "fashion_mnist" / "lga").exists()
     code, _, err = bench(*arguments(tmp_path / "killed"))
     assert code == 0, err
     folders = [tmp_path / name / "fashion_mnist" / "lga" for name in ("whole", "killed")]
