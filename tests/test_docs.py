@@ -51,13 +51,17 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-@pytest.fixture(scope="module")
-def make_reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def make_reference() -> ModuleType:
+    return script("make_reference")
 
 
 def test_the_reference_is_what_the_code_says(make_reference: ModuleType) -> None:
@@ -66,6 +70,18 @@ def test_the_reference_is_what_the_code_says(make_reference: ModuleType) -> None
     assert committed.keys() == made.keys()
     for name, content in made.items():
         assert committed[name] == content, f"docs/reference/{name} is out of date: python docs/make_reference.py"
+
+
+def test_the_leaderboards_page_concludes_nothing_that_no_verdict_says() -> None:
+    find = script("make_findings")
+    assert find.PAGE.read_text() == find.page(), "leaderboard/README.md is out of date: python docs/make_findings.py"
+    said = "".join(path.read_text() for path in (ROOT / "leaderboard").glob("studies/*/verdict.md"))
+    before, _, rest = find.PAGE.read_text().partition("<!-- findings")
+    found, _, after = rest.partition("<!-- end of findings -->")
+    assert [line for line in found.splitlines() if re.match(r"\d", line) and line.rstrip(".") not in said] == []
+    own = re.sub(r"^ {4}.*$|\(.*?\)", "", before + after, flags=re.MULTILINE)
+    assert re.findall(r"\d+\.\d+|\d+ ?%|points|\brobust accuracy\b", own) == [], "figures stand in a verdict"
+    assert len(find.PAGE.read_text().splitlines()) < 100
 
 
 def test_every_page_of_the_docs_is_found_from_their_first() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,12 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 _LINES = ("-", "--", ":")
 """Told apart where the colours begin again."""
 _DPI = 150
-_METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+}
 """Left out, since they would change from day to day or version to version."""
+_COORDINATES = re.compile(rb' (?:d|x|y)="[^"]*"')
 FIGURE_KINDS: tuple[str, ...] = tuple(_METADATA)
 
 
@@ -63,9 +69,23 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     import matplotlib as mpl
 
     stream = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "ribench"}):
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "ribench",
+        "svg.fonttype": "none",
+        "font.sans-serif": ["DejaVu Sans"],
+    }  # text stays text
+    with mpl.rc_context(settings):
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=_METADATA[kind])
-    return stream.getvalue()
+    return _slim(stream.getvalue()) if kind == "svg" else stream.getvalue()
+
+
+def _slim(svg: bytes) -> bytes:
+    return re.sub(rb"\n *", b"\n", _COORDINATES.sub(_in_hundredths, svg))
+
+
+def _in_hundredths(attribute: re.Match[bytes]) -> bytes:
+    """A place in a drawing; finer than a hundredth of a point nobody sees."""
+    return re.sub(rb"(\.[0-9]{2})[0-9]+", rb"\1", attribute[0])
 
 
 def require_picture(path: Path) -> str:
@@ -175,6 +195,63 @@ def distances_figure(values: Mapping[str, tuple[float, float, float]], xlabel: s
     axes.set_xlabel(xlabel)
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A group of training seeds in a plot: where each stands."""
+
+    across: list[float]
+    up: list[float]
+
+
+def spreads_figure(
+    panels: Mapping[str, Mapping[str, Sequence[Spread]]], xlabel: str, ticks: Sequence[str], log: Collection[str]
+) -> Figure:
+    """One panel a metric: a line joins the means of a curve's groups, bars are the seeds' ranges, small dots the seeds.
+
+    Args:
+        panels: label of the vertical axis -> curve -> its groups.
+        ticks: words at the places 0, 1, ... of the horizontal axis, where these are no numbers.
+        log: `x`, `y`: the axes that are logarithmic.
+    """
+    figure, axes_of = new_figure(len(panels), width=6.0 if ticks else 4.0)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    for (label, curves), axes in zip(panels.items(), axes_of, strict=True):
+        for name, groups in curves.items():
+            number = names.index(name)
+            shift = 0.08 * (number - (len(names) - 1) / 2) if ticks else 0.0
+            _spread_line(axes, [Spread([x + shift for x in one.across], one.up) for one in groups], name, number)
+        axes.set(xlabel=xlabel, ylabel=label, xscale="log" if "x" in log else "linear")
+        axes.set_yscale("log" if "y" in log else "linear")
+        if ticks:
+            axes.set_xticks(range(len(ticks)), list(ticks))
+        axes.grid(alpha=0.3)
+    _outside_legend(figure, max(axes_of, key=lambda one: len(one.get_legend_handles_labels()[1])))
+    return figure
+
+
+def _spread_line(axes: Axes, groups: Sequence[Spread], name: str, number: int) -> None:
+    colour, style = COLOURS[number % len(COLOURS)], _LINES[number // len(COLOURS) % len(_LINES)]
+    across, up = (np.array([np.mean(values) for values in way]) for way in _ways(groups))
+    beside, above = (np.transpose([_reach(values) for values in way]) for way in _ways(groups))
+    axes.errorbar(
+        across, up, xerr=beside, yerr=above, color=colour, linestyle=style, linewidth=1.2, marker="o", markersize=5,
+        capsize=2, elinewidth=1, label=name,
+    )  # fmt: skip
+    seeds = [(x, y) for one in groups if len(one.up) > 1 for x, y in zip(one.across, one.up, strict=True)]
+    if seeds:
+        axes.plot(*zip(*seeds, strict=True), ".", color=colour, markersize=3, alpha=0.5)
+
+
+def _ways(groups: Sequence[Spread]) -> tuple[list[list[float]], list[list[float]]]:
+    return [one.across for one in groups], [one.up for one in groups]
+
+
+def _reach(values: Sequence[float]) -> tuple[float, float]:
+    """How far they lie below and above their mean."""
+    mean = float(np.mean(values))
+    return max(0.0, mean - min(values)), max(0.0, max(values) - mean)
 
 
 def _cycle(count: int) -> list[str]:

@@ -14,18 +14,17 @@ from bench.leaderboard.statistics.groups import Estimate, front_difference, sum_
 from bench.leaderboard.statistics.intervals import student_p_value, t_interval
 from bench.leaderboard.statistics.paired import mcnemar
 from bench.studies.computations import Computations, rank_gain
+from bench.studies.names import MetricName, expand
 from bench.studies.study import (
     Bound,
     Claim,
     Correlation,
     Difference,
     Front,
-    MetricName,
     Ordering,
     Pair,
     Stability,
     Tilt,
-    expand,
 )  # fmt: skip
 from bench.studies.values import Effect, MissingInputError, Term, Values, called, groups_of, seeds_text
 from bench.training.boundary_tilt import TiltStudy

@@ -24,7 +24,8 @@ from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.nets import build_net
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
-from bench.studies.study import Scale, Study, TrainedModel, expand
+from bench.studies.names import expand
+from bench.studies.study import Scale, Study, TrainedModel
 
 _REFERENCE_SECONDS = 0.045
 """What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""

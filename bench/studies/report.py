@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bench.core.errors import bench_command
 from bench.core.files import write_atomically
-from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.rows import METRIC_COLUMNS
 from bench.leaderboard.statistics.intervals import t_interval
-from bench.protocols.manifold.metrics import kept
-from bench.reporting.figures import (
-    distances_figure,
-    manifold_figure,
-    roar_figure,
-    robustness_figure,
-    save_figure,
-    scatter_figure,
-)
 from bench.studies.claims import VERDICTS, Judgement
-from bench.studies.computations import Computations
 from bench.studies.plan import StudyPlan, StudyRequest
-from bench.studies.study import expand
-from bench.studies.tilt_figure import tilt_figure
 from bench.training.boundary_tilt import STRENGTHS, TiltStudy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _TILT_QUANTITIES = ("tilt", "tilt_from_means", "perturbation_angle", "minor_offset", "nearest_distance")
 _TILT_RERUN = {
@@ -47,7 +30,7 @@ _TILT_RERUN = {
 
 
 _RESULTS = ["run_id", "model", "suite", *METRIC_COLUMNS]
-"""What else a run's rows share is in leaderboard.csv and in the run's manifest."""
+"""Rows of details, and what else a run's rows share, are in leaderboard.csv and in the run's manifest."""
 
 
 def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgement], tilt: TiltStudy | None) -> None:
@@ -66,7 +49,8 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
         "gates", "headline",
     ]  # fmt: skip
     write_atomically(folder / "claims.csv", _csv(header, claims))
-    write_atomically(folder / "results.csv", rows[_RESULTS].to_csv(index=False, lineterminator="\n").encode())
+    usual = rows.loc[rows["prominence"] != "detail", _RESULTS]
+    write_atomically(folder / "results.csv", usual.to_csv(index=False, lineterminator="\n").encode())
     write_atomically(folder / "results.md", _results(rows).encode())
     if tilt is not None:
         header, table = _tilt_table(tilt)
@@ -103,96 +87,12 @@ def _results(rows: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def write_figures(
-    request: StudyRequest, rows: pd.DataFrame, tilt: TiltStudy | None, computed: Computations
-) -> list[str]:
-    """Draw what the study declares and the rows allow; the names of the figures drawn."""
-    made: dict[str, Figure] = {}
-    for figure_name in request.study.figures:
-        if figure_name == "tilt" and tilt is not None:
-            made["tilt"] = tilt_figure(tilt)
-        elif figure_name == "robustness":
-            for suite in sorted(set(rows.loc[rows["metric"] == "robust_accuracy", "suite"])):
-                of_suite = rows[rows["suite"] == suite]
-                made[f"robustness_{suite}"] = robustness_figure(of_suite, list(dict.fromkeys(of_suite["model"])))
-        elif figure_name == "roar":
-            made.update(_retraining_figures(rows))
-        elif figure_name == "trade_off":
-            made.update(_trade_off_figures(rows))
-        elif figure_name == "manifold":
-            made.update(_manifold_figures(request, rows))
-        elif figure_name == "stability":
-            made.update(_stability_figure(request, computed))
-    for name, figure in made.items():
-        save_figure(figure, request.output / "figures", name)
-    return list(made)
-
-
-def _retraining_figures(rows: pd.DataFrame) -> dict[str, Figure]:
-    figures = {}
-    for suite in sorted({name for name in rows["suite"] if name.startswith(("roar", "kar"))}):
-        of_suite = rows[(rows["suite"] == suite) & (rows["metric"] == "retrained_accuracy")]
-        curves: dict[str, Any] = {}
-        for model in dict.fromkeys(of_suite["model"]):
-            own = of_suite[of_suite["model"] == model]
-            lines: dict[str, list[tuple[float, float]]] = {}
-            for key, value in zip(keys_of(own), own["value"], strict=True):
-                name, share = key.parts
-                if name != "unmasked":
-                    lines.setdefault(name, []).append((float(share) / 100, value))
-            curves[model] = {name: tuple(zip(*sorted(points), strict=True)) for name, points in lines.items()}
-        figures[f"curves_{suite}"] = roar_figure(curves, suite)
-    return figures
-
-
-def _trade_off_figures(rows: pd.DataFrame) -> dict[str, Figure]:
-    figures = {}
-    for suite in sorted({name for name in rows["suite"] if name.startswith(("roar", "kar"))}):
-        score = f"{suite.split('_')[0]}_score"
-        points = {}
-        for model in dict.fromkeys(rows.loc[rows["suite"] == suite, "model"]):
-            clean = rows[(rows["model"] == model) & (rows["metric"] == "clean_accuracy")]
-            own = rows[(rows["model"] == model) & (rows["suite"] == suite) & (rows["metric"] == score)]
-            own = own[own["subject"] == "gradient"]
-            if len(clean) and len(own):
-                row = own.iloc[-1]
-                points[model] = (float(clean["value"].iloc[-1]), float(row["value"]), (row["ci_low"], row["ci_high"]))
-        if points:
-            label = f"{score.split('_')[0].upper()} score of the gradient map"
-            figures[f"trade_off_{suite}"] = scatter_figure(points, "clean accuracy of the judged model", label)
-    return figures
-
-
-def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Figure]:
-    of_suite = rows[rows["metric"] == "manifold_distance"]
-    distances = {}
-    for model in dict.fromkeys(of_suite["model"]):
-        run = of_suite.loc[of_suite["model"] == model, "run_id"].iloc[-1]
-        path = request.leaderboard / "runs" / run / "examples.parquet"
-        if not path.is_file():
-            continue
-        records = read_records(path)
-        chosen = records.loc[kept(records, "fooled_reference"), "adversarial_distance"]
-        distances[model] = (records["clean_distance"].tolist(), chosen.tolist())
-    return {"manifold": manifold_figure(distances)} if distances else {}
-
-
-def _stability_figure(request: StudyRequest, computed: Computations) -> dict[str, Figure]:
-    values = {}
-    for model in expand(request.study.scale(request.scale).models, computed.entries):
-        if model in computed.entries:
-            distances = 1.0 - computed.similarities(model, 8.0).numpy()
-            half = 1.96 * distances.std(ddof=1) / np.sqrt(len(distances))
-            mean = max(float(distances.mean()), 1e-7)
-            # a logarithmic axis has no place for zero or less
-            values[model] = (mean, max(mean - half, 0.1 * mean), mean + half)
-    label = "1 - cosine of gradients under noise of 8/255"
-    ordered = dict(sorted(values.items(), key=lambda item: -item[1][0]))
-    return {"stability": distances_figure(ordered, label)} if values else {}
-
-
 def write_verdict(
-    request: StudyRequest, plan: StudyPlan, judgements: Sequence[Judgement], figures: Sequence[str], rows: pd.DataFrame
+    request: StudyRequest,
+    plan: StudyPlan,
+    judgements: Sequence[Judgement],
+    figures: Mapping[str, str],
+    rows: pd.DataFrame,
 ) -> None:
     """verdict.md: the headlines, every claim with effect, interval, n and the published value, what differs."""
     study = request.study
@@ -227,9 +127,9 @@ def write_verdict(
     if plan.left_out:
         lines += ["## Left out", "", *(f"- {text}" for text in plan.left_out), ""]
     if figures:
-        lines += ["## Figures", "", *(f"![{name}](figures/{name}.png)" for name in figures), ""]
+        lines += ["## Figures", "", *(f"![{text}](figures/{name}.svg)\n" for name, text in figures.items())]
     runs = sorted(set(rows["run_id"])) if len(rows) else []
-    lines += ["## Evidence", "", f"{len(runs)} runs, named in plan.json; their rows are in results.csv.", ""]
+    lines += ["## Evidence", "", f"{len(runs)} runs, named in plan.json; their usual rows are in results.csv.", ""]
     write_atomically(request.output / "verdict.md", "\n".join(lines).encode())
 
 

@@ -21,12 +21,13 @@ from bench.runs.plan import RunPlan
 from bench.studies.claims import Judgement, judge_all
 from bench.studies.computations import Computations
 from bench.studies.effects import Material
+from bench.studies.figures import write_figures
 from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, latest_run, lent_runs, rows_of, usable_plans
-from bench.studies.report import write_figures, write_tables, write_verdict
+from bench.studies.report import write_tables, write_verdict
 from bench.studies.study import TrainedModel
 from bench.studies.values import Values
 from bench.training import make_recipe
-from bench.training.boundary_tilt import TiltStudy, run_tilt
+from bench.training.boundary_tilt import run_tilt
 from bench.training.fitting import TrainingRequest
 from bench.training.publish import train_and_publish
 from bench.training.tuning import read_trials
@@ -67,7 +68,7 @@ def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutc
         material = Material(Values(request.leaderboard, named), suites, tilt, computed, trials=_trials(request))
         judgements = judge_all(request.study.claims, material, left_out)
         seconds = time.perf_counter() - began
-        _write(request, plan, rows, judgements, tilt=tilt, computed=computed, seconds=seconds)
+        _write(request, plan, rows, judgements, material=material, seconds=seconds)
     return StudyOutcome(request.output, judgements, plan.seconds, seconds)
 
 
@@ -76,13 +77,12 @@ def _write(
     plan: StudyPlan,
     rows: pd.DataFrame,
     judgements: list[Judgement],
-    tilt: TiltStudy | None,
-    computed: Computations,
+    material: Material,
     seconds: float,
 ) -> None:
     folder = request.output
-    write_tables(folder, rows, judgements, tilt)
-    figures = write_figures(request, rows, tilt, computed)
+    write_tables(folder, rows, judgements, material.tilt)
+    figures = write_figures(request, rows, material)
     write_verdict(request, plan, judgements, figures, rows=rows)
     content = {
         "study": request.study.name,

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 import graphlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
 from bench.core.bounds import Count
 from bench.core.names import unknown_name
-from bench.core.threat import as_number
 from bench.core.toml_files import Section, read_toml, validate
-from bench.leaderboard.metrics import MetricKey
-from bench.leaderboard.migration import migrated_name
-
-
-class MetricName(Section):
-    """One metric of a suite, as the leaderboard names it; what an older leaderboard called it names it too."""
-
-    suite: str
-    metric: str
-    subject: str = ""
-    attack: str = ""
-    norm: str = ""
-    eps: Annotated[float | None, BeforeValidator(as_number)] = None
-    minus: MetricName | float | None = None
-    """The same model's metric that this one is to have moved from, image by image: TAPS less clean TAPS; or a number,
-    as an accuracy less that of chance."""
-
-    @property
-    def key(self) -> MetricKey:
-        if self.subject:
-            return MetricKey(self.metric, self.subject, self.attack, self.norm, eps=self.eps)
-        metric, subject, attack, *_ = migrated_name(self.metric, self.attack)
-        return MetricKey(metric, subject, attack, self.norm, eps=self.eps)
-
-
-Group = str | Annotated[list[str], Field(min_length=1)]
-"""A model, or training seeds of one: ids, or patterns as `ir_gradient_seed*`."""
-
-
-def expand(names: Sequence[str], known: Collection[str]) -> list[str]:
-    """Ids as they are, patterns as the known ids that fit; each once."""
-    found = (fnmatch.filter(sorted(known), name) if "*" in name else [name] for name in names)
-    return list(dict.fromkeys(name for part in found for name in part))
+from bench.studies.names import Group, MetricName, expand
+from bench.studies.pictures import Picture
 
 
 class _Claim(Section):
@@ -238,6 +205,7 @@ class Study(Section):
     figures: list[FigureName]
     scales: dict[Literal["quick", "standard", "paper"], Scale] = Field(min_length=1)
     claims: list[Claim] = Field(min_length=1)
+    pictures: list[Picture] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _claims_have_names_of_their_own(self) -> Study:

@@ -17,7 +17,7 @@ from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.intervals import NORMAL_QUANTILE
 from bench.protocols.retraining.metrics import correct_matrix, trapezoid_weights
-from bench.studies.study import Group, MetricName, expand
+from bench.studies.names import Group, MetricName, expand
 
 Array = npt.NDArray[np.float64]
 

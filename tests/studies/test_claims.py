@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from bench.leaderboard.metrics import MetricKey
 from bench.studies.claims import Judgement, judge_all
 from bench.studies.effects import Material
-from bench.studies.study import Claim, MetricName, Study
+from bench.studies.names import MetricName
+from bench.studies.study import Claim, Study
 from bench.studies.values import Effect, Values
 
 RANDOM = np.random.default_rng(0)

@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 from bench.studies import computations
 from bench.studies.computations import Computations, rank_gain
 from bench.studies.effects import _bound, _correlation
-from bench.studies.study import Bound, Correlation, MetricName
+from bench.studies.names import MetricName
+from bench.studies.study import Bound, Correlation
 from bench.studies.values import MissingInputError, Values
 
 

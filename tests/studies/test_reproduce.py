@@ -13,7 +13,8 @@ from bench.catalog.locations import shipped
 from bench.core.errors import BenchError
 from bench.leaderboard.statistics.groups import sum_of_groups
 from bench.leaderboard.table import read_leaderboard
-from bench.studies.study import MetricName, find_study, read_study
+from bench.studies.names import MetricName
+from bench.studies.study import find_study, read_study
 from bench.studies.values import Values, groups_of
 from tests.conftest import TINY_SUITE, Bench
 
@@ -155,7 +156,7 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
         with Image.open(folder / "figures" / f"{name}.png") as picture:
             assert picture.mode == "P"  # few colours
         assert "<svg" in (folder / "figures" / f"{name}.svg").read_text()[:2000]
-        assert f"figures/{name}.png" in verdict
+        assert f"figures/{name}.svg" in verdict
     with (folder / "results.csv").open() as stream:
         results = list(csv.DictReader(stream))
     assert len(results) == len(rows) and {row["run_id"] for row in results} == set(rows["run_id"])
@@ -223,6 +224,8 @@ def test_every_shipped_study_names_only_what_its_scales_have(path: Path) -> None
             for field in ("of", "against", "first", "second"):
                 of = getattr(claim, field, None)
                 assert of is None or of.suite in scale.suites, (claim.id, of)
+        for picture in study.pictures:
+            assert {of.suite for of in (picture.x, *picture.y) if of} <= scale.suites.keys(), picture.name
 
 
 @pytest.mark.parametrize("path", sorted((shipped("suites") / "studies").glob("*.toml")), ids=lambda path: path.stem)

@@ -1,0 +1,43 @@
+"""Copies what the studies' verdicts begin with into leaderboard/README.md: `python docs/make_findings.py`.
+
+A test holds what is committed against what this would write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+LEADERBOARD = Path(__file__).parents[1] / "leaderboard"
+PAGE = LEADERBOARD / "README.md"
+_BLOCK = re.compile(r"(<!-- findings: .*? -->\n).*(<!-- end of findings -->)", re.DOTALL)
+_COUNTS = re.compile(r"\d[^.]* of \d+ claims")
+_FINDING = re.compile(r"^\d+\. .*$", re.MULTILINE)
+
+
+def main() -> None:
+    """Write the findings anew."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The README as the verdicts would have it."""
+    text = PAGE.read_text(encoding="utf-8")
+    return _BLOCK.sub(lambda block: block[1] + "\n".join(findings()) + "\n" + block[2], text)
+
+
+def findings() -> Iterator[str]:
+    """For each study how many claims stand, and the sentences that its verdict begins with."""
+    for verdict in sorted(LEADERBOARD.glob("studies/*/verdict.md")):
+        first, *_ = verdict.read_text(encoding="utf-8").split("\n## ")
+        paper = first.splitlines()[0].removeprefix("# ").partition(": ")[2]
+        name = verdict.parent.name
+        counts = _COUNTS.search(first)
+        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", f"{paper}.", "")
+        yield from ([f"{counts[0]}.", ""] if counts else [])
+        yield from (*_FINDING.findall(first), "")
+
+
+if __name__ == "__main__":
+    main()
