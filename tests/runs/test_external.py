@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
+from bench.attacks.verification import AttackResults
+from bench.core.threat import NORMS
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.manifest import read_evidence
+from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.prune import superseded_runs
+from bench.runs.external_records import with_external_rows
 from tests.conftest import TINY_SUITE, Bench, ModelCopy
 
 WEAK = TINY_SUITE.replace("steps = 5", "steps = 1").replace('"tiny"', '"weak"')
@@ -154,3 +158,24 @@ def test_without_a_run_to_lower_nothing_is_written(
     assert "there is no finished run of these weights" in line
     assert sorted((tmp_path / "board").rglob("*")) == before
     assert model_copy.folder.is_dir() and torch.is_grad_enabled()
+
+
+def test_medians_and_unions_fall_too() -> None:
+    labels = torch.zeros(3, dtype=torch.int64)
+    results = AttackResults.start(torch.tensor([0, 0, 1]), labels)
+    found = {norm: torch.tensor([0.2], dtype=torch.float64) for norm in NORMS}
+    results.record(torch.tensor([0]), "linf", found, torch.tensor([4]))
+    shared = {"example_id": [0, 1, 2], "label": 0, "prediction": [0, 0, 1], "attack": "own"}
+    fewest = torch.tensor([7.0, torch.inf, torch.inf], dtype=torch.float64)
+    distances = pd.DataFrame({**shared, "norm": "linf", "distance": [0.5, np.inf, 0.0]})
+    values = distances.assign(norm="l0", distance=[3.0, np.inf, 0.0])
+    made = with_external_rows(pd.concat([distances, values]), results, fewest, "external:x", radii={"linf": [0.3]})
+    rows = made[made["attack"] == "external:x"].set_index(["norm", "example_id"])["distance"]
+    assert rows["linf"].tolist() == [0.2, np.inf, 0.0] and rows["l0"].tolist() == [3.0, np.inf, 0.0]
+
+    union = pd.DataFrame({**shared, "norm": "all", "eps": np.nan, "broken": [False, False, True], "distance": np.nan})
+    union = union.assign(adversarial_prediction=[-1, -1, 1], found_in_norm="").astype(ROBUSTNESS_COLUMNS)
+    made = with_external_rows(union, results, fewest, "external:x", radii={"linf": [0.3]})
+    rows = made[made["attack"] == "external:x"].set_index("example_id")
+    assert rows["broken"].tolist() == [True, False, True] and rows["found_in_norm"].tolist() == ["linf", "", ""]
+    assert rows["adversarial_prediction"].tolist() == [4, -1, 1]
