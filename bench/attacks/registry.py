@@ -76,6 +76,7 @@ class Attack:
         trusted: ours or a known library's; what others' raise or return wrong is told in their name.
         keyed: its random numbers come from `seed` and `ids`; other attacks get torch's generators seeded.
         whole_units: it is given all examples of a work unit, since it draws its numbers for the batch as a whole.
+        require: raises BenchError where a package that it needs, and that is an extra, is not installed.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Attack:
     trusted: bool = True
     keyed: bool = True
     whole_units: bool = False
+    require: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,13 @@ def register_attack(
     kind: Kind = "fixed",
     needs_gradients: bool = False,
     keyed: bool = True,
+    require: Callable[[], object] | None = None,
 ) -> Callable[[_Function], _Function]:
     """Give a function a name by which suites can call it, and say what it does: see `Attack`."""
-    facts = {"name": name, "norms": norms, "kind": kind, "needs_gradients": needs_gradients, "keyed": keyed}
+    facts = {
+        "name": name, "norms": norms, "kind": kind, "needs_gradients": needs_gradients, "keyed": keyed,
+        "require": require,
+    }  # fmt: skip
 
     def mark(function: _Function) -> _Function:
         setattr(function, _MARK, facts)

@@ -89,7 +89,8 @@ def main() -> None:
     limit_openmp_spinning()
     interrupts.end_as_ctrl_c()
     arguments = sys.argv[1:]
-    if "_BENCH_COMPLETE" in os.environ:  # a shell asks what could come next
+    # a shell asks what could come next, or is to be taught to; typer ends the process itself then
+    if "_BENCH_COMPLETE" in os.environ or {"--show-completion", "--install-completion"} & set(arguments[:1]):
         app(prog_name="bench")
     if hasattr(os, "fork") and runs_foreign_code(arguments):
         sys.exit(run_in_child(lambda: run_command(arguments), EXIT_USAGE))

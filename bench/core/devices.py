@@ -28,8 +28,9 @@ def resolve_device(name: str) -> torch.device:
             f"device {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices.",
             option="device",
         )
-    if device.type not in ("cpu", "cuda"):  # verification needs float64, which mps for one does not have
-        raise BenchError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N.", option="device")
+    if device.type not in ("cpu", "cuda"):
+        why = ": it has no float64, in which adversarial examples are measured" if device.type == "mps" else ""
+        raise BenchError(f"device {name!r} is not supported{why}; use auto, cpu, cuda or cuda:N.", option="device")
     return device
 
 

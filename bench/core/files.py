@@ -24,6 +24,7 @@ LOCK_SECONDS = 60.0
 """How long a lock is waited for that is held for the time of one write."""
 _TEMPORARY = ".bench-tmp"
 _OLD_SECONDS = 86400.0
+_WINDOWS_TRIES, _WINDOWS_SECONDS = 20, 0.05
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -107,12 +108,24 @@ def replaced_whole(path: Path) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         try:
             yield temporary
-            with temporary.open("rb") as stream:
+            with temporary.open("rb+") as stream:  # Windows flushes no file that is only open for reading
                 os.fsync(stream.fileno())
-            temporary.replace(path)
+            _replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over `path`; Windows refuses for as long as another process has it open, to read it, say."""
+    for _ in range(_WINDOWS_TRIES if os.name == "nt" else 0):
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            time.sleep(_WINDOWS_SECONDS)
+        else:
+            return
+    temporary.replace(path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
@@ -109,11 +110,27 @@ class _Process(SpawnProcess):
         masks = hasattr(signal, "pthread_sigmask")  # not on Windows
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_PARENT) if masks else set()  # is inherited
         try:
-            super().start()
+            with _console_without_ctrl_c():
+                super().start()
         finally:
             if masks:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             sys.modules["__main__"] = script
+
+
+@contextmanager
+def _console_without_ctrl_c() -> Iterator[None]:
+    """Windows has no masks of signals; there a process inherits whether it ignores Ctrl-C."""
+    if sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, True)
+        try:
+            yield
+        finally:
+            ctypes.windll.kernel32.SetConsoleCtrlHandler(None, False)
+    else:
+        yield
 
 
 class _Context(SpawnContext):

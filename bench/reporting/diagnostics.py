@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -28,8 +29,10 @@ _PACKAGES = (
     "safetensors",
     "torchattacks",
     "pyautoattack",
-    "foolbox",
+    "captum",
 )
+_EXTRAS = {"foolbox": "foolbox", "timm": "timm", "onnxruntime": "onnx", "ray": "ray", "robustbench": "robustbench"}
+"""Package -> the extra that brings it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ def diagnose(leaderboard: Path, data_dir: Path | None, registry: Path | None = N
     yield Check("ribench", True, f"{code_version()}, Python {platform.python_version()}, {platform.system()}")
     for package in _PACKAGES:
         yield _package(package)
+    yield Check("extras", True, _extras())
     yield Check("devices", True, _devices())
     yield _guarded(
         "embedded data", lambda: f"fashion_mnist test split, {len(load_split('fashion_mnist', 'test'))} images"
@@ -61,6 +65,20 @@ def _package(name: str) -> Check:
         return Check(name, True, metadata.version(name))
     except metadata.PackageNotFoundError:
         return Check(name, False, f"not installed; pip install {name}")
+
+
+def _extras() -> str:
+    """Which are installed, and how to get the others."""
+    here, missing = [], []
+    for package, extra in _EXTRAS.items():
+        try:
+            here.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            missing.append(f"ribench[{extra}]")
+    said = ", ".join(here) or "none"
+    if "ribench[robustbench]" in missing and find_spec("robustbench") is not None:
+        said += "; the package robustbench here is a part of torchattacks, see docs/install.md"
+    return f"{said}; pip install {' '.join(map(repr, missing))} adds more" if missing else said
 
 
 def _devices() -> str:

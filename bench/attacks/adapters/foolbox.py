@@ -28,7 +28,7 @@ def import_foolbox() -> Any:
     """Import Foolbox; raises BenchError if it cannot be imported."""
     # it imports GitPython, which refuses to be imported where no git is installed
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    return optional_import("foolbox", "an attack of Foolbox", "foolbox")
+    return optional_import("foolbox", "an attack of Foolbox", "ribench[foolbox]")
 
 
 def find(class_name: str) -> Attack:
@@ -70,7 +70,7 @@ def _run(
     return AttackResult(found)
 
 
-@register_attack("hop-skip-jump", norms=("linf", "l2"), kind="fixed", keyed=False)
+@register_attack("hop-skip-jump", norms=("linf", "l2"), kind="fixed", keyed=False, require=import_foolbox)
 def hop_skip_jump(
     model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, steps: Steps = 64
 ) -> AttackResult:

@@ -67,6 +67,9 @@ class Robustness(Protocol):
         for entry in self.plan.entries:
             if self.program is not None or not entry.is_file:
                 self._norms_of(entry, name)
+                require = find_attack(entry.attack, self.program).require
+                if require is not None:
+                    require()
 
     def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
         found = transfer_dependency(dataset, model_name, registry) if self.plan.probe_every else {}
