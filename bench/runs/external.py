@@ -261,5 +261,5 @@ def _place(key: MetricKey) -> tuple[str, str, float | None]:
 def _finding(attack: str, images: int, held: int, refused: dict[str, int], *, lowered: int) -> Finding:
     wrong = "".join(f"; {count} {reason}" for reason, count in refused.items())
     evidence = f"{held} of {images} images of {attack} fool the model inside a ball of the suite{wrong}"
-    advice = f"{lowered} numbers fell by them" if lowered else "no number fell by them"
+    advice = f"nothing; {lowered or 'no'} number{'' if lowered == 1 else 's'} fell by them"
     return Finding("external_images", "note", evidence, advice)
