@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -208,7 +209,7 @@ class Spread:
 def spreads_figure(
     panels: Mapping[str, Mapping[str, Sequence[Spread]]], xlabel: str, ticks: Sequence[str], log: Collection[str]
 ) -> Figure:
-    """One panel a metric: a line joins the means of a curve's groups, bars are the seeds' ranges, small dots the seeds.
+    """One panel a metric: a line joins the means of a curve's groups, bars are the seeds' ranges.
 
     Args:
         panels: label of the vertical axis -> curve -> its groups.
@@ -224,6 +225,7 @@ def spreads_figure(
             _spread_line(axes, [Spread([x + shift for x in one.across], one.up) for one in groups], name, number)
         axes.set(xlabel=xlabel, ylabel=label, xscale="log" if "x" in log else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
+        _plain_numbers(axes, log)
         if ticks:
             axes.set_xticks(range(len(ticks)), list(ticks))
         axes.grid(alpha=0.3)
@@ -231,17 +233,29 @@ def spreads_figure(
     return figure
 
 
+def _plain_numbers(axes: Axes, log: Collection[str]) -> None:
+    """On logarithmic axes: 0.7, not 7 times a power of ten; of many decades only what begins with 1, 2 or 5."""
+    from matplotlib.ticker import FuncFormatter
+
+    limits = {"x": (axes.xaxis, axes.get_xlim()), "y": (axes.yaxis, axes.get_ylim())}
+    for axis, (low, high) in (limits[name] for name in log):
+        shown = "123456789" if high < 8 * low else "125"
+        for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
+            set_formatter(FuncFormatter(functools.partial(_plain_number, shown)))
+
+
+def _plain_number(shown: str, value: float, _: int | None = None) -> str:
+    return f"{value:g}" if f"{value:e}"[0] in shown else ""
+
+
 def _spread_line(axes: Axes, groups: Sequence[Spread], name: str, number: int) -> None:
     colour, style = COLOURS[number % len(COLOURS)], _LINES[number // len(COLOURS) % len(_LINES)]
     across, up = (np.array([np.mean(values) for values in way]) for way in _ways(groups))
     beside, above = (np.transpose([_reach(values) for values in way]) for way in _ways(groups))
     axes.errorbar(
-        across, up, xerr=beside, yerr=above, color=colour, linestyle=style, linewidth=1.2, marker="o", markersize=5,
-        capsize=2, elinewidth=1, label=name,
+        across, up, xerr=beside if beside.any() else None, yerr=above, color=colour, linestyle=style, linewidth=1.2,
+        marker="o", markersize=5, elinewidth=1, label=name,
     )  # fmt: skip
-    seeds = [(x, y) for one in groups if len(one.up) > 1 for x, y in zip(one.across, one.up, strict=True)]
-    if seeds:
-        axes.plot(*zip(*seeds, strict=True), ".", color=colour, markersize=3, alpha=0.5)
 
 
 def _ways(groups: Sequence[Spread]) -> tuple[list[list[float]], list[list[float]]]:

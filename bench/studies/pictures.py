@@ -82,7 +82,7 @@ def draw_picture(picture: Picture, values: Values) -> tuple[Figure, str] | None:
         log=picture.log,
     )  # fmt: skip
     note = f" Not there yet: {', '.join(dict.fromkeys(missing))}." if missing else ""
-    return figure, f"{picture.title.rstrip('.')}. Dots are training seeds, bars their range.{note}"
+    return figure, f"{picture.title.rstrip('.')}. Points are means over training seeds, bars their range.{note}"
 
 
 def _spread(picture: Picture, of: MetricName, group: Group, values: Values, at: float | None) -> Spread:

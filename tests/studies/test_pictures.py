@@ -49,7 +49,7 @@ def test_a_group_stands_at_the_mean_of_its_seeds_with_their_range_as_bars(tmp_pa
     (container,) = figure.axes[0].containers
     across, up = (bars.get_segments()[0].tolist() for bars in container.lines[2])
     np.testing.assert_allclose([across, up], [[[0.88, 0.25], [0.9, 0.25]], [[0.89, 0.2], [0.89, 0.3]]])
-    assert caption == "A front. Dots are training seeds, bars their range. Not there yet: absent."
+    assert caption == "A front. Points are means over training seeds, bars their range. Not there yet: absent."
 
 
 def test_groups_without_a_measured_place_stand_where_the_study_says(tmp_path: Path) -> None:
