@@ -218,8 +218,8 @@ def _explanations() -> Iterator[str]:
 
     yield from ("# Attribution methods", "")
     yield from (
-        "For suites, `bench saliency --method` and `bench.attribute`. captum's methods stand beside ours as `captum:NAME`;",
-        "[what each costs](../howto/attack-explanations.md) and which can be attacked themselves is listed there.",
+        "For suites, `bench saliency --method` and `bench.attribute`. captum's methods stand beside ours, `captum:NAME`;",
+        "[what each costs](../howto/attack-explanations.md), and which can be attacked themselves.",
         "",
     )
     for name, method in our_methods().items():
