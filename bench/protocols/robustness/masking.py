@@ -32,12 +32,16 @@ UNBOUNDED = 0.5
 """An L-inf radius at which every image can be made plain grey, so that no classifier can be robust."""
 FEWEST = 50
 """Probed images from which on a verdict is given."""
+PROBE_STEPS = 7
+PROBE_GRADIENTS = 190
+"""What probing an image costs, about: six PGDs of 20 steps, and Square's 200 queries at a third of a gradient each."""
 _SOURCE = "standard"
 
 
 def probe(
     context: EvaluationContext, images: Tensor, predictions: Tensor, all_results: Sequence[AttackResults],
     reference: Mapping[Norm, float], *, every: int, into: Sequence[AttackResults],
+    on_step: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:  # fmt: skip
     """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
 
@@ -51,6 +55,7 @@ def probe(
         all_results: what the run's own attacks have broken.
         reference: norm -> radius; the first norm in the order of NORMS is probed.
         into: the results of those attacks that are to tell robustness, not those of one weak attack on purpose.
+        on_step: called after each of the probe's attacks, at most PROBE_STEPS times.
     """
     norm = probed_norm(reference)
     if context.examples >= FEWEST:
@@ -73,14 +78,17 @@ def probe(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "double", "square_gained"), 0
         )
         return _prefixed(counts | blind | {"zero_margin": len(chosen)})
-    return _prefixed(counts | _signs_seen(probes, eps, own, counts["probed"]))
+    return _prefixed(counts | _signs_seen(probes, eps, own, counts["probed"], on_step=on_step))
 
 
-def _signs_seen(probes: Probes, eps: float, own: Tensor, probed: int) -> dict[str, int]:
+def _signs_seen(probes: Probes, eps: float, own: Tensor, probed: int, *, on_step: Callable[[], None]) -> dict[str, int]:
     """What the signs are counted from; `own` (n,) bool says what the run's own attacks have broken."""
     single = probes.broken(eps, "softmax_cross_entropy")
+    on_step()
     again = single | probes.broken(eps, "softmax_cross_entropy", restart=1)
+    on_step()
     margin = single | probes.broken(eps, "margin")
+    on_step()
     white = again | margin | own
     counts = {
         "random": probes.random_outputs(),
@@ -94,16 +102,20 @@ def _signs_seen(probes: Probes, eps: float, own: Tensor, probed: int) -> dict[st
         "white": int(white.sum()),
         "own": int(own.sum()),
         "double": int(probes.broken(2 * eps, "softmax_cross_entropy").sum()),
-        "square_gained": int(probes.square(eps, white).sum()),
     }
+    on_step()
+    counts["square_gained"] = int(probes.square(eps, white).sum())
+    on_step()
     if probes.all_results:
         counts["probe_gained"] = int((white & ~own).sum())
     if probes.norm == "linf":
         far = probes.broken(UNBOUNDED, "softmax_cross_entropy")
+        on_step()
         counts |= {"unbounded_examples": len(own), "unbounded": int(far.sum())}
     source = _transfer_source(probes.context)
     if source is not None:
         transferred = probes.transferred(eps, source)
+        on_step()
         counts |= {"transfer_probed": probed, "transfer": int(transferred.sum())}
         counts["transfer_gained"] = int((transferred & ~white).sum())
     return counts

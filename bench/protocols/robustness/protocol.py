@@ -9,6 +9,7 @@ other protocols with attacks stand for is written down in bench.protocols.robust
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from bench.leaderboard.metrics import EXTERNAL, ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.robustness.masking import masking_findings, transfer_dependency
+from bench.protocols.robustness.masking import PROBE_GRADIENTS, masking_findings, transfer_dependency
 from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
 from bench.protocols.robustness.rows import accuracies_after, bad_gradients, robust_accuracies, survival, union_accuracy
 from bench.protocols.robustness.unit import RobustnessUnit
@@ -29,6 +30,10 @@ from bench.protocols.robustness.unit import RobustnessUnit
 if TYPE_CHECKING:
     import pandas as pd
 
+_CALL = 16
+"""An attack on an image, in the measure of progress; the probe is a few of its parts."""
+_STEPS, _GRADIENTS_A_STEP = 50, 3
+"""Steps of an attack that does not say; an image's gradients for each, over all attempts, as measured of sweeps."""
 _ON_DLR = {"apgd-dlr", "apgd-t", "pyautoattack:apgd-dlr", "pyautoattack:apgd-t"}
 
 
@@ -76,8 +81,18 @@ class Robustness(Protocol):
         return found if self.program is None else found | {"attack_program": Dependency(self.program.sha256)}
 
     def work(self, dataset: str, count: int) -> int:
+        """Attacks on images, in parts of _CALL, and what the probe is beside them."""
         radii, chained = self.plan.radii_of(dataset), self.plan.mode == "chained"
-        return count * sum(len(radii[norm]) if chained else 1 for _, norm in self._calls(dataset))
+        calls = sum(len(radii[norm]) if chained else 1 for _, norm in self._calls(dataset))
+        return count * (_CALL * calls + self._probing())
+
+    def _probing(self) -> int:
+        """The probe's work, an image on average: its gradients over an attack's, by the suite's steps."""
+        if not self.plan.probe_every or self.plan.mode not in ("each", "chained"):
+            return 0
+        steps = [int(entry.keywords.get("steps", _STEPS)) for entry in self.plan.entries]
+        gradients = _GRADIENTS_A_STEP * max(1.0, sum(steps) / len(steps))
+        return max(1, round(_CALL * PROBE_GRADIENTS / self.plan.probe_every / gradients))
 
     def _norms_of(self, entry: Entry, dataset: str) -> list[str]:
         offered: list[str] = list(self.plan.radii_of(dataset))
@@ -95,7 +110,11 @@ class Robustness(Protocol):
             batch_size=context.batch_size,
         )  # fmt: skip
         attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
-        unit = RobustnessUnit(self.plan, context, predictions, attacks, calls=self._calls(context.dataset.name))
+        attacking = replace(context, on_progress=lambda images: context.on_progress(_CALL * images))
+        unit = RobustnessUnit(
+            self.plan, attacking, predictions, attacks, calls=self._calls(context.dataset.name),
+            probe_work=self._probing() * len(predictions), on_probe=context.on_progress,
+        )  # fmt: skip
         result: UnitResult = getattr(unit, self.plan.mode)()
         bad = result.counters.get("bad_gradients", 0)
         if bad:

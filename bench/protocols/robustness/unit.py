@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.protocols.base import EvaluationContext, UnitResult
-from bench.protocols.robustness.masking import SQUARE_GAINED, probe, probed_norm
+from bench.protocols.robustness.masking import PROBE_STEPS, SQUARE_GAINED, probe, probed_norm
 from bench.protocols.robustness.plan import Plan
 from bench.protocols.robustness.rows import example_columns, robust_rows
 from bench.protocols.robustness.saved import merged, smallest_images
@@ -34,6 +34,9 @@ class RobustnessUnit:
     attacks: Mapping[str, NamedAttack]
     calls: Sequence[tuple[str, Any]]
     """Names of attacks with the norms they are used in, in the order of the suite."""
+    probe_work: int = 0
+    """How much of the unit's work the probe is; `on_probe` is told of it, in parts."""
+    on_probe: Callable[[int], None] = lambda _: None
     examples: Examples = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,10 +75,18 @@ class RobustnessUnit:
         """The look for gradient masking; what it breaks is broken in `into` too."""
         if not self.plan.probe_every:
             return {}
-        return probe(
+        steps = [0]
+
+        def told() -> None:
+            steps[0] += 1
+            self.on_probe(self.probe_work // PROBE_STEPS)
+
+        counters = probe(
             self.context, self.examples.images, self.predictions, found, reference=self.plan.reference_of(self.dataset),
-            every=self.plan.probe_every, into=into,
+            every=self.plan.probe_every, into=into, on_step=told,
         )  # fmt: skip
+        self.on_probe(self.probe_work - steps[0] * (self.probe_work // PROBE_STEPS))
+        return counters
 
     def each(self) -> UnitResult:
         """Every attack on all examples."""
