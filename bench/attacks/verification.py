@@ -58,12 +58,18 @@ class AttackResults:
         wrong = clean_predictions != labels
         distances = torch.full(labels.shape, torch.inf, dtype=torch.float64).masked_fill_(wrong, 0.0)
         predictions = torch.where(wrong, clean_predictions, -1)
-        return cls(
+        results = cls(
             {norm: distances.clone() for norm in NORMS},
             {norm: predictions.clone() for norm in NORMS},
             {norm: torch.full_like(labels, -1) for norm in NORMS},
-            images={} if keep is None else {norm: torch.zeros(keep.shape) for norm in NORMS},
         )
+        if keep is not None:
+            results.keep_images(keep)
+        return results
+
+    def keep_images(self, clean: Tensor) -> None:
+        """Keep from now on what is found, where nothing has been found yet; `clean` (N, C, H, W) are its likes."""
+        self.images = self.images or {norm: torch.zeros(clean.shape) for norm in NORMS}
 
     def counters(self) -> dict[str, int]:
         """What the attacks took, as a work unit reports it."""

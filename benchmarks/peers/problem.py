@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from peers.attacks import UNIT
@@ -16,6 +17,7 @@ from bench.catalog.models import load_model, resolve_models
 from bench.catalog.suites import resolve_suites
 from bench.core.threat import Norm
 from bench.data import load_split
+from bench.data.loading import Split
 from bench.nets.input_conv import prepare_net
 
 RADII: dict[Norm, list[float]] = {
@@ -57,9 +59,11 @@ class Problem:
         return time.process_time()
 
 
-def load(name: str, examples: int, *, prepared: bool = False) -> Problem:
+def load(
+    name: str, examples: int, *, prepared: bool = False, split: Split = "test", data_dir: Path | None = None
+) -> Problem:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = load_split("fashion_mnist", "test")
+    data = load_split("fashion_mnist", split, data_dir=data_dir)
     model = load_model(resolve_models([name])[0], device)
     if prepared:
         prepare_net(model)

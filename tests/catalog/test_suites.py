@@ -40,7 +40,7 @@ DIGESTS = {
     "localisation": "1b1095d5e7e70aa38a1c3d977e219e4db6d2f76aa03638d469c31d1692c31ed7",
     "localisation_quick": "5f48dc4bd720fd550f14b95bbf166898b38880a1caa20a56e316347008532663",
     "manifold_distance": "70674f5dd0fb058764586ba748fd2108e1ba6a5135d9a5665046ea37dcbd1c7f",
-    "minimum_norm": "9b467c5367405ed056170669080dac8dad3cf48bccbe7f5066245a9a50143a00",
+    "minimum_norm": "b9bb5ce343550dfb158d22dbf8df733782ae7b459c21abb4ebb03baedfeaf9a3",
     "msd": "6f565abc245fc0dddc3bdd62770ac758388c98e0e09d259f2487655439aedfdb",
     "ramp": "0c9fcd2784381708832c6781c96ee503a0d0e3dd6add916c28cdae75a70c71bf",
     "roar": "16cb39951d9f9fa1899f43af3a8633dfe29c8a302ea07e177b5cdefc14aabb4e",

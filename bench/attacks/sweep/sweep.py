@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from bench.attacks.boundary import Boundary, refine_found
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
@@ -278,13 +279,22 @@ def sweep(
     on_progress: Callable[[int], None] = lambda _: None, steps: Steps = 40,
     losses: Annotated[tuple[LossName, ...], Field(min_length=1, max_length=100)] = ("margin", "cross_entropy"),
     patience: Annotated[int, Field(ge=0, lt=1 << 31)] = 1, targets: dict[Norm, Steps] | None = None,
-    refine: Annotated[int, Field(ge=0, le=100_000)] = 0,
+    refine: Annotated[int, Field(ge=0, le=100_000)] = 0, boundary: Boundary | None = None,
 ) -> AttackResult:  # fmt: skip
-    """All radii in one go; parameters are those of bench.attacks.sweep.restarts.SweepSettings, `targets` by norm."""
+    """All radii in one go; parameters are those of bench.attacks.sweep.restarts.SweepSettings, `targets` by norm.
+
+    With `boundary` it goes on from what was found to where it is nearest: see bench.attacks.boundary.
+    """
+    if boundary is not None:
+        results.keep_images(images)
     settings = SweepSettings(steps, losses, patience, seed, targets=(targets or {}).get(norm, 0), refine=refine)
     NormSweep(
         model, images, labels, ids, norm=norm, radii=radii.tolist(), settings=settings, results=results,
         batch_size=batch_size, check_every=2 if images.device.type == "cpu" else 5, on_progress=on_progress,
         precision=precision,
     ).run()  # fmt: skip
+    if boundary is not None:
+        refine_found(
+            model, images, labels, ids, norm=norm, results=results, settings=boundary, seed=seed, batch_size=batch_size
+        )
     return AttackResult(None)

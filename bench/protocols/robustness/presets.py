@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from bench.attacks.adapters.foolbox import import_foolbox
 from bench.attacks.adapters.pyautoattack import Version
+from bench.attacks.boundary import Boundary
 from bench.attacks.cascade import Stage
 from bench.attacks.losses import LossName
 from bench.attacks.user_files import UserFile
@@ -32,8 +33,8 @@ def at_reference(
     return Plan(tuple(entries), radii, reference, mode, verdict=verdict, probe_every=probe_every)
 
 
-def _sigma_zero(steps: int) -> Entry:
-    return Entry("sigma-zero", "sigma_zero", {"steps": steps}, ("l0",))
+def _sigma_zero(steps: int, rounds: int = 0) -> Entry:
+    return Entry("sigma-zero", "sigma_zero", {"steps": steps, "rounds": rounds}, ("l0",))
 
 
 class SweepAttack(Section):
@@ -242,14 +243,18 @@ class MinimumNormParameters(Section):
     ratio: float = Field(gt=1, le=10)
     losses: Losses = ("margin",)
     targets: dict[Norm, Steps] = Field(default_factory=dict)
+    boundary: Boundary | None = None
     zero_norm_steps: int = Field(ge=0, le=100_000)
+    zero_norm_rounds: int = Field(default=0, ge=0, le=100_000)
     datasets: dict[str, LargestRadii] = Field(min_length=1)
 
     def plan(self) -> Plan:
         keywords = self.model_dump(include={"steps", "losses", "targets"})
+        if self.boundary is not None:
+            keywords["boundary"] = self.boundary
         entries = [Entry("sweep", "sweep", keywords, NORMS)]
         if self.zero_norm_steps:
-            entries.append(_sigma_zero(self.zero_norm_steps))
+            entries.append(_sigma_zero(self.zero_norm_steps, self.zero_norm_rounds))
         radii = {
             name: {
                 norm: [largest / self.ratio**index for index in range(self.rungs)]
@@ -264,8 +269,9 @@ class MinimumNorm(Robustness):
     """minimum_norm: how small the smallest perturbation is that the attacks find, in L-inf, L2, L1 and L0, per example.
 
     The median of the smallest perturbation, norm by norm, over the examples that are classified right. L-inf, L2, L1:
-    the sweep over many radii, whose ratio bounds how much too large a distance is. L0: sigma-zero; it counts changed
-    values, so that a colour pixel has three. All are upper bounds.
+    the sweep over many radii, and where the suite says `boundary`, from what the sweep has found on along the decision
+    boundary. L0: sigma-zero, and `zero_norm_rounds` take back those of its changes that turn out needless; it counts
+    changed values, so that a colour pixel has three. All are upper bounds.
     """
 
     parameters_type = MinimumNormParameters

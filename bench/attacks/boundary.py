@@ -1,0 +1,211 @@
+"""Along the decision boundary to its point nearest the image: refines misclassified images that another attack found.
+
+Every image starts from several points: the one found, towards the class it has and the next ones; the image itself;
+and random points at the distance found. Each row takes gradient steps, shorter and shorter, inside a ball that shrinks
+below the smallest distance found so far wherever the row is misclassified, and widens towards it elsewhere: an image's
+rows share the smallest distance, so that no row looks where another has been nearer. In L1 the second half of the steps
+leads towards the nearest point of the linearised boundary in the box, which moves few pixels and as far as they need.
+
+Sources of the parts: the ball that follows the distance, Rony et al., CVPR 2019 (DDN), and Pintor et al., NeurIPS 2021
+(FMN); the linearised boundary, Croce and Hein, ICML 2020 (FAB).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.attacks.fab.hyperplanes import towards_hyperplane
+from bench.attacks.losses import answers, others, targeted_margin
+from bench.attacks.norms import at_unit_size, distance, per_example
+from bench.attacks.pgd import attacked_model
+from bench.attacks.projections import project
+from bench.attacks.steps import random_start, steepest_step
+from bench.attacks.verification import AttackResults
+from bench.core.bounds import Steps
+from bench.core.keyed_random import keyed_uniform
+from bench.core.threat import Norm
+from bench.core.toml_files import Section
+
+BISECTIONS = 8
+TANGENT = 0.5
+"""L1 alone: from this share of the steps on they lead to the linearised boundary."""
+TANGENT_PACE = (0.5, 0.02)
+SPARSITY = (0.05, 0.005)
+"""L1 alone, before that: the share of pixels that move."""
+SHRINKING = (0.05, 0.0005)
+"""By what share of itself the ball shrinks or widens in the first step and in the last; geometrically in between."""
+
+
+class Boundary(Section):
+    """What a suite pins.
+
+    Attributes:
+        steps: gradient steps per row.
+        targets: rows from the point found, towards so many classes, the one found first.
+        restarts: rows that aim at no class, the first from the image itself, the others from random points.
+    """
+
+    steps: Steps
+    targets: Steps = 1
+    restarts: int = Field(default=0, ge=0, le=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One norm's steps.
+
+    Attributes:
+        first, last: a step's length over the ball's radius, in L1 its share of the way to the linearised boundary.
+        momentum: share of the last move that is added to the next.
+    """
+
+    first: float
+    last: float
+    momentum: float
+
+
+PACES: dict[Norm, Pace] = {"linf": Pace(0.3, 0.005, 0.5), "l2": Pace(0.3, 0.005, 0.5), "l1": Pace(1.0, 0.02, 0.5)}
+"""Chosen on training images of three nets of the zoo and of small nets whose exact distances are known."""
+
+
+def refine_found(
+    model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, *, norm: Norm, results: AttackResults,
+    settings: Boundary, seed: int, batch_size: int,
+) -> None:  # fmt: skip
+    """Bring the nearest images that the results keep closer in one norm; what verifies goes into the results.
+
+    Args:
+        images: (N, C, H, W) in [0, 1] on the model's device, where labels and ids (N,) are too.
+    """
+    known = results.distances[norm]
+    rows = (known.isfinite() & (results.found_in[norm] >= 0)).nonzero().squeeze(1)
+    if not len(rows):
+        return
+    for part in rows.split(max(1, batch_size // (settings.targets + settings.restarts))):
+        chosen = part.to(images.device)
+        clean, truth, found = images[chosen], labels[chosen], results.images[norm][part].to(images.device)
+        uniform = [
+            keyed_uniform(seed, f"boundary/{norm}", ids[chosen], clean.shape[1:], extra=torch.full_like(truth, one))
+            for one in range(settings.restarts)
+        ]
+        with attacked_model(model):
+            search = _Search(model, clean, truth, found, norm=norm, targets=settings.targets, uniform=uniform)
+            for step in range(settings.steps):
+                search.step(step / max(1, settings.steps - 1))
+            search.measure()
+        results.gradient_evaluations += settings.steps * len(search.labels)
+        results.bad_gradients += int(search.bad_gradients)
+        exact = distance(search.best.double() - clean.double(), norm)
+        results.judge(model, search.best, clean, truth, eps=exact, norm=norm, examples=chosen)
+
+
+class _Search:
+    """One batch of images (n) in several rows each (R): tensors of the rows have R * n entries, the first n row 0's."""
+
+    def __init__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, *, norm: Norm, targets: int,
+        uniform: list[Tensor],
+    ) -> None:  # fmt: skip
+        self.model, self.norm = model, norm
+        self.best = _bisected(model, images, labels, found)
+        self.nearest = distance(self.best - images, norm)
+        aimed = _targets(model, images, labels, self.best, targets)
+        rows = len(aimed) + len(uniform)
+        around = [
+            project(images + random_start(images, self.nearest, norm, one), images, self.nearest, norm)
+            for one in uniform[1:]
+        ]
+        self.points = torch.cat([self.best.repeat(len(aimed), 1, 1, 1), *([images] if uniform else []), *around])
+        self.previous = self.points
+        self.clean, self.labels, self.eps = images.repeat(rows, 1, 1, 1), labels.repeat(rows), self.nearest.repeat(rows)
+        self.aimed = torch.cat([aimed.flatten(), labels.repeat(len(uniform))])
+        self.bad_gradients = torch.zeros((), dtype=torch.int64, device=images.device)
+
+    def step(self, share: float) -> None:
+        """One gradient step of every row, `share` of all steps being done; nothing here waits for the device."""
+        given = self.points.detach().requires_grad_(True)
+        logits = self.model(given)
+        # a restart aims at no class: at whichever is nearest
+        aim = torch.where(self.aimed == self.labels, others(logits, self.labels).argmax(1), self.aimed)
+        gain = targeted_margin(logits, self.labels, aim)
+        (gradient,) = torch.autograd.grad(gain.sum(), given)
+        with torch.no_grad():
+            self.bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
+            gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+            self._remember(logits, share)
+            moved = self._moved(gradient, gain.detach().nan_to_num(0.0, 0.0, 0.0), share)
+            moved += PACES[self.norm].momentum * (self.points - self.previous)
+            self.previous = self.points
+            self.points = project(moved, self.clean, self.eps, self.norm)
+
+    def measure(self) -> None:
+        """Look at the points that the last step led to."""
+        with torch.no_grad():
+            self._remember(self.model(self.points), 1.0)
+
+    def _remember(self, logits: Tensor, share: float) -> None:
+        """Keep each image's nearest misclassified point; shrink the balls of such rows, widen the others'."""
+        wrong = answers(logits) != self.labels
+        length = distance(self.points - self.clean, self.norm)
+        nearest, row = torch.where(wrong, length, torch.inf).view(-1, len(self.nearest)).min(0)
+        points = self.points.view(-1, *self.best.shape)[row, torch.arange(len(row), device=row.device)]
+        self.best = torch.where(per_example(nearest < self.nearest, points), points, self.best)
+        self.nearest = torch.minimum(self.nearest, nearest)
+        shrink = _between(SHRINKING, _in_phase(share, self.norm))
+        followed = torch.minimum(self.eps, length) * (1 - shrink)
+        below = self.nearest.repeat(len(self.eps) // len(row)) * (1 - SHRINKING[1])
+        self.eps = torch.minimum(torch.where(wrong, followed, self.eps * (1 + shrink)), below)
+
+    def _moved(self, gradient: Tensor, gain: Tensor, share: float) -> Tensor:
+        pace, within = PACES[self.norm], _in_phase(share, self.norm)
+        if self.norm == "l1" and share >= TANGENT:
+            return torch.lerp(self.points, self._tangent(gradient, gain), _between(TANGENT_PACE, within))
+        sparsity = torch.full_like(self.eps, _between(SPARSITY, within))
+        size = _between((pace.first, pace.last), within)
+        return steepest_step(gradient, self.points, size * self.eps, self.norm, sparsity=sparsity).add_(self.points)
+
+    def _tangent(self, gradient: Tensor, gain: Tensor) -> Tensor:
+        """The points of the box nearest to the images at which the gain would be 0, were the net linear."""
+        clean, slope = self.clean.flatten(1), at_unit_size(torch.cat([gradient.flatten(1), gain[:, None]], 1))
+        excess = slope[:, -1] + torch.einsum("nd,nd->n", clean - self.points.flatten(1), slope[:, :-1])
+        move = towards_hyperplane(clean[None], slope[:, :-1], excess[None], self.norm)[0]
+        return (clean + move).view_as(self.points)
+
+
+def _in_phase(share: float, norm: Norm) -> float:
+    """How much of its phase is done: L1 has two, others one."""
+    if norm != "l1":
+        return share
+    return (share - TANGENT) / (1 - TANGENT) if share >= TANGENT else share / TANGENT
+
+
+def _bisected(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor) -> Tensor:
+    """The last misclassified point met on the way from `found` to the image, halving where the boundary may be."""
+    low, high = torch.zeros(len(images), device=images.device), torch.ones(len(images), device=images.device)
+    best = found
+    with torch.no_grad():
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            point = torch.lerp(images, found, per_example(middle, images))
+            wrong = answers(model(point)) != labels
+            best = torch.where(per_example(wrong, point), point, best)
+            low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+    return best
+
+
+def _targets(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, count: int) -> Tensor:
+    """(T, N) wrong classes: what the found image is taken for, then those with the largest logits at the clean one."""
+    with torch.no_grad():
+        at_found, at_clean = others(model(found), labels), others(model(images), labels)
+    first = at_found.argmax(1, keepdim=True)
+    ranked = at_clean.scatter(1, first, torch.inf).argsort(1, descending=True)
+    return ranked[:, : min(count, ranked.shape[1] - 1)].T
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    first, last = ends
+    return first * (last / first) ** share
