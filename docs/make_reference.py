@@ -218,7 +218,7 @@ def _explanations() -> Iterator[str]:
 
     yield from ("# Attribution methods", "")
     yield from (
-        "For suites, `bench saliency --method` and `bench.attribute`. captum's methods stand beside ours, `captum:NAME`;",
+        "For suites, `bench saliency --method` and `bench.attribute`. captum's stand beside ours, as `captum:NAME`;",
         "[what each costs](../howto/attack-explanations.md), and which can be attacked themselves.",
         "",
     )
