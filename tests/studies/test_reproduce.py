@@ -274,12 +274,13 @@ def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, mon
     study = find_study("bridging")
     scale, rows = study.scale("quick"), read_leaderboard(ROOT / "leaderboard")
     request = StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard")
-    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, rows=rows)
-    assert [plan.entry.card.id for plan in plans] == scale.models and reason is None
+    models = scale.only["roar"]
+    plans, reason = usable_plans(request, scale, scale.suites["roar"], models, rows=rows)
+    assert [plan.entry.card.id for plan in plans] == models and reason is None
     missing = rows[rows["model"] != "standard"]
-    plans, reason = usable_plans(request, scale, scale.suites["roar"], scale.models, rows=missing)
-    assert len(plans) == len(scale.models) - 1 and reason == "no training split here."
-    assert usable_plans(request, scale, scale.suites["roar"], scale.models, rows=None) == (
+    plans, reason = usable_plans(request, scale, scale.suites["roar"], models, rows=missing)
+    assert len(plans) == len(models) - 1 and reason == "no training split here."
+    assert usable_plans(request, scale, scale.suites["roar"], models, rows=None) == (
         [],
         "no training split here.",
     )
