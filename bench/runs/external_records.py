@@ -53,7 +53,9 @@ def _lowered(
     if norm == "all":
         return _lowered_over_norms(rows, results, radii)
     if norm == "l0":
-        return rows.assign(distance=np.minimum(rows["distance"], fewest.numpy()))
+        # values are never fewer than the pixels that a suite may count
+        inside = {"broken": rows["broken"] | (fewest.numpy() <= rows["eps"])} if "broken" in rows else {}
+        return rows.assign(distance=np.minimum(rows["distance"], fewest.numpy()), **inside)
     named = next(one for one in NORMS if one == norm)
     distances = results.distances[named].numpy()
     better = distances < rows["distance"].to_numpy()

@@ -38,6 +38,8 @@ class RobustnessUnit:
     """How much of the unit's work the probe is; `on_probe` is told of it, in parts."""
     on_probe: Callable[[int], None] = lambda _: None
     examples: Examples = field(init=False)
+    changed: Tensor | None = field(init=False, default=None)
+    """(N,) float64, how many pixels the images of L0 change, where that is a norm of the suite."""
 
     def __post_init__(self) -> None:
         context = self.context
@@ -113,13 +115,14 @@ class RobustnessUnit:
             if used[name]
         ]
         counters = _sum([counters, *(results.counters() for results in found.values())])
-        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()))
+        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()), self.changed)
 
     def _at_pixels(self, run: NamedAttack, results: AttackResults) -> pd.DataFrame:
         """Rows of an attack in L0 at the plan's numbers of changed pixels; `results` take what it costs."""
         import pandas as pd
 
         counts, said = fewest_changes(run, self.examples, results, by_pixel=True)
+        self.changed = counts
         self.context.on_progress(len(self.examples))
         columns = {**example_columns(self.context, self.predictions), "attack": run.name, "norm": "l0"}
         found = {
