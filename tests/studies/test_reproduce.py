@@ -260,17 +260,17 @@ def test_unknown_studies_and_scales_are_refused(bench: Bench, study: Path, tmp_p
 
 def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the shipped leaderboard, which has the study's ROAR and KAR."""
-    from bench.runs import plan as plan_module
+    from bench.runs import fitting
     from bench.studies.plan import StudyRequest, usable_plans
 
-    load = plan_module.load_split
+    load = fitting.load_split
 
     def only_test(name: str, split: str, **options: object) -> object:
         if split == "train":
             raise BenchError("no training split here.")
         return load(name, split, **options)
 
-    monkeypatch.setattr(plan_module, "load_split", only_test)
+    monkeypatch.setattr(fitting, "load_split", only_test)
     study = find_study("bridging")
     scale, rows = study.scale("quick"), read_leaderboard(ROOT / "leaderboard")
     request = StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard")
