@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from bench.attributions.quality.faithfulness import References
 from bench.core.errors import BenchError
 from bench.protocols.explanations import faithfulness_parts as parts
 from bench.protocols.explanations.base import Attributions, Batch, UniqueNames, Unit, frame
@@ -76,6 +78,7 @@ class Faithfulness(ControlledProtocol):
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
         self._tuned = FineTuned()
+        self._references: WeakKeyDictionary[nn.Module, dict[int, dict[str, References]]] = WeakKeyDictionary()
 
     @property
     def needs_training_split(self) -> bool:  # type: ignore[override]
@@ -112,7 +115,12 @@ class Faithfulness(ControlledProtocol):
         if settings.road:
             yield parts.road(unit, batch, maps, settings.road)
         if settings.sufficiency:
-            yield parts.sufficiencies(self, unit, batch, maps, settings=settings.sufficiency)
+            # once a process: units may be cut as small as one example
+            by_seed = self._references.setdefault(unit.context.model, {})
+            if unit.context.seed not in by_seed:
+                by_seed[unit.context.seed] = parts.references_of(self, unit, settings.sufficiency.references)
+            known = by_seed[unit.context.seed]
+            yield parts.sufficiencies(batch, maps, known, settings.sufficiency.nearest)
         if settings.insertion:
             yield parts.insertion(unit, batch, maps, settings.insertion, background=background)
         if settings.f_fidelity:

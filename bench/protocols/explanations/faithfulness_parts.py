@@ -139,18 +139,25 @@ def road(unit: Unit, batch: Batch, maps: dict[str, Tensor], settings: RoadParame
 
 
 def sufficiencies(
-    protocol: ControlledProtocol, unit: Unit, batch: Batch, maps: dict[str, Tensor], *, settings: SufficiencyParameters
+    batch: Batch, maps: dict[str, Tensor], references: dict[str, quality.References], nearest: int
 ) -> Columns:
     """Sufficiency against the data set's first images, whichever examples the unit has."""
-    others = reference_batch(unit, settings.references)
     columns: Columns = {}
-    for method in protocol.subjects():
-        found = heat_maps(protocol.attributions(unit, others, method, own=False))
-        fine = found.flatten(1).isfinite().all(1)
-        references = quality.References(others.example_ids[fine], others.predictions[fine], found[fine])
-        similar = references.nearest(heat_maps(maps[method.name]), batch.example_ids, settings.nearest)
-        columns[method.name] = {"sufficiency": quality.sufficiency(similar, batch.predictions, references)}
+    for name, others in references.items():
+        similar = others.nearest(heat_maps(maps[name]), batch.example_ids, nearest)
+        columns[name] = {"sufficiency": quality.sufficiency(similar, batch.predictions, others)}
     return columns
+
+
+def references_of(protocol: ControlledProtocol, unit: Unit, count: int) -> dict[str, quality.References]:
+    """The maps of the data set's first images by every subject, those that are not finite left out."""
+    others = reference_batch(unit, count)
+    found = {}
+    for method in protocol.subjects():
+        maps = heat_maps(protocol.attributions(unit, others, method, own=False))
+        fine = maps.flatten(1).isfinite().all(1)
+        found[method.name] = quality.References(others.example_ids[fine], others.predictions[fine], maps[fine])
+    return found
 
 
 def reference_batch(unit: Unit, count: int) -> Batch:
