@@ -62,13 +62,18 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class PlotGroup:
-    """Drawings that share a legend."""
+    """Drawings that share a legend.
+
+    Attributes:
+        first: keys of the series that are shown at first, where all are too many to be told apart; empty for all.
+    """
 
     id: str
     title: str
     lead: str
     legend: list[LegendEntry]
     panels: list[Panel]
+    first: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.core.threat import NORM_LABELS, radius_text
 from bench.reporting.page.boards import BoardTable, Row
 from bench.reporting.page.content import DataTable, LegendEntry, Panel, PlotGroup, draw_panel, said
 from bench.reporting.page.svg import Axes, Point, Series
 
-_LEAST_RADII = 2
+_LEAST_RADII, _READABLE = 2, 8
 
 
 def robustness_curves(table: BoardTable) -> PlotGroup | None:
@@ -20,7 +22,15 @@ def robustness_curves(table: BoardTable) -> PlotGroup | None:
         "radius; at radius 0 the clean accuracy. Bars are 95 % intervals. Pixels lie in [0, 1]."
     )
     legend = [LegendEntry(row.model, row.label, row.slot) for row in table.rows]
-    return PlotGroup(f"{table.id}-curves", f"{table.title}: {table.detail}", lead=lead, legend=legend, panels=panels)
+    title = f"{table.title}: {table.detail}"
+    return PlotGroup(f"{table.id}-curves", title, lead=lead, legend=legend, panels=panels, first=_first(table.rows))
+
+
+def _first(rows: Sequence[Row]) -> list[str]:
+    """The best model of each method, as far as curves can be told apart; none where all can."""
+    best = {row.method: row.model for row in reversed(rows)}
+    shown = [row.model for row in rows if best[row.method] == row.model][:_READABLE]
+    return shown if len(rows) > _READABLE else []
 
 
 def _panel(table: BoardTable, norm: str) -> Panel | None:

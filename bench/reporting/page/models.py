@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from bench.leaderboard.metrics import keys_of
 from bench.reporting.page.content import Names, Number, anchor
 
 _MOST_NUMBERS = 60
+_PAPER = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Fact:
     name: str
     value: str
     code: bool = False
+    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +77,23 @@ def model_sections(
     boards = {run.run_id: board for board, shown in runs.items() for run in shown}
     sections = []
     for name, slot in names.slots.items():
-        own = [run for shown in runs.values() for run in shown if run.model == name]
+        own = sorted((run for shown in runs.values() for run in shown if run.model == name), key=_strongest_first)
         card = cards.get(name)
-        newest_first = sorted(own, key=lambda run: str(run.shared["finished_at"]), reverse=True)
         sections.append(
             ModelSection(
                 id=model_anchor(name), name=name, label=names.label(name), slot=slot,
                 method=str(own[0].shared["method"]), description=card.description if card else "",
                 card=_card_facts(card) if card else [], training=_training_facts(card),
-                runs=[_run_section(run, boards[run.run_id], suites, models) for run in newest_first],
+                runs=[_run_section(run, boards[run.run_id], suites, models) for run in own],
             )
         )  # fmt: skip
     return sections
+
+
+def _strongest_first(run: Run) -> tuple[bool, float]:
+    """Attacks on predictions before all else, the costliest first."""
+    attacked = bool((run.rows["metric"] == "robust_accuracy").any())
+    return not attacked, -float(run.shared["seconds"]) / run.examples
 
 
 def _card_facts(card: ModelCard) -> list[Fact]:
@@ -132,7 +140,9 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
     counters, precision = run.manifest.result.counters if run.manifest else {}, precision_note(str(shared["precision"]))
     claimed, rejected = counters.get("claims", 0), counters.get("rejected_claims", 0)
     claims = f"{claimed:,} claimed, {rejected:,} rejected when verified"
+    source = run.manifest.suite.source if run.manifest else ""
     lines = [
+        *(Fact("source", f"arXiv {paper}", href=f"https://arxiv.org/abs/{paper}") for paper in _PAPER.findall(source)),
         Fact("images", f"{run.examples:,} of the {shared['split']} split, seed {shared['seed']}"),
         Fact("finished", str(shared["finished_at"])),
         Fact("took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision}"),

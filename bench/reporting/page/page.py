@@ -130,13 +130,17 @@ def _card(runs: Sequence[Run], name: str) -> ModelCard | None:
     return max(own, key=lambda manifest: manifest.finished_at).card if own else None
 
 
-def _findings(runs: Sequence[Run]) -> list[tuple[Run, Finding, str]]:
-    """What runs noticed, what weighs most first, each with the verdict where it is the gradient-masking report's."""
+def _findings(runs: Sequence[Run]) -> list[tuple[Run, Finding, str, bool]]:
+    """What runs noticed, what weighs most first; with the masking report's verdict, and whether it is grave."""
     grave = ("masked", "suspicious", "not judged")
-    rows = [(run, found, run.masking if found.id == MASKING else "") for run in runs for found in run.findings]
+    noticed = [(run, found, run.masking if found.id == MASKING else "") for run in runs for found in run.findings]
+    rows = [
+        (run, found, verdict, verdict in grave if verdict else found.severity != "note")
+        for run, found, verdict in noticed
+    ]
 
-    def order(row: tuple[Run, Finding, str]) -> tuple[int, str, str, str]:
-        run, found, verdict = row
+    def order(row: tuple[Run, Finding, str, bool]) -> tuple[int, str, str, str]:
+        run, found, verdict, _ = row
         gravity = grave.index(verdict) if verdict in grave else len(grave) + (found.severity == "note")
         return gravity, run.model, str(run.shared["suite"]), found.id
 

@@ -6,6 +6,8 @@
   const byId = (id) => document.getElementById(id);
   const announce = (text) => { byId("announce").textContent = text; };
 
+  const PRINTED = 6;  // tables that paper has besides the open ones: about ten pages of the shipped leaderboard
+
   // ---- theme: the reader's system decides until the button is pressed; storage may be forbidden
   const themes = ["auto", "light", "dark"];
   const remembered = () => { try { return localStorage.getItem("ribench-theme"); } catch { return null; } };
@@ -48,6 +50,20 @@
     const body = table.tBodies[0];
     body.append(...[...body.rows].sort(compare));
     announce(`Sorted by ${button.textContent.trim()}, ${direction}`);
+    remember({ sort: `${table.closest("details").id} ${header.cellIndex} ${direction}` });
+  };
+  const sortAsRemembered = () => {
+    const [board, column, direction] = (state.get("sort") ?? "").split(" ");
+    const header = byId(board)?.querySelector("table")?.tHead.rows[0].cells[Number(column)];
+    const button = header?.querySelector("button");
+    for (let tries = 0; button && tries < 2 && header.getAttribute("aria-sort") !== direction; tries += 1) sortBy(button);
+  };
+
+  // ---- filter and sort live in the address, behind "#?", so that a view can be sent to somebody
+  const state = new URLSearchParams(location.hash.startsWith("#?") ? location.hash.slice(2) : "");
+  const remember = (values) => {
+    for (const [name, value] of Object.entries(values)) if (value) state.set(name, value); else state.delete(name);
+    history.replaceState(null, "", state.size ? `#?${state}` : "#");
   };
 
   // ---- filtering: one filter for tables, plots, panels and sections
@@ -62,15 +78,45 @@
         && (!method.value || own === method.value)
         && (!dataset?.value || name.startsWith(`${dataset.value}/`))).map(([name]) => name));
       for (const element of all("[data-model]")) element.classList.toggle("filtered", !kept.has(element.dataset.model));
-      for (const board of all("details.board")) {
-        board.classList.toggle("filtered", !all("tbody tr", board).some((row) => kept.has(row.dataset.model)));
+      const some = kept.size < methods.size;
+      for (const board of all("details.board, details.plots")) {
+        const models = all(board.matches(".plots") ? ".legend [data-model]" : "tbody tr", board);
+        const fits = models.some((element) => kept.has(element.dataset.model));
+        board.classList.toggle("filtered", models.length > 0 && !fits);
+        board.classList.toggle("everything", some);
+        if (some && fits) board.open = true;
       }
       byId("filter-status").textContent = `${kept.size} of ${methods.size} models`;
+      remember({ models: text.value, method: method.value, dataset: dataset?.value });
     };
     form.hidden = false;
+    [text.value, method.value] = ["models", "method"].map((name) => state.get(name) ?? "");
+    if (dataset) dataset.value = state.get("dataset") ?? "";
+    if (text.value || method.value || dataset?.value) apply();
     form.addEventListener("input", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(apply));
+  };
+
+  // ---- plots of many models begin with a few; a button, or the filter, brings the others
+  const startFew = () => {
+    for (const group of all("[data-few]")) {
+      const first = new Set(group.dataset.few.split("|"));
+      const models = all("[data-model]", group);
+      for (const part of models) part.classList.toggle("rest", !first.has(part.dataset.model));
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "entry";
+      const count = all(".legend [data-model]", group).length;
+      const label = () => {
+        button.textContent = group.classList.contains("everything") ? "Best of each method" : `All ${count} models`;
+      };
+      button.addEventListener("click", () => { group.classList.toggle("everything"); label(); });
+      label();
+      const item = document.createElement("li");
+      item.append(button);
+      group.querySelector(".legend").append(item);
+    }
   };
 
   // ---- choice of columns
@@ -100,13 +146,13 @@
     }
   };
   const startLegends = () => {
-    for (const button of all(".entry")) {
+    for (const button of all(".entry[data-key]")) {
       const key = button.dataset.key;
       button.addEventListener("pointerenter", () => bringOut(key));
       button.addEventListener("pointerleave", () => bringOut(null));
       button.addEventListener("click", () => {
         if (!pinned.delete(key)) pinned.add(key);
-        for (const same of all(".entry")) same.setAttribute("aria-pressed", String(pinned.has(same.dataset.key)));
+        for (const same of all(".entry[data-key]")) same.setAttribute("aria-pressed", String(pinned.has(same.dataset.key)));
         bringOut(null);
       });
     }
@@ -136,7 +182,7 @@
       title.remove();
     }
     for (const svg of all(".panel > svg")) {
-      const series = () => all(".series:not(.filtered)", svg);
+      const series = () => all(".series:not(.filtered)", svg).filter((one) => getComputedStyle(one).display !== "none");
       const points = () => series().flatMap((one) => all(".point", one));
       svg.addEventListener("pointermove", (event) => {
         let [best, nearest] = [28, null];
@@ -173,7 +219,7 @@
 
   // ---- folded parts open for links into them and for paper
   const openTarget = () => {
-    const target = location.hash.length > 1 ? byId(decodeURIComponent(location.hash.slice(1))) : null;
+    const target = location.hash.length > 1 && !location.hash.startsWith("#?") ? byId(decodeURIComponent(location.hash.slice(1))) : null;
     for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
     target?.scrollIntoView();
   };
@@ -181,7 +227,7 @@
     const folded = [];
     addEventListener("hashchange", openTarget);
     addEventListener("beforeprint", () => {
-      const closed = all("details.board:not([open]), details.study:not([open])");
+      const closed = all("details.board:not([open])").slice(0, PRINTED);
       for (const part of closed) part.open = true;
       folded.push(...closed);
     });
@@ -229,7 +275,9 @@
     addThemeButton();
     await unpackAll();
     for (const button of all("thead button")) button.addEventListener("click", () => sortBy(button));
+    startFew();
     startFilter();
+    sortAsRemembered();
     startViews();
     startLegends();
     startPlots();
