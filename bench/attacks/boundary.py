@@ -85,7 +85,9 @@ def refine_found(
     rows = (known.isfinite() & (results.found_in[norm] >= 0)).nonzero().squeeze(1)
     if not len(rows):
         return
-    for part in rows.split(max(1, batch_size // (settings.targets + settings.restarts))):
+    size = max(1, batch_size // (settings.targets + settings.restarts))
+    for begin in range(0, len(rows), size):
+        part = rows[begin : begin + size]
         chosen = part.to(images.device)
         clean, truth, found = images[chosen], labels[chosen], results.images[norm][part].to(images.device)
         uniform = [
@@ -113,7 +115,7 @@ class _Search:
         self.model, self.norm = model, norm
         self.best = _bisected(model, images, labels, found)
         self.nearest = distance(self.best - images, norm)
-        aimed = _targets(model, images, labels, self.best, targets)
+        aimed = _targets(model, images, labels, self.best, count=targets)
         rows = len(aimed) + len(uniform)
         around = [
             project(images + random_start(images, self.nearest, norm, one), images, self.nearest, norm)
@@ -208,4 +210,4 @@ def _targets(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, co
 
 def _between(ends: tuple[float, float], share: float) -> float:
     first, last = ends
-    return first * (last / first) ** share
+    return float(first * (last / first) ** share)

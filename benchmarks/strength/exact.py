@@ -46,7 +46,7 @@ def exact_distance(
     logits = layers.logits(image)
     if logits.argmax() != label:
         return Exact(0.0, 0.0)
-    search = _Search(layers, image, label, norm, time.monotonic() + seconds)
+    search = _Search(layers, image, label, norm, until=time.monotonic() + seconds)
     if start is not None:
         search.offer(start)
     order = [int(other) for other in np.argsort(-logits) if other != label]

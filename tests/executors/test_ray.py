@@ -147,7 +147,8 @@ def test_a_worker_killed_by_its_unit_is_replaced_and_a_unit_that_always_kills_en
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done_ends_ray_and_the_run_goes_on_here(tmp_path: Path, slow_suite: Path) -> None:
-    process = start(tmp_path, slow_suite, "--executor", "ray", "--workers", "1")
+    by_ray = ("--executor", "ray", "--workers", "1")
+    process = start(tmp_path, slow_suite, *by_ray)
     wait_for_a_part(tmp_path, process)
     started = descendants(process.pid)
     assert len(started) > 2

@@ -81,7 +81,7 @@ def _aligned(values: Sequence[ExampleValues]) -> tuple[NDArray[np.float64], NDAr
 
 def _in_both(pair: NDArray[np.float64], key: MetricKey) -> NDArray[np.bool_]:
     """(n,) which examples have a value in both rows."""
-    kept: NDArray[np.bool_] = np.isfinite(pair).all(axis=0)
+    kept = np.asarray(np.isfinite(pair).all(axis=0))
     if not kept.any():
         raise BenchError(f"{key} has no example with a value in both runs.")
     return kept
