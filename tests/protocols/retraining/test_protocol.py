@@ -4,7 +4,6 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import platformdirs
 import pytest
