@@ -63,12 +63,9 @@ radii = { linf = [0.05, 0.1], l2 = [1.5] }
 @pytest.fixture(scope="session", autouse=True)
 def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The key of unfinished runs, and what is remembered of evidence, stay out of the user's own folders."""
-    import platformdirs
-
-    cache = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(platformdirs, "user_cache_dir", lambda _: cache)
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        for kind in ("CACHE", "STATE"):
+            patch.setenv(f"XDG_{kind}_HOME", str(tmp_path_factory.mktemp(kind)))
         yield
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from bench.core.errors import StoppedError
@@ -116,7 +117,10 @@ class UnitWatch:
 
     @contextmanager
     def over(self, model: nn.Module) -> Iterator[None]:
-        """Look before each call of the net too."""
+        """Look before each call of the net too, where it is one that takes hooks."""
+        if isinstance(model, torch.jit.ScriptModule):
+            yield
+            return
         hook = model.register_forward_pre_hook(lambda *_: self.look())
         try:
             yield

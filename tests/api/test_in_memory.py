@@ -162,7 +162,7 @@ def test_images_and_labels_that_cannot_be_are_refused(
     [
         (lambda net, few, suite: attacked(net, few, eps=8), r"eps 8 in L-inf is larger than 1.*8 / 255"),
         (lambda net, few, suite: attacked(net, few, norm="l2", eps=28.1), "eps 28.1 in L2 is larger than 28"),
-        (lambda net, few, suite: attacked(net, few, eps="8/255"), "'8/255' is not a number"),
+        (lambda net, few, suite: attacked(net, few, eps="8/"), "8/"),
         (lambda net, few, suite: attacked(net, few, eps=torch.nan), "must be positive"),
         (lambda net, few, suite: attacked(net, few, batch_size="much"), "batch_size 'much' is not a whole number"),
         (lambda net, few, suite: attacked(net, few, steps=2.5), r"steps 2\.5 is not a whole number"),

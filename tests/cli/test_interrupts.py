@@ -19,7 +19,10 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_with_a_word_on_what_is_kept(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "bench", "run", "--model", "standard", "--suite", "cross_norm", "--leaderboard"]
-    process = subprocess.Popen([*command, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, str(tmp_path)], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # what started the tests may ignore it, as nohup does
+    )  # fmt: skip
     while not list(tmp_path.glob("runs/*/manifest.json")):
         time.sleep(0.05)
         assert process.poll() is None

@@ -43,7 +43,7 @@ def test_the_help_shows_every_word_of_every_option(bench: Bench, words: tuple[st
 @pytest.mark.parametrize(
     ("group", "takers"),
     [
-        (OwnModel, [("run",), ("saliency",), ("check",), ("models", "add")]),
+        (OwnModel, [("run",), ("saliency",), ("check",), ("verify",), ("models", "add")]),
         (ExecutorOptions, [("run",), ("check",), ("reproduce",)]),
     ],
 )

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from bench.runs.execute import Observer, RunOutcome, execute
 from bench.runs.plan import RunRequest, plan_runs
 from tests.conftest import torch_threads
 from tests.executors.processes import descendants, require_gone
-from tests.runs.test_execute import interrupt, slow_suite, start, wait_for_a_part
+from tests.runs.test_execute import slow_suite, start, wait_for_a_part
 
 ray = pytest.importorskip("ray")
 __all__ = ["slow_suite"]  # a fixture
@@ -147,13 +149,15 @@ def test_a_worker_killed_by_its_unit_is_replaced_and_a_unit_that_always_kills_en
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done_ends_ray_and_the_run_goes_on_here(tmp_path: Path, slow_suite: Path) -> None:
-    by_ray = ("--executor", "ray", "--workers", "1")
-    process = start(tmp_path, slow_suite, *by_ray)
+    process = start(tmp_path, slow_suite, executor="ray", workers=1)
     wait_for_a_part(tmp_path, process)
-    started = descendants(process.pid)
+    started = descendants(process.pid or 0)
     assert len(started) > 2
-    folder = interrupt(process, tmp_path)
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
     require_gone(started)
+    (folder,) = (tmp_path / "runs").iterdir()
     resumed = run(tmp_path, slow_suite)
     assert resumed.folder == folder and resumed.resumed_units >= 1
 
@@ -163,7 +167,7 @@ def test_a_run_stopped_here_goes_on_on_ray(tmp_path: Path, slow_suite: Path) -> 
     process = start(tmp_path / "stopped", slow_suite)
     wait_for_a_part(tmp_path / "stopped", process)
     process.kill()
-    process.communicate()
+    process.join()
     far = run(tmp_path / "stopped", slow_suite, workers=1)
     assert far.resumed_units >= 1
     assert len(read_manifest(far.folder).units) == len(far.plan.units)

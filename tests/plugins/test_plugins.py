@@ -106,7 +106,7 @@ def test_a_new_metric_costs_the_protocol_that_computes_it_and_nothing_else(
     height = read_leaderboard(tmp_path).iloc[-1]
     assert height["direction"] == "lower" and height["value"] == 9.5 and height["eps"] == 1 / 3
     _, out, _ = bench("leaderboard", "--leaderboard", tmp_path, "--sort", "height stripes wind L2 0.3333")
-    assert "sorted by height stripes wind L2 0.3333" in " ".join(out.split())
+    assert "sorted by height stripes wind L2 85/255" in " ".join(out.split())
     assert "height stripes wind" in bench("compare", *["prototypes"] * 2, "--leaderboard", tmp_path)[1]
 
 

@@ -18,6 +18,7 @@ from bench.executors.local_pool import LocalPool
 from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
+from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import base
 from bench.runs.execute import RunOutcome, execute, new_manifest
@@ -93,11 +94,11 @@ def slow_suite(tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_suite
 
 
-def start(folder: Path, suite: Path) -> ForkedProcess:
+def start(folder: Path, suite: Path, *, executor: str = "local", workers: int = 2) -> ForkedProcess:
     """`bench run` with a helper; what it says is in `said`."""
     return start_bench(
-        "run", "--model", "standard", "--suite", suite, "--leaderboard", folder, "--device", "cpu", "--workers", 2,
-        output=suite.with_name("said"), first=small_units_with_pauses,
+        "run", "--model", "standard", "--suite", suite, "--leaderboard", folder, "--device", "cpu",
+        "--executor", executor, "--workers", workers, output=suite.with_name("said"), first=small_units_with_pauses,
     )  # fmt: skip
 
 
@@ -290,7 +291,7 @@ def test_rows_name_the_code_and_the_precision_and_only_equal_ones_are_comparable
         run(tmp_path, tiny_suite, examples=2, precision=precision)
     rows = read_leaderboard(tmp_path)
     assert set(rows["precision"]) == {"float32", "bfloat16"} and set(rows["device"]) == {"cpu"}
-    assert set(rows["bench_version"]) == {code_version()} and set(rows["commit"]) == {commit()}
+    assert set(rows["bench_version"]) == {code_version()} and set(rows["commit"]) == {short_digest(commit())}
     titles = [board.title for board in make_boards(rows)]
     assert len(titles) == 2 and sum(title.endswith(", bfloat16 search") for title in titles) == 1
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path, examples=2, device="cpu"))

@@ -96,11 +96,12 @@ def test_chains_and_distances_keep_their_images_too(
 
 
 class Stop(Observer):
-    seen = 0
+    def __init__(self, most: int) -> None:
+        self.left = most
 
     def advanced(self, amount: int) -> None:
-        self.seen += amount
-        if self.seen > 5:
+        self.left -= amount
+        if self.left < 0:
             raise KeyboardInterrupt
 
 
@@ -118,8 +119,9 @@ def test_a_stopped_run_keeps_its_images_and_one_without_them_is_computed_again(
     monkeypatch.setattr(base, "UNIT_EXAMPLES", 4)
     resumed = {}
     for save in (True, False):
+        plan = plan_of(tmp_path, save=save)
         with pytest.raises(KeyboardInterrupt):
-            execute(plan_of(tmp_path, save=save), tmp_path / "board", observer=Stop(), fresh=True)
+            execute(plan, tmp_path / "board", observer=Stop(plan.work // 2), fresh=True)
         outcome = execute(plan_of(tmp_path, save=True), tmp_path / "board")
         resumed[save] = outcome.resumed_units
         images = read_images(outcome.folder / "adversarial.npz", fashion_test)
