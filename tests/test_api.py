@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import io
 import subprocess
@@ -97,9 +98,11 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     console.print(result)
     for shown in (console.export_text(), repr(result), result._repr_html_()):
         assert "robust_accuracy" in shown and "fashion_mnist/standard under tiny" in shown
-    axes = result.plot()
-    assert [len(line.get_xdata()) for line in axes.get_lines()] == [2, 1]
-    assert axes.get_title() == "fashion_mnist/standard under tiny"
+    panels = result.plot(dataclasses.replace(result, model="another"), width=3.25).get_axes()
+    assert [axes.get_xlabel() for axes in panels] == ["L-inf radius", "L2 radius"]
+    clean, drawn = result.value("clean_accuracy"), [line for axes in panels for line in axes.get_lines()]
+    assert [list(line.get_xdata()) for line in drawn] == [[0.0, 0.05, 0.1]] * 2 + [[0.0, 1.5]] * 2
+    assert {line.get_ydata()[0] for line in drawn} == {clean}
 
 
 def test_what_comes_from_outside_is_escaped_in_html() -> None:

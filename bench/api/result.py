@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,12 @@ from bench.leaderboard.metrics import keys_of
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from rich.table import Table
+
+
+_MOST_PANELS = 4
+"""Of curves of other metrics than robust accuracy; a suite may have dozens."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,19 +68,32 @@ class Result:
             raise BenchError(f"{len(rows)} rows have metric {metric!r}{', ' if said else ''}{said}.")
         return float(rows["value"].iloc[0])
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Curves of robust accuracy over the radius, one a norm; a bar for each metric where there is no radius."""
-        if ax is None:
-            from matplotlib import pyplot
+    def plot(self, *others: Result, width: float | None = None) -> Figure:
+        """Curves over the radius, one panel a norm, from clean accuracy at 0; bars where there is no radius.
 
-            _, ax = pyplot.subplots()
-        curves = self.frame[self.frame["eps"].notna()]
-        if len(curves):
-            _draw_curves(ax, curves)
+        Args:
+            others: results of the same suite, drawn beside this one.
+            width: of the whole in inches, for a paper: `result.plot(width=3.25).savefig("curves.pdf")`.
+        """
+        import pandas as pd
+
+        from bench.reporting.figures import curves_figure, new_figure, robustness_figure
+        from bench.reporting.plots import one_attack
+
+        results = (self, *others)
+        rows = one_attack(pd.concat([one.frame.assign(model=one.model) for one in results]))
+        models = list(dict.fromkeys(one.model for one in results))
+        if (rows["metric"] == "robust_accuracy").any():
+            figure = robustness_figure(rows, models, width=width)
+        elif rows["eps"].notna().any():
+            curves = rows[rows["eps"].notna()]
+            first = curves[["metric", "subject", "attack", "norm"]].drop_duplicates()[:_MOST_PANELS]
+            figure = curves_figure(curves.merge(first), models, width=width)
         else:
+            figure, (ax,) = new_figure(1, width=width or 6.0)
             _draw_bars(ax, self.frame)
-        ax.set_title(self._title())
-        return ax
+        figure.suptitle(f"{', '.join(models)} under {self.suite}", fontsize="medium")
+        return figure
 
     def _title(self) -> str:
         return f"{self.model} under {self.suite}"
@@ -100,17 +118,6 @@ class Result:
         remarks = "".join(f"<p>{html.escape(f'{one.severity} {one.id}: {one.evidence}')}</p>" for one in self.findings)
         table = self.frame.to_html(index=False, na_rep="", escape=True)
         return f"<p><b>{html.escape(self._title())}</b></p>{table}{remarks}"
-
-
-def _draw_curves(ax: Axes, rows: pd.DataFrame) -> None:
-    for _, curve in rows.groupby(["metric", "subject", "attack", "norm"], sort=False):
-        ordered = curve.sort_values("eps")
-        key = replace(keys_of(curve)[0], eps=None)
-        (line,) = ax.plot(ordered["eps"], ordered["value"], marker="o", label=full_label(key))
-        ax.fill_between(ordered["eps"], ordered["ci_low"], ordered["ci_high"], alpha=0.15, color=line.get_color())
-    ax.set_xlabel("radius, pixels in [0, 1]")
-    ax.set_ylabel("value, 95 % interval")
-    ax.legend()
 
 
 def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:

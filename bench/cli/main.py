@@ -17,6 +17,7 @@ from bench.cli.commands import (
     doctor,
     leaderboard,
     models,
+    plot,
     recipes,
     report,
     reproduce,
@@ -52,6 +53,7 @@ app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("report")(report.report)
+app.command("plot")(plot.plot)
 app.command("saliency")(saliency.saliency)
 app.command("show")(show.show)
 app.command("verify")(verify.verify)

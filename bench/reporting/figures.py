@@ -1,4 +1,4 @@
-"""Figures of the studies, drawn with matplotlib and written as PNG and SVG; data in, files out."""
+"""Figures of studies, plots and results, drawn with matplotlib; data in, files out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,10 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.core.threat import NORM_LABELS
+from bench.leaderboard.boards import Board
+from bench.leaderboard.labels import full_label
+from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.views import pareto_front
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +33,7 @@ _DPI = 150
 _METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None},
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+    "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
 }
 """Left out, since they would change from day to day or version to version."""
 _COORDINATES = re.compile(rb' (?:d|x|y)="[^"]*"')
@@ -47,7 +52,7 @@ def new_figure(columns: int, *, width: float = 4.0, height: float = 3.4) -> tupl
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name.png` and `name.svg`, the same bytes for the same figure; raises BenchError."""
     paths = []
-    for kind in FIGURE_KINDS:
+    for kind in ("png", "svg"):
         paths.append(folder / f"{name}.{kind}")
         content = figure_bytes(figure, kind)
         write_atomically(paths[-1], few_colours(content) if kind == "png" else content)
@@ -73,8 +78,9 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     settings: dict[Any, Any] = {
         "svg.hashsalt": "ribench",
         "svg.fonttype": "none",
+        "pdf.fonttype": 42,
         "font.sans-serif": ["DejaVu Sans"],
-    }  # text stays text
+    }  # text stays text, in fonts that publishers take
     with mpl.rc_context(settings):
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=_METADATA[kind])
     return _slim(stream.getvalue()) if kind == "svg" else stream.getvalue()
@@ -93,7 +99,7 @@ def require_picture(path: Path) -> str:
     """The kind of figure that the file's ending asks for; raises BenchError where it cannot be written."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FIGURE_KINDS:
-        raise BenchError(f"the picture {path} must end in .png or .svg.", option="output")
+        raise BenchError(f"the picture {path} must end in .png, .svg or .pdf.", option="output")
     if path.is_dir():
         raise BenchError(f"the picture {path} is a folder; name a file in it.", option="output")
     if not path.parent.is_dir():
@@ -101,30 +107,94 @@ def require_picture(path: Path) -> str:
     return kind
 
 
-def robustness_figure(rows: pd.DataFrame, models: Sequence[str]) -> Figure:
-    """Robust accuracy against radius, one panel a norm, one line a model, bands of 95 %."""
-    norms = [norm for norm in NORM_LABELS if (rows["norm"] == norm).any()]
-    figure, panels = new_figure(max(1, len(norms)))
-    for norm, axes in zip(norms, panels, strict=False):
+def robustness_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float | None = None) -> Figure:
+    """Robust accuracy against radius, one panel a norm, one line a model from its clean accuracy on, bands of 95 %.
+
+    Args:
+        rows: of the leaderboard, one attack a model; `model` tells whose they are.
+        width: of the whole, in inches, with the legend below; None: four a panel, with the legend beside.
+    """
+    clean = rows[rows["metric"] == "clean_accuracy"].assign(eps=0.0)
+    robust = rows[rows["metric"] == "robust_accuracy"]
+    norms = [norm for norm in NORM_LABELS if (robust["norm"] == norm).any()]
+    panels = {NORM_LABELS[norm]: (clean, robust[robust["norm"] == norm]) for norm in norms}
+    figure, axes = _line_figure(panels, models, "robust accuracy", width=width)
+    for label, one in zip(panels, axes, strict=False):
+        one.set(xlabel=f"{label} radius", ylim=(0, 1), **({} if width is None else {"title": ""}))
+    return figure
+
+
+def curves_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float | None = None) -> Figure:
+    """Each metric of these rows against its radius, one panel a metric and what it is of, as `robustness_figure`."""
+    groups = rows.groupby(["metric", "subject", "attack", "norm"], sort=False)
+    panels = {full_label(replace(keys_of(own)[0], eps=None)): (own[:0], own) for _, own in groups}
+    figure, axes = _line_figure(panels, models, "value", width=width)
+    for one in axes:
+        one.set(xlabel="radius")
+    return figure
+
+
+def _line_figure(
+    panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], models: Sequence[str], ylabel: str, *, width: float | None
+) -> tuple[Figure, list[Axes]]:
+    """A line a model through its rows by radius, the first of each pair before the second; bands of 95 %."""
+    count = max(1, len(panels))
+    size = {} if width is None else {"width": width / count, "height": max(1.8, min(2.6, 0.8 * width / count))}
+    figure, axes = new_figure(count, **size)
+    drawn: dict[str, Any] = {}
+    for one, (title, (starts, curves)) in zip(axes, panels.items(), strict=False):
         for number, (colour, model) in enumerate(zip(_cycle(len(models)), models, strict=True)):
-            own = rows[rows["model"] == model]
-            clean = own[own["metric"] == "clean_accuracy"]
-            curve = own[(own["metric"] == "robust_accuracy") & (own["norm"] == norm)].sort_values("eps")
-            if curve.empty or clean.empty:
+            start, curve = (part[part["model"] == model] for part in (starts, curves))
+            if curve.empty or (start.empty and not starts.empty):
                 continue
-            start = clean.iloc[-1]
-            radii = [0.0, *curve["eps"]]
-            axes.plot(
-                radii, [start["value"], *curve["value"]], _LINES[number // len(COLOURS) % len(_LINES)], color=colour,
-                marker="o", markersize=3, label=model,
-            )  # fmt: skip
-            axes.fill_between(
-                radii, [start["ci_low"], *curve["ci_low"]], [start["ci_high"], *curve["ci_high"]],
-                color=colour, alpha=0.12, linewidth=0,
-            )  # fmt: skip
-        axes.set(xlabel=f"{NORM_LABELS[norm]} radius", ylabel="robust accuracy", ylim=(0, 1), title=NORM_LABELS[norm])
-        axes.grid(alpha=0.3)
-    _outside_legend(figure, panels[0])
+            points = [*start[-1:].to_dict("records"), *curve.sort_values("eps").to_dict("records")]
+            radii, values, low, high = (
+                [point[name] for point in points] for name in ("eps", "value", "ci_low", "ci_high")
+            )
+            style = _LINES[number // len(COLOURS) % len(_LINES)]
+            drawn[model] = one.plot(radii, values, style, color=colour, marker="o", markersize=3, label=model)[0]
+            one.fill_between(radii, low, high, color=colour, alpha=0.12, linewidth=0)
+        one.set(ylabel=ylabel if width is None or one is axes[0] else "", title=title)
+        one.grid(alpha=0.3)
+    if drawn and width is None:
+        figure.legend(drawn.values(), drawn, loc="outside right upper", fontsize=8, frameon=False)
+    elif len(drawn) > 1:
+        _legend_below(figure, list(drawn.values()), list(drawn), handle=4)
+    return figure, axes
+
+
+def _legend_below(figure: Figure, handles: list[Any], labels: list[str], *, handle: int) -> None:
+    """A legend under everything, in as many columns as fit; `handle`: its width in characters."""
+    import matplotlib as mpl
+
+    character = 0.58 * float(mpl.rcParams["font.size"]) / 72
+    columns = int(figure.get_figwidth() / (character * (max(map(len, labels)) + handle + 2)))
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), columns)), frameon=False,
+        handlelength=max(0, handle - 2), handletextpad=0.5, columnspacing=1.0,
+    )  # fmt: skip
+
+
+def pareto_figure(board: Board, names: tuple[str, str], *, width: float) -> Figure:
+    """Two columns against each other, a point a model; those that no other beats in both are numbered and joined."""
+    figure, (axes,) = new_figure(1, width=width, height=max(2.2, 0.75 * width))
+    places = [board.place(name) for name in names]
+    points = {
+        row.name: tuple(cell.value for place in places if (cell := row.cells[place]) is not None) for row in board.rows
+    }
+    points = {name: point for name, point in points.items() if len(point) == 2}
+    front = {row.name: points[row.name] for row in pareto_front(board, names).rows}
+    others = [point for name, point in points.items() if name not in front]
+    if others:
+        axes.scatter(*zip(*others, strict=True), s=12, color="0.65", label="others")
+    axes.plot(*zip(*sorted(front.values()), strict=True), "o-", color=COLOURS[0], markersize=4, linewidth=1)
+    for number, point in enumerate(front.values(), start=1):
+        axes.annotate(str(number), point, xytext=(3, 3), textcoords="offset points", fontsize="small")
+    numbered = [f"{number} {name}" for number, name in enumerate(front, start=1)]
+    _legend_below(figure, [axes.plot([], [], " ")[0] for _ in front], numbered, handle=0)
+    axes.set(xlabel=board.columns[places[0]].label, ylabel=board.columns[places[1]].label)
+    axes.margins(x=0.15, y=0.1)
+    axes.grid(alpha=0.3)
     return figure
 
 

@@ -55,7 +55,7 @@ def saliency(
     attack: MapAttack = DEFAULT_ATTACK,
     eps: Annotated[str, typer.Option("--eps", help="L-inf radius of the attack, pixels in [0, 1].")] = "8/255",
     output_file: Annotated[
-        Path, typer.Option("--output", help="The picture to write, .png or .svg; its folder must be there.")
+        Path, typer.Option("--output", help="The picture to write, .png, .svg or .pdf; its folder must be there.")
     ] = Path("saliency.png"),
     dataset: ModelDataset = None,
     seed: Annotated[int, seed_option("Keys noise and random starts, together with the image.")] = 0,

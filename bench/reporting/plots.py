@@ -1,0 +1,84 @@
+"""The plots of `bench plot`: one board of the leaderboard as a picture for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bench.core.errors import BenchError
+from bench.core.files import write_atomically
+from bench.leaderboard.boards import make_boards
+from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
+from bench.reporting.figures import curves_figure, figure_bytes, pareto_figure, require_picture, robustness_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from bench.leaderboard.boards import Board
+
+Kind = Literal["robustness", "stability", "pareto"]
+
+
+def draw_plot(
+    kind: Kind,
+    leaderboard: Path,
+    output: Path,
+    *,
+    dataset: str | None,
+    suite: str | None,
+    models: Sequence[str],
+    columns: tuple[str, str] = ("clean", "union"),
+    width: float = 6.75,
+    font: str = "serif",
+    font_size: float = 8.0,
+) -> str:
+    """Draw one board into `output` (.pdf, .png or .svg); its title.
+
+    Args:
+        models: names or wildcards; none are all.
+        columns: of `pareto`, across and up.
+        width: in inches: 3.25 is a column of most two-column papers, 6.75 their whole width.
+
+    Raises:
+        BenchError: the rows are of several boards, or have nothing to draw.
+    """
+    import matplotlib as mpl
+
+    picture = require_picture(output)
+    rows = of_newest_versions(
+        select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite], model=models)
+    )
+    boards = make_boards(rows)
+    if len(boards) != 1:
+        found = "; ".join(f"{one.shared['dataset']}, {one.shared['suite']}" for one in boards[:6])
+        raise BenchError(f"these are {len(boards)} tables ({found}); name one.", option=("dataset", "suite"))
+    with mpl.rc_context({"font.family": font, "font.size": font_size, "axes.titlesize": "medium"}):
+        figure = _figure(kind, boards[0], rows, columns, width=width)
+        write_atomically(output, figure_bytes(figure, picture))
+    return boards[0].title
+
+
+def _figure(kind: Kind, board: Board, rows: pd.DataFrame, columns: tuple[str, str], *, width: float) -> Figure:
+    if kind == "pareto":
+        return pareto_figure(board, columns, width=width)
+    rows, models = rows[rows["run_id"].isin(board.runs.values())], list(board.runs)
+    if kind == "robustness":
+        chosen = one_attack(rows)
+        if not (chosen["metric"] == "robust_accuracy").any():
+            raise BenchError(f"{board.title} has no robust accuracies to draw.")
+        return robustness_figure(chosen, models, width=width)
+    named = rows["metric"].str.startswith(("stability/", "saps/")) & rows["eps"].notna()
+    chosen = rows[named & (rows["prominence"] == "headline")]
+    if chosen.empty:
+        raise BenchError(f"{board.title} has no stability to draw; attribution_stability has.")
+    return curves_figure(chosen, models, width=width)
+
+
+def one_attack(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without robust accuracies under single attacks, where there are those under the worst of several."""
+    robust = rows["metric"] == "robust_accuracy"
+    worst = robust & (rows["attack"] == "worst")
+    return rows[~robust | worst] if worst.any() else rows
