@@ -77,7 +77,8 @@ class Result:
         """
         import pandas as pd
 
-        from bench.reporting.figures import curves_figure, new_figure, robustness_figure
+        from bench.reporting.curve_figures import curves_figure, robustness_figure
+        from bench.reporting.figures import new_figure
         from bench.reporting.plots import one_attack
 
         results = (self, *others)

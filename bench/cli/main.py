@@ -17,7 +17,6 @@ from bench.cli.commands import (
     doctor,
     leaderboard,
     models,
-    plot,
     recipes,
     report,
     reproduce,
@@ -27,7 +26,7 @@ from bench.cli.commands import (
     train,
     tune,
 )
-from bench.cli.commands.images import show, verify
+from bench.cli.commands.images import plot, show, verify
 from bench.cli.guard import run_in_child, runs_foreign_code
 from bench.cli.output.rendering import printable
 from bench.core.errors import BenchError, is_interrupt

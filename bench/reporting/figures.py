@@ -1,4 +1,4 @@
-"""Figures of studies, plots and results, drawn with matplotlib; data in, files out."""
+"""Figures of the studies, drawn with matplotlib, and how any figure is written; data in, files out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,14 @@ import numpy as np
 
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
-from bench.core.threat import NORM_LABELS
-from bench.leaderboard.boards import Board
-from bench.leaderboard.labels import full_label
-from bench.leaderboard.metrics import keys_of
-from bench.leaderboard.views import pareto_front
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#6a3d9a")
 """Okabe and Ito's colours, told apart by colour-blind readers, then more."""
-_LINES = ("-", "--", ":")
+LINES = ("-", "--", ":")
 """Told apart where the colours begin again."""
 _DPI = 150
 _METADATA: dict[str, dict[str, str | None]] = {
@@ -107,103 +101,12 @@ def require_picture(path: Path) -> str:
     return kind
 
 
-def robustness_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float | None = None) -> Figure:
-    """Robust accuracy against radius, one panel a norm, one line a model from its clean accuracy on, bands of 95 %.
-
-    Args:
-        rows: of the leaderboard, one attack a model; `model` tells whose they are.
-        width: of the whole, in inches, with the legend below; None: four a panel, with the legend beside.
-    """
-    clean = rows[rows["metric"] == "clean_accuracy"].assign(eps=0.0)
-    robust = rows[rows["metric"] == "robust_accuracy"]
-    norms = [norm for norm in NORM_LABELS if (robust["norm"] == norm).any()]
-    panels = {NORM_LABELS[norm]: (clean, robust[robust["norm"] == norm]) for norm in norms}
-    figure, axes = _line_figure(panels, models, "robust accuracy", width=width)
-    for label, one in zip(panels, axes, strict=False):
-        one.set(xlabel=f"{label} radius", ylim=(0, 1), **({} if width is None else {"title": ""}))
-    return figure
-
-
-def curves_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float | None = None) -> Figure:
-    """Each metric of these rows against its radius, one panel a metric and what it is of, as `robustness_figure`."""
-    groups = rows.groupby(["metric", "subject", "attack", "norm"], sort=False)
-    panels = {full_label(replace(keys_of(own)[0], eps=None)): (own[:0], own) for _, own in groups}
-    figure, axes = _line_figure(panels, models, "value", width=width)
-    for one in axes:
-        one.set(xlabel="radius")
-    return figure
-
-
-def _line_figure(
-    panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], models: Sequence[str], ylabel: str, *, width: float | None
-) -> tuple[Figure, list[Axes]]:
-    """A line a model through its rows by radius, the first of each pair before the second; bands of 95 %."""
-    count = max(1, len(panels))
-    size = {} if width is None else {"width": width / count, "height": max(1.8, min(2.6, 0.8 * width / count))}
-    figure, axes = new_figure(count, **size)
-    drawn: dict[str, Any] = {}
-    for one, (title, (starts, curves)) in zip(axes, panels.items(), strict=False):
-        for number, (colour, model) in enumerate(zip(_cycle(len(models)), models, strict=True)):
-            start, curve = (part[part["model"] == model] for part in (starts, curves))
-            if curve.empty or (start.empty and not starts.empty):
-                continue
-            points = [*start[-1:].to_dict("records"), *curve.sort_values("eps").to_dict("records")]
-            radii, values, low, high = (
-                [point[name] for point in points] for name in ("eps", "value", "ci_low", "ci_high")
-            )
-            style = _LINES[number // len(COLOURS) % len(_LINES)]
-            drawn[model] = one.plot(radii, values, style, color=colour, marker="o", markersize=3, label=model)[0]
-            one.fill_between(radii, low, high, color=colour, alpha=0.12, linewidth=0)
-        one.set(ylabel=ylabel if width is None or one is axes[0] else "", title=title)
-        one.grid(alpha=0.3)
-    if drawn and width is None:
-        figure.legend(drawn.values(), drawn, loc="outside right upper", fontsize=8, frameon=False)
-    elif len(drawn) > 1:
-        _legend_below(figure, list(drawn.values()), list(drawn), handle=4)
-    return figure, axes
-
-
-def _legend_below(figure: Figure, handles: list[Any], labels: list[str], *, handle: int) -> None:
-    """A legend under everything, in as many columns as fit; `handle`: its width in characters."""
-    import matplotlib as mpl
-
-    character = 0.58 * float(mpl.rcParams["font.size"]) / 72
-    columns = int(figure.get_figwidth() / (character * (max(map(len, labels)) + handle + 2)))
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), columns)), frameon=False,
-        handlelength=max(0, handle - 2), handletextpad=0.5, columnspacing=1.0,
-    )  # fmt: skip
-
-
-def pareto_figure(board: Board, names: tuple[str, str], *, width: float) -> Figure:
-    """Two columns against each other, a point a model; those that no other beats in both are numbered and joined."""
-    figure, (axes,) = new_figure(1, width=width, height=max(2.2, 0.75 * width))
-    places = [board.place(name) for name in names]
-    points = {
-        row.name: tuple(cell.value for place in places if (cell := row.cells[place]) is not None) for row in board.rows
-    }
-    points = {name: point for name, point in points.items() if len(point) == 2}
-    front = {row.name: points[row.name] for row in pareto_front(board, names).rows}
-    others = [point for name, point in points.items() if name not in front]
-    if others:
-        axes.scatter(*zip(*others, strict=True), s=12, color="0.65", label="others")
-    axes.plot(*zip(*sorted(front.values()), strict=True), "o-", color=COLOURS[0], markersize=4, linewidth=1)
-    for number, point in enumerate(front.values(), start=1):
-        axes.annotate(str(number), point, xytext=(3, 3), textcoords="offset points", fontsize="small")
-    numbered = [f"{number} {name}" for number, name in enumerate(front, start=1)]
-    _legend_below(figure, [axes.plot([], [], " ")[0] for _ in front], numbered, handle=0)
-    axes.set(xlabel=board.columns[places[0]].label, ylabel=board.columns[places[1]].label)
-    axes.margins(x=0.15, y=0.1)
-    axes.grid(alpha=0.3)
-    return figure
-
-
 def roar_figure(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], title: str) -> Figure:
     """Accuracy of retrained nets against the removed share; one panel a model, one line a map."""
     figure, panels = new_figure(max(1, len(curves)))
     names = list(dict.fromkeys(name for lines in curves.values() for name in lines))
     coloured = [name for name in names if name != "random"]
-    colours = {"random": "black"} | dict(zip(coloured, _cycle(len(coloured)), strict=True))
+    colours = {"random": "black"} | dict(zip(coloured, cycle_colours(len(coloured)), strict=True))
     lowest = min((value for lines in curves.values() for _, values in lines.values() for value in values), default=0.0)
     bottom = max(0.0, np.floor(10 * lowest) / 10)
     for (model, lines), axes in zip(curves.items(), panels, strict=False):
@@ -231,7 +134,7 @@ def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[floa
     clean = np.asarray(next(iter(distances.values()))[0])
     low, high = float(clean.min()), float(clean.max())
     kept = {f"adversarial, {model}": np.asarray(values[1]) for model, values in distances.items()}
-    for colour, (label, values) in zip(_cycle(len(kept) + 1), {"clean": clean, **kept}.items(), strict=True):
+    for colour, (label, values) in zip(cycle_colours(len(kept) + 1), {"clean": clean, **kept}.items(), strict=True):
         relative = (values - low) / (high - low)
         if len(relative) < 3 or float(relative.std()) == 0.0:
             continue
@@ -246,7 +149,7 @@ def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[floa
 def scatter_figure(points: Mapping[str, tuple[float, float, tuple[float, float]]], xlabel: str, ylabel: str) -> Figure:
     """One labelled point a model, with the interval of its vertical value."""
     figure, (axes,) = new_figure(1, width=5.5, height=4.0)
-    for colour, (model, (across, value, (low, high))) in zip(_cycle(len(points)), points.items(), strict=True):
+    for colour, (model, (across, value, (low, high))) in zip(cycle_colours(len(points)), points.items(), strict=True):
         axes.errorbar(across, value, yerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
         axes.annotate(model, (across, value), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.axhline(0.0, color="grey", linewidth=0.8)
@@ -319,7 +222,7 @@ def _plain_number(shown: str, value: float, _: int | None = None) -> str:
 
 
 def _spread_line(axes: Axes, groups: Sequence[Spread], name: str, number: int) -> None:
-    colour, style = COLOURS[number % len(COLOURS)], _LINES[number // len(COLOURS) % len(_LINES)]
+    colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
     across, up = (np.array([np.mean(values) for values in way]) for way in _ways(groups))
     beside, above = (np.transpose([_reach(values) for values in way]) for way in _ways(groups))
     axes.errorbar(
@@ -338,7 +241,8 @@ def _reach(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, mean - min(values)), max(0.0, max(values) - mean)
 
 
-def _cycle(count: int) -> list[str]:
+def cycle_colours(count: int) -> list[str]:
+    """So many, from the first again where they end."""
     return [COLOURS[number % len(COLOURS)] for number in range(count)]
 
 

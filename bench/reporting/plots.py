@@ -9,7 +9,8 @@ from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.leaderboard.boards import make_boards
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
-from bench.reporting.figures import curves_figure, figure_bytes, pareto_figure, require_picture, robustness_figure
+from bench.reporting.curve_figures import curves_figure, pareto_figure, robustness_figure
+from bench.reporting.figures import figure_bytes, require_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

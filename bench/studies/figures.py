@@ -10,11 +10,11 @@ import pandas as pd
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import keys_of
 from bench.protocols.manifold.metrics import kept
+from bench.reporting.curve_figures import robustness_figure
 from bench.reporting.figures import (
     distances_figure,
     manifold_figure,
     roar_figure,
-    robustness_figure,
     save_figure,
     scatter_figure,
 )

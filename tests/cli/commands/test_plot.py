@@ -57,6 +57,16 @@ def test_curves_have_a_panel_a_norm_and_begin_at_the_clean_accuracy(
     assert (board / name).read_bytes() == written
 
 
+def test_the_legend_of_many_models_covers_no_curve(bench: Bench, board: Path, drawn: list[Figure]) -> None:
+    for number in range(25):
+        common: dict[str, Any] = {"model": f"a_model_of_number_{number}", "ci_low": 0.0, "ci_high": 1.0, "value": 0.5}
+        robust = row(f"run-{number}", metric="robust_accuracy", attack="sweep", norm="linf", eps=0.1, **common)
+        append_rows(board, [row(f"run-{number}", metric="clean_accuracy", **common), robust])
+    assert bench("plot", "--leaderboard", board, "--width", 3.25, "--output", board / "a.png")[0] == 0
+    legend, panel = drawn[0].legends[0].get_window_extent(), drawn[0].get_axes()[0].get_window_extent()
+    assert legend.y0 >= 0 and legend.y1 <= panel.y0 and panel.height > 100
+
+
 def test_a_pareto_front_names_the_models_that_no_other_beats(bench: Bench, board: Path, drawn: list[Figure]) -> None:
     asked = ("--columns", "clean, L-inf 0.1", "--output", board / "a.svg", "--leaderboard", board)
     assert bench("plot", "pareto", *asked)[0] == 0

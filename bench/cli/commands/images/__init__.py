@@ -1,1 +1,1 @@
-"""Commands about the adversarial images that runs keep and others bring."""
+"""Commands about pictures: plots, and the adversarial images that runs keep and others bring."""
