@@ -38,10 +38,10 @@ class Job:
         self.done, self.pending = 0, sum(plan.work_of(unit) for unit in units)
         self._advanced = advanced
 
-    def cut(self, pace: float) -> None:
-        """Cut what waits, so that no unit takes too long at `pace` seconds an image."""
+    def cut(self, pace: float, smallest: int) -> None:
+        """Cut what waits into `smallest` images or more, so that none takes too long at `pace` seconds an image."""
         before = len(self.queue)
-        self.queue = deque(piece for unit in self.queue for piece in pieces(self.plan, unit, pace))
+        self.queue = deque(piece for unit in self.queue for piece in pieces(self.plan, unit, pace, smallest))
         self.left += len(self.queue) - before
 
     def report(self, amount: int) -> None:
@@ -209,11 +209,11 @@ class Executor(ABC):
         if isinstance(answer, SlowUnit):
             job.report(-worker.reported)
             job.queue.appendleft(unit)
-            job.cut(answer.pace)
+            job.cut(answer.pace, answer.smallest)
             return None
         job.left -= 1
         job.report(job.plan.work_of(unit) - worker.reported)
-        job.cut(answer.pace)
+        job.cut(answer.pace, answer.smallest)
         return answer
 
     def _lose(self, worker: Worker, unit: WorkUnit | None, job: Job, error: BaseException) -> None:

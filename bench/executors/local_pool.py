@@ -157,4 +157,4 @@ def _alone(job: Job, model: nn.Module) -> Generator[FinishedUnit, None, None]:
         else:
             batch_size = answer.stats.batch_size
             yield answer
-        job.cut(answer.pace)
+        job.cut(answer.pace, answer.smallest)

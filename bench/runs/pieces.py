@@ -2,14 +2,19 @@
 
 How long a unit takes is not known before it runs. One that turns out to take more than a minute is given up early and
 cut; what follows is cut by the pace of what was done. The cuts decide no verdict, and what takes less is never cut.
+
+An attack calls the net as often for one image as for a whole batch, so a piece keeps enough images for a call and what
+goes with it to cost more than what any call costs.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +30,9 @@ _LOOK_SECONDS = 15.0
 """How long a unit runs before it is judged; so much is lost where it is cut."""
 _WITHOUT_A_SIGN = 8.0
 """A unit that has finished no step by then is taken to need so many times as long."""
+_STEP_SECONDS = 0.02
+"""A piece has so many images that one call of the net, with the gradient and the step around it, takes this long at
+least; processor time, which does not grow where others use the machine too."""
 _PIECES = 1_000_000
 """Added to where a piece starts, for its index: those of whole units lie below."""
 
@@ -36,32 +44,36 @@ class SlowUnit:
     Attributes:
         pace: seconds an image, as far as can be told.
         done: work that had been reported, and is lost.
+        smallest: images that a piece should have at least.
     """
 
     index: int
     pace: float
     done: int
+    smallest: int = 1
 
 
-def pieces(plan: RunPlan, unit: WorkUnit, pace: float) -> list[WorkUnit]:
-    """The unit, or what it is cut into where it would take too long at `pace` seconds an image."""
+def pieces(plan: RunPlan, unit: WorkUnit, pace: float, smallest: int = 1) -> list[WorkUnit]:
+    """The unit, or what it is cut into, `smallest` images or more each, where `pace` seconds an image are too long."""
     count = unit.stop - unit.start
-    size = min(count, max(1, int(_PIECE_SECONDS / pace))) if pace > 0 else count
-    if size == count or count * pace <= LONGEST_SECONDS or not plan.protocol.may_be_cut:
+    size = min(count, max(smallest, int(_PIECE_SECONDS / pace))) if pace > 0 else count
+    parts = min(-(-count // size), max(1, count // smallest))
+    if parts == 1 or count * pace <= LONGEST_SECONDS or not plan.protocol.may_be_cut:
         return [unit]
-    size = -(-count // -(-count // size))  # as large as each other
+    size = -(-count // parts)  # as large as each other
     return [_piece(start, min(start + size, unit.stop)) for start in range(unit.start, unit.stop, size)]
 
 
 def missing_units(plan: RunPlan, done: Iterable[UnitStats]) -> list[WorkUnit]:
-    """What no unit that is done has covered, cut by the pace of those."""
+    """What no unit that is done has covered, cut by the pace of those, and no smaller than the largest of them."""
     known = sorted(done, key=lambda stats: stats.start)
-    seconds, count = sum(one.seconds for one in known), sum(one.stop - one.start for one in known)
+    sizes = [one.stop - one.start for one in known]
+    seconds, count = sum(one.seconds for one in known), sum(sizes)
     return [
         piece
         for unit in plan.units
         for gap in _gaps(unit, known)
-        for piece in pieces(plan, gap, seconds / count if count else 0.0)
+        for piece in pieces(plan, gap, seconds / count if count else 0.0, max(sizes, default=1))
     ]
 
 
@@ -94,9 +106,19 @@ class UnitWatch:
         self._unit, self._stopped = unit, stopped
         self._work = plan.work_of(unit)
         self._may_cut = plan.protocol.may_be_cut and unit.stop - unit.start > 1
-        self._began = time.monotonic()
+        self._began, self._began_cpu = time.monotonic(), time.thread_time()
+        self._calls = self._rows = 0
         self.done = 0
         self.slow: SlowUnit | None = None
+
+    @property
+    def smallest(self) -> int:
+        """Images that a piece should have at least, by what calls of the net have cost so far."""
+        spent = time.thread_time() - self._began_cpu
+        if not self._calls or spent <= 0:
+            return 1
+        # a call of so many images costs spent / calls seconds
+        return max(1, math.ceil(_STEP_SECONDS * self._rows / spent))
 
     def look(self) -> None:
         """Raise StoppedError if the unit is to be given up."""
@@ -107,8 +129,10 @@ class UnitWatch:
             return
         self._may_cut = False
         expected = passed * min(_WITHOUT_A_SIGN, self._work / max(1, self.done))
-        if expected > LONGEST_SECONDS:
-            self.slow = SlowUnit(self._unit.index, expected / (self._unit.stop - self._unit.start), self.done)
+        count, smallest = self._unit.stop - self._unit.start, self.smallest
+        # two pieces at least come of it
+        if expected > LONGEST_SECONDS and count >= 2 * smallest:
+            self.slow = SlowUnit(self._unit.index, expected / count, self.done, smallest)
             raise StoppedError
 
     def reported(self, amount: int) -> None:
@@ -121,7 +145,13 @@ class UnitWatch:
         if isinstance(model, torch.jit.ScriptModule):
             yield
             return
-        hook = model.register_forward_pre_hook(lambda *_: self.look())
+
+        def called(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            self._calls += 1
+            self._rows += len(arguments[0]) if arguments else 0
+            self.look()
+
+        hook = model.register_forward_pre_hook(called)
         try:
             yield
         finally:

@@ -37,12 +37,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FinishedUnit:
-    """What a unit leaves for the run's folder: its records, and what else the manifest says of it."""
+    """What a unit leaves for the run's folder: its records, and what else the manifest says of it.
+
+    Attributes:
+        smallest: images that a piece of another unit should have at least.
+    """
 
     index: int
     records: pd.DataFrame
     stats: UnitStats
     adversarial: AdversarialImages | None = None
+    smallest: int = 1
 
     @property
     def pace(self) -> float:
@@ -119,6 +124,7 @@ def compute_unit(
         if watch.slow is None:
             raise
         return watch.slow
+    smallest = watch.smallest
     result.findings += _stateful(changes(before, state_of(model)))
     stats = UnitStats(
         start=unit.start,
@@ -130,7 +136,7 @@ def compute_unit(
         counters=result.counters,
         findings=result.findings,
     )
-    return FinishedUnit(unit.index, result.records, stats, result.adversarial)
+    return FinishedUnit(unit.index, result.records, stats, result.adversarial, smallest)
 
 
 def _stateful(changed: list[str]) -> list[Finding]:

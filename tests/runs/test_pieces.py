@@ -52,7 +52,12 @@ def test_a_slow_unit_is_cut_and_the_verdicts_are_those_of_the_whole(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = execute(plan, tmp_path / "whole")
-    for name, value in {"_LOOK_SECONDS": 0.0, "LONGEST_SECONDS": 1e-9, "_PIECE_SECONDS": 1e-9}.items():
+    for name, value in {
+        "_LOOK_SECONDS": 0.0,
+        "LONGEST_SECONDS": 1e-9,
+        "_PIECE_SECONDS": 1e-9,
+        "_STEP_SECONDS": 0.0,
+    }.items():
         monkeypatch.setattr(module, name, value)
     told: list[int] = []
     watch = Observer()
@@ -80,7 +85,12 @@ def test_a_stopped_run_goes_on_with_what_no_piece_has_covered(
                 yield unit
 
     with monkeypatch.context() as patch:
-        for name, value in {"_LOOK_SECONDS": 0.0, "LONGEST_SECONDS": 1e-9, "_PIECE_SECONDS": 1e-9}.items():
+        for name, value in {
+            "_LOOK_SECONDS": 0.0,
+            "LONGEST_SECONDS": 1e-9,
+            "_PIECE_SECONDS": 1e-9,
+            "_STEP_SECONDS": 0.0,
+        }.items():
             patch.setattr(module, name, value)
         with pytest.raises(KeyboardInterrupt):
             execute(plan, tmp_path / "board", executor=Stopping())
