@@ -136,7 +136,7 @@ def compute_unit(
         counters=result.counters,
         findings=result.findings,
     )
-    return FinishedUnit(unit.index, result.records, stats, result.adversarial, smallest)
+    return FinishedUnit(unit.index, result.records, stats, result.adversarial, smallest=smallest)
 
 
 def _stateful(changed: list[str]) -> list[Finding]:

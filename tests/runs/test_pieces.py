@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from bench.catalog.suites import resolve_suites
+from bench.core.errors import StoppedError
 from bench.executors.local_pool import LocalPool
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.evidence.records import read_records
 from bench.protocols import protocol_for
 from bench.runs import pieces as module
 from bench.runs.execute import Observer, execute
-from bench.runs.pieces import missing_units, pieces
+from bench.runs.pieces import UnitWatch, missing_units, pieces
 from bench.runs.plan import RunPlan, RunRequest, WorkUnit, plan_runs
 from tests.conftest import TINY_SUITE
 
@@ -106,3 +110,33 @@ def test_gaps_between_pieces_are_found(plan: RunPlan) -> None:
     stats = execute(replace(plan, examples=2), plan.suite.path.parent / "board").manifest.units
     known = [stats["0"].model_copy(update={"start": a, "stop": b, "seconds": 0.0}) for a, b in ((5, 10), (0, 2))]
     assert [(one.start, one.stop) for one in missing_units(plan, known)] == [(2, 5), (10, 40)]
+
+
+class _Net(nn.Module):
+    def __init__(self, clock: list[float], call: float, image: float) -> None:
+        super().__init__()
+        self.clock, self.call, self.image = clock, call, image
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.clock[0] += self.call + self.image * len(images)
+        return images
+
+
+@pytest.mark.parametrize(("call", "image", "given_up"), [(0.004, 0.0, False), (0.0, 0.1, True)])
+def test_a_unit_whose_calls_cost_as_much_for_one_image_is_not_cut(
+    plan: RunPlan, monkeypatch: pytest.MonkeyPatch, call: float, image: float, given_up: bool
+) -> None:
+    clock = [0.0]
+    for name in ("monotonic", "thread_time"):
+        monkeypatch.setattr(f"time.{name}", lambda: clock[0])
+    watch, net = UnitWatch(plan, plan.units[0], lambda: False), _Net(clock, call, image)
+    with watch.over(net), pytest.raises(StoppedError) if given_up else nullcontext():
+        for _ in range(6000):
+            net(torch.zeros(40, 1, 1, 1))
+    assert (watch.slow is not None) == given_up
+
+
+def test_pieces_stay_as_large_as_a_batch_needs_to_pay(plan: RunPlan) -> None:
+    (unit,) = plan.units
+    for smallest, sizes in {1: [1] * 40, 10: [10] * 4, 15: [20, 20], 21: [40]}.items():
+        assert [one.stop - one.start for one in pieces(plan, unit, 1000.0, smallest)] == sizes
