@@ -146,31 +146,6 @@ def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[floa
     return figure
 
 
-def scatter_figure(points: Mapping[str, tuple[float, float, tuple[float, float]]], xlabel: str, ylabel: str) -> Figure:
-    """One labelled point a model, with the interval of its vertical value."""
-    figure, (axes,) = new_figure(1, width=5.5, height=4.0)
-    for colour, (model, (across, value, (low, high))) in zip(cycle_colours(len(points)), points.items(), strict=True):
-        axes.errorbar(across, value, yerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
-        axes.annotate(model, (across, value), xytext=(6, 4), textcoords="offset points", fontsize=8)
-    axes.axhline(0.0, color="grey", linewidth=0.8)
-    axes.margins(x=0.2)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def distances_figure(values: Mapping[str, tuple[float, float, float]], xlabel: str) -> Figure:
-    """A point a model with its interval, on a logarithmic axis, since good models differ by powers of ten."""
-    figure, (axes,) = new_figure(1, width=6.0, height=max(2.0, 0.32 * len(values) + 1.0))
-    for position, (value, low, high) in enumerate(values.values()):
-        axes.errorbar(value, position, xerr=[[value - low], [high - value]], fmt="o", color=COLOURS[0], capsize=3)
-    axes.set_xscale("log")
-    axes.set_yticks(range(len(values)), list(values), fontsize=9)
-    axes.set_xlabel(xlabel)
-    axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A group of training seeds in a plot: where each stands."""

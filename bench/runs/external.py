@@ -29,7 +29,7 @@ from bench.leaderboard.evidence.manifest import Dependency, Manifest, Result, re
 from bench.leaderboard.evidence.runs import open_run
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import EXTERNAL, Metric, MetricKey
-from bench.leaderboard.rows import run_rows
+from bench.leaderboard.rows import run_rows, short_digest
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.protocols.robustness.protocol import Robustness
 from bench.protocols.robustness.saved import fooling_in_255ths
@@ -100,7 +100,7 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
         folder = leaderboard / "runs" / str(run_id)
         found = read_manifest(folder).config
         same = all(
-            getattr(config, name).startswith(getattr(found, name)[:16])
+            short_digest(getattr(config, name)) == short_digest(getattr(found, name))
             for name in ("model_sha256", "program_sha256", "suite_sha256", "data_sha256")
         )
         if same and plan.request.examples in (None, found.examples):

@@ -191,7 +191,7 @@ class Scale(Section):
         return self
 
 
-FigureName = Literal["robustness", "tilt", "manifold", "roar", "trade_off", "stability"]
+FigureName = Literal["robustness", "tilt", "manifold", "roar"]
 
 
 class Study(Section):

@@ -25,7 +25,7 @@ schema_version = 1
 name = "tiny_study"
 paper = "nobody's"
 dataset = "fashion_mnist"
-figures = ["robustness", "stability"]
+figures = ["robustness"]
 differences = ["everything"]
 
 [scales.quick]
@@ -152,7 +152,7 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert "\n2. " not in verdict and judged["true"]["headline"] == "yes" and not judged["false"]["headline"]
     assert "## true: suggestive" in verdict and "- published: 42" in verdict and "- everything" in verdict
     assert "published: no number of the paper could be recovered" in verdict
-    for name in ("robustness_tiny", "stability"):
+    for name in ("robustness_tiny",):
         with Image.open(folder / "figures" / f"{name}.png") as picture:
             assert picture.mode == "P"  # few colours
         assert "<svg" in (folder / "figures" / f"{name}.svg").read_text()[:2000]
@@ -242,7 +242,7 @@ def test_every_claim_of_a_committed_verdict_could_be_computed(path: Path) -> Non
         ('statistic = "ordering"', 'statistic = "oracle"', "statistic"),
         ("seconds = { main = 3.0, absent = 1.0 }", "seconds = { main = 3.0 }", "seconds lacks absent"),
         ('id = "false"', 'id = "true"', "two claims have the same id"),
-        ('figures = ["robustness", "stability"]', 'figures = ["pie"]', "figures"),
+        ('figures = ["robustness"]', 'figures = ["pie"]', "figures"),
         ("schema_version = 1", "schema_version = 1\ncolour = 1", "colour: unknown key"),
     ],
 )

@@ -127,10 +127,13 @@ def _carry_out(
 
 def _print(outcome: RunOutcome, leaderboard: Path) -> None:
     from bench.cli.output.rendering import output
+    from bench.leaderboard.labels import balls
 
     plan = outcome.plan
     suite_name = f"{plan.suite.name} (version {plan.suite.file.version})"
     title = f"\n{plan.entry.card.name} under {suite_name}, {plan.examples} images"
+    if any(metric.key.metric == "union_accuracy" for metric in outcome.metrics):
+        title += f", union of {balls(plan.suite.file.reference(plan.dataset.name))}"
     output().print(title, style="bold", soft_wrap=True)
     output().print(outcome_table(outcome))
     _print_remarks(outcome, leaderboard)
@@ -141,7 +144,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
     from bench.cli.output.rendering import table
     from bench.core.threat import NORM_LABELS, radius_text
     from bench.leaderboard.controls import MARK, beaten_metrics
-    from bench.leaderboard.labels import balls, name
+    from bench.leaderboard.labels import name
 
     plan, behind = outcome.plan, beaten_metrics(outcome.metrics)
     several = len({metric.key.attack for metric in outcome.metrics if metric.key.attack}) > 1
@@ -151,8 +154,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
         key = metric.key
         what, norm = name(key).replace("_", " ").replace("/", ", "), NORM_LABELS.get(key.norm, "")
         if key.metric == "union_accuracy":
-            radii = plan.suite.file.reference(plan.dataset.name)
-            what, norm = "worst over all norms", balls(radii)
+            what, norm = "worst over all norms", ""
         what += f" {MARK}" if key in behind else ""
         radius = "" if key.eps is None else plan.suite.file.fractions.get(repr(key.eps), radius_text(key.eps))
         attack = [key.attack] if several else []
@@ -172,10 +174,13 @@ def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
     from bench.cli.output.rendering import messages, output
+    from bench.leaderboard.findings import masking_verdict
 
     for finding in outcome.findings:
-        said = f"{finding.severity} {finding.id}: {finding.evidence}; {finding.advice}"
-        messages().print(said, style="yellow")
+        said = f"{finding.evidence}; {finding.advice}"
+        if masking_verdict([finding]) == "no sign":  # what was counted stands in the manifest and on the page
+            said = finding.evidence.partition(":")[0]
+        messages().print(f"{finding.severity} {finding.id}: {said}", style="yellow")
     counters, workers = outcome.counters, outcome.workers
     resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
     work = f" ({outcome.seconds:.1f} s of work in {workers} processes)" if workers > 1 else ""

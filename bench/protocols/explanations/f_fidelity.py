@@ -2,7 +2,8 @@
 
 Since the copy has seen images with up to `beta` of their pixels masked, and no more are masked when it judges, it is
 never asked about images unlike those it knows; and since those masks were random, no map could leak into it.
-Source: Zheng, Shirani, Chen, Lin, Cheng, Guo, Luo, "F-Fidelity", ICLR 2025 (arXiv 2410.02970).
+Source of the idea: Zheng, Shirani, Chen, Lin, Cheng, Guo, Luo, "F-Fidelity", ICLR 2025 (arXiv 2410.02970), abstract;
+how many pixels are masked with which probability is our reading of it, not checked against the paper's text.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def f_fidelity(
 ) -> dict[str, dict[str, Tensor]]:
     """How much the copy's probability of the true class falls: mean over sizes of the explanation and draws.
 
-    `f_fidelity` (the paper's FFid+) masks pixels of the explanation, `f_fidelity_least` (FFid-) others: each with
+    `f_fidelity` masks pixels of the explanation, `f_fidelity_least` others: each with
     probability min(alpha, beta P / n), n the number of pixels in question. Draws are keyed by example, the same for all
     maps.
     """
