@@ -85,6 +85,11 @@ def visit(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
 def test_every_plot_is_drawn_and_nothing_sticks_out(visit: Any, which: str, width: int) -> None:
     page = visit(which, width).page
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    # folded plots, and those that begin with a few models
+    page.evaluate(
+        "for (const one of document.querySelectorAll('details.plots')) {one.open = true; one.classList.add('everything');}"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     plots = page.evaluate(
         """[...document.querySelectorAll('.panel > svg')].map(svg => {
             const frame = svg.getBoundingClientRect();
@@ -93,7 +98,9 @@ def test_every_plot_is_drawn_and_nothing_sticks_out(visit: Any, which: str, widt
                 wide: frame.width > 200 && frame.height > 130,
                 inside: points.every(box => box.width > 2 && box.x >= frame.x - 6 && box.right <= frame.right + 6
                                             && box.y >= frame.y - 6 && box.bottom <= frame.bottom + 6),
-                spread: Math.max(...points.map(box => box.x)) - Math.min(...points.map(box => box.x)) > 40,
+                // the made-up models have one card, and so one place
+                spread: points.length < 4
+                    || Math.max(...points.map(box => box.x)) - Math.min(...points.map(box => box.x)) > 40,
                 looks: new Set([...svg.querySelectorAll('.point')].map(
                     point => getComputedStyle(point).fill + point.getAttribute('href'))).size,
                 series: svg.querySelectorAll('.series').length,
@@ -129,16 +136,17 @@ def test_headers_sort_by_mouse_and_by_keyboard(visit: Any) -> None:
 def test_the_filter_holds_for_tables_plots_and_sections(visit: Any) -> None:
     one = visit()
     one.page.fill("#filter-text", "BET")
-    assert one.visible_models() == ["fashion_mnist/beta"]
+    assert set(one.visible_models()) == {"fashion_mnist/beta"} and len(one.visible_models()) > 1  # tables open too
+    assert "models=BET" in one.page.url
     assert one.page.locator("#filter-status").text_content() == "1 of 3 models"
     shown = "elements => elements.filter(one => getComputedStyle(one).display !== 'none').map(one => one.dataset.model)"
     for selector in (".series[data-model]", "details.model", ".legend li[data-model]", ".findings tr[data-model]"):
         assert set(one.page.eval_on_selector_all(selector, shown)) == {"fashion_mnist/beta"}, selector
     one.page.locator("#filter button[type=reset]").click()
     one.page.locator("#filter-status", has_text="3 of 3").wait_for()
-    assert len(one.visible_models()) == 3
+    assert len(set(one.visible_models())) == 3 and "models" not in one.page.url
     one.page.select_option("#filter-method", "at_linf")
-    assert one.visible_models() == ["fashion_mnist/beta"]
+    assert set(one.visible_models()) == {"fashion_mnist/beta"}
     one.page.fill("#filter-text", "nothing like it")
     assert one.visible_models() == []
 
@@ -243,8 +251,8 @@ def test_on_paper_tables_are_unfolded_and_the_page_is_light(visit: Any, tmp_path
     page = visit(color_scheme="dark").page
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details.board:not([open]), details.study:not([open])").count() == 0
-    assert page.locator("details.model[open]").count() == 0  # the sections of all models would be dozens of pages
+    assert page.locator("details.board:not([open])").count() == 0  # as far as they are few
+    assert page.locator("details.study[open], details.model[open]").count() == 0  # would be dozens of pages
     row = page.locator("details.board tbody tr").first
     assert row.evaluate("row => new Set([...row.cells].map(cell => cell.getBoundingClientRect().top)).size") == 1
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
