@@ -276,7 +276,7 @@ def _finding_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark
 def _gravity(finding: Finding) -> tuple[bool, int]:
     """A warning weighs more than a note, and masked more than suspicious."""
     verdict = masking_verdict([finding])
-    return finding.severity == "warning", (*_MASKING_VERDICTS, verdict).index(verdict) % len(_MASKING_VERDICTS)
+    return finding.severity == "warning", _MASKING_VERDICTS.index(verdict) if verdict in _MASKING_VERDICTS else 0
 
 
 def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:

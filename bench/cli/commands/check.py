@@ -127,7 +127,7 @@ def _written_down(junit: Path | None, failures: Failures) -> Iterator[None]:
 
 
 def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | None, *, as_json: bool) -> None:
-    from bench.cli.output.check_output import announce, summary_table, write_junit
+    from bench.cli.output.check_output import announce, show_summary, write_junit
     from bench.cli.output.rendering import messages, output
 
     if as_json:
@@ -138,7 +138,7 @@ def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | No
             verdicts=[verdict_entry(one) for one in verdicts], failures=failure_entries(failures),
         )  # fmt: skip
     else:
-        output().print(summary_table(verdicts))
+        show_summary(verdicts)
     announce(verdicts, annotate=not as_json)
     if junit is not None:
         write_junit(verdicts, junit, failures.found)

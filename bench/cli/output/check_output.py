@@ -8,10 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from bench.cli.output.rendering import markdown, marked, printable, table, warn
+from bench.cli.output.rendering import literal, markdown, marked, output, printable, table, warn
 from bench.comparison.gate import RegressionReport
 from bench.core.files import write_atomically
 from bench.leaderboard.labels import full_label
@@ -20,13 +19,18 @@ from bench.runs.failures import Failure
 _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
 
-def summary_table(verdicts: Sequence[RegressionReport]) -> Table:
+def show_summary(verdicts: Sequence[RegressionReport]) -> None:
+    """A table of the verdicts, and below it what changed, one remark a line, so that a line can be searched for."""
     rows: list[list[str | Text]] = []
     for verdict in verdicts:
-        said = "\n".join(f"{remark.severity}: {remark.text}" for remark in verdict.remarks)
         state = marked("[green]passed[/]" if verdict.passed else "[bold red]worse[/]")
-        rows.append([verdict.model, verdict.suite, state, f"{verdict.seconds:.1f}", said or "as the baseline"])
-    return table(["model", "suite", "verdict", "seconds", "what changed"], rows, right=("seconds",))
+        rows.append([verdict.model, verdict.suite, state, f"{verdict.seconds:.1f}"])
+    output().print(table(["model", "suite", "verdict", "seconds"], rows, right=("seconds",)))
+    said = [
+        f"{remark.severity}: {remark.text} ({one.model}, {one.suite})" for one in verdicts for remark in one.remarks
+    ]
+    for line in said or ["as the baseline"] * bool(verdicts):
+        output().print(literal(line), soft_wrap=True)
 
 
 def announce(verdicts: Sequence[RegressionReport], *, annotate: bool = True) -> None:

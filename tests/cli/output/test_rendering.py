@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.cli.output.board_formats import as_csv, as_latex, as_markdown, as_table
-from bench.cli.output.check_output import announce, markdown_summary, summary_table, write_junit
+from bench.cli.output.check_output import announce, markdown_summary, show_summary, write_junit
 from bench.cli.output.rendering import output, table, warn
 from bench.comparison.gate import RegressionReport, Remark
 from bench.leaderboard.boards import Board, Cell, Column, Row
@@ -42,7 +42,7 @@ def test_the_terminal_gets_no_control_characters_no_markup_and_no_commands_of_gi
     monkeypatch.setenv("COLUMNS", "40")
     output().print(HOSTILE)
     output().print(table([HOSTILE, "b"], [[HOSTILE, HOSTILE]], right=["b"]))
-    output().print(summary_table(verdicts))
+    show_summary(verdicts)
     warn([HOSTILE])
     shown = "".join(capsys.readouterr())
     assert is_plain(shown) and "[/nope]" in shown
