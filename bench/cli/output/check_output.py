@@ -20,7 +20,7 @@ _LEVELS = {"failure": "error", "warning": "warning", "note": "notice"}
 
 
 def show_summary(verdicts: Sequence[RegressionReport]) -> None:
-    """A table of the verdicts, and below it what changed, one remark a line, so that a line can be searched for."""
+    """A table of the verdicts; below it what changed, one remark a line."""
     rows: list[list[str | Text]] = []
     for verdict in verdicts:
         state = marked("[green]passed[/]" if verdict.passed else "[bold red]worse[/]")
