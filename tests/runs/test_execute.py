@@ -221,8 +221,10 @@ SCALE = "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, n
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Path]:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A program that takes its forward from a file beside it; the weights are the same whatever that does."""
+    # bytecode is held for current by the second and the length of its source, and tests write another within a second
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "forward_of_mine.py").write_text(SCALE.format(scale=0.2))
     path = tmp_path / "net.py"
     path.write_text(
