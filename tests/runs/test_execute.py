@@ -223,13 +223,10 @@ SCALE = "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, n
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A program that takes its forward from a file beside it; the weights are the same whatever that does."""
-    # bytecode is held for current by the second and the length of its source, and tests write another within a second
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it counts as current within a second, at equal length
     (tmp_path / "forward_of_mine.py").write_text(SCALE.format(scale=0.2))
-    path = tmp_path / "net.py"
-    path.write_text(
-        "import bench\nfrom forward_of_mine import Net\n\ndef make():\n    return Net(bench.load_model('standard'))\n"
-    )
+    path, made = tmp_path / "net.py", "    return Net(bench.load_model('standard'))"
+    path.write_text(f"import bench\nfrom forward_of_mine import Net\n\ndef make():\n{made}\n")
     yield path
     sys.modules.pop("forward_of_mine", None)
 
