@@ -44,7 +44,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     from rich.table import Table
 
     cells = [[literal(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    widths = _fixed_widths(columns, cells, right)
+    widths = _fixed_widths(columns, cells, [*right, *(name for name in columns if name.endswith("interval"))])
     made = Table(box=box.SIMPLE_HEAD)
     for place, name in enumerate(columns):
         # the first column names the row, and a name torn in two cannot be copied; numbers are torn still less
@@ -58,19 +58,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     return made
 
 
-def _fixed_widths(columns: Sequence[str], cells: Sequence[Sequence[Text]], right: Sequence[str]) -> dict[int, int]:
+def _fixed_widths(columns: Sequence[str], cells: Sequence[Sequence[Text]], numbers: Sequence[str]) -> dict[int, int]:
     """Where the terminal is narrow: the widths of the numbers' columns, and 0 for the first if it has to be folded."""
     body = [max((row[place].cell_len for row in cells), default=0) for place in range(len(columns))]
     width, padding = output().width, 3 * len(columns) + 1
     if (
-        not right
+        not numbers
         or sum(max(len(name), longest) for name, longest in zip(columns, body, strict=True)) + padding <= width
     ):
         return {}
     words = [max((len(word) for word in name.split()), default=0) for name in columns]
     for most in range(_LONGEST_HEADER, _SHORTEST_HEADER - 1, -1):
         fixed = {
-            place: max(body[place], min(words[place], most)) for place, name in enumerate(columns) if name in right
+            place: max(body[place], min(words[place], most)) for place, name in enumerate(columns) if name in numbers
         }
         if sum(fixed.values()) + body[0] + padding <= width:
             return fixed

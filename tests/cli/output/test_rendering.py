@@ -108,6 +108,16 @@ def test_a_table_in_a_narrow_terminal_tears_no_number(
     assert "attribution" in shown and max(map(len, shown.splitlines())) <= 80
 
 
+def test_an_interval_is_a_number_too_and_is_not_torn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [["stability correct, spearman, gradient", "L-inf", "16/255", "0.9949", "[0.9948, 0.9951]"]]
+    output().print(table(["metric", "norm", "radius", "value", "95 % interval"], rows, right=("radius", "value")))
+    shown = capsys.readouterr().out
+    assert "[0.9948, 0.9951]" in shown and "95 % interval" in shown and max(map(len, shown.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(("models", "width", "shown"), [(0, 50, 2), (0, 49, 1), (3, 58, 2), (3, 57, 1)])
 def test_a_narrow_terminal_gets_the_central_columns_and_is_told_of_the_others(
     models: int, width: int, shown: int
