@@ -13,13 +13,15 @@ from peers.attacks import UNIT, Pgd, import_robustbench, plain_autoattack, robus
 from peers.problem import REFERENCE, Problem, judge, load
 from torch import Tensor
 
-from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.cascade import Stage
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults
 from bench.catalog.suites import resolve_suites
 from bench.core.memory import keep_freed_memory
 from bench.core.threat import NORMS, Norm
+
+COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 def autoattack(
@@ -43,23 +45,23 @@ def autoattack(
 def _compare_autoattack(name: str, norm: Norm, examples: int, *, robustbench: bool) -> None:
     problem, eps = load(name, examples), REFERENCE[norm]
     sys.stdout.write(f"\n{name}, {norm} {eps:g}, {examples} images\n")
-    broken, baseline = _theirs(problem, plain_autoattack, norm, eps)
+    broken, baseline = theirs(problem, plain_autoattack, norm, eps)
     _verdict("pyautoattack, plain", broken, broken, baseline, baseline=baseline)
     if robustbench:
         try:
-            theirs, seconds = _theirs(problem, robustbench_benchmark, norm, eps)
-            _verdict("robustbench benchmark", theirs, broken, seconds, baseline=baseline)
+            found, seconds = theirs(problem, robustbench_benchmark, norm, eps)
+            _verdict("robustbench benchmark", found, broken, seconds, baseline=baseline)
         except Exception as error:  # noqa: BLE001
             sys.stdout.write(f"  {'robustbench benchmark':24}cannot run: {type(error).__name__}: {error}\n")
     keep_freed_memory()
     problem = load(name, examples, prepared=True)
-    for label, attack in (("suite autoattack", _ours), ("cascade", _cascade)):
+    for label, attack in (("suite autoattack", suite_autoattack), ("cascade", suite_cascade)):
         began = problem.clock()
         ours = attack(problem, norm, eps)
         _verdict(label, ours, broken, problem.clock() - began, baseline=baseline)
 
 
-def _theirs(problem: Problem, peer: Pgd, norm: Norm, eps: float) -> tuple[Tensor, float]:
+def theirs(problem: Problem, peer: Pgd, norm: Norm, eps: float) -> tuple[Tensor, float]:
     """Which examples a peer's AutoAttack breaks, by our judge, and its seconds."""
     began = problem.clock()
     found = peer(problem.model, problem.images, problem.labels, norm, eps)
@@ -80,43 +82,37 @@ def _verdict(label: str, ours: Tensor, theirs: Tensor, seconds: float, baseline:
     sys.stdout.flush()
 
 
-def _units(problem: Problem, attack: Callable[[slice, AttackResults], None], norm: Norm, eps: float) -> Tensor:
+def _units(problem: Problem, attack: Callable[[Examples, AttackResults], None], norm: Norm, eps: float) -> Tensor:
     verdicts = []
     for begin in range(0, len(problem.images), UNIT):
-        part = slice(begin, begin + UNIT)
-        results = Problem(problem.name, problem.model, problem.images[part], problem.labels[part]).results()
-        attack(part, results)
+        part = problem.take(slice(begin, begin + UNIT))
+        ids = torch.arange(len(part.images), device=part.images.device) + begin
+        results = part.results()
+        attack(Examples(part.model, part.images, part.labels, ids, num_classes=10), results)
         verdicts.append(results.broken(norm, eps))
     return torch.cat(verdicts)
 
 
-def _ours(problem: Problem, norm: Norm, eps: float) -> Tensor:
-    def attack(part: slice, results: AttackResults) -> None:
-        images, labels = problem.images[part], problem.labels[part]
-        ids = torch.arange(len(images), device=images.device) + part.start
-        for component in ("apgd-ce", "apgd-t", "fab-t", "square"):
-            examples = Examples(problem.model, images, labels, ids, num_classes=10)
-            run_attack(named_attack(component, {}), examples, norm, [eps], results=results)
+def suite_autoattack(problem: Problem, norm: Norm, eps: float) -> Tensor:
+    """(N,) bool: what the suite autoattack breaks, on the CPU."""
+
+    def attack(part: Examples, results: AttackResults) -> None:
+        for component in COMPONENTS:
+            run_attack(named_attack(component, {}), part, norm, [eps], results=results)
 
     return _units(problem, attack, norm, eps)
 
 
-def _cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
+def suite_cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
+    """(N,) bool: what autoattack_fast breaks, on the CPU."""
     parameters = resolve_suites(["autoattack_fast"])[0].file.parameters
-    stages = tuple(Stage(**section) for section in parameters["stages"])
+    return cascade(problem, norm, eps, tuple(Stage(**section) for section in parameters["stages"]))
 
-    def attack(part: slice, results: AttackResults) -> None:
-        images, labels = problem.images[part], problem.labels[part]
-        ids = torch.arange(len(images), device=images.device) + part.start
-        Cascade(
-            model=problem.model,
-            images=images,
-            labels=labels,
-            example_ids=ids,
-            norm=norm,
-            eps=eps,
-            stages=stages,
-            results=results,
-        ).run()
+
+def cascade(problem: Problem, norm: Norm, eps: float, stages: tuple[Stage, ...]) -> Tensor:
+    run = named_attack("cascade", {"stages": stages})
+
+    def attack(part: Examples, results: AttackResults) -> None:
+        run_attack(run, part, norm, [eps], results=results)
 
     return _units(problem, attack, norm, eps)

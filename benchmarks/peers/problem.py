@@ -14,6 +14,7 @@ from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.sweep import NormSweep
 from bench.attacks.verification import AttackResults, verify
 from bench.catalog.models import load_model, resolve_models
+from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import resolve_suites
 from bench.core.threat import Norm
 from bench.data import load_split
@@ -52,6 +53,9 @@ class Problem:
             clean = torch.cat([self.model(part).argmax(1) for part in self.images.split(UNIT)])
         return AttackResults.start(clean.cpu(), self.labels.cpu())
 
+    def take(self, part: slice) -> Problem:
+        return Problem(self.name, self.model, self.images[part], self.labels[part])
+
     def clock(self) -> float:
         if self.images.device.type == "cuda":
             torch.cuda.synchronize()
@@ -60,14 +64,17 @@ class Problem:
 
 
 def load(
-    name: str, examples: int, *, prepared: bool = False, split: Split = "test", data_dir: Path | None = None
-) -> Problem:
+    name: str, examples: int, *, prepared: bool = False, split: Split = "test", data_dir: Path | None = None,
+    dataset: str = "fashion_mnist", first: int = 0, options: SourceOptions | None = None,
+) -> Problem:  # fmt: skip
+    """The images from `first` on, and a model by its name or its source, which `options` are about."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = load_split("fashion_mnist", split, data_dir=data_dir)
-    model = load_model(resolve_models([name])[0], device)
+    data = load_split(dataset, split, data_dir=data_dir)
+    model = load_model(resolve_models([name], dataset, options=options)[0], device)
     if prepared:
         prepare_net(model)
-    return Problem(name, model, data.pixels(slice(0, examples)).to(device), data.labels[:examples].to(device))
+    part = slice(first, first + examples)
+    return Problem(name, model, data.pixels(part).to(device), data.labels[part].to(device))
 
 
 def judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, results: AttackResults) -> None:
