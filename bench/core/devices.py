@@ -34,6 +34,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def worker_device(device: torch.device, number: int) -> torch.device:
+    """The device of the worker of a number, from 0: this machine's GPUs in turn, unless one of them was asked for."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", number % torch.cuda.device_count())
+
+
 def current_device(device: torch.device) -> AbstractContextManager[object]:
     """Make a GPU torch's current one for a while: other people's code allocates on `cuda`, whichever that is."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

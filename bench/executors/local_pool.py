@@ -23,7 +23,7 @@ from bench.executors.local_workers import HelperWorker, HereWorker
 from bench.executors.shipping import pack_plan
 from bench.leaderboard.evidence.manifest import ExecutorStats
 from bench.runs.batch_size import processes_within_memory
-from bench.runs.pieces import SlowUnit
+from bench.runs.pieces import SlowUnit, shared
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit, compute_unit, ready_model
 
@@ -53,6 +53,7 @@ class LocalPool(Executor):
         self._wanted = workers
         self._open = False
         self._limit = 1
+        self._hired = 0
         self._began = self._spent = 0.0
         self._threads: int | None = None
 
@@ -74,7 +75,7 @@ class LocalPool(Executor):
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]
     ) -> Generator[FinishedUnit, None, None]:
         self._threads = None
-        model = ready_model(plan)
+        model, units = ready_model(plan), shared(plan, units, self._wanted or 1)
         self._limit = self._processes(plan, len(units), model)
         before = torch.get_num_threads()
         threads = max(1, before // self._limit)
@@ -110,7 +111,7 @@ class LocalPool(Executor):
             for split in (plan.dataset, plan.training):
                 if split is not None and not isinstance(split.store, torch.Tensor):
                     pickle.dumps(split.store)  # where images are read from is small, but may be open
-            return pack_plan(plan), plan.dataset, plan.training, str(plan.device), threads
+            return pack_plan(plan), plan.dataset, plan.training, threads
         except (BenchError, pickle.PicklingError, TypeError, AttributeError) as error:
             if self._wanted is not None:
                 raise BenchError(f"{self._wanted} workers cannot share this run: {error}", option="workers") from error
@@ -122,7 +123,8 @@ class LocalPool(Executor):
         if missing > 0 and (self._wanted is not None or self._worth_help(job)):
             try:
                 for _ in range(missing):
-                    self._workers.append(HelperWorker())
+                    self._hired += 1
+                    self._workers.append(HelperWorker(self._hired))
             except OSError as error:  # no more processes, or no memory for them
                 self._lost += missing
                 logger.warning("no helper process can be started (%s); going on without", error.strerror)

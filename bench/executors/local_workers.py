@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import nn
 
+from bench.core.devices import worker_device
 from bench.executors.base import Job, Worker
 from bench.executors.unit_worker import UnitWorker
 from bench.runs.pieces import SlowUnit
@@ -71,8 +72,13 @@ class HereWorker(Worker):
 class HelperWorker(Worker):
     """A process of this machine, started by this one and ended with it."""
 
-    def __init__(self) -> None:
-        """Start it; raises OSError where the system starts no more processes."""
+    def __init__(self, number: int = 1) -> None:
+        """Start it, to compute on the GPU of its number where there are several; this process is number 0.
+
+        Raises:
+            OSError: the system starts no more processes.
+        """
+        self.number = number
         self._context = _Context()
         self._at = self._context.RawArray("q", [-1, 0])
         self._pool = ProcessPoolExecutor(1, self._context, _prepare, (self._at,))
@@ -81,7 +87,9 @@ class HelperWorker(Worker):
 
     def load(self, job: Job) -> Future[Any]:
         # as bytes: as tensors they would go into shared memory, of which a container has little
-        return self._submit(_load, pickle.dumps(job.shipment))
+        packed, dataset, training, threads = job.shipment
+        device = str(worker_device(job.plan.device, self.number))
+        return self._submit(_load, pickle.dumps((packed, dataset, training, device, threads)))
 
     def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
         return self._submit(_compute, unit)

@@ -134,6 +134,11 @@ class Protocol(ABC):
         """Whether units can be cut further as they are computed, without a change of any verdict."""
         return type(self).units is Protocol.units
 
+    @property
+    def fills_device(self) -> bool:
+        """Whether a unit may have as many images as a device holds without a change of any verdict."""
+        return False
+
     @abstractmethod
     def work(self, dataset: str, count: int) -> int:
         """How much work `count` examples are, for the progress bar."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,11 +21,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST = {"cpu": 256, "cuda": 2048}
-"""More gains nothing: a work unit has 250 images, of which the cascade makes up to nine pairs each."""
+"""More gains little: a CPU's units have 250 images, of which the cascade makes up to nine pairs each."""
 _SHARE = 0.5
 """Of the free memory; the rest is for others, and for what the estimate leaves out."""
 _PROCESS = 500 << 20
 """Bytes of a process that has imported everything and holds a data set of small images."""
+_UNIT_SHARE = 0.25
+"""Of the free memory, for what a unit holds beside its batches."""
+_COPIES = 40
+"""An image's bytes in float32, so many times."""
 _GRAPHS = 3
 """Activations are kept once for a gradient; attacks hold a few more tensors, second derivatives twice as many."""
 
@@ -41,6 +47,15 @@ def automatic_batch_size(model: nn.Module, images: Tensor, device: torch.device)
     if free is None or needed * most <= _SHARE * free:
         return most
     return 1 << max(0, int(_SHARE * free / needed).bit_length() - 1)
+
+
+def images_within_memory(shape: Sequence[int], device: torch.device) -> int | None:
+    """Images (C, H, W) of a work unit that fills the device; None on a CPU, where larger ones gain little.
+
+    Beside its batches a unit holds its images, what was found for them, and both in float64 while they are judged.
+    """
+    free = _free_memory(device) if device.type == "cuda" else None
+    return None if free is None else max(1, int(_UNIT_SHARE * free / (_COPIES * 4 * math.prod(shape))))
 
 
 def processes_within_memory(model: nn.Module, plan: RunPlan) -> int:

@@ -21,7 +21,8 @@ from torch import nn
 
 from bench.core.errors import StoppedError
 from bench.leaderboard.evidence.manifest import UnitStats
-from bench.runs.plan import RunPlan, WorkUnit
+from bench.protocols.base import UNIT_EXAMPLES
+from bench.runs.plan import RunPlan, WorkUnit, piece
 
 LONGEST_SECONDS = 60.0
 """A unit of more images than one that takes longer is cut."""
@@ -33,8 +34,6 @@ _WITHOUT_A_SIGN = 8.0
 _STEP_SECONDS = 0.02
 """A piece has so many images that one call of the net, with the gradient and the step around it, takes this long at
 least; processor time, which does not grow where others use the machine too."""
-_PIECES = 1_000_000
-"""Added to where a piece starts, for its index: those of whole units lie below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,20 @@ def pieces(plan: RunPlan, unit: WorkUnit, pace: float, smallest: int = 1) -> lis
     if parts == 1 or count * pace <= LONGEST_SECONDS or not plan.protocol.may_be_cut:
         return [unit]
     size = -(-count // parts)  # as large as each other
-    return [_piece(start, min(start + size, unit.stop)) for start in range(unit.start, unit.stop, size)]
+    return _cut(unit, size)
+
+
+def shared(plan: RunPlan, units: Iterable[WorkUnit], workers: int) -> list[WorkUnit]:
+    """Units of which every one of the workers gets two at least, where they are larger than the protocol's own."""
+    units = list(units)
+    size = max(UNIT_EXAMPLES, -(-sum(unit.stop - unit.start for unit in units) // (2 * workers)))
+    if workers == 1 or not plan.protocol.fills_device:
+        return units
+    return [part for unit in units for part in ([unit] if unit.stop - unit.start <= size else _cut(unit, size))]
+
+
+def _cut(unit: WorkUnit, size: int) -> list[WorkUnit]:
+    return [piece(start, min(start + size, unit.stop)) for start in range(unit.start, unit.stop, size)]
 
 
 def missing_units(plan: RunPlan, done: Iterable[UnitStats]) -> list[WorkUnit]:
@@ -70,28 +82,25 @@ def missing_units(plan: RunPlan, done: Iterable[UnitStats]) -> list[WorkUnit]:
     sizes = [one.stop - one.start for one in known]
     seconds, count = sum(one.seconds for one in known), sum(sizes)
     return [
-        piece
+        part
         for unit in plan.units
         for gap in _gaps(unit, known)
-        for piece in pieces(plan, gap, seconds / count if count else 0.0, max(sizes, default=1))
+        for part in pieces(plan, gap, seconds / count if count else 0.0, max(sizes, default=1))
     ]
 
 
 def _gaps(unit: WorkUnit, known: list[UnitStats]) -> Iterator[WorkUnit]:
+    """What is left of a unit; what is known may lie across its ends, of a run that another device had begun."""
     start = unit.start
     for one in known:
-        if start <= one.start < unit.stop:
+        if one.stop > start and one.start < unit.stop:
             if start < one.start:
-                yield _piece(start, one.start)
+                yield piece(start, one.start)
             start = one.stop
     if start == unit.start:
         yield unit
     elif start < unit.stop:
-        yield _piece(start, unit.stop)
-
-
-def _piece(start: int, stop: int) -> WorkUnit:
-    return WorkUnit(_PIECES + start, start, stop)
+        yield piece(start, unit.stop)
 
 
 class UnitWatch:

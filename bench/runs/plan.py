@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.evidence.manifest import Dependency, Request, RunConfig
 from bench.leaderboard.table import check_leaderboard
 from bench.protocols import Protocol, protocol_for
+from bench.runs.batch_size import images_within_memory
 from bench.runs.failures import Failures
 from bench.runs.fitting import FittedData, in_precision, load_fitted, skipped
 from bench.runs.ready import check_model
@@ -57,6 +59,10 @@ class RunRequest:
     """Load no training split: such plans tell which runs are done, but cannot be carried out where one is needed."""
 
 
+_PIECES = 1_000_000
+"""Added to where a piece starts, for its index: those of the protocol's own cuts lie below."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
     """The examples (or what else the protocol cuts its work into) `start..stop` of one run."""
@@ -64,6 +70,11 @@ class WorkUnit:
     index: int
     start: int
     stop: int
+
+
+def piece(start: int, stop: int) -> WorkUnit:
+    """A unit that is none of the protocol's own cuts."""
+    return WorkUnit(_PIECES + start, start, stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +99,21 @@ class RunPlan:
     """The model's answers to fixed images: what its weights' digest does not tell of its forward."""
     net: nn.Module | None = field(default=None, repr=False, compare=False)
     """As `prepared_net` made it, where the run in this process may have the one that was checked."""
+    unit_images: int | None = None
+    """Images that the device holds at once beside a batch; None: units are as the protocol cuts them anywhere."""
 
     @property
     def units(self) -> list[WorkUnit]:
-        cuts = self.protocol.units(self.examples, math.prod(self.dataset.shape[1:]))
-        return [WorkUnit(index, *bounds) for index, bounds in enumerate(cuts)]
+        """Where the device is to be filled, a first unit of one batch tells the pace; the others are as large as fits.
+
+        What takes more than a minute is cut all the same, see bench.runs.pieces.
+        """
+        size = self.unit_images
+        if size is None or not self.protocol.fills_device:
+            cuts = self.protocol.units(self.examples, math.prod(self.dataset.shape[1:]))
+            return [WorkUnit(index, *bounds) for index, bounds in enumerate(cuts)]
+        starts = [0, *range(min(self.batch_size, size), self.examples, size)]
+        return [piece(start, stop) for start, stop in pairwise([*starts, self.examples])]
 
     @property
     def work(self) -> int:
@@ -217,6 +238,7 @@ def _plans_of(
                     ),
                     answers=checked.answers,
                     net=checked.net,
+                    unit_images=images_within_memory(data.test.shape[1:], device),
                 )
             )
     return plans

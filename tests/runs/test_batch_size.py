@@ -148,6 +148,17 @@ def test_the_automatic_batch_fits_the_free_memory(standard: nn.Module, monkeypat
         assert automatic_batch_size(standard, images, CPU) == {1000: 256, 100: 64, 3: 2, 0.1: 1}[room]
 
 
+def test_a_gpu_holds_a_whole_data_set_of_small_images_and_a_part_of_one_of_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_free_memory", lambda device: 70 << 30)
+    assert module.images_within_memory((3, 32, 32), CPU) is None
+    assert module.images_within_memory((3, 32, 32), torch.device("cuda")) > 10_000
+    assert 250 < module.images_within_memory((3, 224, 224), torch.device("cuda")) < 10_000
+    monkeypatch.setattr(module, "_free_memory", lambda device: 1)
+    assert module.images_within_memory((3, 224, 224), torch.device("cuda")) == 1
+
+
 def test_free_memory_is_a_number_here() -> None:
     free = module._free_memory(CPU)
     assert free is None or free > 1 << 20

@@ -17,7 +17,7 @@ from bench.leaderboard.evidence.records import read_records
 from bench.protocols import protocol_for
 from bench.runs import pieces as module
 from bench.runs.execute import Observer, execute
-from bench.runs.pieces import UnitWatch, missing_units, pieces
+from bench.runs.pieces import UnitWatch, missing_units, pieces, shared
 from bench.runs.plan import RunPlan, RunRequest, WorkUnit, plan_runs
 from tests.conftest import TINY_SUITE
 
@@ -140,3 +140,54 @@ def test_pieces_stay_as_large_as_a_batch_needs_to_pay(plan: RunPlan) -> None:
     (unit,) = plan.units
     for smallest, sizes in {1: [1] * 40, 10: [10] * 4, 15: [20, 20], 21: [40]}.items():
         assert [one.stop - one.start for one in pieces(plan, unit, 1000.0, smallest)] == sizes
+
+
+def bounds(units: list[WorkUnit]) -> list[tuple[int, int]]:
+    return [(one.start, one.stop) for one in units]
+
+
+def test_a_device_that_is_to_be_filled_gets_a_batch_and_then_all_that_it_holds(plan: RunPlan) -> None:
+    filled = replace(plan, unit_images=1000, batch_size=16)
+    assert bounds(filled.units) == [(0, 16), (16, 40)]
+    assert bounds(replace(filled, unit_images=15).units) == [(0, 15), (15, 30), (30, 40)]
+    assert bounds(replace(filled, batch_size=2048).units) == [(0, 40)]
+    assert bounds(pieces(filled, filled.units[1], 5.0)) == [(16, 24), (24, 32), (32, 40)], "a minute is still the most"
+    (suite,) = resolve_suites(["autoattack_rand"])
+    drawn_together = replace(filled, suite=suite, protocol=protocol_for(suite))
+    assert drawn_together.units == replace(drawn_together, unit_images=None).units
+
+
+def test_several_workers_share_what_one_device_would_hold(plan: RunPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled = replace(plan, unit_images=1000, batch_size=4)
+    monkeypatch.setattr(module, "UNIT_EXAMPLES", 2)
+    assert shared(filled, filled.units, 1) == filled.units
+    assert bounds(shared(filled, filled.units, 2)) == [(0, 4), (4, 14), (14, 24), (24, 34), (34, 40)]
+    monkeypatch.setattr(module, "UNIT_EXAMPLES", 250)
+    assert shared(filled, filled.units, 2) == filled.units
+
+
+def test_a_run_that_went_on_on_a_device_with_other_units_has_every_image_once(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(LocalPool):
+        def compute(self, *arguments):  # type: ignore[no-untyped-def]
+            for count, unit in enumerate(super().compute(*arguments)):
+                if count == stop_after:
+                    raise KeyboardInterrupt
+                yield unit
+
+    monkeypatch.setattr("bench.protocols.base.UNIT_EXAMPLES", 5)
+    plan = replace(plan, examples=20)
+    filled, whole = replace(plan, unit_images=1000, batch_size=8), records_of(execute(plan, tmp_path / "whole").folder)
+    # its second unit lies across the end of the other's first
+    for first, second in ((plan, filled), (filled, plan)):
+        stop_after = 2 if first is plan else 1
+        board = tmp_path / str(stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            execute(first, board, executor=Stopping())
+        outcome = execute(second, board)
+        assert outcome.resumed_units == stop_after
+        records = records_of(outcome.folder)
+        columns = ["attack", "norm", "eps", "example_id", "broken"]
+        expected, found = (one.sort_values(columns, ignore_index=True)[columns] for one in (whole, records))
+        assert found.equals(expected)

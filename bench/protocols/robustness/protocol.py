@@ -57,6 +57,11 @@ class Robustness(Protocol):
         """Not where an attack draws its random numbers for the images of a unit as a whole."""
         return super().may_be_cut and self._keyed
 
+    @property
+    def fills_device(self) -> bool:
+        """Wherever it may be cut: an attack keeps its batch full from the images of its unit."""
+        return self.may_be_cut
+
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
         checked: Any = validate(cls.parameters_type, parameters, where)
