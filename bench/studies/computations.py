@@ -27,14 +27,24 @@ _BATCH_SIZE = 250
 
 
 class Computations:
-    """Effects computed on the first 1,000 test images of a data set; each model's numbers once."""
+    """Effects computed on the first 1,000 test images of a data set; each model's numbers once.
+
+    Models are known by what follows `prefix` in their ids.
+    """
 
     def __init__(
-        self, dataset: str, *, registry: Path | None = None, data_dir: Path | None = None, download: bool = False
+        self,
+        dataset: str,
+        *,
+        registry: Path | None = None,
+        data_dir: Path | None = None,
+        download: bool = False,
+        prefix: str = "",
     ) -> None:
         data = load_split(dataset, "test", data_dir=data_dir, download=download)
         count = min(EXAMPLES, len(data))
-        self.entries = {entry.card.id: entry for entry in list_models(dataset, registry)}
+        known = [entry for entry in list_models(dataset, registry) if entry.card.id.startswith(prefix)]
+        self.entries = {entry.card.id.removeprefix(prefix): entry for entry in known}
         self.images, self.labels = data.pixels(slice(0, count)), data.labels[:count]
         self._similarities: dict[tuple[str, float], Tensor] = {}
         self._bounds: dict[tuple[str, float], Array] = {}

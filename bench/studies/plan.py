@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,21 +13,21 @@ import pandas as pd
 import torch
 
 from bench.attacks.pgd import attacked_model
+from bench.catalog.autoencoders import list_autoencoders
 from bench.catalog.models import list_models
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError
+from bench.core.files import clear_disk_errors
 from bench.core.memory import limit_openmp_spinning
 from bench.data import dataset_spec
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
-from bench.leaderboard.evidence.answers import same_answers
-from bench.leaderboard.evidence.manifest import read_manifest
-from bench.leaderboard.rows import short_digest
-from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.nets import build_net
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
+from bench.studies.finished import latest_run, lent_runs, rows_of
 from bench.studies.names import expand
-from bench.studies.study import Scale, Study, TrainedModel
+from bench.studies.scales import AUTOENCODER, Scale, TrainedModel
+from bench.studies.study import Experiment, Study
 
 _REFERENCE_SECONDS = 0.045
 """What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
@@ -66,18 +68,40 @@ class Step:
     seconds: float
     done: bool = False
     trained: TrainedModel | None = None
+    role: str = ""
+    """What the claims call the suite of a run."""
+
+    @property
+    def model(self) -> str:
+        return self.name.split()[0]
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """All steps, and what must be left out with the reason."""
+    """All steps, and what must be left out with the reason.
+
+    `untrained` are the trainings that the study has and that nobody asked for, with the runs of their models.
+    """
 
     steps: list[Step]
     left_out: list[str] = field(default_factory=list)
+    untrained: list[Step] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         return sum(step.seconds for step in self.steps if not step.done)
+
+    def of(self, experiment: Experiment, prefix: str) -> list[Step]:
+        """The runs that stand for a table or figure of the paper, and the trainings of their models."""
+        models = {step.model for step in [*self.steps, *self.untrained]}
+        named = {prefix + name for name in expand(experiment.models, {name.removeprefix(prefix) for name in models})}
+        runs = [
+            step for step in [*self.steps, *self.untrained] if step.role in experiment.suites and step.model in named
+        ]
+        trained = {step.model for step in runs if not step.done}
+        return [
+            step for step in [*self.steps, *self.untrained] if step.kind == "train" and step.model in trained
+        ] + runs
 
 
 def plan_study(request: StudyRequest) -> StudyPlan:
@@ -87,21 +111,40 @@ def plan_study(request: StudyRequest) -> StudyPlan:
         BenchError: the study has no such scale.
     """
     scale = request.study.scale(request.scale)
+    if not request.models_folder.is_dir():  # a plan writes nothing
+        return _plan(request, scale)
+    with study_registry(request.models_folder, request.registry):
+        return _plan(request, scale)
+
+
+def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     rows = rows_of(request.leaderboard)
     names = StudyModels.of(request, scale, rows)
     factor = speed()
     left_out: list[str] = []
-    steps = [Step("train", one.id, 60 * one.minutes * factor, trained=one) for one in names.to_train]
+    trainings = [
+        Step("train", one.id, 60 * (one.minutes or 0.0) * factor, done=one.id in names.trained, trained=one)
+        for one in scale.train
+    ]
+    asked = [step for step in trainings if step.done or step.name in names.to_train]
+    steps, untrained = list(asked), [step for step in trainings if step not in asked]
     for role, suite in scale.suites.items():
         seconds = scale.seconds[role] * factor
-        steps += _suite_steps(request, scale, role, names, rows=rows, seconds=seconds, left_out=left_out)
-        trained = scale.under(role, [one.id for one in names.to_train])
-        steps += [Step("run", f"{name} under {suite}", seconds) for name in trained]
-    there = {step.name.split()[0] for step in steps}
+        found = _suite_steps(request, scale, role, names, rows=rows, seconds=seconds, left_out=left_out)
+        steps += found
+        to_come = scale.under(role, [one.id for one in scale.train if one.id in names.to_come])
+        planned = {step.model for step in found}
+        for name in (one for one in to_come if one not in planned):
+            run = Step("run", f"{name} under {suite}", seconds, role=role)
+            (steps if name in names.to_train else untrained).append(run)
+    there = {step.model for step in steps}
     left_out += [f"model {name}: {names.why_not(name)}" for name in names.absent if name not in there]
-    if any(claim.statistic == "tilt" for claim in request.study.claims):
+    if any(claim.statistic == "tilt" for claim in request.study.claims_at(request.scale)):
         steps.append(Step("tilt", "boundary tilting", _TILT_SECONDS * factor))
-    return StudyPlan(steps, left_out)
+    needed = {step.model for step in untrained if step.kind == "run"} | {
+        step.name for step in trainings if step.trained is not None and step.trained.recipe == AUTOENCODER
+    }
+    return StudyPlan(steps, left_out, [step for step in untrained if step.model in needed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +152,31 @@ class StudyModels:
     """The models of a scale: in the registry, to be trained, and neither, whose finished runs count all the same."""
 
     here: list[str]
-    to_train: list[TrainedModel]
+    to_train: list[str]
     absent: list[str]
+    trained: frozenset[str]
+    to_come: frozenset[str]
+    """Classifiers that are trained, or would be if that were asked for."""
     recipes: frozenset[str]
 
     @classmethod
     def of(cls, request: StudyRequest, scale: Scale, rows: pd.DataFrame | None) -> StudyModels:
         dataset = request.study.dataset
         known = {entry.card.id for entry in list_models(dataset, request.registry)}
-        trainable = {one.id: one for one in scale.train}
+        autoencoders = {entry.card.id for entry in list_autoencoders(request.registry) if entry.card.dataset == dataset}
+        trainable = [one.id for one in scale.train]
         on_board = set() if rows is None else set(rows.loc[rows["dataset"] == dataset, "model"])
         wanted = expand([*scale.models, *trainable], known | on_board)
-        lacking = [name for name in wanted if name not in known]
-        to_train = [trainable[name] for name in lacking if request.train and name in trainable]
-        absent = [name for name in lacking if not (request.train and name in trainable)]
-        return cls([name for name in wanted if name in known], to_train, absent, frozenset(trainable))
+        lacking = [name for name in wanted if name not in known | autoencoders]
+        to_train = [name for name in trainable if request.train and name in lacking]
+        return cls(
+            here=[name for name in wanted if name in known],
+            to_train=to_train,
+            absent=[name for name in lacking if name not in to_train],
+            trained=frozenset(trainable).difference(lacking),
+            to_come=frozenset(one.id for one in scale.train if one.recipe != AUTOENCODER).intersection(lacking),
+            recipes=frozenset(trainable),
+        )
 
     def why_not(self, name: str) -> str:
         """Why a model that is neither here nor on the leaderboard is left out."""
@@ -149,13 +202,14 @@ def _suite_steps(
         left_out.append(f"suite {suite}: {reason}")
     done = lent_runs(rows, plans, scale.under(role, names.absent), request.leaderboard)
     return [
-        *(Step("run", f"{name} under {suite}", seconds, done=True) for name in done),
+        *(Step("run", f"{name} under {suite}", seconds, done=True, role=role) for name in done),
         *(
             Step(
                 "run",
                 f"{plan.entry.card.id} under {suite}",
                 seconds,
                 done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
+                role=role,
             )
             for plan in plans
         ),
@@ -201,64 +255,6 @@ def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequenc
     )
 
 
-def rows_of(leaderboard: Path) -> pd.DataFrame | None:
-    """The leaderboard, if there is one; raises BenchError if it cannot be read."""
-    return read_leaderboard(leaderboard) if (leaderboard / FILE_NAME).is_file() else None
-
-
-def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | None:
-    """The id of the latest finished run of the same model, suite, data, number of examples and seed, if any.
-
-    Equal weights are not the same model where the evidence has other answers of the net.
-    """
-    card = plan.entry.card
-    own = rows[(rows["model"] == card.id) & (rows["model_sha256"] == short_digest(card.weights.sha256))]
-    return next((run for run in _finished(own, plan) if _answers_alike(leaderboard / "runs" / run, plan)), None)
-
-
-def lent_runs(
-    rows: pd.DataFrame | None, plans: Sequence[RunPlan], models: Sequence[str], leaderboard: Path
-) -> dict[str, str]:
-    """Model -> its latest finished run that is as `plans`, of other models under one suite: same data, images, seed.
-
-    For models of which the leaderboard has the evidence and the registry no weights.
-    """
-    if rows is None or not plans:
-        return {}
-    plan, found = plans[0], {}
-    for model in models:
-        own = rows[(rows["model"] == model) & (rows["dataset"] == plan.dataset.name)]
-        if own.empty:
-            continue
-        needed = plan.protocol.dependencies(plan.dataset.name, f"{plan.dataset.name}/{model}", plan.registry)
-        fitting = _finished(own, replace(plan, dependencies=needed))
-        if fitting and (leaderboard / "runs" / fitting[0]).is_dir():
-            found[model] = fitting[0]
-    return found
-
-
-def _finished(rows: pd.DataFrame, plan: RunPlan) -> list[str]:
-    """Finished runs among a model's rows with the plan's suite, data, number of examples and seed, the latest first."""
-    same = rows[
-        (rows["suite_sha256"] == short_digest(plan.suite.sha256))
-        & (rows["data_sha256"] == short_digest(plan.dataset.sha256))
-        & (rows["seed"] == plan.seed)
-        & (rows["precision"] == plan.precision)
-        & (rows["dependencies_sha256"] == short_digest(plan.config.dependencies_sha256))
-    ]
-    whole = same.groupby("run_id", sort=False)["n_examples"].max()
-    return [str(run) for run, count in whole.items() if count == plan.examples][::-1]
-
-
-def _answers_alike(folder: Path, plan: RunPlan) -> bool:
-    """Whether the run is of a net that answers as the plan's does, as far as its evidence says."""
-    try:
-        answers = read_manifest(folder).answers
-    except BenchError:
-        return True
-    return answers is None or plan.answers is None or same_answers(answers, plan.answers)
-
-
 def speed() -> float:
     """How many times slower this machine is now than the idle reference; measured in about a second."""
     limit_openmp_spinning()
@@ -273,3 +269,21 @@ def speed() -> float:
             torch.autograd.grad(net(images).sum(), images)
             times.append(time.perf_counter() - began)
     return max(0.25, sorted(times)[len(times) // 2] / _REFERENCE_SECONDS)
+
+
+@contextmanager
+def study_registry(folder: Path, named: Path | None) -> Iterator[None]:
+    """Let everything find the user's models, also what trains on them, and those that the study trained."""
+    before = os.environ.get("BENCH_REGISTRY")
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ["BENCH_REGISTRY"] = os.pathsep.join(str(part) for part in (named, folder, before) if part)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BENCH_REGISTRY"]
+        else:
+            os.environ["BENCH_REGISTRY"] = before
+        if not any(folder.iterdir()):
+            folder.rmdir()

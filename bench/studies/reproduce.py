@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pandas as pd
 
 from bench.catalog.locations import shipped
 from bench.core.devices import resolve_device
-from bench.core.files import clear_disk_errors, json_text, write_atomically
+from bench.core.files import json_text, write_atomically
 from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import Observer, execute
@@ -22,17 +20,21 @@ from bench.studies.claims import Judgement, judge_all
 from bench.studies.computations import Computations
 from bench.studies.effects import Material
 from bench.studies.figures import write_figures
-from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, latest_run, lent_runs, rows_of, usable_plans
+from bench.studies.finished import latest_run, lent_runs, rows_of
+from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, study_registry, usable_plans
 from bench.studies.report import write_tables, write_verdict
-from bench.studies.study import TrainedModel
+from bench.studies.scales import AUTOENCODER, TrainedModel
 from bench.studies.values import Values
 from bench.training import make_recipe
 from bench.training.boundary_tilt import run_tilt
+from bench.training.epochs import Progress
 from bench.training.fitting import TrainingRequest
 from bench.training.publish import train_and_publish
 from bench.training.tuning import read_trials
+from bench.training.vae_gan import make_vae_gan_recipe, train_vae_gan
 
 Watch = Callable[[RunPlan, str], Observer]
+WatchTraining = Callable[[TrainedModel, str], Callable[[Progress], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +47,34 @@ class StudyOutcome:
     seconds: float
 
 
-def reproduce(request: StudyRequest, plan: StudyPlan, watch: Watch) -> StudyOutcome:
+def reproduce(
+    request: StudyRequest, plan: StudyPlan, watch: Watch, *, watch_training: WatchTraining = lambda *_: lambda _: None
+) -> StudyOutcome:
     """Carry out a plan; stopped and started again, finished runs and trained models are not done again.
 
     Raises:
         BenchError: something cannot be written or read, or a model cannot be evaluated.
     """
     began = time.perf_counter()
-    with _registry(request.models_folder, request.registry):
-        for step in plan.steps:
-            if step.trained is not None and not step.done:
-                _train(request, step.trained)
+    with study_registry(request.models_folder, request.registry):
+        trainings = [step.trained for step in plan.steps if step.trained is not None and not step.done]
+        for position, model in enumerate(trainings, start=1):
+            _train(request, model, watch_training(model, f"[{position}/{len(trainings)}] "))
         roles, runs = _run_all(request, watch)
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, runs)
-        left_out = dict(entry.split(": ", 1) for entry in plan.left_out)
+        scale = request.study.scale(request.scale)
+        left_out = dict(entry.replace(f"model {scale.prefix}", "model ", 1).split(": ", 1) for entry in plan.left_out)
         computed = Computations(
-            request.study.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download
-        )
-        named = rows.assign(suite=rows["suite"].map(roles))
-        suites = request.study.scale(request.scale).suites
+            request.study.dataset, registry=request.registry, data_dir=request.data_dir, download=request.download,
+            prefix=scale.prefix,
+        )  # fmt: skip
+        # claims and pictures leave the prefix out
+        models = rows["model"].str.removeprefix(scale.prefix) if len(rows) else rows["model"]
+        named = rows.assign(suite=rows["suite"].map(roles), model=models)
+        suites = scale.suites
         material = Material(Values(request.leaderboard, named), suites, tilt, computed, trials=_trials(request))
-        judgements = judge_all(request.study.claims, material, left_out)
+        judgements = judge_all(request.study.claims_at(request.scale), material, left_out)
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, material=material, seconds=seconds)
     return StudyOutcome(request.output, judgements, plan.seconds, seconds)
@@ -99,16 +107,18 @@ def _write(
     write_atomically(folder / "plan.json", json_text(content).encode())
 
 
-def _train(request: StudyRequest, model: TrainedModel) -> None:
+def _train(request: StudyRequest, model: TrainedModel, on_progress: Callable[[Progress], None]) -> None:
     dataset = request.study.dataset
-    if (request.models_folder / dataset / model.id / "card.toml").is_file():
-        return
-    recipe = make_recipe(model.recipe, dataset, model.parameters)
+    autoencoder = model.recipe == AUTOENCODER
+    recipe = make_recipe("standard", dataset) if autoencoder else make_recipe(model.recipe, dataset, model.parameters)
     training = TrainingRequest(
         recipe=recipe, dataset=dataset, output=request.models_folder, device=resolve_device(request.device),
         model_id=model.id, seed=model.seed, data_dir=request.data_dir, download=request.download, method=model.method,
     )  # fmt: skip
-    train_and_publish(training)
+    if autoencoder:
+        train_vae_gan(make_vae_gan_recipe(dataset, model.parameters), training, on_progress=on_progress)
+    else:
+        train_and_publish(training, on_progress=on_progress)
 
 
 def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[str]]:
@@ -154,21 +164,3 @@ def study_rows(request: StudyRequest, runs: set[str]) -> pd.DataFrame:
         return pd.DataFrame({name: [] for name in COLUMNS})
     rows = read_leaderboard(request.leaderboard)
     return rows[rows["run_id"].isin(runs)].reset_index(drop=True)
-
-
-@contextmanager
-def _registry(folder: Path, named: Path | None) -> Iterator[None]:
-    """Let everything find the user's models, also what trains on them, and those that the study trained."""
-    before = os.environ.get("BENCH_REGISTRY")
-    with clear_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    os.environ["BENCH_REGISTRY"] = os.pathsep.join(str(part) for part in (named, folder, before) if part)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["BENCH_REGISTRY"]
-        else:
-            os.environ["BENCH_REGISTRY"] = before
-        if not any(folder.iterdir()):
-            folder.rmdir()

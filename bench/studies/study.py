@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
-from bench.core.bounds import Count
+from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.toml_files import Section, read_toml, validate
-from bench.studies.names import Group, MetricName, expand
+from bench.studies.names import Group, MetricName
 from bench.studies.pictures import Picture
+from bench.studies.scales import Scale, extended
+
+ScaleName = Literal["quick", "standard", "reduced", "paper"]
 
 
 class _Claim(Section):
@@ -30,6 +32,8 @@ class _Claim(Section):
     margin: float = 0.0
     headline: bool = False
     """One of those that verdict.md begins with."""
+    scales: list[ScaleName] = Field(default_factory=list)
+    """The scales at which it is judged; none: at all of them."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> _Claim:
@@ -146,49 +150,14 @@ Claim = Annotated[
 ]
 
 
-class TrainedModel(Section):
-    """A model that the study trains, if asked to, where the registry has none of that id."""
+class Experiment(Section):
+    """A table or figure of the paper, and the runs of the study that stand for it."""
 
-    id: str = NAME
-    recipe: str
-    seed: int = Field(default=0, ge=0)
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    minutes: float = Field(gt=0)
-
-    @property
-    def method(self) -> str:
-        """What its training seeds have in common."""
-        return self.id.removesuffix(f"_seed{self.seed}")
-
-
-class Scale(Section):
-    """How much of the study is done."""
-
-    suites: dict[str, str]
-    """What the claims call a suite -> the suite at this scale."""
-    models: list[str] = Field(min_length=1)
-    """Ids, or patterns."""
-    examples: dict[str, Count] = Field(default_factory=dict)
-    seconds: dict[str, float]
-    """The claims' name of a suite -> seconds for one model on two idle cores of the reference machine."""
-    train: list[TrainedModel] = Field(default_factory=list)
-    only: dict[str, list[str]] = Field(default_factory=dict)
-    """The claims' name of a suite -> models, ids or patterns, where not all are run under it."""
-
-    def under(self, role: str, models: Sequence[str]) -> list[str]:
-        """Those of the models that are run under a suite."""
-        wanted = set(expand(self.only.get(role, ["*"]), models))
-        return [name for name in models if name in wanted]
-
-    @model_validator(mode="after")
-    def _every_suite_has_a_time(self) -> Scale:
-        missing = [name for name in self.suites if name not in self.seconds]
-        if missing:
-            raise ValueError(f"seconds lacks {', '.join(missing)}")
-        unknown = [name for name in self.only if name not in self.suites]
-        if unknown:
-            raise ValueError(f"only names no suite of the scale: {', '.join(unknown)}")
-        return self
+    what: str
+    suites: list[str] = Field(default_factory=list)
+    """The claims' names of the suites; none: nothing is run, as `what` says."""
+    models: list[str] = Field(default_factory=lambda: ["*"])
+    """Ids, or patterns, without the scale's prefix."""
 
 
 FigureName = Literal["robustness", "tilt", "manifold", "roar"]
@@ -203,9 +172,16 @@ class Study(Section):
     dataset: str = NAME
     differences: list[str]
     figures: list[FigureName]
-    scales: dict[Literal["quick", "standard", "paper"], Scale] = Field(min_length=1)
+    scales: dict[ScaleName, Scale] = Field(min_length=1)
     claims: list[Claim] = Field(min_length=1)
     pictures: list[Picture] = Field(default_factory=list)
+    experiments: list[Experiment] = Field(default_factory=list)
+    """Every table and figure that the paper has on this data set."""
+
+    @field_validator("scales", mode="before")
+    @classmethod
+    def _extended(cls, scales: Any) -> Any:
+        return extended(scales)
 
     @model_validator(mode="after")
     def _claims_have_names_of_their_own(self) -> Study:
@@ -215,17 +191,23 @@ class Study(Section):
         unknown = [f"{claim.id}: {gate}" for claim in self.claims for gate in claim.gates if gate not in names]
         if unknown:
             raise ValueError(f"gates that are no claims: {', '.join(unknown)}")
+        if any(gate.scales for claim in self.claims for gate in self.claims if gate.id in claim.gates):
+            raise ValueError("a claim that others rest on is judged at all scales")
         try:
             graphlib.TopologicalSorter({claim.id: claim.gates for claim in self.claims}).prepare()
         except graphlib.CycleError as error:
             raise ValueError(f"gates rest on each other: {', '.join(error.args[1])}") from error
         return self
 
+    def claims_at(self, scale: str) -> list[Claim]:
+        """Those that are judged at a scale."""
+        return [claim for claim in self.claims if not claim.scales or scale in claim.scales]
+
     def scale(self, name: str) -> Scale:
         """Raises BenchError for a scale that the study does not have."""
         for known, scale in self.scales.items():
             if known == name:
-                return scale
+                return scale.resolved()
         raise unknown_name(name, self.scales, f"scale of study {self.name}")
 
 
@@ -234,11 +216,24 @@ def read_study(path: Path) -> Study:
     return validate(Study, read_toml(path, "study"), f"study {path}")
 
 
-def find_study(name: str) -> Study:
-    """A shipped study by name, or one of the user's by the path of its TOML file; raises BenchError."""
+def find_study(name: str, dataset: str | None = None) -> Study:
+    """A shipped study, or one of the user's by the path of its TOML file; raises BenchError.
+
+    Args:
+        dataset: the data set of a paper's study; without it the one that is called as the paper is.
+    """
     if name.endswith(".toml"):
-        return read_study(Path(name))
+        study = read_study(Path(name))
+        if dataset not in (None, study.dataset):
+            raise BenchError(f"study {name} is of {study.dataset}.", option="dataset")
+        return study
     known = {path.stem: path for path in sorted((shipped("suites") / "studies").glob("*.toml"))}
     if name not in known:
         raise unknown_name(name, known, "study")
-    return read_study(known[name])
+    if dataset is None:
+        return read_study(known[name])
+    of_paper = [read_study(path) for stem, path in known.items() if stem == name or stem.startswith(f"{name}-")]
+    by_dataset = {study.dataset: study for study in of_paper}
+    if dataset not in by_dataset:
+        raise unknown_name(dataset, by_dataset, f"data set of study {name}")
+    return by_dataset[dataset]

@@ -22,15 +22,35 @@ from bench.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from bench.studies.plan import StudyPlan, StudyRequest
     from bench.studies.reproduce import StudyOutcome
+    from bench.studies.scales import Scale
+    from bench.studies.study import Experiment
+
+
+StudyDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="ir and bridging: fashion_mnist, mnist, cifar10; lga: fashion_mnist, cifar10, imagenet100. "
+        "[default: fashion_mnist]",
+    ),
+]
+StudyScale = Annotated[
+    str,
+    typer.Option(
+        "--scale",
+        help="A scale that the study has: quick; on Fashion-MNIST standard; on the papers' own data sets reduced "
+        "(two cores, half a day) and paper (its nets, epochs and seeds, for a GPU).",
+    ),
+]
 
 
 @with_groups
 def reproduce(
     study: Annotated[str, typer.Argument(help="ir, bridging, lga, or a study's TOML file.")],
-    scale: Annotated[
-        str, typer.Option("--scale", help="A scale that the study has; the shipped ones have quick and standard.")
-    ] = "quick",
+    dataset: StudyDataset = None,
+    scale: StudyScale = "quick",
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE]")
     ] = None,
@@ -49,14 +69,13 @@ def reproduce(
     place: ExecutorOptions,
 ) -> None:
     """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
-    from bench.cli.output.rendering import messages, table
-    from bench.cli.output.rendering import output as standard_output
+    from bench.cli.output.rendering import messages
     from bench.cli.output.run_progress import RunProgress
     from bench.studies.plan import StudyRequest, plan_study
     from bench.studies.reproduce import reproduce as carry_out
     from bench.studies.study import find_study
 
-    found = find_study(study)
+    found = find_study(study, dataset)
     folder = output or leaderboard / "studies" / f"{found.name}-{scale}"
     executor = place.choose(device)
     request = StudyRequest(
@@ -65,16 +84,45 @@ def reproduce(
     )  # fmt: skip
     with messages().status("Planning"):
         plan = plan_study(request)
-    steps = [(step.kind, step.name, "have" if step.done else f"{step.seconds / 60:.1f}") for step in plan.steps]
-    standard_output().print(table(["step", "what", "minutes"], steps, right=("minutes",)))
-    for reason in plan.left_out:
-        standard_output().print(f"left out: {reason}", soft_wrap=True)
-    standard_output().print(f"about {plan.seconds / 60:.1f} minutes to go", soft_wrap=True)
+    _print_plan(request, plan)
     if plan_only:
         return
     with keeping("finished steps are kept"), at_work(executor), RunProgress(messages()) as progress:
-        outcome = carry_out(request, plan, progress.watch)
+        outcome = carry_out(request, plan, progress.watch, watch_training=progress.watch_training)
     _print_outcome(outcome)
+
+
+def _print_plan(request: StudyRequest, plan: StudyPlan) -> None:
+    from bench.cli.output.rendering import output, table
+
+    scale = request.study.scale(request.scale)
+    steps = [(step.kind, step.name, "have" if step.done else "to do", _time(step.seconds)) for step in plan.steps]
+    later = [(step.kind, step.name, "to do with --train", _time(step.seconds)) for step in plan.untrained]
+    output().print(table(["step", "what", "state", "time"], [*steps, *later], right=("time",)))
+    if request.study.experiments:
+        rows = [_experiment(scale, plan, experiment) for experiment in request.study.experiments]
+        output().print(table(["table or figure of the paper", "state", "time"], rows, right=("time",)))
+    shown = {step.model for step in plan.untrained}
+    for reason in plan.left_out:
+        if reason.split(":")[0].removeprefix("model ") not in shown:
+            output().print(f"left out: {reason}", soft_wrap=True)
+    if scale.note:
+        output().print(scale.note, soft_wrap=True)
+    output().print(f"about {_time(plan.seconds)} to go", soft_wrap=True)
+    if plan.untrained:
+        more = plan.seconds + sum(step.seconds for step in plan.untrained)
+        output().print(f"with --train about {_time(more)}", soft_wrap=True)
+
+
+def _experiment(scale: Scale, plan: StudyPlan, experiment: Experiment) -> tuple[str, str, str]:
+    steps = plan.of(experiment, scale.prefix)
+    to_do = [step for step in steps if not step.done]
+    state = f"to do: {len(to_do)} of {len(steps)}" if to_do else "done" if steps else "not at this scale"
+    return experiment.what, state, _time(sum(step.seconds for step in to_do))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
 
 
 def _print_outcome(outcome: StudyOutcome) -> None:
@@ -90,7 +138,5 @@ def _print_outcome(outcome: StudyOutcome) -> None:
         for judgement in outcome.judgements
     ]
     output().print(table(["claim", "verdict", "effect", "95 % interval"], rows, right=("effect",)))
-    output().print(
-        f"planned {outcome.planned_seconds / 60:.1f} minutes, took {outcome.seconds / 60:.1f}", soft_wrap=True
-    )
+    output().print(f"planned {_time(outcome.planned_seconds)}, took {_time(outcome.seconds)}", soft_wrap=True)
     output().print(f"verdict: {outcome.folder / 'verdict.md'}", soft_wrap=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +21,10 @@ from bench.leaderboard.evidence.runs import RunFolder
 from bench.runs.execute import Observer, RunOutcome
 from bench.runs.plan import RunPlan
 
+if TYPE_CHECKING:
+    from bench.studies.scales import TrainedModel
+    from bench.training.epochs import Progress
+
 
 class RunProgress(Display):
     """The display of a run."""
@@ -32,6 +39,15 @@ class RunProgress(Display):
         """An observer whose bar is `plan`'s; `count` goes before its name, e.g. `[2/6] `."""
         name = f"{count}{plan.entry.card.id} under {plan.suite.name}"
         return _Watcher(self, self.add_task(name, total=plan.work), self._go_on)
+
+    def watch_training(self, model: TrainedModel, count: str) -> Callable[[Progress], None]:
+        """What a training tells of its epochs goes to a bar of its own."""
+        task = self.add_task(f"{count}train {model.id}", total=1)
+
+        def tell(state: Progress) -> None:
+            self.update(task, completed=state.epoch + state.step / max(1, state.steps), total=state.epochs)
+
+        return tell
 
 
 class _Watcher(Observer):
