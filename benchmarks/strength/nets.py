@@ -4,7 +4,7 @@
     python benchmarks/strength/compare.py benchmarks/strength/nets.py:pool --weights NETS/pool_trades.pt ...
 
 They learn from the first 55,000 training images. Attacks are tuned on the last 5,000, on nets for development alone;
-test images and the nets for reporting are looked at once a version (benchmarks/strength/deviations.csv).
+test images and the nets for reporting are looked at once a version. benchmarks/strength/deviations.csv has the counts.
 """
 
 from __future__ import annotations
