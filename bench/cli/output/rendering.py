@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _MOST_REMARKS = 10
 _LONGEST_HEADER, _SHORTEST_HEADER = 40, 5
 """Of a narrow column; a longer word is folded."""
+_WHOLE = ("interval", "verdict")
+"""How the columns end that are torn as little as numbers are; a verdict of several words is folded between them."""
 
 
 def output() -> Console:
@@ -44,7 +46,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     from rich.table import Table
 
     cells = [[literal(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    widths = _fixed_widths(columns, cells, [*right, *(name for name in columns if name.endswith("interval"))])
+    widths = _fixed_widths(columns, cells, [*right, *(name for name in columns if name.endswith(_WHOLE))])
     made = Table(box=box.SIMPLE_HEAD)
     for place, name in enumerate(columns):
         # the first column names the row, and a name torn in two cannot be copied; numbers are torn still less
@@ -60,7 +62,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
 
 def _fixed_widths(columns: Sequence[str], cells: Sequence[Sequence[Text]], numbers: Sequence[str]) -> dict[int, int]:
     """Where the terminal is narrow: the widths of the numbers' columns, and 0 for the first if it has to be folded."""
-    body = [max((row[place].cell_len for row in cells), default=0) for place in range(len(columns))]
+    body = [max((_least(row[place], name) for row in cells), default=0) for place, name in enumerate(columns)]
     width, padding = output().width, 3 * len(columns) + 1
     if (
         not numbers
@@ -75,6 +77,11 @@ def _fixed_widths(columns: Sequence[str], cells: Sequence[Sequence[Text]], numbe
         if sum(fixed.values()) + body[0] + padding <= width:
             return fixed
     return {0: 0, **fixed}
+
+
+def _least(cell: Text, column: str) -> int:
+    """Width of a cell, of a verdict that of its longest word."""
+    return max((len(word) for word in cell.plain.split()), default=0) if column == "verdict" else cell.cell_len
 
 
 def warn(lines: Iterable[str]) -> None:

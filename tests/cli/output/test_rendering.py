@@ -115,6 +115,12 @@ def test_an_interval_is_a_number_too_and_is_not_torn(
     rows = [["stability correct, spearman, gradient", "L-inf", "16/255", "0.9949", "[0.9948, 0.9951]"]]
     output().print(table(["metric", "norm", "radius", "value", "95 % interval"], rows, right=("radius", "value")))
     shown = capsys.readouterr().out
+    columns = ["claim", "verdict", "effect", "95 % interval"]
+    verdicts = ["undecided", "undecided (control failed)"]
+    claims = [["adversarial_insertion_ixg_softplus", verdict, "-0.0462", "[-0.1673, +0.0780]"] for verdict in verdicts]
+    output().print(table(columns, claims, right=("effect",)))
+    judged = capsys.readouterr().out
+    assert "undecided " in judged and "[-0.1673, +0.0780]" in judged and max(map(len, judged.splitlines())) <= 80
     assert "[0.9948, 0.9951]" in shown and "95 % interval" in shown and max(map(len, shown.splitlines())) <= 80
 
 
