@@ -15,6 +15,7 @@ import pytest
 from bench.catalog.models import resolve_models
 from bench.leaderboard.table import append_rows
 from tests.conftest import TINY_SUITE, Bench, ModelCopy
+from tests.executors.processes import run_python
 from tests.leaderboard.rows import row
 
 
@@ -43,7 +44,7 @@ def test_a_reader_that_has_gone_is_no_failure_of_anyone(arguments: list[str]) ->
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli.main", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
@@ -177,14 +178,14 @@ def test_leaderboard_filters_and_mistakes(bench: Bench, board: Path) -> None:
     assert bench("leaderboard", "--leaderboard", board, "--dataset", "fashion_mnist")[0] == 0
 
 
-def test_an_evaluation_needs_neither_the_compiler_nor_plots_nor_statistics(tiny_suite: Path) -> None:
+def test_an_evaluation_needs_neither_the_compiler_nor_plots_nor_statistics(tiny_suite: Path, tmp_path: Path) -> None:
     """They take a second or more to import, some longer than torch itself."""
     heavy = ("torch._dynamo", "torchvision", "foolbox", "torchattacks", "matplotlib", "scipy.stats")
     code = (
         f"import sys, bench; bench.evaluate('standard', {str(tiny_suite)!r}, examples=4); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    assert run_python(code, tmp_path / "said") == (0, "[]\n")
 
 
 def test_the_front_of_accuracy_and_stability_comes_from_the_cards(

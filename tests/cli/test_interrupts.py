@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import functools
+import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,23 +12,25 @@ from rich.console import Console
 from bench.cli.output import progress as module
 from bench.cli.output.progress import Display
 from bench.leaderboard.evidence.manifest import read_manifest
+from tests.executors.processes import start_bench
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_run_as_ctrl_c_does_with_a_word_on_what_is_kept(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "bench", "run", "--model", "standard", "--suite", "cross_norm", "--leaderboard"]
-    process = subprocess.Popen(
-        [*command, str(tmp_path)], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # what started the tests may ignore it, as nohup does
+    said = tmp_path / "said"
+    process = start_bench(
+        "run", "--model", "standard", "--suite", "cross_norm", "--leaderboard", tmp_path, output=said,
+        first=functools.partial(signal.signal, number, signal.SIG_DFL),  # what started the tests may ignore it: nohup
     )  # fmt: skip
     while not list(tmp_path.glob("runs/*/manifest.json")):
         time.sleep(0.05)
-        assert process.poll() is None
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == code and "Traceback" not in error
+        assert process.is_alive()
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    error = said.read_text()
+    assert process.exitcode == code and "Traceback" not in error
     assert f"interrupted by {number.name}: 0 % of standard under cross_norm is kept" in error
     assert "run the same command again to go on" in error
     (folder,) = (tmp_path / "runs").iterdir()

@@ -24,7 +24,10 @@ from bench.runs.units import FinishedUnit
 
 UNIT = 30
 multiprocessing.set_forkserver_preload(
-    ["bench.cli.commands.run", "bench.cli.commands.train", "bench.runs.execute", "bench.executors.local_workers"]
+    [
+        "bench.cli.commands.run", "bench.cli.commands.train", "bench.runs.execute", "bench.executors.local_workers",
+        "bench.leaderboard.table",
+    ]  # fmt: skip
 )
 
 
@@ -63,11 +66,28 @@ def start_bench(
     return process
 
 
-def _bench(arguments: list[str], output: str, threads: int, first: Callable[[], None] | None) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C may be ignored by what started the tests
+def run_python(code: str, output: Path) -> tuple[int | None, str]:
+    """Exit code and output of `code` where what `bench run` and `bench train` start with is loaded, and nothing else."""
+    process = ForkedProcess(target=_python, args=(code, str(output)))
+    process.start()
+    process.join(120)
+    return process.exitcode, output.read_text()
+
+
+def _python(code: str, output: str) -> None:
+    _write_to(output)
+    exec(code, {"__name__": "__main__"})
+
+
+def _write_to(output: str) -> None:
     with Path(output).open("w") as stream:
         for standard in (1, 2):
             os.dup2(stream.fileno(), standard)
+
+
+def _bench(arguments: list[str], output: str, threads: int, first: Callable[[], None] | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C may be ignored by what started the tests
+    _write_to(output)
     torch.set_num_threads(threads)
     if first is not None:
         first()
