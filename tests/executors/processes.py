@@ -23,12 +23,8 @@ from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
 UNIT = 30
-multiprocessing.set_forkserver_preload(
-    [
-        "bench.cli.commands.run", "bench.cli.commands.train", "bench.runs.execute", "bench.executors.local_workers",
-        "bench.leaderboard.table",
-    ]  # fmt: skip
-)
+PRELOADED = "cli.commands.run", "cli.commands.train", "runs.execute", "executors.local_workers", "leaderboard.table"
+multiprocessing.set_forkserver_preload([f"bench.{module}" for module in PRELOADED])
 
 
 class ForkedProcess(ForkServerProcess):

@@ -1,22 +1,21 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from bench.leaderboard import rows as module
 from bench.leaderboard.rows import COLUMNS, run_columns
 from bench.leaderboard.table import append_rows
+from tests.executors.processes import run_python
 from tests.leaderboard.evidence.manifests import whole_manifest
 from tests.leaderboard.rows import row
-
-ROOT = Path(__file__).parents[2]
 
 SEEN = """
 import importlib.util, sys
 from pathlib import Path
 
-spec = importlib.util.spec_from_file_location("bench.leaderboard.rows", sys.argv[1])
+for name in [name for name in sys.modules if name.partition(".")[0] in ("bench", "tests")]:
+    del sys.modules[name]
+spec = importlib.util.spec_from_file_location("bench.leaderboard.rows", {path!r})
 rows = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(rows)
 
@@ -26,7 +25,7 @@ from bench.leaderboard.metrics import Metric, MetricKey
 from bench.leaderboard.table import append_rows, read_leaderboard
 from tests.leaderboard.evidence.manifests import whole_manifest
 
-folder, metric = Path(sys.argv[2]), Metric(MetricKey("clean_accuracy"), 0.5, 0.4, 0.6, 10, "higher", "share")
+folder, metric = Path({folder!r}), Metric(MetricKey("clean_accuracy"), 0.5, 0.4, 0.6, 10, "higher", "share")
 manifest = whole_manifest(run_id="new", data_source="a", result=Result(metrics=[metric]))
 append_rows(folder, rows.run_rows(manifest))
 read = read_leaderboard(folder)
@@ -42,9 +41,10 @@ def test_a_new_column_of_a_run_costs_one_line_of_one_file(tmp_path: Path) -> Non
         seconds, f'    Column("source", Name, "data_source", default="unknown"),\n{seconds}'
     )  # fmt: skip
     (tmp_path / "rows.py").write_text(changed)
-    command = [sys.executable, "-c", SEEN, str(tmp_path / "rows.py"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.splitlines() == [
+    seen = SEEN.format(path=str(tmp_path / "rows.py"), folder=str(tmp_path))
+    code, said = run_python(seen, tmp_path / "said")
+    assert code == 0, said
+    assert said.splitlines() == [
         "['unknown', 'a']; ", "the rows of run new are not what it wrote: source is b, was a",
     ]  # fmt: skip
     assert ",precision,source,seconds," in (tmp_path / "leaderboard.csv").read_text()

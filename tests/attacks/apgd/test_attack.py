@@ -18,7 +18,7 @@ EPS: dict[Norm, float] = {"linf": 0.01, "l2": 0.2, "l1": 1.5}
 
 @pytest.fixture(scope="module")
 def right(standard: nn.Module, fashion_test: ImageDataset) -> tuple[Tensor, Tensor]:
-    images, labels = fashion_test.pixels(slice(0, 90)), fashion_test.labels[:90]
+    images, labels = fashion_test.pixels(slice(0, 50)), fashion_test.labels[:50]
     right = standard(images).argmax(1) == labels
     return images[right], labels[right]
 
@@ -65,7 +65,7 @@ def test_apgd_alone_breaks_as_much_as_the_original(
     ours = standard(found).argmax(1) != labels
     assert 0.1 < theirs.float().mean() < 0.9
     # the starts differ, and with them what happens at the very boundary
-    assert int((theirs & ~ours).sum()) <= 2
+    assert int((theirs & ~ours).sum()) <= 1
     assert (distance(found - images, norm) <= EPS[norm] * (1 + 1e-5)).all()
     assert (found >= 0).all() and (found <= 1).all()
 
