@@ -102,7 +102,7 @@ def test_windows_and_their_schedule_are_those_of_the_original(norm: Norm, side: 
 def test_square_alone_breaks_as_much_as_the_original(
     norm: Norm, eps: float, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
-    images, labels = fashion_test.pixels(slice(0, 24)), fashion_test.labels[:24]
+    images, labels = fashion_test.pixels(slice(0, 40)), fashion_test.labels[:40]
     right = standard(images).argmax(1) == labels
     images, labels = images[right], labels[right]
     original = SquareAttack(standard, norm=NAMES[norm], n_queries=200, eps=eps, seed=0, resc_schedule=False)
@@ -111,7 +111,7 @@ def test_square_alone_breaks_as_much_as_the_original(
         ours = standard(attack(standard, images, labels, norm, eps=eps, queries=200)).argmax(1) != labels
     assert 0.1 < theirs.float().mean() < 0.9
     # two runs of the original differ by as much
-    assert int(ours.sum()) >= int(theirs.sum()) - 2
+    assert int(ours.sum()) >= int(theirs.sum()) - 3
 
 
 def prospects(half: float, now: float, improved: int) -> bool:
