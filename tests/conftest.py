@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from bench.core.memory import limit_openmp_spinning
 
 limit_openmp_spinning()  # before torch: threads that spin take the processors of the workers beside them
 import torch  # noqa: E402
+import typer.main  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from bench.catalog.cards import read_card, write_card  # noqa: E402
@@ -27,6 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # workers share the cores: one thread each, and each in the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+typer.main.get_command = functools.cache(typer.main.get_command)  # from a hundred functions, at every call
 
 
 @contextmanager
@@ -67,6 +70,25 @@ def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for kind in ("CACHE", "STATE"):
             patch.setenv(f"XDG_{kind}_HOME", str(tmp_path_factory.mktemp(kind)))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_probes() -> Iterator[dict[str, int]]:
+    """The look for gradient masking, most of the time of a run of few images, is short where it is beside the point."""
+    from bench.protocols.robustness import probes
+
+    whole = {"STEPS": probes.STEPS, "QUERIES": probes.QUERIES}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, number in (("STEPS", 2), ("QUERIES", 8)):
+            patch.setattr(probes, name, number)
+        yield whole
+
+
+@pytest.fixture
+def whole_probes(short_probes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of that look, and of runs in processes that know only the whole one."""
+    for name, number in short_probes.items():
+        monkeypatch.setattr(f"bench.protocols.robustness.probes.{name}", number)
 
 
 @pytest.fixture(scope="session")

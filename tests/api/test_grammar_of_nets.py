@@ -21,10 +21,8 @@ from bench.core.threat import NORMS
 from tests.api.test_undisturbed import condition, settings
 from tests.attacks.linear import exact_radius
 from tests.grammar import Scaled, data_for, numbered, random_net
-from tests.protocols.grammar_suites import SUITES, short_probes
+from tests.protocols.grammar_suites import SUITES
 
-__all__ = ["short_probes"]
-pytestmark = pytest.mark.usefixtures("short_probes")
 COUNT = 6
 FAMILIES = ("any", "any", "hidden", "random", "batch")
 # what looks into a net, and refuses one that hides an activation

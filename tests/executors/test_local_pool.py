@@ -51,7 +51,7 @@ def two_units(tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def after_helpers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def after_helpers(whole_probes: None, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """This process computes nothing before the event is set: by default, as soon as a helper has a unit."""
     given = threading.Event()
     compute = HelperWorker.compute
@@ -181,7 +181,7 @@ def test_a_model_that_a_helper_cannot_load_is_evaluated_here(
     assert "a helper process cannot load a model" in caplog.text
 
 
-@pytest.mark.usefixtures("forked_helpers")
+@pytest.mark.usefixtures("forked_helpers", "whole_probes")
 def test_what_a_failed_plan_leaves_behind_never_gets_into_the_next(
     tmp_path: Path, two_units: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

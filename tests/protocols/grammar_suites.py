@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from bench.protocols.robustness import probes
-
 RADII = {"linf": [0.03, 0.08], "l2": [0.3, 0.8], "l1": [2.0, 5.0]}
 REFERENCE = {"linf": 0.08, "l2": 0.8, "l1": 5.0}
 _AT_REFERENCE = {"datasets": {kind: {"reference": REFERENCE} for kind in ("grey", "colour")}}
@@ -38,10 +34,3 @@ SUITES: dict[str, dict[str, Any]] = {
     "insertion": {"steps": 4, "attack": {"kind": "frame", "steps": 2}, "radii": [0.03], "attributions": _MAPS[:1]},
     "attribution_agreement": {"measures": ["spearman", "cosine"], "attributions": [*_MAPS[:1], *_MANY_MAPS]},
 }  # fmt: skip
-
-
-@pytest.fixture
-def short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look for gradient masking, which a run of any size takes, in its smallest form too."""
-    monkeypatch.setattr(probes, "STEPS", 2)
-    monkeypatch.setattr(probes, "QUERIES", 8)

@@ -15,6 +15,7 @@ from bench.protocols.robustness.masking import masking_findings, probe
 from bench.protocols.robustness.presets import CrossNorm
 
 COUNT = 64
+pytestmark = pytest.mark.usefixtures("whole_probes")
 
 
 class Remembers(nn.Module):

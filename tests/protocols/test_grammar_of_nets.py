@@ -12,10 +12,8 @@ from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.protocols import PROTOCOLS, EvaluationContext, UnitResult
 from tests.grammar import NanNear, data_for, numbered, prepared, random_net
-from tests.protocols.grammar_suites import SUITES, short_probes
+from tests.protocols.grammar_suites import SUITES
 
-__all__ = ["short_probes"]
-pytestmark = pytest.mark.usefixtures("short_probes")
 COUNT = 8
 EITHER = {
     92: "HopSkipJump walks where rounding sends it",

@@ -84,7 +84,7 @@ SLOW_SUITE_CHANGES = {"examples = 20": f"examples = {5 * UNIT}", "patience = 1":
 
 
 @pytest.fixture
-def slow_suite(tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def slow_suite(tiny_suite: Path, whole_probes: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of five work units."""
     monkeypatch.setattr(base, "UNIT_EXAMPLES", UNIT)
     content = tiny_suite.read_text()

@@ -19,6 +19,7 @@ from bench.runs.plan import RunRequest, plan_runs
 from tests.conftest import Bench
 
 COUNT = 64
+pytestmark = pytest.mark.usefixtures("whole_probes")
 
 
 class Quantised(nn.Module):
