@@ -22,7 +22,7 @@ from bench.protocols import base
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
-UNIT = 30
+UNIT = 12
 PRELOADED = "cli.commands.run", "cli.commands.train", "runs.execute", "executors.local_workers", "leaderboard.table"
 multiprocessing.set_forkserver_preload([f"bench.{module}" for module in PRELOADED])
 

@@ -15,9 +15,30 @@ from bench.core.errors import BenchError
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.leaderboard.table import read_leaderboard
-from tests.conftest import Bench
+from tests.conftest import TINY_SUITE, Bench
 from tests.executors.processes import ForkedProcess, start_bench
 from tests.runs.test_execute import run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two models under the tiny suite."""
+    board = tmp_path_factory.mktemp("finished")
+    (board / "tiny.toml").write_text(TINY_SUITE)
+    for model in ("standard", "at_linf"):
+        run(board, board / "tiny.toml", models=[model])
+    return board
+
+
+@pytest.fixture
+def board(finished: Path, tmp_path: Path) -> Path:
+    """A copy of them, to be damaged."""
+    return shutil.copytree(finished, tmp_path / "board")
+
+
+def run_of(board: Path, model: str) -> Path:
+    rows = read_leaderboard(board)
+    return board / "runs" / rows.loc[rows["model"] == model, "run_id"].iloc[0]
 
 
 def start(folder: Path, suite: Path) -> ForkedProcess:
@@ -72,10 +93,10 @@ def test_two_runs_at_once_both_arrive(tmp_path: Path, tiny_suite: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["edited", "truncated", "missing"])
-def test_changed_evidence_is_named(tmp_path: Path, tiny_suite: Path, damage: str) -> None:
-    outcome = run(tmp_path, tiny_suite)
-    path = outcome.folder / "examples.parquet"
-    assert run_values(outcome.folder)
+def test_changed_evidence_is_named(board: Path, damage: str) -> None:
+    folder = run_of(board, "standard")
+    path = folder / "examples.parquet"
+    assert run_values(folder)
     if damage == "edited":
         import pandas as pd
 
@@ -87,37 +108,32 @@ def test_changed_evidence_is_named(tmp_path: Path, tiny_suite: Path, damage: str
     else:
         path.unlink()
     with pytest.raises(BenchError, match=r"examples\.parquet is (not what the run wrote|missing)"):
-        run_values(outcome.folder)
+        run_values(folder)
 
 
-def test_every_row_of_a_run_is_the_mean_of_its_values_by_example(tmp_path: Path, tiny_suite: Path) -> None:
-    outcome = run(tmp_path, tiny_suite)
-    rows = read_leaderboard(tmp_path)
-    values = row_values(outcome.folder, rows)
-    assert len(values) == len(rows)
+def test_every_row_of_a_run_is_the_mean_of_its_values_by_example(board: Path) -> None:
+    folder, rows = run_of(board, "standard"), read_leaderboard(board)
+    rows = rows[rows["model"] == "standard"]
+    assert len(row_values(folder, rows)) == len(rows)
     changed = rows.assign(value=rows["value"] + 0.01)
-    assert row_values(outcome.folder, changed) == {}
+    assert row_values(folder, changed) == {}
 
 
-def test_two_models_are_compared_on_the_runs_they_share(tmp_path: Path, tiny_suite: Path) -> None:
-    for model in ("standard", "at_linf"):
-        run(tmp_path, tiny_suite, models=[model])
-    run(tmp_path, tiny_suite, models=["at_linf"], seed=1)
-    (found,), skipped = compare_models("standard", "fashion_mnist/at_linf", tmp_path)
+def test_two_models_are_compared_on_the_runs_they_share(board: Path, tiny_suite: Path) -> None:
+    run(board, tiny_suite, models=["at_linf"], seed=1)
+    (found,), skipped = compare_models("standard", "fashion_mnist/at_linf", board)
     assert skipped == [] and found.doubts == ("", "")
     robust = next(one for one in found.comparisons if (one.key.norm, one.key.eps) == ("linf", 0.1))
     assert robust.difference > 0.5 and robust.p_value < 0.01 and len(robust.gained) >= 10
     assert found.unpaired == []
     with pytest.raises(BenchError, match="did you mean standard"):
-        compare_models("stndard", "at_linf", tmp_path)
-    shutil.rmtree(tmp_path / "runs" / found.runs[0])
+        compare_models("stndard", "at_linf", board)
+    shutil.rmtree(board / "runs" / found.runs[0])
     with pytest.raises(BenchError, match="missing"):
-        compare_models("standard", "at_linf", tmp_path)
+        compare_models("standard", "at_linf", board)
 
 
-def test_the_command_draws_the_flipped_examples(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
-    for model in ("standard", "at_linf"):
-        run(tmp_path, tiny_suite, models=[model])
-    common = ("compare", "standard", "at_linf", "--leaderboard", tmp_path)
-    code, shown, _ = bench(*common, "--images", tmp_path / "p.png")
-    assert code == 0 and "only at_linf" in shown and (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+def test_the_command_draws_the_flipped_examples(bench: Bench, board: Path) -> None:
+    common = ("compare", "standard", "at_linf", "--leaderboard", board)
+    code, shown, _ = bench(*common, "--images", board / "p.png")
+    assert code == 0 and "only at_linf" in shown and (board / "p.png").read_bytes().startswith(b"\x89PNG")
