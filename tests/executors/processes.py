@@ -23,8 +23,9 @@ from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.units import FinishedUnit
 
 UNIT = 12
-PRELOADED = "cli.commands.run", "cli.commands.train", "runs.execute", "executors.local_workers", "leaderboard.table"
-multiprocessing.set_forkserver_preload([f"bench.{module}" for module in PRELOADED])
+multiprocessing.set_forkserver_preload(
+    ["bench.cli.commands.run", "bench.cli.commands.train", "bench.runs.execute", "bench.executors.local_pool", "pandas"]
+)
 
 
 class ForkedProcess(ForkServerProcess):
