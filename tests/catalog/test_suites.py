@@ -237,6 +237,8 @@ def test_show_prints_what_a_suite_comes_to(folder: Path, bench: Bench) -> None:
 def test_a_folder_of_suites_stands_beside_the_shipped_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [suite.name for suite in resolve_suites(["m*"], folder)] == [
         "manifold_distance",
+        "manifold_distance_paper",
+        "manifold_distance_reduced",
         "mine",
         "minimum_norm",
         "msd",
