@@ -1,0 +1,203 @@
+"""What a gradient costs on nets of the size people use: bare, prepared in several ways, and inside an attack.
+
+    OMP_NUM_THREADS=1 python benchmarks/real_nets.py
+    python benchmarks/real_nets.py --net resnet18 --batch 32 --device cuda --repeats 20 --variant compiled
+    OMP_NUM_THREADS=1 python benchmarks/real_nets.py --net resnet18 --outside 256      # a whole run too; long on a CPU
+
+Weights are initial ones: times do not depend on them. Everything is measured in turn, round by round, and told as the
+median of the rounds' ratios, so that what else the machine does counts for both sides. `prepared` is the net as `bench run`
+attacks it (channels last); `folded` has its batch norms folded into the convolutions before them, `compiled` goes through
+torch.compile. `attack` is a gradient step of the cascade in each norm over that of the quickest variant, in a ball so small
+that no image ever leaves. `--outside` runs autoattack_fast in L-inf on so many images of CIFAR-10 and tells how much of it is
+the attack's.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+import bench
+from bench.attacks.registry import named_attack
+from bench.attacks.running import Examples, run_attack
+from bench.attacks.verification import AttackResults
+from bench.core.devices import resolve_device
+from bench.core.memory import keep_freed_memory
+from bench.core.precision import MixedPrecision, float32_products
+from bench.core.threat import NORMS, Norm
+from bench.nets import build_net
+from bench.nets.input_conv import prepare_net
+from bench.protocols.robustness import unit as module
+from benchmarks.gpu_parts.scaling import linf_alone
+from benchmarks.numerics import replaced
+
+STEPS = 3
+_TINY = 1e-6
+_RGB = {"in_channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def _ours(architecture: str, **parameters: object) -> Callable[[], nn.Module]:
+    return lambda: build_net(architecture, {**_RGB, "image_size": 32, "num_classes": 10, **parameters})
+
+
+def _torchvision(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        import torchvision
+
+        net: nn.Module = getattr(torchvision.models, name)(weights=None)
+        return net
+
+    return make
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        import timm
+
+        net: nn.Module = timm.create_model(name, pretrained=False)
+        return net
+
+    return make
+
+
+NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
+    "resnet18": (32, _ours("resnet18"), "torchvision"),
+    "wrn_28_10": (32, _ours("wide_resnet", depth=28, widen=10), "torch"),
+    "resnet50": (224, _torchvision("resnet50"), "torchvision"),
+    "efficientnet_lite0": (224, _timm("tf_efficientnet_lite0"), "timm"),
+    "vit_small": (224, _timm("vit_small_patch16_224"), "timm"),
+}
+"""Name -> side of its images, how it is made, the package that it needs."""
+
+
+def folded(net: nn.Module) -> nn.Module:
+    """With batch norms folded into the convolutions before them; the same numbers up to rounding, in eval mode."""
+    from torch.fx.experimental.optimization import fuse
+
+    return prepare_net(fuse(copy.deepcopy(net)))
+
+
+VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "plain": copy.deepcopy,
+    "prepared": lambda net: prepare_net(copy.deepcopy(net)),
+    "folded": folded,
+    "compiled": lambda net: torch.compile(prepare_net(copy.deepcopy(net))),
+    "bfloat16": lambda net: MixedPrecision(prepare_net(copy.deepcopy(net)), next(net.parameters()).device.type),
+}
+"""bfloat16 is the search's precision on request; its gradients are others."""
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter() if device.type == "cuda" else time.process_time()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+    return time.process_time() - began
+
+
+def gradient(net: nn.Module, images: Tensor) -> Tensor:
+    points = images.detach().requires_grad_(True)
+    return torch.autograd.grad(net(points).sum(), points)[0]
+
+
+def attack(net: nn.Module, images: Tensor, norm: Norm) -> int:
+    """STEPS + 1 gradient steps of the cascade; gives how many gradients were taken."""
+    with torch.no_grad():
+        labels = net(images).argmax(1)
+    results = AttackResults.start(labels.cpu(), labels.cpu())
+    ids = torch.arange(len(images), device=images.device)
+    examples = Examples(net, images, labels, ids, num_classes=1000, batch_size=len(images))
+    run_attack(named_attack("cascade", {"stages": [{"steps": STEPS}]}), examples, norm, [_TINY], results=results)
+    return results.gradient_evaluations
+
+
+def measure(name: str, batch: int, device: torch.device, repeats: int, variants: list[str]) -> None:
+    side, make, _ = NETS[name]
+    torch.manual_seed(0)
+    net = make().eval().requires_grad_(False).to(device)
+    images = torch.rand(batch, 3, side, side, device=device)
+    calls: dict[str, Callable[[], object]] = {}
+    for variant in variants:
+        try:
+            made = VARIANTS[variant](net)
+            gradient(made, images)
+            calls[variant] = lambda made=made: gradient(made, images)
+        except Exception as error:  # noqa: BLE001  (whatever a variant cannot do is what is to be told)
+            print(f"{name}: {variant} cannot be had: {' '.join(str(error).split())[:120]}")
+    prepared = prepare_net(copy.deepcopy(net))
+    forward = lambda: prepared(images)  # noqa: E731
+    rounds: list[dict[str, float]] = []
+    for _ in range(repeats):
+        row = {variant: seconds(call, device) for variant, call in calls.items()}
+        with torch.no_grad():
+            row["forward"] = seconds(forward, device)
+        for norm in NORMS:
+            spent = seconds(lambda norm=norm: attack(prepared, images, norm), device)
+            # two clean passes beside the gradients
+            row[norm] = (spent - 2 * row["forward"]) / (STEPS + 1)
+        rounds.append(row)
+    exact = [one for one in calls if one not in ("bfloat16",)]
+    best = min(exact, key=lambda one: statistics.median(row[one] for row in rounds))
+    told = [f"{one} {_ratio(rounds, one, best):.3f}" for one in calls]
+    told += [f"attack {norm} {_ratio(rounds, norm, best):.3f}" for norm in NORMS]
+    milliseconds = 1000 * statistics.median(row[best] for row in rounds) / batch
+    print(f"| {name} | {side} | {batch} | {best}, {milliseconds:.1f} ms | {' | '.join(told)} |", flush=True)
+
+
+def _ratio(rounds: list[dict[str, float]], one: str, best: str) -> float:
+    return statistics.median(row[one] / row[best] for row in rounds)
+
+
+def outside(name: str, count: int, device: torch.device) -> None:
+    """The share of a whole run that is not the attack's."""
+    spent: list[float] = []
+
+    def timed(*given: object, **named: object) -> None:
+        spent.append(seconds(lambda: run_attack(*given, **named), device))  # type: ignore[arg-type]
+
+    net = NETS[name][1]().eval().requires_grad_(False)
+    with TemporaryDirectory() as folder, replaced(module, "run_attack", timed):
+        suite = linf_alone(Path(folder) / "suite.toml")
+        total = seconds(lambda: bench.evaluate(net, suite, dataset="cifar10", examples=count, device=device), device)
+    print(
+        f"{name}: {count} images in {total:.1f} s, of which {100 * (1 - sum(spent) / total):.1f} % outside the attack"
+    )
+
+
+def main(
+    net: Annotated[list[str], typer.Option()] = list(NETS),  # noqa: B006
+    variant: Annotated[list[str], typer.Option()] = ["plain", "prepared", "folded", "bfloat16"],  # noqa: B006
+    batch: int = 0,
+    repeats: int = 3,
+    device: str = "cpu",
+    outside_of: Annotated[int, typer.Option("--outside", help="Images of CIFAR-10 for a whole run; 0: none.")] = 0,
+) -> None:
+    where = resolve_device(device)
+    keep_freed_memory()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ratios to the quickest exact variant")
+    with float32_products():
+        for name in net:
+            side, _, package = NETS[name]
+            if importlib.util.find_spec(package) is None:
+                print(f"{name}: {package} is not installed")
+                continue
+            measure(name, batch or {32: 16, 224: 2}[side], where, repeats, variant)
+            if outside_of and side == 32:
+                outside(name, outside_of, where)
+
+
+if __name__ == "__main__":
+    typer.run(main)
