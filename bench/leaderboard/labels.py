@@ -62,5 +62,16 @@ def with_decimals(text: str) -> str:
     return re.sub(r"([0-9.]+)/255\b", lambda found: f"{float(found[1]) / 255:.4g}", text)
 
 
+def shared_labels(key: MetricKey, shown: str) -> list[tuple[str, str]]:
+    """How a label may stand under a heading that others share: heading, and what is left; the radius first."""
+    radius = "" if key.eps is None else radius_text(key.eps)
+    ends = [part for part in (radius, key.parts[-1], key.parts[0]) if part and shown.endswith(f" {part}")]
+    found = [(shown.removesuffix(part).rstrip(), part) for part in ends]
+    if key.subject and key.subject in shown:
+        rest = re.sub(r"/(?= |$)", "", shown.replace(key.subject, "", 1))
+        found.append((_words(*rest.split()), key.subject))
+    return found
+
+
 def _words(*parts: str) -> str:
     return " ".join(part for part in parts if part)

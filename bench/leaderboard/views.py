@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from bench.core.names import select_names
 from bench.leaderboard.boards import Board, Cell, Row, sorted_rows
+from bench.leaderboard.labels import with_decimals
 
 
 def by_method(board: Board, groups: Mapping[str, str]) -> Board:
@@ -44,6 +46,28 @@ def pareto_front(board: Board, names: tuple[str, str]) -> Board:
     front = sorted_rows([rows[place] for place in undominated(points)], columns, columns[0])
     title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
     return Board(title, board.shared, columns, front, sort=columns[0])
+
+
+def with_columns(boards: Sequence[Board], names: Sequence[str]) -> list[Board]:
+    """The boards that have any of these columns, with those alone, in the order asked.
+
+    Args:
+        names: labels, also with their radius as a decimal, or wildcards.
+
+    Raises:
+        BenchError: a name that no board has.
+    """
+    known = list(dict.fromkeys(column.label for board in boards for column in board.columns))
+    patterns = [one for name in names for one in ([label for label in known if with_decimals(label) == name] or [name])]
+    wanted = select_names(patterns, known, "column")
+    chosen = []
+    for board in boards:
+        places = {column.label: place for place, column in enumerate(board.columns)}
+        kept = [places[name] for name in wanted if name in places]
+        if kept:
+            rows = tuple(replace(row, cells=tuple(row.cells[place] for place in kept)) for row in board.rows)
+            chosen.append(replace(board, columns=tuple(board.columns[place] for place in kept), rows=rows))
+    return chosen
 
 
 def undominated(points: Sequence[Sequence[float]]) -> list[int]:

@@ -219,8 +219,8 @@ def trained(recipe: NetRecipe, data_dir: Path | None, seed: int = 0) -> nn.Seque
             data.pixels(chosen),
             data.labels[chosen],
             None,
-            torch.ones(1, 1, 1, 1),
-            generator,
+            pixel_std=torch.ones(1, 1, 1, 1),
+            generator=generator,
             progress=step / recipe.steps,
         )
         loss = loss_of(recipe, net.train(), batch)

@@ -60,4 +60,12 @@ def test_runs_say_radii_as_the_suite_writes_them(bench: Bench, tmp_path: Path) -
     assert manifest["suite"]["parameters"]["datasets"]["fashion_mnist"]["reference"]["linf"] == 8 / 255
     out = bench("leaderboard", "--leaderboard", board, "--sort", "L-inf 0.03137")[1]
     assert "sorted by L-inf 8/255" in out and "union of L-inf 8/255, L2 1.5" in out
-    assert "L-inf 8/255" in bench("leaderboard", "--leaderboard", board, "--format", "latex")[1]
+    paper = ("--format", "latex", "--columns", "L-inf *, union", "--intervals")
+    out = bench("leaderboard", "--leaderboard", board, *paper)[1]
+    assert (
+        "{$L_\\infty$}" in out
+        and "8/255 {" not in out
+        and "/255 & 8/255 &" in out
+        and "clean" not in out
+        and "scriptsize" in out
+    )

@@ -137,3 +137,9 @@ def test_the_command_draws_the_flipped_examples(bench: Bench, board: Path) -> No
     common = ("compare", "standard", "at_linf", "--leaderboard", board)
     code, shown, _ = bench(*common, "--images", board / "p.png")
     assert code == 0 and "only at_linf" in shown and (board / "p.png").read_bytes().startswith(b"\x89PNG")
+    paper = ("--metric", "clean", "--metric", "L-inf *", "--columns", "at_linf, difference", "--no-intervals")
+    code, shown, _ = bench(*common, *paper, "--format", "latex")
+    assert code == 0 and "metric & at\\_linf & difference \\\\" in shown and "[" not in shown.split("\n", 1)[1]
+    assert "\\multicolumn{3}{l}{$L_\\infty$}" in shown and "L_2" not in shown and "union &" not in shown
+    assert "did you mean clean" in bench.refused(*common, "--metric", "claen")
+    assert "did you mean difference" in bench.refused(*common, "--columns", "diference")

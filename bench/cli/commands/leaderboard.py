@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +58,12 @@ AllVersions = Annotated[
 ]
 
 
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", help="Only these, as headers name them, e.g. 'clean, L-inf *, union'; in this order."),
+]
+
+
 @app.callback()
 def leaderboard(
     context: typer.Context,
@@ -70,6 +77,8 @@ def leaderboard(
     pareto: Pareto = None,
     ranks: Ranks = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    columns: Columns = None,
+    intervals: Annotated[bool, typer.Option("--intervals", help="The 95 % interval beside each value.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All radii, even where the terminal is narrow.")] = False,
     all_versions: AllVersions = False,
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
@@ -79,8 +88,7 @@ def leaderboard(
     """Show the latest result of every model; the best value of each column is marked."""
     if context.invoked_subcommand is not None:
         return
-    from bench.cli.output import board_formats
-    from bench.cli.output.rendering import output, warn
+    from bench.cli.output.rendering import warn
     from bench.leaderboard.boards import make_boards
     from bench.leaderboard.evidence.doubts import board_doubts
     from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
@@ -93,22 +101,11 @@ def leaderboard(
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
     else:  # neither a mean over seeds nor a front is a ranking
         boards = [_view(board, by, pareto, directory, registry=registry) for board in boards]
-    if as_json or output_format is Format.json:
-        from bench.cli.output.json_output import board_entry, print_json
+    if columns is not None:
+        from bench.leaderboard.views import with_columns
 
-        print_json("leaderboard", boards=[board_entry(board) for board in boards])
-        return
-    if output_format is Format.table:
-        for board in boards:
-            output().print(f"\n{board.title}", style="bold", soft_wrap=True)
-            output().print(board_formats.as_table(board, wide=wide, width=output().width))
-        return
-    makers = {
-        Format.csv: board_formats.as_csv,
-        Format.markdown: board_formats.as_markdown,
-        Format.latex: board_formats.as_latex,
-    }
-    typer.echo(makers[output_format](boards), nl=False)
+        boards = with_columns(boards, [name.strip() for name in columns.split(",")])
+    _print(boards, Format.json if as_json else output_format, wide=wide or columns is not None, intervals=intervals)
 
 
 @app.command("merge")
@@ -167,6 +164,30 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
         # ranks were not asked for; `--ranks` says why there are none
         logging.getLogger(__name__).info("no ranks: %s", error)
         return board
+
+
+def _print(boards: list[Board], output_format: Format, *, wide: bool, intervals: bool) -> None:
+    from bench.cli.output import board_formats
+    from bench.cli.output.rendering import output
+
+    if output_format is Format.json:
+        from bench.cli.output.json_output import board_entry, print_json
+
+        print_json("leaderboard", boards=[board_entry(board) for board in boards])
+        return
+    if output_format is Format.table:
+        console = output(unfolded=wide)
+        width = console.width if wide else shutil.get_terminal_size().columns
+        for board in boards:
+            console.print(f"\n{board.title}", style="bold", soft_wrap=True)
+            console.print(board_formats.as_table(board, wide=wide, width=width, intervals=intervals))
+        return
+    makers = {
+        Format.csv: board_formats.as_csv,
+        Format.markdown: board_formats.as_markdown,
+        Format.latex: board_formats.as_latex,
+    }
+    typer.echo(makers[output_format](boards, intervals=intervals), nl=False)
 
 
 def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: Path | None) -> Board:

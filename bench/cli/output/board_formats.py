@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rich.table import Table
+from rich.text import Text
 
-from bench.cli.output.rendering import markdown, marked, percent, printable, table
+from bench.cli.output import latex
+from bench.cli.output.rendering import interval, literal, markdown, marked, narrowest, percent, table
 from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.controls import MARK, MEANING, beaten
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.table import as_cell
 
 Shown = TypeVar("Shown")
-_LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    character: f"\\{character}" for character in "&%$#_{}"
-}
 
 
 def _head(board: Board) -> list[str]:
@@ -44,12 +43,24 @@ def _text(cell: Cell | None, column: Column) -> str:
     return shown(cell.value) + (f" ± {shown(cell.spread)}" if cell.spread == cell.spread else "")
 
 
+def _ends(cell: Cell | None, column: Column) -> str:
+    """The 95 % interval, where there is one."""
+    if cell is None or cell.ci_low != cell.ci_low:
+        return ""
+    return f" {interval(cell.ci_low, cell.ci_high, percent=column.unit == 'share')}"
+
+
 def _plain(value: float) -> str:
     return f"{value:.3g}"
 
 
 def _rows(
-    board: Board, columns: Sequence[Column], plain: Callable[[str], str], best: Callable[[str], Shown]
+    board: Board,
+    columns: Sequence[Column],
+    plain: Callable[[str], str],
+    best: Callable[[str], Shown],
+    *,
+    intervals: bool,
 ) -> list[list[str | Shown]]:
     """Every row, the best of each column as `best` writes it, all else as `plain` does."""
     places = [board.columns.index(column) for column in columns]
@@ -61,6 +72,7 @@ def _rows(
         for place in places:
             cell = row.cells[place]
             text = _text(cell, board.columns[place]) + (MARK if board.columns[place].key in behind else "")
+            text += _ends(cell, board.columns[place]) if intervals else ""
             shown.append(best(text) if cell is not None and cell.value == tops[place] else plain(text))
         rows.append(shown)
     return rows
@@ -72,19 +84,40 @@ def _beaten(board: Board, row: Row) -> dict[MetricKey, str]:
     return beaten((column.key, column.direction, cell.value) for column, cell in pairs if cell is not None)
 
 
-def as_table(board: Board, *, wide: bool, width: int) -> Table:
-    """For a terminal of `width`: where that is narrow the central columns, unless all are wanted."""
+def as_table(board: Board, *, wide: bool, width: int, intervals: bool = False) -> Table:
+    """For a terminal of `width`: where that is narrow as many central columns as it holds, unless all are wanted."""
     columns: Sequence[Column] = board.columns
     central = [column for column in columns if column.central]
-    room = 17 if board.of_methods else 13
+    room = (17 if board.of_methods else 13) + (15 if intervals else 0)
     if not wide and 24 + room * len(columns) > width and central:
-        columns = central
+        columns = _that_fit(board, central, width, intervals=intervals)
     names, (kind, *extra) = [column.label for column in columns], _head(board)
-    rows = _rows(board, columns, str, lambda text: marked(f"[bold green]*{text}[/]"))
-    made = table([kind, *extra, *names], rows, right=[*extra, *names])
+    rows = _rows(board, columns, str, _best, intervals=intervals)
+    made = table([kind, *extra, *names], rows, right=[*extra, *names], width=width)
     made.caption = _caption(board, len(board.columns) - len(columns))
     made.caption_justify = "left"
     return made
+
+
+def _that_fit(board: Board, columns: Sequence[Column], width: int, *, intervals: bool) -> list[Column]:
+    """The first of the columns, and what the board is sorted by, as far as none has to be torn; two at least."""
+    head = _head(board)
+    rows = [[*head, *("" for _ in columns)], *_rows(board, columns, str, str, intervals=intervals)]
+    widths = [max(map(len, cells)) + 2 for cells in zip(*rows, strict=True)]
+    room = width - sum(widths[: len(head)]) - 1  # for the mark of the best
+    kept: list[Column] = []
+    own = dict(zip(columns, widths[len(head) :], strict=True))
+    by_need = sorted(columns, key=lambda column: column != board.sort)
+    for column in by_need:
+        room -= max(own[column] + 1, narrowest(column.label) + 2)
+        if room >= 0 or len(kept) < 2:
+            kept.append(column)
+    return [column for column in columns if column in kept]
+
+
+def _best(text: str) -> Text:
+    value, space, ends = text.partition(" [")
+    return marked(f"[bold green]*{value}[/]") + literal(space + ends)
 
 
 def _caption(board: Board, hidden: int) -> str:
@@ -105,18 +138,19 @@ def _caption(board: Board, hidden: int) -> str:
     return "; ".join(parts)
 
 
-def as_csv(boards: Sequence[Board]) -> str:
+def as_csv(boards: Sequence[Board], *, intervals: bool = False) -> str:
     """All boards in one table: what its board shares stands in every row, and columns that it has not are empty."""
     names: dict[str, None] = {}
     lines: list[dict[str, str]] = []
     for board in boards:
         head = [*board.shared, *_head(board)]
+        further = {"sd": "spread"} if board.of_methods else {}
+        further |= {"low": "ci_low", "high": "ci_high"} if intervals else {}
         for row in board.rows:
             line = dict(zip(head, map(as_cell, [*board.shared.values(), *_names(board, row)]), strict=True))
-            line |= {name: "" if value is None else repr(value) for name, value in _numbers(board, row).items()}
-            if board.of_methods:
-                spread = _numbers(board, row, spread=True)
-                line |= {f"{name} sd": "" if value is None else repr(value) for name, value in spread.items()}
+            line |= _numbers(board, row, "value")
+            for suffix, part in further.items():
+                line |= {f"{name} {suffix}": value for name, value in _numbers(board, row, part).items()}
             names |= dict.fromkeys(line)
             lines.append(line)
     stream = io.StringIO()
@@ -126,45 +160,29 @@ def as_csv(boards: Sequence[Board]) -> str:
     return stream.getvalue()
 
 
-def _numbers(board: Board, row: Row, *, spread: bool = False) -> dict[str, float | None]:
-    """Values, or their spread over seeds, by column; None where there is none."""
-    values = [None if cell is None else cell.spread if spread else cell.value for cell in row.cells]
+def _numbers(board: Board, row: Row, part: str) -> dict[str, str]:
+    """Values, their spread over seeds or the ends of their intervals, by column; empty where there is none."""
+    values = [math.nan if cell is None else getattr(cell, part) for cell in row.cells]
     labels = (column.label for column in board.columns)
-    return {
-        name: None if value is None or value != value else value for name, value in zip(labels, values, strict=True)
-    }
+    return {name: "" if value != value else repr(value) for name, value in zip(labels, values, strict=True)}
 
 
-def as_markdown(boards: Sequence[Board]) -> str:
+def as_markdown(boards: Sequence[Board], *, intervals: bool = False) -> str:
     parts = []
     for board in boards:
         head = [*_head(board), *(markdown(column.label) for column in board.columns)]
-        rows = _rows(board, board.columns, markdown, lambda text: f"**{markdown(text)}**")
+        rows = _rows(board, board.columns, markdown, lambda text: f"**{markdown(text)}**", intervals=intervals)
         lines = [f"### {markdown(board.title)}", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
     return "\n".join(parts)
 
 
-def as_latex(boards: Sequence[Board]) -> str:
+def as_latex(boards: Sequence[Board], *, intervals: bool = False) -> str:
     """One booktabs table a board."""
-    parts = []
-    for board in boards:
-        head = [*_head(board), *(_latex(column.label) for column in board.columns)]
-        rows = _rows(board, board.columns, _latex, lambda text: f"\\textbf{{{_latex(text)}}}")
-        lines = [
-            f"% {printable(board.title)}",
-            f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            "\\toprule",
-            f"{' & '.join(head)} \\\\",
-            "\\midrule",
-            *(f"{' & '.join(row)} \\\\" for row in rows),
-            "\\bottomrule",
-            "\\end{tabular}",
-        ]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
-
-
-def _latex(text: str) -> str:
-    escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX_SPECIAL[found[0]], printable(text))
-    return escaped.replace("±", "$\\pm$").replace(MARK, "$^\\dagger$")
+    return "\n".join(
+        latex.board_table(
+            board.title, _head(board), board.columns,
+            _rows(board, board.columns, latex.escaped, latex.bold, intervals=intervals),
+        )
+        for board in boards
+    )  # fmt: skip

@@ -135,3 +135,27 @@ def test_a_narrow_terminal_gets_the_central_columns_and_is_told_of_the_others(
     made = as_table(Board("title", {}, columns, (row,), sort=columns[0]), wide=False, width=width)
     assert sum(str(column.header) in ("first", "second") for column in made.columns) == shown
     assert ("1 more columns with --wide" in str(made.caption)) == (shown == 1)
+
+
+def test_a_board_too_wide_for_the_terminal_loses_columns_and_tears_none() -> None:
+    names = [f"agreement/spearman/gradient/method_{number}" for number in range(6)]
+    columns = tuple(Column(MetricKey(name), name, "higher", "share") for name in names)
+    wide = Board("title", {}, columns, (Row("bridging_at_l2_050", "net", (Cell(0.5),) * 6),), sort=columns[5])
+    made = as_table(wide, wide=False, width=60)
+    assert [str(column.header) for column in made.columns] == ["model", names[0], names[1], names[5]]
+    assert "3 more columns with --wide" in str(made.caption)
+
+
+def test_names_are_folded_at_their_joints(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    output().print(table(["model", "method"], [["fashion_mnist/at", "bridging_at_linf_005"]]))
+    assert "bridging_" in capsys.readouterr().out.splitlines()[3].split()[-1]
+
+
+def test_what_a_program_reads_is_not_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    sentence = "word " * 60
+    output().print(table(["suite", "description"], [["tiny", sentence]]))
+    assert sentence.strip() in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""A comparison of two models as text: table, LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+
+from rich.table import Table
+
+from bench.cli.output import latex
+from bench.cli.output.rendering import table
+from bench.comparison.compare import SuiteComparison
+from bench.core.names import select_names
+from bench.leaderboard.labels import label, with_decimals
+from bench.leaderboard.metrics import MetricKey
+from bench.leaderboard.statistics.paired import ALPHA, Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a comparison is printed.
+
+    Attributes:
+        first: the model that the other is held against.
+        columns: names or wildcards of columns beside the metric's, in that order; all if empty.
+        intervals: whether the difference has its interval.
+    """
+
+    first: str
+    second: str
+    columns: Sequence[str] = ()
+    intervals: bool = True
+
+
+def short_label(found: SuiteComparison, key: MetricKey) -> str:
+    """The metric's label; robust accuracies name their attack where several ran."""
+    keys = (*(one.key for one in found.comparisons), *found.unpaired)
+    attacks = {one.attack for one in keys if one.metric == "robust_accuracy"} - {"worst"}
+    return label(key, attack=len(attacks) > 1)
+
+
+def with_metrics(found: Sequence[SuiteComparison], patterns: Sequence[str]) -> list[SuiteComparison]:
+    """The comparisons that have any of these metrics, with those alone; p-values stay those over all metrics.
+
+    Args:
+        patterns: labels, also with their attack or with their radius as a decimal, or wildcards.
+
+    Raises:
+        BenchError: a pattern that no metric has.
+    """
+    names = [
+        [{(short := short_label(one, key)), label(key), with_decimals(short)} for key in _keys(one)] for one in found
+    ]
+    known = sorted({name for one in names for own in one for name in own})
+    wanted = set(select_names(patterns, known, "metric"))
+    chosen = []
+    for one, own in zip(found, names, strict=True):
+        kept = [not wanted.isdisjoint(name) for name in own]
+        comparisons, adjusted = list(compress(one.comparisons, kept)), list(compress(one.adjusted, kept))
+        if comparisons:
+            chosen.append(replace(one, comparisons=comparisons, adjusted=adjusted, unpaired=[]))
+    return chosen
+
+
+def _keys(found: SuiteComparison) -> list[MetricKey]:
+    return [one.key for one in found.comparisons]
+
+
+def as_table(found: SuiteComparison, shape: Shape) -> Table:
+    head, rows = _cells(found, shape)
+    made = table(head, rows, right=head[1:])
+    made.caption = (
+        "p: two-sided, Holm over this suite's metrics; * below 0.05; examples: how many only one of the two has"
+    )
+    made.caption_justify = "left"
+    return made
+
+
+def as_latex(found: SuiteComparison, shape: Shape) -> str:
+    head, rows = _cells(found, shape)
+    title = f"{shape.second} minus {shape.first}: {found.title}; p: two-sided, Holm; * below 0.05"
+    return latex.comparison_table(title, head, _keys(found), rows)
+
+
+def _cells(found: SuiteComparison, shape: Shape) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows; the first column has the metrics."""
+    difference = "difference, 95 %" if shape.intervals else "difference"
+    columns = [shape.first, shape.second, difference, "examples", "p"]
+    names = [shape.first, shape.second, "difference", "examples", "p"]
+    wanted = select_names(shape.columns or ["all"], names, "column")
+    kept = [place for name in wanted for place, own in enumerate(names) if own == name]
+    rows = []
+    for one, adjusted in zip(found.comparisons, found.adjusted, strict=True):
+        cells = _row(one, adjusted, intervals=shape.intervals)
+        rows.append([short_label(found, one.key), *(cells[place] for place in kept)])
+    return ["metric", *(columns[place] for place in kept)], rows
+
+
+def _row(one: Comparison, adjusted: float, *, intervals: bool) -> list[str]:
+    scale, digits = (100, 1) if one.unit == "share" else (1, 4)
+    low, high = scale * one.ci_low, scale * one.ci_high
+    difference = f"{scale * one.difference:+.{digits}f}"
+    difference += f" [{low:+.{digits}f}, {high:+.{digits}f}]" if intervals and low == low else ""
+    flips = f"+{len(one.gained)} -{len(one.lost)}" if one.test == "McNemar" else ""
+    mark = "*" if adjusted <= ALPHA else ""
+    values = (f"{scale * value:.{digits}f}" for value in (one.first, one.second))
+    return [*values, difference, flips, f"{adjusted:.2g}{mark}"]
