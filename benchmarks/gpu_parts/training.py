@@ -54,7 +54,7 @@ def training(ledger: Ledger, sizes: Sizes, studio: Studio) -> None:
         done += share
         until = began + done * whole
         ledger.measure(
-            name, lambda name=name, departs=departs, until=until: _train(ledger, sizes, studio, name, departs, until),
+            name, lambda name=name, departs=departs, until=until: _train(ledger, sizes, studio, name, departs=departs, until=until),
             needs=0.3 * share * whole,
         )  # fmt: skip
 

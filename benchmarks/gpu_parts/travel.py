@@ -103,4 +103,4 @@ def synthetic(count: int, split: str) -> ImageDataset:
     from bench.data.specs import DATASETS
 
     names = DATASETS["cifar10"].class_names
-    return ImageDataset("cifar10", split, (255 * images).to(torch.uint8), labels, names, "synthetic")
+    return ImageDataset("cifar10", split, (255 * images).to(torch.uint8), labels, class_names=names, source="synthetic")
