@@ -1,4 +1,4 @@
-"""The exact distance to the nearest misclassified image, of small nets of linear layers and ReLU.
+"""The exact distance to the nearest misclassified image, of small nets of affine layers (linear, convolutions) and ReLU.
 
 L-inf and L1: a mixed-integer program a wrong class (Tjeng, Xiao, Tedrake, "Evaluating robustness of neural networks with
 mixed integer programming", ICLR 2019), solved by scipy's HiGHS. L2: branch and bound over the ReLUs' signs. Both inside the

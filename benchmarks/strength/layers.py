@@ -1,10 +1,14 @@
-"""The layers of small nets of linear layers and ReLU, in float64, and bounds of what goes into each ReLU."""
+"""The layers of small nets of affine layers and ReLU, in float64, and bounds of what goes into each ReLU."""
 
 from __future__ import annotations
 
+import copy
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,20 +20,29 @@ _DUAL: dict[Norm, float] = {"linf": 1.0, "l2": 2.0, "l1": np.inf}
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """A net's linear layers, float64; ReLU after all but the last."""
+    """A net's affine layers as matrices, float64; ReLU after all but the last."""
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
 
     @classmethod
-    def of(cls, net: nn.Module) -> Layers:
-        """Those of Flatten, Linear, ReLU, ..., Linear; raises ValueError for any other module."""
-        linear = [one for one in net.modules() if isinstance(one, nn.Linear)]
-        other = {type(one) for one in net.modules()} - {nn.Sequential, nn.Flatten, nn.Linear, nn.ReLU}
+    def of(cls, net: nn.Module, shape: tuple[int, ...]) -> Layers:
+        """Those of a net on images of this shape; raises ValueError for what is no Flatten, Linear, Conv2d or ReLU."""
+        modules = [one for one in net.modules() if not isinstance(one, nn.Sequential)]
+        other = {type(one) for one in modules} - {nn.Flatten, nn.Linear, nn.Conv2d, nn.ReLU}
         if other:
-            raise ValueError(f"exact distances are for nets of linear layers and ReLU, not {other.pop().__name__}")
-        weights = tuple(one.weight.detach().double().numpy() for one in linear)
-        return cls(weights, tuple(one.bias.detach().double().numpy() for one in linear))
+            raise ValueError(f"exact distances are for nets of affine layers and ReLU, not {other.pop().__name__}")
+        weights, biases = [], []
+        for is_relu, run in itertools.groupby(modules, lambda one: isinstance(one, nn.ReLU)):
+            if is_relu:
+                continue
+            affine = copy.deepcopy(nn.Sequential(*run)).double().requires_grad_(False)
+            size = math.prod(shape)
+            values = affine(torch.cat([torch.zeros(1, size), torch.eye(size)]).double().view(-1, *shape))
+            shape = tuple(values.shape[1:])
+            weights.append((values[1:] - values[:1]).flatten(1).T.numpy())
+            biases.append(values[0].flatten().numpy())
+        return cls(tuple(weights), tuple(biases))
 
     def logits(self, image: Array) -> Array:
         """(D,) -> (K,)."""

@@ -9,6 +9,7 @@ Attacks are tuned on training images alone (`solve --split train --data-dir DIR 
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from bench.attacks.cascade import Stage
-from bench.attacks.pgd import pgd
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults
@@ -34,13 +34,8 @@ from benchmarks.strength.exact import exact_distance
 from benchmarks.strength.layers import Layers
 
 FILE = Path(__file__).parent / "exact.npz"
-NETS = {
-    "one_layer": ([40], 0.0),
-    "two_layers": ([24, 24], 0.0),
-    "one_layer_robust": ([60], 0.05),
-    "two_layers_robust": ([30, 30], 0.03),
-}
-"""Widths of hidden layers, and the L-inf radius of adversarial training, 0 for none."""
+NETS: dict[str, tuple[int, list[int]]] = {"one_layer": (0, [40]), "two_layers": (0, [24, 24]), "conv": (4, [16])}
+"""Channels of a first convolution, 3x3 with stride 2, or 0 for none; widths of the hidden layers after it."""
 LARGEST: dict[Norm, float] = {"linf": 0.5, "l2": 3.0, "l1": 15.0}
 app = typer.Typer(add_completion=False)
 
@@ -50,9 +45,11 @@ def small(images: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(images, 4)
 
 
-def empty_net(widths: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in zip([49, *widths], widths, strict=False):
+def empty_net(name: str) -> nn.Sequential:
+    channels, widths = NETS[name]
+    layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, stride=2), nn.ReLU()] if channels else []
+    layers.append(nn.Flatten())
+    for before, after in itertools.pairwise([9 * channels if channels else 49, *widths]):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
 
@@ -76,7 +73,7 @@ def known(file: Path = FILE) -> list[Known]:
 
 
 def _known(stored: Any, name: str) -> Known:
-    net = empty_net(NETS[name][0])
+    net = empty_net(name)
     net.load_state_dict({key: torch.from_numpy(stored[f"{name}/{key}"]) for key in net.state_dict()})
     net.requires_grad_(False).eval()
     images, labels = torch.from_numpy(stored[f"{name}/images"]), torch.from_numpy(stored[f"{name}/labels"])
@@ -84,26 +81,25 @@ def _known(stored: Any, name: str) -> Known:
 
 
 @app.command()
-def train(data_dir: Path, folder: Path = Path()) -> None:
+def train(
+    data_dir: Path, folder: Path = Path(), net: Annotated[list[str], typer.Option()] = list(NETS),  # noqa: B006
+) -> None:  # fmt: skip
     """Train the nets on the training split: FOLDER/NAME.pt."""
     data = load_split("fashion_mnist", "train", data_dir=data_dir)
     images, labels = small(data.pixels(slice(0, len(data.labels)))), data.labels
-    for name, (widths, eps) in NETS.items():
+    for name in net:
         torch.manual_seed(0)
-        net, steps = empty_net(widths), 1400 if not eps else 1170
-        optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+        model, steps = empty_net(name), 1400
+        optimizer = torch.optim.Adam(model.parameters(), 2e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps)
         for _ in range(steps):
             chosen = torch.randint(len(images), (256,))
-            batch = images[chosen]
-            if eps:
-                batch = pgd(net, batch, labels[chosen], norm="linf", eps=eps, steps=4, step_size=eps / 2.5)
-            loss = nn.functional.cross_entropy(net.train()(batch), labels[chosen])
+            loss = nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        torch.save(net.state_dict(), folder / f"{name}.pt")
+        torch.save(model.state_dict(), folder / f"{name}.pt")
 
 
 @app.command()
@@ -115,13 +111,13 @@ def solve(
     data = load_split("fashion_mnist", split, data_dir=data_dir)
     stored: dict[str, Any] = dict(np.load(file)) if file.exists() else {}
     for name in net:
-        model = empty_net(NETS[name][0])
+        model = empty_net(name)
         model.load_state_dict(torch.load(folder / f"{name}.pt"))
         model.requires_grad_(False)
         shown, labels = small(data.pixels(slice(0, 2 * images))), data.labels[: 2 * images]
         right = (model(shown).argmax(1) == labels).nonzero().squeeze(1)[:images]
         shown, labels = shown[right].contiguous(), labels[right]
-        found, layers = minimum_norm(model, shown, labels), Layers.of(model)
+        found, layers = minimum_norm(model, shown, labels), Layers.of(model, (1, 7, 7))
         stored |= {f"{name}/{key}": value.numpy() for key, value in model.state_dict().items()}
         stored |= {f"{name}/images": shown.numpy(), f"{name}/labels": labels.numpy()}
         for norm in NORMS:

@@ -33,7 +33,9 @@ def tiny(widths: list[int]) -> tuple[nn.Sequential, torch.Tensor]:
 
 def of(net: nn.Sequential, image: torch.Tensor, norm: Norm, seconds: float = 30.0) -> Exact:
     label = int(net(image[None]).argmax())
-    return exact_distance(Layers.of(net), image.flatten().double().numpy(), label, norm, seconds=seconds)
+    return exact_distance(
+        Layers.of(net, tuple(image.shape)), image.flatten().double().numpy(), label, norm, seconds=seconds
+    )
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -49,7 +51,7 @@ def test_a_linear_net_has_its_closed_form(norm: Norm) -> None:
 @pytest.mark.parametrize("widths", [[5], [3, 3]])
 def test_the_distance_is_that_of_the_nearest_of_all_cells(widths: list[int], norm: Norm) -> None:
     net, images = tiny(widths)
-    layers, order = Layers.of(net), {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+    layers, order = Layers.of(net, (1, 2, 3)), {"linf": np.inf, "l2": 2, "l1": 1}[norm]
     image = images[0].flatten().double().numpy()
     label, lengths = int(net(images[:1]).argmax()), [np.inf]
     for bits in itertools.product((0.0, 1.0), repeat=sum(widths)):
@@ -71,7 +73,7 @@ def test_time_that_runs_out_leaves_bounds_and_no_guess(norm: Norm) -> None:
 
 def test_other_layers_are_refused() -> None:
     with pytest.raises(ValueError, match="not Tanh"):
-        Layers.of(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh()))
+        Layers.of(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh()), (4,))
 
 
 @pytest.mark.parametrize("name", KNOWN)
