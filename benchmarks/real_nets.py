@@ -194,7 +194,7 @@ def main(
             if importlib.util.find_spec(package) is None:
                 print(f"{name}: {package} is not installed")
                 continue
-            measure(name, batch or {32: 16, 224: 2}[side], where, repeats=repeats, only=variant)
+            measure(name, batch or {32: 16, 224: 2}[side], where, repeats=repeats, variants=variant)
             if outside_of and side == 32:
                 outside(name, outside_of, where)
 

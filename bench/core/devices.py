@@ -36,7 +36,7 @@ def resolve_device(name: str) -> torch.device:
 
 def worker_device(device: torch.device, number: int) -> torch.device:
     """The device of the worker of a number, from 0: this machine's GPUs in turn, unless one of them was asked for."""
-    if device.type != "cuda" or device.index is not None:
+    if device.type != "cuda" or ":" in str(device):
         return device
     return torch.device("cuda", number % torch.cuda.device_count())
 
