@@ -45,7 +45,9 @@ def test_a_suite_of_ones_own_keeps_its_radii_of_cifar10(tmp_path: Path) -> None:
     assert suite_for(suite, "cifar10") is suite
 
 
-OF_SOME_DATA_SETS = ("manifold_distance", "cross_norm_l0", "msd", "e_at", "ramp")
+OF_SOME_DATA_SETS = (
+    "manifold_distance", "manifold_distance_reduced", "manifold_distance_paper", "cross_norm_l0", "msd", "e_at", "ramp",
+)  # fmt: skip
 """Suites with data sets of their own: those of the papers they are named for, or with numbers of pixels."""
 
 
