@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from bench.core.names import select_names
 from bench.core.threat import NORM_LABELS, radius_text
 from bench.leaderboard.metrics import MetricKey
 
@@ -60,6 +61,12 @@ def balls(radii: Mapping[str, float]) -> str:
 def with_decimals(text: str) -> str:
     """A label with its fractions as decimals, as it was once written: `L-inf 0.03137`."""
     return re.sub(r"([0-9.]+)/255\b", lambda found: f"{float(found[1]) / 255:.4g}", text)
+
+
+def select_labels(patterns: Sequence[str], labels: Iterable[str], what: str) -> list[str]:
+    """Labels by name, wildcard or with their radius as a decimal, in the order given; raises BenchError for others."""
+    names = {name: label for label in labels for name in (with_decimals(label), label)}
+    return list(dict.fromkeys(names[name] for name in select_names(patterns, list(names), what)))
 
 
 def shared_labels(key: MetricKey, shown: str) -> list[tuple[str, str]]:

@@ -7,9 +7,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bench.core.names import select_names
 from bench.leaderboard.boards import Board, Cell, Row, sorted_rows
-from bench.leaderboard.labels import with_decimals
+from bench.leaderboard.labels import select_labels
 
 
 def by_method(board: Board, groups: Mapping[str, str]) -> Board:
@@ -57,9 +56,7 @@ def with_columns(boards: Sequence[Board], names: Sequence[str]) -> list[Board]:
     Raises:
         BenchError: a name that no board has.
     """
-    known = list(dict.fromkeys(column.label for board in boards for column in board.columns))
-    patterns = [one for name in names for one in ([label for label in known if with_decimals(label) == name] or [name])]
-    wanted = select_names(patterns, known, "column")
+    wanted = select_labels(names, (column.label for board in boards for column in board.columns), "column")
     chosen = []
     for board in boards:
         places = {column.label: place for place, column in enumerate(board.columns)}

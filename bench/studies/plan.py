@@ -93,15 +93,11 @@ class StudyPlan:
 
     def of(self, experiment: Experiment, prefix: str) -> list[Step]:
         """The runs that stand for a table or figure of the paper, and the trainings of their models."""
-        models = {step.model for step in [*self.steps, *self.untrained]}
-        named = {prefix + name for name in expand(experiment.models, {name.removeprefix(prefix) for name in models})}
-        runs = [
-            step for step in [*self.steps, *self.untrained] if step.role in experiment.suites and step.model in named
-        ]
-        trained = {step.model for step in runs if not step.done}
-        return [
-            step for step in [*self.steps, *self.untrained] if step.kind == "train" and step.model in trained
-        ] + runs
+        steps = [*self.steps, *self.untrained]
+        named = expand(experiment.models, {step.model.removeprefix(prefix) for step in steps})
+        runs = [step for step in steps if step.role in experiment.suites and step.model.removeprefix(prefix) in named]
+        missing = {step.model for step in runs if not step.done}
+        return [*(step for step in steps if step.kind == "train" and step.model in missing), *runs]
 
 
 def plan_study(request: StudyRequest) -> StudyPlan:
@@ -200,7 +196,8 @@ def _suite_steps(
     plans, reason = usable_plans(request, scale, suite, scale.under(role, names.here), rows=rows)
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")
-    done = lent_runs(rows, plans, scale.under(role, names.absent), request.leaderboard)
+    sample = sample_plans(request, scale, role, names, usable=plans, rows=rows)
+    done = lent_runs(rows, sample, scale.under(role, names.absent), request.leaderboard)
     return [
         *(Step("run", f"{name} under {suite}", seconds, done=True, role=role) for name in done),
         *(
@@ -236,6 +233,20 @@ def usable_plans(
         return [], reason
     done = [plan for plan in plans if latest_run(rows, plan, request.leaderboard) is not None]
     return done, None if len(done) == len(plans) else reason
+
+
+def sample_plans(
+    request: StudyRequest,
+    scale: Scale,
+    role: str,
+    names: StudyModels,
+    usable: list[RunPlan],
+    rows: pd.DataFrame | None,
+) -> list[RunPlan]:
+    """Plans under a suite that lent runs are held against: of any model here where none here is run under it."""
+    if usable or not scale.under(role, names.absent):
+        return usable
+    return usable_plans(request, scale, scale.suites[role], names.here[:1], rows=rows)[0]
 
 
 def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequence[str]) -> RunRequest:

@@ -21,7 +21,7 @@ from bench.studies.computations import Computations
 from bench.studies.effects import Material
 from bench.studies.figures import write_figures
 from bench.studies.finished import latest_run, lent_runs, rows_of
-from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, study_registry, usable_plans
+from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, sample_plans, study_registry, usable_plans
 from bench.studies.report import write_tables, write_verdict
 from bench.studies.scales import AUTOENCODER, TrainedModel
 from bench.studies.values import Values
@@ -136,8 +136,9 @@ def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[s
     for role, suite in scale.suites.items():
         # what is not usable the plan has said already, and the claims on it will
         usable, _ = usable_plans(request, scale, suite, scale.under(role, names.here), rows=before)
-        runs |= set(lent_runs(before, usable, scale.under(role, names.absent), request.leaderboard).values())
-        roles |= {plan.suite.name: role for plan in usable}
+        sample = sample_plans(request, scale, role, names, usable=usable, rows=before)
+        runs |= set(lent_runs(before, sample, scale.under(role, names.absent), request.leaderboard).values())
+        roles |= {plan.suite.name: role for plan in sample}
         plans += usable
     for position, plan in enumerate(plans, start=1):
         rows = rows_of(request.leaderboard)

@@ -60,16 +60,18 @@ def test_starting_the_command_line_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "command", "expected"),
     [
-        ({}, "1000"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+        ({}, "datasets", "1000"),  # a command that loads torch
+        ({"GOMP_SPINCOUNT": "7"}, "--help", "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "--help", "None"),
     ],
 )
-def test_threads_wait_politely_unless_the_environment_says_otherwise(given: dict[str, str], expected: str) -> None:
+def test_threads_wait_politely_unless_the_environment_says_otherwise(
+    given: dict[str, str], command: str, expected: str
+) -> None:
     code = (
-        "import os, sys, atexit; sys.argv = ['bench', '--help']; from bench.cli.main import main; "
+        f"import os, sys, atexit; sys.argv = ['bench', {command!r}]; from bench.cli.main import main; "
         "atexit.register(lambda: print('spins', os.environ.get('GOMP_SPINCOUNT'))); "
         "assert 'torch' not in sys.modules; main()"
     )

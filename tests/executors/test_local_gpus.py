@@ -1,24 +1,20 @@
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from bench.core.devices import worker_device
-from bench.executors import local_workers, unit_worker
+from bench.executors import local_workers
 from bench.executors.local_pool import LocalPool
-from bench.executors.local_workers import HelperWorker
 from bench.runs import pieces
 from bench.runs.execute import execute
-from bench.runs.plan import RunRequest, WorkUnit, plan_runs
-from bench.runs.units import compute_unit
+from bench.runs.plan import RunRequest, plan_runs
 
 
-@pytest.mark.usefixtures("forked_helpers")
+@pytest.mark.usefixtures("forked_helpers", "after_helpers")
 def test_each_worker_of_a_machine_with_gpus_is_given_its_own(
     tmp_path: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -31,23 +27,10 @@ def test_each_worker_of_a_machine_with_gpus_is_given_its_own(
             given.append(str(worker_device(torch.device("cuda"), number)))
         return device
 
-    at_work = threading.Event()
-    compute = HelperWorker.compute
-
-    def note(helper: HelperWorker, unit: WorkUnit) -> Any:
-        at_work.set()
-        return compute(helper, unit)
-
-    def wait(*arguments: Any, **named: Any) -> Any:
-        assert at_work.wait(60)
-        return compute_unit(*arguments, **named)
-
     monkeypatch.setattr(local_workers, "worker_device", assigned)
     monkeypatch.setattr(pieces, "UNIT_EXAMPLES", 10)
     tiny_suite.write_text(tiny_suite.read_text().replace("steps = 5", "steps = 1"))
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path, device="cpu"))
-    monkeypatch.setattr(HelperWorker, "compute", note)
-    monkeypatch.setattr(unit_worker, "compute_unit", wait)
     with LocalPool(2) as executor:
         both = execute(replace(plan, unit_images=1000, batch_size=10), tmp_path / "both", executor=executor)
     assert given == ["cuda:1"], "this process has the first"

@@ -50,25 +50,6 @@ def two_units(tiny_suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_suite
 
 
-@pytest.fixture
-def after_helpers(whole_probes: None, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """This process computes nothing before the event is set: by default, as soon as a helper has a unit."""
-    given = threading.Event()
-    compute = HelperWorker.compute
-
-    def note(helper: HelperWorker, unit: WorkUnit) -> Any:
-        given.set()
-        return compute(helper, unit)
-
-    def wait(*arguments: Any, **named: Any) -> Any:
-        assert given.wait(60)
-        return compute_unit(*arguments, **named)
-
-    monkeypatch.setattr(HelperWorker, "compute", note)
-    monkeypatch.setattr(unit_worker, "compute_unit", wait)
-    return given
-
-
 def run(folder: Path, suite: Path, model: str = "standard", workers: int | None = 2, **options: Any) -> RunOutcome:
     (plan,) = plan_runs(RunRequest([model], [str(suite)], folder, device="cpu"))
     with LocalPool(workers) as executor:

@@ -24,6 +24,10 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_asked_for_
     assert re.search(r"copy under \S+ +have", out) and "left out: model" not in out
     judged = claims(board / "studies" / "tiny_study-quick")["no_model"]
     assert float(judged["effect"]) == 0 and "copy" in judged["detail"]
+    alone = tmp_path / "alone.toml"  # no model of the registry is run under the suite
+    alone.write_text(study.read_text().replace("\n[[", '\n[scales.quick.only]\nmain = ["copy"]\n\n[[', 1))
+    _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")
+    assert re.search(r"copy under \S+ +have", out) and "standard under" not in out
     _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan", "--train")
     assert re.search(r"train +copy", out) and not re.search(r"copy under \S+ +have", out)
     _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "empty", "--plan")

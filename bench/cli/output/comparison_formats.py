@@ -12,7 +12,7 @@ from bench.cli.output import latex
 from bench.cli.output.rendering import table
 from bench.comparison.compare import SuiteComparison
 from bench.core.names import select_names
-from bench.leaderboard.labels import label, with_decimals
+from bench.leaderboard.labels import label, select_labels
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import ALPHA, Comparison
 
@@ -49,11 +49,9 @@ def with_metrics(found: Sequence[SuiteComparison], patterns: Sequence[str]) -> l
     Raises:
         BenchError: a pattern that no metric has.
     """
-    names = [
-        [{(short := short_label(one, key)), label(key), with_decimals(short)} for key in _keys(one)] for one in found
-    ]
-    known = sorted({name for one in names for own in one for name in own})
-    wanted = set(select_names(patterns, known, "metric"))
+    names = [[{short_label(one, key), label(key)} for key in _keys(one)] for one in found]
+    known = dict.fromkeys(name for one in names for own in one for name in sorted(own))
+    wanted = set(select_labels(patterns, known, "metric"))
     chosen = []
     for one, own in zip(found, names, strict=True):
         kept = [not wanted.isdisjoint(name) for name in own]
