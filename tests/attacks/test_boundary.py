@@ -8,6 +8,7 @@ from bench.attacks.boundary import Boundary, refine_found
 from bench.attacks.sigma_zero import without_needless
 from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
+from bench.data import ImageDataset
 from tests.attacks.linear import Decoy, exact_radius, linear_problem
 
 SETTINGS = Boundary(steps=100, targets=2, restarts=2)
@@ -47,11 +48,14 @@ def test_a_far_corner_comes_down_to_the_exact_distance_of_a_linear_net(norm: Nor
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_no_image_depends_on_its_batch(norm: Norm) -> None:
-    model, images, labels = linear_problem(3)
-    start = opposite(model, images)
+def test_no_image_depends_on_its_batch(norm: Norm, standard: nn.Module, fashion_test: ImageDataset) -> None:
+    """Of a net with corners, where other random starts end elsewhere."""
+    images, labels = fashion_test.pixels(slice(0, 40)), fashion_test.labels[:40]
+    right = standard(images).argmax(1) == labels
+    images, labels = images[right], labels[right]
+    other = images[[int((labels != label).nonzero()[-1]) for label in labels[:4]]]
     whole, single = (
-        refined(model, images, labels, start, norm, batch_size=size, settings=FEW_STEPS) for size in (256, 1)
+        refined(standard, images[:4], labels[:4], other, norm, batch_size=size, settings=FEW_STEPS) for size in (256, 1)
     )
     torch.testing.assert_close(whole, single, rtol=1e-3, atol=0)
 

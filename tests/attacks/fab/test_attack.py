@@ -12,7 +12,7 @@ from bench.attacks.fab.hyperplanes import towards_hyperplane
 from bench.attacks.norms import distance
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
-from tests.attacks.linear import linear_problem
+from tests.attacks.linear import exact_radius, linear_problem
 
 NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
@@ -69,6 +69,19 @@ def test_fab_alone_breaks_what_the_original_breaks(
     # FAB has no chance in it: the two differ by rounding only
     assert int((theirs & ~ours).sum()) <= 1
     assert (distance(found - images, norm) <= eps * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_linear_net_breaks_just_above_its_exact_distance_and_not_below(norm: Norm) -> None:
+    """Of ten classes, whose nearest is not always the one with the next logit."""
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(36, 10)).requires_grad_(False), torch.rand(40, 1, 6, 6)
+    model[1].weight.mul_(torch.linspace(0.2, 3.0, 10)[:, None])
+    labels = model(images).argmax(1)
+    exact = exact_radius(model, images, labels, norm)
+    for share, breaks in ((1.01, True), (0.99, False)):
+        found = fab_targeted(model, images, labels, norm=norm, eps=share * exact, iterations=20).images
+        assert ((model(found).argmax(1) != labels) == breaks).all()
 
 
 def test_pairs_that_have_settled_out_of_reach_take_no_more_gradients() -> None:
