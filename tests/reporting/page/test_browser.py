@@ -113,6 +113,11 @@ def test_every_plot_is_drawn_and_nothing_sticks_out(visit: Any, which: str, widt
         assert plot["looks"] == plot["series"]
 
 
+def test_the_first_table_of_the_shipped_page_is_seen_whole(visit: Any) -> None:
+    box = visit("shipped").page.locator(".scroll:has(.board-table)").first
+    assert box.evaluate("one => one.clientWidth > 0 && one.scrollWidth <= one.clientWidth + 1")
+
+
 def test_headers_sort_by_mouse_and_by_keyboard(visit: Any) -> None:
     one = visit()
     header = one.page.locator("details.board[open] th", has_text="clean")
