@@ -114,7 +114,7 @@ def test_every_plot_is_drawn_and_nothing_sticks_out(visit: Any, which: str, widt
 
 
 def test_the_first_table_of_the_shipped_page_is_seen_whole(visit: Any) -> None:
-    box = visit("shipped").page.locator(".scroll:has(.board-table)").first
+    box = visit("shipped", 1100).page.locator(".scroll:has(.board-table)").first
     assert box.evaluate("one => one.clientWidth > 0 && one.scrollWidth <= one.clientWidth + 1")
 
 
