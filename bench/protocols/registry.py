@@ -7,6 +7,7 @@ from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.packages import load_plugin, plugin_names
 from bench.protocols.base import Protocol
+from bench.protocols.clean import Clean
 from bench.protocols.explanations.agreement import AttributionAgreement
 from bench.protocols.explanations.alignment import GradientAlignment
 from bench.protocols.explanations.attack import AttributionAttack
@@ -24,6 +25,7 @@ from bench.protocols.robustness.protocol import Robustness
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "autoattack": AutoAttack,
+    "clean": Clean,
     "autoattack_fast": AutoAttackFast,
     "blackbox": BlackBox,
     "robustness": Robustness,

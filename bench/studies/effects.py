@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from bench.studies.study import (
     Correlation,
     Difference,
     Front,
+    Method,
     Ordering,
     Pair,
     Stability,
@@ -111,34 +112,38 @@ def _effect(
 
 def _front(material: Material, claim: Front) -> Effect:
     methods = (claim.better, claim.worse)
-    columns = {
-        (side, strength, name, place): _averaged(material.values, of, name)
-        for side, method in enumerate(methods)
-        for strength, group in enumerate(method.strengths)
-        for name in material.values.names(group)
-        for place, of in enumerate((claim.matched, claim.of))
-    }
-    table = pd.concat(columns, axis=1, join="inner").dropna().sort_index(axis=1)
-    if table.empty:
-        raise MissingInputError("the runs of the fronts have no images in common")
-    fronts: list[list[Array]] = [[], []]
-    for side, method in enumerate(methods):
-        for strength in range(len(method.strengths)):
-            point = table[side, strength].to_numpy(np.float64)  # seed by seed x and y
-            fronts[side].append(np.stack([point[:, place::2].T for place in (0, 1)]))
+    tables = [_table(material.values, of, methods) for of in (claim.matched, claim.of)]
+    fronts = [
+        [[table[side, strength].to_numpy(np.float64).T for table in tables] for strength in range(len(one.strengths))]
+        for side, one in enumerate(methods)
+    ]  # of each strength (seeds, images) of x and of y
     try:
         estimate, (low, high) = front_difference(*fronts)
     except ValueError as error:
         raise MissingInputError(f"{claim.better.name} and {claim.worse.name}: {error}") from error
-    seeds = [min(point.shape[1] for point in front) for front in fronts]
+    seeds = [min(len(point[0]) for point in front) for front in fronts]
     trials = [material.trials.get(method.tuning, 0) for method in methods]
     budgets = " against ".join(f"{count} of {method.name}" for count, method in zip(trials, methods, strict=True))
     reason = f"{full_label(claim.of.key)} at equal {full_label(claim.matched.key)}, {low:.4f} to {high:.4f}; "
     effect = _effect(
-        estimate, claim, f"{len(table)} images in pairs, at least {seeds[0]} against {seeds[1]} seeds a strength",
+        estimate, claim, f"{len(tables[1])} images in pairs, at least {seeds[0]} against {seeds[1]} seeds a strength",
         reason + f"tuning trials: {budgets}", seeds=min(seeds),
     )  # fmt: skip
     return replace(effect, cap="" if trials[0] <= trials[1] else f"{claim.better.name} had more tuning trials")
+
+
+def _table(values: Values, of: MetricName, methods: Sequence[Method]) -> pd.DataFrame:
+    """(images, models) of a metric, the models by side, strength and name; raises MissingInputError."""
+    columns = {
+        (side, strength, name): _averaged(values, of, name)
+        for side, method in enumerate(methods)
+        for strength, group in enumerate(method.strengths)
+        for name in values.names(group)
+    }
+    table = pd.concat(columns, axis=1, join="inner").dropna().sort_index(axis=1)
+    if table.empty:
+        raise MissingInputError(f"the runs of the fronts under {of.suite} have no images in common")
+    return table
 
 
 def _averaged(values: Values, of: MetricName, name: str) -> pd.Series[float]:

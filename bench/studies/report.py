@@ -14,7 +14,6 @@ from bench.core.errors import bench_command
 from bench.core.files import write_atomically
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
-from bench.leaderboard.rows import METRIC_COLUMNS
 from bench.leaderboard.statistics.intervals import t_interval
 from bench.studies.claims import VERDICTS, Judgement
 from bench.studies.plan import StudyPlan, StudyRequest
@@ -29,12 +28,8 @@ _TILT_RERUN = {
 """Means over five seeds of an independent re-implementation (the paper prints no such numbers)."""
 
 
-_RESULTS = ["run_id", "model", "suite", *METRIC_COLUMNS]
-"""Rows of details, and what else a run's rows share, are in leaderboard.csv and in the run's manifest."""
-
-
 def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgement], tilt: TiltStudy | None) -> None:
-    """claims.csv, results.csv and results.md, and tilt.csv and tilt.md where that experiment was run."""
+    """claims.csv and results.md, and tilt.csv and tilt.md where that experiment was run."""
     claims = [
         [
             judgement.claim.id, judgement.verdict, _cell(judgement.effect), _cell(judgement.low), _cell(judgement.high),
@@ -49,8 +44,6 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
         "gates", "headline",
     ]  # fmt: skip
     write_atomically(folder / "claims.csv", _csv(header, claims))
-    usual = rows.loc[rows["prominence"] != "detail", _RESULTS]
-    write_atomically(folder / "results.csv", usual.to_csv(index=False, lineterminator="\n").encode())
     write_atomically(folder / "results.md", _results(rows).encode())
     if tilt is not None:
         header, table = _tilt_table(tilt)
@@ -129,7 +122,7 @@ def write_verdict(
     if figures:
         lines += ["## Figures", "", *(f"![{text}](figures/{name}.svg)\n" for name, text in figures.items())]
     runs = sorted(set(rows["run_id"])) if len(rows) else []
-    lines += ["## Evidence", "", f"{len(runs)} runs, named in plan.json; their usual rows are in results.csv.", ""]
+    lines += ["## Evidence", "", f"{len(runs)} runs, named in plan.json; their rows are in leaderboard.csv.", ""]
     write_atomically(request.output / "verdict.md", "\n".join(lines).encode())
 
 

@@ -23,6 +23,7 @@ DIGESTS = {
     "autoattack_plus": "b3897757e8a9ccce62f5cb796f1299ee8d4eae69d6f034f9138e659489b7e45d",
     "autoattack_rand": "2a2e2f547e11af1bb6fcc276ed18655ec7b059e7a60cf08b7809d3254a4d04a5",
     "blackbox": "084560d9ee8683e5b739d2e42ad9f4d4250c30045ae0a0e1f23ebc90692ffeb1",
+    "clean": "66cde802b65926f945e88815068b689e595040bce73f2c6997755fcf0502ea37",
     "complexity": "30bddbf58027175cf6f192f6344ee96afcdee97a3c8a4d01c9cfe4a0d7eda56b",
     "complexity_quick": "e53c95766a8ac089b32ab2ba48589aad83382e806f40d13fcd7355c7c7430d17",
     "corruptions": "1f61f615a694297414d67386a8d990bdae92ed612cd39d348feac0dab8cbd51f",

@@ -166,10 +166,6 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
             assert picture.mode == "P"  # few colours
         assert "<svg" in (folder / "figures" / f"{name}.svg").read_text()[:2000]
         assert f"figures/{name}.svg" in verdict
-    with (folder / "results.csv").open() as stream:
-        results = list(csv.DictReader(stream))
-    assert len(results) == len(rows) and {row["run_id"] for row in results} == set(rows["run_id"])
-    assert "value" in results[0] and "model_sha256" not in results[0]
     before = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
     code, out, _ = bench("reproduce", study, "--leaderboard", board, "--device", "cpu")
     assert code == 0 and out.count("have") == 2 and re.search(r"Table 1 +done ", out)

@@ -87,13 +87,16 @@ def sum_of_values(values: Sequence[tuple[Array, float]]) -> Estimate:
     return Estimate(around.value, around.draws + error * np.random.default_rng(2).standard_normal(DRAWS))
 
 
-def front_difference(first: Sequence[Array], second: Sequence[Array]) -> tuple[Estimate, tuple[float, float]]:
+def front_difference(
+    first: Sequence[Sequence[Array]], second: Sequence[Sequence[Array]]
+) -> tuple[Estimate, tuple[float, float]]:
     """How far the first front lies above the second, on average over the x that both reach, and those x's ends.
 
     Between neighbouring strengths a front is a straight line.
 
     Args:
-        first, second: at each strength (2, seeds, images): x and y; the images the same throughout.
+        first, second: at each strength x and y, (seeds, images) each; x's images the same throughout, and y's, which
+            are taken to be x's where they are as many.
 
     Raises:
         ValueError: a front has fewer than two strengths, or no x is reached by both.
@@ -101,14 +104,16 @@ def front_difference(first: Sequence[Array], second: Sequence[Array]) -> tuple[E
     if min(len(first), len(second)) < 2:
         raise ValueError("a front needs at least two strengths")
     points = [*first, *second]
-    means = np.concatenate([point.mean(axis=(1, 2)) for point in points])  # x, y, x, y, ...
+    means = np.array([values.mean() for point in points for values in point])  # x, y, x, y, ...
     xs = means[::2]
     low = max(xs[: len(first)].min(), xs[len(first) :].min())
     high = min(xs[: len(first)].max(), xs[len(first) :].max())
     if low > high:
         raise ValueError("no x is reached by both fronts")
-    columns = np.concatenate([point.mean(1) for point in points]).T
-    drawn = _image_means(columns) + _seed_noise([point.mean(2).T for point in points])
+    of_x, of_y = (np.stack([point[place].mean(0) for point in points], axis=1) for place in (0, 1))
+    own = 0 if len(of_x) == len(of_y) else 3  # the same images are drawn together
+    drawn = np.stack([_image_means(of_x), _image_means(of_y, own)], axis=2).reshape(DRAWS, -1)
+    drawn = drawn + _seed_noise([np.stack([values.mean(1) for values in point], axis=1) for point in points])
     grid = np.linspace(low, high, _MATCHED)
     split = 2 * len(first)
     value = _gap(means[None], split, grid)[0]
@@ -147,12 +152,12 @@ def _seed_noise(groups: Sequence[Array]) -> Array:
     return np.asarray(np.concatenate(noise, axis=1) * scale, np.float64)
 
 
-def _image_means(columns: Array) -> Array:
+def _image_means(columns: Array, seed: int = 0) -> Array:
     """(draws, columns) means over images drawn with replacement from (images, columns)."""
     count = len(columns)
     if count == 1:
         return np.repeat(columns, DRAWS, axis=0)
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     means = np.empty((DRAWS, columns.shape[1]))
     offsets = count * np.arange(_AT_ONCE)[:, None]
     for begin in range(0, DRAWS, _AT_ONCE):
