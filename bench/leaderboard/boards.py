@@ -25,6 +25,8 @@ COMPARABLE = (
 )  # fmt: skip
 """Rows are ranked together only where all of these agree."""
 _ACCURACIES = ("clean_accuracy", "robust_accuracy", "union_accuracy")
+_NEAR_ONE = 0.98
+"""From here on three digits hardly tell values apart that can't exceed 1."""
 _FEW = 5
 """Headlines shown at every radius, where there are no more, else at the largest; columns shown where there are none."""
 
@@ -36,6 +38,7 @@ class Column:
     Attributes:
         label: its name, as no other column of the board has it.
         central: whether it is worth showing where space is short.
+        from_one: whether people read how much its values lack to 1, since all are near it; files keep the values.
     """
 
     key: MetricKey
@@ -44,11 +47,26 @@ class Column:
     unit: Unit
     prominence: Prominence = "usual"
     central: bool = True
+    from_one: bool = False
 
     @property
     def lower_first(self) -> bool:
         """Whether the best value is the smallest."""
         return self.direction == "lower"
+
+    @property
+    def shows_least_first(self) -> bool:
+        """Whether the best of what people read is the smallest."""
+        return self.lower_first != self.from_one
+
+    @property
+    def heading(self) -> str:
+        """What stands above the values that people read."""
+        return f"1 - {self.label}" if self.from_one else self.label
+
+    def shown(self, cell: Cell) -> Cell:
+        """The values that people read."""
+        return Cell(1 - cell.value, 1 - cell.ci_high, 1 - cell.ci_low, cell.spread) if self.from_one else cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +173,16 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     return boards
 
 
+def seen_from_one(column: Column, cells: Iterable[Cell | None]) -> Column:
+    """The column, to be read as its distance to 1 where more is better and all its values are near 1."""
+    values = [cell.value for cell in cells if cell is not None]
+    near = bool(values) and min(values) < 1 and all(_NEAR_ONE <= value <= 1 for value in values)
+    return replace(column, from_one=near and column.direction == "higher" and column.unit == "number")
+
+
 def _named(columns: Sequence[Column], name: str) -> Column | None:
-    """The column of that label; its radius may be written as a decimal."""
-    exact = [column for column in columns if column.label == name]
+    """The column of that label or heading; its radius may be written as a decimal."""
+    exact = [column for column in columns if name in (column.label, column.heading)]
     return next(iter(exact + [column for column in columns if with_decimals(column.label) == name]), None)
 
 
@@ -201,7 +226,9 @@ def _cells(rows: pd.DataFrame) -> tuple[tuple[Column, ...], list[Row]]:
         cells = found.setdefault(model, {})
         if not math.isnan(numbers[0]):
             cells[key] = Cell(*numbers)
-    columns = _columns(declared)
+    columns = tuple(
+        seen_from_one(column, (own.get(column.key) for own in found.values())) for column in _columns(declared)
+    )
     methods = dict(zip(rows["model"], rows["method"], strict=True))
     runs = dict(zip(rows["model"], rows["run_id"], strict=True))
     return columns, [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -56,6 +57,12 @@ def ball(key: MetricKey) -> str:
 def balls(radii: Mapping[str, float]) -> str:
     """One radius a norm, e.g. `L-inf 8/255, L2 0.5, L1 12`."""
     return ", ".join(f"{NORM_LABELS[norm]} {radius_text(radii[norm])}" for norm in NORM_LABELS if norm in radii)
+
+
+def small_number(value: float) -> str:
+    """With two digits that count, and no exponent: `0.000041`."""
+    decimals = 1 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{max(decimals, 0)}f}"
 
 
 def with_decimals(text: str) -> str:

@@ -51,12 +51,16 @@ def with_columns(boards: Sequence[Board], names: Sequence[str]) -> list[Board]:
     """The boards that have any of these columns, with those alone, in the order asked.
 
     Args:
-        names: labels, also with their radius as a decimal, or wildcards.
+        names: labels or headings, also with their radius as a decimal, or wildcards.
 
     Raises:
         BenchError: a name that no board has.
     """
-    wanted = select_labels(names, (column.label for board in boards for column in board.columns), "column")
+    wanted = select_labels(
+        [name.removeprefix("1 - ") for name in names],
+        (column.label for board in boards for column in board.columns),
+        "column",
+    )
     chosen = []
     for board in boards:
         places = {column.label: place for place, column in enumerate(board.columns)}

@@ -11,7 +11,7 @@ from bench.catalog.cards import ModelCard
 from bench.catalog.models import list_models
 from bench.comparison.seed_groups import card_of
 from bench.core.errors import BenchError
-from bench.leaderboard.boards import Board, Cell, Column
+from bench.leaderboard.boards import Board, Cell, Column, seen_from_one
 from bench.leaderboard.metrics import MetricKey
 
 _STABILITY = re.compile(r"stability (\d+/255)")
@@ -41,7 +41,8 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path, regist
         rows = tuple(replace(row, cells=(*row.cells, _stability(cards[row.name], radius))) for row in board.rows)
         if all(row.cells[-1] is None for row in rows):
             raise BenchError(f"no model of {board.title} has {name} in its card; `bench models measure` writes it.")
-        board = replace(board, columns=(*board.columns, Column(MetricKey(name), name, "higher", "number")), rows=rows)
+        column = seen_from_one(Column(MetricKey(name), name, "higher", "number"), cells=(row.cells[-1] for row in rows))
+        board = replace(board, columns=(*board.columns, column), rows=rows)
     return board
 
 

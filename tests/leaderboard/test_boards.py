@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.cli.output.board_formats import as_csv, as_latex, as_markdown
 from bench.core.errors import BenchError
 from bench.leaderboard.boards import Board, make_boards
 from bench.leaderboard.table import append_rows, read_leaderboard
@@ -212,3 +213,34 @@ def test_what_a_protocol_of_any_name_declares_as_its_headline_comes_first_and_so
     assert labels(board) == ["clean", "errors", "stripes", "dots"]
     assert labels(board, central=True) == ["clean", "errors"]
     assert board.sort.label == "errors" and board.sort.lower_first
+
+
+def test_where_all_values_are_near_one_people_read_what_they_lack_and_files_keep_the_values(tmp_path: Path) -> None:
+    near = {"lga": (0.999912, 0.9), "standard": (0.999089, 0.98), "hessian": (0.9996, 0.99)}
+    rows = [
+        row(model, model=model, metric="stability/cosine/gradient", attack="uniform", eps=eps, value=value)
+        | {"direction": "higher", "unit": "number", "ci_low": value - 1e-5, "ci_high": value}
+        for model, values in near.items()
+        for eps, value in zip((4 / 255, 8 / 255), values, strict=True)
+    ]
+    (board,) = boards_of(tmp_path, rows)
+    first, second = board.columns
+    assert (first.from_one, second.from_one) == (True, False)
+    assert first.heading == f"1 - {first.label}" and second.heading == second.label
+    assert board.place(first.heading) == 0 and first.shows_least_first and not second.shows_least_first
+    assert names(board) == ["lga", "hessian", "standard"] and board.best(0) == 0.999912  # as it is measured
+    cell = board.rows[0].cells[0]
+    assert cell is not None and cell.value == 0.999912
+    shown = first.shown(cell)
+    assert [shown.value, shown.ci_low, shown.ci_high] == pytest.approx([0.000088, 0.000088, 0.000098])
+    assert "| 1 - stability/cosine/gradient uniform L-inf 4/255 |" in as_markdown([board])
+    assert "| lga | **0.000088 \\[0.000088, 0.000098\\]** | 0.9 " in as_markdown([board], intervals=True)
+    assert "0.999912" in as_csv([board]) and "1 - " not in as_csv([board])
+    assert "$1 -$ stability" in as_latex([board])
+
+
+@pytest.mark.parametrize("value", [0.9799, 1.0, 1.001])
+def test_values_far_from_one_or_beyond_it_are_read_as_they_are(tmp_path: Path, value: float) -> None:
+    entry = row("a", metric="target_alignment", attack="", norm="", eps=None, value=value)
+    (board,) = boards_of(tmp_path, [entry | {"direction": "higher", "unit": "number"}])
+    assert not board.columns[0].from_one

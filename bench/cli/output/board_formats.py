@@ -15,6 +15,7 @@ from bench.cli.output import latex
 from bench.cli.output.rendering import interval, literal, markdown, marked, narrowest, percent, table
 from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.controls import MARK, MEANING, beaten
+from bench.leaderboard.labels import small_number
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.table import as_cell
 
@@ -39,15 +40,18 @@ def _text(cell: Cell | None, column: Column) -> str:
     """A value as people read it: per cent for shares, with the spread over seeds where rows are methods."""
     if cell is None:
         return "-"
-    shown = percent if column.unit == "share" else _plain
-    return shown(cell.value) + (f" ± {shown(cell.spread)}" if cell.spread == cell.spread else "")
+    shown = percent if column.unit == "share" else small_number if column.from_one else _plain
+    return shown(column.shown(cell).value) + (f" ± {shown(cell.spread)}" if cell.spread == cell.spread else "")
 
 
 def _ends(cell: Cell | None, column: Column) -> str:
     """The 95 % interval, where there is one."""
     if cell is None or cell.ci_low != cell.ci_low:
         return ""
-    return f" {interval(cell.ci_low, cell.ci_high, percent=column.unit == 'share')}"
+    ends = column.shown(cell)
+    if column.from_one:
+        return f" [{small_number(ends.ci_low)}, {small_number(ends.ci_high)}]"
+    return f" {interval(ends.ci_low, ends.ci_high, percent=column.unit == 'share')}"
 
 
 def _plain(value: float) -> str:
@@ -91,7 +95,7 @@ def as_table(board: Board, *, wide: bool, width: int, intervals: bool = False) -
     room = (17 if board.of_methods else 13) + (15 if intervals else 0)
     if not wide and 24 + room * len(columns) > width and central:
         columns = _that_fit(board, central, width, intervals=intervals)
-    names, (kind, *extra) = [column.label for column in columns], _head(board)
+    names, (kind, *extra) = [column.heading for column in columns], _head(board)
     rows = _rows(board, columns, str, _best, intervals=intervals)
     made = table([kind, *extra, *names], rows, right=[*extra, *names], width=width)
     made.caption = _caption(board, len(board.columns) - len(columns))
@@ -109,7 +113,7 @@ def _that_fit(board: Board, columns: Sequence[Column], width: int, *, intervals:
     own = dict(zip(columns, widths[len(head) :], strict=True))
     by_need = sorted(columns, key=lambda column: column != board.sort)
     for column in by_need:
-        room -= max(own[column] + 1, narrowest(column.label) + 2)
+        room -= max(own[column] + 1, narrowest(column.heading) + 2)
         if room >= 0 or len(kept) < 2:
             kept.append(column)
     return [column for column in columns if column in kept]
@@ -121,7 +125,7 @@ def _best(text: str) -> Text:
 
 
 def _caption(board: Board, hidden: int) -> str:
-    first = ["* best of its column", f"sorted by {board.sort.label}"]
+    first = ["* best of its column", f"sorted by {board.sort.heading}"]
     if any(column.unit == "share" for column in board.columns):
         first.insert(0, "shares in %")
     parts = [", ".join(first)]
@@ -132,7 +136,7 @@ def _caption(board: Board, hidden: int) -> str:
     if board.of_methods:
         parts.append("± standard deviation over training seeds")
     if board.ranked:
-        parts.append(f"rank: 1 + models significantly better in {board.sort.label} (paired, Holm, 5 %)")
+        parts.append(f"rank: 1 + models significantly better in {board.sort.heading} (paired, Holm, 5 %)")
     if hidden:
         parts.append(f"{hidden} more columns with --wide")
     return "; ".join(parts)
@@ -170,7 +174,7 @@ def _numbers(board: Board, row: Row, part: str) -> dict[str, str]:
 def as_markdown(boards: Sequence[Board], *, intervals: bool = False) -> str:
     parts = []
     for board in boards:
-        head = [*_head(board), *(markdown(column.label) for column in board.columns)]
+        head = [*_head(board), *(markdown(column.heading) for column in board.columns)]
         rows = _rows(board, board.columns, markdown, lambda text: f"**{markdown(text)}**", intervals=intervals)
         lines = [f"### {markdown(board.title)}", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")

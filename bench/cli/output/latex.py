@@ -36,7 +36,8 @@ def _formulas(text: str) -> str:
 
 def heading(text: str) -> str:
     """A label with its norm as formulas have it."""
-    shown = re.sub(r"\bL-inf\b", r"$L_\\infty$", escaped(text))
+    shown = re.sub(r"^1 - ", "$1 -$ ", escaped(text))
+    shown = re.sub(r"\bL-inf\b", r"$L_\\infty$", shown)
     return re.sub(r"\bL([012])\b(?!\$)", r"$L_\1$", shown)
 
 
@@ -75,7 +76,7 @@ def _run(columns: Sequence[tuple[MetricKey, str]], shared: str, first: str) -> t
 
 def board_table(title: str, head: Sequence[str], columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """One table, `head` before the metrics' columns; rows are LaTeX already."""
-    groups = grouped([(column.key, column.label) for column in columns])
+    groups = grouped([(column.key, column.heading) for column in columns])
     names = [*head, *(name for _, below in groups for name in below)]
     above, rules, place = [" & " * (len(head) - 1)], [], len(head) + 1
     for shared, below in groups:

@@ -170,8 +170,9 @@ def _numbers(
     by = beaten((column.key, column.direction, cell.value) for column, cell in pairs if cell is not None)
     return [
         None if (cell := cells[place]) is None else Number(
-            cell.value, cell.ci_low, cell.ci_high, percent=board.columns[place].unit == "share",
-            best=cell.value == best[place], beaten_by=by.get(board.columns[place].key, ""),
+            (seen := (column := board.columns[place]).shown(cell)).value, seen.ci_low, seen.ci_high,
+            percent=column.unit == "share", best=cell.value == best[place], beaten_by=by.get(column.key, ""),
+            from_one=column.from_one,
         )
         for place in places
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from bench.leaderboard.labels import small_number
 from bench.reporting.page.svg import Axes, Series, plot, swatch
 
 _LARGEST_DRAWN = 1e12
@@ -108,6 +109,7 @@ class Number:
     """A value with its interval, NaN where there is none, as the page prints and draws it: shares in per cent.
 
     Attributes:
+        from_one: whether it is what a value near 1 lacks to it, so that less is better.
         beaten_by: the control that equals or beats it, empty where none does.
     """
 
@@ -117,6 +119,7 @@ class Number:
     percent: bool = False
     best: bool = False
     beaten_by: str = ""
+    from_one: bool = False
 
     @property
     def text(self) -> str:
@@ -159,6 +162,8 @@ class Number:
     def _text(self, value: float) -> str:
         if self.percent:
             return f"{100 * value:.1f}"
+        if self.from_one:
+            return small_number(value)
         return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 

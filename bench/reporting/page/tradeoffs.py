@@ -19,17 +19,22 @@ _LEAST_MODELS = 2
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A model's place in a trade-off; both values are better when higher."""
+    """A model's place in a trade-off; what lies across is better when higher."""
 
     model: str
     x: Number
     y: Number
 
+    @property
+    def goodness(self) -> float:
+        """What lies up, better when higher."""
+        return -self.y.value if self.y.from_one else self.y.value
+
 
 def front(spots: Sequence[Spot]) -> list[Spot]:
     """The spots that no other equals or beats in both values, from left to right."""
-    kept = undominated([(one.x.value, one.y.value) for one in spots])
-    return sorted((spots[place] for place in kept), key=lambda one: (one.x.value, -one.y.value))
+    kept = undominated([(one.x.value, one.goodness) for one in spots])
+    return sorted((spots[place] for place in kept), key=lambda one: (one.x.value, -one.goodness))
 
 
 def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
@@ -91,10 +96,14 @@ def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
     columns = [column for column in table.columns if column.key.metric.startswith("stability/")]
     panels = []
     for place, column in enumerate(one for one in columns if metric_name(one.key) == metric_name(columns[0].key)):
-        labels = ("clean accuracy", f"{metric_name(column.key)}, noise {radius_text(column.key.eps or 0.0)}")
+        lack = "1 - " if column.from_one else ""
+        labels = ("clean accuracy", f"{lack}{metric_name(column.key)}, noise {radius_text(column.key.eps or 0.0)}")
         spots = _spots(table, table.columns.index(column))
         panels.append(_panel(f"{table.id}-stability-{place}", labels, spots, names, detail=table.detail))
-    lead = f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies."
+    lead = (
+        f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies; where "
+        "all models come near 1 the axis has what they lack to it, and down is better."
+    )
     title = f"Stability of explanations: {table.detail}"
     return _group(f"{table.id}-stability", title, lead, panels, names=names)
 
@@ -136,7 +145,7 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
     title = f"{heading} against {x_name}"
     rows = [
         [names.label(one.model), one.x.said, one.y.said, "yes" if one in best else "no"]
-        for one in sorted(spots, key=lambda one: -one.y.value)
+        for one in sorted(spots, key=lambda one: -one.goodness)
     ]
     return draw_panel(
         identity, heading, title=title,

@@ -207,3 +207,21 @@ def test_a_number_that_no_plot_has_a_place_for_stands_in_the_table_alone(tmp_pat
         add_run(folder, "alpha", rows)
         add_run(folder, "beta", robustness(0.8, 0.4))
         assert len(parse(page_of(folder)).with_class("board")) == 1
+
+
+def test_values_near_one_stand_as_what_they_lack_in_tables_and_plots(tmp_path: Path) -> None:
+    for model, cosine in (("lga", 0.999912), ("standard", 0.999089)):
+        uniform = {"attack": "uniform", "norm": "linf", "eps": 4 / 255}
+        own = metric("stability/cosine/gradient", cosine, **uniform)
+        add_run(tmp_path, model, [metric("clean_accuracy", 0.9), own | {"ci_low": cosine - 1e-5, "ci_high": cosine}])
+    page = parse(page_of(tmp_path))
+    (board,) = page.with_class("board")
+    header = board.find("thead")[0].find("th")[-1]
+    assert header.text == "1 - stability/cosine/gradient uniform L-inf 4/255"
+    assert header.attributes["aria-sort"] == "ascending" == header.find("button")[0].attributes["data-first"]
+    assert [row.with_class("v")[1].text for row in board.find("tbody")[0].find("tr")] == ["0.000088", "0.00091"]
+    assert "best" in board.find("tbody")[0].find("tr")[0].with_class("v")[1].attributes["class"]
+    (panel,) = [node for node in page.with_class("panel") if "1 - stability" in node.find("figcaption")[0].text]
+    rows = [[cell.text for cell in row.walk() if cell.tag in ("th", "td")] for row in panel.find("tbody")[0].find("tr")]
+    assert [row[2] for row in rows] == ["0.000088 [0.000088, 0.000098]", "0.00091 [0.00091, 0.00092]"]
+    assert [row[3] for row in rows] == ["yes", "no"]  # less is better there
