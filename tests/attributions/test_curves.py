@@ -34,6 +34,16 @@ def test_deletion_is_insertion_with_image_and_background_exchanged() -> None:
     torch.testing.assert_close(curve, torch.tensor([[1.0, 0.75, 0.5, 0.25, 0.0]]), atol=1e-6, rtol=0)
 
 
+def test_ends_of_another_map_s_curve_stand_for_those_that_would_be_computed() -> None:
+    images, labels, black = torch.rand(3, 1, 4, 4), torch.ones(3, dtype=torch.int64), torch.zeros(1)
+    first, second = (pixel_ranks(torch.rand(3, 4, 4)) for _ in range(2))
+    known = insertion_curve(Counting(), images, labels, first, background=black, steps=4)[:, [0, -1]]
+    for steps in (1, 4):
+        whole = insertion_curve(Counting(), images, labels, second, background=black, steps=steps)
+        short = insertion_curve(Counting(), images, labels, second, background=black, steps=steps, ends=known)
+        assert torch.equal(whole, short)
+
+
 def test_pixels_appear_in_the_order_of_the_map() -> None:
     maps = torch.zeros(1, 3, 4)
     maps[0, 1, 2], maps[0, 2, 3], maps[0, 0, 0] = 3.0, 2.0, 1.0

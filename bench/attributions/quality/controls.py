@@ -17,6 +17,7 @@ from bench.leaderboard.controls import CONTROL
 
 BLUR_SIGMA = 1.5
 """Pixels, as in ROAR's control."""
+BLURRED = f"{CONTROL}blurred"
 
 
 def controls(first: AttributionMethod) -> list[AttributionMethod]:
@@ -24,15 +25,20 @@ def controls(first: AttributionMethod) -> list[AttributionMethod]:
 
     def blurred_map(model: nn.Module, images: Tensor, targets: Tensor, **offered: object) -> Tensor:
         maps = first.function(model, images, targets, **offered, **first.parameters).detach()
-        return blurred(heat_maps(maps), BLUR_SIGMA)[:, None]
+        return blurred_maps(maps)
 
     plain = AttributionMethod(f"{CONTROL}random", _random, frozenset({"ids", "seed"}), {}, signed=False)
     return [
         plain,
         replace(plain, name=f"{CONTROL}sobel", function=_sobel, takes=frozenset({"ids"})),
         replace(plain, name=f"{CONTROL}image", function=_image, takes=frozenset()),
-        replace(first, name=f"{CONTROL}blurred", function=blurred_map, parameters={}, signed=False),
+        replace(first, name=BLURRED, function=blurred_map, parameters={}, signed=False),
     ]
+
+
+def blurred_maps(attributions: Tensor) -> Tensor:
+    """The control made of a method's signed maps; (N, C, H, W) -> (N, 1, H, W)."""
+    return blurred(heat_maps(attributions), BLUR_SIGMA)[:, None]
 
 
 def _random(model: nn.Module, images: Tensor, targets: Tensor, *, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001

@@ -44,8 +44,7 @@ class Complexity(ControlledProtocol):
         return count * len(self.subjects())
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
-        for method in self.subjects():
-            signed = self.attributions(unit, batch, method)
+        for name, signed in self.all_attributions(unit, batch):
             maps = heat_maps(signed)
             columns = {
                 "sparseness": sparseness(maps),
@@ -53,4 +52,4 @@ class Complexity(ControlledProtocol):
                 "effective_complexity": effective_complexity(maps, self.parameters.effective_above),
             }
             unit.context.on_progress(len(batch.labels))
-            yield frame(batch, {"attribution": method.name, **finite(columns, signed)})
+            yield frame(batch, {"attribution": name, **finite(columns, signed)})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.quality.controls import controls
+from bench.attributions.quality.controls import BLURRED, blurred_maps, controls
 from bench.attributions.quality.cost import metered
 from bench.attributions.registry import AttributionMethod, attribute
 from bench.leaderboard.controls import is_control
@@ -61,9 +64,17 @@ class ControlledProtocol(AttributionProtocol):
             unit.see(method, batch, unit.prepared(found), clean=True)
         return found
 
-    def clean_maps(self, unit: Unit, batch: Batch) -> dict[str, Tensor]:
-        """Signed attributions of the batch by every subject."""
-        return {method.name: self.attributions(unit, batch, method) for method in self.subjects()}
+    def all_attributions(
+        self, unit: Unit, batch: Batch, *, model: nn.Module | None = None, own: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Signed attributions by every subject in turn; the blurred control is made of the first method's, not anew."""
+        first: Tensor | None = None
+        for method in self.subjects():
+            if first is not None and method.name == BLURRED:
+                method = replace(method, function=partial(_given, blurred_maps(first)))
+            found = self.attributions(unit, batch, method, model=model, own=own)
+            first = found if first is None else first
+            yield method.name, found
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:
         """What a map costs: gradients, passes and milliseconds by method."""
@@ -93,6 +104,10 @@ class ControlledProtocol(AttributionProtocol):
         first = subject.partition("/")[0] == self.parameters.attributions[0].name
         shown: Prominence = prominence if first or prominence == "detail" else "usual"
         return ExampleValues(key, values, "descriptive" if control else direction, unit, prominence=shown)
+
+
+def _given(maps: Tensor, *_: object, **__: object) -> Tensor:
+    return maps
 
 
 def finite(columns: dict[str, Tensor], maps: Tensor) -> dict[str, Tensor]:

@@ -96,7 +96,7 @@ class Faithfulness(ControlledProtocol):
         return count * (1 + sum(bool(getattr(self.parameters, name)) for name in _PARTS))
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
-        maps = self.clean_maps(unit, batch)
+        maps = dict(self.all_attributions(unit, batch))
         columns: dict[str, dict[str, Tensor]] = {name: {} for name in maps}
         unit.context.on_progress(len(batch.labels))
         for found in self._measured(unit, batch, maps):

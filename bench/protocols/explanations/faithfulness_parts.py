@@ -112,10 +112,9 @@ def sensitivities(
         uniform = keyed_uniform(unit.context.seed, "sensitivity", ids, batch.images.shape[1:], extra=extra)
         moved = (batch.images + settings.radius * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
         distances = (moved - batch.images).flatten(1).norm(dim=1)
-        for method in protocol.subjects():
-            copies = protocol.attributions(unit, replace(batch, images=moved), method, own=False)
-            found = quality.Sensitivity.of(maps[method.name], copies, distances)
-            worst[method.name] = found if draw == 0 else found.worst(worst[method.name])
+        for name, copies in protocol.all_attributions(unit, replace(batch, images=moved), own=False):
+            found = quality.Sensitivity.of(maps[name], copies, distances)
+            worst[name] = found if draw == 0 else found.worst(worst[name])
     return {name: {"max_sensitivity": one.largest, "local_lipschitz": one.lipschitz} for name, one in worst.items()}
 
 
@@ -153,10 +152,10 @@ def references_of(protocol: ControlledProtocol, unit: Unit, count: int) -> dict[
     """The maps of the data set's first images by every subject, those that are not finite left out."""
     others = reference_batch(unit, count)
     found = {}
-    for method in protocol.subjects():
-        maps = heat_maps(protocol.attributions(unit, others, method, own=False))
+    for name, signed in protocol.all_attributions(unit, others, own=False):
+        maps = heat_maps(signed)
         fine = maps.flatten(1).isfinite().all(1)
-        found[method.name] = quality.References(others.example_ids[fine], others.predictions[fine], maps[fine])
+        found[name] = quality.References(others.example_ids[fine], others.predictions[fine], maps[fine])
     return found
 
 
@@ -178,13 +177,15 @@ def insertion(
     """Areas under the insertion and deletion curves, as the suite `insertion` has them."""
     ground = background_of(unit.context, background)
     plain = ground.expand_as(batch.images)
-    columns: Columns = {}
-    for name, found in maps.items():
-        ranks = pixel_ranks(heat_maps(found))
-        columns[name] = {
-            game: curve_area(
-                insertion_curve(unit.context.model, first, batch.labels, ranks, background=last, steps=settings.steps)
+    games = (("insertion", batch.images, plain), ("deletion", plain, batch.images))
+    columns: Columns = {name: {} for name in maps}
+    for game, first, last in games:
+        ends = None  # where all pixels are of one picture, whatever the map
+        for name, found in maps.items():
+            ranks = pixel_ranks(heat_maps(found))
+            curve = insertion_curve(
+                unit.context.model, first, batch.labels, ranks, background=last, steps=settings.steps, ends=ends
             )
-            for game, first, last in (("insertion", batch.images, plain), ("deletion", plain, batch.images))
-        }
+            ends = curve[:, [0, -1]]
+            columns[name][game] = curve_area(curve)
     return columns

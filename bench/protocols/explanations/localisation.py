@@ -65,11 +65,10 @@ class Localisation(ControlledProtocol):
         seen = replace(batch, images=mosaics.images)
         with torch.no_grad():
             named = (answers(context.model(mosaics.images)) == batch.labels).float()
-        for method in self.subjects():
-            signed = self.attributions(unit, seen, method)
+        for name, signed in self.all_attributions(unit, seen):
             context.on_progress(len(batch.labels))
             columns = {**finite(self._measured(unit, signed, mosaics.inside), signed), "mosaic_accuracy": named}
-            yield frame(batch, {"attribution": method.name, **columns})
+            yield frame(batch, {"attribution": name, **columns})
 
     def _measured(self, unit: Unit, signed: Tensor, inside: Tensor) -> dict[str, Tensor]:
         prepared = unit.prepared(signed.clamp_min(0.0) if self.parameters.relevance == "positive" else signed)

@@ -74,15 +74,14 @@ class SanityChecks(ControlledProtocol):
         return 3 * count
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
-        maps = self.clean_maps(unit, batch)
+        maps = dict(self.all_attributions(unit, batch))
         prepared = {name: unit.prepared(found) for name, found in maps.items()}
         unit.context.on_progress(len(batch.labels))
         yield from self._cascade(unit, batch, maps, prepared)
         unit.context.on_progress(len(batch.labels))
         asked = replace(batch, labels=other_classes(batch, unit))
-        for method in self.subjects():
-            found = unit.prepared(self.attributions(unit, asked, method, own=False))
-            yield self._similar("random_logit", "", method.name, batch, of=(prepared[method.name], found))
+        for name, found in self.all_attributions(unit, asked, own=False):
+            yield self._similar("random_logit", "", name, batch, of=(prepared[name], unit.prepared(found)))
         unit.context.on_progress(len(batch.labels))
 
     def _cascade(
@@ -90,14 +89,13 @@ class SanityChecks(ControlledProtocol):
     ) -> Iterator[pd.DataFrame]:
         bins = self.parameters.bins
         for layer, last, net in randomised_from_the_top(unit.context.model, batch.images[:1], unit.context.seed):
-            for method in self.subjects():
-                found = self.attributions(unit, batch, method, model=net, own=False)
-                of = (prepared[method.name], unit.prepared(found))
-                yield self._similar("cascade", ALL if last else layer, method.name, batch, of=of)
+            for name, found in self.all_attributions(unit, batch, model=net, own=False):
+                of = (prepared[name], unit.prepared(found))
+                yield self._similar("cascade", ALL if last else layer, name, batch, of=of)
                 if last:
-                    before, after = (histogram_entropy(one, bins) for one in (maps[method.name], found))
-                    rise = finite({"complexity_rise": (after - before) / before}, maps[method.name])
-                    where = {"check": "efficient_mprt", "attribution": method.name, "stage": ""}
+                    before, after = (histogram_entropy(one, bins) for one in (maps[name], found))
+                    rise = finite({"complexity_rise": (after - before) / before}, maps[name])
+                    where = {"check": "efficient_mprt", "attribution": name, "stage": ""}
                     yield frame(batch, {**where, **finite(rise, found)})
 
     def _similar(

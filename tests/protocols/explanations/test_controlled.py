@@ -116,6 +116,13 @@ def test_of_a_linear_net_the_gradient_is_faithful_by_every_metric_and_a_random_m
     assert faithful["insertion/gradient"] != faithful["insertion/control_random"]
 
 
+def test_the_blurred_control_is_the_first_method_s_map_blurred_and_costs_no_gradient_more(tmp_path: Path) -> None:
+    result = run(make(tmp_path, SUITES["complexity"]), LinearNet(), quadrants(), stop=8)
+    assert result.counters["gradient_evaluations"] == 8 * len(("gradient", "input_x_gradient"))
+    found = result.records.set_index("attribution")["sparseness"]
+    assert 0 < found["control_blurred"].iloc[0] < found["gradient"].iloc[0]
+
+
 def test_on_mosaics_the_map_of_a_net_that_sees_one_quadrant_lies_there(tmp_path: Path) -> None:
     protocol = make(tmp_path, SUITES["localisation"])
     records = evaluate(protocol, LinearNet(), quadrants(), stop=24)
