@@ -41,7 +41,7 @@ class Computations:
         download: bool = False,
         prefix: str = "",
     ) -> None:
-        data = load_split(dataset, "test", data_dir=data_dir, download=download)
+        self.data = data = load_split(dataset, "test", data_dir=data_dir, download=download)
         count = min(EXAMPLES, len(data))
         known = [entry for entry in list_models(dataset, registry) if entry.card.id.startswith(prefix)]
         self.entries = {entry.card.id.removeprefix(prefix): entry for entry in known}

@@ -15,6 +15,7 @@ from bench.leaderboard.statistics.intervals import student_p_value, t_interval
 from bench.leaderboard.statistics.paired import mcnemar
 from bench.studies.computations import Computations, rank_gain
 from bench.studies.names import MetricName, expand
+from bench.studies.step_costs import BATCH_SIZE, step_costs
 from bench.studies.study import (
     Bound,
     Claim,
@@ -25,14 +26,18 @@ from bench.studies.study import (
     Ordering,
     Pair,
     Stability,
+    StepCosts,
     Tilt,
 )  # fmt: skip
 from bench.studies.values import Effect, MissingInputError, Term, Values, called, groups_of, seeds_text
+from bench.training import make_recipe
 from bench.training.boundary_tilt import TiltStudy
 
 Array = npt.NDArray[np.float64]
 _LEAST_MODELS = 5
 """Fewer models than this decide no correlation: three ranks agree by chance one time in six."""
+_ROUNDS = 15
+"""So often a step is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ def effects_of(claim: Claim, material: Material) -> list[Effect]:
         return [_stability(material.computed, claim)]
     if isinstance(claim, Bound):
         return [_bound(material.computed, claim)]
+    if isinstance(claim, StepCosts):
+        return [_step_costs(material.computed, claim)]
     if isinstance(claim, Correlation):
         return [_correlation(material.values, claim)]
     if isinstance(claim, Tilt):
@@ -185,6 +192,23 @@ def _bound(computed: Computations, claim: Bound) -> Effect:
     estimate = sum_of_values([(np.array([gain for gain, _ in gains]), float(np.mean([error for _, error in gains])))])
     reason = f"rank correlation of the cosine distance with the bound less that with |H d| alone, {called(names)}"
     return _effect(estimate, claim, count, reason, seeds=len(names))
+
+
+def _step_costs(computed: Computations, claim: StepCosts) -> Effect:
+    data = computed.data
+    recipes = {name: make_recipe(name, data.name) for name in (claim.better, claim.worse)}
+    costs = step_costs(recipes, data, _ROUNDS)
+    own, other = (costs[name] for name in recipes)
+    if claim.quantity == "memory":
+        memory = f"{own.kept_bytes / 2**20:.0f} against {other.kept_bytes / 2**20:.0f} MiB kept for backward passes"
+        saved = 1.0 - own.kept_bytes / other.kept_bytes
+        return Effect(
+            saved, saved, saved, f"a batch of {BATCH_SIZE}", reason=f"{memory} (counted)", p=0.0, seeds=_ROUNDS
+        )
+    gains = 1.0 - np.divide(own.seconds, other.seconds)
+    reason = f"{1e3 * np.median(own.seconds):.0f} against {1e3 * np.median(other.seconds):.0f} ms here"
+    count, p = f"{_ROUNDS} steps in pairs on a batch of {BATCH_SIZE}", student_p_value(gains)
+    return Effect(float(gains.mean()), *t_interval(gains), count, f"{reason} (Student's t)", p=p, seeds=_ROUNDS)
 
 
 def _correlation(values: Values, claim: Correlation) -> Effect:

@@ -131,6 +131,18 @@ class ScaleInvariance(_Claim):
     expected: float
 
 
+class StepCosts(_Claim):
+    """A training step of recipe `better` costs less than one of `worse`: their share of seconds, or of memory kept.
+
+    Taken on the machine that judges, at the recipes' own parameters and the data set's own net.
+    """
+
+    statistic: Literal["step_cost"]
+    better: str
+    worse: str
+    quantity: Literal["seconds", "memory"]
+
+
 class Bound(_Claim):
     """LGA's bound by the Hessian at the image, which holds to first order in uniform noise of `radius` / 255.
 
@@ -145,7 +157,7 @@ class Bound(_Claim):
 
 
 Claim = Annotated[
-    Difference | Ordering | Front | Correlation | Tilt | Stability | ScaleInvariance | Bound,
+    Difference | Ordering | Front | Correlation | Tilt | Stability | ScaleInvariance | Bound | StepCosts,
     Field(discriminator="statistic"),
 ]
 

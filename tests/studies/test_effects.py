@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from bench.studies import computations
+from bench.studies import computations, effects
 from bench.studies.computations import Computations, rank_gain
 from bench.studies.effects import _bound, _correlation
 from bench.studies.names import MetricName
-from bench.studies.study import Bound, Correlation
+from bench.studies.step_costs import StepCost
+from bench.studies.study import Bound, Correlation, StepCosts
 from bench.studies.values import MissingInputError, Values
 
 
@@ -70,3 +71,18 @@ def test_the_distance_follows_the_ratio_where_gradients_differ_in_size() -> None
 
 def bound(name: str, margin: float) -> Bound:
     return Bound(id="b", text="", statistic="bound", model=name, radius=4.0, margin=margin)
+
+
+def test_what_a_step_costs_less_than_another_is_a_share_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {"lga": StepCost([1.0, 2.0, 1.1], 300), "hessian": StepCost([2.0, 4.0, 2.0], 400)}
+    monkeypatch.setattr(effects, "step_costs", lambda recipes, *_: {name: costs[name] for name in recipes})
+    computed = Computations("fashion_mnist")
+    time, memory = (
+        effects._step_costs(
+            computed,
+            StepCosts(id="c", text="", statistic="step_cost", better="lga", worse="hessian", quantity=quantity),
+        )
+        for quantity in ("seconds", "memory")
+    )
+    assert time.value == pytest.approx((0.5 + 0.5 + 0.45) / 3) and 0.4 < time.low < time.value and time.p < 0.01
+    assert memory.value == 0.25 and "(counted)" in memory.reason
