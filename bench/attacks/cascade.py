@@ -97,8 +97,9 @@ class Cascade:
 
     def __post_init__(self) -> None:
         self._search = SearchNet(self.model, self.precision, self.images.device.type)
-        # the best margin of each class over the true one that any attack has reached, for choosing targets
-        self._reached = self._clean_margins = self.images.new_zeros(0)
+        # (N, K) the best margin of each class over the true one that any attack has reached, for choosing targets
+        self._reached = self.images.new_full((len(self.images), 1), -torch.inf)
+        self._clean_margins = self.images.new_zeros(0)
         # where the best attack on each example ended, for refining
         self._ended = self.images.clone()
         self._ended_margins = self.images.new_full((len(self.images),), -torch.inf)
@@ -106,8 +107,6 @@ class Cascade:
 
     def run(self) -> None:
         """Run all stages, or as many as it takes to break everything."""
-        self._reached = self._clean_gaps()
-        self._clean_margins = self._reached.amax(1)
         for number, stage in enumerate(self.stages):
             if self.norm in stage.norms:
                 with self._search.products():
@@ -115,15 +114,23 @@ class Cascade:
             self.on_stage(number)
         self.results.bad_gradients += int(self._bad_gradients)
 
-    def _clean_gaps(self) -> Tensor:
-        """(N, K) z_j - z_y of the clean images, minus infinity for j = y."""
+    def _look_at_clean(self) -> None:
+        """Take the clean images' margins, of batches in which an example stands: many nets break before they matter."""
+        standing = torch.split(~self.results.broken(self.norm, self.eps), self.batch_size)
+        rows = torch.cat([part.any().expand(len(part)) for part in standing]).to(self.images.device)
+        images, labels = torch.split(self.images, self.batch_size), self.labels[rows, None]
         with torch.no_grad():
-            logits = torch.cat([self.model(part) for part in torch.split(self.images, self.batch_size)])
-        return (logits - logits.gather(1, self.labels[:, None])).scatter_(1, self.labels[:, None], -torch.inf)
+            logits = torch.cat([self.model(part) for part, some in zip(images, standing, strict=True) if some.any()])
+        gaps = logits.new_full((len(rows), logits.shape[1]), -torch.inf)
+        gaps[rows] = (logits - logits.gather(1, labels)).scatter_(1, labels, -torch.inf)
+        self._clean_margins = gaps.amax(1)
+        self._reached = torch.maximum(self._reached, gaps)
 
     def _pairs(self, stage: Stage) -> tuple[Tensor, Tensor]:
         """The pairs (example, target) of a stage, all examples' nearest class first; target -1 for none."""
         standing = (~self.results.broken(self.norm, self.eps)).nonzero().squeeze(1).to(self.images.device)
+        if len(standing) and not len(self._clean_margins) and (stage.targets or stage.within < 1.0):
+            self._look_at_clean()
         least = stage.within * self._clean_margins[standing] if stage.within < 1.0 else -torch.inf
         near = self._reached[standing].amax(1) >= least
         if not stage.targets:
@@ -196,6 +203,8 @@ class Cascade:
         self._remember_end(examples, previous, best.detach())
 
     def _remember(self, examples: Tensor, reached: Tensor) -> None:
+        if self._reached.shape[1] < reached.shape[1]:  # the first logits seen
+            self._reached = self._reached.repeat(1, reached.shape[1])
         self._reached.scatter_reduce_(0, examples[:, None].expand_as(reached), reached, "amax")
 
     def _remember_end(self, examples: Tensor, images: Tensor, margins: Tensor) -> None:

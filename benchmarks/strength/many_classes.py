@@ -34,7 +34,7 @@ from bench.data import load_split
 
 COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 CHOOSING: tuple[tuple[Any, Sequence[str]], ...] = (
-    (Cascade, ("_clean_gaps", "_pairs", "_remember")),
+    (Cascade, ("_pairs", "_remember")),
     (apgd, ("nearest_classes",)),
     (fab, ("nearest_classes",)),
 )

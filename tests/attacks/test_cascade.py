@@ -108,15 +108,32 @@ def test_refining_begins_where_the_best_attack_on_the_example_ended() -> None:
 
     weak, tiny = Stage(steps=1, start=0.0, first=0.1), Stage(steps=1, refine=True, first=1e-6)
     attack(Unbreakable(), images, labels, "l2", eps=0.3, stages=(weak, Stage(steps=6), tiny))
-    # two clean passes, then steps + 1 points a stage
-    first, second, refined = seen[2:4], seen[4:11], seen[11:]
+    # the clean pass, steps + 1 points a stage, and another clean pass before the first stage that chooses
+    first, second, refined = seen[1:3], seen[3:10], seen[10:]
     assert second[-1].mean() > first[-1].mean()
     assert len(refined) == 2
     assert torch.equal(refined[0], second[-1])
     assert torch.allclose(refined[1], second[-1], atol=1e-5)
     seen.clear()
     attack(Unbreakable(), images, labels, "l2", eps=0.3, stages=(Stage(steps=6), weak, tiny))
-    assert torch.equal(seen[-2], seen[2 + 6])
+    assert torch.equal(seen[-2], seen[1 + 6])
+
+
+@pytest.mark.parametrize(("last", "batches"), [(0.75, 0), (0.97, 1)])
+def test_only_batches_in_which_an_image_outlives_the_first_stage_are_looked_at_again(last: float, batches: int) -> None:
+    """Images brighter than 0.6 are of class 0: 0.75 breaks at 0.3, and 0.97 stands."""
+    images = torch.tensor([0.65, 0.65, 0.65, last]).view(4, 1, 1, 1).expand(4, 1, 3, 3).contiguous()
+    labels, clean = torch.zeros(4, dtype=torch.int64), []
+
+    class Bright(nn.Module):
+        def forward(self, points: Tensor) -> Tensor:
+            clean.append(bool((points[:1] == images).flatten(1).all(1).any()))
+            score = points.flatten(1).mean(1) - 0.6
+            return torch.stack([score, torch.zeros_like(score), -torch.ones_like(score)], 1)
+
+    found = attack(Bright(), images, labels, "linf", eps=0.3, batch=2).broken("linf", 0.3)
+    assert found.tolist() == [True, True, True, batches == 0]
+    assert sum(clean) == 1 + batches
 
 
 def test_refining_breaks_more_in_l1_for_little(standard: nn.Module, fashion_test: ImageDataset) -> None:
