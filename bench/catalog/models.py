@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +38,14 @@ class ModelEntry:
     Attributes:
         build: makes the net of a model that is in no registry; its card says what it is, its folder is empty.
         program: the file that the user has named for a card with a [program] section, or as the model itself.
+        named: the options that name it again where its full name does not, `model` among them.
     """
 
     card: ModelCard
     folder: Path
     build: Callable[[], nn.Module] | None = field(default=None, compare=False)
     program: Path | None = None
+    named: Mapping[str, str | bool] = field(default_factory=dict, compare=False)
 
     @property
     def weights(self) -> WeightsFile:
@@ -170,8 +172,11 @@ def _refuse_idle_options(options: SourceOptions, sources: int) -> None:
 def entry_from_source(text: str, dataset: str | None, options: SourceOptions) -> ModelEntry:
     """A model that is in no registry, built once to know its digest; raises BenchError."""
     dataset = require_safe_name(dataset or DEFAULT_DATASET, "data set")
-    source, program = NamedSource(text, dataset, options.for_classes_of(dataset)), parse_program(text)
-    return ModelEntry(source.card(), Path(), source.build_net, program.path if program is not None else None)
+    options, program = options.for_classes_of(dataset), parse_program(text)
+    source, path = NamedSource(text, dataset, options), program.path if program is not None else None
+    return ModelEntry(
+        source.card(), Path(), source.build_net, program=path, named={"model": text} | options.as_options()
+    )
 
 
 def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: SourceOptions) -> list[ModelEntry]:
@@ -179,7 +184,7 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
         return [entry_from_source(pattern, dataset, options)]
     folder = _folder(pattern, dataset, registry)
     if folder is not None:
-        return [ModelEntry(read_card(folder), folder)]
+        return [ModelEntry(read_card(folder), folder, named={"model": pattern})]
     known = {entry.card.name: entry for entry in list_models(registry=registry)}
     what, elsewhere = "model", [full for full in known if full.endswith(f"/{pattern}")]
     if "/" not in pattern:

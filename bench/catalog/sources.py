@@ -67,6 +67,10 @@ class SourceOptions:
         values = {name: getattr(self, name) for name in self.__slots__ if name not in ("download", "data_dir")}
         return [name for name, value in values.items() if value not in (None, False)]
 
+    def as_options(self) -> dict[str, str | bool]:
+        """What was set, as options of the command line have it; a label map must have become classes."""
+        return {name: _as_option(getattr(self, name)) for name in self.given()}
+
     def for_classes_of(self, dataset: str) -> SourceOptions:
         """The same with `classes` in place of a label map; raises BenchError for a map that does not fit."""
         if self.label_map is None:
@@ -77,6 +81,12 @@ class SourceOptions:
             )
         outputs = outputs_of_classes(self.label_map, dataset, data_dir=self.data_dir, download=self.download)
         return replace(self, classes=outputs, label_map=None)
+
+
+def _as_option(value: object) -> str | bool:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return value if isinstance(value, bool) else str(value)
 
 
 def is_source(text: str) -> bool:

@@ -1,10 +1,13 @@
-"""Which code this is: the package's version, and the commit that it runs from or was built from."""
+"""Which code this is, and on what it runs: versions, the commit that it runs from or was built from, the CPU."""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import bench
@@ -13,6 +16,11 @@ COMMIT_FILE = "_commit.txt"
 """In the package, where hatch_build.py has put it into a wheel or an sdist."""
 _DECISIVE = ("bench", "suites", "models")
 """Folders of the checkout whose changes can change a number."""
+_PACKAGES = (
+    "numpy", "scipy", "torchvision", "torchattacks", "pyautoattack", "captum", "foolbox", "timm", "onnx2torch",
+    "onnxruntime",
+)  # fmt: skip
+"""Installed packages, besides torch, that nets, attacks, maps or statistics come from."""
 
 
 @lru_cache(maxsize=1)
@@ -32,6 +40,28 @@ def code_version() -> str:
     """The package's version, with the commit as PEP 440's local part, e.g. `0.2.0+g3c3b9e6.dirty`."""
     head, _, dirty = commit().partition("-")
     return bench.__version__ + (f"+g{head[:12]}{'.' if dirty else ''}{dirty}" if head else "")
+
+
+@lru_cache(maxsize=1)
+def package_versions() -> dict[str, str]:
+    """Name -> version of the packages beside torch that numbers come from, as far as they are installed."""
+    installed = {}
+    for name in _PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """As its maker calls it where the system says so, else its kind, e.g. `x86_64`; empty where neither is known."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _git(root: Path, *arguments: str) -> str:

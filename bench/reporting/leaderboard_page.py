@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from bench.catalog.suites import list_suites
 from bench.comparison.ranks import ranked_board
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, write_atomically
+from bench.core.files import clear_disk_errors, read_named, sha256_bytes, write_atomically
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset, load_split
 from bench.leaderboard.boards import Board
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
+_NAMED = 4
+"""Models that a remark names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,14 @@ def make_report(
     download: bool = False,
     plain: bool = False,
     registry: Path | None = None,
+    program: Path | None = None,
 ) -> ReportOutcome:
     """Write the page; nothing is written unless all of it could be made.
 
     Args:
         images: how many a model in the saliency panels; 0 leaves them out.
         plain: whether the page is to be readable without JavaScript, at several times the size.
+        program: the file of registered models whose card has a [program] section, for their saliency panels.
 
     Raises:
         BenchError: no leaderboard or no row to show, an output that cannot be written, damaged weights or verdicts.
@@ -87,6 +92,7 @@ def make_report(
         for run in _newest(runs)
         if run.model in known and short_digest(known[run.model].card.weights.sha256) == run.shared["model_sha256"]
     }
+    same = _with_program(same, program)
     load = functools.partial(load_split, split="test", data_dir=data_dir, download=download)
     saliency, remarks = _saliency(runs, same, images, load, device=resolve_device(device)) if images else ([], [])
     adversarial, missing = _adversarial(runs, leaderboard, data_dir, download=download) if images else ([], [])
@@ -135,6 +141,24 @@ def _newest(runs: Iterable[Run]) -> list[Run]:
     return [newest[name] for name in sorted(newest)]
 
 
+def _with_program(entries: Mapping[str, ModelEntry], program: Path | None) -> dict[str, ModelEntry]:
+    """The entries, those whose card names this very file with it; raises BenchError where none does."""
+    if program is None:
+        return dict(entries)
+    digest = sha256_bytes(read_named(program, "the program"))
+    own = {
+        name: dataclasses.replace(entry, program=program)
+        for name, entry in entries.items()
+        if entry.card.program is not None and entry.card.program.sha256 == digest
+    }
+    if not own:
+        raise BenchError(
+            f"no registered model on this page has {program} as its program (sha256 {digest[:12]}...).",
+            option="program",
+        )
+    return {**entries, **own}
+
+
 def _saliency(
     runs: list[Run],
     entries: Mapping[str, ModelEntry],
@@ -143,19 +167,17 @@ def _saliency(
     device: torch.device,
 ) -> tuple[list[SaliencySet], list[str]]:
     """Panels of every data set that they can be made for, and why of those that they can't."""
-    remarks = [
-        f"no saliency panel of {run.model}: its weights are not in this registry"
-        for run in _newest(runs)
-        if run.model not in entries
-    ]
+    absent = [run.model for run in _newest(runs) if run.model not in entries]
+    more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+    named, whose = ", ".join(absent[:_NAMED]), "their" if absent[1:] else "its"
+    remarks = [f"no saliency panel of {named}{more}: {whose} weights are not in this registry"] if absent else []
     drawn: dict[str, list[ModelEntry]] = {}
     for name, entry in entries.items():
-        if entry.card.program is None:
+        if entry.card.program is None or entry.program is not None:
             drawn.setdefault(entry.card.dataset, []).append(entry)
         else:
-            remarks.append(
-                f"no saliency panel of {name}: it needs {entry.card.program.file}, and a page runs no program"
-            )
+            needed = f"it needs {entry.card.program.file}; name that file as the program if you trust it"
+            remarks.append(f"no saliency panel of {name}: {needed}")
     sets = []
     for name, own in sorted(drawn.items()):
         try:

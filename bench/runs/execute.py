@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.core.errors import BenchError
-from bench.core.version import code_version, commit
+from bench.core.version import code_version, commit, cpu_name, package_versions
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
 from bench.leaderboard.controls import control_findings
@@ -144,6 +144,8 @@ def new_manifest(plan: RunPlan, executor: Executor) -> Manifest:
             torch=str(torch.__version__),
             python=platform.python_version(),
             commit=commit(),
+            cpu=cpu_name(),
+            packages=package_versions(),
             batch_size=plan.batch_size,
             executor=executor.stats(),
         ),

@@ -213,7 +213,12 @@ def _plans_of(
     """One model's plans, a suite each; raises BenchError if the model cannot be judged."""
     suites = {suite.name: protocol for suite, protocol, _ in data.suites}
     checked = check_model(entry, data.test, suites, device, batch_size=request.batch_size, keep=alone)
-    asked = Request(examples=request.examples, device=request.device, batch_size=request.batch_size)
+    files = {"program": request.program, "registry": None if entry.named else request.registry}
+    named = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
+    asked = Request(
+        examples=request.examples, device=request.device, batch_size=request.batch_size,
+        named={} if entry.build is not None and not entry.named else named,
+    )  # fmt: skip
     plans = []
     for suite, protocol, examples in data.suites:
         with failures.of(entry.card.name, suite.name), skipped(suite, data.test.name, request, failures):

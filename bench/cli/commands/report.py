@@ -15,6 +15,7 @@ from bench.cli.options import (
     LeaderboardDir,
     OnlyDataset,
     OnlySuite,
+    Program,
     Registry,
 )
 
@@ -38,6 +39,7 @@ def report(
     data_dir: DataDir = None,
     download: Download = False,
     registry: Registry = None,
+    program: Program = None,
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
     from bench.cli.output.rendering import messages, output
@@ -46,7 +48,7 @@ def report(
     with messages().status("Writing the page"):
         outcome = make_report(
             directory, output_file, title=title, dataset=dataset, suite=suite, images=images if saliency else 0,
-            device=device, data_dir=data_dir, download=download, plain=plain, registry=registry,
+            device=device, data_dir=data_dir, download=download, plain=plain, registry=registry, program=program,
         )  # fmt: skip
     for remark in outcome.remarks:
         messages().print(f"note {remark}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The runs behind a page: their manifests, what they noticed, and the command that repeats each."""
+"""The runs behind a page: their manifests and what they noticed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import BenchError, bench_command
+from bench.core.errors import BenchError
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
-from bench.leaderboard.rows import short_digest
 
 if TYPE_CHECKING:
     import pandas as pd
-
-"""The finding that holds the verdict of a run's gradient-masking report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,43 +82,3 @@ def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
             )
         )  # fmt: skip
     return runs
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """How to repeat a run's numbers.
-
-    Attributes:
-        command: the exact command.
-        note: what must be there first; empty where a fresh installation has it all.
-    """
-
-    command: str
-    note: str
-
-
-def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Repeat:
-    """The command that makes a run's numbers again.
-
-    Args:
-        suites: name -> digest of the suites that ship with this version.
-        models: full name -> digest of the registered weights.
-    """
-    shared = run.shared
-    notes = []
-    suite = str(shared["suite"])
-    if short_digest(suites.get(suite)) != shared["suite_sha256"]:
-        notes.append(
-            f"suite {suite} is not the one that ships with this version: write the suite table of the run's "
-            f"manifest.json into {suite}.toml (digest {str(shared['suite_sha256'])[:12]})"
-        )
-        suite = f"{suite}.toml"
-    if run.model not in models:
-        notes.append(f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY")
-    elif short_digest(models[run.model]) != shared["model_sha256"]:
-        notes.append(f"the registry now holds other weights; these had digest {str(shared['model_sha256'])[:12]}")
-    precision = None if shared["precision"] == "float32" else shared["precision"]
-    command = bench_command(
-        "run", model=run.model, suite=suite, examples=run.examples, seed=shared["seed"], fresh=True, precision=precision
-    )
-    return Repeat(command, "; ".join(notes))

@@ -105,12 +105,15 @@ class Request(_Part):
 
     Attributes:
         save_adversarial: whether adversarial images were to be kept, where the suite finds any.
+        named: the options of `bench run` that name the model again, as they were given (paths too), where its full
+            name does not do; also the file of a suite's own attack.
     """
 
     examples: int | None = None
     device: str = "auto"
     batch_size: int | None = None
     save_adversarial: bool = False
+    named: dict[str, str | bool] = {}
 
 
 class ExecutorStats(_Part):
@@ -136,6 +139,8 @@ class Environment(_Part):
         commit: 40 hex digits, with `-dirty` where files differed from it; empty outside a checkout; None where an older
             manifest does not say.
         device: as `device_label`; several where machines differ, or a run went on on another one.
+        cpu: its name, of the machine that planned the run; empty where it or an older manifest does not say.
+        packages: versions of what else is installed that numbers come from.
         batch_size: the smallest that was used.
     """
 
@@ -144,6 +149,8 @@ class Environment(_Part):
     python: str
     commit: str | None = None
     device: str = ""
+    cpu: str = ""
+    packages: dict[str, str] = {}
     batch_size: int = 0
     executor: ExecutorStats
 

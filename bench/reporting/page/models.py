@@ -10,7 +10,8 @@ from typing import Any
 from bench.catalog.cards import ModelCard
 from bench.core.threat import NORM_LABELS, radius_text
 from bench.leaderboard.boards import precision_note
-from bench.leaderboard.evidence.finished_runs import Repeat, Run, repeat
+from bench.leaderboard.evidence.finished_runs import Run
+from bench.leaderboard.evidence.repeat import Repeat, repeat
 from bench.leaderboard.labels import name as metric_name
 from bench.leaderboard.metrics import keys_of
 from bench.reporting.page.content import Names, Number, anchor
@@ -100,7 +101,7 @@ def _card_facts(card: ModelCard) -> list[Fact]:
     gradients = card.gradients
     cosine = gradients and gradients.target_cosine
     facts = [
-        Fact("architecture", _call(card.architecture, card.architecture_parameters)),
+        *_net_facts(card),
         Fact("parameters", f"{card.weights.parameters:,}"),
         Fact("weights, sha256", card.weights.sha256, code=True),
         *(
@@ -115,6 +116,27 @@ def _card_facts(card: ModelCard) -> list[Fact]:
         Fact("gradient cosine to its target maps", "" if cosine is None else f"{cosine:.3f}"),
     ]
     return [fact for fact in facts if fact.value]
+
+
+def _net_facts(card: ModelCard) -> list[Fact]:
+    """What the net is; of a program of its owner's which it is, and how images are made ready for it."""
+    parameters = dict(card.architecture_parameters)
+    adapter = parameters.pop("adapter", {})
+    program = card.program
+    if program is None:
+        net = [Fact("architecture", _call(card.architecture, parameters))]
+    else:
+        factory = f", function {program.factory}" if program.factory else ""
+        net = [Fact("net", f"{program.file}{factory} ({program.kind})")]
+        net.append(Fact("program, sha256", program.sha256, code=True))
+    ready = {"normalisation": ("mean", "std"), "images resized to": ("input_size",), "outputs taken": ("classes",)}
+    for name, keys in ready.items():
+        own = {key: adapter[key] for key in keys if adapter.get(key)}
+        net.append(Fact(name, _settings(own) if len(keys) > 1 else ", ".join(map(_value, own.values()))))
+    rest = {
+        name: value for name, value in adapter.items() if name not in {key for keys in ready.values() for key in keys}
+    }
+    return [*net, Fact("adapter", _settings(rest))]
 
 
 def _training_facts(card: ModelCard | None) -> list[Fact]:
@@ -146,7 +168,7 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
         Fact("images", f"{run.examples:,} of the {shared['split']} split, seed {shared['seed']}"),
         Fact("finished", str(shared["finished_at"])),
         Fact("took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision}"),
-        Fact("with", f"bench {shared['bench_version']}, torch {shared['torch_version']}"),
+        Fact("with", ", ".join(_versions(run))),
         Fact("adversarial examples", claims if "claims" in counters else ""),
         Fact("evidence", f"not at hand: {run.problem}" if run.problem else f"runs/{run.run_id}/", code=not run.problem),
         Fact("not to be trusted", run.doubt),
@@ -157,6 +179,16 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
     ]
     numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
     return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board=board)
+
+
+def _versions(run: Run) -> list[str]:
+    packages = {"bench": run.shared["bench_version"], "torch": run.shared["torch_version"]}
+    if run.manifest is None:
+        return [f"{name} {version}" for name, version in packages.items()]
+    environment = run.manifest.environment
+    packages |= {"Python": environment.python} | environment.packages
+    cpu = [f"CPU {environment.cpu}"] if environment.cpu else []
+    return [*(f"{name} {version}" for name, version in packages.items()), *cpu]
 
 
 def _numbers(run: Run) -> list[list[str]]:
@@ -175,10 +207,14 @@ def _call(name: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_value(value)}" for name, value in parameters.items())
+    return ", ".join(f"{name} {_value(value)}" for name, value in parameters.items() if value not in ({}, [], ""))
 
 
 def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return f"({_settings(value)})"
     return ", ".join(_value(part) for part in value) if isinstance(value, list) else str(value)

@@ -58,6 +58,38 @@ def test_saliency_can_be_left_out_and_what_is_missing_is_said(bench: Bench, tmp_
     assert not parse(unpack_all(output.read_text())).with_class("gallery")
 
 
+def test_a_registered_program_has_panels_a_readable_card_and_a_command_that_repeats_it(
+    bench: Bench, tiny_suite: Path, tmp_path: Path
+) -> None:
+    program, folder, output = tmp_path / "net.py", tmp_path / "board", tmp_path / "page.html"
+    program.write_text(
+        "import torch\n"
+        "def make():\n"
+        "    torch.manual_seed(1)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n"
+    )
+    own = ("--model-id", "mine", "--mean", "0.286", "--std", "0.353", "--registry", tmp_path / "zoo")
+    assert bench("models", "add", f"{program}:make", *own, "--examples", 20)[0] == 0
+    named = ("--model", "mine", "--registry", tmp_path / "zoo", "--program", program)
+    assert bench("run", *named, "--suite", tiny_suite, "--examples", 4, "--leaderboard", folder)[0] == 0
+    report = ("report", "--leaderboard", folder, "--registry", tmp_path / "zoo", "--output", output, "--images", 1)
+    assert "mine: it needs net.py; name that file as the program if you trust it" in bench(*report)[2]
+    refused = bench.refused(*report, "--program", tiny_suite)
+    assert f"no registered model on this page has {tiny_suite} as its program" in refused and "(--program)" in refused
+    code, _, err = bench(*report, "--program", program)
+    assert code == 0 and "no saliency panel" not in err
+    page = parse(unpack_all(output.read_text()))
+    assert len(page.with_class("strip")) == 1
+    (model,) = page.with_class("model")
+    assert "net.py, function make (python)" in model.text and "mean 0.286, std 0.353" in model.text
+    assert "{" not in model.text
+    (command,) = [shlex.split(node.text) for node in model.find("code") if node.text.startswith("bench run")]
+    assert command[4:8] == ["--program", str(program), "--registry", str(tmp_path / "zoo")]
+    command[command.index("--suite") + 1] = str(tiny_suite)
+    assert bench(*command[1:], "--leaderboard", tmp_path / "again")[0] == 0
+    assert read_leaderboard(folder)["value"].equals(read_leaderboard(tmp_path / "again")["value"])
+
+
 def test_only_what_was_asked_for_is_shown(bench: Bench, tmp_path: Path) -> None:
     add_run(tmp_path, "alpha", [metric("clean_accuracy", 0.9)], suite_name="one")
     add_run(tmp_path, "beta", [metric("clean_accuracy", 0.8)], suite_name="two")

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bench.leaderboard.evidence.finished_runs import read_runs, repeat
-from bench.leaderboard.table import read_leaderboard
 from bench.reporting.page.content import Number, anchor
 from bench.reporting.page.svg import Axes, Point, Series, _ticks, plot
 from bench.reporting.page.tradeoffs import Spot, front
-from tests.reporting.page.pages import add_run, metric, parse
+from tests.reporting.page.pages import parse
 
 spots = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 5)).map(
@@ -97,20 +93,3 @@ def test_two_drawings_share_no_id() -> None:
         targets = [node.attributes["href"][1:] for node in svg.walk() if "href" in node.attributes]
         assert targets and set(targets) <= set(ids)
     assert len(ids) == len(set(ids))
-
-
-def test_a_command_names_everything_that_decides_the_numbers(tmp_path: Path) -> None:
-    add_run(tmp_path, "a b", [metric("clean_accuracy", 0.9)], examples=77, seed=3)
-    (run,) = read_runs(read_leaderboard(tmp_path), tmp_path)
-    here = repeat(run, {"cross_norm": "5" * 64}, {"fashion_mnist/a b": "a" * 64})
-    assert here.command == "bench run --model 'fashion_mnist/a b' --suite cross_norm --examples 77 --seed 3 --fresh"
-    assert here.note == ""
-
-
-def test_a_command_says_what_must_be_there_first(tmp_path: Path) -> None:
-    add_run(tmp_path, "alpha", [metric("clean_accuracy", 0.9)])
-    (run,) = read_runs(read_leaderboard(tmp_path), tmp_path)
-    changed = repeat(run, {"cross_norm": "0" * 64}, {"fashion_mnist/alpha": "b" * 64})
-    assert "--suite cross_norm.toml" in changed.command
-    assert "write the suite table" in changed.note and "the registry now holds other weights" in changed.note
-    assert "is not in this registry" in repeat(run, {"cross_norm": "5" * 64}, {}).note

@@ -1,0 +1,104 @@
+"""The command that makes a run's numbers again, as far as its evidence knows how its model was named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.catalog.cards import ModelCard, ProgramFacts
+from bench.catalog.sources import is_source
+from bench.core.errors import bench_command
+from bench.leaderboard.evidence.finished_runs import Run
+from bench.leaderboard.rows import short_digest
+
+Options = dict[str, str | bool]
+"""Options of `bench run` by name, as `bench_command` takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How to repeat a run's numbers.
+
+    Attributes:
+        command: the exact command; empty where no command line can name the model, as one in memory.
+        note: what must be there first; empty where a fresh installation has it all.
+    """
+
+    command: str
+    note: str
+
+
+def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Repeat:
+    """The command that makes a run's numbers again.
+
+    Args:
+        suites: name -> digest of the suites that ship with this version.
+        models: full name -> digest of the registered weights.
+    """
+    shared = run.shared
+    notes = []
+    suite = str(shared["suite"])
+    if short_digest(suites.get(suite)) != shared["suite_sha256"]:
+        notes.append(
+            f"suite {suite} is not the one that ships with this version: write the suite table of the run's "
+            f"manifest.json into {suite}.toml (digest {str(shared['suite_sha256'])[:12]})"
+        )
+        suite = f"{suite}.toml"
+    model, note = _model(run, models)
+    notes += [note] if note else []
+    precision = None if shared["precision"] == "float32" else shared["precision"]
+    command = bench_command(
+        "run", **model, suite=suite, examples=run.examples, seed=shared["seed"], fresh=True, precision=precision
+    )
+    return Repeat(command if model else "", "; ".join(notes))
+
+
+def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
+    """The options that name the model, and what must be there first; no options where none can."""
+    card = run.manifest.card if run.manifest else None
+    named = dict(run.manifest.request.named) if run.manifest else {}
+    if "model" in named:
+        return {**named, "dataset": str(run.shared["dataset"])}, _files(card, "paths are as the run was given them")
+    if card is not None and _in_memory(card):
+        return {}, "the net was in memory: pass it to bench.evaluate again, with this suite and these images"
+    known = models.get(run.model)
+    if known is None and not named and card is not None and (card.program or is_source(card.description)):
+        return _from_card(card, card.program)
+    options: Options = {"model": run.model} | named
+    if card is not None and card.program is not None:
+        options.setdefault("program", card.program.file)
+    if known is None and "registry" not in named:
+        return options, f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY"
+    if known is not None and short_digest(known) != run.shared["model_sha256"]:
+        weights = str(run.shared["model_sha256"])[:12]
+        return options, f"the registry now holds other weights; these had digest {weights}"
+    return options, _files(card, "")
+
+
+def _in_memory(card: ModelCard) -> bool:
+    """Whether nothing says where the net came from."""
+    return not (card.program or card.training or card.description or card.architecture_parameters)
+
+
+def _files(card: ModelCard | None, note: str) -> str:
+    program = card.program if card else None
+    digest = f"{program.file} had digest {program.sha256[:12]}" if program else ""
+    return "; ".join(part for part in (note, digest) if part)
+
+
+def _from_card(card: ModelCard, program: ProgramFacts | None) -> tuple[Options, str]:
+    """Of an older run, whose manifest does not say how its model was named: what its card lets one say."""
+    text, note = card.description, ""
+    if program is not None:
+        text = f"{program.file}:{program.factory}" if program.factory else f"{program.kind}:{program.file}"
+        note = _files(card, "name the program by its path, and the file of its weights if it had one")
+    options: Options = {"model": text, "dataset": card.dataset, "model_id": card.id}
+    adapter = card.architecture_parameters.get("adapter", {})
+    for name in ("mean", "std", "classes"):
+        if adapter.get(name):
+            options[name] = ",".join(map(str, adapter[name]))
+    if adapter.get("input_size"):
+        options["input_size"] = str(adapter["input_size"])
+    if card.num_classes and not adapter.get("classes"):
+        options["num_classes"] = str(card.num_classes)
+    return options, note
