@@ -64,7 +64,7 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
     known = models.get(run.model)
     if known is None and not named and card is not None and (card.program or is_source(card.description)):
         return _from_card(card, card.program)
-    options: Options = {"model": run.model} | named
+    options: Options = {"model": run.model, **named}
     if card is not None and card.program is not None:
         options.setdefault("program", card.program.file)
     if known is None and "registry" not in named:
