@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.leaderboard.metrics import MetricKey
 from bench.studies.claims import Judgement, judge_all
 from bench.studies.effects import Material
-from bench.studies.names import MetricName
+from bench.studies.names import MetricName, expand
 from bench.studies.study import Claim, Study
 from bench.studies.values import Effect, Values
 
@@ -240,3 +240,10 @@ def test_a_metric_less_another_keeps_its_own_name() -> None:
     name = MetricName.model_validate(of("taps/cosine/gradient", minus=of("taps_clean/cosine/gradient")))
     assert name.key == MetricKey("taps/cosine", "gradient") and name.minus is not None
     assert name.minus.key == MetricKey("taps_clean/cosine", "gradient")
+
+
+def test_a_name_and_a_plus_is_the_net_and_its_seeds() -> None:
+    known = {"ir", "ir_seed1", "ir_seed2", "ir_at", "ir_at_seed1"}
+    assert expand(["ir+"], known) == ["ir", "ir_seed1", "ir_seed2"]
+    assert expand(["ir_at+", "ir+"], known) == ["ir_at", "ir_at_seed1", "ir", "ir_seed1", "ir_seed2"]
+    assert expand(["none+"], known) == ["none"]
