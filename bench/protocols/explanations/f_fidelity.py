@@ -1,9 +1,11 @@
 """F-Fidelity: a copy of the net, fine-tuned on images with some pixels masked at random, judges maps by masking few.
 
-Since the copy has seen images with up to `beta` of their pixels masked, and no more are masked when it judges, it is
-never asked about images unlike those it knows; and since those masks were random, no map could leak into it.
-Source of the idea: Zheng, Shirani, Chen, Lin, Cheng, Guo, Luo, "F-Fidelity", ICLR 2025 (arXiv 2410.02970), abstract;
-how many pixels are masked with which probability is our reading of it, not checked against the paper's text.
+Since the copy has seen images with `beta` of their pixels masked, and no more are masked when it judges, it is never
+asked about images unlike those it knows; and since those masks were random, no map could leak into it.
+Source: Zheng, Shirani, Chen, Lin, Cheng, Guo, Luo, "F-Fidelity", ICLR 2025 (arXiv 2410.02970), in the details as its
+authors' code (github.com/AslanDing/Finetune-Fidelity, image/train_model.py and evaluation_model.py) has it. Otherwise
+here: maps are those of the judged net, not of its copy; masks of the fine-tuning cover all channels, where the code's
+indices reach the first alone; and the copy is not chosen among epochs by its accuracy on the images that are judged.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.attacks.losses import answers
 from bench.attributions.curves import pixel_ranks
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.registry import picked
 from bench.core.bounds import Count, Steps
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
@@ -36,9 +38,9 @@ class FFidelity(Section):
     """How the copy is fine-tuned, and what is masked when it judges."""
 
     beta: _Share
-    """Never more than this share of an image's pixels is masked."""
+    """The share of an image's pixels that is masked in fine-tuning, and the most that is when the copy judges."""
     alpha: _Share
-    """Of the pixels in question, at most this share."""
+    """Of the pixels in question, at most this share: alpha+ and alpha- of the paper, which are equal."""
     shares: Annotated[list[_Share], Field(min_length=1, max_length=100)]
     """Sizes of the explanation: its most important pixels."""
     draws: Steps
@@ -65,7 +67,7 @@ class FineTuned:
 def fine_tune(context: EvaluationContext, settings: FFidelity) -> nn.Module:
     """A copy of the net, trained on with Adam on the training split, in eval mode: norms keep their statistics.
 
-    Of each image a random share of pixels, uniform in [0, beta], is masked with the mean colour of the training split.
+    Of each image the share beta of the pixels, anew in each epoch, is masked with the training split's mean colour.
 
     Raises:
         BenchError: there is no training split, or fewer images than asked for.
@@ -82,23 +84,29 @@ def fine_tune(context: EvaluationContext, settings: FFidelity) -> nn.Module:
         order = example_order(context.seed, epoch, count).to(context.device)
         for chosen in torch.split(order, settings.batch_size):
             epochs = torch.full_like(ids[chosen], epoch)
-            rates = settings.beta * keyed_uniform(context.seed, "f_fidelity/rate", ids[chosen], (1, 1, 1), extra=epochs)
-            size = (1, *images.shape[2:])
-            kept = keyed_uniform(context.seed, "f_fidelity/train", ids[chosen], size, extra=epochs) >= rates
+            uniform = keyed_uniform(context.seed, "f_fidelity/train", ids[chosen], (1, *images.shape[2:]), extra=epochs)
+            masked = _lowest(uniform, settings.beta)
             with torch.enable_grad():
-                loss = F.cross_entropy(net(torch.where(kept, images[chosen], fill)), labels[chosen])
+                loss = F.cross_entropy(net(torch.where(masked, fill, images[chosen])), labels[chosen])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return net.requires_grad_(False)
 
 
+def _lowest(values: Tensor, share: float) -> Tensor:
+    """Where the lowest share of each example's values is, rounded down, at least one; bool of their shape."""
+    flat = values.flatten(1)
+    chosen = flat.topk(max(1, int(share * flat.shape[1])), dim=1, largest=False).indices
+    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, chosen, True).view(values.shape)
+
+
 def f_fidelity(
     tuned: nn.Module, unit: Unit, batch: Batch, maps: dict[str, Tensor], *, settings: FFidelity
 ) -> dict[str, dict[str, Tensor]]:
-    """How much the copy's probability of the true class falls: mean over sizes of the explanation and draws.
+    """How much more often the copy is right on an image than on the masked one: mean over sizes and draws.
 
-    `f_fidelity` masks pixels of the explanation, `f_fidelity_least` others: each with
+    `f_fidelity` (the paper's FFid+) masks pixels of the explanation, `f_fidelity_least` (FFid-) others: each with
     probability min(alpha, beta P / n), n the number of pixels in question. Draws are keyed by example, the same for all
     maps.
     """
@@ -107,13 +115,13 @@ def f_fidelity(
     size = (1, *batch.images.shape[2:])
     pixels = math.prod(size)
 
-    def probability(images: Tensor) -> Tensor:
-        return picked(tuned(images).softmax(1), batch.labels)
+    def right(images: Tensor) -> Tensor:
+        return (answers(tuned(images)) == batch.labels).float()
 
     ranks = {name: pixel_ranks(heat_maps(found))[:, None] for name, found in maps.items()}
     totals = {name: torch.zeros(2, len(ids), device=batch.images.device) for name in maps}
     with torch.no_grad():
-        clean = probability(batch.images)
+        clean = right(batch.images)
         for draw in range(settings.draws):
             uniform = keyed_uniform(context.seed, "f_fidelity", ids, size, extra=torch.full_like(ids, draw))
             for share in settings.shares:
@@ -122,7 +130,7 @@ def f_fidelity(
                     for side, questioned in enumerate((places < number, places >= number)):
                         rate = min(settings.alpha, settings.beta * pixels / (pixels - number if side else number))
                         masked = questioned & (uniform < rate)
-                        totals[name][side] += clean - probability(torch.where(masked, fill, batch.images))
+                        totals[name][side] += clean - right(torch.where(masked, fill, batch.images))
     means = {name: total / (settings.draws * len(settings.shares)) for name, total in totals.items()}
     return {name: {"f_fidelity": most, "f_fidelity_least": least} for name, (most, least) in means.items()}
 
