@@ -41,7 +41,8 @@ def checked_maps(call: Callable[[], Any], images: Tensor, name: str, *, key: tup
             f"{name} returned maps of shape {tuple(found.shape)} for images of shape {tuple(images.shape)}; return "
             "the images' shape, or one channel."
         )
+    found = found.to(images)  # what is finite in float64 may not be here
     broken = int((~found.flatten(1).isfinite().all(1)).sum())
     if broken:
         raise BenchError(f"{name} returned NaN or infinite maps of {broken} of {count} images.")
-    return found.to(images)
+    return found

@@ -188,6 +188,8 @@ def find_method(name: str, file: UserFile | None = None) -> AttributionMethod:
         return method_of(load_function(name, *function, file), ":".join(function))
     if name in plugin_names(GROUP):
         return method_of(load_plugin(GROUP, name), name)
+    if f"{CAPTUM}{name}" in _captum().names():
+        raise BenchError(f"unknown attribution method {name!r}; captum's is called {CAPTUM}{name}.")
     raise unknown_name(name, [*method_names(), f"{CAPTUM}NAME", "FILE.py:FUNCTION"], "attribution method")
 
 

@@ -41,7 +41,7 @@ def bench_command(*words: str, **options: object) -> str:
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
     """What another package's error says, with its kind, for the middle of a message."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most].rstrip(".")
 
 
 class StoppedError(BaseException):

@@ -89,7 +89,8 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise BenchError(f"{where}: {explain(error)}.") from error
+        problems = explain(error)
+        raise BenchError(f"{where}: {problems}{'' if problems.endswith('?') else '.'}") from error
 
 
 def explain(error: ValidationError) -> str:

@@ -194,6 +194,11 @@ def _patches(class_name: str, batch: _Batch, parameters: dict[str, Any]) -> Tens
     given = dict(parameters)
     if class_name == "Occlusion":
         window = given.get("sliding_window_shapes") or (channels, seventh, seventh)
+        for name, sizes in (("sliding_window_shapes", window), ("strides", given.get("strides") or window)):
+            if len(sizes) != 3:
+                raise BenchError(
+                    f"captum:Occlusion's {name} are channels, rows and columns; these are {len(sizes)} sizes."
+                )
         given["sliding_window_shapes"] = window
         given["strides"] = given.get("strides") or tuple(max(1, one // 2) for one in window)
         return _whole(class_name, batch, given)

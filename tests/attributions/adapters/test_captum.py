@@ -231,9 +231,15 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "what decides memory": ("KernelShap", {"perturbations_per_eval": 9}, "unknown parameter"),
     "another type": ("IntegratedGradients", {"n_steps": "many"}, "captum:IntegratedGradients: n_steps"),
     "no window": ("Occlusion", {"sliding_window_shapes": [3, 9, 9]}, "captum:Occlusion failed: "),
+    "a window without channels": ("Occlusion", {"sliding_window_shapes": [4, 4]}, "channels, rows and columns; these are 2"),
     "an unknown layer": ("GuidedGradCam", {"layer": "4a"}, "unknown layer of this net '4a'; did you mean 4?"),
     "a layer without a grid": ("GuidedGradCam", {"layer": "4"}, "cannot tell where on the image"),
 }  # fmt: skip
+
+
+def test_captums_name_without_its_prefix_is_told_with_it() -> None:
+    with pytest.raises(BenchError, match="unknown attribution method 'Occlusion'; captum's is called captum:Occlusion"):
+        find_method("Occlusion")
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -241,7 +247,7 @@ def test_bad_input_gets_one_line(case: str) -> None:
     name, parameters, line = BAD[case]
     with pytest.raises(BenchError) as caught:
         maps_of(name, small_net(), **parameters)
-    assert line in str(caught.value) and "\n" not in str(caught.value)
+    assert line in str(caught.value) and "\n" not in str(caught.value) and ".." not in str(caught.value)
 
 
 def test_a_layer_that_lrp_has_no_rule_for_is_named() -> None:
