@@ -65,6 +65,11 @@ def small_number(value: float) -> str:
     return f"{value:.{max(decimals, 0)}f}"
 
 
+def near_one(value: float) -> str:
+    """With two digits of what it lacks to 1, `0.99991`, where three digits would not do; empty elsewhere."""
+    return f"{value:.{min(1 - math.floor(math.log10(1 - value)), 9)}f}" if 0.99 < value < 1 else ""
+
+
 def with_decimals(text: str) -> str:
     """A label with its fractions as decimals, as it was once written: `L-inf 0.03137`."""
     return re.sub(r"([0-9.]+)/255\b", lambda found: f"{float(found[1]) / 255:.4g}", text)

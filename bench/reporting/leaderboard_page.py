@@ -29,6 +29,7 @@ from bench.leaderboard.table import read_leaderboard, select_rows
 from bench.reporting.adversarial import adversarial_rows
 from bench.reporting.page import PageSource, SaliencySet, adversarial_set, build_page, saliency_set
 from bench.reporting.page.adversarial import AdversarialSet
+from bench.reporting.page.links import links_for
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def make_report(
     plain: bool = False,
     registry: Path | None = None,
     program: Path | None = None,
+    base: str | None = None,
 ) -> ReportOutcome:
     """Write the page; nothing is written unless all of it could be made.
 
@@ -75,11 +77,14 @@ def make_report(
         images: how many a model in the saliency panels; 0 leaves them out.
         plain: whether the page is to be readable without JavaScript, at several times the size.
         program: the file of registered models whose card has a [program] section, for their saliency panels.
+        base: where the leaderboard's folder is found, for links to evidence: an address, or a path from the page; None:
+            beside the page or below it, if it lies there.
 
     Raises:
         BenchError: no leaderboard or no row to show, an output that cannot be written, damaged weights or verdicts.
     """
     _check(output, images)
+    links = links_for(leaderboard, output, base)
     rows = select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite])
     if rows.empty:
         raise BenchError(
@@ -99,17 +104,13 @@ def make_report(
     remarks += missing
     remarks += sorted({run.problem or run.doubt for run in runs if run.problem or run.doubt})
     source = PageSource(
-        rows,
-        leaderboard,
-        title,
+        rows, leaderboard, title, saliency=saliency, adversarial=adversarial, links=links, plain=plain,
         cards={name: entry.card for name, entry in same.items()},
+        folders={name: entry.folder for name, entry in same.items()},
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in known.items()},
-        saliency=saliency,
-        adversarial=adversarial,
         ranker=lambda board: _ranked(board, rows, leaderboard),
-        plain=plain,
-    )
+    )  # fmt: skip
     content = build_page(source).encode()
     write_atomically(output, content)
     models = len({run.model for run in runs})
@@ -179,7 +180,7 @@ def _saliency(
             needed = f"it needs {entry.card.program.file}; name that file as the program if you trust it"
             remarks.append(f"no saliency panel of {name}: {needed}")
     sets = []
-    for name, own in sorted(drawn.items()):
+    for name, own in sorted(drawn.items(), key=lambda pair: (-len(pair[1]), pair[0])):
         try:
             norm, eps = _radius([run for run in runs if run.shared["dataset"] == name])
             dataset = load(name)

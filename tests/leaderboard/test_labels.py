@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.leaderboard.labels import full_label, label
+from bench.leaderboard.labels import full_label, label, near_one, small_number
 from bench.leaderboard.metrics import MetricKey
 
 
@@ -40,3 +40,16 @@ def test_a_sentence_names_all_of_a_key() -> None:
     )
     assert full_label(MetricKey("prediction_kept", "gradient", "top_k")) == "prediction kept/gradient (top_k)"
     assert full_label(MetricKey("clean_accuracy")) == "clean accuracy"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.999912, "0.999912"), (0.99960, "0.99960"), (0.99512, "0.9951"), (0.99, ""), (1.0, ""), (1.2, ""), (0.5, "")],
+)
+def test_values_near_one_keep_the_digits_that_tell_them_apart(value: float, shown: str) -> None:
+    assert near_one(value) == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.000041, "0.000041"), (0.0004, "0.00040"), (0.5, "0.50"), (0.0, "0")])
+def test_small_numbers_are_written_out_with_two_digits(value: float, shown: str) -> None:
+    assert small_number(value) == shown

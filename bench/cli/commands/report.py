@@ -32,6 +32,15 @@ def report(
         bool, typer.Option("--saliency/--no-saliency", help="Panels of saliency maps before and after an attack.")
     ] = True,
     images: Annotated[int, typer.Option("--images", max=1000, help="Images a model in the saliency panels.")] = 3,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            help="Where readers find the leaderboard's folder, for links to evidence: https://..., or a path from the "
+            "page. [default: where it lies beside or below the page]",
+            show_default=False,
+        ),
+    ] = None,
     plain: Annotated[
         bool, typer.Option("--plain/--packed", help="Readable without JavaScript and by grep, or a fifth of the size.")
     ] = False,
@@ -49,6 +58,7 @@ def report(
         outcome = make_report(
             directory, output_file, title=title, dataset=dataset, suite=suite, images=images if saliency else 0,
             device=device, data_dir=data_dir, download=download, plain=plain, registry=registry, program=program,
+            base=base,
         )  # fmt: skip
     for remark in outcome.remarks:
         messages().print(f"note {remark}", soft_wrap=True)

@@ -15,7 +15,7 @@ from bench.cli.output import latex
 from bench.cli.output.rendering import interval, literal, markdown, marked, narrowest, percent, table
 from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.controls import MARK, MEANING, beaten
-from bench.leaderboard.labels import small_number
+from bench.leaderboard.labels import near_one, small_number
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.table import as_cell
 
@@ -55,7 +55,7 @@ def _ends(cell: Cell | None, column: Column) -> str:
 
 
 def _plain(value: float) -> str:
-    return f"{value:.3g}"
+    return near_one(value) or f"{value:.3g}"
 
 
 def _rows(

@@ -55,6 +55,7 @@ class BoardTable:
         views_of: for each column the choices that it is part of.
         sort: position of the column that the rows are sorted by.
         runs: the latest run of each model, in the order of the rows.
+        source: where the suite comes from, as its file says.
     """
 
     id: str
@@ -66,6 +67,7 @@ class BoardTable:
     sort: int
     rows: Sequence[Row]
     runs: Sequence[Run]
+    source: str = ""
 
     @property
     def judges_masking(self) -> bool:
@@ -101,7 +103,8 @@ class BoardTable:
 def make_tables(
     rows: pd.DataFrame, runs: Sequence[Run], names: Names, ranker: Ranker | None = None
 ) -> list[BoardTable]:
-    """One table for each group of comparable runs: those of most models and images first, smaller copies last.
+    """One table for each group of comparable runs: attacks on predictions first, of most models and images before
+    others, smaller copies last.
 
     What a model did under an older version of a suite is left out where it has been judged under a newer.
     """
@@ -116,7 +119,9 @@ def make_tables(
 def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, ...]:
     dataset = str(table.runs[0].shared["dataset"])
     models = max(len(other.rows) for other in tables if str(other.runs[0].shared["dataset"]) == dataset)
-    return -models, dataset, is_smaller_copy(table, tables), -len(table.rows), -table.images, table.title, table.id
+    attacked = any(column.key.metric == "robust_accuracy" for column in table.columns)
+    size = -len(table.rows), -table.images
+    return -models, dataset, not attacked, is_smaller_copy(table, tables), *size, table.title, table.id
 
 
 def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
@@ -127,7 +132,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
     best = {place: board.best(place) for place in places}
     rows = [
         Row(
-            model=run.model, label=names.label(run.model), method=row.method, slot=names.slots[run.model],
+            model=run.model, label=names.short(run.model), method=row.method, slot=names.slots[run.model],
             masking=run.masking, rank=row.rank, best_known=row.best_known,
             cells=_numbers(board, row.cells, places, best=best),
         )
@@ -147,6 +152,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
         sort=columns.index(board.sort),
         rows=rows,
         runs=runs,
+        source=next((run.manifest.suite.source for run in runs if run.manifest), ""),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from bench.leaderboard.labels import small_number
+from bench.leaderboard.labels import near_one, small_number
 from bench.reporting.page.svg import Axes, Series, plot, swatch
 
 _LARGEST_DRAWN = 1e12
@@ -66,11 +66,13 @@ class PlotGroup:
     """Drawings that share a legend.
 
     Attributes:
+        detail: what they are of, beside the title.
         first: keys of the series that are shown at first, where all are too many to be told apart; empty for all.
     """
 
     id: str
     title: str
+    detail: str
     lead: str
     legend: list[LegendEntry]
     panels: list[Panel]
@@ -90,7 +92,12 @@ class Names:
     several_datasets: bool = field(default=False)
 
     def label(self, name: str) -> str:
-        return name if self.several_datasets else name.partition("/")[2]
+        return name if self.several_datasets else self.short(name)
+
+    @staticmethod
+    def short(name: str) -> str:
+        """Within a table or a plot, which are of one data set."""
+        return name.partition("/")[2]
 
 
 def anchor(*parts: object) -> str:
@@ -164,7 +171,7 @@ class Number:
             return f"{100 * value:.1f}"
         if self.from_one:
             return small_number(value)
-        return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+        return near_one(value) or f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def said(number: Number | None) -> str:

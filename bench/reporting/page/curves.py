@@ -22,15 +22,21 @@ def robustness_curves(table: BoardTable) -> PlotGroup | None:
         "radius; at radius 0 the clean accuracy. Bars are 95 % intervals. Pixels lie in [0, 1]."
     )
     legend = [LegendEntry(row.model, row.label, row.slot) for row in table.rows]
-    title = f"{table.title}: {table.detail}"
-    return PlotGroup(f"{table.id}-curves", title, lead=lead, legend=legend, panels=panels, first=_first(table.rows))
+    return PlotGroup(
+        f"{table.id}-curves", table.title, detail=table.detail, lead=lead, legend=legend, panels=panels,
+        first=_first(table.rows),
+    )  # fmt: skip
 
 
 def _first(rows: Sequence[Row]) -> list[str]:
-    """The best model of each method, as far as curves can be told apart; none where all can."""
+    """The best model of each method; where these can't be told apart, as many as can, from the best to the last."""
+    if len(rows) <= _READABLE:
+        return []
     best = {row.method: row.model for row in reversed(rows)}
-    shown = [row.model for row in rows if best[row.method] == row.model][:_READABLE]
-    return shown if len(rows) > _READABLE else []
+    shown = [row.model for row in rows if best[row.method] == row.model]
+    if len(shown) <= _READABLE:
+        return shown
+    return [shown[round(place * (len(shown) - 1) / (_READABLE - 1))] for place in range(_READABLE)]
 
 
 def _panel(table: BoardTable, norm: str) -> Panel | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.catalog.cards import ModelCard
@@ -15,9 +15,9 @@ from bench.leaderboard.evidence.repeat import Repeat, repeat
 from bench.leaderboard.labels import name as metric_name
 from bench.leaderboard.metrics import keys_of
 from bench.reporting.page.content import Names, Number, anchor
+from bench.reporting.page.links import Links
 
 _MOST_NUMBERS = 60
-_PAPER = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def model_sections(
     *,
     suites: Mapping[str, str],
     models: Mapping[str, str],
+    links: Links,
+    folders: Mapping[str, Path],
 ) -> list[ModelSection]:
     """Sections in the order of the names.
 
@@ -74,6 +76,8 @@ def model_sections(
         runs: id of a table of the page -> the runs that it shows.
         cards: full name -> card.
         suites, models: as for `repeat`.
+        links: how the page reaches files.
+        folders: full name -> the folder of its card.
     """
     boards = {run.run_id: board for board, shown in runs.items() for run in shown}
     sections = []
@@ -84,8 +88,8 @@ def model_sections(
             ModelSection(
                 id=model_anchor(name), name=name, label=names.label(name), slot=slot,
                 method=str(own[0].shared["method"]), description=card.description if card else "",
-                card=_card_facts(card) if card else [], training=_training_facts(card),
-                runs=[_run_section(run, boards[run.run_id], suites, models) for run in own],
+                card=_card_facts(card, links, folders.get(name)) if card else [], training=_training_facts(card),
+                runs=[_run_section(run, boards[run.run_id], repeat(run, suites, models), links) for run in own],
             )
         )  # fmt: skip
     return sections
@@ -97,7 +101,7 @@ def _strongest_first(run: Run) -> tuple[bool, float]:
     return not attacked, -float(run.shared["seconds"]) / run.examples
 
 
-def _card_facts(card: ModelCard) -> list[Fact]:
+def _card_facts(card: ModelCard, links: Links, folder: Path | None) -> list[Fact]:
     gradients = card.gradients
     cosine = gradients and gradients.target_cosine
     facts = [
@@ -114,7 +118,10 @@ def _card_facts(card: ModelCard) -> list[Fact]:
             for radius, value in (gradients.stability if gradients else {}).items()
         ),
         Fact("gradient cosine to its target maps", "" if cosine is None else f"{cosine:.3f}"),
+        Fact("download of the weights", card.weights.url or ""),
     ]
+    if folder is not None and (address := links.to(folder / "card.toml")):
+        facts.append(Fact("the card", f"{folder.name}/card.toml", href=address))
     return [fact for fact in facts if fact.value]
 
 
@@ -157,20 +164,32 @@ def _training_facts(card: ModelCard | None) -> list[Fact]:
     return [fact for fact in facts if fact.value]
 
 
-def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mapping[str, str]) -> RunSection:
+def _run_section(run: Run, board: str, again: Repeat, links: Links) -> RunSection:
     shared = run.shared
     counters, precision = run.manifest.result.counters if run.manifest else {}, precision_note(str(shared["precision"]))
     claimed, rejected = counters.get("claims", 0), counters.get("rejected_claims", 0)
     claims = f"{claimed:,} claimed, {rejected:,} rejected when verified"
-    source = run.manifest.suite.source if run.manifest else ""
+    folder = links.leaderboard / "runs" / run.run_id
     lines = [
-        *(Fact("source", f"arXiv {paper}", href=f"https://arxiv.org/abs/{paper}") for paper in _PAPER.findall(source)),
+        Fact("suite from", run.manifest.suite.source if run.manifest else ""),
         Fact("images", f"{run.examples:,} of the {shared['split']} split, seed {shared['seed']}"),
         Fact("finished", str(shared["finished_at"])),
         Fact("took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision}"),
         Fact("with", ", ".join(_versions(run))),
         Fact("adversarial examples", claims if "claims" in counters else ""),
-        Fact("evidence", f"not at hand: {run.problem}" if run.problem else f"runs/{run.run_id}/", code=not run.problem),
+        *(
+            [Fact("evidence", f"not at hand: {run.problem}")]
+            if run.problem
+            else [
+                Fact(
+                    "evidence",
+                    f"runs/{run.run_id}/",
+                    code=True,
+                    href=f"{links.to(folder)}/" if links.to(folder) else "",
+                ),
+                Fact("manifest", "manifest.json" if links.to(folder) else "", href=links.to(folder / "manifest.json")),
+            ]
+        ),
         Fact("not to be trusted", run.doubt),
         Fact("weights, sha256", str(shared["model_sha256"]), code=True),
         Fact("data, sha256", str(shared["data_sha256"]), code=True),
@@ -178,7 +197,7 @@ def _run_section(run: Run, board: str, suites: Mapping[str, str], models: Mappin
         Fact("other nets, sha256", str(shared["dependencies_sha256"]), code=True),
     ]
     numbers = _numbers(run) if len(run.rows) <= _MOST_NUMBERS else []
-    return RunSection(run, [fact for fact in lines if fact.value], repeat(run, suites, models), numbers, board=board)
+    return RunSection(run, [fact for fact in lines if fact.value], again, numbers, board=board)
 
 
 def _versions(run: Run) -> list[str]:

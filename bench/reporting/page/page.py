@@ -17,11 +17,12 @@ from markupsafe import Markup
 import bench
 from bench.catalog.cards import ModelCard
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
-from bench.leaderboard.findings import MASKING, Finding
 from bench.reporting.page.adversarial import AdversarialSet
 from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
-from bench.reporting.page.content import Names, anchor
+from bench.reporting.page.content import Names, PlotGroup, anchor
 from bench.reporting.page.curves import robustness_curves
+from bench.reporting.page.findings import finding_groups
+from bench.reporting.page.links import Links, breakable, linked
 from bench.reporting.page.models import model_anchor, model_sections
 from bench.reporting.page.retraining import retraining_plots
 from bench.reporting.page.saliency import SaliencySet
@@ -31,6 +32,9 @@ from bench.reporting.page.tradeoffs import robustness_tradeoffs, stability_trade
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_GALLERY = 6
+"""Models whose saliency is seen at once, a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class PageSource:
         suites: name -> digest of the suites that ship with this version.
         models: full name -> digest of the registered weights.
         ranker: adds ranks to a board; without it tables have none.
+        folders: full name of a model -> the folder of its card.
+        links: how the page reaches files of the leaderboard; None: not at all.
         plain: whether everything stands readable in the file, several times as large; else all below the first table
             is packed.
     """
@@ -57,6 +63,8 @@ class PageSource:
     saliency: Sequence[SaliencySet] = ()
     adversarial: Sequence[AdversarialSet] = ()
     ranker: Ranker | None = None
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    links: Links | None = None
     plain: bool = False
 
 
@@ -77,6 +85,7 @@ def build_page(source: PageSource) -> str:
         loader=PackageLoader("bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters |= {"linked": linked, "breakable": breakable}
     environment.filters["packing"] = Markup if source.plain else _packed
     style, script = _asset("page.css"), _asset("page.js")
     html = environment.get_template("page.html.j2").render(
@@ -90,7 +99,9 @@ def build_page(source: PageSource) -> str:
         methods=sorted({str(run.shared["method"]) for run in runs}),
         newest=max(str(run.shared["finished_at"]) for run in runs),
         versions=sorted({str(run.shared["bench_version"]) for run in runs}),
-        saliency=[one for one in source.saliency if one.panels],
+        saliency=[_shown_first(one, content["curves"]) for one in source.saliency if one.panels],
+        links=source.links or Links(source.leaderboard),
+        leaderboard=source.leaderboard,
         adversarial=source.adversarial,
         names=names,
         swatches={name: swatch(slot, joined=False) for name, slot in names.slots.items()},
@@ -117,34 +128,32 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]
         "curves": [robustness_curves(table) for table in drawn],
         "tradeoffs": tradeoffs,
         "retraining": [retraining_plots(table) for table in drawn],
-        "findings": _findings([run for own in shown.values() for run in own]),
+        "findings": finding_groups([run for own in shown.values() for run in own]),
         "studies": read_studies(source.leaderboard),
-        "models": model_sections(shown, cards, names, suites=source.suites, models=source.models),
+        "models": model_sections(
+            shown,
+            cards,
+            names,
+            suites=source.suites,
+            models=source.models,
+            links=source.links or Links(source.leaderboard),
+            folders=source.folders,
+        ),
     }
     return {name: [one for one in part if one is not None] for name, part in parts.items()}
+
+
+def _shown_first(one: SaliencySet, curves: Sequence[PlotGroup]) -> tuple[SaliencySet, list[str], list[str]]:
+    """A gallery; the models that are shown at first, those that the curves begin with before others; and the rest."""
+    begun = [name for group in curves for name in group.first if name in one.panels]
+    first = list(dict.fromkeys([*begun, *one.panels]))[:_GALLERY]
+    return one, first, [name for name in one.panels if name not in first]
 
 
 def _card(runs: Sequence[Run], name: str) -> ModelCard | None:
     """The card of the model's newest run that has its evidence."""
     own = [run.manifest for run in runs if run.model == name and run.manifest is not None]
     return max(own, key=lambda manifest: manifest.finished_at).card if own else None
-
-
-def _findings(runs: Sequence[Run]) -> list[tuple[Run, Finding, str, bool]]:
-    """What runs noticed, what weighs most first; with the masking report's verdict, and whether it is grave."""
-    grave = ("masked", "suspicious", "not judged")
-    noticed = [(run, found, run.masking if found.id == MASKING else "") for run in runs for found in run.findings]
-    rows = [
-        (run, found, verdict, verdict in grave if verdict else found.severity != "note")
-        for run, found, verdict in noticed
-    ]
-
-    def order(row: tuple[Run, Finding, str, bool]) -> tuple[int, str, str, str]:
-        run, found, verdict, _ = row
-        gravity = grave.index(verdict) if verdict in grave else len(grave) + (found.severity == "note")
-        return gravity, run.model, str(run.shared["suite"]), found.id
-
-    return sorted(rows, key=order)
 
 
 def _packed(html: str) -> Markup:

@@ -47,7 +47,7 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
     control = _CONTROL_LEAD if any(name.startswith(_CONTROL) for name in maps) else ""
     lead = f"{_LEADS[score]} {control}Bars are 95 % intervals."
     return PlotGroup(
-        f"{table.id}-retraining", f"{table.title}: {table.detail}", lead=lead, legend=legend, panels=panels
+        f"{table.id}-retraining", table.title, detail=table.detail, lead=lead, legend=legend, panels=panels
     )  # fmt: skip
 
 

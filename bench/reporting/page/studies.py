@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One study's verdict."""
+    """One study's verdict; `source` is its file's place in the leaderboard."""
 
     name: str
     source: str

@@ -49,8 +49,8 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
         )
         for short, (name, place) in targets.items()
     ]
-    title = f"Robustness, {table.title}: {table.detail}"
-    return _group(f"{table.id}-tradeoffs", title, _ROBUST, panels, names=names)
+    title, dataset = f"Robustness, {table.title}", str(table.runs[0].shared["dataset"])
+    return _group(f"{table.id}-tradeoffs", (title, table.detail, _ROBUST), panels, names=names, dataset=dataset)
 
 
 _ROBUST = (
@@ -88,8 +88,8 @@ def _card_group(dataset: str, cards: Mapping[str, ModelCard], names: Names) -> P
         "cards have it (cards give no intervals). Accuracy is that of the card, on the whole test split. Up and to the "
         "right is better; the dashed line is the Pareto front."
     )
-    title = f"Stability of explanations, from the cards of {dataset}"
-    return _group(anchor("stability", dataset), title, lead, panels, names=names)
+    words = "Stability of explanations", f"from the cards of {dataset}", lead
+    return _group(anchor("stability", dataset), words, panels, names=names, dataset=dataset)
 
 
 def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
@@ -104,8 +104,8 @@ def _suite_group(table: BoardTable, names: Names) -> PlotGroup | None:
         f"{_ROBUST} Stability is the similarity of the maps of an image and of its uniformly perturbed copies; where "
         "all models come near 1 the axis has what they lack to it, and down is better."
     )
-    title = f"Stability of explanations: {table.detail}"
-    return _group(f"{table.id}-stability", title, lead, panels, names=names)
+    words, dataset = ("Stability of explanations", table.detail, lead), str(table.runs[0].shared["dataset"])
+    return _group(f"{table.id}-stability", words, panels, names=names, dataset=dataset)
 
 
 def _spots(table: BoardTable, up: int | None) -> list[Spot]:
@@ -120,15 +120,19 @@ def _spots(table: BoardTable, up: int | None) -> list[Spot]:
     ]
 
 
-def _group(identity: str, title: str, lead: str, panels: Sequence[Panel | None], *, names: Names) -> PlotGroup | None:
+def _group(
+    identity: str, words: tuple[str, str, str], panels: Sequence[Panel | None], *, names: Names, dataset: str
+) -> PlotGroup | None:
+    """The panels that there are, `words` being title, detail and lead."""
+    title, detail, lead = words
     shown = [panel for panel in panels if panel is not None]
     seen = {row[0] for panel in shown for row in panel.table.rows}
     legend = [
-        LegendEntry(name, names.label(name), slot, joined=False)
+        LegendEntry(name, names.short(name), slot, joined=False)
         for name, slot in names.slots.items()
-        if names.label(name) in seen
+        if name.startswith(f"{dataset}/") and names.short(name) in seen
     ]
-    return PlotGroup(identity, title, lead=lead, legend=legend, panels=shown) if shown else None
+    return PlotGroup(identity, title, detail=detail, lead=lead, legend=legend, panels=shown) if shown else None
 
 
 def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Names, detail: str) -> Panel | None:
@@ -144,20 +148,20 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
     heading = f"{y_name[0].upper()}{y_name[1:]}"
     title = f"{heading} against {x_name}"
     rows = [
-        [names.label(one.model), one.x.said, one.y.said, "yes" if one in best else "no"]
+        [names.short(one.model), one.x.said, one.y.said, "yes" if one in best else "no"]
         for one in sorted(spots, key=lambda one: -one.goodness)
     ]
     return draw_panel(
         identity, heading, title=title,
         alt=f"Scatter plot of {y_name} against {x_name} for {len(spots)} models. On the Pareto front, from left to "
-            f"right: {', '.join(names.label(one.model) for one in best)}.",
+            f"right: {', '.join(names.short(one.model) for one in best)}.",
         series=series, axes=Axes((x_label, y_label), guide=[(one.x.drawn, one.y.drawn) for one in best]),
         table=DataTable(f"{title} ({detail})", ["model", x_label, y_label, "on the front"], rows),
     )  # fmt: skip
 
 
 def _series(spot: Spot, names: Names, labels: tuple[str, str]) -> Series:
-    label = names.label(spot.model)
+    label = names.short(spot.model)
     tip = f"{label}: {labels[0]} {spot.x.said}, {labels[1]} {spot.y.said}"
     point = Point(spot.x.drawn, spot.y.drawn, tip, spot.y.bar, x_interval=spot.x.bar)
     return Series(spot.model, names.slots[spot.model], [point], joined=False, label=label)

@@ -2,82 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import csv
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.leaderboard.table import read_leaderboard
-from bench.reporting.page import PageSource, build_page
-from tests.reporting.page.pages import EVIL, full_board, page_of
+from tests.reporting.page.pages import EVIL
 
 pytestmark = pytest.mark.slow
-SHIPPED = Path(__file__).parents[3] / "leaderboard"
 WIDTHS = (390, 1280)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install 'ribench[test]')")
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    if found is None:
-        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
-    with api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("pages")
-    made_up = folder / "made_up.html"
-    made_up.write_text(page_of(full_board(folder / "board"), plain=False))
-    shipped = folder / "shipped.html"
-    shipped.write_text(build_page(PageSource(read_leaderboard(SHIPPED), SHIPPED, "Shipped")))
-    return {"made up": made_up, "shipped": shipped}
-
-
-class Visit:
-    """An open page and everything that went wrong on it."""
-
-    def __init__(self, browser: Any, path: Path, width: int = 1280, **options: Any) -> None:
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        self.problems: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.problems.append(f"console {message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        self.page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        if options.get("java_script_enabled", True):
-            self.page.wait_for_selector("html[data-ready]")
-
-    def visible_models(self) -> list[str]:
-        found: list[str] = self.page.eval_on_selector_all(
-            "details.board[open] tbody tr", "rows => rows.filter(row => row.offsetParent).map(row => row.dataset.model)"
-        )
-        return found
-
-
-@pytest.fixture
-def visit(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
-    opened: list[Visit] = []
-
-    def go(which: str = "made up", width: int = 1280, **options: Any) -> Visit:
-        opened.append(Visit(browser, files[which], width, **options))
-        return opened[-1]
-
-    yield go
-    for one in opened:
-        assert one.problems == []
-        assert [url for url in one.requests if not url.startswith(("file:", "data:"))] == []
-        assert len([url for url in one.requests if url.startswith("file:")]) == 1
-        one.page.close()
 
 
 @pytest.mark.parametrize("which", ["made up", "shipped"])
@@ -266,6 +201,38 @@ def test_on_paper_tables_are_unfolded_and_the_page_is_light(visit: Any, tmp_path
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details.board[open]").count() == 1
     assert (tmp_path / "page.pdf").stat().st_size > 20_000
+
+
+def test_the_shipped_page_prints_on_less_than_20_sheets(visit: Any) -> None:
+    printed = visit("shipped").page.pdf(format="A4")
+    assert 5 < len(re.findall(rb"/Type\s*/Page\b(?!s)", printed)) < 20
+
+
+@pytest.mark.parametrize(("width", "most"), [(1280, 21_400), (390, 39_800)])
+def test_the_shipped_page_is_a_third_as_long_as_it_was(visit: Any, width: int, most: int) -> None:
+    assert visit("shipped", width).page.evaluate("document.documentElement.scrollHeight") < most
+
+
+def test_a_table_is_downloaded_as_csv_with_its_intervals(visit: Any, tmp_path: Path) -> None:
+    page = visit().page
+    board = page.locator("details.board[open]").first
+    with page.expect_download() as download:
+        board.locator("button.csv").click()
+    download.value.save_as(tmp_path / "table.csv")
+    assert download.value.suggested_filename == "cross_norm.csv"
+    rows = {row["model"]: row for row in csv.DictReader((tmp_path / "table.csv").open())}
+    assert set(rows) == {"alpha", "beta", EVIL}
+    assert [rows["alpha"][f"clean{end}"] for end in ("", " ci_low", " ci_high")] == ["0.9", "0.88", "0.92"]
+    assert rows["beta"]["gradient masking"] == "masked"
+    page.locator(".panel details.numbers summary").first.click()
+    with page.expect_download() as download:
+        page.locator(".panel button.csv").first.click()
+    assert download.value.suggested_filename.endswith(".csv")
+
+
+def test_without_scripts_the_title_has_its_whole_width(visit: Any) -> None:
+    page = visit("shipped", java_script_enabled=False).page
+    assert page.locator(".title").evaluate("one => one.getBoundingClientRect().width") > 1000
 
 
 def test_a_browser_that_cannot_unpack_says_so(browser: Any, files: dict[str, Path]) -> None:

@@ -115,8 +115,11 @@ def test_masking_verdicts_stand_beside_the_numbers_and_in_their_section(page: No
     assert verdicts[f"fashion_mnist/{EVIL}"] == []
     (section,) = [node for node in page.find("section") if node.attributes["id"] == "findings"]
     assert [node.text for node in section.find("h3")] == ["Gradient masking", "Other findings"]
-    first = section.find("tbody")[0].find("tr")[0]
-    assert first.attributes["data-model"] == "fashion_mnist/beta" and first.with_class("badge")[0].text == "masked"
+    groups = section.find("details")
+    assert [group.find("summary")[0].text.split()[0] for group in groups] == ["masked", "no", "warning"]
+    assert ["open" in group.attributes for group in groups] == [True, False, False]
+    assert groups[0].find("tr")[1].attributes["data-model"] == "fashion_mnist/beta"
+    assert groups[0].find("td")[-1].text == "50 images probed: restart_gain 1.0 %"
     assert "bad_gradients" in section.text and EVIL_SCRIPT in section.text
 
 

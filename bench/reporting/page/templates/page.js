@@ -6,7 +6,7 @@
   const byId = (id) => document.getElementById(id);
   const announce = (text) => { byId("announce").textContent = text; };
 
-  const PRINTED = 6;  // tables that paper has besides the open ones: about ten pages of the shipped leaderboard
+  const PRINTED = 130;  // rows of all tables that paper has: about eight sheets
 
   // ---- theme: the reader's system decides until the button is pressed; storage may be forbidden
   const themes = ["auto", "light", "dark"];
@@ -79,12 +79,13 @@
         && (!dataset?.value || name.startsWith(`${dataset.value}/`))).map(([name]) => name));
       for (const element of all("[data-model]")) element.classList.toggle("filtered", !kept.has(element.dataset.model));
       const some = kept.size < methods.size;
-      for (const board of all("details.board, details.plots")) {
-        const models = all(board.matches(".plots") ? ".legend [data-model]" : "tbody tr", board);
+      for (const board of all("details.board, details.plots, details.more")) {
+        const models = all(board.matches(".plots") ? ".legend [data-model]" : "[data-model]", board);
         const fits = models.some((element) => kept.has(element.dataset.model));
         board.classList.toggle("filtered", models.length > 0 && !fits);
         board.classList.toggle("everything", some);
-        if (some && fits) board.open = true;
+        if (some && fits && !board.open) { board.open = true; board.dataset.brought = ""; }
+        if (!some && "brought" in board.dataset) { board.open = false; delete board.dataset.brought; }
       }
       byId("filter-status").textContent = `${kept.size} of ${methods.size} models`;
       remember({ models: text.value, method: method.value, dataset: dataset?.value });
@@ -227,12 +228,56 @@
     const folded = [];
     addEventListener("hashchange", openTarget);
     addEventListener("beforeprint", () => {
-      const closed = all("details.board:not([open])").slice(0, PRINTED);
-      for (const part of closed) part.open = true;
-      folded.push(...closed);
+      let rows = all("details.board[open] tbody tr").length;
+      for (const part of all("details.board:not([open])")) {
+        rows += all("tbody tr", part).length;
+        if (rows > PRINTED) break;
+        part.open = true;
+        folded.push(part);
+      }
     });
     addEventListener("afterprint", () => { for (const part of folded.splice(0)) part.open = false; });
     if (location.hash) openTarget();
+  };
+
+  // ---- the numbers of a table as a file, made here: shares as fractions, intervals as they are shown
+  const asCsv = (table) => {
+    const quoted = (text) => {
+      const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
+      return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    };
+    const words = (cell) => cell.dataset.value ?? cell.textContent.trim().replace(/\s+/g, " ");
+    const interval = (cell) => {
+      const shown = cell.querySelector(".ci")?.textContent.slice(1, -1).split(", ") ?? ["", ""];
+      const scale = cell.hasAttribute("style") ? 100 : 1;
+      return shown.map((end) => end && String(Number((Number(end.replaceAll(",", "")) / scale).toPrecision(6))));
+    };
+    const [head, ...body] = table.rows;
+    const ends = [...head.cells].map((_, at) => body.some((row) => row.cells[at].querySelector(".ci")));
+    const names = [...head.cells].flatMap((cell, at) => {
+      const name = table.matches(".board-table") ? words(cell).replace(/ %$/, "") : words(cell);
+      return ends[at] ? [name, `${name} ci_low`, `${name} ci_high`] : [name];
+    });
+    const lines = body.map((row) => [...row.cells].flatMap((cell, at) =>
+      ends[at] ? [words(cell), ...interval(cell)] : [words(cell)]));
+    return [names, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
+  };
+  const startDownloads = () => {
+    for (const table of all(".board table, .panel table, .run .numbers table")) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "csv";
+      button.textContent = "Download CSV";
+      button.addEventListener("click", () => {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([asCsv(table)], { type: "text/csv" }));
+        link.download = `${(table.caption?.textContent ?? "table").split(/[,:;(]/)[0].trim().replace(/[^\w-]+/g, "_")}.csv`;
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      });
+      const bar = table.closest(".board")?.querySelector(".bar-of");
+      if (bar) bar.append(button); else table.closest(".scroll").before(button);
+    }
   };
 
   // ---- copying commands
@@ -283,6 +328,7 @@
     startPlots();
     startFolds();
     startCopying();
+    startDownloads();
     root.dataset.ready = "";
   });
 })();
