@@ -18,6 +18,7 @@ from bench.catalog.suites import Suite
 from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
 from bench.executors.choose import choose_executor
+from bench.leaderboard.evidence.adversarial import FILE_NAME, read_own
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.nets.adapter import AdapterSettings
@@ -36,6 +37,7 @@ def evaluate(
     device: torch.device | str = "auto",
     batch_size: int | str | None = None,
     precision: str = "float32",
+    save_adversarial: bool = False,
     data_dir: Path | str | None = None,
     download: bool = False,
     leaderboard: Path | str | None = None,
@@ -57,6 +59,8 @@ def evaluate(
             in eval mode and float32, is evaluated, so that the net stays as it is.
         batch_size: images attacked at once; `auto` or None chooses by device and memory.
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
+        save_adversarial: keep the smallest adversarial image of every example and norm: in the result's `adversarial`,
+            and in the evidence's `adversarial.npz`, see docs/howto/adversarial-images.md.
         download: fetch a data set, or pretrained weights, that are not on this machine.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
         suite_path: a folder of suites beside the shipped ones.
@@ -87,7 +91,7 @@ def evaluate(
             leaderboard=as_path(leaderboard) or Path(temporary), dataset=dataset, examples=given["examples"], seed=seed,
             device=place.planning_device(device), batch_size=batches(batch_size), data_dir=as_path(data_dir),
             download=download, registry=as_path(registry), program=as_path(program), precision=precision,
-            suite_path=as_path(suite_path),
+            suite_path=as_path(suite_path), save_adversarial=bool(save_adversarial),
         )  # fmt: skip
         plans = plan_runs(_with_model(request, model, model_id, options, executor=executor))
         if len(plans) != 1:
@@ -132,8 +136,10 @@ def _result(outcome: RunOutcome, *, kept: bool) -> Result:
     columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples"]
     frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
     frame["eps"] = frame["eps"].astype("float64")
+    images = outcome.folder / FILE_NAME
     return Result(
         model=outcome.plan.entry.card.name, suite=outcome.plan.suite.name, frame=frame,
         records=read_records(outcome.folder / "examples.parquet"), findings=outcome.findings,
         counters=outcome.counters, seconds=outcome.seconds, folder=outcome.folder if kept else None,
+        adversarial=read_own(images) if outcome.manifest.result.adversarial_sha256 else None,
     )  # fmt: skip

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
+    from bench.leaderboard.evidence.adversarial import AdversarialImages
 
 _MOST_PANELS = 4
 """Of curves of other metrics than robust accuracy; a suite may have dozens."""
@@ -33,6 +34,9 @@ class Result:
             fractions.
         records: a row an image, attack, norm and radius, as the suite's protocol writes them.
         folder: where the evidence lies; None where nothing was kept.
+        adversarial: with `save_adversarial=True` the smallest adversarial image of every example and norm, as arrays
+            `ids` (n,), positions in the test split, `norms` (n,), `images` (n, C, H, W) float32 in [0, 1], and
+            `predictions` (n,), what the model says of them.
     """
 
     model: str
@@ -43,6 +47,7 @@ class Result:
     counters: dict[str, int]
     seconds: float
     folder: Path | None
+    adversarial: AdversarialImages | None = field(default=None, repr=False)
 
     def value(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +21,20 @@ from bench.protocols import Protocol, protocol_for
 logger = logging.getLogger(__name__)
 
 
-def run_values(folder: Path) -> dict[MetricKey, ExampleValues]:
-    """Per-example values of a run's metrics.
+def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, ExampleValues]:
+    """Per-example values of a run's metrics, or, much faster, of one of them.
 
     Raises:
         BenchError: the evidence is missing, damaged or changed.
     """
     manifest, records = read_evidence(folder)
+    dataset = manifest.config.dataset
     try:
-        found = _protocol(manifest, folder).example_values(manifest.config.dataset, records)
+        protocol = _protocol(manifest, folder)
+        if only is None:
+            found = protocol.example_values(dataset, records)
+        else:
+            found = [one for one in [protocol.values_of(only, dataset, records)] if one is not None]
         if not all(values.values.index.is_unique for values in found):
             raise ValueError("an example comes twice")  # noqa: TRY301  (told as any other nonsense)
         return {values.key: values for values in found}
@@ -37,23 +44,37 @@ def run_values(folder: Path) -> dict[MetricKey, ExampleValues]:
         raise BenchError(f"the evidence in {folder} cannot be read ({reason}); run the evaluation again.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A run's suite, the same as another run's that says the same."""
+
+    text: str
+    suite: Suite = field(compare=False)
+
+
 def _protocol(manifest: Manifest, folder: Path) -> Protocol:
-    return protocol_for(Suite(manifest.suite, folder))
+    return _protocol_of(_Asked(manifest.suite.model_dump_json(), Suite(manifest.suite, folder)))
+
+
+@lru_cache(maxsize=8)  # a board's runs have one suite, and checking its parameters takes longer than reading a run
+def _protocol_of(asked: _Asked) -> Protocol:
+    return protocol_for(asked.suite)
 
 
 def row_values(folder: Path, rows: pd.DataFrame) -> dict[MetricKey, ExampleValues]:
     """As `run_values`, only for metrics whose mean over the examples is what the leaderboard's row says."""
     values = run_values(folder)
-    kept = {}
-    for key, value in zip(keys_of(rows), rows["value"], strict=True):
-        if key not in values:
-            continue
-        mean = float(np.nanmean(values[key].values.to_numpy(np.float64)))
-        if np.isclose(mean, value, rtol=1e-5, atol=1e-6):
-            kept[key] = values[key]
-        else:
-            logger.warning("%s of run %s is %.6g, its records say %.6g", key, folder.name, value, mean)
-    return kept
+    said = zip(keys_of(rows), rows["value"], strict=True)
+    return {key: values[key] for key, value in said if key in values and agreeing(values[key], value, folder)}
+
+
+def agreeing(found: ExampleValues, value: float, folder: Path) -> bool:
+    """Whether the mean over the examples is the value that a leaderboard's row has."""
+    mean = float(np.nanmean(found.values.to_numpy(np.float64)))
+    if np.isclose(mean, value, rtol=1e-5, atol=1e-6):
+        return True
+    logger.warning("%s of run %s is %.6g, its records say %.6g", found.key, folder.name, value, mean)
+    return False
 
 
 def evidence_doubt(folder: Path, rows: pd.DataFrame) -> str:

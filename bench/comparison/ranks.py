@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError
 from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.remembered import file_digests, remembered
-from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,20 +42,22 @@ def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
 def _ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
     from bench.leaderboard.statistics.paired import rank_with_ties
 
+    key = board.sort.key
+    own = rows[(rows["metric"] == key.metric) & rows["run_id"].isin(board.runs.values())]
+    said = {run: value for run, one, value in zip(own["run_id"], keys_of(own), own["value"], strict=True) if one == key}
     try:
         return {"ranks": rank_with_ties({
-            model: _of_metric(leaderboard, run, rows[rows["run_id"] == run], board.sort.key)
-            for model, run in board.runs.items()
+            model: _of_metric(leaderboard / "runs" / run, key, said.get(run)) for model, run in board.runs.items()
         })}  # fmt: skip
     except BenchError as error:
         return {"problem": str(error)}
 
 
-def _of_metric(leaderboard: Path, run_id: str, rows: pd.DataFrame, key: MetricKey) -> ExampleValues:
-    """A run's metric example by example."""
-    from bench.comparison.evidence import row_values  # with torch, which takes seconds
+def _of_metric(folder: Path, key: MetricKey, value: float | None) -> ExampleValues:
+    """A run's metric example by example, whose mean is the value that the leaderboard's row has."""
+    from bench.comparison.evidence import agreeing, run_values  # with torch, which takes seconds
 
-    found = row_values(leaderboard / "runs" / run_id, rows).get(key)
-    if found is None:
-        raise BenchError(f"the evidence of {run_id} does not have {key} example by example.")
+    found = run_values(folder, key).get(key)
+    if found is None or value is None or not agreeing(found, value, folder):
+        raise BenchError(f"the evidence of {folder.name} does not have {key} example by example.")
     return found

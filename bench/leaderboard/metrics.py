@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -72,10 +72,14 @@ class MetricKey:
 KEY_COLUMNS = tuple(field.name for field in fields(MetricKey))
 
 
-def keys_of(rows: pd.DataFrame) -> list[MetricKey]:
+Columns: TypeAlias = "pd.DataFrame | Mapping[str, list[Any]]"
+"""Rows by the names of their columns; lists where there are hundreds of small groups, for which pandas is slow."""
+
+
+def keys_of(rows: Columns) -> list[MetricKey]:
     """The keys of a leaderboard's rows, in their order."""
-    radii = (None if eps != eps else eps for eps in rows["eps"].tolist())
-    return list(map(MetricKey, *(rows[name].tolist() for name in KEY_COLUMNS[:-1]), radii))
+    *texts, radii = (list(rows[name]) for name in KEY_COLUMNS)
+    return list(map(MetricKey, *texts, (None if eps != eps else eps for eps in radii)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from bench.comparison.evidence import row_values
+from bench.comparison.evidence import row_values, run_values
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.table import read_leaderboard
 
@@ -25,3 +26,7 @@ def test_the_evidence_of_every_shipped_suite_says_what_the_rows_say_and_needs_no
         kept = row_values(BOARD / "runs" / str(own["run_id"].iloc[0]), own)
         means = own[~own["metric"].str.match(NO_MEANS)]
         assert list(kept) == keys_of(means), suite
+        for key in list(kept)[-1:]:  # none where all metrics are of several nets
+            alone = run_values(BOARD / "runs" / str(own["run_id"].iloc[0]), key)[key]
+            assert (alone.key, alone.unit, alone.prominence) == (key, kept[key].unit, kept[key].prominence), suite
+            pd.testing.assert_series_equal(alone.values.sort_index(), kept[key].values.sort_index(), check_names=False)

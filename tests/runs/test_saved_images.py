@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import bench
 from bench.attacks.norms import distance
 from bench.attacks.verification import round_inside, verify
 from bench.core.files import sha256_file
@@ -147,3 +148,19 @@ def test_rounding_to_255ths_never_leaves_the_ball() -> None:
         assert (steps - steps.round()).abs().max() < 1e-4
         found = distance(rounded.double() - clean.double(), norm)
         assert (found <= eps * (1 + 1e-6)).all() and (rounded != clean).any()
+
+
+def test_from_python_the_images_are_in_the_result_also_where_nothing_is_left_on_the_disk(
+    tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    suite = str(plan_of(tmp_path, save=False).suite.path)
+    net = bench.load_model("standard")
+    result = bench.evaluate(net, suite, device="cpu", leaderboard=tmp_path / "kept", save_adversarial=True)
+    assert result.adversarial is not None and result.folder is not None
+    require_true(result.adversarial, standard, fashion_test, "linf", 0.1)
+    written = read_images(result.folder / "adversarial.npz", fashion_test)
+    np.testing.assert_array_equal(written.images, result.adversarial.images)
+    again = bench.evaluate(net, suite, device="cpu", save_adversarial=True)
+    assert again.folder is None and again.adversarial is not None
+    np.testing.assert_array_equal(again.adversarial.images, written.images)
+    assert bench.evaluate(net, suite, device="cpu").adversarial is None

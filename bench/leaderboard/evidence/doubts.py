@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.leaderboard.evidence.remembered import file_digests, remembered
-from bench.leaderboard.metrics import keys_of
+from bench.leaderboard.metrics import Columns, keys_of
 from bench.leaderboard.rows import run_columns
 from bench.leaderboard.table import FILE_NAME, as_written
 
@@ -40,11 +40,13 @@ def _board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
     from bench.leaderboard.evidence.manifest import checked_manifest  # with torch, which takes seconds
 
     found = []
-    for run_id, own in rows.groupby("run_id", sort=False):
+    cells = {name: rows[name].tolist() for name in rows}  # at once: pandas takes long for each of hundreds of runs
+    for run_id, places in rows.groupby("run_id", sort=False).indices.items():
         folder = leaderboard / "runs" / str(run_id)
         if not folder.exists():
             continue
         try:
+            own = {name: [one[at] for at in places] for name, one in cells.items()}
             doubt = row_doubt(checked_manifest(folder), own)
         except BenchError as error:
             doubt = str(error)
@@ -53,26 +55,27 @@ def _board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
     return found
 
 
-def row_doubt(manifest: Manifest, rows: pd.DataFrame) -> str:
+def row_doubt(manifest: Manifest, columns: Columns) -> str:
     """What the rows of one run say that its manifest does not, in one line; empty where they agree."""
-    run_id = str(rows["run_id"].iloc[0])
-    doubts = [*_columns(manifest, rows), *_metrics(manifest, rows)]
+    doubts = [*_columns(manifest, columns), *_metrics(manifest, columns)]
     more = f" and {len(doubts) - _MOST_NAMED} more" if len(doubts) > _MOST_NAMED else ""
-    return f"the rows of run {run_id} are not what it wrote: {'; '.join(doubts[:_MOST_NAMED])}{more}" if doubts else ""
+    said = "; ".join(doubts[:_MOST_NAMED])
+    return f"the rows of run {next(iter(columns['run_id']))} are not what it wrote: {said}{more}" if doubts else ""
 
 
-def _columns(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
+def _columns(manifest: Manifest, columns: Columns) -> Iterator[str]:
     for name, value in run_columns(manifest).items():
-        wrong = [one for one in rows[name].unique() if as_written(one) != as_written(value)]
+        written = as_written(value)
+        wrong = [one for one in dict.fromkeys(map(as_written, columns[name])) if one != written]
         if wrong:
-            yield f"{name} is {as_written(wrong[0])}, was {as_written(value)}"
+            yield f"{name} is {wrong[0]}, was {written}"
 
 
-def _metrics(manifest: Manifest, rows: pd.DataFrame) -> Iterator[str]:
+def _metrics(manifest: Manifest, columns: Columns) -> Iterator[str]:
     written = {metric.key: metric for metric in manifest.result.metrics}
-    cells = zip(*(rows[name].tolist() for name in _CHECKED), strict=True)
-    read = dict(zip(keys_of(rows), cells, strict=True))
-    if len(read) != len(rows):
+    keys = keys_of(columns)
+    read = dict(zip(keys, zip(*(columns[name] for name in _CHECKED), strict=True), strict=True))
+    if len(read) != len(keys):
         yield "a metric comes twice"
     for key, values in read.items():
         if key not in written:

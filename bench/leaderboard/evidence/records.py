@@ -81,7 +81,8 @@ def read_records(path: Path) -> pd.DataFrame:
 
     try:
         with open_regular(path) as stream:
-            found: pd.DataFrame = parquet.read_table(stream).replace_schema_metadata(None).to_pandas()
+            table = parquet.ParquetFile(stream).read(use_threads=False)  # threads cost a small file more than they save
+            found: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
     except FileNotFoundError as error:
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error
     except (OSError, ValueError, LookupError, TypeError, pyarrow.ArrowException) as error:

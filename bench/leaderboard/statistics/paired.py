@@ -141,6 +141,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in result]
 
 
+def _compared(
+    table: NDArray[np.float64], pairs: Sequence[tuple[int, int]], key: MetricKey
+) -> list[tuple[float, float]]:
+    """Difference, second minus first, and p-value of each pair of rows."""
+    if np.isin(table, (0.0, 1.0)).all():
+        wins = (1.0 - table) @ table.T  # [first, second]: how many examples only the second has
+        counts = [(int(wins[first, second]), int(wins[second, first])) for first, second in pairs]
+        return [(float(gained - lost), mcnemar(gained, lost)) for gained, lost in counts]
+    found = []
+    for places in pairs:
+        pair = table[list(places)]
+        pair = pair[:, _in_both(pair, key)]
+        found.append((float(pair[1].mean()) - float(pair[0].mean()), _p_value(pair)[0]))
+    return found
+
+
 def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
     """Rank of each model on one metric: 1 plus the number of models that are significantly better.
 
@@ -154,11 +170,7 @@ def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
         return {}
     table, _ = _aligned(list(values.values()))
     pairs = list(itertools.combinations(range(len(values)), 2))
-    compared = []
-    for places in pairs:
-        pair = table[list(places)]
-        pair = pair[:, _in_both(pair, next(iter(values.values())).key)]
-        compared.append((float(pair[1].mean()) - float(pair[0].mean()), _p_value(pair)[0]))
+    compared = _compared(table, pairs, next(iter(values.values())).key)
     adjusted = holm([p_value for _, p_value in compared])
     better_is_higher = all(one.direction != "lower" for one in values.values())
     beaten = [0] * len(values)

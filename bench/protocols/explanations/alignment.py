@@ -19,7 +19,7 @@ from bench.attacks.pgd import attacked_model
 from bench.attributions.registry import MapRequest, attribute, find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.protocols.base import Dependency, clean_accuracy
+from bench.protocols.base import CLEAN_ACCURACY, Dependency, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -95,6 +95,9 @@ class GradientAlignment(AttributionProtocol):
             aligned = _cosine(gradient, maps.expand_as(gradient))
             yield frame(batch, {"attribution": method.name, **own, "target_alignment": aligned})
             unit.context.on_progress(len(batch.labels))
+
+    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
+        return clean_accuracy(records) if key == CLEAN_ACCURACY else super().values_of(key, dataset, records)
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]

@@ -23,7 +23,7 @@ from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
-from bench.protocols.base import EvaluationContext, clean_accuracy
+from bench.protocols.base import EvaluationContext, clean_accuracy, rows_of
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -167,24 +167,31 @@ class AttributionAttack(AttributionProtocol):
         return found
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found = [clean_accuracy(records)]
+        return list(self._values(records))
+
+    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:  # noqa: ARG002
+        if key.subject:
+            attack = {} if key.attack == "worst" else {"attack": key.attack}
+            records = rows_of(records, attribution=key.subject, eps=key.eps, **attack)
+        return next((one for one in self._values(records) if one.key == key), None)
+
+    def _values(self, records: pd.DataFrame) -> Iterator[ExampleValues]:
+        yield clean_accuracy(records)
         for (attribution, eps), of_radius in groups(records, ("attribution", "eps")):
             for (attack,), rows in groups(of_radius, ("attack",)):
                 first = self._is_first(attribution, attack)
                 where = (attribution, attack, "linf", eps)
                 kept = by_example(rows, "prediction_kept")
-                found.append(ExampleValues(MetricKey("prediction_kept", *where), kept, "descriptive", "share"))
+                yield ExampleValues(MetricKey("prediction_kept", *where), kept, "descriptive", "share")
                 for name, direction in _SIMILARITIES.items():
-                    found += [
-                        ExampleValues(
+                    for measure in self.parameters.measures:
+                        headline = first and name in _HEADLINES
+                        yield ExampleValues(
                             MetricKey(f"{name}/{measure}", *where), by_example(rows, f"{name}_{measure}"),
-                            better(direction, measure), "number", prominence=
-                            prominence_of(measure, self.parameters.measures, headline=first and name in _HEADLINES),
-                        )
-                        for measure in self.parameters.measures
-                    ]  # fmt: skip
-            found += self._worst(of_radius, (attribution, "worst", "linf", eps))
-        return found
+                            better(direction, measure), "number",
+                            prominence=prominence_of(measure, self.parameters.measures, headline=headline),
+                        )  # fmt: skip
+            yield from self._worst(of_radius, (attribution, "worst", "linf", eps))
 
     def _worst(self, rows: pd.DataFrame, where: tuple[str, str, str, float]) -> list[ExampleValues]:
         """Over all attacks, the control included, since what it finds is verified too."""

@@ -22,7 +22,7 @@ from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.data.specs import dataset_spec
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
-from bench.protocols.base import EvaluationContext, clean_accuracy
+from bench.protocols.base import EvaluationContext, clean_accuracy, first_rows, rows_of
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -125,6 +125,10 @@ class Insertion(AttributionProtocol):
         )  # fmt: skip
         unit.count(found, attack.kind)
         return found.images
+
+    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
+        records = rows_of(records, attribution=key.subject, game=key.metric) if key.subject else first_rows(records)
+        return super().values_of(key, dataset, records)
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]

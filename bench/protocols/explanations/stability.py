@@ -20,7 +20,7 @@ from bench.core.bounds import PixelRadii, Steps
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
-from bench.protocols.base import clean_accuracy
+from bench.protocols.base import clean_accuracy, rows_of
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -126,7 +126,14 @@ class AttributionStability(AttributionProtocol):
             yield from hessian.decompose(noisy - batch.images, gradient).items()
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found = [clean_accuracy(records)]
+        return list(self._values(records))
+
+    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:  # noqa: ARG002
+        records = rows_of(records, attribution=key.subject, eps=key.eps) if key.subject else records
+        return next((one for one in self._values(records) if one.key == key), None)
+
+    def _values(self, records: pd.DataFrame) -> Iterator[ExampleValues]:
+        yield clean_accuracy(records)
         first = self.parameters.attributions[0].name
         for (attribution, eps), rows in groups(records, ("attribution", "eps")):
             ball = ("uniform", "linf", eps)
@@ -136,14 +143,13 @@ class AttributionStability(AttributionProtocol):
                     headline = name == "stability" and attribution == first
                     prominence = prominence_of(measure, self.parameters.measures, headline=headline)
                     key, values = MetricKey(f"{name}/{measure}", attribution, *ball), by_example(rows, measure, keep)
-                    found.append(ExampleValues(key, values, better("higher", measure), "number", prominence=prominence))
+                    yield ExampleValues(key, values, better("higher", measure), "number", prominence=prominence)
             if attribution != first:
                 continue
             key, values = MetricKey("prediction_kept", "", *ball), by_example(rows, "prediction_kept")
-            found.append(ExampleValues(key, values, "descriptive", "share"))
+            yield ExampleValues(key, values, "descriptive", "share")
             for name, direction in DECOMPOSITION.items() if self.parameters.decomposition else ():
-                found.append(ExampleValues(MetricKey(name, "", *ball), by_example(rows, name), direction, "number"))
-        return found
+                yield ExampleValues(MetricKey(name, "", *ball), by_example(rows, name), direction, "number")
 
 
 def perturbed(batch: Batch, eps: float, draw: int, seed: int) -> Tensor:

@@ -24,7 +24,14 @@ from bench.core.names import unknown_name
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.nets.vae_gan import VaeGan
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
+from bench.protocols.base import (
+    CLEAN_ACCURACY,
+    Dependency,
+    EvaluationContext,
+    Protocol,
+    UnitResult,
+    clean_accuracy,
+)
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics, explained_variance, kept_values
 from bench.protocols.robustness.rows import bad_gradients
@@ -32,7 +39,7 @@ from bench.protocols.robustness.rows import bad_gradients
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.leaderboard.metrics import ExampleValues, Metric
+    from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
 
 
 class L2Attack(Section):
@@ -153,6 +160,9 @@ class ManifoldDistance(Protocol):
         )
         advice = "the distances say more about the autoencoder than about the model; train it longer"
         return [Finding("poor_autoencoder", "warning", evidence, advice)]
+
+    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
+        return clean_accuracy(records) if key == CLEAN_ACCURACY else super().values_of(key, dataset, records)
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         return [clean_accuracy(records), *kept_values(records)]

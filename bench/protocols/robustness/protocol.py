@@ -20,11 +20,18 @@ from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import EXTERNAL, ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy, rows_of
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import PROBE_GRADIENTS, masking_findings, transfer_dependency
 from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
-from bench.protocols.robustness.rows import accuracies_after, bad_gradients, robust_accuracies, survival, union_accuracy
+from bench.protocols.robustness.rows import (
+    accuracies_after,
+    bad_gradients,
+    robust_accuracies,
+    survival,
+    union_accuracy,
+    union_key,
+)
 from bench.protocols.robustness.unit import RobustnessUnit
 
 if TYPE_CHECKING:
@@ -146,13 +153,26 @@ class Robustness(Protocol):
             found += self._best_known(dataset, records[records["attack"] == name], name)
         return found
 
+    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
+        names, reference = {entry.name for entry in self.plan.entries}, self.plan.reference_of(dataset)
+        if self.plan.mode == "chained" and key == union_key(self.plan.verdict):
+            return next(iter(union_accuracy(rows_of(records, attack=self.plan.verdict), reference, key.attack)), None)
+        if self.plan.mode == "each" and key == union_key(self._overall):
+            return next(iter(union_accuracy(records[records["attack"].isin(names)], reference, key.attack)), None)
+        return super().values_of(key, dataset, records)
+
+    @property
+    def _overall(self) -> str:
+        """What the rows over all attacks are called that were each given all images."""
+        return WORST if len(self.plan.entries) > 1 else self.plan.entries[0].name
+
     def _best_known(self, dataset: str, records: pd.DataFrame, name: str) -> list[ExampleValues]:
         """What rows say in which others' adversarial images have been entered."""
         if self.plan.mode == "distances":
             return []  # medians, as of every attack
         if self.plan.mode == "across_norms":
-            key = MetricKey("union_accuracy", attack=name, norm="all")
-            return [survival(key, records.set_index("example_id")["broken"])]
+            key = union_key(name)
+            return [survival(key, records)]
         return [*robust_accuracies(records, name), *union_accuracy(records, self.plan.reference_of(dataset), name)]
 
     def _values_of_each(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
@@ -160,10 +180,11 @@ class Robustness(Protocol):
         found = [clean_accuracy(records)]
         for name in names:
             found += robust_accuracies(records[records["attack"] == name], name)
+        reference = self.plan.reference_of(dataset)
+        if len(names) == 1:
+            return found + union_accuracy(records, reference, names[0])
         worst = records.groupby(["example_id", "norm", "eps"], observed=True)["broken"].any().reset_index()
-        if len(names) > 1:
-            found += robust_accuracies(worst, WORST)
-        return found + union_accuracy(worst, self.plan.reference_of(dataset), WORST if len(names) > 1 else names[0])
+        return [*found, *robust_accuracies(worst, WORST), *union_accuracy(worst, reference, WORST)]
 
     def _values_of_chained(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
         verdict = self.plan.verdict
@@ -188,8 +209,8 @@ class Robustness(Protocol):
         for norm in self.plan.reference_of(dataset):
             key = MetricKey("first_broken", attack=name, norm=norm)
             first.append(ExampleValues(key, by_id["found_in_norm"] == norm, "descriptive", "share"))
-        union = MetricKey("union_accuracy", attack=name, norm="all")
-        return [clean_accuracy(records), *first, survival(union, by_id["broken"])]
+        union = union_key(name)
+        return [clean_accuracy(records), *first, survival(union, records)]
 
     def _values_of_distances(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         return [clean_accuracy(records)]

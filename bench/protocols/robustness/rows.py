@@ -12,10 +12,12 @@ from bench.core.threat import NORMS, Norm
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.protocols.base import EvaluationContext
+from bench.protocols.base import EvaluationContext, by_id
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 def example_columns(context: EvaluationContext, predictions: Tensor) -> dict[str, object]:
@@ -67,22 +69,37 @@ def robust_rows(
 
 def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]:
     """Whether each example survives at every norm and radius, norms in the order of NORMS, L0 the last."""
+    import numpy as np
+
     found = []
+    norms, radii = records["norm"].to_numpy(object), records["eps"].to_numpy()
     for norm in (*NORMS, "l0"):
-        of_norm = records[records["norm"] == norm]
-        for eps in sorted(set(of_norm["eps"].tolist())):
-            rows = of_norm[of_norm["eps"] == eps].set_index("example_id")
-            found.append(survival(MetricKey("robust_accuracy", attack=attack, norm=norm, eps=eps), rows["broken"]))
+        for eps in np.unique(radii[norms == norm]).tolist():
+            key = MetricKey("robust_accuracy", attack=attack, norm=norm, eps=eps)
+            found.append(survival(key, records[(norms == norm) & (radii == eps)]))
     return found
 
 
 def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attack: str) -> list[ExampleValues]:
     """Whether each example survives every norm at its reference radius; nothing where a norm is missing."""
-    at_reference = records[records["eps"] == records["norm"].astype(str).map(reference)]
+    at_reference = records[at_radii(records, reference)]
     if at_reference["norm"].nunique() != len(reference):
         return []
-    broken = at_reference.groupby("example_id")["broken"].any()
-    return [survival(MetricKey("union_accuracy", attack=attack, norm="all"), broken)]
+    broken = at_reference.groupby("example_id")["broken"].any().reset_index()
+    return [survival(union_key(attack), broken)]
+
+
+def union_key(attack: str) -> MetricKey:
+    """The key of an attack's union over norms."""
+    return MetricKey("union_accuracy", attack=attack, norm="all")
+
+
+def at_radii(records: pd.DataFrame, radii: Mapping[str, float | None]) -> NDArray[np.bool_]:
+    """(n,) which rows are at the radius of their norm."""
+    import numpy as np
+
+    norms, eps = records["norm"].to_numpy(object), records["eps"].to_numpy()
+    return np.logical_or.reduce([(norms == norm) & (eps == radius) for norm, radius in radii.items()])
 
 
 def accuracies_after(
@@ -106,9 +123,9 @@ def accuracies_after(
     return found
 
 
-def survival(key: MetricKey, broken: pd.Series[bool]) -> ExampleValues:
-    """A share of examples that stand, from whether each, by its id, is broken."""
-    return ExampleValues(key, ~broken.astype(bool), "higher", "share")
+def survival(key: MetricKey, rows: pd.DataFrame) -> ExampleValues:
+    """A share of examples that stand, from rows that say of each whether it is broken."""
+    return ExampleValues(key, by_id(rows, ~rows["broken"].to_numpy(bool)), "higher", "share")
 
 
 def bad_gradients(bad: int, total: int) -> Finding:
