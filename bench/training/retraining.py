@@ -8,9 +8,9 @@ what can still be learnt from the pixels that are left, which is what ROAR asks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,16 @@ class MaskedImages:
     shapes_only: bool = False
 
 
+class UnderWay(Protocol):
+    """Keeps nets that are being trained, so that a stop loses little."""
+
+    def restore(self, parts: Mapping[str, Any]) -> int:
+        """Put the parts, which have state_dict and load_state_dict, where they were; returns after how many steps."""
+
+    def keep(self, parts: Mapping[str, Any], steps: int) -> None:
+        """Called after each step."""
+
+
 def retrain(
     masks: Sequence[Mask],
     seeds: Sequence[int],
@@ -80,11 +90,13 @@ def retrain(
     *,
     device: torch.device,
     on_step: Callable[[int], None] = lambda _: None,
+    under_way: UnderWay | None = None,
 ) -> Tensor:
     """Train a net from scratch for every seed and mask; which masked test images each then gets right.
 
     The nets of one seed have the same initial weights and the same order of examples, also of different pixels, so that
     two masks are compared in pairs. `on_step` is called with the number of nets after each step.
+    `under_way` keeps them between steps, and where it has kept some, they go on from there, to the very same nets.
 
     Returns:
         (number of seeds, number of masks, number of test images) bool, on the CPU.
@@ -99,9 +111,12 @@ def retrain(
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
     count = len(training.labels)
     steps = math.ceil(count / schedule.batch_size)
-    for epoch in range(schedule.epochs):
+    parts = {"nets": model, "optimizer": optimizer}
+    done = under_way.restore(parts) if under_way is not None else 0
+    on_step(done * model.count)
+    for epoch in range(done // steps, schedule.epochs):
         orders = torch.stack([example_order(seed, epoch, count) for seed in seeds]).to(device)
-        for step in range(steps):
+        for step in range(max(0, done - epoch * steps), steps):
             chosen = orders[:, step * schedule.batch_size : (step + 1) * schedule.batch_size]
             optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch * steps + step, schedule.epochs * steps)
             logits = model(see.images(chosen))
@@ -112,6 +127,8 @@ def retrain(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             on_step(model.count)
+            if under_way is not None:
+                under_way.keep(parts, epoch * steps + step + 1)
     return _correct(model, see_test).view(len(seeds), len(masks), -1)
 
 

@@ -7,6 +7,8 @@ docstrings of bench.attributions.pixel_scores and bench.training.retraining).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 from bench.attacks.pgd import attacked_model
 from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, pixel_scores, ranks
 from bench.core.errors import BenchError
+from bench.core.files import sha256_bytes
 from bench.core.toml_files import validate
 from bench.data import ImageDataset, dataset_spec
 from bench.leaderboard.findings import Finding
@@ -23,6 +26,7 @@ from bench.protocols.clean_pass import clean_pass
 from bench.protocols.retraining.cache import RecordCache
 from bench.protocols.retraining.metrics import MASK_ONLY, RETRAINING_COLUMNS, leakage_finding, retraining_metrics
 from bench.protocols.retraining.parameters import Group, Parameters
+from bench.protocols.retraining.unfinished import Unfinished, UnfinishedTraining
 from bench.training.retraining import Mask, MaskedImages, retrain
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ class Retrain(Protocol):
 
     needs_training_split = True
     needs_gradients = True
+    keeps_under_way = True
     batch_size_bounds_memory = False  # the suite pins the batches that nets are trained on
 
     def __init__(self, parameters: Parameters) -> None:
@@ -88,31 +93,38 @@ class Retrain(Protocol):
             counters["nets_from_cache"] += len(found)
             context.on_progress(self.unit_work("", context.start, context.stop))
             return found, []
-        training, test, findings = self._data(group, context)
+        kept = {what: Unfinished(self._group_key(group, masks, context), what) for what in ("train", "test", "nets")}
+        training, test, findings = self._data(group, context, kept)
         progress = _Progress(context, self.unit_work("", context.start, context.stop), self._steps(training, group))
         correct = retrain(
             masks, group.seeds, self.parameters.schedule(context.dataset.name), training, test=test,
             device=context.device, on_step=progress.step,
+            under_way=UnfinishedTraining(kept["nets"], _digest(training.ranks, test.ranks)),
         )  # fmt: skip
         counters["nets_trained"] += self.parameters.nets(group)
         records = self._records(group, masks, correct, pixels)
         if cache is not None:
             cache.write(records)
+        for one in kept.values():
+            one.remove()
         return records, [*findings, *leakage_finding(records, context.dataset.num_classes)]
 
     def _steps(self, training: MaskedImages, group: Group) -> int:
         steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
         return steps * self.parameters.nets(group)
 
-    def _data(self, group: Group, context: EvaluationContext) -> tuple[MaskedImages, MaskedImages, list[Finding]]:
+    def _data(
+        self, group: Group, context: EvaluationContext, kept: Mapping[str, Unfinished]
+    ) -> tuple[MaskedImages, MaskedImages, list[Finding]]:
         training = _require_training(context.training, context.dataset)
         # mean of the whole training split, also where only a part is used; in raw pixels, before any normalisation
         fill = (training.images.to(torch.float64).mean((0, 2, 3)) / 255.0).to(torch.float32)
-        parts = ((training, self.training_count(training), _TRAINING_IDS), (context.dataset, context.examples, 0))
+        count = self.training_count(training)
+        parts = ((training, count, _TRAINING_IDS), (context.dataset, context.examples, 0))
         findings: list[Finding] = []
         made = []
-        for data, count, first_id in parts:
-            places, found = self._ranks(group, context, data, count, first_id=first_id)
+        for (data, count, first_id), under_way in zip(parts, (kept["train"], kept["test"]), strict=True):
+            places, found = self._ranks(group, context, data, count, first_id=first_id, kept=under_way)
             findings += found
             shapes_only = group.map.startswith(MASK_ONLY)
             made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only=shapes_only))
@@ -136,14 +148,17 @@ class Retrain(Protocol):
         return wanted
 
     def _ranks(
-        self, group: Group, context: EvaluationContext, data: ImageDataset, count: int, first_id: int
-    ) -> tuple[Tensor, list[Finding]]:
+        self, group: Group, context: EvaluationContext, data: ImageDataset, count: int, *, first_id: int,
+        kept: Unfinished,
+    ) -> tuple[Tensor, list[Finding]]:  # fmt: skip
         kind, _, name = group.map.rpartition(":")
         size = data.shape[2:]
         if group.map == "unmasked":
             return torch.zeros((count, *size), dtype=torch.int16), []
-        places, seen = [], []
+        places, seen, fits, done = [], [], "", 0
         for begin in range(0, count, _MAP_BATCH):
+            if begin < done:
+                continue
             part = slice(begin, min(begin + _MAP_BATCH, count))
             images, ids = data.pixels(part), torch.arange(part.start, part.stop) + first_id
             if not group.of_the_model:
@@ -157,6 +172,13 @@ class Retrain(Protocol):
             places.append(ranks(scores, ids))
             median = scores.flatten(1).median(1).values * factors
             seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < _INVISIBLE) & ~broken]))
+            if not fits:  # maps of another model, or by other code, are told by the first ones
+                fits = _digest(scores, median)
+                if found := kept.read(fits):
+                    places[:], seen[:] = [found["places"]], [found["seen"]]
+                    done = len(found["places"])
+                    continue
+            kept.write(fits, partial(_joined, places, seen))
         found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
         return torch.cat(places), found
 
@@ -166,6 +188,11 @@ class Retrain(Protocol):
                 context.model, images.to(context.device), ids, name, scalar=self.parameters.scalar
             )
         return scores.cpu(), factors.cpu()
+
+    def _group_key(self, group: Group, masks: list[Mask], context: EvaluationContext) -> dict[str, Any]:
+        """What decides the nets of a group but for the judged model, whose name stands for it."""
+        own = {"model": context.model_name, "scalar": self.parameters.scalar, "blur": self.parameters.blur_sigma}
+        return self._cache_key(group, masks, context) | (own if group.of_the_model else {})
 
     def _cache_key(self, group: Group, masks: list[Mask], context: EvaluationContext) -> dict[str, Any]:
         training = _require_training(context.training, context.dataset)
@@ -206,6 +233,14 @@ class Retrain(Protocol):
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         return retraining_metrics(self.parameters.direction, records)
+
+
+def _joined(places: list[Tensor], seen: list[Tensor]) -> dict[str, Tensor]:
+    return {"places": torch.cat(places), "seen": torch.cat(seen, 1)}
+
+
+def _digest(*tensors: Tensor) -> str:
+    return sha256_bytes(b"".join(one.contiguous().numpy().tobytes() for one in tensors))
 
 
 def _require_training(training: ImageDataset | None, dataset: ImageDataset) -> ImageDataset:
