@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +34,23 @@ version = 1
 protocol = "clean"
 examples = 20
 [parameters]
+"""
+
+DARK = """
+schema_version = 1
+name = "dark"
+version = 1
+protocol = "robustness"
+examples = 20
+
+[[parameters.attacks]]
+attack = "darker"
+norms = ["linf"]
+share = 0.5
+
+[parameters.datasets.stripes]
+reference = { linf = "8/255" }
+radii = { linf = ["8/255"] }
 """
 
 
@@ -68,6 +87,31 @@ def test_a_model_data_set_and_protocol_of_a_plugin_run_together(bench: Bench, tm
     rows = read_leaderboard(tmp_path / "board")
     assert list(rows["metric"]) == ["clean_accuracy", "stripe_errors"] and list(rows["value"]) == [1.0, 0.0]
     assert rows["dataset"].iloc[0] == "stripes" and rows["n_examples"].iloc[0] == 20
+
+
+@pytest.mark.usefixtures("example")
+def test_an_attack_of_a_plugin_is_verified_as_any_other(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "dark.toml").write_text(DARK)
+    run = ("run", "--model", "stripes/prototypes", "--suite", tmp_path / "dark.toml", "--leaderboard", tmp_path)
+    assert bench(*run)[0] == 0
+    rows = read_leaderboard(tmp_path)
+    assert set(rows.loc[rows["metric"] == "robust_accuracy", "attack"]) == {"darker"}
+    (tmp_path / "dark.toml").write_text(DARK.replace("share", "shore"))
+    assert "unknown parameter of attack darker 'shore'; did you mean share?" in bench.refused(*run)
+
+
+def test_the_page_on_plugins_shows_this_package() -> None:
+    """The code of the page is the example's, line by line."""
+    code = (EXAMPLE / "example_plugin" / "__init__.py").read_text()
+    points = (EXAMPLE / "example_plugin-1.0.dist-info" / "entry_points.txt").read_text().splitlines()
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "write-a-plugin.md").read_text()
+    python, toml = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "toml"))
+    assert len(python) >= 6 and all(block.strip() in code for block in python)
+    announced = tomllib.loads(toml[0])["project"]["entry-points"]
+    for group, names in announced.items():
+        assert f"[{group}]" in points
+        assert all(f"{name} = {place}" in points for name, place in names.items())
+    assert len(announced) == 6 and DARK.strip() in page
 
 
 def test_a_metric_of_a_plugin_is_ranked_compared_and_gated_as_its_protocol_declares_it(

@@ -1,4 +1,5 @@
-"""One plug-in of each kind: an architecture, a folder of models, a data set, a protocol, its metric, a recipe."""
+"""One plug-in of each kind: an architecture, a folder of models, a data set, a protocol with its metric, a recipe, an
+attack, an attribution method."""
 
 from __future__ import annotations
 
@@ -87,3 +88,8 @@ def checkers(model: nn.Module, images: Tensor, targets: Tensor, *, size: int = 1
     maps = torch.zeros_like(images)
     maps[..., ::size] = 1.0
     return maps
+
+
+def darker(model: nn.Module, images: Tensor, labels: Tensor, *, eps: Tensor, share: float = 1.0) -> Tensor:
+    """An attack that looks at nothing: every pixel darker, by a share of the radius."""
+    return (images - share * eps.to(images.dtype).view(-1, 1, 1, 1)).clamp(0.0, 1.0)
