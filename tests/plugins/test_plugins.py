@@ -31,7 +31,7 @@ SUITE = """
 schema_version = 1
 name = "only_clean"
 version = 1
-protocol = "clean"
+protocol = "errors"
 examples = 20
 [parameters]
 """
@@ -160,7 +160,7 @@ def test_a_protocol_of_a_plugin_that_gives_no_values_by_example_gives_one_line(
     monkeypatch.setattr(example.Clean, "__abstractmethods__", frozenset({"example_values"}))
     (tmp_path / "suite.toml").write_text(SUITE)
     code, _, err = bench("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml")
-    assert code == 2 and "the plug-in 'clean' in bench.protocols lacks example_values" in err
+    assert code == 2 and "the plug-in 'errors' in bench.protocols lacks example_values" in err
 
 
 @pytest.mark.usefixtures("example")

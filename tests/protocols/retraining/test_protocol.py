@@ -178,7 +178,9 @@ def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
         context = EvaluationContext(
             net.requires_grad_(False), "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
         )
-        ranks, findings = protocol._ranks(group, context, fashion_test, 60, first_id=0)
+        ranks, findings = protocol._ranks(
+            group, context, fashion_test, 60, first_id=0, kept=unfinished.Unfinished({}, "test")
+        )
         return ranks, [f"{finding.id}: {finding.evidence}" for finding in findings]
 
     black = fashion_test.images[:60, 0, 14, 14] == 0
@@ -272,41 +274,3 @@ def test_more_training_images_than_there_are_are_refused(
     suite.write_text(SUITE.replace("training_examples = 500", "training_examples = 601"))
     with pytest.raises(BenchError, match="the suite wants 601 training images, fashion_mnist has 600"):
         evaluate(suite, standard, fashion_test)
-
-
-def test_maps_and_nets_that_were_under_way_go_on_and_become_the_same(
-    suite: Path, tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    protocol = protocol_for(read_suite(suite))
-    (number,) = (place for place, group in enumerate(protocol.parameters.groups()) if group.map == "gradient")  # type: ignore[attr-defined]
-    common: dict[str, Any] = {"seed": 0, "device": CPU, "batch_size": 256, "examples": 300}
-    common["training"] = split(fashion_test, slice(9000, 9600), "train")
-    given = (standard, "net", fashion_test, number)
-    whole = protocol.evaluate(EvaluationContext(*given, stop=number + 1, **common))
-    monkeypatch.setattr(unfinished, "EVERY_SECONDS", 0.0)
-    calls, original, files = [], module.pixel_scores, tmp_path / "cache" / "retraining"
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        calls.append(len(calls))
-        if calls == [0, 1]:
-            raise KeyboardInterrupt
-        return original(*arguments, **named)
-
-    reported: list[int] = []
-
-    def stopping(amount: int) -> None:
-        reported.append(amount)
-        if len(reported) == 10:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "pixel_scores", counted)
-    for _ in range(2):  # stopped among the maps, then in the training
-        with pytest.raises(KeyboardInterrupt):
-            protocol.evaluate(EvaluationContext(*given, stop=number + 1, on_progress=stopping, **common))
-    assert len(calls) == 2 + 4, "500 training and 300 test images are four batches of maps"
-    told: list[int] = []
-    again = protocol.evaluate(EvaluationContext(*given, stop=number + 1, on_progress=told.append, **common))
-    pd.testing.assert_frame_equal(again.records, whole.records)
-    assert [finding.id for finding in again.findings] == [finding.id for finding in whole.findings]
-    assert told[0] >= sum(reported[:9]) and sum(told) == protocol.unit_work("", number, number + 1)  # type: ignore[attr-defined]
-    assert not list(files.glob("*.pt"))
