@@ -1,10 +1,11 @@
 """Along the decision boundary to its point nearest the image: refines misclassified images that another attack found.
 
-Every image starts from several points: the one found, towards the class it has and the next ones; the image itself;
-and random points at the distance found. Each row takes gradient steps, shorter and shorter, inside a ball that shrinks
-below the smallest distance found so far wherever the row is misclassified, and widens towards it elsewhere: an image's
-rows share the smallest distance, so that no row looks where another has been nearer. In L1 the second half of the steps
-leads towards the nearest point of the linearised boundary in the box, which moves few pixels and as far as they need.
+Every image starts from several points: the one found, towards the class it has and the next ones; the image itself; and
+random corners of the ball of the distance found. Each row takes gradient steps, shorter and shorter, inside a ball that
+shrinks below the smallest distance found so far wherever the row is misclassified, and widens towards it elsewhere: an
+image's rows share the smallest distance, so that no row looks where another has been nearer. In L1 the second half of
+the steps leads towards the nearest point of the linearised boundary in the box, which moves few pixels and as far as
+they need. After a few steps only an image's most promising rows go on: which basin a row is in is settled early.
 
 Sources of the parts: the ball that follows the distance, Rony et al., CVPR 2019 (DDN), and Pintor et al., NeurIPS 2021
 (FMN); the linearised boundary, Croce and Hein, ICML 2020 (FAB).
@@ -31,6 +32,9 @@ from bench.core.threat import Norm
 from bench.core.toml_files import Section
 
 BISECTIONS = 8
+NARROWED = 0.15
+"""After this share of the steps only the most promising rows go on."""
+DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 TANGENT = 0.5
 """L1 alone: from this share of the steps on they lead to the linearised boundary."""
 TANGENT_PACE = (0.5, 0.02)
@@ -46,12 +50,14 @@ class Boundary(Section):
     Attributes:
         steps: gradient steps per row.
         targets: rows from the point found, towards so many classes, the one found first.
-        restarts: rows that aim at no class, the first from the image itself, the others from random points.
+        restarts: rows that aim at no class, the first from the image itself, the others from random corners.
+        kept: how many of an image's rows go on after a few steps; 0 for all.
     """
 
     steps: Steps
     targets: Steps = 1
     restarts: int = Field(default=0, ge=0, le=1000)
+    kept: int = Field(default=0, ge=0, le=1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,10 @@ def refine_found(
         with attacked_model(model):
             search = _Search(model, clean, truth, found, norm=norm, targets=settings.targets, uniform=uniform)
             for step in range(settings.steps):
-                search.step(step / max(1, settings.steps - 1))
+                results.gradient_evaluations += len(search.labels)
+                narrows = step == int(NARROWED * settings.steps)
+                search.step(step / max(1, settings.steps - 1), kept=settings.kept if narrows else 0)
             search.measure()
-        results.gradient_evaluations += settings.steps * len(search.labels)
         results.bad_gradients += int(search.bad_gradients)
         exact = distance(search.best.double() - clean.double(), norm)
         results.judge(model, search.best, clean, truth, eps=exact, norm=norm, examples=chosen)
@@ -118,7 +125,7 @@ class _Search:
         aimed = _targets(model, images, labels, self.best, count=targets)
         rows = len(aimed) + len(uniform)
         around = [
-            project(images + random_start(images, self.nearest, norm, one), images, self.nearest, norm)
+            project(images + random_start(images, self.nearest, norm, one.round()), images, self.nearest, norm)
             for one in uniform[1:]
         ]
         self.points = torch.cat([self.best.repeat(len(aimed), 1, 1, 1), *([images] if uniform else []), *around])
@@ -127,8 +134,12 @@ class _Search:
         self.aimed = torch.cat([aimed.flatten(), labels.repeat(len(uniform))])
         self.bad_gradients = torch.zeros((), dtype=torch.int64, device=images.device)
 
-    def step(self, share: float) -> None:
-        """One gradient step of every row, `share` of all steps being done; nothing here waits for the device."""
+    def step(self, share: float, kept: int) -> None:
+        """One gradient step of every row, `share` of all steps being done; nothing here waits for the device.
+
+        Args:
+            kept: how many rows of each image are left after it; 0 for all.
+        """
         given = self.points.detach().requires_grad_(True)
         logits = self.model(given)
         # a restart aims at no class: at whichever is nearest
@@ -138,11 +149,29 @@ class _Search:
         with torch.no_grad():
             self.bad_gradients += (~gradient.flatten(1).sum(1).isfinite()).sum()
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+            gain = gain.detach().nan_to_num(0.0, 0.0, 0.0)
             self._remember(logits, share)
-            moved = self._moved(gradient, gain.detach().nan_to_num(0.0, 0.0, 0.0), share)
+            order = self._most_promising(gradient, gain) if kept else None
+            moved = self._moved(gradient, gain, share)
             moved += PACES[self.norm].momentum * (self.points - self.previous)
             self.previous = self.points
             self.points = project(moved, self.clean, self.eps, self.norm)
+            if order is not None:
+                self._keep(order[:kept])
+
+    def _most_promising(self, gradient: Tensor, gain: Tensor) -> Tensor:
+        """(R, n) each image's rows, those with the shortest way first: so far, and on to the linearised boundary."""
+        slope = at_unit_size(torch.cat([gradient.flatten(1), gain[:, None]], 1))
+        to_boundary = -slope[:, -1] / distance(slope[:, :-1], DUAL[self.norm])
+        length = distance(self.points - self.clean, self.norm) + to_boundary
+        return length.nan_to_num(torch.inf).view(-1, len(self.nearest)).argsort(stable=True, dim=0)
+
+    def _keep(self, rows: Tensor) -> None:
+        """Go on with some of each image's rows; (K, n)."""
+        count = len(self.nearest)
+        chosen = (rows * count + torch.arange(count, device=rows.device)).flatten()
+        self.points, self.previous, self.eps = self.points[chosen], self.previous[chosen], self.eps[chosen]
+        self.clean, self.labels, self.aimed = self.clean[chosen], self.labels[chosen], self.aimed[chosen]
 
     def measure(self) -> None:
         """Look at the points that the last step led to."""
