@@ -174,9 +174,9 @@ class Retrain(Protocol):
             seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < _INVISIBLE) & ~broken]))
             if not fits:  # maps of another model, or by other code, are told by the first ones
                 fits = _digest(scores, median)
-                if found := kept.read(fits):
-                    places[:], seen[:] = [found["places"]], [found["seen"]]
-                    done = len(found["places"])
+                if former := kept.read(fits):
+                    places[:], seen[:] = [former["places"]], [former["seen"]]
+                    done = len(former["places"])
                     continue
             kept.write(fits, partial(_joined, places, seen))
         found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
