@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import functools
 import graphlib
 import re
@@ -18,6 +19,7 @@ import typer.main
 
 from bench.cli.main import app
 from bench.core.version import COMMIT_FILE, commit
+from bench.data import DATASETS
 
 ROOT = Path(__file__).parent.parent
 CODE = sorted((ROOT / "bench").rglob("*.py"))
@@ -141,6 +143,12 @@ def _flags(command: object) -> set[str]:
 def test_the_committed_leaderboard_has_at_most_20_megabytes() -> None:
     """It had 59.6 when every explanation was stored whole, 33.1 when digests were."""
     assert sum(path.stat().st_size for path in (ROOT / "leaderboard").rglob("*") if path.is_file()) <= 20_000_000
+
+
+def test_the_committed_leaderboard_is_of_data_sets_that_come_with_the_package() -> None:
+    """A run of an example's own data set was once committed with the rest."""
+    with (ROOT / "leaderboard" / "leaderboard.csv").open(newline="") as stream:
+        assert {row["dataset"] for row in csv.DictReader(stream)} <= set(DATASETS)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def _board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
     from bench.leaderboard.evidence.manifest import checked_manifest  # with torch, which takes seconds
 
     found = []
-    cells = {name: rows[name].tolist() for name in rows}  # at once: pandas takes long for each of hundreds of runs
+    cells = {str(name): rows[name].tolist() for name in rows}  # at once: pandas takes long for each of hundreds of runs
     for run_id, places in rows.groupby("run_id", sort=False).indices.items():
         folder = leaderboard / "runs" / str(run_id)
         if not folder.exists():

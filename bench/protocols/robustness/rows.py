@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -82,7 +82,7 @@ def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]
 
 def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attack: str) -> list[ExampleValues]:
     """Whether each example survives every norm at its reference radius; nothing where a norm is missing."""
-    at_reference = records[at_radii(records, reference)]
+    at_reference = records[at_radii(records, reference.items())]
     if at_reference["norm"].nunique() != len(reference):
         return []
     broken = at_reference.groupby("example_id")["broken"].any().reset_index()
@@ -94,12 +94,13 @@ def union_key(attack: str) -> MetricKey:
     return MetricKey("union_accuracy", attack=attack, norm="all")
 
 
-def at_radii(records: pd.DataFrame, radii: Mapping[str, float | None]) -> NDArray[np.bool_]:
+def at_radii(records: pd.DataFrame, radii: Iterable[tuple[str, float]]) -> NDArray[np.bool_]:
     """(n,) which rows are at the radius of their norm."""
     import numpy as np
 
     norms, eps = records["norm"].to_numpy(object), records["eps"].to_numpy()
-    return np.logical_or.reduce([(norms == norm) & (eps == radius) for norm, radius in radii.items()])
+    found: NDArray[np.bool_] = np.logical_or.reduce([(norms == norm) & (eps == radius) for norm, radius in radii])
+    return found
 
 
 def accuracies_after(
