@@ -108,6 +108,15 @@ def parse_radius(text: str) -> float:
         raise BenchError(f"{text!r} is not a radius; write it as 8/255 or 0.03.", option="eps") from error
 
 
+def parse_positions(texts: list[str]) -> list[int]:
+    """Positions of images, `0,1,2` and `5` alike; raises BenchError."""
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    wrong = [part for part in parts if not part.removeprefix("-").isdecimal()]
+    if wrong:
+        raise BenchError(f"{wrong[0]!r} is no position of an image; write 0, or several as 0,1,2", option="image")
+    return [int(part) for part in parts]
+
+
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`name=value` pairs, values as TOML has them, 8/255 as a number, bare words as strings; raises BenchError."""
     from bench.core.toml_files import parse_toml

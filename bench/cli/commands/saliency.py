@@ -16,6 +16,7 @@ from bench.cli.options import (
     Models,
     Program,
     Registry,
+    parse_positions,
     parse_radius,
     seed_option,
 )
@@ -49,8 +50,9 @@ MapAttack = Annotated[
 def saliency(
     model: Models,
     image: Annotated[
-        list[int], typer.Option("--image", help="Position of an image in the test split, from 0. Repeatable.")
-    ] = [0],  # noqa: B006  (typer copies it)
+        list[str],
+        typer.Option("--image", help="Positions of images in the test split, e.g. 0,1,2. Repeatable."),
+    ] = ["0"],  # noqa: B006  (typer copies it)
     method: Methods = DEFAULT_METHODS,
     attack: MapAttack = DEFAULT_ATTACK,
     eps: Annotated[str, typer.Option("--eps", help="L-inf radius of the attack, pixels in [0, 1].")] = "8/255",
@@ -73,8 +75,8 @@ def saliency(
 
     with messages().status("Drawing the maps"):
         outcome = make_panel(
-            model, image, method, attack, eps=parse_radius(eps), output=output_file, dataset=dataset, seed=seed,
-            device=device, data_dir=data_dir, download=download, registry=registry, program=program,
+            model, parse_positions(image), method, attack, eps=parse_radius(eps), output=output_file, dataset=dataset,
+            seed=seed, device=device, data_dir=data_dir, download=download, registry=registry, program=program,
             source=own.source_options(download=download, data_dir=data_dir),
         )  # fmt: skip
     for remark in outcome.remarks:

@@ -25,9 +25,7 @@ def test_a_png_and_an_svg_are_written_with_the_same_numbers(bench: Bench, tmp_pa
         "--model",
         "at_linf",
         "--image",
-        0,
-        "--image",
-        17,
+        "0,17",
     )
     png, svg = tmp_path / "panel.png", tmp_path / "panel.SVG"
     code, first, err = bench(*arguments, "--output", png)

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Download, LeaderboardDir
+from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Download, LeaderboardDir, parse_positions
 
 
 def show(
     run: Annotated[str, typer.Argument(help="Id of a run, or its folder.")],
     worst: Annotated[int, typer.Option("--worst", min=1, help="How many images a norm, the nearest ones first.")] = 5,
     image: Annotated[
-        list[int] | None, typer.Option("--image", help="Position of an image in the test split. Repeatable.")
+        list[str] | None, typer.Option("--image", help="Positions of images in the test split, e.g. 0,1,2. Repeatable.")
     ] = None,
     output_file: Annotated[
         Path, typer.Option("--output", help="The picture to write, .png or .svg; its folder must be there.")
@@ -30,7 +30,8 @@ def show(
 
     kind = require_picture(output_file)
     folder = find_run(run, leaderboard)
-    manifest, rows = adversarial_rows(folder, worst=worst, ids=image or [], data_dir=data_dir, download=download)
+    ids = parse_positions(image or [])
+    manifest, rows = adversarial_rows(folder, worst=worst, ids=ids, data_dir=data_dir, download=download)
     title = f"{manifest.config.model} under {manifest.config.suite}"
     draw_rows(rows, title, output_file, kind)
     output().print(f"{title}, {manifest.config.examples} images", style="bold", soft_wrap=True)
