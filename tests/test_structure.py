@@ -151,6 +151,13 @@ def test_the_committed_leaderboard_is_of_data_sets_that_come_with_the_package() 
         assert {row["dataset"] for row in csv.DictReader(stream)} <= set(DATASETS)
 
 
+def test_no_committed_evidence_names_a_path_of_the_machine_that_it_comes_from() -> None:
+    manifests = sorted((ROOT / "leaderboard" / "runs").glob("*/manifest.json"))
+    assert (
+        manifests and [path.parent.name for path in manifests if re.search(r':\s*"(/|[A-Z]:)', path.read_text())] == []
+    )
+
+
 @pytest.mark.slow
 def test_the_wheel_carries_models_and_suites_and_works_from_any_folder(tmp_path: Path) -> None:
     """Builds the wheel and runs it from its own folder: `pytest -m slow tests/test_structure.py`."""
