@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bench.catalog.suites import Suite
+from bench.catalog.suites import Suite, SuiteFile
 from bench.core.errors import BenchError, in_one_line
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, read_evidence
@@ -30,7 +29,7 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
     manifest, records = read_evidence(folder)
     dataset = manifest.config.dataset
     try:
-        protocol = _protocol(manifest, folder)
+        protocol = _protocol(manifest)
         if only is None:
             found = protocol.example_values(dataset, records)
         else:
@@ -44,21 +43,13 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
         raise BenchError(f"the evidence in {folder} cannot be read ({reason}); run the evaluation again.") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A run's suite, the same as another run's that says the same."""
-
-    text: str
-    suite: Suite = field(compare=False)
-
-
-def _protocol(manifest: Manifest, folder: Path) -> Protocol:
-    return _protocol_of(_Asked(manifest.suite.model_dump_json(), Suite(manifest.suite, folder)))
+def _protocol(manifest: Manifest) -> Protocol:
+    return _protocol_of(manifest.suite.model_dump_json())
 
 
 @lru_cache(maxsize=8)  # a board's runs have one suite, and checking its parameters takes longer than reading a run
-def _protocol_of(asked: _Asked) -> Protocol:
-    return protocol_for(asked.suite)
+def _protocol_of(suite: str) -> Protocol:
+    return protocol_for(Suite(SuiteFile.model_validate_json(suite), Path("manifest.json")))
 
 
 def row_values(folder: Path, rows: pd.DataFrame) -> dict[MetricKey, ExampleValues]:
@@ -88,7 +79,7 @@ def evidence_doubt(folder: Path, rows: pd.DataFrame) -> str:
     if doubt:
         return doubt
     try:
-        again = _protocol(manifest, folder).metrics(manifest.config.dataset, records)
+        again = _protocol(manifest).metrics(manifest.config.dataset, records)
     except (BenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         # a suite of an older version; whether records make sense, those who read them find out
         logger.info("the metrics of %s are not computed again: %s", folder, error)

@@ -249,7 +249,7 @@
     const words = (cell) => cell.dataset.value ?? cell.textContent.trim().replace(/\s+/g, " ");
     const interval = (cell) => {
       const shown = cell.querySelector(".ci")?.textContent.slice(1, -1).split(", ") ?? ["", ""];
-      const scale = cell.hasAttribute("style") ? 100 : 1;
+      const scale = cell.style.getPropertyValue("--share") ? 100 : 1;
       return shown.map((end) => end && String(Number((Number(end.replaceAll(",", "")) / scale).toPrecision(6))));
     };
     const [head, ...body] = table.rows;
