@@ -141,13 +141,15 @@ class RelevanceMode(RuleMode):
         """A convolution or linear layer, its alpha-beta contributions split by the signs of input and weight."""
         if alpha is None:
             return self._linear(lambda parts: apply(parts[0], weight), [inputs], offset, alpha=None)
-        positive, negative = weight.clamp_min(0.0), weight.clamp_max(0.0)
+        signed = weight.clamp_max(0.0), weight.clamp_min(0.0)
+        # behind a ReLU half of the products are 0; where a map is differentiated, their derivatives at 0 are not
+        one_sign = self.true_inputs is None and bool(inputs.amin() >= 0.0)
 
         def split(values: Sequence[Tensor], raising: bool) -> Tensor:
+            if one_sign:
+                return apply(values[0], signed[raising])
             above, below = values[0].clamp_min(0.0), values[0].clamp_max(0.0)
-            if raising:
-                return apply(above, positive) + apply(below, negative)
-            return apply(above, negative) + apply(below, positive)
+            return apply(above, signed[raising]) + apply(below, signed[not raising])
 
         with torch.no_grad():
             output = apply(inputs, weight)

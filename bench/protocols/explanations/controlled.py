@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Declared = dict[str, tuple[Direction, MetricUnit, Prominence]]
 """Metric -> which way it is better, its unit and how prominent it is."""
 _COSTS = ("forward_passes", "gradients", "microseconds")
+_MADE_OF = {"input_x_gradient": "gradient"}
+"""Method -> the one whose map, times the image, is its own."""
 
 
 class ControlledProtocol(AttributionProtocol):
@@ -67,22 +70,28 @@ class ControlledProtocol(AttributionProtocol):
     def all_attributions(
         self, unit: Unit, batch: Batch, *, model: nn.Module | None = None, own: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
-        """Signed attributions by every subject in turn; the blurred control is made of the first method's, not anew."""
-        first: Tensor | None = None
-        for method in self.subjects():
-            if first is not None and method.name == BLURRED:
-                method = replace(method, function=partial(_given, blurred_maps(first)))
-            found = self.attributions(unit, batch, method, model=model, own=own)
-            first = found if first is None else first
+        """Signed attributions by every subject in turn; what is made of another's map is not computed anew."""
+        methods, seen = self.subjects(), dict[str, Tensor]()
+        for method in methods:
+            made: Tensor | None = None
+            if method.name == BLURRED and seen:
+                made = blurred_maps(seen[methods[0].name])
+            elif (source := seen.get(_MADE_OF.get(method.name, ""))) is not None:
+                made = batch.images * source
+            used = method if made is None else replace(method, function=partial(_given, made))
+            found = self.attributions(unit, batch, used, model=model, own=own)
+            if not seen or method.name in _MADE_OF.values():
+                seen[method.name] = found
             yield method.name, found
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:
-        """What a map costs: gradients, passes and milliseconds by method."""
-        found = []
+        """What a map costs alone: gradients, passes and milliseconds by method."""
+        found, costs = [], dict[str, Any]()
         for method in self.parameters.attributions:
             maps = counters.get(f"maps/{method.name}", 0)
             if maps:
-                passes, gradients, time = (counters[f"{name}/{method.name}"] / maps for name in _COSTS)
+                own = np.array([counters[f"{name}/{method.name}"] / maps for name in _COSTS])
+                passes, gradients, time = costs[method.name] = own + costs.get(_MADE_OF.get(method.name, ""), 0.0)
                 found.append(f"{method.name} {gradients:.3g} gradients, {passes:.3g} passes, {time / 1000:.3g} ms")
         if not found:
             return []

@@ -16,6 +16,7 @@ from bench.data import ImageDataset
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import EvaluationContext, Protocol
 from bench.protocols.explanations.base import Batch, Unit
+from bench.protocols.explanations.controlled import ControlledProtocol
 from bench.protocols.explanations.f_fidelity import FFidelity, f_fidelity, fine_tune
 from tests.conftest import Bench
 from tests.protocols.attribution_suites import make, require_same_numbers, run, values
@@ -116,11 +117,22 @@ def test_of_a_linear_net_the_gradient_is_faithful_by_every_metric_and_a_random_m
     assert faithful["insertion/gradient"] != faithful["insertion/control_random"]
 
 
-def test_the_blurred_control_is_the_first_method_s_map_blurred_and_costs_no_gradient_more(tmp_path: Path) -> None:
-    result = run(make(tmp_path, SUITES["complexity"]), LinearNet(), quadrants(), stop=8)
-    assert result.counters["gradient_evaluations"] == 8 * len(("gradient", "input_x_gradient"))
+def test_what_is_made_of_the_gradient_takes_no_second_one_and_tells_what_it_costs_alone(tmp_path: Path) -> None:
+    """Input times gradient, the blurred control."""
+    protocol: ControlledProtocol = make(tmp_path, SUITES["complexity"])  # type: ignore[assignment]
+    result = run(protocol, LinearNet(), quadrants(), stop=8)
+    assert result.counters["gradient_evaluations"] == 8
+    (cost,) = ControlledProtocol.findings(protocol, result.counters)
+    assert "gradient 1 gradients, 1 passes" in cost.evidence and "input_x_gradient 1 gradients, 1 pass" in cost.evidence
     found = result.records.set_index("attribution")["sparseness"]
     assert 0 < found["control_blurred"].iloc[0] < found["gradient"].iloc[0]
+    context = EvaluationContext(
+        LinearNet(), "net", quadrants(), 0, stop=8, seed=0, device=torch.device("cpu"), batch_size=8
+    )
+    unit = Unit(context, 1.0, {"gradient_evaluations": 0})
+    batch = Batch(torch.rand(8, 1, 28, 28), torch.arange(8) % 2, torch.arange(8), torch.zeros(8))
+    made = dict(protocol.all_attributions(unit, batch))["input_x_gradient"]
+    assert torch.equal(made, protocol.attributions(unit, batch, protocol.parameters.attributions[1]))
 
 
 def test_on_mosaics_the_map_of_a_net_that_sees_one_quadrant_lies_there(tmp_path: Path) -> None:
