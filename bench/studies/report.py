@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.core.errors import bench_command
 from bench.core.files import write_atomically
-from bench.leaderboard.labels import full_label
+from bench.leaderboard.labels import full_label, small_number
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.statistics.intervals import t_interval
 from bench.studies.claims import VERDICTS, Judgement
@@ -32,7 +32,8 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
     """claims.csv and results.md, and tilt.csv and tilt.md where that experiment was run."""
     claims = [
         [
-            judgement.claim.id, judgement.verdict, _cell(judgement.effect), _cell(judgement.low), _cell(judgement.high),
+            judgement.claim.id, judgement.verdict,
+            *(effect_text(number) for number in (judgement.effect, judgement.low, judgement.high)),
             judgement.count, judgement.claim.published, judgement.reason, judgement.claim.kind,
             "" if judgement.seeds is None else str(judgement.seeds), _p(judgement), judgement.gates,
             "yes" if judgement.claim.headline else "",
@@ -139,7 +140,7 @@ def _headlines(judgements: Sequence[Judgement]) -> list[str]:
 def _interval(judgement: Judgement) -> str:
     if judgement.effect is None:
         return ""
-    effect, low, high = (_cell(number) for number in (judgement.effect, judgement.low, judgement.high))
+    effect, low, high = (effect_text(number) for number in (judgement.effect, judgement.low, judgement.high))
     return f"effect {effect}, 95 % interval [{low}, {high}]; "
 
 
@@ -165,8 +166,11 @@ def _p(judgement: Judgement) -> str:
     return "" if judgement.p is None else f"{judgement.p:.2g}"
 
 
-def _cell(number: float | None) -> str:
-    return "" if number is None else f"{number:.4f}"
+def effect_text(number: float | None) -> str:
+    """With four decimals, or the two digits that count where those would all be 0: `0.0012`, `-0.000021`."""
+    if number is None:
+        return ""
+    return small_number(number) if 1e-9 < abs(number) < 5e-5 else f"{number:.4f}"
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

@@ -127,13 +127,14 @@ def _time(seconds: float) -> str:
 
 def _print_outcome(outcome: StudyOutcome) -> None:
     from bench.cli.output.rendering import output, table
+    from bench.studies.report import effect_text
 
     rows = [
         [
             judgement.claim.id,
             judgement.verdict,
-            "" if judgement.effect is None else f"{judgement.effect:+.4f}",
-            "" if judgement.low is None else f"[{judgement.low:+.4f}, {judgement.high:+.4f}]",
+            effect_text(judgement.effect),
+            "" if judgement.low is None else f"[{effect_text(judgement.low)}, {effect_text(judgement.high)}]",
         ]
         for judgement in outcome.judgements
     ]
