@@ -85,9 +85,9 @@ def _signs_seen(probes: Probes, eps: float, own: Tensor, probed: int, *, on_step
     """What the signs are counted from; `own` (n,) bool says what the run's own attacks have broken."""
     single = probes.broken(eps, "softmax_cross_entropy")
     on_step()
-    again = single | probes.broken(eps, "softmax_cross_entropy", restart=1)
+    again = probes.broken(eps, "softmax_cross_entropy", restart=1, besides=single)
     on_step()
-    margin = single | probes.broken(eps, "margin")
+    margin = probes.broken(eps, "margin", besides=single)
     on_step()
     white = again | margin | own
     counts = {

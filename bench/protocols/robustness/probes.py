@@ -44,9 +44,13 @@ class Probes:
     places: Tensor
     all_results: Sequence[AttackResults]
 
-    def broken(self, eps: float, loss: LossName, *, restart: int = 0) -> Tensor:
-        """(n,) bool: plain PGD's last iterate, verified."""
-        return torch.cat([self._attack(part, self.context.model, eps, loss, restart=restart) for part in self._parts()])
+    def broken(self, eps: float, loss: LossName, *, restart: int = 0, besides: Tensor | None = None) -> Tensor:
+        """(n,) bool: plain PGD's last iterate, verified; what is broken already by `besides` (n,) is not attacked."""
+        found = torch.zeros_like(self.labels, dtype=torch.bool) if besides is None else besides.clone()
+        left = (~found).nonzero().squeeze(1)
+        for part in torch.split(left, self.context.batch_size) if len(left) else ():
+            found[part] = self._attack(part, self.context.model, eps, loss, restart=restart)
+        return found
 
     def transferred(self, eps: float, source: nn.Module) -> Tensor:
         """(n,) bool: what plain PGD finds on another net, verified on the one under test."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.masking import FEWEST, _transfer_source, masking_findings, probe
+from bench.protocols.robustness.probes import Probes
 from bench.runs.plan import RunRequest, plan_runs
 from tests.conftest import Bench
 
@@ -121,6 +123,27 @@ def test_the_standard_model_is_no_source_of_transfer_for_itself(
 ) -> None:
     assert "masking_transfer" not in report(standard, fashion_test, 4, name="fashion_mnist/standard")
     assert "masking_transfer" in report(standard, fashion_test, 4)
+
+
+def test_what_one_start_breaks_is_not_attacked_by_the_next_and_counts_the_same(
+    at_linf: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack, broken, attacked = Probes._attack, Probes.broken, [0]
+
+    def counted(self: Probes, part: Tensor, *given: Any, **named: Any) -> Tensor:
+        attacked[0] += len(part)
+        return attack(self, part, *given, **named)
+
+    def anew(self: Probes, *given: Any, besides: Tensor | None = None, **named: Any) -> Tensor:
+        found = broken(self, *given, **named)
+        return found if besides is None else found | besides
+
+    monkeypatch.setattr(Probes, "_attack", counted)
+    once, fewer = report(at_linf, fashion_test, 16), attacked[0]
+    monkeypatch.setattr(Probes, "broken", anew)
+    attacked[0] = 0
+    assert report(at_linf, fashion_test, 16) == once
+    assert attacked[0] - fewer == 2 * once["masking_single"] > 0
 
 
 @pytest.mark.parametrize(("count", "judged"), [(FEWEST - 1, False), (FEWEST, True)])
