@@ -133,10 +133,10 @@ def test_what_one_start_breaks_is_not_attacked_by_the_next_and_counts_the_same(
         return Attempt(found.broken & among, found.ends)
 
     monkeypatch.setattr(Probes, "attempt", counted)
-    once, fewer = report(at_linf, fashion_test, 8), attacked[0]
+    once, fewer = report(at_linf, fashion_test, 16), attacked[0]
     attacked[0] = 0
     monkeypatch.setattr(Probes, "attempt", anew)
-    assert report(at_linf, fashion_test, 8) == once
+    assert report(at_linf, fashion_test, 16) == once
     assert attacked[0] - fewer > 2 * once["masking_single"] > 0
 
 
