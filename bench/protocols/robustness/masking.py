@@ -22,6 +22,7 @@ from bench.catalog.cards import read_card
 from bench.catalog.models import ModelEntry, list_models, load_model
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.findings import Finding
+from bench.leaderboard.statistics.intervals import wilson
 from bench.protocols.base import Dependency, EvaluationContext
 from bench.protocols.clean_pass import has_gradient
 from bench.protocols.robustness.probes import Probes
@@ -219,9 +220,9 @@ _SIGNS = (
         advice="single-start PGD overstates this model; use more starts",
     ),
     _Sign(
-        # adversarially trained nets without any other sign show up to 3 points
-        "margin_gain", 0.05, 0.2, lambda counts: (counts["margin"] - counts["single"]) / counts["probed"],
-        what="images that PGD on the margin breaks in addition to PGD on the cross-entropy",
+        # nets without any other sign show up to 8 of 100, so that few images alone say nothing
+        "margin_gain", 0.05, 0.2, lambda counts: wilson(counts["margin"] - counts["single"], counts["probed"])[0],
+        what="images that PGD on the margin breaks in addition to cross-entropy PGD, at least (95 % confidence)",
         advice="cross-entropy PGD overstates this model; use margin losses",
     ),
     _Sign(

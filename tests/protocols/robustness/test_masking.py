@@ -162,6 +162,14 @@ def test_a_run_of_few_images_probes_more_of_them(
     assert counts["masking_probed"] == probed
 
 
+@pytest.mark.parametrize(("gained", "fires"), [(5, False), (10, False), (13, True)])
+def test_what_another_loss_gains_is_a_sign_where_it_is_surely_more_than_a_twentieth(gained: int, fires: bool) -> None:
+    none = ("random", "zero_margin", "zero_cross_entropy", "single", "restart", "square_gained")
+    counts = dict.fromkeys(none, 0) | {"probed": 125, "examples": 120, "margin": gained}
+    findings = masking_findings({f"masking_{name}": count for name, count in counts.items()})
+    assert ("masking_margin_gain" in by_id(findings)) is fires
+
+
 def test_no_counters_no_finding() -> None:
     assert masking_findings({"gradient_evaluations": 3}) == []
 
