@@ -19,9 +19,9 @@ from pydantic import (
 
 from bench.catalog.cards import ModelCard
 from bench.catalog.suites import SuiteFile
+from bench.core.bounds import Precision
 from bench.core.errors import BenchError
 from bench.core.files import json_lines, leads_out, read_regular, sha256_bytes, sha256_file
-from bench.core.precision import Precision
 from bench.core.toml_files import refuse_odd_values
 from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.evidence.metric_columns import metric_columns, metric_fields, metric_rows
