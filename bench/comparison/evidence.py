@@ -31,7 +31,7 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
     try:
         protocol = _protocol(manifest)
         if only is None:
-            found = protocol.example_values(dataset, records)
+            found = list(protocol.example_values(dataset, records))
         else:
             found = [one for one in [protocol.values_of(only, dataset, records)] if one is not None]
         if not all(values.values.index.is_unique for values in found):

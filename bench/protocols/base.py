@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,8 +168,8 @@ class Protocol(ABC):
         """Evaluate one work unit; verdicts do not depend on how examples are cut into units."""
 
     @abstractmethod
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
-        """The numbers per example whose means are metrics, in the order in which people read them.
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterable[ExampleValues]:
+        """The numbers per example whose means are metrics, in the order in which people read them; may be a generator.
 
         Args:
             records: all records of a run.
@@ -185,7 +185,7 @@ class Protocol(ABC):
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         """All metrics of a run, with their intervals."""
-        return [*derived_metrics(self.example_values(dataset, records)), *self.further_metrics(dataset, records)]
+        return [*derived_metrics(list(self.example_values(dataset, records))), *self.further_metrics(dataset, records)]
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
         """What the counters of all units together tell, e.g. signs of gradient masking."""
