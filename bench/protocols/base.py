@@ -175,10 +175,6 @@ class Protocol(ABC):
             records: all records of a run.
         """
 
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        """One of `example_values`, for protocols that find it faster alone; None where it is not among them."""
-        return next((one for one in self.example_values(dataset, records) if one.key == key), None)
-
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         """Metrics that are no mean over examples: medians, say, or areas over retrained nets."""
         return []
@@ -210,9 +206,3 @@ def by_id(rows: pd.DataFrame, values: NDArray[Any]) -> pd.Series:
     import pandas as pd
 
     return pd.Series(values, index=pd.Index(rows["example_id"].to_numpy(), name="example_id"), copy=False)
-
-
-def rows_of(records: pd.DataFrame, **cells: str | float | None) -> pd.DataFrame:
-    """The rows that have these values in these columns."""
-    # numpy's way: pandas' own takes three times as long
-    return records[np.logical_and.reduce([records[name].to_numpy() == value for name, value in cells.items()])]
