@@ -133,7 +133,7 @@ def _adaptation(options: dict[str, Any], executor: str, dataset: str, request: R
 def _result(outcome: RunOutcome, *, kept: bool) -> Result:
     import pandas as pd
 
-    columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples"]
+    columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples", "direction", "unit"]
     frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
     frame["eps"] = frame["eps"].astype("float64")
     images = outcome.folder / FILE_NAME
