@@ -18,6 +18,7 @@ from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
+from bench.core.files import shared_path
 from bench.core.precision import Precision, resolve_precision
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
@@ -214,7 +215,8 @@ def _plans_of(
     suites = {suite.name: protocol for suite, protocol, _ in data.suites}
     checked = check_model(entry, data.test, suites, device, batch_size=request.batch_size, keep=alone)
     files = {"program": request.program, "registry": None if entry.named else request.registry}
-    named = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
+    given = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
+    named = {name: shared_path(value) if isinstance(value, str) else value for name, value in given.items()}
     asked = Request(
         examples=request.examples, device=request.device, batch_size=request.batch_size,
         named={} if entry.build is not None and not entry.named else named,
