@@ -41,6 +41,15 @@ SaveAdversarial = Annotated[
     ),
 ]
 
+ExpectClean = Annotated[
+    float | None,
+    typer.Option(
+        "--expect-clean",
+        help="Clean accuracy that the model is known to have, e.g. 0.83: refuse it where 500 images say otherwise, as "
+        "when its normalisation was forgotten.",
+    ),
+]
+
 
 @with_groups
 def run(
@@ -52,6 +61,7 @@ def run(
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
     save_adversarial: SaveAdversarial = False,
+    expect_clean: ExpectClean = None,
     fail_fast: FailFast = False,
     fail_on: FailOn = None,
     as_json: Json = False,
@@ -73,8 +83,9 @@ def run(
     fatal, failures = masking_to_fail_on(fail_on), Failures(fast=fail_fast)
     executor = place.choose(evaluation.device)
     request = evaluation.request(
-        model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial
-    )
+        model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial,
+        expect_clean=expect_clean,
+    )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request, failures)
     tell_skipped(failures)
