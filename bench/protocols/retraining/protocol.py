@@ -156,7 +156,7 @@ class Retrain(Protocol):
 
     def _ranks(
         self, group: Group, context: EvaluationContext, data: ImageDataset, count: int, *, first_id: int,
-        kept: Unfinished, on_maps: Callable[[int], None],
+        kept: Unfinished, on_maps: Callable[[int], None] = lambda _: None,
     ) -> tuple[Tensor, list[Finding]]:  # fmt: skip
         kind, _, name = group.map.rpartition(":")
         size = data.shape[2:]
