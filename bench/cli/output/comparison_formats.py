@@ -9,12 +9,15 @@ from itertools import compress
 from rich.table import Table
 
 from bench.cli.output import latex
-from bench.cli.output.rendering import table
+from bench.cli.output.rendering import output, table
 from bench.comparison.compare import SuiteComparison
 from bench.core.names import select_names
 from bench.leaderboard.labels import FROM_ONE, label, read_from_one, select_labels, small_number
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import ALPHA, Comparison
+
+_ROOMY, _LONG = 110, 30
+"""Characters of a terminal that has room for everything, and of a metric's name that takes much of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ def _keys(found: SuiteComparison) -> list[MetricKey]:
 
 def as_table(found: SuiteComparison, shape: Shape) -> Table:
     head, rows = _cells(found, shape)
+    if output().width < _ROOMY and any(len(row[0]) > _LONG for row in rows):
+        # beside the names there is no room for a value and its interval in one line
+        rows = [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows]
     made = table(head, rows, right=head[1:])
     made.caption = (
         "p: two-sided, Holm over this suite's metrics; * below 0.05; examples: how many only one of the two has"

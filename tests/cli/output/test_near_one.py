@@ -10,6 +10,7 @@ import pytest
 
 from bench.cli.commands.run import outcome_table
 from bench.cli.output.comparison_formats import Shape, as_latex, as_table
+from bench.cli.output.rendering import output
 from bench.comparison.compare import SuiteComparison
 from bench.leaderboard.labels import read_from_one
 from bench.leaderboard.metrics import Metric, MetricKey
@@ -58,7 +59,8 @@ def test_a_run_shows_what_its_values_lack_to_one() -> None:
     assert values == ["0.000090", "0.995"] and intervals == ["[0.000040, 0.00020]", "[0.99, 0.999]"]
 
 
-def test_a_comparison_shows_them_too_and_the_sign_of_its_difference_is_theirs() -> None:
+def test_a_comparison_shows_them_too_and_the_sign_of_its_difference_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     one = Comparison(
         COSINE, "higher", "number", n_examples=50, first=0.9995, second=0.9998, ci_low=0.0003, ci_high=0.0005,
         p_value=0.001, test="signs",
@@ -86,3 +88,29 @@ def test_curves_show_them_too(tmp_path: Path) -> None:
     (axes,) = curves_figure(read_leaderboard(tmp_path), ["a"]).get_axes()
     assert axes.get_title().startswith("1 - ")
     assert list(axes.get_lines()[0].get_ydata()) == pytest.approx([0.001, 0.005])
+
+
+def test_on_eighty_columns_a_comparison_tears_no_word_of_a_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = MetricKey("stability_correct/cosine", "integrated_gradients", attack="uniform", norm="linf", eps=4 / 255)
+    one = Comparison(
+        key, "higher", "number", n_examples=50, first=0.5, second=0.6, ci_low=0.08, ci_high=0.12, p_value=1e-60,
+        test="signs",
+    )  # fmt: skip
+    shares = Comparison(
+        MetricKey("clean_accuracy"), "higher", "share", n_examples=50, first=0.9, second=0.8, ci_low=-0.1, ci_high=0.0,
+        p_value=0.1, test="McNemar", gained=(1, 2), lost=tuple(range(30)),
+    )  # fmt: skip
+    found = SuiteComparison(
+        "both", "tiny", "fashion_mnist", runs=("1", "2"), comparisons=[shares, one], adjusted=[0.1, 1e-60], unpaired=[]
+    )
+    for width, lines in (
+        (80, ["stability_", "cosine/integrated_"]),
+        (200, ["stability_correct/cosine/integrated_gradients"]),
+    ):
+        monkeypatch.setenv("COLUMNS", str(width))
+        console = output()
+        with console.capture() as shown:
+            console.print(as_table(found, Shape("standard", "at_linf")))
+        text = shown.get()
+        assert all(line in text for line in lines), text
+        assert max(map(len, text.splitlines())) <= width
