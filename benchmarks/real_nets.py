@@ -2,14 +2,14 @@
 
     OMP_NUM_THREADS=1 python benchmarks/real_nets.py
     python benchmarks/real_nets.py --net resnet18 --batch 32 --device cuda --repeats 20 --variant compiled
-    OMP_NUM_THREADS=1 python benchmarks/real_nets.py --net resnet18 --outside 256      # a whole run too; long on a CPU
+    OMP_NUM_THREADS=1 python benchmarks/real_nets.py --net resnet18 --repeats 0 --outside 64 --radii 1e-6     # whole runs
 
 Weights are initial ones: times do not depend on them. Everything is measured in turn, round by round, and told as the
 median of the rounds' ratios, so that what else the machine does counts for both sides. `prepared` is the net as `bench run`
 attacks it (channels last); `folded` has its batch norms folded into the convolutions before them, `compiled` goes through
 torch.compile. `attack` is a gradient step of the cascade in each norm over that of the quickest variant, in a ball so small
-that no image ever leaves. `--outside` runs autoattack_fast in L-inf on so many images of CIFAR-10 and tells how much of it is
-the attack's.
+that no image ever leaves. `--outside` runs autoattack_fast on so many images and tells how much of it is not the attack's,
+as of a run of 256: see benchmarks/gpu_parts/outside.py.
 """
 
 from __future__ import annotations
@@ -19,15 +19,12 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import torch
 import typer
 from torch import Tensor, nn
 
-import bench
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults
@@ -37,9 +34,7 @@ from bench.core.precision import MixedPrecision, float32_products
 from bench.core.threat import NORMS, Norm
 from bench.nets import build_net
 from bench.nets.input_conv import prepare_net
-from bench.protocols.robustness import unit as module
-from benchmarks.gpu_parts.scaling import linf_alone
-from benchmarks.numerics import replaced
+from benchmarks.gpu_parts.outside import HEAD, USUAL, parts, told
 
 STEPS = 3
 _TINY = 1e-6
@@ -54,7 +49,7 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         import torchvision
 
-        net: nn.Module = getattr(torchvision.models, name)(weights=None)
+        net: nn.Module = getattr(torchvision.models, name)(weights=None, num_classes=10)
         return net
 
     return make
@@ -64,7 +59,7 @@ def _timm(name: str) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         import timm
 
-        net: nn.Module = timm.create_model(name, pretrained=False)
+        net: nn.Module = timm.create_model(name, pretrained=False, num_classes=10)
         return net
 
     return make
@@ -119,7 +114,7 @@ def attack(net: nn.Module, images: Tensor, norm: Norm) -> int:
         labels = net(images).argmax(1)
     results = AttackResults.start(labels.cpu(), labels.cpu())
     ids = torch.arange(len(images), device=images.device)
-    examples = Examples(net, images, labels, ids, num_classes=1000, batch_size=len(images))
+    examples = Examples(net, images, labels, ids, num_classes=10, batch_size=len(images))
     run_attack(named_attack("cascade", {"stages": [{"steps": STEPS}]}), examples, norm, [_TINY], results=results)
     return results.gradient_evaluations
 
@@ -161,29 +156,15 @@ def _ratio(rounds: list[dict[str, float]], one: str, best: str) -> float:
     return statistics.median(row[one] / row[best] for row in rounds)
 
 
-def outside(name: str, count: int, device: torch.device) -> None:
-    """The share of a whole run that is not the attack's."""
-    spent: list[float] = []
-
-    def timed(*given: object, **named: object) -> None:
-        spent.append(seconds(lambda: run_attack(*given, **named), device))  # type: ignore[arg-type]
-
-    net = NETS[name][1]().eval().requires_grad_(False)
-    with TemporaryDirectory() as folder, replaced(module, "run_attack", timed):
-        suite = linf_alone(Path(folder) / "suite.toml")
-        total = seconds(lambda: bench.evaluate(net, suite, dataset="cifar10", examples=count, device=device), device)
-    print(
-        f"{name}: {count} images in {total:.1f} s, of which {100 * (1 - sum(spent) / total):.1f} % outside the attack"
-    )
-
-
 def main(
     net: Annotated[list[str], typer.Option()] = list(NETS),  # noqa: B006
     variant: Annotated[list[str], typer.Option()] = ["plain", "prepared", "folded", "bfloat16"],  # noqa: B006
     batch: int = 0,
     repeats: int = 3,
     device: str = "cpu",
-    outside_of: Annotated[int, typer.Option("--outside", help="Images of CIFAR-10 for a whole run; 0: none.")] = 0,
+    outside: Annotated[int, typer.Option(help="Images of a whole run; 0: none.")] = 0,
+    radii: Annotated[float, typer.Option(help="Of the whole run, over the usual ones.")] = 1.0,
+    norm: Annotated[list[str], typer.Option(help="Of the whole run.")] = list(USUAL),  # noqa: B006
 ) -> None:
     where = resolve_device(device)
     keep_freed_memory()
@@ -194,9 +175,14 @@ def main(
             if importlib.util.find_spec(package) is None:
                 print(f"{name}: {package} is not installed")
                 continue
-            measure(name, batch or {32: 16, 224: 2}[side], where, repeats=repeats, variants=variant)
-            if outside_of and side == 32:
-                outside(name, outside_of, where)
+            size = batch or {32: 16, 224: 2}[side]
+            if repeats:
+                measure(name, size, where, repeats=repeats, variants=variant)
+            if outside:
+                made = NETS[name][1]().eval().requires_grad_(False)
+                chosen = {one: radii * USUAL[one] for one in norm}
+                found = parts(made, outside, side, radii=chosen, batch=size, device=where)
+                print(f"{HEAD}\n{told(name, outside, found)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,14 @@ def test_the_leaderboards_page_concludes_nothing_that_no_verdict_says() -> None:
     assert len(find.PAGE.read_text().splitlines()) < 100
 
 
+@pytest.mark.slow
+def test_the_leaderboards_ranks_are_what_its_evidence_says() -> None:
+    made = script("make_ranks")
+    assert made.SHIPPED.read_text() == made.content(), (
+        "leaderboard/ranks.json is out of date: python docs/make_ranks.py"
+    )
+
+
 def test_every_page_of_the_docs_is_found_from_their_first() -> None:
     first = (ROOT / "docs" / "README.md").read_text()
     for page in (ROOT / "docs").rglob("*.md"):

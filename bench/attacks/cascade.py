@@ -96,7 +96,7 @@ class Cascade:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        self._search = SearchNet(self.model, self.precision, self.images.device.type)
+        self._search = self._search_in(self.precision)
         # (N, K) the best margin of each class over the true one that any attack has reached, for choosing targets
         self._reached = self.images.new_full((len(self.images), 1), -torch.inf)
         self._clean_margins = self.images.new_zeros(0)
@@ -109,10 +109,16 @@ class Cascade:
         """Run all stages, or as many as it takes to break everything."""
         for number, stage in enumerate(self.stages):
             if self.norm in stage.norms:
+                # what has come near is not left to rounding
+                near = stage.refine or stage.within < 1.0
+                self._search = self._search_in("float32" if near else self.precision)
                 with self._search.products():
                     self._stage(number, stage, *self._pairs(stage))
             self.on_stage(number)
         self.results.bad_gradients += int(self._bad_gradients)
+
+    def _search_in(self, precision: Precision) -> SearchNet:
+        return SearchNet(self.model, precision, self.images.device.type)
 
     def _look_at_clean(self) -> None:
         """Take the clean images' margins, of batches in which an example stands: many nets break before they matter."""

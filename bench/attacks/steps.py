@@ -10,6 +10,8 @@ from bench.attacks.norms import at_unit_size, distance, per_example
 from bench.attacks.projections import room_to_move
 from bench.core.threat import Norm
 
+_FEW_PLACES = 2
+
 
 def steepest_step(gradient: Tensor, images: Tensor, step_size: Tensor, norm: Norm, sparsity: Tensor) -> Tensor:
     """The step of length `step_size` in `norm` along which the linearised loss grows fastest.
@@ -40,12 +42,19 @@ def steepest_step(gradient: Tensor, images: Tensor, step_size: Tensor, norm: Nor
 def _kth_largest(values: Tensor, share: Tensor) -> Tensor:
     """For each row, the value that `share` of the row's entries reach; (N, D), (N,) -> (N,)."""
     count = values.shape[1]
-    rank = (share * count).long().clamp_(1, count)
-    # on a CPU, numpy's vectorised sort is over ten times as fast as torch's
-    ordered = (
-        torch.from_numpy(np.sort(values.numpy(), axis=1)) if values.device.type == "cpu" else values.sort(dim=1).values
-    )
-    return ordered.gather(1, (count - rank)[:, None]).squeeze(1)
+    place = (count - (share * count).long().clamp_(1, count))[:, None]
+    return _in_order(values, place).gather(1, place).squeeze(1)
+
+
+def _in_order(values: Tensor, place: Tensor) -> Tensor:
+    """Rows sorted, or at least so that what stands at each `place` (N, 1) is what would stand there."""
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values
+    # numpy's vectorised sort is over ten times as fast as torch's, and finding a place or two quicker yet
+    places = np.unique(place.numpy())
+    if len(places) <= _FEW_PLACES:
+        return torch.from_numpy(np.partition(values.numpy(), places, axis=1))
+    return torch.from_numpy(np.sort(values.numpy(), axis=1))
 
 
 def random_start(clean: Tensor, eps: Tensor, norm: Norm, uniform: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,8 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
     dataset = manifest.config.dataset
     try:
         protocol = _protocol(manifest)
-        if only is None:
-            found = protocol.example_values(dataset, records)
-        else:
-            found = [one for one in [protocol.values_of(only, dataset, records)] if one is not None]
+        found = protocol.example_values(dataset, records)
+        found = list(found if only is None else islice((one for one in found if one.key == only), 1))
         if not all(values.values.index.is_unique for values in found):
             raise ValueError("an example comes twice")  # noqa: TRY301  (told as any other nonsense)
         return {values.key: values for values in found}

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bench
 from bench.core.errors import BenchError
+from bench.core.files import read_regular, sha256_bytes, sha256_file
 from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
+from bench.leaderboard.statistics import paired
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
+
+SHIPPED = Path(bench.__file__).parents[1] / "leaderboard" / "ranks.json"
+"""In a checkout; docs/make_ranks.py writes it."""
 
 
 def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
     """With the rank of every model in the column the board is sorted by; see bench.leaderboard.statistics.paired.
 
-    What was tested once is remembered, as long as neither the evidence nor the rows have changed.
+    What was tested once is remembered, as long as neither the evidence nor the rows have changed; a checkout has the
+    answers of the leaderboard that comes with it.
 
     Args:
         rows: of the leaderboard, those of the board's runs among them.
@@ -26,27 +38,47 @@ def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
     Raises:
         BenchError: the evidence of a run is missing or damaged, or does not have this metric example by example.
     """
-    place = board.columns.index(board.sort)
-    rests_on = {
-        "metric": asdict(board.sort.key),
-        "runs": board.runs,
-        "values": [repr(cell and cell.value) for cell in (row.cells[place] for row in board.rows)],
-        "files": file_digests(leaderboard, board.runs.values()),
-    }
-    found = remembered("ranks", rests_on, lambda: _ranks(board, rows, leaderboard))
+    rests_on = _rests_on(board, leaderboard)
+    found = _shipped().get(_digest(rests_on)) or remembered("ranks", rests_on, lambda: _ranks(board, rows, leaderboard))
     if "problem" in found:
         raise BenchError(found["problem"])
     return replace(board, rows=tuple(replace(row, rank=found["ranks"][row.name]) for row in board.rows))
 
 
-def _ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
-    from bench.leaderboard.statistics.paired import rank_with_ties
+def shipped_ranks(boards: Iterable[Board], rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
+    """What a checkout has of the boards' ranks; arguments as for `ranked_board`."""
+    return {_digest(_rests_on(board, leaderboard)): _ranks(board, rows, leaderboard) for board in boards}
 
+
+@cache
+def _shipped() -> dict[str, Any]:
+    """Of this checkout alone: a stranger's file would say of a stranger's evidence what it liked."""
+    with suppress(OSError, ValueError):
+        found = json.loads(read_regular(SHIPPED))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _digest(rests_on: dict[str, Any]) -> str:
+    return sha256_bytes(json.dumps([rests_on, sha256_file(Path(paired.__file__))], sort_keys=True).encode())
+
+
+def _rests_on(board: Board, leaderboard: Path) -> dict[str, Any]:
+    place = board.columns.index(board.sort)
+    return {
+        "metric": asdict(board.sort.key),
+        "runs": board.runs,
+        "values": [repr(cell and cell.value) for cell in (row.cells[place] for row in board.rows)],
+        "files": file_digests(leaderboard, board.runs.values()),
+    }
+
+
+def _ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
     key = board.sort.key
     own = rows[(rows["metric"] == key.metric) & rows["run_id"].isin(board.runs.values())]
     said = {run: value for run, one, value in zip(own["run_id"], keys_of(own), own["value"], strict=True) if one == key}
     try:
-        return {"ranks": rank_with_ties({
+        return {"ranks": paired.rank_with_ties({
             model: _of_metric(leaderboard / "runs" / run, key, said.get(run)) for model, run in board.runs.items()
         })}  # fmt: skip
     except BenchError as error:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.core.bounds import PRECISIONS
+from bench.core.bounds import Precision as Precision
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
-
-Precision = Literal["float32", "tf32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:

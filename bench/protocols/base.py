@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,16 +170,12 @@ class Protocol(ABC):
         """Evaluate one work unit; verdicts do not depend on how examples are cut into units."""
 
     @abstractmethod
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
-        """The numbers per example whose means are metrics, in the order in which people read them.
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterable[ExampleValues]:
+        """The numbers per example whose means are metrics, in the order in which people read them; may be a generator.
 
         Args:
             records: all records of a run.
         """
-
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        """One of `example_values`, for protocols that find it faster alone; None where it is not among them."""
-        return next((one for one in self.example_values(dataset, records) if one.key == key), None)
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         """Metrics that are no mean over examples: medians, say, or areas over retrained nets."""
@@ -187,7 +183,7 @@ class Protocol(ABC):
 
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         """All metrics of a run, with their intervals."""
-        return [*derived_metrics(self.example_values(dataset, records)), *self.further_metrics(dataset, records)]
+        return [*derived_metrics(list(self.example_values(dataset, records))), *self.further_metrics(dataset, records)]
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
         """What the counters of all units together tell, e.g. signs of gradient masking."""
@@ -212,9 +208,3 @@ def by_id(rows: pd.DataFrame, values: NDArray[Any]) -> pd.Series:
     import pandas as pd
 
     return pd.Series(values, index=pd.Index(rows["example_id"].to_numpy(), name="example_id"), copy=False)
-
-
-def rows_of(records: pd.DataFrame, **cells: str | float | None) -> pd.DataFrame:
-    """The rows that have these values in these columns."""
-    # numpy's way: pandas' own takes three times as long
-    return records[np.logical_and.reduce([records[name].to_numpy() == value for name, value in cells.items()])]

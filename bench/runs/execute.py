@@ -17,6 +17,7 @@ from bench.core.version import code_version, commit, cpu_name, package_versions
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
 from bench.leaderboard.controls import control_findings
+from bench.leaderboard.evidence.columns import summed
 from bench.leaderboard.evidence.manifest import Environment, Manifest, Result
 from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.findings import Finding
@@ -160,15 +161,13 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     environment.device = ", ".join(sorted({unit.device for unit in units}))
     environment.batch_size = min(unit.batch_size for unit in units)
     metrics = plan.protocol.metrics(plan.dataset.name, records)
-    counters: Counter[str] = Counter()
-    for unit in units:
-        counters.update(unit.counters)
+    counters = summed(unit.counters for unit in units)
     findings = _merge_findings([finding for unit in units for finding in unit.findings], len(units))
     findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]
     findings += [*guessing_findings(metrics, plan.dataset.num_classes), *_precision_findings(plan)]
     findings += control_findings(metrics)
     seconds = round(sum(unit.seconds for unit in units), 2)
-    result = Result(metrics=metrics, findings=findings, counters=dict(counters), seconds=seconds)
+    result = Result(metrics=metrics, findings=findings, counters=counters, seconds=seconds)
     run.write_result(records, result)
     append_rows(leaderboard, run_rows(run.manifest))
     run.finish()

@@ -144,5 +144,8 @@ def _table(problem: Problem, rivals: dict[str, Any], ours: dict[str, tuple[Tenso
                 f"the best in {100 * float((ratio <= 1.005).double().mean()):5.1f} %, smaller in "
                 f"{100 * float((ratio < 0.995).double().mean()):5.1f} %, {seconds:7.1f} s\n"
             )
+        ratio = rows[-1][1] / best
+        tail = [f"{at} {float(ratio[at]):.3f}" for at in ratio.argsort(descending=True).tolist() if ratio[at] > 1.005]
+        sys.stdout.write(f"  {NORM_LABELS[norm]:6}where ours is longer: {', '.join(tail) or 'nowhere'}\n")
     sys.stdout.write(f"  all: ours {spent:.1f} s, the peers {theirs:.1f} s, {100 * spent / theirs:.0f} %\n")
     sys.stdout.flush()

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, verify
+from bench.core.precision import Precision
 from bench.core.threat import Norm
 from bench.data import ImageDataset
 from tests.attacks.linear import Decoy, Summing, linear_problem
@@ -15,12 +17,15 @@ STAGES = (Stage(steps=5), Stage(steps=10, targets=3), Stage(steps=20, targets=3,
 
 def attack(
     model: nn.Module, images: Tensor, labels: Tensor, norm: Norm, eps: float, *,
-    stages: tuple[Stage, ...] = STAGES, ids: Tensor | None = None, batch: int = 256,
+    stages: tuple[Stage, ...] = STAGES, ids: Tensor | None = None, batch: int = 256, precision: Precision = "float32",
 ) -> AttackResults:  # fmt: skip
     with torch.no_grad():
         results = AttackResults.start(model(images).argmax(1), labels)
     ids = torch.arange(len(images)) if ids is None else ids
-    Cascade(model, images, labels, ids, norm=norm, eps=eps, stages=stages, results=results, batch_size=batch).run()
+    Cascade(
+        model, images, labels, ids, norm=norm, eps=eps, stages=stages, results=results, batch_size=batch,
+        precision=precision,
+    ).run()  # fmt: skip
     return results
 
 
@@ -180,3 +185,19 @@ def test_adversarial_predictions_are_never_the_label(at_linf: nn.Module, fashion
     assert (results.predictions["l2"][broken] != labels[broken]).all()
     clean, _, _ = verify(at_linf, images, images, labels, eps=torch.full((16,), 1.5), norm="l2")
     assert torch.equal(clean, results.distances["l2"] == 0)
+
+
+def test_what_came_near_is_searched_in_float32_in_any_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, labels = linear_problem(12)
+    seen: list[str] = []
+    call = SearchNet.__call__
+
+    def told(net: SearchNet, given: Tensor) -> Tensor:
+        seen.append(net.precision)
+        return call(net, given)
+
+    monkeypatch.setattr(SearchNet, "__call__", told)
+    eps = 0.5 * float(model.exact_distance(images, "l2").min())
+    stages = (Stage(steps=1), Stage(steps=1, within=0.99), Stage(steps=1, refine=True))
+    attack(model, images, labels, "l2", eps=eps, stages=stages, precision="bfloat16")
+    assert seen == ["bfloat16", "bfloat16", "float32", "float32", "float32", "float32"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.attacks.norms import distance
-from bench.attacks.steps import random_start, steepest_step
+from bench.attacks.steps import _kth_largest, random_start, steepest_step
 from bench.core.threat import NORMS, Norm
 
 
@@ -43,3 +43,14 @@ def test_a_random_start_lies_in_the_ball(norm: Norm) -> None:
     eps = torch.linspace(0.01, 3.0, 8)
     start = random_start(clean, eps, norm, torch.rand(8, 1, 5, 5))
     assert (distance(start, norm) <= eps * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize("shares", [[0.1] * 6, [0.1, 0.5] * 3, [0.01, 0.1, 0.3, 0.5, 0.9, 1.0]])
+def test_the_entry_of_a_rank_is_that_of_a_sort_however_few_ranks_are_asked_for(shares: list[float]) -> None:
+    values = torch.rand(6, 200, generator=torch.Generator().manual_seed(0))
+    values[:, 50:90] = 0.0
+    ordered = values.sort(dim=1, descending=True).values
+    expected = [
+        float(row[max(1, int(torch.tensor(share) * 200)) - 1]) for row, share in zip(ordered, shares, strict=True)
+    ]
+    assert _kth_largest(values, torch.tensor(shares)).tolist() == expected

@@ -117,7 +117,7 @@ def version_1(**changes: Any) -> dict[str, Any]:
 
 def test_a_manifest_of_version_1_has_all_that_it_had(tmp_path: Path) -> None:
     read = read_manifest(write_content(tmp_path, version_1()))
-    assert read.schema_version == 3 and read.card == WHOLE.card and read.suite == WHOLE.suite
+    assert read.schema_version == 4 and read.card == WHOLE.card and read.suite == WHOLE.suite
     assert read.config == WHOLE.config.model_copy(update={"seed": 0, "dependencies": None})
     assert read.environment.executor.model_dump() == {
         "name": "ray", "workers": 3, "threads": 2, "workers_lost": 1, "cpus_per_worker": 1, "gpus_per_worker": 0.0,

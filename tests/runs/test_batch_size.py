@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from bench.api import Result
 from bench.core.errors import BenchError
 from bench.core.memory import is_out_of_memory
 from bench.leaderboard.evidence.manifest import read_manifest
+from bench.protocols import EvaluationContext
 from bench.runs import batch_size as module
 from bench.runs.batch_size import automatic_batch_size
 from bench.runs.plan import RunRequest, plan_runs
@@ -183,3 +186,29 @@ def test_processes_share_the_free_memory(
     for unknown_or_little in (None, 1 << 20):
         monkeypatch.setattr(module, "_free_memory", lambda device, free=unknown_or_little: free)
         assert module.processes_within_memory(standard, plan) == 1
+
+
+def peak_of_tensors(call: Callable[[], object]) -> int:
+    """The most bytes of tensors that lived at once on the CPU beside those from before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    found = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())))
+
+
+def test_memory_follows_the_batch_and_not_the_number_of_images(
+    tmp_path: Path, tiny_suite: Path, at_linf: nn.Module
+) -> None:
+    (plan,) = plan_runs(RunRequest(["at_linf"], [str(tiny_suite)], tmp_path, device="cpu"))
+
+    def peak(examples: int, batch_size: int) -> int:
+        context = EvaluationContext(
+            at_linf, "net", plan.dataset, 0, stop=examples, seed=0, device=CPU, batch_size=batch_size
+        )
+        return peak_of_tensors(lambda: plan.protocol.evaluate(context))
+
+    peak(1, 1)  # what is loaded once
+    few, many, large = peak(4, 4), peak(16, 4), peak(16, 16)
+    assert many < 1.5 * few, "images that wait, and what was found of them"
+    assert large > 2 * many

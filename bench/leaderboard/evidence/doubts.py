@@ -37,7 +37,7 @@ def board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
 
 
 def _board_doubts(leaderboard: Path, rows: pd.DataFrame) -> list[str]:
-    from bench.leaderboard.evidence.manifest import checked_manifest  # with torch, which takes seconds
+    from bench.leaderboard.evidence.manifest import checked_manifest  # takes long, and is remembered
 
     found = []
     cells = {str(name): rows[name].tolist() for name in rows}  # at once: pandas takes long for each of hundreds of runs

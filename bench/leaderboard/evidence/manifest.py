@@ -12,19 +12,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    field_serializer,
     field_validator,
 )
 
 from bench.catalog.cards import ModelCard
 from bench.catalog.suites import SuiteFile
+from bench.core.bounds import Precision
 from bench.core.errors import BenchError
 from bench.core.files import json_lines, leads_out, read_regular, sha256_bytes, sha256_file
-from bench.core.precision import Precision
 from bench.core.toml_files import refuse_odd_values
+from bench.leaderboard.evidence import columns
 from bench.leaderboard.evidence.answers import FixedAnswers
-from bench.leaderboard.evidence.metric_columns import metric_columns, metric_fields, metric_rows
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric
@@ -33,7 +35,8 @@ from bench.leaderboard.migration import migrated_manifest
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
+_WITHOUT_DEFAULTS = PlainSerializer(lambda part: part.model_dump(exclude_defaults=True))
 
 
 class _Part(BaseModel):
@@ -152,7 +155,7 @@ class Environment(_Part):
     cpu: str = ""
     packages: dict[str, str] = {}
     batch_size: int = 0
-    executor: ExecutorStats
+    executor: Annotated[ExecutorStats, _WITHOUT_DEFAULTS]
 
 
 class UnitStats(_Part):
@@ -184,9 +187,9 @@ class Result(_Part):
     model_config = ConfigDict(allow_inf_nan=True)
 
     metrics: Annotated[
-        list[Annotated[Metric, BeforeValidator(metric_fields)]],
-        BeforeValidator(metric_rows),
-        PlainSerializer(metric_columns),
+        list[Annotated[Metric, BeforeValidator(columns.metric_fields)]],
+        BeforeValidator(columns.metric_rows),
+        PlainSerializer(columns.metric_columns),
     ] = []
     findings: list[Finding] = []
     counters: dict[str, int] = {}
@@ -198,26 +201,27 @@ class Result(_Part):
 class Manifest(_Part):
     """All that is known of a run; what its rows, comparisons and reports are made from."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     run_id: str
     status: Literal["running", "finished", "interrupted", "failed"] = "running"
     reason: str = ""
     started_at: str = ""
     finished_at: str = ""
     config: RunConfig
-    request: Request = Request()
+    request: Annotated[Request, _WITHOUT_DEFAULTS] = Request()
     card: Annotated[ModelCard, PlainSerializer(lambda card: card.model_dump(mode="json", exclude_none=True))]
     suite: SuiteFile
     data_source: str = ""
     answers: FixedAnswers | None = None
     environment: Environment
-    units: dict[str, Annotated[UnitStats, PlainSerializer(lambda unit: unit.model_dump(exclude_defaults=True))]] = {}
+    units: dict[str, UnitStats] = {}
     result: Result = Result()
 
     @field_validator("units", mode="wrap")
     @classmethod
     def _whole_ones(cls, units: Any, check: ValidatorFunctionWrapHandler) -> Any:
         """One that was damaged counts as one that was not computed."""
+        units = columns.unit_rows(units)
         try:
             return check(units)
         except ValidationError as error:
@@ -225,6 +229,18 @@ class Manifest(_Part):
             if not damaged:
                 raise
             return check({index: unit for index, unit in units.items() if index not in damaged})
+
+    @field_serializer("units")
+    def _in_short(self, units: dict[str, UnitStats]) -> dict[str, Any]:
+        found = {index: unit.model_dump(exclude_defaults=True) for index, unit in units.items()}
+        return columns.unit_columns(found) if self.status == "finished" and found else found
+
+    @field_serializer("result", mode="wrap")
+    def _without_sums(self, result: Result, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Counters only where they are not the sum of the units'."""
+        total = columns.summed(unit.counters for unit in self.units.values())
+        known = self.status == "finished" and list(total.items()) == list(result.counters.items())
+        return {name: value for name, value in dump(result).items() if not (known and name == "counters")}
 
     def to_json(self) -> bytes:
         """As its file has it."""
@@ -242,16 +258,18 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"the manifest {path} is missing or damaged; run the evaluation again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version not in (1, 2, SCHEMA_VERSION):
+    if version not in range(1, SCHEMA_VERSION + 1):
         raise BenchError(f"the manifest {path} is of another version of RIBench; use that version to read it.")
     try:
         content = (migrated_manifest(content) if version == 1 else content) | {"schema_version": SCHEMA_VERSION}
-        # as JSON again, whose objects pydantic takes for dataclasses also where it is strict; it takes no half of a
-        # surrogate pair, which nothing that we write has
-        return Manifest.model_validate_json(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
+        # as JSON, whose objects pydantic takes for dataclasses where it is strict, but without half a surrogate pair
+        manifest = Manifest.model_validate_json(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BenchError(f"the manifest {path} is damaged at {where}; run the evaluation again.") from error
+    if "counters" not in manifest.result.model_fields_set:
+        manifest.result.counters = columns.summed(unit.counters for unit in manifest.units.values())
+    return manifest
 
 
 def checked_manifest(folder: Path) -> Manifest:

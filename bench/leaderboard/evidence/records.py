@@ -10,6 +10,7 @@ from bench.core.files import open_regular, replaced_whole
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 ROBUSTNESS_COLUMNS = {
     "example_id": "int32",
@@ -36,6 +37,7 @@ _KEYS = ("check", "attribution", "other", "map", "game", "attack", "norm", "eps"
 """Columns that tell the rows of one example apart. Rows that share them lie together: the file is smaller for it."""
 _FEW = 16
 """A column of numbers with fewer values than one in so many rows is stored as numbers of a dictionary."""
+_SEVERAL = 3
 
 
 def write_records(path: Path, records: pd.DataFrame, *, small: bool = False) -> None:
@@ -53,12 +55,10 @@ def write_records(path: Path, records: pd.DataFrame, *, small: bool = False) -> 
         records = records.iloc[groups.argsort(kind="stable")]
     table = pa.Table.from_pandas(records, preserve_index=False).replace_schema_metadata(None)
     encoding = {
-        field.name: "BYTE_STREAM_SPLIT"
+        field.name: found
         for field in table.schema
-        if pa.types.is_floating(field.type) and _FEW * records[field.name].nunique() > len(records)
+        if (found := _encoding(field.name, field.type, records[field.name], rising=small)) is not None
     }
-    if small and "example_id" in records and pa.types.is_integer(table.schema.field("example_id").type):
-        encoding["example_id"] = "DELTA_BINARY_PACKED"  # they rise within each group
     with replaced_whole(path) as temporary:
         parquet.write_table(
             table,
@@ -68,7 +68,23 @@ def write_records(path: Path, records: pd.DataFrame, *, small: bool = False) -> 
             use_dictionary=[name for name in table.column_names if name not in encoding],
             column_encoding=encoding,
             write_statistics=False,
+            store_schema=False,  # of pyarrow's own, a third of a small file's frame; what texts are, see `read_records`
         )
+
+
+def _encoding(name: str, kind: pa.DataType, values: pd.Series, *, rising: bool) -> str | None:
+    """How a column becomes smallest; None for numbers of a dictionary."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(kind):
+        return "DELTA_BINARY_PACKED" if rising and name == "example_id" else "BYTE_STREAM_SPLIT"
+    if not pa.types.is_floating(kind):
+        return None
+    different = values.nunique()
+    if _FEW * different <= len(values):
+        return None
+    # a distance stands at every radius of its norm: what comes again whole is found again where bytes are not apart
+    return "PLAIN" if _SEVERAL * different <= len(values) else "BYTE_STREAM_SPLIT"
 
 
 def read_records(path: Path) -> pd.DataFrame:
@@ -81,7 +97,10 @@ def read_records(path: Path) -> pd.DataFrame:
 
     try:
         with open_regular(path) as stream:
-            table = parquet.ParquetFile(stream).read(use_threads=False)  # threads cost a small file more than they save
+            # texts are categories, in files that say so and in those that do not
+            texts = [field.name for field in parquet.ParquetFile(stream).schema if field.physical_type == "BYTE_ARRAY"]
+            # threads cost a small file more than they save
+            table = parquet.ParquetFile(stream, read_dictionary=texts).read(use_threads=False)
             found: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
     except FileNotFoundError as error:
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error

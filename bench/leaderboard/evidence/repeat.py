@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.catalog.cards import ModelCard, ProgramFacts
-from bench.catalog.sources import is_source
+from bench.catalog.cards import ModelCard
 from bench.core.errors import bench_command
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.rows import short_digest
@@ -63,8 +62,8 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
     if card is not None and _in_memory(card):
         return {}, "the net was in memory: pass it to bench.evaluate again, with this suite and these images"
     known = models.get(run.model)
-    if known is None and not named and card is not None and (card.program or is_source(card.description)):
-        return _from_card(card, card.program)
+    if known is None and not named and card is not None and not card.training:
+        return {}, "the run does not say how its model was named; its manifest.json has the model's card"
     options: Options = {"model": run.model, **named}
     if card is not None and card.program is not None:
         options.setdefault("program", card.program.file)
@@ -85,21 +84,3 @@ def _files(card: ModelCard | None, note: str) -> str:
     program = card.program if card else None
     digest = f"{program.file} had digest {program.sha256[:12]}" if program else ""
     return "; ".join(part for part in (note, digest) if part)
-
-
-def _from_card(card: ModelCard, program: ProgramFacts | None) -> tuple[Options, str]:
-    """Of an older run, whose manifest does not say how its model was named: what its card lets one say."""
-    text, note = card.description, ""
-    if program is not None:
-        text = f"{program.file}:{program.factory}" if program.factory else f"{program.kind}:{program.file}"
-        note = _files(card, "name the program by its path, and the file of its weights if it had one")
-    options: Options = {"model": text, "dataset": card.dataset, "model_id": card.id}
-    adapter = card.architecture_parameters.get("adapter", {})
-    for name in ("mean", "std", "classes"):
-        if adapter.get(name):
-            options[name] = ",".join(map(str, adapter[name]))
-    if adapter.get("input_size"):
-        options["input_size"] = str(adapter["input_size"])
-    if card.num_classes and not adapter.get("classes"):
-        options["num_classes"] = str(card.num_classes)
-    return options, note

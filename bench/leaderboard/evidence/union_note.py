@@ -20,7 +20,7 @@ def union_note(leaderboard: Path, run_id: str, metrics: Iterable[str]) -> str:
 
 
 def _reference(folder: Path) -> dict[str, float]:
-    from bench.leaderboard.evidence.manifest import read_manifest  # with torch, which takes seconds
+    from bench.leaderboard.evidence.manifest import read_manifest  # takes long, and is remembered
 
     try:
         manifest = read_manifest(folder)

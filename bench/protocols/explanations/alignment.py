@@ -18,8 +18,8 @@ from bench.attacks.pgd import attacked_model
 from bench.attributions.registry import MapRequest, attribute, find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.devices import exact
-from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.protocols.base import CLEAN_ACCURACY, Dependency, clean_accuracy
+from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
+from bench.protocols.base import Dependency, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -96,19 +96,14 @@ class GradientAlignment(AttributionProtocol):
             yield frame(batch, {"attribution": method.name, **own, "target_alignment": aligned})
             unit.context.on_progress(len(batch.labels))
 
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        return clean_accuracy(records) if key == CLEAN_ACCURACY else super().values_of(key, dataset, records)
-
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found = [clean_accuracy(records)]
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterator[ExampleValues]:  # noqa: ARG002
+        yield clean_accuracy(records)
         for number, ((method,), rows) in enumerate(groups(records, ("attribution",))):
             columns = {"target_alignment": method, **({} if number else {"gradient_norm": "", "image_alignment": ""})}
             for name, subject in columns.items():
-                found.append(
-                    ExampleValues(MetricKey(name, subject), by_example(rows, name), "descriptive", "number",
-                                  prominence="headline" if number == 0 else "usual")
-                )  # fmt: skip
-        return found
+                prominence: Prominence = "usual" if number else "headline"
+                key, values = MetricKey(name, subject), by_example(rows, name)
+                yield ExampleValues(key, values, "descriptive", "number", prominence=prominence)
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
-from bench.protocols.base import EvaluationContext, clean_accuracy, rows_of
+from bench.protocols.base import EvaluationContext, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -167,16 +167,7 @@ class AttributionAttack(AttributionProtocol):
             found.append(Finding("bad_gradients", "warning", evidence, advice))
         return found
 
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        return list(self._values(records))
-
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:  # noqa: ARG002
-        if key.subject:
-            attack = {} if key.attack == "worst" else {"attack": key.attack}
-            records = rows_of(records, attribution=key.subject, eps=key.eps, **attack)
-        return next((one for one in self._values(records) if one.key == key), None)
-
-    def _values(self, records: pd.DataFrame) -> Iterator[ExampleValues]:
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterator[ExampleValues]:  # noqa: ARG002
         yield clean_accuracy(records)
         for (attribution, eps), of_radius in groups(records, ("attribution", "eps")):
             for (attack,), rows in groups(of_radius, ("attack",)):

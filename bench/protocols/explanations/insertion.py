@@ -22,7 +22,7 @@ from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.data.specs import dataset_spec
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
-from bench.protocols.base import EvaluationContext, clean_accuracy, first_rows, rows_of
+from bench.protocols.base import EvaluationContext, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -126,20 +126,15 @@ class Insertion(AttributionProtocol):
         unit.count(found, attack.kind)
         return found.images
 
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        records = rows_of(records, attribution=key.subject, game=key.metric) if key.subject else first_rows(records)
-        return super().values_of(key, dataset, records)
-
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        found = [clean_accuracy(records)]
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterator[ExampleValues]:  # noqa: ARG002
+        yield clean_accuracy(records)
         for (attribution, attack, norm, eps, game), rows in groups(
             records, ("attribution", "attack", "norm", "eps", "game")
         ):
             key = MetricKey(game, attribution, attack, norm, eps=None if eps != eps else eps)
             direction = "descriptive" if attribution == RANDOM else GAMES[game]
             headline: Prominence = "headline" if attribution == self.parameters.attributions[0].name else "usual"
-            found.append(ExampleValues(key, by_example(rows, "area"), direction, "number", prominence=headline))
-        return found
+            yield ExampleValues(key, by_example(rows, "area"), direction, "number", prominence=headline)
 
 
 def background_of(context: EvaluationContext, background: Background) -> Tensor:

@@ -21,7 +21,7 @@ from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
-from bench.protocols.base import clean_accuracy, rows_of
+from bench.protocols.base import clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
     Attributions,
@@ -126,14 +126,7 @@ class AttributionStability(AttributionProtocol):
         if hessian is not None:
             yield from hessian.decompose(noisy - batch.images, gradient).items()
 
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        return list(self._values(records))
-
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:  # noqa: ARG002
-        records = rows_of(records, attribution=key.subject, eps=key.eps) if key.subject else records
-        return next((one for one in self._values(records) if one.key == key), None)
-
-    def _values(self, records: pd.DataFrame) -> Iterator[ExampleValues]:
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterator[ExampleValues]:  # noqa: ARG002
         yield clean_accuracy(records)
         first = self.parameters.attributions[0].name
         for (attribution, eps), rows in groups(records, ("attribution", "eps")):

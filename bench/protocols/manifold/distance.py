@@ -6,6 +6,7 @@ additions of ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,6 @@ from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import (
-    CLEAN_ACCURACY,
     Dependency,
     EvaluationContext,
     Protocol,
@@ -39,7 +39,7 @@ from bench.protocols.robustness.rows import bad_gradients
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
+    from bench.leaderboard.metrics import ExampleValues, Metric
 
 
 class L2Attack(Section):
@@ -161,11 +161,9 @@ class ManifoldDistance(Protocol):
         advice = "the distances say more about the autoencoder than about the model; train it longer"
         return [Finding("poor_autoencoder", "warning", evidence, advice)]
 
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        return clean_accuracy(records) if key == CLEAN_ACCURACY else super().values_of(key, dataset, records)
-
-    def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
-        return [clean_accuracy(records), *kept_values(records)]
+    def example_values(self, dataset: str, records: pd.DataFrame) -> Iterator[ExampleValues]:  # noqa: ARG002
+        yield clean_accuracy(records)
+        yield from kept_values(records)
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         return distance_metrics(records)

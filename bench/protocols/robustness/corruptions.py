@@ -78,10 +78,6 @@ class Corruptions(Protocol):
         unanswered = records.loc[records["corrupted_prediction"] == -1, "example_id"].nunique()
         return UnitResult(records, {"non_finite_logits": unanswered}, findings)
 
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        overall = _over_all(records)
-        return overall if key == overall.key else super().values_of(key, dataset, records)
-
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         """Verdicts by corruption and severity; shares of an example's severities, whose rows hang together."""
         found = [clean_accuracy(records)]
@@ -93,11 +89,7 @@ class Corruptions(Protocol):
                 rows = of_kind[of_severity == severity]
                 found.append(_accuracy(f"{corruption}/{severity}", by_id(rows, ~rows["broken"].to_numpy(bool))))
             found.append(_accuracy(corruption, 1.0 - of_kind.groupby("example_id")["broken"].mean()))
-        return [*found, _over_all(records)]
-
-
-def _over_all(records: pd.DataFrame) -> ExampleValues:
-    return _accuracy("all", 1.0 - records.groupby("example_id")["broken"].mean())
+        return [*found, _accuracy("all", 1.0 - records.groupby("example_id")["broken"].mean())]
 
 
 def _accuracy(subject: str, values: pd.Series) -> ExampleValues:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, advantage, answers
+from bench.attacks.norms import distance, per_example
 from bench.attacks.pgd import pgd
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
@@ -16,15 +17,29 @@ from bench.attacks.verification import AttackResults, pull_inside, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 from bench.protocols.base import EvaluationContext
+from bench.protocols.robustness.paths import HALVINGS, JUMP, ROUGH, Path
 
 STEPS = 20
 QUERIES = 200
+LEAST = 4
+"""Of a unit's examples, so many at least are searched without gradients."""
 STRIDE = 2 / 255
 """How far each pixel goes along the gradient's sign to see whether the logits follow."""
 FOLLOWED = 0.1
 """Less than this share of the change that the gradient promises means that they do not."""
 INVISIBLE = 1e-4
 """Noise of at most this in each pixel, a fortieth of a grey level, changes no answer of a net that looks at images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What plain PGD did: (n,) bool whether its last iterate is broken, verified, and those (n, C, H, W).
+
+    Where it was not tried nothing is broken, and the last iterate is the image.
+    """
+
+    broken: Tensor
+    ends: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +59,43 @@ class Probes:
     places: Tensor
     all_results: Sequence[AttackResults]
 
-    def broken(self, eps: float, loss: LossName, *, restart: int = 0) -> Tensor:
-        """(n,) bool: plain PGD's last iterate, verified."""
-        return torch.cat([self._attack(part, self.context.model, eps, loss, restart=restart) for part in self._parts()])
+    def attempt(
+        self, eps: float, loss: LossName, among: Tensor, *, steps: int | None = None, restart: int = 0,
+        source: nn.Module | None = None,
+    ) -> Attempt:  # fmt: skip
+        """Plain PGD on those of `among` (n,) bool.
 
-    def transferred(self, eps: float, source: nn.Module) -> Tensor:
-        """(n,) bool: what plain PGD finds on another net, verified on the one under test."""
-        return torch.cat([self._attack(part, source, eps, "margin", restart=0) for part in self._parts()])
+        Args:
+            steps: STEPS where it is None.
+            source: the net that is attacked, where it is not the one under test.
+        """
+        broken, ends = torch.zeros_like(among), self.clean.clone()
+        for part in self._parts(among):
+            start = keyed_uniform(
+                self.context.seed, f"masking/{self.norm}", self.ids[part], self.clean.shape[1:],
+                extra=torch.full_like(self.ids[part], restart),
+            )  # fmt: skip
+            count = steps or STEPS
+            ends[part] = pgd(
+                source or self.context.model, self.clean[part], self.labels[part], norm=self.norm, eps=eps, steps=count,
+                step_size=2.5 * eps / count, loss=loss, start=start,
+            )  # fmt: skip
+            broken[part] = self._verified(part, ends[part], eps, enter=source is None)
+        return Attempt(broken, ends)
 
-    def _attack(self, part: Tensor, attacked: nn.Module, eps: float, loss: LossName, restart: int) -> Tensor:
+    def lost(self, eps: float, single: Tensor, farthest: float) -> int:
+        """How many of `single` (n,) bool, broken at half of `eps`, are not at it; where rows have it, others too."""
+        among = single.clone()
+        if eps <= farthest and self.all_results:
+            standing = torch.stack([~results.broken(self.norm, eps) for results in self.all_results]).any(0)
+            among |= standing[self.places].to(among.device)
+        return int((single & ~self.attempt(eps, "softmax_cross_entropy", among).broken).sum())
+
+    def _verified(self, part: Tensor, found: Tensor, eps: float, *, enter: bool) -> Tensor:
         clean, labels = self.clean[part], self.labels[part]
-        start = keyed_uniform(
-            self.context.seed, f"masking/{self.norm}", self.ids[part], clean.shape[1:],
-            extra=torch.full_like(self.ids[part], restart),
-        )  # fmt: skip
-        found = pgd(
-            attacked, clean, labels, norm=self.norm, eps=eps, steps=STEPS, step_size=2.5 * eps / STEPS, loss=loss,
-            start=start,
-        )  # fmt: skip
         radius = clean.new_full((len(clean),), eps)
         verified, distances, predictions = verify(self.context.model, found, clean, labels, eps=radius, norm=self.norm)
-        if attacked is self.context.model:
+        if enter:
             chosen = verified.cpu()
             measured = {key: value.cpu()[chosen] for key, value in distances.items()}
             images = pull_inside(found, clean, radius, self.norm)[verified] if self._keeps else None
@@ -90,24 +121,60 @@ class Probes:
                 images=None if images is None else images.cpu()[new],
             )
 
-    def square(self, eps: float, white: Tensor) -> Tensor:
-        """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack."""
-        labels, keep = self.labels.cpu(), self.clean if self._keeps else None
-        results = AttackResults.start(torch.where(white.cpu(), -1, labels), labels, keep)
-        before = results.broken(self.norm, eps)
-        context = self.context
+    def square(self, eps: float, white: Tensor, ends: Tensor) -> Tensor:
+        """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack.
+
+        It is tried on the quarter whose margin the white-box attack that ended at `ends` (n, C, H, W) has left the
+        smallest share of, and on the next as long as it breaks one.
+        """
+        gained = torch.zeros(len(white), dtype=torch.bool)
+        standing = (~white).nonzero().squeeze(1)
+        nearest = standing[self._left(ends)[standing].argsort(stable=True)]
+        for group in torch.split(nearest, max(LEAST, -(-len(standing) // 4))):
+            gained[group.cpu()] = found = self._searched(group, eps)
+            if not bool(found.any()):
+                break
+        return gained
+
+    def _searched(self, group: Tensor, eps: float) -> Tensor:
+        """(m,) bool on the CPU: which of the examples `group` (m,) a short Square breaks; they are entered."""
+        labels, keep = self.labels[group].cpu(), self.clean[group] if self._keeps else None
+        results, context = AttackResults.start(labels, labels, keep), self.context
         examples = Examples(
-            context.model, self.clean, self.labels, self.ids, num_classes=context.dataset.num_classes,
-            seed=context.seed, batch_size=context.batch_size,
+            context.model, self.clean[group], self.labels[group], self.ids[group],
+            num_classes=context.dataset.num_classes, seed=context.seed, batch_size=context.batch_size,
         )  # fmt: skip
         run = named_attack("square", {"queries": QUERIES, "patient": True})
         run_attack(run, examples, self.norm, [eps], results=results)
-        gained = results.broken(self.norm, eps) & ~before
-        distances = {norm: values[gained] for norm, values in results.distances.items()}
-        images = results.images[self.norm][gained] if results.images else None
-        said = results.predictions[self.norm][gained]
-        self._enter(gained.nonzero().squeeze(1), eps, distances, said, images=images)
-        return gained
+        broken = results.broken(self.norm, eps)
+        distances = {norm: values[broken] for norm, values in results.distances.items()}
+        images = results.images[self.norm][broken] if results.images else None
+        self._enter(group.cpu()[broken], eps, distances, results.predictions[self.norm][broken], images=images)
+        return broken
+
+    def _left(self, ends: Tensor) -> Tensor:
+        """(n,) the share of the clean images' margins that is left at others."""
+        shares = []
+        with torch.no_grad():
+            for part in self._parts():
+                margins = [
+                    advantage(self.context.model(images[part]), self.labels[part]) for images in (ends, self.clean)
+                ]
+                shares.append(margins[0] / margins[1])
+        return torch.cat(shares)
+
+    def unseen_changes(self, eps: float, ends: Tensor) -> int:
+        """How many images' margins change by stairs or steps unseen by gradients, to `ends` or the brightest."""
+        return self._count(lambda part: self._surprises(part, eps, ends))
+
+    def _surprises(self, part: Tensor, eps: float, ends: Tensor) -> Tensor:
+        clean, model = self.clean[part], self.context.model
+        ones = torch.ones_like(clean)
+        radius = clean.new_full((len(clean),), eps)
+        bright = (clean + ones * per_example(radius / distance(ones, self.norm), clean)).clamp(0.0, 1.0)
+        rough, _ = Path(model, clean, ends[part], self.labels[part]).surprises()
+        _, jump = Path(model, clean, bright, self.labels[part]).surprises(halvings=HALVINGS)
+        return (rough > ROUGH) | (jump > JUMP)
 
     def zero_gradients(self, loss: LossName) -> int:
         """How many images have a gradient that is zero in every pixel."""
@@ -160,5 +227,7 @@ class Probes:
     def _count(self, flags: Callable[[Tensor], Tensor]) -> int:
         return sum(int(flags(part).sum()) for part in self._parts())
 
-    def _parts(self) -> Sequence[Tensor]:
-        return torch.split(torch.arange(len(self.ids), device=self.ids.device), self.context.batch_size)
+    def _parts(self, among: Tensor | None = None) -> Sequence[Tensor]:
+        """Indices of all examples, or of those of `among` (n,) bool, batch by batch."""
+        chosen = torch.ones_like(self.ids, dtype=torch.bool) if among is None else among
+        return [part for part in torch.split(chosen.nonzero().squeeze(1), self.context.batch_size) if len(part)]

@@ -23,7 +23,7 @@ from bench.core.toml_files import Section, validate
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import EXTERNAL, ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
-from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy, rows_of
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import PROBE_GRADIENTS, masking_findings, transfer_dependency
 from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
@@ -166,19 +166,6 @@ class Robustness(Protocol):
         for name in dict.fromkeys(records.loc[external, "attack"].astype(str)):
             found += self._best_known(dataset, records[records["attack"] == name], name)
         return found
-
-    def values_of(self, key: MetricKey, dataset: str, records: pd.DataFrame) -> ExampleValues | None:
-        names, reference = {entry.name for entry in self.plan.entries}, self.plan.reference_of(dataset)
-        if self.plan.mode == "chained" and key == union_key(self.plan.verdict):
-            return next(iter(union_accuracy(rows_of(records, attack=self.plan.verdict), reference, key.attack)), None)
-        if self.plan.mode == "each" and key == union_key(self._overall):
-            return next(iter(union_accuracy(records[records["attack"].isin(names)], reference, key.attack)), None)
-        return super().values_of(key, dataset, records)
-
-    @property
-    def _overall(self) -> str:
-        """What the rows over all attacks are called that were each given all images."""
-        return WORST if len(self.plan.entries) > 1 else self.plan.entries[0].name
 
     def _best_known(self, dataset: str, records: pd.DataFrame, name: str) -> list[ExampleValues]:
         """What rows say in which others' adversarial images have been entered."""

@@ -86,9 +86,11 @@ class RobustnessUnit:
             steps[0] += 1
             self.on_probe(self.probe_work // PROBE_STEPS)
 
+        reference = self.plan.reference_of(self.dataset)
         counters = probe(
-            self.context, self.examples.images, self.predictions, found, reference=self.plan.reference_of(self.dataset),
+            self.context, self.examples.images, self.predictions, found, reference=reference,
             every=self.plan.probe_every, into=into, on_step=told,
+            farthest=max(self.plan.radii_of(self.dataset)[probed_norm(reference)]),
         )  # fmt: skip
         self.on_probe(self.probe_work - steps[0] * (self.probe_work // PROBE_STEPS))
         return counters

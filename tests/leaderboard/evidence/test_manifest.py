@@ -85,10 +85,52 @@ def test_what_many_metrics_share_is_written_once_and_read_as_it_was(tmp_path: Pa
     alike = [replace(METRIC, key=replace(METRIC.key, subject=f"s{number % 2}"), value=number) for number in range(8)]
     many = whole_manifest(result=Result(metrics=alike))
     written = as_content(many)["result"]["metrics"]
-    assert written["direction"] == {"values": ["lower"], "has": [0] * 8}
+    assert written["direction"] == "lower"
     assert written["subject"] == {"values": ["s0", "s1"], "has": [0, 1] * 4}
     assert written["value"] == list(range(8))
     assert as_content(read_manifest(write_content(tmp_path, as_content(many)))) == as_content(many)
+
+
+def test_units_of_a_finished_run_are_written_by_column_and_counters_only_where_they_are_not_their_sum(
+    tmp_path: Path,
+) -> None:
+    shared = {"stop": 3, "seconds": 0.1, "device": "cpu"}
+    units = {
+        "1": UnitStats(start=3, **shared, counters={"claims": 2, "queries": 5}, findings=[FINDING]),
+        "0": UnitStats(start=0, **shared, counters={"queries": 1}, attempts=2),
+    }
+    result = Result(metrics=[METRIC], counters={"claims": 2, "queries": 6})
+    running, finished = (
+        whole_manifest(status=status, units=units, result=result) for status in ("running", "finished")
+    )
+    assert as_content(running)["units"].keys() == {"0", "1"} and "counters" in as_content(running)["result"]
+    written = as_content(finished)
+    assert written["units"]["start"] == [3, 0] and written["units"]["device"] == "cpu"
+    assert written["units"]["counters/claims"] == [2, None] and "counters" not in written["result"]
+    for manifest in (running, finished):
+        read = read_manifest(write_content(tmp_path, as_content(manifest)))
+        assert list(read.units.items()) == list(units.items()) and read.result.counters == result.counters
+    others = whole_manifest(status="finished", units=units, result=Result(counters={"claims": 3}))
+    assert read_manifest(write_content(tmp_path, as_content(others))).result.counters == {"claims": 3}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("stop", [3, 3]), ("seconds", {"values": [1.0], "has": [1]}), ("stop", {})]
+)
+def test_columns_of_units_that_are_damaged_are_refused(tmp_path: Path, column: str, value: object) -> None:
+    changed = as_content(whole())
+    changed["units"][column] = value
+    with pytest.raises(BenchError, match="is damaged at units"):
+        read_manifest(write_content(tmp_path, changed))
+
+
+@pytest.mark.parametrize("value", [1 / 3, 0.12345650000001, 2 / 3 * 1e-7, 1.0, math.inf])
+def test_numbers_are_written_so_that_a_row_of_the_leaderboard_says_the_same(tmp_path: Path, value: float) -> None:
+    metric = replace(METRIC, value=value)
+    written = as_content(whole_manifest(result=Result(metrics=[metric])))
+    (read,) = read_manifest(write_content(tmp_path, written)).result.metrics
+    assert f"{read.value:.6g}" == f"{value:.6g}" or math.isinf(value)
+    assert len(repr(read.value)) <= len("0.1234567891e-07")
 
 
 def test_metrics_of_a_manifest_without_columns_are_read(tmp_path: Path) -> None:
@@ -109,7 +151,7 @@ def test_nothing_that_every_run_has_may_be_missing(tmp_path: Path, name: str) ->
 
 
 def test_a_unit_that_is_damaged_counts_as_not_computed(tmp_path: Path) -> None:
-    changed = as_content(whole())
+    changed = as_content(whole_manifest(units=whole().units))
     changed["units"] |= {"1": {**changed["units"]["0"], "seconds": "long"}, "2": 3}
     assert read_manifest(write_content(tmp_path, changed)).units == whole().units
 
@@ -135,7 +177,7 @@ def test_a_manifest_nested_without_end_is_damaged(tmp_path: Path, depth: int) ->
         read_manifest(write_content(tmp_path, deep))
 
 
-@pytest.mark.parametrize("version", [0, 4, "2", None, [1]])
+@pytest.mark.parametrize("version", [0, 5, "2", None, [1]])
 def test_a_manifest_of_another_version_is_not_guessed_at(tmp_path: Path, version: object) -> None:
     with pytest.raises(BenchError, match="is of another version of RIBench"):
         read_manifest(write_content(tmp_path, as_content(whole()) | {"schema_version": version}))

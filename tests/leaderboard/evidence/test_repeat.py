@@ -51,20 +51,12 @@ def test_an_own_model_is_named_as_its_run_named_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "model"),
-    [
-        ({"architecture": "program", "program": PROGRAM}, "net.py:make"),
-        ({"architecture": "program", "program": PROGRAM | {"kind": "onnx", "factory": None}}, "onnx:net.py"),
-        ({"architecture": "timm", "description": "timm:resnet18"}, "timm:resnet18"),
-    ],
+    "card",
+    [{"architecture": "program", "program": PROGRAM}, {"architecture": "timm", "description": "timm:resnet18"}],
 )
-def test_of_an_older_run_the_card_says_how_to_name_the_model(tmp_path: Path, card: dict[str, Any], model: str) -> None:
-    adapter = {"adapter": {"mean": [0.5], "std": [0.25], "input_size": 32, "classes": [3, 1]}}
-    found = own_model(tmp_path, card | {"architecture_parameters": adapter})
-    options = "--mean 0.5 --std 0.25 --classes 3,1 --input-size 32"
-    begin, end = REST.split(" --suite")
-    assert found.command == f"bench run --model {model} {begin} --model-id mine {options} --suite{end}"
-    assert ("the file of its weights" in found.note) == ("program" in card)
+def test_a_run_that_does_not_say_how_its_model_was_named_has_no_command(tmp_path: Path, card: dict[str, Any]) -> None:
+    found = own_model(tmp_path, card)
+    assert found.command == "" and found.note.endswith("its manifest.json has the model's card")
 
 
 def test_a_registered_program_is_named_with_its_file(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import LossName
 from bench.attacks.verification import AttackResults
 from bench.catalog.cards import write_card
 from bench.catalog.models import load_model, resolve_models
@@ -15,43 +17,13 @@ from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.masking import FEWEST, _transfer_source, masking_findings, probe
+from bench.protocols.robustness.probes import Attempt, Probes
 from bench.runs.plan import RunRequest, plan_runs
+from benchmarks.strength.masked import MASKED
 from tests.conftest import Bench
 
 COUNT = 64
 pytestmark = pytest.mark.usefixtures("whole_probes")
-
-
-class Quantised(nn.Module):
-    """Five grey levels: rounding has no gradient."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net((images * 4).round() / 4)
-        return logits
-
-
-class Saturated(Quantised):
-    """Logits so large that the softmax is exactly 0 or 1."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = 1000.0 * self.net(images)
-        return logits
-
-
-class Noisy(Quantised):
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images + 0.1 * torch.randn_like(images))
-        return logits
-
-
-class Detached(Quantised):
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images.detach())
-        return logits
 
 
 def report(
@@ -78,7 +50,7 @@ def test_an_adversarially_trained_net_shows_no_sign(at_linf: nn.Module, fashion_
 
 
 def test_a_quantised_input_is_found_out_by_each_sign_it_shows(standard: nn.Module, fashion_test: ImageDataset) -> None:
-    findings = by_id(masking_findings(report(Quantised(standard), fashion_test)))
+    findings = by_id(masking_findings(report(MASKED["quantised"](standard), fashion_test)))
     assert findings["gradient_masking"].evidence.startswith("masked")
     assert findings["gradient_masking"].severity == "warning"
     signs = ("zero_gradients", "saturated_loss", "black_box_gain", "survives_unbounded", "transfer_gain")
@@ -87,23 +59,47 @@ def test_a_quantised_input_is_found_out_by_each_sign_it_shows(standard: nn.Modul
 
 
 def test_a_saturated_output_blinds_cross_entropy_alone(standard: nn.Module, fashion_test: ImageDataset) -> None:
-    findings = by_id(masking_findings(report(Saturated(standard), fashion_test)))
+    findings = by_id(masking_findings(report(MASKED["saturated"](standard), fashion_test)))
     assert findings["gradient_masking"].evidence.startswith("masked")
     assert {"masking_saturated_loss", "masking_margin_gain"} <= set(findings)
     assert "masking_zero_gradients" not in findings
 
 
 def test_random_outputs_are_seen(standard: nn.Module, fashion_test: ImageDataset) -> None:
-    counters = report(Noisy(standard), fashion_test)
+    counters = report(MASKED["noisy"](standard), fashion_test)
     assert counters["masking_random"] > 0.9 * counters["masking_examples"]
     assert "masking_random_outputs" in by_id(masking_findings(counters))
 
 
-def test_a_net_without_gradients_is_masked_and_does_not_stop_the_probe(
-    standard: nn.Module, fashion_test: ImageDataset
+@pytest.mark.parametrize(
+    ("kind", "sign"),
+    [("detached", "zero_gradients"), ("flat", "unseen_changes"), ("straight_through", "unseen_changes"),
+     ("shattered", "unseen_changes"), ("stepped", "unseen_changes")],
+)  # fmt: skip
+def test_other_deliberately_masked_nets_are_found_out(
+    standard: nn.Module, fashion_test: ImageDataset, kind: str, sign: str
 ) -> None:
-    findings = by_id(masking_findings(report(Detached(standard), fashion_test)))
-    assert findings["gradient_masking"].evidence.startswith("masked")
+    counters = report(MASKED[kind](standard), fashion_test, 12) | {"masking_probed": FEWEST}
+    findings = by_id(masking_findings(counters))
+    assert findings["gradient_masking"].evidence.startswith("masked") and f"masking_{sign}" in findings
+
+
+def test_square_goes_on_as_long_as_it_breaks_one(
+    standard: nn.Module, at_linf: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    given = Probes._searched
+
+    def counted(probes: Probes, group: Tensor, eps: float) -> Tensor:
+        searched.append(len(group))
+        return given(probes, group, eps)
+
+    monkeypatch.setattr(Probes, "_searched", counted)
+    report(at_linf, fashion_test, 8)
+    assert searched == [4]
+    searched.clear()
+    report(MASKED["quantised"](standard), fashion_test, 8)
+    assert len(searched) > 1
 
 
 def test_counters_of_units_add_up_to_those_of_the_whole(at_linf: nn.Module, fashion_test: ImageDataset) -> None:
@@ -119,13 +115,34 @@ def test_counters_of_units_add_up_to_those_of_the_whole(at_linf: nn.Module, fash
 def test_the_standard_model_is_no_source_of_transfer_for_itself(
     standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
-    assert "masking_transfer" not in report(standard, fashion_test, 4, name="fashion_mnist/standard")
-    assert "masking_transfer" in report(standard, fashion_test, 4)
+    assert "masking_transfer_gained" not in report(standard, fashion_test, 4, name="fashion_mnist/standard")
+    assert "masking_transfer_gained" in report(standard, fashion_test, 4)
+
+
+def test_what_one_start_breaks_is_not_attacked_by_the_next_and_counts_the_same(
+    at_linf: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt, attacked = Probes.attempt, [0]
+
+    def counted(self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any) -> Attempt:
+        attacked[0] += int(among.sum())
+        return attempt(self, eps, loss, among, **named)
+
+    def anew(self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any) -> Attempt:
+        found = counted(self, eps, loss, torch.ones_like(among), **named)
+        return Attempt(found.broken & among, found.ends)
+
+    monkeypatch.setattr(Probes, "attempt", counted)
+    once, fewer = report(at_linf, fashion_test, 16), attacked[0]
+    attacked[0] = 0
+    monkeypatch.setattr(Probes, "attempt", anew)
+    assert report(at_linf, fashion_test, 16) == once
+    assert attacked[0] - fewer > 2 * once["masking_single"] > 0
 
 
 @pytest.mark.parametrize(("count", "judged"), [(FEWEST - 1, False), (FEWEST, True)])
 def test_few_images_give_no_verdict(standard: nn.Module, fashion_test: ImageDataset, count: int, judged: bool) -> None:
-    counters = report(Quantised(standard), fashion_test, 4)
+    counters = report(MASKED["quantised"](standard), fashion_test, 4)
     counters = {**counters, "masking_probed": count}
     verdict = by_id(masking_findings(counters))["gradient_masking"]
     assert ("not judged" in verdict.evidence) is not judged
@@ -143,6 +160,14 @@ def test_a_run_of_few_images_probes_more_of_them(
     results = AttackResults.start(predictions, context.labels())
     counts = probe(context, context.images(), predictions, [results], reference={"linf": 0.1}, every=8, into=[])
     assert counts["masking_probed"] == probed
+
+
+@pytest.mark.parametrize(("gained", "fires"), [(5, False), (10, False), (13, True)])
+def test_what_another_loss_gains_is_a_sign_where_it_is_surely_more_than_a_twentieth(gained: int, fires: bool) -> None:
+    none = ("random", "zero_margin", "zero_cross_entropy", "single", "restart", "square_gained")
+    counts = dict.fromkeys(none, 0) | {"probed": 125, "examples": 120, "margin": gained}
+    findings = masking_findings({f"masking_{name}": count for name, count in counts.items()})
+    assert ("masking_margin_gain" in by_id(findings)) is fires
 
 
 def test_no_counters_no_finding() -> None:

@@ -1,0 +1,115 @@
+"""What a run costs beside its attacks: planning, the clean pass, the probe for gradient masking, verification, records.
+
+`benchmarks/real_nets.py --outside` prints it. Pictures are smooth noise and labels the net's own answers, so that a net
+with initial weights has something to lose. At usual radii nearly everything breaks in a few steps, and at radii of a
+millionth nothing does: the two ends between which every net lies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import bench
+from bench.attacks import verification
+from bench.core.precision import float32_products
+from bench.nets.input_conv import prepare_net
+from bench.protocols.robustness import masking, protocol, unit
+from benchmarks.numerics import replaced
+
+RUN = 256
+"""Images of the run that is told about; of fewer images as large a share is probed."""
+USUAL = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+_PARTS = {
+    "attack": (unit, "run_attack"),
+    "verification": (verification, "verify"),
+    "probe": (unit, "probe"),
+    "clean pass": (protocol, "clean_pass"),
+}
+"""Where the parts are called from; Square's attack on what the probe leaves is called elsewhere."""
+
+
+def pictures(net: nn.Module, count: int, side: int, folder: Path, *, radii: dict[str, float]) -> None:
+    """A data set in `folder` whose labels are the net's answers, with radii that are given for 32x32."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 8, 8, generator=generator)
+    images = (255 * F.interpolate(coarse, side, mode="bilinear")).round().to(torch.uint8)
+    ready = prepare_net(net)
+    with torch.no_grad(), float32_products():
+        device = next(net.parameters()).device
+        labels = torch.cat([ready(part.to(device) / 255).argmax(1) for part in images.split(16)]).cpu()
+    names = [f"class {number}" for number in range(10)]
+    arrays = {"images": images.permute(0, 2, 3, 1).numpy(), "labels": labels.numpy(), "class_names": np.array(names)}
+    np.savez(folder / "pictures.npz", **arrays)
+    reference = {norm: eps * (side / 32 if norm != "linf" else 1.0) for norm, eps in radii.items()}
+    content = {"schema_version": 1, "test": "pictures.npz", "radii": {"reference": reference}}
+    (folder / "pictures.toml").write_text(tomli_w.dumps(content))
+
+
+def parts(
+    net: nn.Module, count: int, side: int, *, radii: dict[str, float], batch: int, device: torch.device
+) -> dict[str, float]:
+    """Seconds of `autoattack_fast` on so many images, by part; of the processor on a CPU."""
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            return time.perf_counter()
+        return time.process_time()
+
+    def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any, **named: Any) -> Any:
+            began = clock()
+            try:
+                return call(*given, **named)
+            finally:
+                spent[part] += clock() - began
+
+        return called
+
+    with TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        pictures(net.to(device), count, side, folder, radii=radii)
+        for part, (holder, name) in _PARTS.items():
+            stack.enter_context(replaced(holder, name, timed(part, getattr(holder, name))))
+        stack.enter_context(replaced(masking, "FEWEST", masking.FEWEST * count // RUN))
+        run = timed("all", bench.evaluate)
+        result = run(
+            net, "autoattack_fast", dataset="pictures", data_dir=folder, device=device, batch_size=batch, workers=1
+        )
+    # what the probe's own attack has verified is the probe's, and a few images more of it do not count here
+    spent["attack"] -= spent["verification"]
+    spent["rest"] = 2 * spent["all"] - sum(spent.values())
+    lowest = result.frame[result.frame["metric"] == "union_accuracy"]["value"]
+    return {**spent, "standing": float(lowest.min()), "probed": result.counters["masking_probed"]}
+
+
+def told(name: str, count: int, found: dict[str, float]) -> str:
+    """A row of a Markdown table."""
+    whole = found["all"]
+    shares = " | ".join(
+        f"{100 * found[part] / whole:.1f} %" for part in ("clean pass", "probe", "verification", "rest")
+    )
+    outside = 100 * (1 - found["attack"] / whole)
+    return (
+        f"| {name} | {count}, {found['probed']:.0f} probed | {100 * found['standing']:.0f} % | {whole:.0f} s | {shares} "
+        f"| {outside:.1f} % |"
+    )
+
+
+HEAD = (
+    "| net | images | stand | the run | clean pass | probe | verification | planning, records | outside the attack |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
