@@ -20,6 +20,7 @@ from bench.attacks.running import Examples, run_attack
 from bench.attacks.user_files import UserFile, named_function
 from bench.attacks.verification import AttackResults, pull_inside, verify
 from bench.catalog.programs import parse_program
+from bench.core.devices import exact_device
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.core.keywords import checked_keywords
@@ -184,7 +185,7 @@ def _pgd(part: Examples, norm: Norm, eps: float, steps: int = 40, losses: Sequen
     with torch.no_grad():
         predictions = answers(model(clean))
     found, broken = clean.clone(), predictions != labels
-    distances = torch.zeros(len(clean), dtype=torch.float64, device=clean.device)
+    distances = torch.zeros(len(clean), dtype=torch.float64, device=exact_device(clean.device))
     for number, loss in enumerate(losses or ("cross_entropy", "margin")):
         standing = (~broken).nonzero().squeeze(1)
         if len(standing) == 0:
@@ -196,9 +197,10 @@ def _pgd(part: Examples, norm: Norm, eps: float, steps: int = 40, losses: Sequen
         )
         radius = tried.new_full((len(tried),), eps)
         verified, measured, said = verify(model, tried, pixels, target, eps=radius, norm=norm)
+        distances[standing.to(verified.device)[verified]] = measured[norm][verified]
+        verified, said = verified.to(clean.device), said.to(clean.device)
         won = standing[verified]
         found[won] = pull_inside(tried, pixels, radius, norm)[verified]
         predictions[won] = said[verified]
-        distances[won] = measured[norm][verified]
         broken[won] = True
     return found, broken, predictions, distances

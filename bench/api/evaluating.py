@@ -38,6 +38,7 @@ def evaluate(
     batch_size: int | str | None = None,
     precision: str = "float32",
     save_adversarial: bool = False,
+    expect_clean: float | None = None,
     data_dir: Path | str | None = None,
     download: bool = False,
     leaderboard: Path | str | None = None,
@@ -61,6 +62,7 @@ def evaluate(
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
         save_adversarial: keep the smallest adversarial image of every example and norm: in the result's `adversarial`,
             and in the evidence's `adversarial.npz`, see docs/howto/adversarial-images.md.
+        expect_clean: the clean accuracy that the model is known to have, e.g. 0.83; far from it, it is refused.
         download: fetch a data set, or pretrained weights, that are not on this machine.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
         suite_path: a folder of suites beside the shipped ones.
@@ -91,7 +93,7 @@ def evaluate(
             leaderboard=as_path(leaderboard) or Path(temporary), dataset=dataset, examples=given["examples"], seed=seed,
             device=place.planning_device(device), batch_size=batches(batch_size), data_dir=as_path(data_dir),
             download=download, registry=as_path(registry), program=as_path(program), precision=precision,
-            suite_path=as_path(suite_path), save_adversarial=bool(save_adversarial),
+            suite_path=as_path(suite_path), save_adversarial=bool(save_adversarial), expect_clean=expect_clean,
         )  # fmt: skip
         plans = plan_runs(_with_model(request, model, model_id, options, executor=executor))
         if len(plans) != 1:
@@ -133,7 +135,7 @@ def _adaptation(options: dict[str, Any], executor: str, dataset: str, request: R
 def _result(outcome: RunOutcome, *, kept: bool) -> Result:
     import pandas as pd
 
-    columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples"]
+    columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples", "direction", "unit"]
     frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
     frame["eps"] = frame["eps"].astype("float64")
     images = outcome.folder / FILE_NAME

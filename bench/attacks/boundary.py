@@ -27,6 +27,7 @@ from bench.attacks.projections import project
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.verification import AttackResults
 from bench.core.bounds import Steps
+from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 from bench.core.toml_files import Section
@@ -108,8 +109,8 @@ def refine_found(
                 search.step(step / max(1, settings.steps - 1), kept=settings.kept if narrows else 0)
             search.measure()
         results.bad_gradients += int(search.bad_gradients)
-        exact = distance(search.best.double() - clean.double(), norm)
-        results.judge(model, search.best, clean, truth, eps=exact, norm=norm, examples=chosen)
+        nearest = distance(exact(search.best) - exact(clean), norm)
+        results.judge(model, search.best, clean, truth, eps=nearest, norm=norm, examples=chosen)
 
 
 class _Search:

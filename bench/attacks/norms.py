@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.core.devices import exact
 from bench.core.threat import NORMS, Norm
 
 
@@ -35,6 +36,6 @@ def distance(delta: Tensor, norm: Norm) -> Tensor:
 
 
 def exact_distances(adversarial: Tensor, clean: Tensor) -> dict[Norm, Tensor]:
-    """The distances in all norms, in float64 from the float32 images; (N,) each."""
-    delta = adversarial.double() - clean.double()
+    """The distances in all norms, in float64 from the float32 images; (N,) each, where `exact` leaves them."""
+    delta = exact(adversarial) - exact(clean)
     return {norm: distance(delta, norm) for norm in NORMS}

@@ -4,7 +4,8 @@ An attack is a function `attack(model, images, labels, *, norm, eps, ids, seed, 
 
     model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode, parameters without gradient
     images: (N, C, H, W) float32 in [0, 1] on the model's device; labels: (N,) int64 beside them
-    norm: `linf`, `l2` or `l1`; eps: (N,) float64, the radius of each example, in pixels of [0, 1]
+    norm: `linf`, `l2` or `l1`; eps: (N,) float64 (float32 on a device without it), the radius of each example, in
+        pixels of [0, 1]
     ids: (N,) int64 key random numbers, together with `seed`, so that no example depends on its neighbours
 
 It takes what it needs of these, and of `batch_size` (images that fit the device's memory at once), `precision` (of the

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.adapters.prepared_model import PreparedModel
+from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.losses import answers
 from bench.attacks.norms import distance
 from bench.attacks.pgd import attacked_model
 from bench.attacks.registry import AttackResult, NamedAttack
 from bench.attacks.verification import AttackResults
+from bench.core.devices import exact_dtype
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
@@ -40,6 +42,7 @@ class Examples:
         images: (N, C, H, W) float32 in [0, 1] on the model's device, where labels and ids (N,) int64 are too.
         batch_size: images that go through the model at once.
         precision: of the search.
+        under_way: keeps what attacks that take their images all together have come to.
     """
 
     model: nn.Module
@@ -50,9 +53,14 @@ class Examples:
     seed: int = 0
     batch_size: int = 256
     precision: Precision = "float32"
+    under_way: UnderWay | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
 
     def take(self, chosen: Tensor) -> Examples:
         """Those of the indices `chosen`, as copies."""
@@ -86,7 +94,7 @@ def run_attack(
         on_progress(count)
 
     if "results" in run.attack.takes:
-        radii_given = torch.tensor(falling, dtype=torch.float64, device=examples.images.device)
+        radii_given = torch.tensor(falling, dtype=exact_dtype(examples.device), device=examples.device)
         _called(run, examples, norm, falling[0], radii=radii_given, results=results, on_progress=progress)
     elif run.attack.kind == "fixed":
         for eps in radii:
@@ -113,7 +121,7 @@ def _run_on_standing(
     with attacked_model(examples.model) as model:
         prepared = PreparedModel(model, examples.num_classes, examples.batch_size).eval()
         before = None if run.attack.trusted else state_of(examples.model)
-        further = {"radii": torch.tensor(radii, dtype=torch.float64, device=given.images.device)} if curve else {}
+        further = {"radii": torch.tensor(radii, dtype=exact_dtype(given.device), device=given.device)} if curve else {}
         result = _called(run, replace(given, model=prepared), norm, radii[0], **further)
         weights = {name for name, _ in examples.model.named_parameters()}
         if before is not None and not weights.isdisjoint(changes(before, state_of(examples.model))):
@@ -145,8 +153,8 @@ def fewest_changes(
     if results.images:
         results.images["l0"] = found.cpu()
     changed = found != examples.images
-    counts = (changed.any(1) if by_pixel else changed).flatten(1).sum(1).double()
-    return torch.where(said != examples.labels, counts, torch.inf).cpu(), said.cpu()
+    counts = (changed.any(1) if by_pixel else changed).flatten(1).sum(1).cpu().double()
+    return torch.where((said != examples.labels).cpu(), counts, torch.inf), said.cpu()
 
 
 def _judge(
@@ -168,19 +176,45 @@ def _judge(
 
 def _called(run: NamedAttack, examples: Examples, norm: str, eps: float, **further: Any) -> AttackResult:
     """The attack's result as it is; its random numbers are its own, and torch's generators stay as they were."""
-    attack, seed = run.attack, examples.seed
+    attack, seed, device = run.attack, examples.seed, examples.device
     if attack.kind == "fixed":
         seed = stream_key(seed, run.name, norm, eps) % _SEEDS
     offered = {
-        "norm": norm, "eps": torch.full((len(examples),), eps, dtype=torch.float64, device=examples.images.device),
+        "norm": norm, "eps": torch.full(examples.labels.shape, eps, dtype=exact_dtype(device), device=device),
         "ids": examples.ids, "seed": seed, "batch_size": examples.batch_size, "precision": examples.precision,
         "on_progress": lambda _: None, **further,
     }  # fmt: skip
     keywords = {name: value for name, value in offered.items() if name in attack.takes} | dict(run.keywords)
     key = (examples.seed, run.name, *([] if attack.whole_units else [norm]), eps, int(examples.ids[0]))
     with nullcontext() if attack.keyed else random_numbers_of(examples.images.device, *key), _told(run, norm):
-        result = attack.function(examples.model, examples.images, examples.labels, **keywords)
-    return result if isinstance(result, AttackResult) else AttackResult(result)
+        return _going_on(run, examples, keywords)
+
+
+def _going_on(run: NamedAttack, examples: Examples, keywords: dict[str, Any]) -> AttackResult:
+    """The attack's result, from where a stopped process has left it where that is kept."""
+    net, unit = examples.model, examples.under_way
+
+    def call() -> AttackResult:
+        result = run.attack.function(net, examples.images, examples.labels, **keywords)
+        return result if isinstance(result, AttackResult) else AttackResult(result)
+
+    if unit is None or run.attack.keyed or not isinstance(net, PreparedModel):
+        return call()
+    answers = unit.next_call(examples.images)
+    if found := answers.result():
+        return AttackResult(found["images"].to(examples.images.device), found["gradients"], found["queries"])
+    net.answers = answers
+    try:
+        result = call()
+    finally:
+        net.answers = None
+    if isinstance(result.images, Tensor):
+        counts = {
+            "gradients": net.gradients if result.gradients is None else result.gradients,
+            "queries": net.forwards if result.queries is None else result.queries,
+        }
+        answers.returned(images=result.images.detach().cpu().clone(), **counts)
+    return result
 
 
 @contextmanager

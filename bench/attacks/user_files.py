@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -52,7 +54,7 @@ def load_function(name: str, file_name: str, function: str, file: UserFile | Non
             f"{name} is code of a file, which runs only when you name the file{named} yourself.", option="program"
         )
     try:
-        with plain_torch():
+        with plain_torch(), redirect_stdout(sys.stderr):  # what its code prints is no result of ours
             found: Callable[..., Any] = python_object(Program("python", file.path, function), file.content)
     except BaseException as error:
         if isinstance(error, BenchError) or is_interrupt(error):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bench.attacks.losses import answers
 from bench.attacks.norms import distance, exact_distances, per_example
+from bench.core.devices import exact
 from bench.core.precision import float32_products
 from bench.core.threat import NORMS, Norm
 
@@ -111,16 +112,17 @@ class AttackResults:
         """
         verified, distances, predictions = verify(model, images, clean, labels, eps=eps, norm=norm)
         if claimed is not None:
-            verified &= claimed
+            verified &= claimed.to(verified.device)
         count = len(images) if claimed is None else int(claimed.sum())
         chosen = verified.nonzero().squeeze(1)
         self.claims += count
         self.rejected += count - len(chosen)
         chosen = first_of_each(examples.to(chosen.device), chosen)
         measured = {other: values[chosen] for other, values in distances.items()}
-        found = pull_inside(images[chosen], clean[chosen], eps[chosen], norm) if self.images else None
+        rows = chosen.to(images.device)
+        found = pull_inside(images[rows], clean[rows], eps[chosen.to(eps.device)], norm) if self.images else None
         self.record(examples.to(chosen.device)[chosen].cpu(), norm, measured, predictions[chosen], images=found)
-        return verified
+        return verified.to(images.device)
 
     def record(
         self, examples: Tensor, norm: Norm, distances: dict[Norm, Tensor], predictions: Tensor, *,
@@ -175,19 +177,19 @@ def pull_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tenso
     the clean image, so that no pixel's perturbation grows.
     """
     inside = images.clamp(0.0, 1.0)
-    exact = clean.double()
-    delta = inside.double() - exact
+    origin = exact(clean)
+    delta = exact(inside) - origin
     length = distance(delta, norm)
-    radius = eps.double()
+    radius = exact(eps)
     if norm == "linf":
         bound = per_example(radius, delta)
         pulled = torch.minimum(torch.maximum(delta, -bound), bound)
     else:
         pulled = delta * per_example((radius / length.clamp_min(1e-300)).clamp_max(1.0), delta)
-    rounded = (exact + pulled).float()
-    grown = (rounded.double() - exact).abs() > pulled.abs()
-    rounded = torch.where(grown, torch.nextafter(rounded, clean), rounded)
-    return torch.where(per_example(length > radius, rounded), rounded, inside)
+    rounded = (origin + pulled).float()
+    grown = (rounded.double() - origin).abs() > pulled.abs()
+    rounded = torch.where(grown, torch.nextafter(rounded, clean.to(rounded.device)), rounded)
+    return torch.where(per_example((length > radius).to(images.device), inside), rounded.to(images.device), inside)
 
 
 def round_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:
@@ -195,15 +197,15 @@ def round_inside(images: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tens
 
     A pixel becomes the nearest 255th; where the image would so leave its ball, the nearest towards the clean image.
     """
-    exact, base = 255.0 * images.double(), 255.0 * clean.double()
-    nearest, radius = exact.round(), eps.double() * (1.0 + RELATIVE_TOLERANCE)
-    inward = torch.where(exact > base, exact.floor(), exact.ceil())
-    inward = torch.where((exact - nearest).abs() < _ROUNDING, nearest, inward)
+    found, base = 255.0 * exact(images), 255.0 * exact(clean)
+    nearest, radius = found.round(), exact(eps) * (1.0 + RELATIVE_TOLERANCE)
+    inward = torch.where(found > base, found.floor(), found.ceil())
+    inward = torch.where((found - nearest).abs() < _ROUNDING, nearest, inward)
     if norm == "linf":  # pixel by pixel
-        nearest = torch.where((nearest - base).abs() <= 255.0 * per_example(radius, exact), nearest, inward)
+        nearest = torch.where((nearest - base).abs() <= 255.0 * per_example(radius, found), nearest, inward)
     outside = distance((nearest - base) / 255.0, norm) > radius
-    rounded = torch.where(per_example(outside, exact), inward, nearest)
-    return rounded.clamp(0.0, 255.0).float().div_(255.0)
+    rounded = torch.where(per_example(outside, found), inward, nearest)
+    return rounded.clamp(0.0, 255.0).float().div_(255.0).to(images.device)
 
 
 def verify(
@@ -217,12 +219,13 @@ def verify(
 
     Returns:
         verified (N,) bool, exact distances in every norm of the repaired images, and their predictions (N,), -1 where
-        a logit is NaN or infinite: such an answer is as wrong as any.
+        a logit is NaN or infinite: such an answer is as wrong as any. All three lie where `exact` leaves values.
     """
     repaired = pull_inside(images, clean, eps, norm)
     with torch.no_grad(), float32_products():
         predictions = answers(model(repaired))
     distances = exact_distances(repaired, clean)
-    inside_ball = distances[norm] <= eps.double() * (1.0 + RELATIVE_TOLERANCE)
+    inside_ball = distances[norm] <= exact(eps) * (1.0 + RELATIVE_TOLERANCE)
     inside_box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)
-    return (predictions != labels) & inside_ball & inside_box, distances, predictions
+    fooled = ((predictions != labels) & inside_box).to(inside_ball.device)
+    return fooled & inside_ball, distances, predictions.to(inside_ball.device)

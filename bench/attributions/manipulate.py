@@ -19,6 +19,7 @@ from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulations import Goal, MapAttack, RandomSign
 from bench.attributions.registry import AttributionMethod, MapRequest
 from bench.attributions.similarity import PreparedMaps
+from bench.core.devices import exact
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 
@@ -176,9 +177,8 @@ class _Search:
         repaired = pull_inside(self.best, self.clean, eps, "linf")
         with torch.no_grad():
             keeps = answers(self.model(repaired)) == self.prediction
-        inside = distance(repaired.double() - self.clean.double(), "linf") <= self.settings.eps * (
-            1 + RELATIVE_TOLERANCE
-        )
+        length = distance(exact(repaired) - exact(self.clean), "linf")
+        inside = (length <= self.settings.eps * (1 + RELATIVE_TOLERANCE)).to(keeps.device)
         box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)
         good = keeps & inside & box
         rejected = self.claimed & ~good

@@ -84,10 +84,15 @@ def pixel_scores(
     return gradient.abs().sum(1), factors
 
 
+def gradients_a_map(name: str) -> int:
+    """How many gradients of the net a map takes."""
+    return 1 if name in ("gradient", "input_x_gradient") else _POINTS
+
+
 def _mean_gradient(
     model: nn.Module, images: Tensor, example_ids: Tensor, name: str, scalar: Scalar
 ) -> tuple[Tensor, Tensor]:
-    if name in ("gradient", "input_x_gradient"):
+    if gradients_a_map(name) == 1:
         return predicted_gradient(model, images, scalar)
     total = torch.zeros_like(images)
     factors = torch.zeros(len(images), device=images.device)

@@ -12,7 +12,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -60,7 +60,8 @@ class Program:
                 f"{self.path} is not the program that the model's card names (sha256 {digest[:12]}..., card says "
                 f"{sha256[:12]}...)."
             )
-        with plain_torch():
+        # what its code prints is no result of ours
+        with plain_torch(), redirect_stdout(sys.stderr):
             net = _BUILDERS[self.kind](self, content)
         if not isinstance(net, nn.Module):
             raise BenchError(f"{self.path} gave a {type(net).__name__}, not a torch.nn.Module.")

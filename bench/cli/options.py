@@ -33,7 +33,7 @@ DataDir = Annotated[
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch a data set, or weights of a model, that are not here.")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSize = Annotated[
     str,
     typer.Option(

@@ -1,10 +1,11 @@
-"""Choosing where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, checked before anything starts."""
+"""Choosing where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, checked before anything starts."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from bench.core.errors import BenchError
 
@@ -20,7 +21,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BenchError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N.", option="device") from error
+        raise BenchError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps.", option="device") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BenchError(f"device {name!r} was asked for, but torch sees no CUDA device; use cpu.", option="device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -28,10 +29,31 @@ def resolve_device(name: str) -> torch.device:
             f"device {name!r} was asked for, but there are only {torch.cuda.device_count()} CUDA devices.",
             option="device",
         )
-    if device.type not in ("cpu", "cuda"):
-        why = ": it has no float64, in which adversarial examples are measured" if device.type == "mps" else ""
-        raise BenchError(f"device {name!r} is not supported{why}; use auto, cpu, cuda or cuda:N.", option="device")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BenchError(f"device {name!r} was asked for, but torch sees no GPU of Apple's; use cpu.", option="device")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise BenchError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:N or mps.", option="device")
     return device
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether tensors on the device can be of float64; Apple's GPUs have none."""
+    return device.type != "mps"
+
+
+def exact(values: Tensor) -> Tensor:
+    """The values in float64, for arithmetic that decides verdicts: where they are, or else on the CPU."""
+    return (values if has_float64(values.device) else values.cpu()).double()
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Where `exact` leaves values of the device."""
+    return device if has_float64(device) else torch.device("cpu")
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """For radii that lie beside images on the device: float64, or the nearest that there is."""
+    return torch.float64 if has_float64(device) else torch.float32
 
 
 def worker_device(device: torch.device, number: int) -> torch.device:

@@ -31,6 +31,17 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def shared_path(text: str) -> str:
+    """A path for evidence that others will see: below the working directory from there on, elsewhere its last part.
+
+    Relative paths, and what is no path, stay as they are.
+    """
+    path = Path(text)
+    if not path.is_absolute():
+        return text
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+
+
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading if it is a regular one: reading a pipe or a device may never end.
 

@@ -21,6 +21,8 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         raise unknown_name(name, PRECISIONS, "precision")
     if name == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
         raise BenchError("precision tf32 needs a CUDA device of compute capability 8.0; use float32 or bfloat16.")
+    if name != "float32" and device.type == "mps":
+        raise BenchError(f"precision {name} is for CPUs and CUDA devices; use float32.")
     return name
 
 

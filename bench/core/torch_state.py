@@ -59,18 +59,41 @@ def _put_back(found: list[Any]) -> None:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """`plain_torch`, and the random states of torch, NumPy and Python are put back too: for calls from a notebook."""
-    numbers, legacy, own = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     on_gpus = torch.cuda.get_rng_state_all() if started else None
+    found = random_states(torch.device("cpu"))
     try:
         with plain_torch():
             yield
     finally:
-        torch.set_rng_state(numbers)
-        np.random.set_state(legacy)  # noqa: NPY002
-        random.setstate(own)
+        put_back_random_states(found)
         if on_gpus is not None:
             torch.cuda.set_rng_state_all(on_gpus)
+
+
+def random_states(device: torch.device) -> tuple[Any, ...]:
+    """Of torch's generators on the CPU and a GPU, numpy's and Python's, for `put_back_random_states`.
+
+    Tensors, numbers and texts alone, which a file can hold that is no program.
+    """
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, *rest = legacy
+    on_device = None
+    if device.type != "cpu":
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.mps.get_rng_state()
+    return torch.get_rng_state(), str(device), on_device, random.getstate(), kind, torch.from_numpy(keys.copy()), *rest
+
+
+def put_back_random_states(states: tuple[Any, ...]) -> None:
+    """Let the generators go on from where they were."""
+    on_cpu, device, on_device, of_python, kind, keys, *rest = states
+    torch.set_rng_state(on_cpu)
+    if on_device is not None and device == "mps":
+        torch.mps.set_rng_state(on_device)
+    elif on_device is not None:
+        torch.cuda.set_rng_state(on_device, device)
+    random.setstate(of_python)
+    np.random.set_state((kind, keys.numpy(), *rest))  # noqa: NPY002
 
 
 def twice_differentiable(wanted: bool) -> AbstractContextManager[object]:
@@ -87,16 +110,16 @@ def random_numbers_of(device: torch.device, *key: object) -> Iterator[None]:
 
     Nothing here draws from them, but a net may: dropout that is left on, or noise as a defence.
     """
-    seed = stream_key(*key) & ((1 << 63) - 1)
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (a net draws from that one)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), current_device(device):
+    seed, found = stream_key(*key) & ((1 << 63) - 1), random_states(device)
+    with current_device(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % (1 << 32))  # noqa: NPY002
         try:
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)  # noqa: NPY002
+            put_back_random_states(found)

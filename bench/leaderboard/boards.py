@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.best_known import is_external, lowered_rows
-from bench.leaderboard.labels import label, with_decimals
+from bench.leaderboard.labels import FROM_ONE, label, read_from_one, with_decimals
 from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ COMPARABLE = (
 )  # fmt: skip
 """Rows are ranked together only where all of these agree."""
 _ACCURACIES = ("clean_accuracy", "robust_accuracy", "union_accuracy")
-_NEAR_ONE = 0.98
-"""From here on three digits hardly tell values apart that can't exceed 1."""
 _FEW = 5
 """Headlines shown at every radius, where there are no more, else at the largest; columns shown where there are none."""
 
@@ -62,7 +60,7 @@ class Column:
     @property
     def heading(self) -> str:
         """What stands above the values that people read."""
-        return f"1 - {self.label}" if self.from_one else self.label
+        return FROM_ONE + self.label if self.from_one else self.label
 
     def shown(self, cell: Cell) -> Cell:
         """The values that people read."""
@@ -175,9 +173,8 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
 
 def seen_from_one(column: Column, cells: Iterable[Cell | None]) -> Column:
     """The column, to be read as its distance to 1 where more is better and all its values are near 1."""
-    values = [cell.value for cell in cells if cell is not None]
-    near = bool(values) and min(values) < 1 and all(_NEAR_ONE <= value <= 1 for value in values)
-    return replace(column, from_one=near and column.direction == "higher" and column.unit == "number")
+    values = (cell.value for cell in cells if cell is not None)
+    return replace(column, from_one=read_from_one(values, column.direction, column.unit))
 
 
 def _named(columns: Sequence[Column], name: str) -> Column | None:

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.core.names import select_names
 from bench.core.threat import NORM_LABELS, radius_text
-from bench.leaderboard.metrics import MetricKey
+from bench.leaderboard.metrics import Direction, MetricKey, Unit
 
+FROM_ONE = "1 - "
+"""Goes before the name of what is read from 1."""
+_NEAR_ONE = 0.98
+"""From here on three digits hardly tell values apart that can't exceed 1."""
 _SHORT = {"clean_accuracy": "clean", "union_accuracy": "union"}
 _PATHS = ("insertion", "deletion", "prediction_kept")
 """Written as one path with their subjects, as is every metric whose own name is a path."""
@@ -61,6 +65,8 @@ def balls(radii: Mapping[str, float]) -> str:
 
 def small_number(value: float) -> str:
     """With two digits that count, and no exponent: `0.000041`."""
+    if value != value:
+        return "-"
     decimals = 1 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:.{max(decimals, 0)}f}"
 
@@ -68,6 +74,13 @@ def small_number(value: float) -> str:
 def near_one(value: float) -> str:
     """With two digits of what it lacks to 1, `0.99991`, where three digits would not do; empty elsewhere."""
     return f"{value:.{min(1 - math.floor(math.log10(1 - value)), 9)}f}" if 0.99 < value < 1 else ""
+
+
+def read_from_one(values: Iterable[float], direction: Direction, unit: Unit) -> bool:
+    """Whether people are told what these values lack to 1: more is better, and all are near it."""
+    found = list(values)
+    near = bool(found) and min(found) < 1 and all(_NEAR_ONE <= value <= 1 for value in found)
+    return near and direction == "higher" and unit == "number"
 
 
 def with_decimals(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bench.leaderboard.boards import Board, Cell, Row, sorted_rows
-from bench.leaderboard.labels import select_labels
+from bench.leaderboard.labels import FROM_ONE, select_labels
 
 
 def by_method(board: Board, groups: Mapping[str, str]) -> Board:
@@ -57,7 +57,7 @@ def with_columns(boards: Sequence[Board], names: Sequence[str]) -> list[Board]:
         BenchError: a name that no board has.
     """
     wanted = select_labels(
-        [name.removeprefix("1 - ") for name in names],
+        [name.removeprefix(FROM_ONE) for name in names],
         (column.label for board in boards for column in board.columns),
         "column",
     )

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bench.core.devices import exact
+
 LOW, HIGH = 0.25, 128.0
 """The usual spread of a net's logits, the largest less the third; nets inside it are left as they are."""
 _AIM = 4.0
@@ -37,7 +39,7 @@ def at_usual_scale(net: nn.Module, images: Tensor, batch_size: int) -> nn.Module
     with torch.no_grad():
         logits = torch.cat([net(part) for part in torch.split(images, batch_size)])
     # not the smallest logit: nets that rule classes out give them -1e4 or less
-    top = logits.double().topk(min(3, logits.shape[1]), dim=1).values
+    top = exact(logits).topk(min(3, logits.shape[1]), dim=1).values
     spread = float((top[:, 0] - top[:, -1]).median())
     if not math.isfinite(spread) or spread == 0.0 or LOW <= spread <= HIGH:
         return net

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.core.devices import exact_device
+
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 """Training flag, hooks and the like, which are not the net's own."""
 _DEEPEST = 4
@@ -61,7 +63,8 @@ def _look(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:
 
 def _sum(values: Tensor | np.ndarray[Any, Any]) -> str:
     try:
-        total = torch.as_tensor(values).detach().sum(dtype=torch.float64)
+        found = torch.as_tensor(values).detach()
+        total = found.to(exact_device(found.device)).sum(dtype=torch.float64)
         return f"{tuple(values.shape)} {float(total)!r}"
     except (RuntimeError, TypeError, NotImplementedError):  # no numbers, or none that can be summed up
         return ""

@@ -37,6 +37,7 @@ class EvaluationContext:
         registry: a folder of models, looked in first, where the protocol needs another net.
         save_adversarial: whether the smallest adversarial images are kept.
         on_progress: called with the amount of work newly done, in the measure of `Protocol.work`.
+        identity: of the run, by which what is under way is kept; empty where nothing is.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class EvaluationContext:
     precision: Precision = "float32"
     registry: Path | None = None
     save_adversarial: bool = False
+    identity: str = ""
 
     @property
     def example_ids(self) -> Tensor:
@@ -94,7 +96,7 @@ class Protocol(ABC):
     """Whether it can judge only nets whose logits have a gradient with respect to the image."""
     needs_second_derivatives = False
     """Whether it differentiates the gradient with respect to the image once more."""
-    keeps_under_way = False
+    keeps_under_way: bool = False
     """Whether a unit that is stopped goes on where it was, but for the last half minute."""
     batch_size_bounds_memory = True
     """Whether a smaller batch size needs less memory."""

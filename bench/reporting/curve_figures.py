@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.core.threat import NORM_LABELS
-from bench.leaderboard.labels import full_label
+from bench.leaderboard.labels import FROM_ONE, full_label, read_from_one
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.views import pareto_front
 from bench.reporting.figures import COLOURS, LINES, cycle_colours, new_figure
@@ -41,11 +41,20 @@ def robustness_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float
 def curves_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float | None = None) -> Figure:
     """Each metric of these rows against its radius, one panel a metric and what it is of, as `robustness_figure`."""
     groups = rows.groupby(["metric", "subject", "attack", "norm"], sort=False)
-    panels = {full_label(replace(keys_of(own)[0], eps=None)): (own[:0], own) for _, own in groups}
+    panels = dict(_panel(own) for _, own in groups)
     figure, axes = _line_figure(panels, models, "value", width=width)
     for one in axes:
         one.set(xlabel="radius")
     return figure
+
+
+def _panel(rows: pd.DataFrame) -> tuple[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """The title and the rows of one metric, as people read them."""
+    title, first = full_label(replace(keys_of(rows)[0], eps=None)), rows.iloc[0]
+    if read_from_one(rows["value"], first["direction"], first["unit"]):
+        ends = {"value": 1 - rows["value"], "ci_low": 1 - rows["ci_high"], "ci_high": 1 - rows["ci_low"]}
+        title, rows = FROM_ONE + title, rows.assign(**ends)
+    return title, (rows[:0], rows)
 
 
 def _line_figure(
@@ -96,7 +105,10 @@ def pareto_figure(board: Board, names: tuple[str, str], *, width: float) -> Figu
     figure, (axes,) = new_figure(1, width=width, height=max(2.2, 0.75 * width))
     places = [board.place(name) for name in names]
     points = {
-        row.name: tuple(cell.value for place in places if (cell := row.cells[place]) is not None) for row in board.rows
+        row.name: tuple(
+            board.columns[place].shown(cell).value for place in places if (cell := row.cells[place]) is not None
+        )
+        for row in board.rows
     }
     points = {name: point for name, point in points.items() if len(point) == 2}
     front = {row.name: points[row.name] for row in pareto_front(board, names).rows}
@@ -109,7 +121,7 @@ def pareto_figure(board: Board, names: tuple[str, str], *, width: float) -> Figu
         axes.annotate(str(number), (point[0], point[1]), xytext=(3, 3), textcoords="offset points", fontsize="small")
     numbered = [f"{number} {name}" for number, name in enumerate(front, start=1)]
     _legend_below(figure, [axes.plot([], [], " ")[0] for _ in front], numbered, handle=0)
-    axes.set(xlabel=board.columns[places[0]].label, ylabel=board.columns[places[1]].label)
+    axes.set(xlabel=board.columns[places[0]].heading, ylabel=board.columns[places[1]].heading)
     axes.margins(x=0.15, y=0.1)
     axes.grid(alpha=0.3)
     return figure

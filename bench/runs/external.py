@@ -182,7 +182,7 @@ class _Judged:
 
     def _values(self, pixels: Tensor, clean: Tensor, rows: Tensor, fools: Tensor) -> Tensor:
         """Enter how many values differ; any number counts."""
-        counts = torch.where(fools, (pixels != clean).flatten(1).sum(1).double(), torch.inf).cpu()
+        counts = torch.where(fools.cpu(), (pixels != clean).flatten(1).sum(1).cpu().double(), torch.inf)
         self.fewest[rows] = torch.minimum(self.fewest[rows], counts)
         return fools
 
@@ -190,11 +190,11 @@ class _Judged:
         """For each norm the images that lie in a ball of the suite, and the smallest such radius of each."""
         distances = exact_distances(pixels, clean)
         for norm, radii in self.radii.items():
-            known = torch.tensor(sorted(radii), dtype=torch.float64, device=pixels.device)
+            known = torch.tensor(sorted(radii), dtype=torch.float64, device=distances[norm].device)
             place = torch.searchsorted(known * (1.0 + SLACK), distances[norm])
             chosen = (place < len(known)).nonzero().squeeze(1)
             if len(chosen):
-                yield norm, chosen, known[place[chosen]]
+                yield norm, chosen.to(pixels.device), known[place[chosen]]
 
 
 def _written(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.devices import exact
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.keyed_random import keyed_uniform
 from bench.core.memory import is_out_of_memory
@@ -41,7 +42,7 @@ def _ask(model: nn.Module, images: Tensor, classes: int) -> Tensor:
     logits: Any = None
     try:
         with torch.no_grad(), float32_products():
-            logits = model(images.clone()).double().cpu()
+            logits = exact(model(images.clone())).cpu()
     except BaseException as error:  # of any kind: the net may be the user's own
         if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
             raise

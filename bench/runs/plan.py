@@ -18,6 +18,7 @@ from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
+from bench.core.files import shared_path
 from bench.core.precision import Precision, resolve_precision
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
@@ -55,6 +56,8 @@ class RunRequest:
     """A folder of suites beside the shipped ones."""
     save_adversarial: bool = False
     """Keep the smallest adversarial image of every example and norm in the run's folder."""
+    expect_clean: float | None = None
+    """The clean accuracy, from 0 to 1, that every model is known to have."""
     without_training: bool = False
     """Load no training split: such plans tell which runs are done, but cannot be carried out where one is needed."""
 
@@ -173,6 +176,8 @@ def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[Run
         raise BenchError(f"seed {request.seed} is out of range; use 0 to 2^63 - 1.", option="seed")
     if request.batch_size is not None and not 1 <= request.batch_size < 1 << 31:
         raise BenchError(f"{request.batch_size} is not a number of images; use 1 or more.", option="batch_size")
+    if request.expect_clean is not None and not 0 <= request.expect_clean <= 1:
+        raise BenchError(f"{request.expect_clean:g} is no share of images; use e.g. 0.83.", option="expect_clean")
     suites = resolve_suites(request.suites, request.suite_path)
     # the file that the user names is the suites' where they ask for one, and else the models'
     of_suites = request.program is not None and any(protocol_for(suite).takes_program for suite in suites)
@@ -212,9 +217,12 @@ def _plans_of(
 ) -> list[RunPlan]:  # fmt: skip
     """One model's plans, a suite each; raises BenchError if the model cannot be judged."""
     suites = {suite.name: protocol for suite, protocol, _ in data.suites}
-    checked = check_model(entry, data.test, suites, device, batch_size=request.batch_size, keep=alone)
+    checked = check_model(
+        entry, data.test, suites, device, batch_size=request.batch_size, keep=alone, expect_clean=request.expect_clean
+    )
     files = {"program": request.program, "registry": None if entry.named else request.registry}
-    named = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
+    given = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
+    named = {name: shared_path(value) if isinstance(value, str) else value for name, value in given.items()}
     asked = Request(
         examples=request.examples, device=request.device, batch_size=request.batch_size,
         named={} if entry.build is not None and not entry.named else named,

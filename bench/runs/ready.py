@@ -16,6 +16,7 @@ from bench.core.precision import float32_products
 from bench.core.torch_state import random_numbers_of
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
+from bench.leaderboard.statistics.intervals import wilson
 from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
 from bench.protocols import Protocol
@@ -26,6 +27,8 @@ from bench.runs.fixed_answers import fixed_answers
 _TRIED = 2
 _LOOKED_AT = 16
 """The data set's first images tell the size of the net's logits, for every unit."""
+_COUNTED = 500
+"""Images that tell whether the clean accuracy is the expected one."""
 _SAME = 1e-3
 """How far the prepared net's logits may lie from the plain one's, over the largest: rounding stays far below."""
 
@@ -47,7 +50,7 @@ class CheckedModel:
 
 def check_model(
     entry: ModelEntry, dataset: ImageDataset, suites: Mapping[str, Protocol], device: torch.device, *,
-    batch_size: int | None, keep: bool,
+    batch_size: int | None, keep: bool, expect_clean: float | None = None,
 ) -> CheckedModel:  # fmt: skip
     """Send a few images through; raises BenchError if the net cannot be judged at all.
 
@@ -56,6 +59,7 @@ def check_model(
         batch_size: None: as it suits model and device.
         keep: whether the run may have the very net that was looked at. One of the user's own is made anew whatever this
             says: it may remember what it has seen.
+        expect_clean: the clean accuracy that the model is known to have; another one is an error.
     """
     name = entry.card.name
     if entry.card.expected_classes != dataset.num_classes:
@@ -74,12 +78,32 @@ def check_model(
                 if (error := _misfit(model, name, images, protocol, suite=suite)) is not None
             }
         size = batch_size or automatic_batch_size(model, images, device)
+        if expect_clean is not None:
+            _require_accuracy(model, name, dataset, device, expected=expect_clean, batch_size=size)
         own = entry.build is not None or entry.card.program is not None
         return CheckedModel(size, fixed_answers(model, dataset, device), model if keep and not own else None, unfit)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise no_room(device, name, "a single image") from error
+
+
+def _require_accuracy(
+    model: nn.Module, name: str, dataset: ImageDataset, device: torch.device, *, expected: float, batch_size: int
+) -> None:
+    """Raise BenchError where the first images tell that the clean accuracy is not the expected one."""
+    count = min(_COUNTED, len(dataset))
+    parts = torch.split(torch.arange(count), batch_size)
+    with torch.no_grad(), current_device(device), float32_products(), random_numbers_of(device, "clean"):
+        said = torch.cat([model(dataset.pixels(part).to(device)).argmax(1).cpu() for part in parts])
+    right = int((said == dataset.labels[:count]).sum())
+    low, high = wilson(right, count)
+    if abs(right / count - expected) > high - low:  # four standard errors
+        raise BenchError(
+            f"model {name} classifies {right / count:.1%} of the first {count} images right, far from the expected "
+            f"{expected:.1%}; see that mean, std, input size and order of the classes are those it was trained with.",
+            option="expect_clean",
+        )
 
 
 def _misfit(model: nn.Module, name: str, images: Tensor, protocol: Protocol, suite: str) -> BenchError | None:

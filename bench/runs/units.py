@@ -114,6 +114,7 @@ def compute_unit(
         precision=plan.precision,
         registry=plan.registry,
         save_adversarial=plan.request.save_adversarial,
+        identity=f"{plan.config.key} {plan.answers}",
     )
     before = state_of(model)
     own_numbers = random_numbers_of(plan.device, plan.seed, "unit", unit.index)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from bench.attacks.pgd import attacked_model
 from bench.attributions.gradients import gradient_maps, true_logit_gradient
 from bench.catalog.models import list_models, load_model
+from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.data import load_split
 from bench.leaderboard.statistics.intervals import NORMAL_QUANTILE, bootstrap
@@ -111,7 +112,7 @@ class Computations:
         (product,) = torch.autograd.grad(maps, inputs, noise, allow_unused=True) if maps.requires_grad else (None,)
         change = torch.zeros(len(ids)) if product is None else product.flatten(1).norm(dim=1)
         clean = maps.detach().flatten(1)
-        distance = 0.5 * (1.0 - F.cosine_similarity(clean.double(), noisy.double(), eps=1e-30))
+        distance = 0.5 * (1.0 - F.cosine_similarity(exact(clean), exact(noisy), eps=1e-30))
         ratio = change / noisy.norm(dim=1).clamp_min(1e-30)
         return torch.stack([distance, ratio.square().double(), change.double()])
 
@@ -136,4 +137,4 @@ def _criterion(name: str, clean: Tensor, noisy: Tensor) -> Tensor:
     """The terms of LGA, section 1.2, per image."""
     if name == "l2":
         return (clean - noisy).square().sum(1)
-    return 0.5 * (1.0 - F.cosine_similarity(clean.double(), noisy.double(), eps=1e-30))
+    return 0.5 * (1.0 - F.cosine_similarity(exact(clean), exact(noisy), eps=1e-30))

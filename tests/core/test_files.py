@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.files import json_lines, json_text, read_regular, replaced_whole, sha256_file, sweep, write_atomically
+from bench.core.files import (
+    json_lines,
+    json_text,
+    read_regular,
+    replaced_whole,
+    sha256_file,
+    shared_path,
+    sweep,
+    write_atomically,
+)
 
 
 def test_a_full_disk_gives_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +96,14 @@ def test_numbers_that_json_does_not_have_become_null(as_text: Callable[[dict[str
     assert json.loads(as_text(value), parse_constant=pytest.fail) == {
         "a": [None, None, 1.5], "b": {"c": None, "d": "inf"}
     }  # fmt: skip
+
+
+def test_evidence_names_no_folder_outside_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shared_path(str(tmp_path / "nets" / "net.py:build")) == "nets/net.py:build"
+    assert shared_path(str(tmp_path.parent / "private" / "net.py:build")) == "net.py:build"
+    assert shared_path(str(tmp_path.parent)) == tmp_path.parent.name
+    for text in ("nets/net.py:build", "../net.py:build", "timm:resnet18", "0.286,0.286"):
+        assert shared_path(text) == text

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.attacks.adapters import under_way
 from bench.catalog.suites import resolve_suites
 from bench.core.errors import StoppedError
 from bench.executors.local_pool import LocalPool
@@ -105,6 +106,56 @@ def test_a_stopped_run_goes_on_with_what_no_piece_has_covered(
     outcome = execute(plan, tmp_path / "board")
     assert outcome.resumed_units == 3 and len(read_manifest(outcome.folder).units) == 4
     assert sorted(set(records_of(outcome.folder)["example_id"])) == list(range(40))
+
+
+WHOLE_UNITS = """
+schema_version = 1
+name = "whole_units"
+version = 1
+protocol = "robustness"
+examples = 8
+[[parameters.attacks]]
+attack = "torchattacks:PGD"
+steps = 3
+norms = ["linf"]
+[[parameters.attacks]]
+attack = "torchattacks:CW"
+steps = 4
+norms = ["l2"]
+[parameters.datasets.fashion_mnist]
+reference = { linf = "8/255", l2 = 1 }
+radii = { linf = ["8/255", "16/255"], l2 = [1] }
+"""
+
+
+def test_a_unit_that_cannot_be_cut_goes_on_where_a_stop_has_left_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
+    (tmp_path / "suite.toml").write_text(WHOLE_UNITS)
+    (plan,) = plan_runs(RunRequest(["standard"], [str(tmp_path / "suite.toml")], tmp_path, device="cpu"))
+    assert plan.net is not None and plan.protocol.keeps_under_way
+    calls, last = [0], 1 << 30
+
+    def called(_: nn.Module, given: tuple[torch.Tensor]) -> None:
+        if calls[0] == last:
+            raise KeyboardInterrupt
+        calls[0] += given[0].requires_grad
+
+    plan.net.register_forward_pre_hook(called)
+    whole = execute(plan, tmp_path / "whole")
+    needed, calls[0] = calls[0], 0
+    last = 8  # within the last attack, after which masking is looked for
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, tmp_path / "board")
+    kept = list((tmp_path / "cache").rglob("*.pt"))
+    last = 1 << 30
+    outcome = execute(plan, tmp_path / "board")
+    assert outcome.resumed_units == 0 and kept
+    assert calls[0] == needed, "3 steps of PGD at each of two radii and 2 of CW are not done again"
+    assert records_of(outcome.folder).equals(records_of(whole.folder))
+    assert not list((tmp_path / "cache").rglob("*.pt")), "nothing is left of a unit that is done"
 
 
 def test_gaps_between_pieces_are_found(plan: RunPlan) -> None:

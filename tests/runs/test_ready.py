@@ -197,3 +197,32 @@ def test_a_transformer_answers_the_same_with_and_without_gradients_and_shows_its
         assert torch.equal(plain, net(images.clone().requires_grad_(True)))
         assert has_relu(net, images)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_model_far_from_its_known_clean_accuracy_is_refused_before_anything_is_computed(
+    tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    def planned(expected: float) -> int:
+        return len(plan_runs(RunRequest(["standard"], ["clean"], tmp_path, device="cpu", expect_clean=expected)))
+
+    with torch.no_grad():
+        right = standard(fashion_test.pixels(slice(0, 500))).argmax(1) == fashion_test.labels[:500]
+    known = float(right.float().mean())
+    assert planned(known) == planned(known - 0.03) == 1
+    with pytest.raises(BenchError, match=rf"{known:.1%} of the first 500 images right, far from the expected 20.0%"):
+        planned(0.2)
+    with pytest.raises(BenchError, match="83 is no share of images"):
+        planned(83)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_users_program_prints_does_not_mix_with_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nprint('loaded')\ndef build():\n    print('built')\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n"
+    )
+    plan_runs(RunRequest([f"{tmp_path / 'net.py'}:build"], ["clean"], tmp_path / "board", device="cpu"))
+    out, error = capsys.readouterr()
+    assert not out and "loaded" in error and "built" in error

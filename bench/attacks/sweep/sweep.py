@@ -3,9 +3,8 @@
 Each row of the batch carries one example down the radii, from the largest: an adversarial example found at one radius
 is pulled into the next smaller ball and the attack goes on from there; when a radius withstands all its restarts the
 example has been decided, and another takes its row. So easy and hard examples share full batches, successes at small
-radii settle the larger ones, and no work is done twice. The restarts begin in a wider ball
-that shrinks to the radius, which gives them the way in that a descent from a larger radius has. A restart that has
-come near goes on with small steps, so that restarts can be short.
+radii settle the larger ones. The restarts begin in a wider ball that shrinks to the radius, which gives them the way in
+that a descent from a larger radius has. A restart that has come near goes on with small steps.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from bench.attacks.sweep.schedules import SCHEDULES
 from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults
 from bench.core.bounds import Steps
+from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import Precision
 from bench.core.threat import Norm
@@ -148,8 +148,8 @@ class NormSweep:
 
     def _next_radius(self, examples: Tensor) -> Tensor:
         """The index of the largest radius that the results do not show broken."""
-        distances = self.results.distances[self.norm][examples.cpu()].to(self._radii.device)
-        return (self._radii.double()[None] * (1 + 1e-6) >= distances[:, None]).sum(1).clamp_max_(len(self._radii) - 1)
+        radii, distances = exact(self._radii) * (1 + 1e-6), self.results.distances[self.norm][examples.cpu()]
+        return (radii >= distances.to(radii.device)[:, None]).sum(1).clamp_max_(len(radii) - 1).to(self._radii.device)
 
     def _start(self, active: _ActiveBatch) -> _ActiveBatch:
         """Put examples at a fresh random start of their radius."""

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.core.devices import exact
+
 
 def sparseness(maps: Tensor) -> Tensor:
     """Gini coefficient, 0 for a constant map, 1 - 1/P for a single pixel of P; (N, H, W) >= 0 -> (N,).
@@ -54,13 +56,13 @@ def histogram_entropy(attributions: Tensor, bins: int) -> Tensor:
     Returns:
         (N,).
     """
-    values = attributions.flatten(1).double()
+    values = exact(attributions).flatten(1)
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     places = ((values - low) / (high - low).clamp_min(1e-300) * bins).long().clamp_(0, bins - 1)
     counts = torch.zeros(len(values), bins, dtype=values.dtype, device=values.device)
     counts.scatter_add_(1, places, torch.ones_like(values))
     found: Tensor = torch.special.entr(counts / values.shape[1]).sum(1).float()
-    return found
+    return found.to(attributions.device)
 
 
 def _ascending(values: Tensor) -> Tensor:
@@ -71,6 +73,6 @@ def _ascending(values: Tensor) -> Tensor:
 
 def _shares(maps: Tensor) -> Tensor:
     """(N, P) float64, each map over its sum: NaN for a map that is zero everywhere."""
-    flat = maps.flatten(1).double()
+    flat = exact(maps).flatten(1)
     flat = flat / flat.amax(1, keepdim=True)
     return flat / flat.sum(1, keepdim=True)

@@ -39,6 +39,8 @@ def metered(model: nn.Module, device: torch.device) -> Iterator[Cost]:
         yield cost
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
     finally:
         hook.remove()
         cost.microseconds = round(1e6 * (time.perf_counter() - began))

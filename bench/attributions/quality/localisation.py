@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.core.devices import exact
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.data import ImageDataset
@@ -94,9 +95,10 @@ def pointing_game(maps: Tensor, inside: Tensor) -> Tensor:
 
 def relevance_mass(maps: Tensor, inside: Tensor) -> Tensor:
     """The share of the map's mass that lies inside, 0 for a map without any (Arras et al. 2022); (N, H, W) >= 0."""
-    flat = maps.flatten(1).double()
+    flat = exact(maps).flatten(1)
     flat = flat / flat.amax(1, keepdim=True).clamp_min(1e-300)
-    return ((flat * inside.flatten(1)).sum(1) / flat.sum(1).clamp_min(1e-300)).float()
+    within = inside.flatten(1).to(flat.device)
+    return ((flat * within).sum(1) / flat.sum(1).clamp_min(1e-300)).float().to(maps.device)
 
 
 def top_k_inside(top: Tensor, maps: Tensor, inside: Tensor) -> Tensor:

@@ -41,6 +41,15 @@ SaveAdversarial = Annotated[
     ),
 ]
 
+ExpectClean = Annotated[
+    float | None,
+    typer.Option(
+        "--expect-clean",
+        help="Clean accuracy that the model is known to have, e.g. 0.83: refuse it where 500 images say otherwise, as "
+        "when its normalisation was forgotten.",
+    ),
+]
+
 
 @with_groups
 def run(
@@ -52,6 +61,7 @@ def run(
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
     save_adversarial: SaveAdversarial = False,
+    expect_clean: ExpectClean = None,
     fail_fast: FailFast = False,
     fail_on: FailOn = None,
     as_json: Json = False,
@@ -73,8 +83,9 @@ def run(
     fatal, failures = masking_to_fail_on(fail_on), Failures(fast=fail_fast)
     executor = place.choose(evaluation.device)
     request = evaluation.request(
-        model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial
-    )
+        model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial,
+        expect_clean=expect_clean,
+    )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request, failures)
     tell_skipped(failures)
@@ -158,18 +169,24 @@ def outcome_table(outcome: RunOutcome) -> Table:
         what += f" {MARK}" if key in behind else ""
         radius = "" if key.eps is None else plan.suite.file.fractions.get(repr(key.eps), radius_text(key.eps))
         attack = [key.attack] if several else []
-        rows.append([what, *attack, norm, radius, *_value_and_interval(metric, all_shares)])
+        lack, *values = _read(metric, all_shares)
+        rows.append([lack + what, *attack, norm, radius, *values])
     value = "%" if all_shares else "value"
     columns = ["metric", *(["attack"] if several else []), "norm", "radius", value, "95 % interval"]
     return table(columns, rows, right=("radius", value))
 
 
-def _value_and_interval(metric: Metric, all_shares: bool) -> tuple[str, str]:
+def _read(metric: Metric, all_shares: bool) -> tuple[str, str, str]:
+    """What goes before its name where it is read from 1, its value, and its interval."""
     from bench.cli.output.rendering import interval, number
+    from bench.leaderboard.labels import FROM_ONE, read_from_one, small_number
 
+    if read_from_one([metric.value], metric.direction, metric.unit):
+        value, *ends = (small_number(1 - one) for one in (metric.value, metric.ci_high, metric.ci_low))
+        return FROM_ONE, value, "-" if metric.ci_low != metric.ci_low else f"[{', '.join(ends)}]"
     share = metric.unit == "share"
     unit = " %" if share and not all_shares else ""
-    return number(metric.value, percent=share) + unit, interval(metric.ci_low, metric.ci_high, percent=share) + unit
+    return "", number(metric.value, percent=share) + unit, interval(metric.ci_low, metric.ci_high, percent=share) + unit
 
 
 def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:

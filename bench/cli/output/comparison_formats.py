@@ -9,12 +9,15 @@ from itertools import compress
 from rich.table import Table
 
 from bench.cli.output import latex
-from bench.cli.output.rendering import table
+from bench.cli.output.rendering import output, table
 from bench.comparison.compare import SuiteComparison
 from bench.core.names import select_names
-from bench.leaderboard.labels import label, select_labels
+from bench.leaderboard.labels import FROM_ONE, label, read_from_one, select_labels, small_number
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import ALPHA, Comparison
+
+_ROOMY, _LONG = 110, 30
+"""Characters of a terminal that has room for everything, and of a metric's name that takes much of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def with_metrics(found: Sequence[SuiteComparison], patterns: Sequence[str]) -> l
     """
     names = [[{short_label(one, key), label(key)} for key in _keys(one)] for one in found]
     known = dict.fromkeys(name for one in names for own in one for name in sorted(own))
-    wanted = set(select_labels(patterns, known, "metric"))
+    wanted = set(select_labels([name.removeprefix(FROM_ONE) for name in patterns], known, "metric"))
     chosen = []
     for one, own in zip(found, names, strict=True):
         kept = [not wanted.isdisjoint(name) for name in own]
@@ -67,6 +70,9 @@ def _keys(found: SuiteComparison) -> list[MetricKey]:
 
 def as_table(found: SuiteComparison, shape: Shape) -> Table:
     head, rows = _cells(found, shape)
+    if output().width < _ROOMY and any(len(row[0]) > _LONG for row in rows):
+        # beside the names there is no room for a value and its interval in one line
+        rows = [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows]
     made = table(head, rows, right=head[1:])
     made.caption = (
         "p: two-sided, Holm over this suite's metrics; * below 0.05; examples: how many only one of the two has"
@@ -90,17 +96,29 @@ def _cells(found: SuiteComparison, shape: Shape) -> tuple[list[str], list[list[s
     kept = [place for name in wanted for place, own in enumerate(names) if own == name]
     rows = []
     for one, adjusted in zip(found.comparisons, found.adjusted, strict=True):
+        lack = FROM_ONE if _is_from_one(one) else ""
         cells = _row(one, adjusted, intervals=shape.intervals)
-        rows.append([short_label(found, one.key), *(cells[place] for place in kept)])
+        rows.append([lack + short_label(found, one.key), *(cells[place] for place in kept)])
     return ["metric", *(columns[place] for place in kept)], rows
+
+
+def _is_from_one(one: Comparison) -> bool:
+    return read_from_one((one.first, one.second), one.direction, one.unit)
+
+
+def _signed(value: float) -> str:
+    return ("-" if value < 0 else "+") + small_number(abs(value))
 
 
 def _row(one: Comparison, adjusted: float, *, intervals: bool) -> list[str]:
     scale, digits = (100, 1) if one.unit == "share" else (1, 4)
-    low, high = scale * one.ci_low, scale * one.ci_high
-    difference = f"{scale * one.difference:+.{digits}f}"
-    difference += f" [{low:+.{digits}f}, {high:+.{digits}f}]" if intervals and low == low else ""
+    values = [f"{scale * value:.{digits}f}" for value in (one.first, one.second)]
+    found = [f"{scale * value:+.{digits}f}" for value in (one.difference, one.ci_low, one.ci_high)]
+    if _is_from_one(one):
+        values = [small_number(1 - value) for value in (one.first, one.second)]
+        found = [_signed(-value) for value in (one.difference, one.ci_high, one.ci_low)]
+    has_interval = intervals and one.ci_low == one.ci_low
+    difference = f"{found[0]} [{found[1]}, {found[2]}]" if has_interval else found[0]
     flips = f"+{len(one.gained)} -{len(one.lost)}" if one.test == "McNemar" else ""
     mark = "*" if adjusted <= ALPHA else ""
-    values = (f"{scale * value:.{digits}f}" for value in (one.first, one.second))
     return [*values, difference, flips, f"{adjusted:.2g}{mark}"]

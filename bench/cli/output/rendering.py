@@ -98,8 +98,11 @@ def _fixed_widths(columns: Sequence[str], body: Sequence[int], numbers: Sequence
 
 
 def _least(cell: Text, column: str) -> int:
-    """Width of a cell, of a verdict that of its longest word."""
-    return max((len(word) for word in cell.plain.split()), default=0) if column == "verdict" else cell.cell_len
+    """Width of a cell, that of its longest line; of a verdict that of its longest word."""
+    from rich.cells import cell_len
+
+    parts = cell.plain.split() if column == "verdict" else cell.plain.split("\n")
+    return max((cell_len(part) for part in parts), default=0)
 
 
 def _folded(text: str) -> Text:

@@ -62,8 +62,9 @@ class _Watcher(Observer):
             return keep("nothing is kept")
         (begun,) = (task.completed for task in self._progress.tasks if task.id == self._task)
         share, lost = 100 * kept / plan.work, 100 * max(0.0, begun - kept) / plan.work
-        up_to = "up to its last half minute" if plan.protocol.keeps_under_way else "is not"
-        under_way = f", {lost:.0f} % that was under way {up_to}" if lost >= 1 else ""
+        under_way = f", {lost:.0f} % that was under way is not" if lost >= 1 else ""
+        if plan.protocol.keeps_under_way and kept < plan.work:
+            under_way = ", what was under way too, up to its last half minute"
         name = f"{plan.entry.card.id} under {plan.suite.name}"
         return keep(f"{share:.0f} % of {name} is kept{under_way}; {self._go_on}")
 

@@ -108,8 +108,8 @@ class Request(_Part):
 
     Attributes:
         save_adversarial: whether adversarial images were to be kept, where the suite finds any.
-        named: the options of `bench run` that name the model again, as they were given (paths too), where its full
-            name does not do; also the file of a suite's own attack.
+        named: the options of `bench run` that name the model again, as they were given, where its full name does not
+            do; also the file of a suite's own attack. Paths are as `bench.core.files.shared_path` leaves them.
     """
 
     examples: int | None = None

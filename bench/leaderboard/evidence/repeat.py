@@ -12,6 +12,7 @@ from bench.leaderboard.rows import short_digest
 
 Options = dict[str, str | bool]
 """Options of `bench run` by name, as `bench_command` takes them."""
+_PATHS = "paths are as the run was given them, without the folders outside of its working directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
     card = run.manifest.card if run.manifest else None
     named = dict(run.manifest.request.named) if run.manifest else {}
     if "model" in named:
-        return {**named, "dataset": str(run.shared["dataset"])}, _files(card, "paths are as the run was given them")
+        return {**named, "dataset": str(run.shared["dataset"])}, _files(card, _PATHS)
     if card is not None and _in_memory(card):
         return {}, "the net was in memory: pass it to bench.evaluate again, with this suite and these images"
     known = models.get(run.model)

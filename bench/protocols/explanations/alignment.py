@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attacks.pgd import attacked_model
 from bench.attributions.registry import MapRequest, attribute, find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.core.devices import exact
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.protocols.base import Dependency, clean_accuracy
 from bench.protocols.explanations.base import (
@@ -107,4 +107,4 @@ class GradientAlignment(AttributionProtocol):
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:
-    return F.cosine_similarity(first.flatten(1).to(torch.float64), second.flatten(1).to(torch.float64), dim=1).float()
+    return F.cosine_similarity(exact(first).flatten(1), exact(second).flatten(1), dim=1).float().to(first.device)

@@ -20,6 +20,7 @@ from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
+from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
@@ -126,7 +127,7 @@ class AttributionAttack(AttributionProtocol):
         measures = self.parameters.measures
         columns: dict[str, Any] = {"attribution": method.name, "attack": attack.kind, "norm": "linf", "eps": eps}
         columns["prediction_kept"] = found.kept
-        columns["distance"] = distance(found.images.double() - batch.images.double(), "linf")
+        columns["distance"] = distance(exact(found.images) - exact(batch.images), "linf")
         columns |= {f"saps_{name}": value for name, value in similarities(source, after, measures).items()}
         nothing = torch.full_like(batch.labels, torch.nan, dtype=torch.float32)
         for prefix, maps in (("taps_clean", source), ("taps", after)):
@@ -218,5 +219,6 @@ def clean_maps(context: EvaluationContext, batch: Batch, method: AttributionMeth
 
 def donor_ids(example_ids: Tensor, count: int, seed: int) -> Tensor:
     """Another example of the data set for each example, keyed by its id; itself where there is no other."""
-    uniform = keyed_uniform(seed, "target_image", example_ids, (1,)).squeeze(1).double()
-    return (example_ids + 1 + (uniform * (count - 1)).long()) % count if count > 1 else example_ids
+    uniform = exact(keyed_uniform(seed, "target_image", example_ids, (1,)).squeeze(1))
+    steps = (uniform * (count - 1)).long().to(example_ids.device)
+    return (example_ids + 1 + steps) % count if count > 1 else example_ids

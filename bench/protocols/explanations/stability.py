@@ -17,6 +17,7 @@ from bench.attacks.losses import answers
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
+from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
@@ -98,7 +99,7 @@ class AttributionStability(AttributionProtocol):
                 for name, values in self._draw(
                     unit, batch, perturbed(batch, eps, draw, unit.context.seed), references, hessian=hessian
                 ):
-                    totals[name] = totals[name] + values.double() if name in totals else values.double()
+                    totals[name] = totals[name] + exact(values) if name in totals else exact(values)
                 unit.context.on_progress(len(batch.labels))
             means = {name: (total / settings.draws).float() for name, total in totals.items()}
             shared = {name: means[name] for name in ("prediction_kept", *(DECOMPOSITION if hessian else ()))}

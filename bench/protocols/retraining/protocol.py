@@ -7,7 +7,7 @@ docstrings of bench.attributions.pixel_scores and bench.training.retraining).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.pgd import attacked_model
-from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, pixel_scores, ranks
+from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, gradients_a_map, pixel_scores, ranks
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.core.toml_files import validate
@@ -67,9 +67,14 @@ class Retrain(Protocol):
         return sum(self.unit_work(dataset, index, index + 1) for index in range(count))
 
     def unit_work(self, dataset: str, start: int, stop: int) -> int:  # noqa: ARG002
-        """Nets times epochs, in thousandths."""
-        nets = sum(self.parameters.nets(group) for group in self.parameters.groups()[start:stop])
-        return 1000 * nets * self.parameters.epochs
+        """Nets times epochs, in thousandths, and before them the judged model's maps, a gradient as much as a step."""
+        return sum(self._training_work(group) + self._map_work(group) for group in self.parameters.groups()[start:stop])
+
+    def _training_work(self, group: Group) -> int:
+        return 1000 * self.parameters.nets(group) * self.parameters.epochs
+
+    def _map_work(self, group: Group) -> int:
+        return 1000 * gradients_a_map(group.map.rpartition(":")[2]) if group.of_the_model else 0
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         import pandas as pd
@@ -95,7 +100,7 @@ class Retrain(Protocol):
             return found, []
         kept = {what: Unfinished(self._group_key(group, masks, context), what) for what in ("train", "test", "nets")}
         training, test, findings = self._data(group, context, kept)
-        progress = _Progress(context, self.unit_work("", context.start, context.stop), self._steps(training, group))
+        progress = _Progress(context, self._training_work(group), self._steps(training, group))
         correct = retrain(
             masks, group.seeds, self.parameters.schedule(context.dataset.name), training, test=test,
             device=context.device, on_step=progress.step,
@@ -122,9 +127,11 @@ class Retrain(Protocol):
         count = self.training_count(training)
         parts = ((training, count, _TRAINING_IDS), (context.dataset, context.examples, 0))
         findings: list[Finding] = []
-        made = []
+        made, progress = [], _Progress(context, self._map_work(group), count + context.examples)
         for (data, count, first_id), under_way in zip(parts, (kept["train"], kept["test"]), strict=True):
-            places, found = self._ranks(group, context, data, count, first_id=first_id, kept=under_way)
+            places, found = self._ranks(
+                group, context, data, count, first_id=first_id, kept=under_way, on_maps=progress.step
+            )
             findings += found
             shapes_only = group.map.startswith(MASK_ONLY)
             made.append(MaskedImages(data.first(count), places, data.labels[:count], fill, shapes_only=shapes_only))
@@ -149,7 +156,7 @@ class Retrain(Protocol):
 
     def _ranks(
         self, group: Group, context: EvaluationContext, data: ImageDataset, count: int, *, first_id: int,
-        kept: Unfinished,
+        kept: Unfinished, on_maps: Callable[[int], None] = lambda _: None,
     ) -> tuple[Tensor, list[Finding]]:  # fmt: skip
         kind, _, name = group.map.rpartition(":")
         size = data.shape[2:]
@@ -177,7 +184,9 @@ class Retrain(Protocol):
                 if former := kept.read(fits):
                     places[:], seen[:] = [former["places"]], [former["seen"]]
                     done = len(former["places"])
+                    on_maps(done)
                     continue
+            on_maps(len(ids))
             kept.write(fits, partial(_joined, places, seen))
         found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
         return torch.cat(places), found
@@ -250,14 +259,14 @@ def _require_training(training: ImageDataset | None, dataset: ImageDataset) -> I
 
 
 class _Progress:
-    """Turns steps of nets into the work of a unit, exact at the end."""
+    """Turns steps of nets, or maps, into their part of the work of a unit, exact at the end."""
 
     def __init__(self, context: EvaluationContext, work: int, steps: int) -> None:
         self.context, self.work, self.steps = context, work, steps
         self.done = self.reported = 0
 
-    def step(self, nets: int) -> None:
-        self.done += nets
+    def step(self, count: int) -> None:
+        self.done += count
         now = self.work * self.done // self.steps
         if now > self.reported:
             self.context.on_progress(now - self.reported)

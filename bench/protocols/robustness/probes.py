@@ -100,7 +100,7 @@ class Probes:
             measured = {key: value.cpu()[chosen] for key, value in distances.items()}
             images = pull_inside(found, clean, radius, self.norm)[verified] if self._keeps else None
             self._enter(part.cpu()[chosen], eps, measured, predictions.cpu()[chosen], images=images)
-        return verified
+        return verified.to(labels.device)
 
     @property
     def _keeps(self) -> bool:

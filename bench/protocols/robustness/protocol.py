@@ -13,6 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import platformdirs
+
+from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import find_attack
 from bench.attacks.user_files import UserFile
 from bench.core.threat import Norm
@@ -58,6 +61,7 @@ class Robustness(Protocol):
         self.needs_gradients = any(attack.needs_gradients for attack in known)
         self.search_takes_precision = any("precision" in attack.takes for attack in known)
         self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.takes_program
+        self.keeps_under_way = not self._keyed
 
     @property
     def may_be_cut(self) -> bool:
@@ -123,16 +127,26 @@ class Robustness(Protocol):
         )  # fmt: skip
         attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
         attacking = replace(context, on_progress=lambda images: context.on_progress(_CALL * images))
+        under_way = self._under_way(context)
         unit = RobustnessUnit(
             self.plan, attacking, predictions, attacks, calls=self._calls(context.dataset.name),
-            probe_work=self._probing() * len(predictions), on_probe=context.on_progress,
+            probe_work=self._probing() * len(predictions), on_probe=context.on_progress, under_way=under_way,
         )  # fmt: skip
         result: UnitResult = getattr(unit, self.plan.mode)()
+        if under_way is not None:
+            under_way.remove()
         bad = result.counters.get("bad_gradients", 0)
         if bad:
             findings.append(bad_gradients(bad, result.counters["gradient_evaluations"]))
         result.findings = findings + self._remarks(context)
         return result
+
+    def _under_way(self, context: EvaluationContext) -> UnderWay | None:
+        """Where a unit cannot be cut, what its attacks have come to is kept from one process to the next."""
+        if self._keyed or not context.identity:
+            return None
+        where = context.start, context.stop, context.batch_size, context.device, context.save_adversarial
+        return UnderWay(Path(platformdirs.user_cache_dir("ribench")) / "attacks", f"{context.identity} {where}")
 
     def _remarks(self, context: EvaluationContext) -> list[Finding]:
         classes = context.dataset.num_classes

@@ -12,6 +12,7 @@ from bench.attacks.losses import answers
 from bench.attacks.norms import distance
 from bench.attacks.running import Examples
 from bench.attacks.verification import RELATIVE_TOLERANCE, AttackResults, round_inside
+from bench.core.devices import exact, exact_device
 from bench.core.precision import float32_products
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.evidence.adversarial import AdversarialImages
@@ -66,7 +67,7 @@ def _still_fool(examples: Examples, rows: Tensor, results: AttackResults, *, nor
         distances = results.distances[norm][part]
         eps = torch.tensor(
             [next(eps for eps in radii if one <= eps * (1.0 + RELATIVE_TOLERANCE)) for one in distances.tolist()],
-            dtype=torch.float64, device=images.device,
+            dtype=torch.float64, device=exact_device(images.device),
         )  # fmt: skip
         count += int(fooling_in_255ths(examples.model, images, own.images, own.labels, eps=eps, norm=norm).sum())
     return count
@@ -77,6 +78,6 @@ def fooling_in_255ths(
 ) -> Tensor:
     """(N,) bool: whether the images fool the model in whole 255ths, inside their balls."""
     rounded = round_inside(images, clean, eps, norm)
-    inside = distance(rounded.double() - clean.double(), norm) <= eps * (1.0 + RELATIVE_TOLERANCE)
+    inside = distance(exact(rounded) - exact(clean), norm) <= exact(eps) * (1.0 + RELATIVE_TOLERANCE)
     with torch.no_grad(), float32_products():
-        return inside & (answers(model(rounded)) != labels)
+        return inside.to(labels.device) & (answers(model(rounded)) != labels)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import NamedAttack
 from bench.attacks.running import Examples, fewest_changes, run_attack
 from bench.attacks.verification import AttackResults
@@ -38,6 +39,8 @@ class RobustnessUnit:
     """How much of the unit's work the probe is; `on_probe` is told of it, in parts."""
     on_probe: Callable[[int], None] = lambda _: None
     examples: Examples = field(init=False)
+    under_way: UnderWay | None = None
+    """Keeps what attacks that take the unit's images all together have come to."""
     changed: Tensor | None = field(init=False, default=None)
     """(N,) float64, how many pixels the images of L0 change, where that is a norm of the suite."""
 
@@ -46,7 +49,7 @@ class RobustnessUnit:
         labels, ids = context.labels().to(context.device), context.example_ids.to(context.device)
         self.examples = Examples(
             context.model, context.images(), labels, ids, num_classes=context.dataset.num_classes, seed=context.seed,
-            batch_size=context.batch_size, precision=context.precision,
+            batch_size=context.batch_size, precision=context.precision, under_way=self.under_way,
         )  # fmt: skip
 
     @property

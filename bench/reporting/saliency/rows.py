@@ -24,6 +24,7 @@ from bench.attributions.manipulations import MapAttack
 from bench.attributions.registry import AttributionMethod, attribute, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.catalog.models import ModelEntry
+from bench.core.devices import exact
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.core.precision import float32_products
@@ -185,7 +186,7 @@ def panel_rows(
             after = model(images).argmax(1)
     pairs = [_pairs(*pair, entry.card.name) for pair in zip(settings.methods, clean, attacked, strict=True)]
     classes = dataset.class_names
-    distances = distance(images.double() - batch.images.double(), settings.norm)
+    distances = distance(exact(images) - exact(batch.images), settings.norm)
     rows = [
         PanelRow(
             model=entry.card.name,
@@ -242,7 +243,7 @@ def _misled(model: nn.Module, batch: Batch, attack: PredictionAttack, settings: 
     )  # fmt: skip
     radius = batch.images.new_full((len(found),), settings.eps)
     broken, _, _ = verify(model, found, batch.images, batch.labels, eps=radius, norm=attack.norm)
-    return pull_inside(found, batch.images, radius, attack.norm), ~broken
+    return pull_inside(found, batch.images, radius, attack.norm), ~broken.to(found.device)
 
 
 def _pairs(method: AttributionMethod, before: Tensor, after: Tensor, model: str) -> list[MapPair]:
@@ -252,7 +253,7 @@ def _pairs(method: AttributionMethod, before: Tensor, after: Tensor, model: str)
     source, target = (PreparedMaps(heat_maps(maps), TOP_SHARE) for maps in (before, after))
     found = similarities(source, target, MEASURES)
     cosines = torch.nn.functional.cosine_similarity(before.flatten(1), after.flatten(1))
-    shown = [maps.double().sum(1).cpu().numpy() for maps in (before, after)]
+    shown = [exact(maps).sum(1).cpu().numpy() for maps in (before, after)]
     return [
         MapPair(
             method=method.name,
