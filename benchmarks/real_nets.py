@@ -1,15 +1,16 @@
 """What a gradient costs on nets of the size people use: bare, prepared in several ways, and inside an attack.
 
     OMP_NUM_THREADS=1 python benchmarks/real_nets.py
-    python benchmarks/real_nets.py --net resnet18 --batch 32 --device cuda --repeats 20 --variant compiled
+    python benchmarks/real_nets.py --net resnet18 --device cuda --repeats 20 --variant prepared --variant compiled
     OMP_NUM_THREADS=1 python benchmarks/real_nets.py --net resnet18 --repeats 0 --outside 64 --radii 1e-6     # whole runs
 
 Weights are initial ones: times do not depend on them. Everything is measured in turn, round by round, and told as the
 median of the rounds' ratios, so that what else the machine does counts for both sides. `prepared` is the net as `bench run`
 attacks it (channels last); `folded` has its batch norms folded into the convolutions before them, `compiled` goes through
-torch.compile. `attack` is a gradient step of the cascade in each norm over that of the quickest variant, in a ball so small
-that no image ever leaves. `--outside` runs autoattack_fast on so many images and tells how much of it is not the attack's,
-as of a run of 256: see benchmarks/gpu_parts/outside.py.
+torch.compile, and it is said from what length of an attack on that pays. `attack` is a gradient step of the cascade in
+each norm over that of the quickest variant, in a ball so small that no image ever leaves. `--outside` runs
+autoattack_fast on so many images and tells how much of it is not the attack's, as of a run of 256: see
+benchmarks/gpu_parts/outside.py.
 """
 
 from __future__ import annotations
@@ -125,10 +126,13 @@ def measure(name: str, batch: int, device: torch.device, repeats: int, variants:
     net = make().eval().requires_grad_(False).to(device)
     images = torch.rand(batch, 3, side, side, device=device)
     calls: dict[str, Callable[[], object]] = {}
+    ready: dict[str, float] = {}
     for variant in variants:
+        began = time.perf_counter()
         try:
             made = VARIANTS[variant](net)
             gradient(made, images)
+            ready[variant] = time.perf_counter() - began
             calls[variant] = lambda made=made: gradient(made, images)
         except Exception as error:  # noqa: BLE001  (whatever a variant cannot do is what is to be told)
             print(f"{name}: {variant} cannot be had: {' '.join(str(error).split())[:120]}")
@@ -141,8 +145,8 @@ def measure(name: str, batch: int, device: torch.device, repeats: int, variants:
             row["forward"] = seconds(forward, device)
         for norm in NORMS:
             spent = seconds(lambda norm=norm: attack(prepared, images, norm), device)
-            # two clean passes beside the gradients
-            row[norm] = (spent - 2 * row["forward"]) / (STEPS + 1)
+            # a clean pass beside the gradients
+            row[norm] = (spent - row["forward"]) / (STEPS + 1)
         rounds.append(row)
     exact = [one for one in calls if one not in ("bfloat16",)]
     best = min(exact, key=lambda one: statistics.median(row[one] for row in rounds))
@@ -150,6 +154,15 @@ def measure(name: str, batch: int, device: torch.device, repeats: int, variants:
     told += [f"attack {norm} {_ratio(rounds, norm, best):.3f}" for norm in NORMS]
     milliseconds = 1000 * statistics.median(row[best] for row in rounds) / batch
     print(f"| {name} | {side} | {batch} | {best}, {milliseconds:.1f} ms | {' | '.join(told)} |", flush=True)
+    if {"compiled", "prepared"} <= calls.keys():
+        print(f"{name}: {_advice(ready['compiled'], _ratio(rounds, 'compiled', 'prepared'))}", flush=True)
+
+
+def _advice(spent: float, ratio: float) -> str:
+    """Whether torch.compile is worth what it takes before its first gradient, in seconds."""
+    if ratio >= 1.0:
+        return f"torch.compile does not pay, {ratio:.2f} of the prepared net's time"
+    return f"torch.compile takes {spent:.0f} s first and pays in attacks that take over {spent / (1.0 - ratio):.0f} s"
 
 
 def _ratio(rounds: list[dict[str, float]], one: str, best: str) -> float:

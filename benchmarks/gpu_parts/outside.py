@@ -84,7 +84,7 @@ def parts(
         pictures(net.to(device), count, side, folder, radii=radii)
         for part, (holder, name) in _PARTS.items():
             stack.enter_context(replaced(holder, name, timed(part, getattr(holder, name))))
-        stack.enter_context(replaced(masking, "FEWEST", masking.FEWEST * count // RUN))
+        stack.enter_context(replaced(masking, "FEWEST", max(1, masking.FEWEST * count // RUN)))
         run = timed("all", bench.evaluate)
         result = run(
             net, "autoattack_fast", dataset="pictures", data_dir=folder, device=device, batch_size=batch, workers=1
