@@ -84,7 +84,6 @@ def test_the_leaderboards_page_concludes_nothing_that_no_verdict_says() -> None:
     assert len(find.PAGE.read_text().splitlines()) < 100
 
 
-@pytest.mark.slow
 def test_the_leaderboards_ranks_are_what_its_evidence_says() -> None:
     made = script("make_ranks")
     assert made.SHIPPED.read_text() == made.content(), (
