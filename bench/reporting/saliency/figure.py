@@ -119,7 +119,8 @@ def _picture(axes: Axes, title: str) -> Axes:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(linewidth=0.5, color="0.6")
-    axes.set_title(title, fontsize=_TITLE_SIZE, pad=3)
+    # a long name is written small, or it would run into its neighbour's
+    axes.set_title(title, fontsize=min(_TITLE_SIZE, (_CELL + _GAP) / (_CHARACTER * len(title))), pad=3)
     return axes
 
 
