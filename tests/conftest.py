@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from bench.core.memory import limit_openmp_spinning
 
 limit_openmp_spinning()  # before torch: threads that spin take the processors of the workers beside them
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import typer.main  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -61,6 +63,13 @@ patience = 1
 reference = { linf = 0.1, l2 = 1.5 }
 radii = { linf = [0.05, 0.1], l2 = [1.5] }
 """
+
+
+def pytest_runtest_setup() -> None:
+    """A test draws the same numbers whatever has run before it: captum, Foolbox and others draw from numpy's too."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,8 +33,11 @@ def run_in_child(command: Callable[[], int], failed: int) -> int:
     """
     from_child, to_parent = os.pipe()
     lifeline, ours = os.pipe()  # its end tells the child that the parent has been killed
+    passed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # one that comes now waits until it can be passed on
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(from_child)
         os.close(ours)
         threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
@@ -45,9 +48,10 @@ def run_in_child(command: Callable[[], int], failed: int) -> int:
         sys.exit(code)
     os.close(to_parent)
     os.close(lifeline)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in passed_on:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda number, _: _pass_on(number, child))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
     returned = os.read(from_child, 1)
     if returned:

@@ -15,6 +15,7 @@ START = """
 import atexit, os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
 from bench.cli.guard import run_in_child
+{before}
 def command():
 {body}
 print("alive", flush=True)
@@ -22,11 +23,10 @@ sys.exit(run_in_child(command, 2))
 """
 
 
-def start(body: str) -> subprocess.Popen[str]:
+def start(body: str, before: str = "") -> subprocess.Popen[str]:
     indented = "".join(f"    {line}\n" for line in body.splitlines())
-    return subprocess.Popen(
-        [sys.executable, "-c", START.format(body=indented)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    program = START.format(body=indented, before=before)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,25 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
     return 130
 return 0"""
+SLOW_PARENT = """
+close = os.close
+def slowly(descriptor, parent=os.getpid()):
+    time.sleep(0.5 if os.getpid() == parent else 0.0)
+    close(descriptor)
+os.close = slowly
+"""
+"""The signal comes before the parent of the command is ready for it."""
 
 
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, -15, ""), (signal.SIGKILL, -9, "")],
 )
-def test_signals_reach_the_command_and_nothing_outlives_it(number: signal.Signals, code: int, said: str) -> None:
-    process = start(WAIT)
+@pytest.mark.parametrize("before", ["", SLOW_PARENT], ids=["later", "at once"])
+def test_signals_reach_the_command_and_nothing_outlives_it(
+    number: signal.Signals, code: int, said: str, before: str
+) -> None:
+    process = start(WAIT, before)
     assert process.stdout is not None
     assert [process.stdout.readline(), process.stdout.readline()] == ["alive\n", "waiting\n"]
     began = time.monotonic()

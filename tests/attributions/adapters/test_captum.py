@@ -21,6 +21,7 @@ from bench.attributions.adapters.captum import CLASSES, names
 from bench.attributions.registry import attribute, find_method, methods_named, our_methods
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_normal
+from bench.core.torch_state import random_numbers_of
 from tests.attributions.test_methods import assert_same, make_net
 
 FEW: dict[str, dict[str, Any]] = {
@@ -128,11 +129,13 @@ def test_the_noise_tunnels_maps_are_captums_for_the_same_noise(monkeypatch: pyte
 
 def test_gradient_shaps_maps_are_captums_in_the_mean() -> None:
     net = small_net()
-    found = maps_of("GradientShap", net, n_samples=100, stdevs=0.1, baselines=[0.0, 1.0])
-    torch.manual_seed(0)
+    found = maps_of("GradientShap", net, n_samples=400, stdevs=0.1, baselines=[0.0, 1.0])
     greys = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 8, 8)
-    expected = captum.GradientShap(net).attribute(IMAGES, greys, n_samples=100, stdevs=0.1, target=LABELS)
-    assert (torch.cosine_similarity(found.flatten(1), expected.flatten(1)) > 0.9).all()
+    with random_numbers_of(
+        torch.device("cpu"), "captum"
+    ):  # numpy's too, from which captum takes where on the way it is
+        expected = captum.GradientShap(net).attribute(IMAGES, greys, n_samples=400, stdevs=0.1, target=LABELS)
+    assert (torch.cosine_similarity(found.flatten(1), expected.flatten(1)) > 0.95).all()
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "NoiseTunnel:Saliency", "NoiseTunnel:Lime"])
