@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -133,8 +134,6 @@ def _adaptation(options: dict[str, Any], executor: str, dataset: str, request: R
 
 
 def _result(outcome: RunOutcome, *, kept: bool) -> Result:
-    import pandas as pd
-
     columns = [*KEY_COLUMNS, "value", "ci_low", "ci_high", "n_examples", "direction", "unit"]
     frame = pd.DataFrame([metric.as_dict() for metric in outcome.metrics], columns=columns)
     frame["eps"] = frame["eps"].astype("float64")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from bench.core.errors import BenchError
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.table import Table
@@ -80,8 +81,6 @@ class Result:
             others: results of the same suite, drawn beside this one.
             width: of the whole in inches, for a paper: `result.plot(width=3.25).savefig("curves.pdf")`.
         """
-        import pandas as pd
-
         from bench.reporting.curve_figures import curves_figure, robustness_figure
         from bench.reporting.figures import new_figure
         from bench.reporting.plots import one_attack

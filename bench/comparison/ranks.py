@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 import bench
 from bench.core.errors import BenchError
 from bench.core.files import read_regular, sha256_bytes, sha256_file
@@ -19,8 +21,6 @@ from bench.leaderboard.statistics import paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pandas as pd
 
 SHIPPED = Path(bench.__file__).parents[1] / "leaderboard" / "ranks.json"
 """In a checkout; docs/make_ranks.py writes it."""

@@ -11,10 +11,11 @@ import tempfile
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bench.catalog.cards import ModelCard
@@ -28,9 +29,6 @@ from bench.nets.registry import architectures
 from bench.protocols import protocol_for
 from bench.runs.plan import RunPlan
 from bench.runs.units import ready_model
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)

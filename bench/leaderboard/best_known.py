@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from bench.leaderboard.metrics import EXTERNAL, MetricKey, keys_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _LOWERED = ["value", "ci_low", "ci_high"]
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.best_known import is_external, lowered_rows
 from bench.leaderboard.labels import FROM_ONE, label, read_from_one, with_decimals
 from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COMPARABLE = (
     "dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "dependencies_sha256", "n_examples",

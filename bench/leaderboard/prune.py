@@ -6,14 +6,12 @@ import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from bench.core.files import clear_disk_errors, locked, write_atomically
 from bench.leaderboard.metrics import EXTERNAL
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _JUDGED = ["model", "dataset", "split", "suite"]
 _ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision", "dependencies_sha256"]

@@ -9,7 +9,9 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
@@ -25,9 +27,6 @@ from bench.leaderboard.rows import (
     checked_rows,
     short_digest,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILE_NAME = "leaderboard.csv"
 _SINCE_4 = {"subject", "direction", "unit", "prominence"}
@@ -71,8 +70,6 @@ def check_leaderboard(folder: Path) -> None:
 
 def read_leaderboard(folder: Path) -> pd.DataFrame:
     """All rows, typed; raises BenchError when there is no leaderboard or it is not one of ours."""
-    import pandas as pd
-
     path = folder / FILE_NAME
     if not path.is_file():
         raise BenchError(

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.attacks.user_files import UserFile
@@ -19,10 +21,6 @@ from bench.leaderboard.evidence.adversarial import AdversarialImages
 from bench.leaderboard.evidence.manifest import Dependency as Dependency
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, derived_metrics
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +203,4 @@ def first_rows(records: pd.DataFrame) -> pd.DataFrame:
 
 def by_id(rows: pd.DataFrame, values: NDArray[Any]) -> pd.Series:
     """A value for each row, indexed by its example's id."""
-    import pandas as pd
-
     return pd.Series(values, index=pd.Index(rows["example_id"].to_numpy(), name="example_id"), copy=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.core.toml_files import Section, validate
 from bench.leaderboard.metrics import ExampleValues
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Clean(Protocol):
@@ -28,8 +27,6 @@ class Clean(Protocol):
         return count
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
         predictions, findings = clean_pass(
             context.model, context.model_name, context.images(), context.dataset.num_classes,
             batch_size=context.batch_size,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from bench.attacks.norms import distance
 from bench.core.errors import BenchError, bench_command
@@ -20,9 +21,6 @@ from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages,
 from bench.leaderboard.evidence.manifest import Manifest, read_evidence
 from bench.reporting.figures import figure_bytes
 from bench.reporting.saliency.figure import SIGNED_COLOURS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST_ROWS = 60
 _CELL, _LINE = 1.5, 0.45
@@ -151,8 +149,6 @@ def draw_rows(rows: Sequence[AdversarialRow], title: str, path: Path, kind: str)
     Raises:
         BenchError: too many rows, or the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
     if len(rows) > MOST_ROWS:
         raise BenchError(f"these are {len(rows)} rows; a picture has at most {MOST_ROWS}.", option="worst")
     figure = Figure(figsize=(3.6 * _CELL, (_CELL + _LINE) * len(rows) + 0.6), layout="constrained")

@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.labels import FROM_ONE, full_label, read_from_one
 from bench.leaderboard.metrics import keys_of
@@ -14,10 +19,6 @@ from bench.leaderboard.views import pareto_front
 from bench.reporting.figures import COLOURS, LINES, cycle_colours, new_figure
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from bench.leaderboard.boards import Board
 
 
@@ -88,8 +89,6 @@ def _line_figure(
 
 def _legend_below(figure: Figure, handles: list[Any], labels: list[str], *, handle: int) -> None:
     """A legend under everything, in as many columns as fit, the figure higher by it; `handle`: width in characters."""
-    import matplotlib as mpl
-
     size = float(mpl.rcParams["font.size"]) / 72
     fitting = int(figure.get_figwidth() / (0.58 * size * (max(map(len, labels)) + handle + 2)))
     columns = max(1, min(len(labels), fitting))

@@ -8,16 +8,17 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#6a3d9a")
 """Okabe and Ito's colours, told apart by colour-blind readers, then more."""
@@ -36,8 +37,6 @@ FIGURE_KINDS: tuple[str, ...] = tuple(_METADATA)
 
 def new_figure(columns: int, *, width: float = 4.0, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """A figure of one row of axes; no global state of matplotlib is touched."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width * columns, height), layout="constrained")
     axes: Any = figure.subplots(1, columns, squeeze=False)
     return figure, list(axes[0])
@@ -55,8 +54,6 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 def few_colours(png: bytes) -> bytes:
     """A picture with at most 256 colours, which is all that lines and text have: a third of the size."""
-    from PIL import Image
-
     stream = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
         stream, "png", optimize=True
@@ -66,8 +63,6 @@ def few_colours(png: bytes) -> bytes:
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """A figure as a file of `kind`, one of `FIGURE_KINDS`; the same bytes for the same figure."""
-    import matplotlib as mpl
-
     stream = io.BytesIO()
     settings: dict[Any, Any] = {
         "svg.hashsalt": "ribench",
@@ -183,8 +178,6 @@ def spreads_figure(
 
 def _plain_numbers(axes: Axes, log: Collection[str]) -> None:
     """On logarithmic axes: 0.7, not 7 times a power of ten; of many decades only what begins with 1, 2 or 5."""
-    from matplotlib.ticker import FuncFormatter
-
     limits = {"x": (axes.xaxis, axes.get_xlim()), "y": (axes.yaxis, axes.get_ylim())}
     for axis, (low, high) in (limits[name] for name in log):
         shown = "123456789" if high < 8 * low else "125"

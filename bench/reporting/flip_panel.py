@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bench.comparison.compare import SuiteComparison
 from bench.core.errors import BenchError
@@ -13,9 +15,6 @@ from bench.data import load_split
 from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.labels import label
 from bench.reporting.figures import figure_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PER_ROW = 8
 
@@ -36,8 +35,6 @@ def draw_flips(
     Raises:
         BenchError: no example flipped, the data are missing, or the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
     rows = _rows(found, names)
     if not rows:
         raise BenchError(f"no verdict differs between {names[0]} and {names[1]}, so there is nothing to draw.")

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -31,9 +31,6 @@ from bench.reporting.page import PageSource, SaliencySet, adversarial_set, build
 from bench.reporting.page.adversarial import AdversarialSet
 from bench.reporting.page.links import links_for
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 _NAMED = 4

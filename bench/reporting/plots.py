@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.leaderboard.boards import make_boards
@@ -14,9 +18,6 @@ from bench.reporting.figures import figure_bytes, require_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pandas as pd
-    from matplotlib.figure import Figure
 
     from bench.leaderboard.boards import Board
 
@@ -46,8 +47,6 @@ def draw_plot(
     Raises:
         BenchError: the rows are of several boards, or have nothing to draw.
     """
-    import matplotlib as mpl
-
     picture = require_picture(output)
     rows = of_newest_versions(
         select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite], model=models)

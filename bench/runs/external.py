@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +36,6 @@ from bench.protocols.robustness.saved import fooling_in_255ths
 from bench.runs.external_records import with_external_rows
 from bench.runs.plan import RunPlan
 from bench.runs.units import ready_model
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _BOX = 1e-6
 """How far float32 may put a pixel out of [0, 1]."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from bench.attacks.verification import RELATIVE_TOLERANCE, AttackResults
 from bench.core.threat import NORMS, Norm
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _WORDS = ("attack", "norm", "found_in_norm")
 
@@ -29,8 +27,6 @@ def with_external_rows(
         fewest: (N,) float64, how few values they change; infinite where none fools.
         radii: of the suite.
     """
-    import pandas as pd
-
     words = [name for name in _WORDS if name in records]
     records = records.astype(dict.fromkeys(words, "str"))
     keys = ["example_id", *(name for name in ("norm", "eps") if name in records)]

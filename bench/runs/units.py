@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import pandas as pd
 from torch import nn
 
 from bench.core.devices import current_device, device_label
@@ -27,10 +27,6 @@ from bench.runs.fixed_answers import fixed_answers
 from bench.runs.pieces import SlowUnit, UnitWatch
 from bench.runs.plan import RunPlan, WorkUnit
 from bench.runs.ready import prepared_net, scaled_net
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 logger = logging.getLogger(__name__)
 

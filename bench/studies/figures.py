@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import keys_of
@@ -16,10 +18,6 @@ from bench.studies.effects import Material
 from bench.studies.pictures import draw_picture
 from bench.studies.plan import StudyRequest
 from bench.training.boundary_tilt import TiltStudy, logits
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SIDE = 1.1
 _GRID = 400

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from bench.catalog.cards import NAME
@@ -12,9 +11,6 @@ from bench.leaderboard.labels import full_label
 from bench.reporting.figures import Spread, spreads_figure
 from bench.studies.names import Group, MetricName
 from bench.studies.values import MissingInputError, Values
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Curve(Section):

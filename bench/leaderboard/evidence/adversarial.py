@@ -12,18 +12,16 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.core.errors import BenchError
 from bench.core.files import replaced_whole
 from bench.core.threat import NORM_LABELS
 from bench.data import ImageDataset
 from bench.data.formats.npz import read_arrays
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FILE_NAME = "adversarial.npz"
 _NEEDED, _OPTIONAL = ("images", "ids"), ("norms", "data_sha256")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.leaderboard.evidence.remembered import file_digests, remembered
@@ -14,8 +16,6 @@ from bench.leaderboard.rows import run_columns
 from bench.leaderboard.table import FILE_NAME, as_written
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.leaderboard.evidence.manifest import Manifest
 
 _MOST_NAMED = 3

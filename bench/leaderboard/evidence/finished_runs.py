@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -31,9 +32,6 @@ from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric
 from bench.leaderboard.migration import migrated_manifest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA_VERSION: Literal[4] = 4
 _WITHOUT_DEFAULTS = PlainSerializer(lambda part: part.model_dump(exclude_defaults=True))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from bench.core.errors import BenchError
 from bench.core.files import open_regular, replaced_whole
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 ROBUSTNESS_COLUMNS = {

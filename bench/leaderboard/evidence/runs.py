@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from bench.core.errors import BenchError
@@ -22,9 +23,6 @@ from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import Manifest, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.records import read_records, write_records
 from bench.leaderboard.evidence.seals import is_sealed, seal
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +99,6 @@ class RunFolder:
 
     def records(self) -> pd.DataFrame:
         """The records of all units that are done, in order."""
-        import pandas as pd
-
         parts = pd.concat([read_records(self._part(int(index))) for index in self.in_order()], ignore_index=True)
         for name in parts.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in parts.dtypes]]:
             parts[name] = parts[name].astype("category")

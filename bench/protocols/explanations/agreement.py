@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -31,9 +32,6 @@ from bench.protocols.explanations.base import (
     groups,
     prominence_of,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ALL = "all"
 """The stage of the sanity check at which every layer is random."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,9 +31,6 @@ from bench.protocols.explanations.base import (
     frame,
     groups,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Parameters(UniqueNames):

@@ -8,8 +8,9 @@ Source: LGA, sections 4.4 and 4.7; every perturbed image is verified, and the wo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -38,10 +39,6 @@ from bench.protocols.explanations.base import (
     groups,
     prominence_of,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _HEADLINES = ("saps", "taps")
 _SIMILARITIES: dict[str, Direction] = {"saps": "higher", "taps": "lower", "taps_clean": "descriptive"}

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, PlainValidator, model_validator
 from torch import Tensor, nn
@@ -27,9 +28,6 @@ from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, Prominence
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _BITS = 10
 _SIMILARITIES = ("cosine", "pearson", "spearman", "ssim")
@@ -145,8 +143,6 @@ class AttributionProtocol(Protocol):
                 has_relu(model, images)
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
         batches, findings = _batches(context)
         unit = Unit(context, getattr(self.parameters, "top_share", 1.0), dict.fromkeys(self.counted, 0))
         with attacked_model(context.model):
@@ -257,8 +253,6 @@ def _batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
 
 def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
     """Records of a batch: the first columns, then `columns`; float32 tensors stay float32."""
-    import pandas as pd
-
     base = {"example_id": batch.example_ids, "label": batch.labels, "prediction": batch.predictions}
     values = {name: value.cpu().numpy().astype("int32") for name, value in base.items()}
     values |= {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
@@ -284,8 +278,6 @@ def _rounded(values: np.ndarray, origin: float) -> np.ndarray:
 
 def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -> pd.Series:
     """A column indexed by example id, NaN where it is infinite or `keep` is false."""
-    import pandas as pd
-
     # numpy's way: pandas' own takes three times as long, and a run has hundreds of metrics
     values = rows[column].to_numpy("float64", copy=True, na_value=np.nan)
     values[np.isinf(values) if keep is None else np.isinf(values) | ~keep.to_numpy(bool)] = np.nan

@@ -7,17 +7,15 @@ A map that a reader can take in is not for that reason true: read them beside `f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import pandas as pd
 from pydantic import Field
 
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.quality.complexity import effective_complexity, entropy, sparseness
 from bench.protocols.explanations.base import Attributions, Batch, UniqueNames, Unit, frame
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Parameters(UniqueNames):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +22,6 @@ from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Promi
 from bench.leaderboard.metrics import Unit as MetricUnit
 from bench.protocols.base import clean_accuracy
 from bench.protocols.explanations.base import AttributionProtocol, Batch, Unit, by_example, groups
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Declared = dict[str, tuple[Direction, MetricUnit, Prominence]]
 """Metric -> which way it is better, its unit and how prominent it is."""

@@ -8,9 +8,10 @@ deletion (Petsiuk et al., BMVC 2018). Each has a section of the suite, and `fals
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 from weakref import WeakKeyDictionary
 
+import pandas as pd
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -21,9 +22,6 @@ from bench.protocols.explanations.base import Attributions, Batch, UniqueNames, 
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
 from bench.protocols.explanations.f_fidelity import FFidelity, FineTuned, f_fidelity
 from bench.protocols.explanations.insertion import Background
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _Off = Literal[False]
 

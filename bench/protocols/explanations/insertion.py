@@ -8,8 +8,9 @@ Source: LGA, section 4.5; Petsiuk, Das, Saenko 2018.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -33,9 +34,6 @@ from bench.protocols.explanations.base import (
     frame,
     groups,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Background = Literal["mean", "black"]
 GAMES: dict[str, Direction] = {"insertion": "higher", "deletion": "lower"}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,9 +20,6 @@ from bench.core.errors import BenchError
 from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.protocols.explanations.base import Attributions, Batch, TopShare, UniqueNames, Unit, by_example, frame
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Parameters(UniqueNames):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import pandas as pd
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -33,9 +34,6 @@ from bench.protocols.explanations.base import (
     groups,
 )
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Parameters(UniqueNames):

@@ -7,8 +7,8 @@ the decomposition on the side is that of the bound in section 1.5.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -35,9 +35,6 @@ from bench.protocols.explanations.base import (
     groups,
     prominence_of,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DECOMPOSITION: dict[str, Direction] = {
     "gradient_norm": "descriptive",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -37,8 +38,6 @@ from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics,
 from bench.protocols.robustness.rows import bad_gradients
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.leaderboard.metrics import ExampleValues, Metric
 
 
@@ -94,8 +93,6 @@ class ManifoldDistance(Protocol):
         return count
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
         autoencoder, reference = self._nets(context)
         settings = self.parameters.datasets[context.dataset.name]
         mean_image = context.dataset.images.to(torch.float32).mean(0) / 255.0

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, Prominence
 from bench.leaderboard.statistics.intervals import bootstrap
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MANIFOLD_COLUMNS = {
     "example_id": "int32",

@@ -6,17 +6,15 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import platformdirs
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, sha256_bytes
 from bench.leaderboard.evidence.records import read_records, write_records
 from bench.protocols.retraining.metrics import RETRAINING_COLUMNS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 _VERSION = 1

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Metric, MetricKey, Prominence
 from bench.leaderboard.statistics.intervals import RESAMPLES, interval_of, t_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MASK_ONLY = "mask_only"
 RETRAINING_COLUMNS = {

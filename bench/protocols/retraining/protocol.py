@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -30,8 +32,6 @@ from bench.protocols.retraining.unfinished import Unfinished, UnfinishedTraining
 from bench.training.retraining import Mask, MaskedImages, retrain
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.leaderboard.metrics import ExampleValues, Metric
 
 _MAP_BATCH = 250
@@ -77,8 +77,6 @@ class Retrain(Protocol):
         return 1000 * gradients_a_map(group.map.rpartition(":")[2]) if group.of_the_model else 0
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
         frames, findings = [], []
         counters = {"nets_trained": 0, "nets_from_cache": 0}
         for group in self.parameters.groups()[context.start : context.stop]:
@@ -217,9 +215,6 @@ class Retrain(Protocol):
         }
 
     def _records(self, group: Group, masks: list[Mask], correct: Tensor, pixels: int) -> pd.DataFrame:
-        import numpy as np
-        import pandas as pd
-
         rows = []
         for seed, of_seed in zip(group.seeds, correct, strict=True):
             for mask, of_net in zip(masks, of_seed, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 from pydantic import Field
 
@@ -13,9 +14,6 @@ from bench.core.toml_files import Section, validate
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult, by_id, clean_accuracy
 from bench.protocols.clean_pass import clean_pass
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _HEADLINES = ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg")
 
@@ -44,8 +42,6 @@ class Corruptions(Protocol):
         return count * len(self.parameters.corruptions) * len(SEVERITIES)
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        import pandas as pd
-
         images, labels = context.images(), context.labels()
         predictions, findings = clean_pass(
             context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size

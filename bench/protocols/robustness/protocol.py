@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
+import pandas as pd
 import platformdirs
 
 from bench.attacks.adapters.under_way import UnderWay
@@ -36,9 +38,6 @@ from bench.protocols.robustness.rows import (
     union_key,
 )
 from bench.protocols.robustness.unit import RobustnessUnit
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _CALL = 16
 """An attack on an image, in the measure of progress; the probe is a few of its parts."""
@@ -218,8 +217,6 @@ class Robustness(Protocol):
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         """Median distances, over the examples that are classified right."""
-        import numpy as np
-
         if self.plan.mode != "distances":
             return []
         metrics = []

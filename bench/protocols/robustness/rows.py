@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.attacks.verification import AttackResults
@@ -13,11 +15,6 @@ from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.protocols.base import EvaluationContext, by_id
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
 
 
 def example_columns(context: EvaluationContext, predictions: Tensor) -> dict[str, object]:
@@ -44,8 +41,6 @@ def robust_rows(
         predictions: (n,) of the clean images.
         given: (n,) bool, which examples the attack was given; None for all.
     """
-    import pandas as pd
-
     frames = [
         pd.DataFrame(
             {
@@ -69,8 +64,6 @@ def robust_rows(
 
 def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]:
     """Whether each example survives at every norm and radius, norms in the order of NORMS, L0 the last."""
-    import numpy as np
-
     found = []
     norms, radii = records["norm"].to_numpy(object), records["eps"].to_numpy()
     for norm in (*NORMS, "l0"):
@@ -96,8 +89,6 @@ def union_key(attack: str) -> MetricKey:
 
 def at_radii(records: pd.DataFrame, radii: Iterable[tuple[str, float]]) -> NDArray[np.bool_]:
     """(n,) which rows are at the radius of their norm."""
-    import numpy as np
-
     norms, eps = records["norm"].to_numpy(object), records["eps"].to_numpy()
     found: NDArray[np.bool_] = np.logical_or.reduce([(norms == norm) & (eps == radius) for norm, radius in radii])
     return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,9 +21,6 @@ from bench.protocols.robustness.masking import PROBE_STEPS, SQUARE_GAINED, probe
 from bench.protocols.robustness.plan import Plan
 from bench.protocols.robustness.rows import example_columns, robust_rows
 from bench.protocols.robustness.saved import merged, smallest_images
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(slots=True)
@@ -97,8 +95,6 @@ class RobustnessUnit:
 
     def each(self) -> UnitResult:
         """Every attack on all examples."""
-        import pandas as pd
-
         radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
         used: dict[str, list[Norm]] = {name: [] for name in self.attacks}
         frames = []
@@ -124,8 +120,6 @@ class RobustnessUnit:
 
     def _at_pixels(self, run: NamedAttack, results: AttackResults) -> pd.DataFrame:
         """Rows of an attack in L0 at the plan's numbers of changed pixels; `results` take what it costs."""
-        import pandas as pd
-
         counts, said = fewest_changes(run, self.examples, results, by_pixel=True)
         self.changed = counts
         self.context.on_progress(len(self.examples))
@@ -145,8 +139,6 @@ class RobustnessUnit:
 
         Rows named after an attack are those of the examples that it was given; rows of the verdict are of all.
         """
-        import pandas as pd
-
         reference, total = self.plan.reference_of(self.dataset), self._start()
         frames, gained, white = [], 0, False
         radii = self.plan.radii_of(self.dataset)
@@ -189,8 +181,6 @@ class RobustnessUnit:
 
         Rows: one per example, norm `all`, no radius and no distance; `found_in_norm` is the norm that broke it.
         """
-        import pandas as pd
-
         labels, standing = self.context.labels(), self.predictions == self.context.labels()
         found_in, said = [""] * len(labels), torch.where(standing, -1, self.predictions)
         total, (run,) = self._start(), self.attacks.values()
@@ -217,8 +207,6 @@ class RobustnessUnit:
 
         In L0 they count changed values, so that a colour pixel has three.
         """
-        import pandas as pd
-
         radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
         distances: dict[tuple[str, str], Tensor] = {}
         fewest: Tensor | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
@@ -15,9 +17,6 @@ from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.labels import balls
 from bench.leaderboard.table import of_newest_versions
 from bench.reporting.page.content import Names, Number, anchor
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Ranker = Callable[[Board], Board]
 """Adds ranks to a board whose evidence allows a test."""

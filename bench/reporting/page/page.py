@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -29,9 +30,6 @@ from bench.reporting.page.saliency import SaliencySet
 from bench.reporting.page.studies import read_studies
 from bench.reporting.page.svg import swatch
 from bench.reporting.page.tradeoffs import robustness_tradeoffs, stability_tradeoffs
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _GALLERY = 6
 """Models whose saliency is seen at once, a data set."""

@@ -7,8 +7,10 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bench.data import ImageDataset
 from bench.leaderboard.labels import balls
@@ -80,16 +82,12 @@ def heat_map(values: NDArray[np.float64]) -> str:
 
     The scale is the map's own, as `scale_of` has it; a map of zeros is white.
     """
-    import matplotlib as mpl
-
     shades = np.rint(np.clip(values / scale_of((values,), signed=True).high, -1, 1) * _SHADES).astype(np.int16)
     colours = mpl.colormaps[SIGNED_COLOURS](np.linspace(0, 1, 2 * _SHADES + 1))[:, :3]
     return _png((shades + _SHADES).astype(np.uint8), np.rint(255 * colours).astype(np.uint8))
 
 
 def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> str:
-    from PIL import Image
-
     made = Image.fromarray(pixels)
     if palette is not None:
         made = made.convert("L")

@@ -9,18 +9,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.attributions.manipulations import RandomSign
 from bench.core.threat import NORM_LABELS, radius_text
 from bench.reporting.saliency.rows import TOP_SHARE, MapPair, PanelRow, PanelSettings, Scale
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SIGNED_COLOURS, POSITIVE_COLOURS = "RdBu_r", "viridis"
 """ColorBrewer's diverging map with a neutral middle, and a sequential map with even steps of perceived lightness."""
@@ -40,8 +38,6 @@ def draw_panel(rows: Sequence[PanelRow], settings: PanelSettings) -> Figure:
 
     No global state of matplotlib is touched.
     """
-    from matplotlib.figure import Figure
-
     columns = 1 + len(settings.methods)
     half = columns * _CELL + (columns - 1) * _GAP
     beside = columns <= _BESIDE
