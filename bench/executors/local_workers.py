@@ -69,8 +69,41 @@ class HereWorker(Worker):
         return call
 
 
-class HelperWorker(Worker):
-    """A process of this machine, started by this one and ended with it."""
+class HelperProcess:
+    """A process of this machine, started by this one and ended with it, that does one thing at a time.
+
+    Attributes:
+        at: numbers that it tells while it is at work, by `tell`.
+    """
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: the system starts no more processes.
+        """
+        self._context = _Context()
+        self.at: MutableSequence[int] = self._context.RawArray("q", [-1, 0, 0, 0])
+        self._pool = ProcessPoolExecutor(1, self._context, _prepare, (self.at,))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Let it call a module's function; BrokenExecutor is the outcome where it dies, or has died."""
+        try:
+            return self._pool.submit(function, *arguments)
+        except BrokenExecutor as error:  # it has died while it had nothing to do
+            call: Future[Any] = Future()
+            call.set_exception(error)
+            return call
+
+    def stop(self) -> None:
+        """End it, also in the middle of something."""
+        if self._context.started is not None:
+            self._context.started.kill()
+        self._pool.shutdown()
+
+
+class HelperWorker(HelperProcess, Worker):
+    """A helper process that computes units."""
 
     def __init__(self, number: int = 1) -> None:
         """Start it, to compute on the GPU of its number where there are several; this process is number 0.
@@ -78,37 +111,27 @@ class HelperWorker(Worker):
         Raises:
             OSError: the system starts no more processes.
         """
+        super().__init__()
         self.number = number
-        self._context = _Context()
-        self._at = self._context.RawArray("q", [-1, 0])
-        self._pool = ProcessPoolExecutor(1, self._context, _prepare, (self._at,))
         # a plan follows when it is up: until then the other end reads nothing
-        self.call = self._pool.submit(os.getpid)
+        self.call = self.submit(os.getpid)
 
     def load(self, job: Job) -> Future[Any]:
         # as bytes: as tensors they would go into shared memory, of which a container has little
         packed, dataset, training, threads = job.shipment
         device = str(worker_device(job.plan.device, self.number))
-        return self._submit(_load, pickle.dumps((packed, dataset, training, device, threads)))
+        return self.submit(_load, pickle.dumps((packed, dataset, training, device, threads)))
 
     def compute(self, unit: WorkUnit) -> Future[FinishedUnit | SlowUnit]:
-        return self._submit(_compute, unit)
+        return self.submit(_compute, unit)
 
     def progress(self) -> tuple[int, int]:
-        return self._at[0], self._at[1]
+        return self.at[0], self.at[1]
 
-    def stop(self) -> None:
-        if self._context.started is not None:
-            self._context.started.kill()
-        self._pool.shutdown()
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        try:
-            return self._pool.submit(function, *arguments)
-        except BrokenExecutor as error:  # it has died while it had nothing to do
-            call: Future[Any] = Future()
-            call.set_exception(error)
-            return call
+def tell(*numbers: int) -> None:
+    """In a helper process: what the one that started it reads as `HelperProcess.at`, four numbers at most."""
+    _worker.at[: len(numbers)] = numbers
 
 
 class _Process(SpawnProcess):

@@ -16,6 +16,7 @@ from bench.attacks.pgd import attacked_model
 from bench.catalog.autoencoders import list_autoencoders
 from bench.catalog.models import list_models
 from bench.catalog.suites import list_suites
+from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors
 from bench.core.memory import limit_openmp_spinning
@@ -28,6 +29,9 @@ from bench.studies.finished import latest_run, lent_runs, rows_of
 from bench.studies.names import expand
 from bench.studies.scales import AUTOENCODER, Scale, TrainedModel
 from bench.studies.study import Experiment, Study
+from bench.studies.trainings import side_by_side
+from bench.training import make_recipe
+from bench.training.fitting import TrainingRequest
 
 _REFERENCE_SECONDS = 0.045
 """What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
@@ -51,12 +55,22 @@ class StudyRequest:
     train: bool = False
     """Train the study's models that the registry lacks; without it, finished runs of such models count."""
     executor: Executor = field(default_factory=LocalPool)
-    """Open while the study is carried out; training and the computations on models are done here in any case."""
+    """Open while the study is carried out; training and the computations on models are done on this machine."""
+    workers: int | None = None
+    """Trainings side by side at most; None: as many as pay."""
 
     @property
     def models_folder(self) -> Path:
         """Where models that the study trains are put."""
         return self.output / "models"
+
+    @property
+    def training(self) -> TrainingRequest:
+        """What all trainings of the study have in common."""
+        return TrainingRequest(
+            recipe=make_recipe("standard", self.study.dataset), dataset=self.study.dataset, output=self.models_folder,
+            device=resolve_device(self.device), data_dir=self.data_dir, download=self.download,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +100,16 @@ class StudyPlan:
     steps: list[Step]
     left_out: list[str] = field(default_factory=list)
     untrained: list[Step] = field(default_factory=list)
+    side_by_side: int = 1
+    """Trainings at a time."""
 
     @property
     def seconds(self) -> float:
-        return sum(step.seconds for step in self.steps if not step.done)
+        return self.time_of(self.steps)
+
+    def time_of(self, steps: Sequence[Step]) -> float:
+        """Seconds that those of them take which are not done."""
+        return sum(step.seconds / (self.side_by_side if step.kind == "train" else 1) for step in steps if not step.done)
 
     def of(self, experiment: Experiment, prefix: str) -> list[Step]:
         """The runs that stand for a table or figure of the paper, and the trainings of their models."""
@@ -140,7 +160,8 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     needed = {step.model for step in untrained if step.kind == "run"} | {
         step.name for step in trainings if step.trained is not None and step.trained.recipe == AUTOENCODER
     }
-    return StudyPlan(steps, left_out, [step for step in untrained if step.model in needed])
+    count = side_by_side(sum(not step.done for step in trainings), resolve_device(request.device), request.workers)
+    return StudyPlan(steps, left_out, [step for step in untrained if step.model in needed], count)
 
 
 @dataclass(frozen=True, slots=True)

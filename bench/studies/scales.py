@@ -30,7 +30,7 @@ class TrainedModel(Section):
     varied: dict[str, list[Any]] = Field(default_factory=dict, max_length=1)
     """A parameter and its values, a model each: `id_01`, `id_02`, ..."""
     minutes: float | None = Field(default=None, gt=0)
-    """Of one seed, on two idle cores of the reference machine; by default what the scale says of the recipe."""
+    """Of one seed, on one core of the reference machine; by default what the scale says of the recipe."""
 
     @model_validator(mode="after")
     def _has_one_seed_or_several(self) -> TrainedModel:
@@ -71,7 +71,7 @@ class Scale(Section):
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Parameters by recipe."""
     minutes: dict[str, float] = Field(default_factory=dict)
-    """Recipe -> minutes of a training on two idle cores of the reference machine."""
+    """Recipe -> minutes of a training on one core of the reference machine, the other one at work too."""
     only: dict[str, list[str]] = Field(default_factory=dict)
     """The claims' name of a suite -> models, ids or patterns, where not all are run under it."""
 

@@ -251,8 +251,8 @@ def test_a_helper_is_apart_from_the_users_script_terminal_and_output(
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     helper = HelperWorker()
     try:
-        assert signal.SIGINT in helper._submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result(60)
-        first, second = (helper._submit(os.readlink, f"/proc/self/fd/{one}").result(60) for one in (1, 2))
+        assert signal.SIGINT in helper.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result(60)
+        first, second = (helper.submit(os.readlink, f"/proc/self/fd/{one}").result(60) for one in (1, 2))
         assert first == second
         helper._context.started.kill()
         for _ in range(2):  # found out when it is asked, and known from then on

@@ -81,6 +81,7 @@ def reproduce(
     request = StudyRequest(
         study=found, scale=scale, output=folder, leaderboard=leaderboard, seed=seed, device=device, data_dir=data_dir,
         download=download, registry=registry, batch_size=parse_batch_size(batch_size), train=train, executor=executor,
+        workers=place.workers if place.executor == "local" else None,
     )  # fmt: skip
     with messages().status("Planning"):
         plan = plan_study(request)
@@ -110,15 +111,15 @@ def _print_plan(request: StudyRequest, plan: StudyPlan) -> None:
         output().print(scale.note, soft_wrap=True)
     output().print(f"about {_time(plan.seconds)} to go", soft_wrap=True)
     if plan.untrained:
-        more = plan.seconds + sum(step.seconds for step in plan.untrained)
+        more = plan.seconds + plan.time_of(plan.untrained)
         output().print(f"with --train about {_time(more)}", soft_wrap=True)
 
 
 def _experiment(scale: Scale, plan: StudyPlan, experiment: Experiment) -> tuple[str, str, str]:
     steps = plan.of(experiment, scale.prefix)
-    to_do = [step for step in steps if not step.done]
-    state = f"to do: {len(to_do)} of {len(steps)}" if to_do else "done" if steps else "not at this scale"
-    return experiment.what, state, _time(sum(step.seconds for step in to_do))
+    left = sum(not step.done for step in steps)
+    state = f"to do: {left} of {len(steps)}" if left else "done" if steps else "not at this scale"
+    return experiment.what, state, _time(plan.time_of(steps))
 
 
 def _time(seconds: float) -> str:
