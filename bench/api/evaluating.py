@@ -38,6 +38,7 @@ def evaluate(
     device: torch.device | str = "auto",
     batch_size: int | str | None = None,
     precision: str = "float32",
+    compile: bool = False,  # noqa: A002  (as on the command line)
     save_adversarial: bool = False,
     expect_clean: float | None = None,
     data_dir: Path | str | None = None,
@@ -61,6 +62,7 @@ def evaluate(
             in eval mode and float32, is evaluated, so that the net stays as it is.
         batch_size: images attacked at once; `auto` or None chooses by device and memory.
         precision: of the search for adversarial examples: float32, tf32 or bfloat16; verified in float32.
+        compile: search through torch.compile where it can take the net; it pays in attacks of minutes on large nets.
         save_adversarial: keep the smallest adversarial image of every example and norm: in the result's `adversarial`,
             and in the evidence's `adversarial.npz`, see docs/howto/adversarial-images.md.
         expect_clean: the clean accuracy that the model is known to have, e.g. 0.83; far from it, it is refused.
@@ -90,7 +92,7 @@ def evaluate(
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         request = RunRequest(
-            models=[], suites=[suite if isinstance(suite, Suite) else str(suite)],
+            models=[], suites=[suite if isinstance(suite, Suite) else str(suite)], compile=bool(compile),
             leaderboard=as_path(leaderboard) or Path(temporary), dataset=dataset, examples=given["examples"], seed=seed,
             device=place.planning_device(device), batch_size=batches(batch_size), data_dir=as_path(data_dir),
             download=download, registry=as_path(registry), program=as_path(program), precision=precision,

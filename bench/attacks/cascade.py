@@ -26,7 +26,7 @@ from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, first_of_each
 from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_uniform
-from bench.core.precision import Precision
+from bench.core.precision import Precision, as_float32
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
 
@@ -111,7 +111,7 @@ class Cascade:
             if self.norm in stage.norms:
                 # what has come near is not left to rounding
                 near = stage.refine or stage.within < 1.0
-                self._search = self._search_in("float32" if near else self.precision)
+                self._search = self._search_in(as_float32(self.precision) if near else self.precision)
                 with self._search.products():
                     self._stage(number, stage, *self._pairs(stage))
             self.on_stage(number)

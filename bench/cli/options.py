@@ -49,6 +49,13 @@ Precision = Annotated[
         help="Of the search for adversarial examples: float32, tf32 or bfloat16. Verification is always in float32.",
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Search through torch.compile: pays in attacks of minutes on large nets. Verification goes without.",
+    ),
+]
 Registry = Annotated[
     Path | None, typer.Option("--registry", help="Folder of models, looked in first; BENCH_REGISTRY does the same.")
 ]

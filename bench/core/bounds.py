@@ -11,9 +11,9 @@ from bench.core.threat import NORM_LABELS, Norm, as_number
 LARGEST_RADIUS: dict[Norm, float] = {"linf": 1.0, "l2": 1e4, "l1": 1e8}
 """No two images in [0, 1] lie farther apart, up to 4096x4096 in colour."""
 
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float32-compiled", "tf32-compiled", "bfloat16-compiled"]
 """In which a net computes: see bench.core.precision."""
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)[:3]
 Version = Annotated[int, Field(ge=1, lt=1 << 31)]
 Count = Annotated[int, Field(gt=0, lt=1 << 31)]
 """Of images and of epochs."""

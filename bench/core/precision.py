@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,11 @@ from bench.core.bounds import Precision as Precision
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 
+_COMPILED = "-compiled"
+"""Ends the names of those whose search goes through torch.compile."""
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
+
+def resolve_precision(name: str, device: torch.device, *, compiled: bool = False) -> Precision:
     """A precision of the command line, for a device that has it; raises BenchError."""
     if name not in PRECISIONS:
         raise unknown_name(name, PRECISIONS, "precision")
@@ -23,7 +26,17 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         raise BenchError("precision tf32 needs a CUDA device of compute capability 8.0; use float32 or bfloat16.")
     if name != "float32" and device.type == "mps":
         raise BenchError(f"precision {name} is for CPUs and CUDA devices; use float32.")
-    return name
+    return cast(Precision, f"{name}{_COMPILED}") if compiled else name
+
+
+def uncompiled(precision: Precision) -> Precision:
+    """The same of the net as it is, without torch.compile."""
+    return cast(Precision, precision.removesuffix(_COMPILED))
+
+
+def as_float32(precision: Precision) -> Precision:
+    """float32, through torch.compile where the precision is."""
+    return "float32" if precision == uncompiled(precision) else "float32-compiled"
 
 
 class MixedPrecision(nn.Module):

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.core.errors import BenchError
+from bench.core.precision import uncompiled
 from bench.core.version import code_version, commit, cpu_name, package_versions
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
@@ -196,8 +197,11 @@ def _merge_findings(found: list[Finding], units: int) -> list[Finding]:
 def _precision_findings(plan: RunPlan) -> list[Finding]:
     if plan.precision == "float32":
         return []
-    evidence = f"adversarial examples were looked for in {plan.precision} and confirmed in float32"
-    advice = "robust accuracy may lie up to a point above float32's; compare runs of one precision"
+    name = uncompiled(plan.precision)
+    how = name if name == plan.precision else f"{name}, through torch.compile,"
+    evidence = f"adversarial examples were looked for in {how} and confirmed in float32 by the net as it is"
+    least = "rounding apart from" if name == "float32" else "up to a point above"
+    advice = f"robust accuracy may lie {least} float32's; compare runs of one precision"
     return [Finding("search_precision", "note", evidence, advice)]
 
 

@@ -11,7 +11,7 @@ from bench.attacks.user_files import UserFile
 from bench.catalog.dataset_radii import radii_advice, suite_for
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.errors import BenchError
-from bench.core.precision import Precision
+from bench.core.precision import Precision, as_float32
 from bench.data import ImageDataset, load_split
 from bench.protocols import Protocol, protocol_for
 from bench.runs.failures import Failures
@@ -42,7 +42,10 @@ def in_precision(suite: Suite, precision: Precision, request: RunRequest, failur
     """Whether the suite can search in that precision, or is to be left out; raises BenchError where it was named."""
     if precision == "float32" or protocol_for(suite).search_takes_precision:
         return True
-    error = BenchError(f"suite {suite.name} computes in float32 only, not in {precision}.", option="precision")
+    if precision == as_float32(precision):
+        error = BenchError(f"suite {suite.name} has no search that torch.compile is for.", option="compile")
+    else:
+        error = BenchError(f"suite {suite.name} computes in float32 only, not in {precision}.", option="precision")
     _leave_out(error, suite, precision, request, failures=failures)
     return False
 

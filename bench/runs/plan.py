@@ -24,6 +24,7 @@ from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.evidence.manifest import Dependency, Request, RunConfig
 from bench.leaderboard.table import check_leaderboard
+from bench.nets.compiled import require_compiler
 from bench.protocols import Protocol, protocol_for
 from bench.runs.batch_size import images_within_memory
 from bench.runs.failures import Failures
@@ -52,6 +53,8 @@ class RunRequest:
     """Models that are in memory; evaluated before those of `models`."""
     precision: str = "float32"
     """Of the search for adversarial examples."""
+    compile: bool = False
+    """Whether the search goes through torch.compile, where that can take the net."""
     suite_path: Path | None = None
     """A folder of suites beside the shipped ones."""
     save_adversarial: bool = False
@@ -171,7 +174,7 @@ def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[Run
     """
     failures = failures or Failures()
     device = resolve_device(request.device)
-    precision = resolve_precision(request.precision, device)
+    precision = _precision(request, device)
     if not 0 <= request.seed < 1 << 63:
         raise BenchError(f"seed {request.seed} is out of range; use 0 to 2^63 - 1.", option="seed")
     if request.batch_size is not None and not 1 <= request.batch_size < 1 << 31:
@@ -211,6 +214,13 @@ def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[Run
     return plans
 
 
+def _precision(request: RunRequest, device: torch.device) -> Precision:
+    """Of the search; raises BenchError where the device does not have it, or nothing can be compiled here."""
+    if request.compile:
+        require_compiler(device)
+    return resolve_precision(request.precision, device, compiled=request.compile)
+
+
 def _plans_of(
     entry: ModelEntry, data: FittedData, request: RunRequest, failures: Failures, *, device: torch.device,
     precision: Precision, alone: bool,
@@ -218,8 +228,9 @@ def _plans_of(
     """One model's plans, a suite each; raises BenchError if the model cannot be judged."""
     suites = {suite.name: protocol for suite, protocol, _ in data.suites}
     checked = check_model(
-        entry, data.test, suites, device, batch_size=request.batch_size, keep=alone, expect_clean=request.expect_clean
-    )
+        entry, data.test, suites, device, batch_size=request.batch_size, keep=alone, expect_clean=request.expect_clean,
+        precision=precision,
+    )  # fmt: skip
     files = {"program": request.program, "registry": None if entry.named else request.registry}
     given = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
     named = {name: shared_path(value) if isinstance(value, str) else value for name, value in given.items()}
@@ -243,7 +254,7 @@ def _plans_of(
                     device=device,
                     batch_size=checked.batch_size,
                     training=data.training if protocol.needs_training_split else None,
-                    precision=precision,
+                    precision=checked.precision,
                     registry=request.registry,
                     dependencies=protocol.dependencies(data.test.name, entry.card.name, request.registry),
                     request=asked.model_copy(

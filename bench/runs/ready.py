@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,17 +13,20 @@ from bench.catalog.models import ModelEntry, load_model
 from bench.core.devices import current_device
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
-from bench.core.precision import float32_products
+from bench.core.precision import Precision, float32_products, uncompiled
 from bench.core.torch_state import random_numbers_of
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.statistics.intervals import wilson
+from bench.nets.compiled import compile_net
 from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
 from bench.protocols import Protocol
 from bench.protocols.clean_pass import clean_pass, has_gradient, require_second_derivatives
 from bench.runs.batch_size import automatic_batch_size, no_room
 from bench.runs.fixed_answers import fixed_answers
+
+logger = logging.getLogger(__name__)
 
 _TRIED = 2
 _LOOKED_AT = 16
@@ -40,17 +44,20 @@ class CheckedModel:
     Attributes:
         net: where it is kept for them, as `prepared_net` made it.
         unfit: name of a suite -> why it cannot judge this model.
+        precision: of the search; the one that was asked for, but not compiled where torch.compile cannot take the net.
     """
 
     batch_size: int
     answers: FixedAnswers
     net: nn.Module | None
     unfit: dict[str, BenchError]
+    precision: Precision = "float32"
 
 
 def check_model(
     entry: ModelEntry, dataset: ImageDataset, suites: Mapping[str, Protocol], device: torch.device, *,
     batch_size: int | None, keep: bool, expect_clean: float | None = None,
+    precision: Precision = "float32",
 ) -> CheckedModel:  # fmt: skip
     """Send a few images through; raises BenchError if the net cannot be judged at all.
 
@@ -81,11 +88,23 @@ def check_model(
         if expect_clean is not None:
             _require_accuracy(model, name, dataset, device, expected=expect_clean, batch_size=size)
         own = entry.build is not None or entry.card.program is not None
-        return CheckedModel(size, fixed_answers(model, dataset, device), model if keep and not own else None, unfit)
+        answers, searched = fixed_answers(model, dataset, device), _searched_in(model, name, precision, images)
+        return CheckedModel(size, answers, model if keep and not own else None, unfit, precision=searched)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise no_room(device, name, "a single image") from error
+
+
+def _searched_in(model: nn.Module, name: str, precision: Precision, images: Tensor) -> Precision:
+    """The precision, or, in a line of words, the same of the net as it is where torch.compile cannot take it."""
+    if precision != uncompiled(precision):
+        try:
+            compile_net(model, precision, images[:_TRIED])
+        except BenchError as error:
+            logger.warning("%s is searched as it is, %s", name, error)
+            return uncompiled(precision)
+    return precision
 
 
 def _require_accuracy(

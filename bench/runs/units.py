@@ -14,12 +14,13 @@ from torch import nn
 from bench.core.devices import current_device, device_label
 from bench.core.errors import BenchError, StoppedError, in_one_line, is_interrupt
 from bench.core.memory import is_out_of_memory, keep_freed_memory
-from bench.core.precision import float32_products
+from bench.core.precision import float32_products, uncompiled
 from bench.core.torch_state import random_numbers_of
 from bench.leaderboard.evidence.adversarial import AdversarialImages
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import UnitStats
 from bench.leaderboard.findings import Finding
+from bench.nets.compiled import compile_net
 from bench.nets.state import changes, state_of
 from bench.protocols import EvaluationContext
 from bench.runs.batch_size import evaluate_within_memory
@@ -61,14 +62,21 @@ def ready_model(plan: RunPlan) -> nn.Module:
     keep_freed_memory()
     plan.require_same_dependencies()
     if plan.net is not None:
-        return scaled_net(plan.net, plan.dataset, plan.device)
+        return _for_search(scaled_net(plan.net, plan.dataset, plan.device), plan)
     net = prepared_net(plan.entry, plan.dataset, plan.device)
     if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
         raise BenchError(
             f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
             "or is another on this machine, or it remembers what it has seen."
         )
-    return scaled_net(net, plan.dataset, plan.device)
+    return _for_search(scaled_net(net, plan.dataset, plan.device), plan)
+
+
+def _for_search(net: nn.Module, plan: RunPlan) -> nn.Module:
+    """The net, compiled beside itself where the search goes through torch.compile."""
+    if plan.precision != uncompiled(plan.precision):
+        compile_net(net, plan.precision, plan.dataset.pixels(slice(0, 2)).to(plan.device))
+    return net
 
 
 def compute_unit(

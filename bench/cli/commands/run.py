@@ -12,6 +12,7 @@ from bench.cli.options import (
     DEFAULT_LEADERBOARD,
     EXIT_FAILED,
     EXIT_NEGATIVE,
+    Compile,
     FailFast,
     FailOn,
     Json,
@@ -58,6 +59,7 @@ def run(
         list[str], typer.Option("--suite", help="Suite: name, wildcard, `all`, or TOML file. Repeatable.")
     ],
     precision: Precision = "float32",
+    compiled: Compile = False,
     leaderboard: LeaderboardDir = DEFAULT_LEADERBOARD,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an unfinished run; start a new one.")] = False,
     save_adversarial: SaveAdversarial = False,
@@ -84,7 +86,7 @@ def run(
     executor = place.choose(evaluation.device)
     request = evaluation.request(
         model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial,
-        expect_clean=expect_clean,
+        expect_clean=expect_clean, compile=compiled,
     )  # fmt: skip
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request, failures)

@@ -46,9 +46,16 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         suite = f"{suite}.toml"
     model, note = _model(run, models)
     notes += [note] if note else []
-    precision = None if shared["precision"] == "float32" else shared["precision"]
+    precision, _, through = str(shared["precision"]).partition("-")
     command = bench_command(
-        "run", **model, suite=suite, examples=run.examples, seed=shared["seed"], fresh=True, precision=precision
+        "run",
+        **model,
+        suite=suite,
+        examples=run.examples,
+        seed=shared["seed"],
+        fresh=True,
+        precision=None if precision == "float32" else precision,
+        compile=bool(through),
     )
     return Repeat(command if model else "", "; ".join(notes))
 
