@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from bench.attacks.pgd import attacked_model
 from bench.catalog.autoencoders import list_autoencoders
 from bench.catalog.models import list_models
 from bench.catalog.suites import list_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors
-from bench.core.memory import limit_openmp_spinning
-from bench.data import dataset_spec
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
-from bench.nets import build_net
+from bench.executors.trainings import side_by_side
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
 from bench.studies.finished import latest_run, lent_runs, rows_of
 from bench.studies.names import expand
 from bench.studies.scales import AUTOENCODER, Scale, TrainedModel
+from bench.studies.step_costs import speed
 from bench.studies.study import Experiment, Study
-from bench.studies.trainings import side_by_side
-from bench.training import make_recipe
-from bench.training.fitting import TrainingRequest
 
-_REFERENCE_SECONDS = 0.045
-"""What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
 _TILT_SECONDS = 16.0
 
 
@@ -63,14 +54,6 @@ class StudyRequest:
     def models_folder(self) -> Path:
         """Where models that the study trains are put."""
         return self.output / "models"
-
-    @property
-    def training(self) -> TrainingRequest:
-        """What all trainings of the study have in common."""
-        return TrainingRequest(
-            recipe=make_recipe("standard", self.study.dataset), dataset=self.study.dataset, output=self.models_folder,
-            device=resolve_device(self.device), data_dir=self.data_dir, download=self.download,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,22 +268,6 @@ def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequenc
         download=request.download,
         registry=request.registry,
     )
-
-
-def speed() -> float:
-    """How many times slower this machine is now than the idle reference; measured in about a second."""
-    limit_openmp_spinning()
-    spec = dataset_spec("fashion_mnist")
-    assert spec is not None  # noqa: S101
-    net = build_net("small_cnn", spec.net_parameters)
-    images = torch.rand(256, 1, 28, 28, requires_grad=True)
-    times = []
-    with attacked_model(net):
-        for _ in range(15):
-            began = time.perf_counter()
-            torch.autograd.grad(net(images).sum(), images)
-            times.append(time.perf_counter() - began)
-    return max(0.25, sorted(times)[len(times) // 2] / _REFERENCE_SECONDS)
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from bench.catalog.locations import shipped
+from bench.core.devices import resolve_device
 from bench.core.files import json_text, write_atomically
+from bench.executors.trainings import Training, train_all
 from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import Observer, execute
@@ -22,12 +24,17 @@ from bench.studies.figures import write_figures
 from bench.studies.finished import latest_run, lent_runs, rows_of
 from bench.studies.plan import StudyModels, StudyPlan, StudyRequest, sample_plans, study_registry, usable_plans
 from bench.studies.report import write_tables, write_verdict
-from bench.studies.trainings import WatchTraining, train_models
+from bench.studies.scales import AUTOENCODER, TrainedModel
 from bench.studies.values import Values
+from bench.training import make_recipe
 from bench.training.boundary_tilt import run_tilt
+from bench.training.epochs import Progress
+from bench.training.fitting import TrainingRequest
 from bench.training.tuning import read_trials
+from bench.training.vae_gan import make_vae_gan_recipe
 
 Watch = Callable[[RunPlan, str], Observer]
+WatchTraining = Callable[[TrainedModel, str], Callable[[Progress], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,11 @@ def reproduce(
     began = time.perf_counter()
     with study_registry(request.models_folder, request.registry):
         trainings = [step.trained for step in plan.steps if step.trained is not None and not step.done]
-        train_models(trainings, request.training, request.workers, watch_training)
+        own = [
+            _training(request, model, watch_training(model, f"[{position}/{len(trainings)}] "))
+            for position, model in enumerate(trainings, start=1)
+        ]
+        train_all(own, request.workers)
         roles, runs = _run_all(request, watch)
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, runs)
@@ -97,6 +108,17 @@ def _write(
         "runs": sorted(set(rows["run_id"])) if len(rows) else [],
     }
     write_atomically(folder / "plan.json", json_text(content).encode())
+
+
+def _training(request: StudyRequest, model: TrainedModel, on_progress: Callable[[Progress], None]) -> Training:
+    dataset = request.study.dataset
+    autoencoder = make_vae_gan_recipe(dataset, model.parameters) if model.recipe == AUTOENCODER else None
+    recipe = make_recipe("standard", dataset) if autoencoder else make_recipe(model.recipe, dataset, model.parameters)
+    training = TrainingRequest(
+        recipe=recipe, dataset=dataset, output=request.models_folder, device=resolve_device(request.device),
+        model_id=model.id, seed=model.seed, data_dir=request.data_dir, download=request.download, method=model.method,
+    )  # fmt: skip
+    return Training(training, on_progress, autoencoder)
 
 
 def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[str]]:

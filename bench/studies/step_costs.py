@@ -1,4 +1,4 @@
-"""What a training step of a recipe costs, in seconds and in memory kept for the backward pass."""
+"""What a training step of a recipe costs, in seconds and in memory kept for its backward pass; this machine's pace."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.core.memory import keep_freed_memory
-from bench.data import DATASETS, ImageDataset
+from bench.attacks.pgd import attacked_model
+from bench.core.memory import keep_freed_memory, limit_openmp_spinning
+from bench.data import DATASETS, ImageDataset, dataset_spec
 from bench.nets import build_net
 from bench.training.methods import Batch
 from bench.training.recipe import Recipe
 
 BATCH_SIZE = 128
+_REFERENCE_SECONDS = 0.045
+"""What `speed` times on two idle cores of the machine on which the studies' seconds were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +99,19 @@ class _Held:
 
     def __del__(self) -> None:
         self.kept.change(self.tensor, -1)
+
+
+def speed() -> float:
+    """How many times slower this machine is now than the idle reference; measured in about a second."""
+    limit_openmp_spinning()
+    spec = dataset_spec("fashion_mnist")
+    assert spec is not None  # noqa: S101
+    net = build_net("small_cnn", spec.net_parameters)
+    images = torch.rand(256, 1, 28, 28, requires_grad=True)
+    times = []
+    with attacked_model(net):
+        for _ in range(15):
+            began = time.perf_counter()
+            torch.autograd.grad(net(images).sum(), images)
+            times.append(time.perf_counter() - began)
+    return max(0.25, sorted(times)[len(times) // 2] / _REFERENCE_SECONDS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,46 +11,37 @@ import torch
 
 from bench.catalog.cards import read_card
 from bench.core.errors import BenchError
+from bench.executors import trainings
 from bench.executors.local_workers import HelperProcess
-from bench.studies import trainings
-from bench.studies.scales import TrainedModel
-from bench.studies.trainings import side_by_side, train_models
+from bench.executors.trainings import Training, side_by_side, train_all
 from bench.training import make_recipe
 from bench.training.epochs import Progress
 from bench.training.fitting import TrainingRequest
 from tests.cli.commands.test_train import data_dir
-from tests.executors.conftest import forked_helpers, two_threads
 
-__all__ = ["data_dir", "forked_helpers", "two_threads"]
+__all__ = ["data_dir"]
 
 CPU = torch.device("cpu")
 SHORT: dict[str, Any] = {"epochs": 1, "batch_size": 100}
-MODELS = [
-    TrainedModel(id="first", recipe="standard", parameters=SHORT),
-    TrainedModel(id="towards", recipe="ir_gradient", parameters=SHORT | {"source_model": "first", "samples": 1}),
-    TrainedModel(id="second", recipe="standard", seed=1, parameters=SHORT),
+MODELS: list[tuple[str, str, int, dict[str, Any]]] = [
+    ("first", "standard", 0, SHORT),
+    ("towards", "ir_gradient", 0, SHORT | {"source_model": "first"}),
+    ("second", "standard", 1, SHORT),
 ]
 
 
-class Watch:
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def __call__(self, model: TrainedModel, count: str) -> Callable[[Progress], None]:
-        self.asked.append(count + model.id)
-        return lambda state: None
-
-
-def train(folder: Path, data: Path, workers: int | None, watch: Watch) -> dict[str, tuple[str, str | None]]:
-    template = TrainingRequest(
-        recipe=make_recipe("standard", "fashion_mnist"),
-        dataset="fashion_mnist",
-        output=folder,
-        device=CPU,
-        data_dir=data,
-    )
-    train_models(MODELS, template, workers, watch)
-    cards = [read_card(folder / "fashion_mnist" / model.id) for model in MODELS]
+def train(folder: Path, data: Path, workers: int | None) -> dict[str, tuple[str, str | None]]:
+    own = [
+        TrainingRequest(
+            recipe=make_recipe(recipe, "fashion_mnist", parameters), dataset="fashion_mnist", output=folder, device=CPU,
+            model_id=name, seed=seed, data_dir=data,
+        )
+        for name, recipe, seed, parameters in MODELS
+    ]  # fmt: skip
+    told: dict[str, Progress] = {}
+    train_all([Training(one, partial(told.__setitem__, one.name)) for one in own], workers)
+    assert {state.epochs for state in told.values()} <= {1}
+    cards = [read_card(one.folder) for one in own]
     return {card.id: (card.weights.sha256, card.training.source_sha256) for card in cards if card.training}
 
 
@@ -61,17 +53,15 @@ def test_side_by_side_come_the_same_nets_and_a_source_before_what_needs_it(
     submit = HelperProcess.submit
 
     def note(helper: HelperProcess, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        started.append(arguments[0].id)
+        started.append(arguments[0].name)
         return submit(helper, function, *arguments)
 
     monkeypatch.setattr(HelperProcess, "submit", note)
-    watch = Watch()
-    together = train(tmp_path / "together", data_dir, None, watch)
+    together = train(tmp_path / "together", data_dir, None)
     assert started == ["first", "second", "towards"], "its source was not there yet"
-    assert watch.asked == ["[1/3] first", "[2/3] towards", "[3/3] second"]
     monkeypatch.setattr(trainings, "HelperProcess", None)
     torch.set_num_threads(1)
-    assert train(tmp_path / "alone", data_dir, 1, watch) == together
+    assert train(tmp_path / "alone", data_dir, 1) == together
     assert together["towards"][1] == together["first"][0]
 
 
@@ -89,7 +79,7 @@ def test_a_training_whose_process_is_killed_ends_the_study_in_one_line(
 
     monkeypatch.setattr(HelperProcess, "submit", kill)
     with pytest.raises(BenchError, match=r"the process that trained (first|second) was ended, perhaps for want of mem"):
-        train(tmp_path, data_dir, 2, Watch())
+        train(tmp_path, data_dir, 2)
 
 
 @pytest.mark.usefixtures("two_threads")

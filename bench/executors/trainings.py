@@ -1,0 +1,140 @@
+"""Several trainings: one after another, or side by side in processes of their own where that is faster."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from bench.core.devices import worker_device
+from bench.core.errors import BenchError
+from bench.core.memory import free_memory
+from bench.executors.local_workers import HelperProcess, tell
+from bench.training.epochs import Progress
+from bench.training.fitting import TrainingRequest
+from bench.training.publish import train_and_publish
+from bench.training.vae_gan import VaeGanRecipe, train_vae_gan
+
+_BYTES = 2 << 30
+"""Main memory of a training: data, target maps and a step's activations of a small net."""
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One of several trainings."""
+
+    request: TrainingRequest
+    on_progress: Callable[[Progress], None]
+    autoencoder: VaeGanRecipe | None = None
+    """What is trained in place of the request's recipe."""
+
+    @property
+    def name(self) -> str:
+        return self.request.name
+
+    @property
+    def source(self) -> str | None:
+        """The model that its target maps come from."""
+        return None if self.autoencoder else self.request.recipe.method.source
+
+
+def side_by_side(count: int, device: torch.device, workers: int | None) -> int:
+    """How many of `count` trainings run at a time: `workers`, or one a core and one a GPU, as memory has room for.
+
+    Small nets gain little from a second thread: two at a time on two cores take about half the time.
+    """
+    free = free_memory()
+    room = math.inf if free is None else free // _BYTES
+    own = torch.get_num_threads() if device.type == "cpu" else 1
+    return int(max(1, min(count, own, room) if workers is None else min(count, workers)))
+
+
+def train_all(trainings: Sequence[Training], workers: int | None = None) -> None:
+    """Train and publish all of them; one whose target maps come from another of them waits for that one.
+
+    Args:
+        trainings: sources before those that need them; all on the same device.
+        workers: processes at most; None: as many as pay.
+
+    Raises:
+        BenchError: a training failed, or its process was ended; finished epochs of all of them are kept.
+    """
+    count = side_by_side(len(trainings), trainings[0].request.device, workers) if trainings else 0
+    if count > 1:
+        _SideBySide(trainings).carry_out(count)
+        return
+    for training in trainings:
+        _train(training.request, training.autoencoder, training.on_progress)
+
+
+def _train(request: TrainingRequest, autoencoder: VaeGanRecipe | None, on_progress: Callable[[Progress], None]) -> None:
+    if autoencoder is None:
+        train_and_publish(request, on_progress=on_progress)
+    else:
+        train_vae_gan(autoencoder, request, on_progress=on_progress)
+
+
+class _SideBySide:
+    """Trainings on their way, each in a helper process."""
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self._waiting = list(trainings)
+        self._unfinished = {training.name for training in trainings}
+        self._running: dict[Future[None], tuple[Training, int]] = {}
+
+    def carry_out(self, count: int) -> None:
+        threads = max(1, torch.get_num_threads() // count)
+        with ExitStack() as stack:
+            helpers = [HelperProcess() for _ in range(count)]
+            for helper in helpers:
+                stack.callback(helper.stop)
+            idle = deque(range(count))
+            while self._unfinished:
+                while idle and (training := self._next()) is not None:
+                    number = idle.popleft()
+                    request = dataclasses.replace(
+                        training.request, device=worker_device(training.request.device, number)
+                    )
+                    call = helpers[number].submit(_train_there, request, training.autoencoder, threads)
+                    self._running[call] = training, number
+                done = wait(self._running, _LOOK_SECONDS, FIRST_COMPLETED).done
+                for training, number in self._running.values():
+                    epoch, epochs, step, steps = helpers[number].at
+                    if epochs > 0:  # else it is not that far yet
+                        training.on_progress(Progress(epoch, epochs, step, steps))
+                for call in done:
+                    training, number = self._running.pop(call)
+                    _result(training.name, call)
+                    self._unfinished.remove(training.name)
+                    idle.append(number)
+
+    def _next(self) -> Training | None:
+        """The first one whose source is there; one that nothing under way can help is let fail by itself."""
+        for position, training in enumerate(self._waiting):
+            if training.source not in self._unfinished or not self._running:
+                return self._waiting.pop(position)
+        return None
+
+
+def _result(name: str, call: Future[None]) -> None:
+    try:
+        call.result()
+    except BrokenExecutor as error:
+        raise BenchError(
+            f"the process that trained {name} was ended, perhaps for want of memory; its whole epochs are kept. "
+            "Go on with fewer workers.", option="workers",
+        ) from error  # fmt: skip
+
+
+def _train_there(request: TrainingRequest, autoencoder: VaeGanRecipe | None, threads: int) -> None:
+    """In a helper process."""
+    torch.set_num_threads(threads)
+    tell(0, 0, 0, 0)
+    _train(request, autoencoder, lambda state: tell(state.epoch, state.epochs, state.step, state.steps))
