@@ -102,8 +102,7 @@ def evaluate(
         if len(plans) != 1:
             raise BenchError(f"these are {len(plans)} runs; name one model and one suite.")
         with place:
-            outcome = execute(plans[0], request.leaderboard, executor=place)
-        return _result(outcome, kept=leaderboard is not None)
+            return _result(execute(plans[0], request.leaderboard, executor=place), kept=leaderboard is not None)
 
 
 def _with_model(
