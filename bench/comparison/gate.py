@@ -64,6 +64,7 @@ class RegressionReport:
 
     Attributes:
         comparison: the numbers, baseline first; None where nothing could be compared.
+        not_compared: of the verdict on what else the baseline has, (data set, model, suite) of each.
     """
 
     model: str
@@ -72,6 +73,7 @@ class RegressionReport:
     remarks: list[Remark] = field(default_factory=list)
     comparison: SuiteComparison | None = None
     metrics: list[Metric] = field(default_factory=list)
+    not_compared: Sequence[tuple[str, str, str]] = ()
 
     @property
     def passed(self) -> bool:
@@ -149,7 +151,7 @@ def unchecked(looked_at: Sequence[tuple[str, str, str]], baseline: Path, rules: 
         f"{data}/{model} under {suite}": None for data, model, suite in left
         if (data, model) in models and suite in suites
     }  # fmt: skip
-    return RegressionReport("baseline", "not compared", 0.0, [_unseen(list(gone), rules)])
+    return RegressionReport("baseline", "not compared", 0.0, [_unseen(list(gone), rules)], not_compared=left)
 
 
 def _unseen(names: Sequence[str], rules: GateRules) -> Remark:

@@ -131,11 +131,12 @@ def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | No
     from bench.cli.output.rendering import messages, output
 
     if as_json:
-        from bench.cli.output.json_output import failure_entries, print_json, verdict_entry
+        from bench.cli.output.json_output import failure_entries, not_compared_entries, print_json, verdict_entry
 
         print_json(
             "check", passed=not failures.found and all(verdict.passed for verdict in verdicts),
-            verdicts=[verdict_entry(one) for one in verdicts], failures=failure_entries(failures),
+            verdicts=[verdict_entry(one) for one in verdicts if not one.not_compared],
+            not_compared=not_compared_entries(verdicts), failures=failure_entries(failures),
         )  # fmt: skip
     else:
         show_summary(verdicts)

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from bench.runs.execute import RunOutcome
     from bench.runs.failures import Failures
 
-SCHEMA_VERSION = 1
-"""Of all documents; it grows when a field goes or changes its meaning, and not when one is added."""
+SCHEMA_VERSION = 2
+"""Of all documents; it grows when a field goes or changes its meaning, and not when one is added.
+
+2: `check` has what of the baseline was not compared in a field of its own, not among the verdicts.
+"""
 
 
 def print_json(command: str, **content: Any) -> None:
@@ -75,6 +78,12 @@ def verdict_entry(verdict: RegressionReport) -> dict[str, Any]:
         "baseline_run_id": compared and compared.runs[0], "run_id": compared and compared.runs[1],
         "remarks": verdict.remarks, "metrics": compared_metrics(compared) if compared else [],
     }  # fmt: skip
+
+
+def not_compared_entries(verdicts: Sequence[RegressionReport]) -> list[dict[str, str]]:
+    """What the baseline has and the gate did not look at."""
+    names = ("dataset", "model", "suite")
+    return [dict(zip(names, one, strict=True)) for verdict in verdicts for one in verdict.not_compared]
 
 
 def comparison_entry(found: SuiteComparison) -> dict[str, Any]:

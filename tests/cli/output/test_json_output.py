@@ -81,9 +81,12 @@ def test_run_check_compare_and_leaderboard_print_what_is_documented(
     failures = {f"failures[].{name}" for name in ("model", "suite", "reason")}  # of none
     assert _missing("run", *ran) == failures
     arguments = ("--model", "standard", *judged, "--baseline", tmp_path)
-    code, checked, _ = bench("check", *arguments, "--time-factor", 0, "--json")
+    code, checked, _ = bench("check", *arguments, "--time-factor", 1e-9, "--json")
     assert code == 0 and json.loads(checked)["passed"]
     assert _missing("check", checked) - failures == {"verdicts[].metrics[].gained[]", "verdicts[].metrics[].lost[]"}
+    strict = json.loads(bench("check", *arguments, "--time-factor", 0, "--json", "--strict")[1])
+    assert not strict["passed"] and {one["model"] for one in strict["verdicts"]} == {"fashion_mnist/standard"}
+    assert strict["not_compared"] == [{"dataset": "fashion_mnist", "model": "lga", "suite": "tiny"}]
     compared = [bench("compare", *pair, "--json", *board)[1] for pair in (("lga", "standard"), ("standard", "lga"))]
     unseen = {path for path in _missing("compare", *compared) if not path.startswith("comparisons[].unpaired[]")}
     assert unseen == {"skipped[]", "comparisons[].doubts[]"}
