@@ -11,7 +11,7 @@ from bench.comparison.evidence import evidence_doubt, row_values
 from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
 from bench.leaderboard.boards import COMPARABLE, precision_note
-from bench.leaderboard.evidence.union_note import union_note
+from bench.leaderboard.evidence.union_note import union_note, union_radii
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
 from bench.leaderboard.table import read_leaderboard
@@ -73,9 +73,10 @@ def compare_models(
     for common in shared.to_dict("records"):
         latest = [latest_run(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
         pair = [rows[rows["run_id"] == run_id] for run_id in latest]
+        radii = union_radii(leaderboard, latest[0], set(pair[0]["metric"]))
         title = (
             f"{common['suite']} (version {common['suite_version']}), {common['dataset']}, {common['n_examples']} images"
-            f"{precision_note(str(common['precision']))}{union_note(leaderboard, latest[0], set(pair[0]['metric']))}"
+            f"{precision_note(str(common['precision']))}{union_note(radii)}"
         )
         try:
             found.append(compare_runs(title, (pair[0], pair[1]), (leaderboard, leaderboard)))

@@ -142,11 +142,18 @@ def prune(
 
 
 def _with_union(board: Board, directory: Path) -> Board:
-    """The board with the union's radii in its title."""
-    from bench.leaderboard.evidence.union_note import union_note
+    """The board with the union's radii in its title, and among its central columns those of its parts."""
+    from bench.leaderboard.evidence.union_note import union_note, union_radii
 
-    metrics = {column.key.metric for column in board.columns}
-    return replace(board, title=board.title + union_note(directory, board.rows[0].run_id, metrics))
+    radii = union_radii(directory, board.rows[0].run_id, {column.key.metric for column in board.columns})
+    columns = tuple(
+        replace(column, central=key.eps == radii[key.norm])
+        if (key := column.key).metric == "robust_accuracy" and key.norm in radii
+        else column
+        for column in board.columns
+    )
+    sort = columns[board.columns.index(board.sort)]
+    return replace(board, title=board.title + union_note(radii), columns=columns, sort=sort)
 
 
 def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> Board:

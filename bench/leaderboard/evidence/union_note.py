@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench.core.errors import BenchError
@@ -10,12 +10,15 @@ from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.labels import balls
 
 
-def union_note(leaderboard: Path, run_id: str, metrics: Iterable[str]) -> str:
-    """What a title adds where a union over norms is among the metrics: its radii, as the run's manifest has them."""
+def union_radii(leaderboard: Path, run_id: str, metrics: Iterable[str]) -> dict[str, float]:
+    """Norm -> radius of the union, as the run's manifest has them; none where a run has no such metric."""
     if "union_accuracy" not in metrics:
-        return ""
-    rests_on = file_digests(leaderboard, [run_id])
-    radii = remembered("radii", rests_on, lambda: _reference(leaderboard / "runs" / run_id))
+        return {}
+    return remembered("radii", file_digests(leaderboard, [run_id]), lambda: _reference(leaderboard / "runs" / run_id))
+
+
+def union_note(radii: Mapping[str, float]) -> str:
+    """What a title adds where a union over norms is among the metrics."""
     return f", union of {balls(radii)}" if radii else ""
 
 

@@ -15,6 +15,7 @@ from bench.cli.output.rendering import output, table, warn
 from bench.comparison.gate import RegressionReport, Remark
 from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.metrics import MetricKey
+from tests.conftest import Bench
 
 HOSTILE = "a\x1b[31m|b\x9b\0\n::stop-commands::x [/nope] \\x {y} <b> ##[error]"
 
@@ -122,6 +123,16 @@ def test_an_interval_is_a_number_too_and_is_not_torn(
     judged = capsys.readouterr().out
     assert "undecided " in judged and "[-0.1673, +0.0780]" in judged and max(map(len, judged.splitlines())) <= 80
     assert "[0.9948, 0.9951]" in shown and "95 % interval" in shown and max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_union_is_shown_beside_the_radii_that_it_is_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    heads = bench("leaderboard", "--dataset", "cifar10", "--suite", "cross_norm", "--no-ranks")[1].splitlines()
+    assert "union of L-inf 8/255, L2 0.5, L1 12" in " ".join(heads[:3])
+    (columns,) = (line.split() for line in heads if "clean" in line and "union" in line)
+    assert columns == ["model", "clean", "L-inf", "8/255", "L2", "0.5", "L1", "12", "union"], (
+        "the middle of 4, 8, 12 is 8"
+    )
 
 
 @pytest.mark.parametrize(("models", "width", "shown"), [(0, 50, 2), (0, 49, 1), (3, 58, 2), (3, 57, 1)])
