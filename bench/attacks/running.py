@@ -19,9 +19,8 @@ from bench.attacks.pgd import attacked_model
 from bench.attacks.registry import AttackResult, NamedAttack
 from bench.attacks.verification import AttackResults
 from bench.core.devices import exact_dtype
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import BenchError, goes_on, reason_of
 from bench.core.keyed_random import stream_key
-from bench.core.memory import is_out_of_memory
 from bench.core.precision import Precision
 from bench.core.threat import Norm
 from bench.core.torch_state import random_numbers_of
@@ -224,11 +223,10 @@ def _told(run: NamedAttack, norm: str) -> Iterator[None]:
         yield
     except BaseException as error:
         ours = "results" in run.attack.takes  # which fails where the model does
-        if ours or isinstance(error, BenchError) or is_out_of_memory(error) or is_interrupt(error):
+        if ours or goes_on(error):
             raise
         logger.info("attack %s failed", run.name, exc_info=error)
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        advice = "a model that is not differentiable can be judged by the suite blackbox"
+        reason, advice = reason_of(error), "a model that is not differentiable can be judged by the suite blackbox"
         if not run.attack.trusted:
             reason, advice = f"{type(error).__name__}: {reason}", "mend it, or leave it out of the suite"
         raise BenchError(f"attack {run.name} ({norm}) failed on this model: {reason}; {advice}.") from error

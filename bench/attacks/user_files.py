@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.catalog.programs import Program, parse_program, python_object
-from bench.core.errors import BenchError, in_one_line, is_interrupt
+from bench.core.errors import BenchError, in_one_line, others_code
 from bench.core.files import read_named, sha256_bytes
 from bench.core.torch_state import plain_torch
 
@@ -53,11 +53,7 @@ def load_function(name: str, file_name: str, function: str, file: UserFile | Non
         raise BenchError(
             f"{name} is code of a file, which runs only when you name the file{named} yourself.", option="program"
         )
-    try:
-        with plain_torch(), redirect_stdout(sys.stderr):  # what its code prints is no result of ours
-            found: Callable[..., Any] = python_object(Program("python", file.path, function), file.content)
-    except BaseException as error:
-        if isinstance(error, BenchError) or is_interrupt(error):
-            raise
-        raise BenchError(f"{file.path} cannot be loaded ({in_one_line(error)}).") from error
+    failed = others_code(lambda error: f"{file.path} cannot be loaded ({in_one_line(error)}).")
+    with failed, plain_torch(), redirect_stdout(sys.stderr):  # what its code prints is no result of ours
+        found: Callable[..., Any] = python_object(Program("python", file.path, function), file.content)
     return found

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.errors import BenchError, in_one_line, is_interrupt
-from bench.core.memory import is_out_of_memory
+from bench.core.errors import BenchError, in_one_line, others_code
 from bench.core.torch_state import random_numbers_of, twice_differentiable
 
 
@@ -25,13 +24,11 @@ def checked_maps(call: Callable[[], Any], images: Tensor, name: str, *, key: tup
         BenchError: the call fails, or returns something else than finite maps (N, C, H, W) or (N, 1, H, W).
     """
     numbers = (key[0], name, *key[1][:1].tolist())
-    try:
-        with torch.enable_grad(), twice_differentiable(graph), random_numbers_of(images.device, *numbers):
-            found = call()
-    except BaseException as error:
-        if isinstance(error, BenchError) or is_interrupt(error) or is_out_of_memory(error):
-            raise
-        raise BenchError(f"{name} failed: {in_one_line(error)}.") from error
+    with (
+        others_code(lambda error: f"{name} failed: {in_one_line(error)}."), torch.enable_grad(),
+        twice_differentiable(graph), random_numbers_of(images.device, *numbers),
+    ):  # fmt: skip
+        found = call()
     if not isinstance(found, Tensor) or not found.is_floating_point():
         kind = f"tensor of {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         raise BenchError(f"{name} returned a {kind}; it must return a tensor of floating-point numbers.")

@@ -29,7 +29,7 @@ from bench.attacks.pgd import attacked_model
 from bench.attacks.user_files import UserFile, load_function, named_function
 from bench.attributions.foreign import checked_maps
 from bench.catalog.programs import parse_program
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.keywords import Keyword, checked_keywords, keywords_of
 from bench.core.memory import is_out_of_memory
 from bench.core.names import select_names, unknown_name
@@ -262,19 +262,16 @@ def attribute(
         BenchError: the net does not take these images, has no such class, or the method does not support it.
     """
     ids = torch.arange(len(images)) if example_ids is None else example_ids
-    parts = []
+    whole, parts = (images, labels, ids.to(images.device)), []
     with attacked_model(model):
-        for begin in range(0, len(images), batch_size):
-            batch = slice(begin, begin + batch_size)
+        for pixels, truth, keys in zip(*(torch.split(one, batch_size) for one in whole), strict=True):
             try:
-                request = MapRequest(images[batch], labels[batch], ids[batch].to(images.device), seed)
-                parts.append(method.maps(model, request))
+                parts.append(method.maps(model, MapRequest(pixels, truth, keys, seed)))
             except (RuntimeError, IndexError) as error:
                 if is_out_of_memory(error):
                     raise
-                reason = " ".join(str(error).split())[:160]
-                shape = tuple(images.shape[1:])
-                raise BenchError(f"{method.name} failed on images of shape {shape}: {reason}.") from error
+                what = f"{method.name} failed on images of shape {tuple(images.shape[1:])}"
+                raise BenchError(f"{what}: {reason_of(error)}.") from error
     return torch.cat(parts)
 
 

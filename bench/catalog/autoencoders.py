@@ -18,7 +18,7 @@ from safetensors.torch import load as load_safetensors
 from bench.catalog.cards import NAME, Weights
 from bench.catalog.locations import model_roots
 from bench.catalog.weights import WeightsFile
-from bench.core.errors import BenchError, bench_command
+from bench.core.errors import BenchError, bench_command, reason_of
 from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.nets.vae_gan import VaeGan
 
@@ -117,7 +117,6 @@ def load_autoencoder(entry: AutoencoderEntry, device: torch.device | str = "cpu"
         net = VaeGan(**entry.card.architecture_parameters)
         net.load_state_dict(load_safetensors(content), strict=True)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BenchError(f"weights {entry.weights.path} do not fit their card: {reason}.") from error
+        raise BenchError(f"weights {entry.weights.path} do not fit their card: {reason_of(error, 200)}.") from error
     net.requires_grad_(False)
     return net.eval().to(device)

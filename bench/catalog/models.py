@@ -20,7 +20,7 @@ from bench.catalog.programs import Program, parse_program
 from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
 from bench.catalog.state_files import parse_state, weights_of
 from bench.catalog.weights import WeightsFile
-from bench.core.errors import BenchError, bench_command
+from bench.core.errors import BenchError, bench_command, reason_of
 from bench.core.names import natural_key, require_safe_name, select_names, unknown_name
 from bench.data import DATASETS
 from bench.nets import build_net
@@ -269,9 +269,7 @@ def _build(entry: ModelEntry) -> nn.Module:
     try:
         return Adapter(net, AdapterSettings(**entry.card.architecture_parameters.get("adapter", {})))
     except (ValidationError, TypeError) as error:
-        raise BenchError(
-            f"the card of {entry.card.name} has no valid adapter: {' '.join(str(error).split())}."
-        ) from error
+        raise BenchError(f"the card of {entry.card.name} has no valid adapter: {reason_of(error, 1000)}.") from error
 
 
 def _load(net: nn.Module, content: bytes, entry: ModelEntry) -> None:
@@ -279,10 +277,8 @@ def _load(net: nn.Module, content: bytes, entry: ModelEntry) -> None:
     try:
         net.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BenchError(
-            f"weights {entry.weights.path} do not fit architecture {entry.card.architecture!r}: {reason}."
-        ) from error
+        what = f"weights {entry.weights.path} do not fit architecture {entry.card.architecture!r}"
+        raise BenchError(f"{what}: {reason_of(error, 200)}.") from error
     for layer in net.modules():
         if isinstance(layer, Normalization):
             try:

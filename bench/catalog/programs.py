@@ -12,7 +12,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from bench.catalog.cards import ProgramKind
-from bench.core.errors import BenchError, in_one_line, is_interrupt
+from bench.core.errors import BenchError, in_one_line, others_code
 from bench.core.files import read_named, sha256_bytes
 from bench.core.packages import optional_import
 from bench.core.torch_state import plain_torch
@@ -164,16 +164,9 @@ def _tensors_of(graph: Any) -> Iterator[Any]:
                 yield from _tensors_of(inner)
 
 
-@contextmanager
-def _user_errors(program: Program) -> Iterator[None]:
-    """Turn an error of the user's program into one line."""
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, BenchError) or is_interrupt(error):
-            raise
-        what = f"{program.path}:{program.factory}" if program.factory else f"the {program.kind} file {program.path}"
-        raise BenchError(f"{what} gave no net ({in_one_line(error, 300)}).") from error
+def _user_errors(program: Program) -> AbstractContextManager[None]:
+    what = f"{program.path}:{program.factory}" if program.factory else f"the {program.kind} file {program.path}"
+    return others_code(lambda error: f"{what} gave no net ({in_one_line(error, 300)}).")
 
 
 _BUILDERS: dict[str, Callable[[Program, bytes], Any]] = {

@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import platformdirs
-
 from bench.catalog.cards import Weights
 from bench.core.errors import BenchError, in_one_line
-from bench.core.files import leads_out, read_named, replaced_whole, sha256_bytes, sweep
+from bench.core.files import leads_out, read_named, replaced_whole, sha256_bytes, sweep, user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ class WeightsFile:
 
     @property
     def _fetched(self) -> Path:
-        return Path(platformdirs.user_cache_dir("ribench")) / "weights" / f"{self.weights.sha256}.safetensors"
+        return user_cache("weights", f"{self.weights.sha256}.safetensors")
 
     def read(self) -> bytes:
         """The bytes of the file, their digest checked.

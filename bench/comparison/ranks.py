@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -18,9 +19,6 @@ from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 from bench.leaderboard.statistics import paired
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SHIPPED = Path(bench.__file__).parents[1] / "leaderboard" / "ranks.json"
 """In a checkout; docs/make_ranks.py writes it."""

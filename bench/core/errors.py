@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bench.core.memory import is_out_of_memory
 
 
 class BenchError(Exception):
@@ -44,6 +48,11 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:most].rstrip(".")
 
 
+def reason_of(error: BaseException, most: int = 160) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class StoppedError(BaseException):
     """The work at hand is not wanted any more; no Exception, so that nothing takes it for one of a model's."""
 
@@ -51,3 +60,19 @@ class StoppedError(BaseException):
 def is_interrupt(error: BaseException) -> bool:
     """Whether the work was stopped, by Ctrl-C or by us; the user's own code may raise anything else, subclasses too."""
     return type(error) in (KeyboardInterrupt, StoppedError)
+
+
+def goes_on(error: BaseException) -> bool:
+    """Whether it is left as it is: it is for people already, the work was stopped, or memory is short."""
+    return isinstance(error, BenchError) or is_interrupt(error) or is_out_of_memory(error)
+
+
+@contextmanager
+def others_code(line: Callable[[BaseException], str]) -> Iterator[None]:
+    """Turn an error of code that is not ours, which may be of any kind, into the line that `line` makes of it."""
+    try:
+        yield
+    except BaseException as error:
+        if goes_on(error):
+            raise
+        raise BenchError(line(error)) from error

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import math
 import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 from bench.core.errors import BenchError
@@ -25,6 +28,11 @@ LOCK_SECONDS = 60.0
 _TEMPORARY = ".bench-tmp"
 _OLD_SECONDS = 86400.0
 _WINDOWS_TRIES, _WINDOWS_SECONDS = 20, 0.05
+
+
+def user_cache(*parts: str) -> Path:
+    """A file or folder in the user's cache, ~/.cache/ribench, say."""
+    return Path(platformdirs.user_cache_dir("ribench"), *parts)
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -178,6 +186,12 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def csv_text(lines: Iterable[Iterable[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
+    return stream.getvalue()
 
 
 def json_text(value: Any) -> str:

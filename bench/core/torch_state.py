@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.devices import current_device
+from bench.core.files import write_atomically
 from bench.core.keyed_random import stream_key
 from bench.core.precision import float32_products
 
+logger = logging.getLogger(__name__)
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
@@ -123,3 +128,22 @@ def random_numbers_of(device: torch.device, *key: object) -> Iterator[None]:
             yield
         finally:
             put_back_random_states(found)
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers and texts in one piece; raises BenchError."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_state` wrote, on the CPU; empty where there is nothing, or nothing that can be read."""
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  (a damaged file raises anything; it is made anew)
+        logger.warning("%s cannot be read (%s); it is not used", path, type(error).__name__)
+        return {}
+    return found

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
 import torch
 
-from bench.core.errors import BenchError, in_one_line, is_interrupt
-from bench.core.files import clear_disk_errors, sha256_file
+from bench.core.errors import BenchError, in_one_line, others_code
+from bench.core.files import clear_disk_errors, sha256_file, user_cache
 from bench.core.names import require_safe_name, unknown_name
 from bench.core.packages import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
@@ -38,7 +37,7 @@ _EMBEDDED_DIGESTS = {
 
 def cache_dir() -> Path:
     """The user's cache for data sets, e.g. ~/.cache/ribench/data."""
-    return Path(platformdirs.user_cache_dir("ribench")) / "data"
+    return user_cache("data")
 
 
 def data_dirs(data_dir: Path | None) -> list[Path]:
@@ -171,16 +170,12 @@ def _download(spec: DatasetSpec, split: Split) -> ImageDataset:
 def _load_plugin(name: str, split: Split) -> ImageDataset:
     """A data set of an installed package: a function of the split that gives images, labels and class names."""
     reader = load_plugin(PLUGINS, name)
-    try:
+    with others_code(lambda error: f"the plug-in {name!r} in {PLUGINS} gave no {split} split ({in_one_line(error)})."):
         images, labels, classes = reader(split)
         return ImageDataset(
             name, split, torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64),
             class_names=tuple(str(one) for one in classes), source=f"plug-in {name}",
         )  # fmt: skip
-    except BaseException as error:
-        if isinstance(error, BenchError) or is_interrupt(error):
-            raise
-        raise BenchError(f"the plug-in {name!r} in {PLUGINS} gave no {split} split ({in_one_line(error)}).") from error
 
 
 def _missing(spec: DatasetSpec, split: Split) -> BenchError:

@@ -108,8 +108,6 @@ _DECLARED = (
     Column("schema_version", Whole),
 )
 COLUMNS = tuple(column.name for column in _DECLARED)
-METRIC_COLUMNS = tuple(column.name for column in _DECLARED[:-1] if not column.source)
-"""Those in which the rows of one run differ."""
 DIGEST_COLUMNS = frozenset(column.name for column in _DECLARED if column.type is Digest)
 DTYPES = {column.name: column.dtype for column in _DECLARED}
 DEFAULTS = {column.name: column.default for column in _DECLARED if column.default is not None}

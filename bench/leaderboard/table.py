@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, locked, read_regular, sweep, write_atomically
+from bench.core.files import clear_disk_errors, csv_text, locked, read_regular, sweep, write_atomically
 from bench.core.names import select_names
 from bench.leaderboard.migration import migrated_rows
 from bench.leaderboard.rows import (
@@ -56,7 +56,7 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
             before, lines = _content(path)
             known = {cells[0] for cells in lines}
             new = [[as_cell(row[name], name) for name in COLUMNS] for row in rows if row["run_id"] not in known]
-            write_atomically(path, ((before or _text([COLUMNS, *lines])) + _text(new)).encode())
+            write_atomically(path, ((before or csv_text([COLUMNS, *lines])) + csv_text(new)).encode())
 
 
 def check_leaderboard(folder: Path) -> None:
@@ -120,12 +120,6 @@ def as_written(value: Any, column: str = "") -> str:
 
 def _unescaped(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA_STARTS else cell
-
-
-def _text(lines: Iterable[Sequence[str]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(lines)
-    return stream.getvalue()
 
 
 def _content(path: Path) -> tuple[str, list[list[str]]]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.names import unknown_name
 from bench.core.packages import load_plugin, plugin_names
 from bench.nets.layers import Normalization, make_activation
@@ -103,8 +103,8 @@ def build_net(name: str, parameters: Mapping[str, Any]) -> nn.Module:
     try:
         return factory(**parameters)
     except _UNBUILDABLE as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BenchError(f"architecture {name!r} cannot be built with {dict(parameters)!r}: {reason}.") from error
+        what = f"architecture {name!r} cannot be built with {dict(parameters)!r}"
+        raise BenchError(f"{what}: {reason_of(error, 200)}.") from error
 
 
 def _from_plugin(name: str) -> NetFactory:

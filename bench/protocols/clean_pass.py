@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import BenchError, is_interrupt
-from bench.core.memory import is_out_of_memory
+from bench.core.errors import BenchError, others_code, reason_of
 from bench.core.precision import float32_products
 from bench.core.torch_state import twice_differentiable
 from bench.leaderboard.findings import Finding
@@ -60,11 +59,8 @@ def clean_pass(
         BenchError: pixels outside [0, 1]; logits of another shape than (N, num_classes); logits that are not numbers.
     """
     require_unit_pixels(images)
-    parts = []
     with torch.no_grad(), float32_products():
-        for begin in range(0, len(images), batch_size):
-            batch = images[begin : begin + batch_size]
-            parts.append(checked_logits(model, model_name, batch, num_classes))
+        parts = [checked_logits(model, model_name, batch, num_classes) for batch in torch.split(images, batch_size)]
         logits = torch.cat(parts)
         findings = _unsteady(model, images, logits, batch_size) + _coarse(logits)
     if bool(_look_like_probabilities(logits / getattr(model, "factor", 1.0)).all()):
@@ -150,17 +146,9 @@ def checked_logits(model: nn.Module, model_name: str, images: Tensor, num_classe
         BenchError: the net fails, changes its input, or returns anything but finite logits of that shape.
     """
     before = images.clone()
-    try:
-        with torch.no_grad():
-            logits = model(images)
-    except BaseException as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
-            raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise BenchError(
-            f"model {model_name} does not take images of shape {tuple(images.shape[1:])} in a batch of "
-            f"{len(images)}: {reason}."
-        ) from error
+    what = f"model {model_name} does not take images of shape {tuple(images.shape[1:])} in a batch of {len(images)}"
+    with others_code(lambda error: f"{what}: {reason_of(error)}."), torch.no_grad():
+        logits = model(images)
     if not torch.equal(before, images):
         images.copy_(before)
         raise BenchError(
@@ -189,26 +177,22 @@ def require_second_derivatives(model: nn.Module, model_name: str, images: Tensor
 
 def _gradient(model: nn.Module, images: Tensor, *, twice: bool) -> Tensor | None:
     inputs = images.detach().clone().requires_grad_(True)
-    try:
-        with torch.enable_grad(), twice_differentiable(twice):
-            logits = model(inputs)
-            if not logits.requires_grad:
-                return None
-            (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=twice, allow_unused=True)
-            if twice and gradient is not None and gradient.requires_grad:
-                # not autograd.grad, which never comes to what fails beside the way to the images
-                gradient.square().sum().backward()  # type: ignore[no-untyped-call]
-            return gradient
-    except BaseException as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
-            raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        what, others = ("second derivative", "suites that attack predictions") if twice else (
-            "gradient", "suites blackbox and corruptions"
-        )  # fmt: skip
-        raise BenchError(
-            f"the {what} of the model cannot be computed ({reason}); the {others} judge it without."
-        ) from error
+    what, others = ("second derivative", "suites that attack predictions") if twice else (
+        "gradient", "suites blackbox and corruptions"
+    )  # fmt: skip
+
+    def line(error: BaseException) -> str:
+        return f"the {what} of the model cannot be computed ({reason_of(error)}); the {others} judge it without."
+
+    with others_code(line), torch.enable_grad(), twice_differentiable(twice):
+        logits = model(inputs)
+        if not logits.requires_grad:
+            return None
+        (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=twice, allow_unused=True)
+        if twice and gradient is not None and gradient.requires_grad:
+            # not autograd.grad, which never comes to what fails beside the way to the images
+            gradient.square().sum().backward()  # type: ignore[no-untyped-call]
+        return gradient
 
 
 def _require_logits(logits: object, model_name: str, count: int, num_classes: int | None) -> Tensor:

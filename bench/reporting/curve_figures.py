@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -13,13 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.core.threat import NORM_LABELS
+from bench.leaderboard.boards import Board
 from bench.leaderboard.labels import FROM_ONE, full_label, read_from_one
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.views import pareto_front
 from bench.reporting.figures import COLOURS, LINES, cycle_colours, new_figure
-
-if TYPE_CHECKING:
-    from bench.leaderboard.boards import Board
 
 
 def robustness_figure(rows: pd.DataFrame, models: Sequence[str], *, width: float | None = None) -> Figure:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import matplotlib as mpl
 import pandas as pd
@@ -11,15 +12,10 @@ from matplotlib.figure import Figure
 
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
-from bench.leaderboard.boards import make_boards
+from bench.leaderboard.boards import Board, make_boards
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 from bench.reporting.curve_figures import curves_figure, pareto_figure, robustness_figure
 from bench.reporting.figures import figure_bytes, require_picture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.leaderboard.boards import Board
 
 Kind = Literal["robustness", "stability", "pareto"]
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.devices import exact
-from bench.core.errors import BenchError, is_interrupt
+from bench.core.errors import goes_on
 from bench.core.keyed_random import keyed_uniform
-from bench.core.memory import is_out_of_memory
 from bench.core.precision import float32_products
 from bench.core.torch_state import random_numbers_of
 from bench.data import ImageDataset
@@ -44,7 +43,7 @@ def _ask(model: nn.Module, images: Tensor, classes: int) -> Tensor:
         with torch.no_grad(), float32_products():
             logits = exact(model(images.clone())).cpu()
     except BaseException as error:  # of any kind: the net may be the user's own
-        if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
+        if goes_on(error):
             raise
     if logits is None or logits.shape != (len(images), classes):
         logits = torch.full((len(images), classes), torch.nan, dtype=torch.float64)

@@ -79,11 +79,12 @@ def check_model(
         # two and then one: a net that was exported for a fixed number of images is found here
         with random_numbers_of(device, "check"):
             clean_pass(model, name, images, dataset.num_classes, batch_size=2)
-            unfit = {
-                suite: error
-                for suite, protocol in suites.items()
-                if (error := _misfit(model, name, images, protocol, suite=suite)) is not None
-            }
+            unfit: dict[str, BenchError] = {}
+            for suite, protocol in suites.items():
+                try:
+                    _require_fit(model, name, images, protocol, suite=suite)
+                except BenchError as error:
+                    unfit[suite] = error
         size = batch_size or automatic_batch_size(model, images, device)
         if expect_clean is not None:
             _require_accuracy(model, name, dataset, device, expected=expect_clean, batch_size=size)
@@ -125,16 +126,8 @@ def _require_accuracy(
         )
 
 
-def _misfit(model: nn.Module, name: str, images: Tensor, protocol: Protocol, suite: str) -> BenchError | None:
-    """Why the suite cannot judge the net: derivatives that it needs are missing, or its methods do not take it."""
-    try:
-        _require_fit(model, name, images, protocol, suite=suite)
-    except BenchError as error:
-        return error
-    return None
-
-
 def _require_fit(model: nn.Module, name: str, images: Tensor, protocol: Protocol, suite: str) -> None:
+    """Raise BenchError where derivatives that the suite needs are missing, or its methods do not take the net."""
     for batch in (images[:1], images[:2]):
         if protocol.needs_gradients and not has_gradient(model, batch):
             raise BenchError(

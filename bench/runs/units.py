@@ -12,8 +12,8 @@ import pandas as pd
 from torch import nn
 
 from bench.core.devices import current_device, device_label
-from bench.core.errors import BenchError, StoppedError, in_one_line, is_interrupt
-from bench.core.memory import is_out_of_memory, keep_freed_memory
+from bench.core.errors import BenchError, StoppedError, goes_on, in_one_line
+from bench.core.memory import keep_freed_memory
 from bench.core.precision import float32_products, uncompiled
 from bench.core.torch_state import random_numbers_of
 from bench.leaderboard.evidence.adversarial import AdversarialImages
@@ -160,7 +160,7 @@ def _own_code(plan: RunPlan) -> Iterator[None]:
         yield
     except BaseException as error:
         own = plan.entry.build is not None or plan.entry.card.program is not None
-        if isinstance(error, BenchError) or is_out_of_memory(error) or is_interrupt(error) or not own:
+        if goes_on(error) or not own:
             raise
         logger.info("%s failed", plan.entry.card.name, exc_info=error)
         raise BenchError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.core.errors import bench_command
-from bench.core.files import write_atomically
+from bench.core.files import csv_text, write_atomically
 from bench.leaderboard.labels import full_label, small_number
 from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.statistics.intervals import t_interval
@@ -44,11 +42,11 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
         "claim", "verdict", "effect", "ci_low", "ci_high", "n", "published", "detail", "kind", "seeds", "p_adjusted",
         "gates", "headline",
     ]  # fmt: skip
-    write_atomically(folder / "claims.csv", _csv(header, claims))
+    write_atomically(folder / "claims.csv", csv_text([header, *claims]).encode())
     write_atomically(folder / "results.md", _results(rows).encode())
     if tilt is not None:
         header, table = _tilt_table(tilt)
-        write_atomically(folder / "tilt.csv", _csv(header, table))
+        write_atomically(folder / "tilt.csv", csv_text([header, *table]).encode())
         write_atomically(folder / "tilt.md", _markdown(header, table).encode())
 
 
@@ -171,14 +169,6 @@ def effect_text(number: float | None) -> str:
     if number is None:
         return ""
     return small_number(number) if 1e-9 < abs(number) < 5e-5 else f"{number:.4f}"
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue().encode()
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

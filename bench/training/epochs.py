@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import time
@@ -16,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.core.files import write_atomically
+from bench.core.files import csv_text, write_atomically
+from bench.core.torch_state import write_state
 
 logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
@@ -108,9 +107,7 @@ class Epochs:
     def _save(self) -> None:
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         state = {"fingerprint": self.fingerprint, "parts": parts, "rows": self.rows, "seconds": self.seconds}
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
+        write_state(self.folder / CHECKPOINT, state)
         write_atomically(self.folder / "training.csv", _table(self.rows))
 
     def _resume(self) -> None:
@@ -136,8 +133,4 @@ class Epochs:
 
 def _table(rows: list[dict[str, float]]) -> bytes:
     """training.csv: one row an epoch."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-    return stream.getvalue().encode()
+    return csv_text([rows[0], *([f"{row[name]:.6g}" for name in rows[0]] for row in rows)]).encode()

@@ -27,9 +27,8 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int =
     """The share of images classified right, in eval mode; the model's modes are put back."""
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
     with attacked_model(model), torch.no_grad():
-        for begin in range(0, len(images), batch_size):
-            batch = slice(begin, begin + batch_size)
-            correct += (model(images[batch]).argmax(1) == labels[batch]).sum()
+        for batch, truth in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+            correct += (model(batch).argmax(1) == truth).sum()
     return int(correct) / len(images)
 
 
@@ -51,8 +50,7 @@ def noisy_gradients(
     One copy an image and radius, in 255ths; its noise is keyed by example id; pixels are not clipped.
     """
     with attacked_model(model):
-        for begin in range(0, len(images), _BATCH_SIZE):
-            batch = slice(begin, begin + _BATCH_SIZE)
+        for batch in torch.split(torch.arange(len(images)), _BATCH_SIZE):
             noise = 2.0 * keyed_uniform(0, "stability", example_ids[batch], images.shape[1:]).to(images.device) - 1.0
             copies = [images[batch], *(images[batch] + radius / 255 * noise for radius in radii)]
             clean, *noisy = (gradient_maps(model, copy, labels[batch]).flatten(1) for copy in copies)
@@ -79,8 +77,7 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, target_
     """Mean cosine between the input gradients and target maps of the same images; (N, C, H, W) each."""
     total = 0.0
     with attacked_model(model):
-        for begin in range(0, len(images), _BATCH_SIZE):
-            batch = slice(begin, begin + _BATCH_SIZE)
+        for batch in torch.split(torch.arange(len(images)), _BATCH_SIZE):
             maps = gradient_maps(model, images[batch], labels[batch])
             total += float(F.cosine_similarity(maps.flatten(1), target_maps[batch].to(maps).flatten(1)).sum())
     return round(total / len(images), 4)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes, write_atomically
+from bench.core.files import sha256_bytes, user_cache, write_atomically
 from bench.data import ImageDataset
 
 logger = logging.getLogger(__name__)
@@ -54,7 +52,7 @@ class Wanted:
             key: everything besides the net and the examples that the maps depend on.
         """
         made_of = f"{self.source.sha256} {self.dataset.sha256} {key}".encode() + self.indices.numpy().tobytes()
-        path = Path(platformdirs.user_cache_dir("ribench")) / "target_maps" / f"{sha256_bytes(made_of)}.safetensors"
+        path = user_cache("target_maps", f"{sha256_bytes(made_of)}.safetensors")
         if path.is_file():
             try:
                 return load_file(path)["maps"]

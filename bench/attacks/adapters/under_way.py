@@ -6,7 +6,6 @@ answers that were kept: logits and gradients, in the order in which they came. N
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 import time
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.core.files import is_old, sha256_bytes, write_atomically
-from bench.core.torch_state import put_back_random_states, random_states
+from bench.core.files import is_old, sha256_bytes
+from bench.core.torch_state import put_back_random_states, random_states, read_state, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +60,8 @@ class UnderWay:
         if time.monotonic() - self._written < EVERY_SECONDS:
             return False
         for name, content in (self._results | {name: made() for name, made in answers.items()}).items():
-            buffer = io.BytesIO()
-            torch.save(content, buffer)
             try:
-                write_atomically(self._folder / name, buffer.getvalue())
+                write_state(self._folder / name, content)
             except BenchError as error:
                 logger.warning("an attack under way is not kept: %s", error)
         self._results = {}
@@ -101,7 +98,7 @@ class Answers:
 
     def result(self) -> dict[str, Any]:
         """What the call has returned, as it was kept; empty where it has not."""
-        found = _read(self._call.with_suffix(".pt"))
+        found = read_state(self._call.with_suffix(".pt"))
         return found if found and found["given"] == self._given else {}
 
     def returned(self, **result: Any) -> None:
@@ -131,7 +128,7 @@ class Answers:
 
     def _next(self) -> _Answer | None:
         if not self._kept and self._files:
-            found = _read(self._files.popleft())
+            found = read_state(self._files.popleft())
             self._kept.extend(_Answer(*one) for one in found.get("answers", ()))
             if not self._kept:
                 self._forget()
@@ -154,18 +151,6 @@ class Answers:
             self._waiting, self._waiting_bytes = [], 0
         if self._waiting_bytes > _IN_MEMORY or self._bytes > _ON_DISK:
             self.stop()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What was written; empty where there is nothing, or nothing that can be read."""
-    if not path.is_file():
-        return {}
-    try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  (a damaged file raises anything; it is made anew)
-        logger.warning("%s cannot be read (%s); it is not used", path, type(error).__name__)
-        return {}
-    return found
 
 
 def _checksum(values: Tensor) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -13,6 +11,7 @@ from rich.text import Text
 
 from bench.cli.output import latex
 from bench.cli.output.rendering import interval, literal, markdown, marked, narrowest, percent, table
+from bench.core.files import csv_text
 from bench.leaderboard.boards import Board, Cell, Column, Row
 from bench.leaderboard.controls import MARK, MEANING, beaten
 from bench.leaderboard.labels import near_one, small_number
@@ -157,11 +156,8 @@ def as_csv(boards: Sequence[Board], *, intervals: bool = False) -> str:
                 line |= {f"{name} {suffix}": value for name, value in _numbers(board, row, part).items()}
             names |= dict.fromkeys(line)
             lines.append(line)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([[as_cell(name) for name in names]] if names else [])
-    writer.writerows([line.get(name, "") for name in names] for line in lines)
-    return stream.getvalue()
+    first = [[as_cell(name) for name in names]] if names else []
+    return csv_text([*first, *([line.get(name, "") for name in names] for line in lines)])
 
 
 def _numbers(board: Board, row: Row, part: str) -> dict[str, str]:

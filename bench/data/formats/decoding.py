@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from bench.core.errors import BenchError
 
@@ -53,8 +54,6 @@ def decode(
     Raises:
         BenchError: no image, another size, more than 8 bits a channel, or smaller than the crop.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.mode not in _EIGHT_BIT_MODES:
@@ -75,10 +74,7 @@ def decode(
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _prepare(image: object, preparation: Preparation, name: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    assert isinstance(image, Image.Image)  # noqa: S101  Pillow is imported late
+def _prepare(image: Image.Image, preparation: Preparation, name: str) -> NDArray[np.uint8]:
     width, height = image.size
     if preparation.resize is not None:
         width, height = _resized(width, height, preparation.resize, name)

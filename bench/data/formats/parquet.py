@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -119,9 +122,6 @@ class ParquetImages:
         path, index = self.groups[group]
 
         def read() -> Any:
-            import pyarrow as pa
-            import pyarrow.compute as pc
-
             file = _file(path)
             size, free = file.metadata.row_group(index).total_byte_size, free_memory()
             if free is not None and size > free:
@@ -146,14 +146,10 @@ def _require_all_shards(files: Sequence[Path]) -> None:
 
 
 def _file(path: Path) -> Any:
-    import pyarrow.parquet as pq
-
     return pq.ParquetFile(path, memory_map=False, pre_buffer=False)
 
 
 def _guarded(path: Path, read: Any) -> Any:
-    import pyarrow as pa
-
     try:
         return read()
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError, OverflowError) as error:
@@ -177,8 +173,6 @@ def _features(schema: Any, path: Path) -> dict[str, Any]:
 
 
 def _image_column(schema: Any, asked: str | None, path: Path) -> str:
-    import pyarrow as pa
-
     def holds_images(kind: Any) -> bool:
         kind = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
@@ -187,8 +181,6 @@ def _image_column(schema: Any, asked: str | None, path: Path) -> str:
 
 
 def _label_column(schema: Any, features: dict[str, Any], asked: str | None, path: Path) -> str:
-    import pyarrow as pa
-
     def is_label(kind: Any) -> bool:
         return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from bench.core.errors import BenchError
 from bench.core.files import open_regular, replaced_whole
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROBUSTNESS_COLUMNS = {
     "example_id": "int32",
@@ -48,9 +46,6 @@ def write_records(path: Path, records: pd.DataFrame, *, small: bool = False) -> 
         small: take time for a small file, and sort the rows: those that share attack, norm, radius and so on, in the
             order in which these first come, in the order they had.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     if small and (keys := [name for name in _KEYS if name in records]):
         groups = records.groupby(keys, sort=False, observed=True, dropna=False).ngroup()
         records = records.iloc[groups.argsort(kind="stable")]
@@ -75,8 +70,6 @@ def write_records(path: Path, records: pd.DataFrame, *, small: bool = False) -> 
 
 def _encoding(name: str, kind: pa.DataType, values: pd.Series, *, rising: bool) -> str | None:
     """How a column becomes smallest; None for numbers of a dictionary."""
-    import pyarrow as pa
-
     if pa.types.is_integer(kind):
         return "DELTA_BINARY_PACKED" if rising and name == "example_id" else "BYTE_STREAM_SPLIT"
     if not pa.types.is_floating(kind):
@@ -93,9 +86,6 @@ def read_records(path: Path) -> pd.DataFrame:
 
     What pandas once wrote beside the columns is not obeyed: it names indices and types, and a stranger may have.
     """
-    import pyarrow
-    from pyarrow import parquet
-
     try:
         with open_regular(path) as stream:
             # texts are categories, in files that say so and in those that do not
@@ -105,7 +95,7 @@ def read_records(path: Path) -> pd.DataFrame:
             found: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
     except FileNotFoundError as error:
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error
-    except (OSError, ValueError, LookupError, TypeError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:120]
         raise BenchError(f"the evidence {path} cannot be read ({reason}); run the evaluation again.") from error
     return found

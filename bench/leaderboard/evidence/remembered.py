@@ -11,10 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
-
 from bench.core.errors import BenchError
-from bench.core.files import is_old, read_regular, sha256_bytes, sha256_file, write_atomically
+from bench.core.files import is_old, read_regular, sha256_bytes, sha256_file, user_cache, write_atomically
 
 logger = logging.getLogger(__name__)
 _PACKAGE = Path(__file__).parents[2]
@@ -31,7 +29,7 @@ def remembered(what: str, rests_on: Mapping[str, Any], find: Callable[[], Found]
         find: returns what JSON has too; what it raises is not kept.
     """
     content = json.dumps([what, rests_on, _code()], sort_keys=True)
-    folder = Path(platformdirs.user_cache_dir("ribench")) / "evidence"
+    folder = user_cache("evidence")
     path = folder / f"{sha256_bytes(content.encode())}.json"
     with suppress(OSError, ValueError):
         found: Found = json.loads(read_regular(path))

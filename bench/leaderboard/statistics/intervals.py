@@ -116,14 +116,6 @@ def interval_of(draws: NDArray[np.float64], method: Literal["linear", "nearest"]
     return float(low), float(high)
 
 
-def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval of the mean of paired differences, at 95 %: `bootstrap`, or Student's t of few examples."""
-    if len(differences) >= FEW:
-        return bootstrap(lambda drawn: drawn.mean(1), differences)
-    low, high = mean_intervals(differences[:, None])
-    return float(low[0]), float(high[0])
-
-
 def t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Student's interval of the mean of a few values, at 95 %; the value itself on both sides where it is alone."""
     from scipy.special import stdtrit

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import platformdirs
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, sha256_bytes
+from bench.core.files import clear_disk_errors, sha256_bytes, user_cache
 from bench.leaderboard.evidence.records import read_records, write_records
 from bench.protocols.retraining.metrics import RETRAINING_COLUMNS
 
@@ -24,9 +22,8 @@ class RecordCache:
     """The records of one group of nets in the user's cache, by the digest of all that decides them."""
 
     def __init__(self, deciding: Mapping[str, Any]) -> None:
-        folder = Path(platformdirs.user_cache_dir("ribench")) / "retraining"
         content = json.dumps({**deciding, "version": _VERSION}, sort_keys=True)
-        self.path = folder / f"{sha256_bytes(content.encode())}.parquet"
+        self.path = user_cache("retraining", f"{sha256_bytes(content.encode())}.parquet")
 
     def read(self) -> pd.DataFrame | None:
         """The records, or None where there are none or they are damaged."""

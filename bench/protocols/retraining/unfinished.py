@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Protocol
-
-import platformdirs
-import torch
+from typing import Any
 
 from bench.core.errors import BenchError
-from bench.core.files import is_old, sha256_bytes, write_atomically
+from bench.core.files import is_old, sha256_bytes, user_cache
+from bench.core.torch_state import read_state, write_state
+from bench.training.epochs import Stateful
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 30.0
 """Between two states that are written down: so much a stop loses."""
-
-
-class _Stateful(Protocol):
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
 class Unfinished:
@@ -35,29 +26,21 @@ class Unfinished:
     """
 
     def __init__(self, group: Mapping[str, Any], what: str) -> None:
-        self._folder = Path(platformdirs.user_cache_dir("ribench")) / "retraining"
+        self._folder = user_cache("retraining")
         self._path = self._folder / f"{sha256_bytes(json.dumps([group, what], sort_keys=True).encode())}.pt"
         self._written = time.monotonic()
 
     def read(self, fits: str) -> dict[str, Any]:
         """What was written down last with the same `fits`; empty where there is nothing."""
-        if not self._path.is_file():
-            return {}
-        try:
-            found: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-            return found["state"] if found["fits"] == fits else {}
-        except Exception as error:  # noqa: BLE001  (a damaged file raises anything; it is made anew)
-            logger.warning("%s cannot be read (%s); it is not used", self._path, type(error).__name__)
-            return {}
+        found = read_state(self._path)
+        return found["state"] if found.get("fits") == fits else {}
 
     def write(self, fits: str, state: Callable[[], dict[str, Any]]) -> None:
         """Write the state down, if the last time was long enough ago."""
         if time.monotonic() - self._written < EVERY_SECONDS:
             return
-        buffer = io.BytesIO()
-        torch.save({"fits": fits, "state": state()}, buffer)
         try:
-            write_atomically(self._path, buffer.getvalue())
+            write_state(self._path, {"fits": fits, "state": state()})
         except BenchError as error:
             logger.warning("a training under way is not kept: %s", error)
         for path in self._folder.glob("*.pt"):
@@ -77,14 +60,14 @@ class UnfinishedTraining:
     def __init__(self, kept: Unfinished, fits: str) -> None:
         self._kept, self._fits = kept, fits
 
-    def restore(self, parts: Mapping[str, _Stateful]) -> int:
+    def restore(self, parts: Mapping[str, Stateful]) -> int:
         """Put the parts where they were; returns how many steps that is, 0 where nothing was kept."""
         state = self._kept.read(self._fits)
         for name, part in parts.items() if state else ():
             part.load_state_dict(state[name])
         return int(state["steps"]) if state else 0
 
-    def keep(self, parts: Mapping[str, _Stateful], steps: int) -> None:
+    def keep(self, parts: Mapping[str, Stateful], steps: int) -> None:
         self._kept.write(
             self._fits, lambda: {"steps": steps, **{name: part.state_dict() for name, part in parts.items()}}
         )

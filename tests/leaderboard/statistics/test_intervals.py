@@ -10,7 +10,6 @@ from bench.leaderboard.statistics.intervals import (
     bootstrap,
     mean_intervals,
     median_interval,
-    paired_interval,
     t_interval,
     wilson,
 )
@@ -105,10 +104,3 @@ def test_the_bootstrap_draws_each_sample_by_itself_and_the_same_every_time() -> 
     half = 1.96 * np.sqrt(first.var() / 300 + second.var() / 500)
     middle = first.mean() - second.mean()
     assert (low, high) == pytest.approx((middle - half, middle + half), abs=0.02)
-
-
-def test_paired_differences_of_few_examples_get_students_interval() -> None:
-    few = np.array([0.1, 0.4, -0.2])
-    assert paired_interval(few) == pytest.approx(t_interval(few))
-    many = np.random.default_rng(0).normal(0.1, 1, 100)
-    assert paired_interval(many) == bootstrap(lambda drawn: drawn.mean(1), many)
