@@ -6,7 +6,7 @@ the net itself. Nothing in a step waits for the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,23 +28,6 @@ _ADAM_TRAVEL = 4.0
 _SIGN_TRAVEL = 4.0
 """The sign attacks' step size is this times eps over the number of steps. Chosen: 2, 4 and 10 were tried at 40 steps
 on 60 images of `standard` and `lga`; 2 is weaker, 4 and 10 differ by less than 3 % of the score either way."""
-
-
-@dataclass(frozen=True, slots=True)
-class ManipulationSettings:
-    """What holds for every attack of a suite.
-
-    Attributes:
-        eps: radius of the L-inf ball, pixels in [0, 1].
-        check_every: steps between two looks at the attacked net; the last iterate is always looked at.
-        top_share: the share of the pixels that top-k stands for.
-        seed: keys the noise, together with the example ids.
-    """
-
-    eps: float
-    check_every: int
-    top_share: float
-    seed: int
 
 
 @dataclass(slots=True)
@@ -70,33 +53,26 @@ class Manipulated:
 
 
 def manipulate(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    example_ids: Tensor,
-    method: AttributionMethod,
-    attack: MapAttack,
-    goal: Goal,
-    settings: ManipulationSettings,
-) -> Manipulated:
+    model: nn.Module, request: MapRequest, method: AttributionMethod, attack: MapAttack, goal: Goal, *, eps: float,
+    check_every: int,
+) -> Manipulated:  # fmt: skip
     """Attack the heat maps of a batch; the model in eval mode, its parameters' gradients off.
 
     Args:
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) the class that is explained.
         goal: made with `make_goal`.
+        eps: radius of the L-inf ball, pixels in [0, 1].
+        check_every: steps between two looks at the attacked net; the last iterate is always looked at.
 
     Raises:
         BenchError: the method cannot be differentiated.
     """
     if not method.differentiable:
         raise BenchError(f"{method.name} cannot be differentiated, so it cannot be attacked; attack gradient instead.")
-    request = MapRequest(images, labels, example_ids, settings.seed)
-    search = _Search(model, request, method, attack, goal=goal, settings=settings)
+    search = _Search(model, request, method, attack, goal=goal, eps=eps)
     if isinstance(attack, RandomSign):
         search.draw_signs(attack.steps)
     else:
-        search.descend()
+        search.descend(check_every)
     return search.verified()
 
 
@@ -121,14 +97,14 @@ class _Search:
         method: AttributionMethod,
         attack: MapAttack,
         goal: Goal,
-        settings: ManipulationSettings,
+        eps: float,
     ) -> None:
         self.model, self.request, self.method = model, request, method
-        self.attack, self.goal, self.settings = attack, goal, settings
+        self.attack, self.goal, self.eps = attack, goal, eps
         self.clean = request.images.detach()
         self.prediction = goal.logits.argmax(1)
-        self.low = (self.clean - settings.eps).clamp_min(0.0)
-        self.high = (self.clean + settings.eps).clamp_max(1.0)
+        self.low = (self.clean - eps).clamp_min(0.0)
+        self.high = (self.clean + eps).clamp_max(1.0)
         self.best = self.clean.clone()
         self.best_score = attack.score(goal.maps, goal)
         self.kept = torch.zeros_like(self.prediction, dtype=torch.bool)
@@ -137,22 +113,22 @@ class _Search:
         self.moved = torch.zeros_like(self.kept)
         self.evaluations = 0
 
-    def descend(self) -> None:
+    def descend(self, check_every: int) -> None:
         """All steps of a gradient attack, with looks at the net itself in between."""
         betas: list[float | None] = list(self.attack.betas())
         if not has_relu(self.model, self.clean[:1]):
             betas = [None] * len(betas)
-        step = _STEPS[self.attack.optimizer](self.settings.eps, self.attack.steps)
+        step = _STEPS[self.attack.optimizer](self.eps, self.attack.steps)
         current = self._uniform_start() if self.attack.random_start else self.clean
         for number, beta in enumerate(betas, start=1):
             gradient = self._gradient(current, beta)
             current = torch.minimum(torch.maximum(current - step(gradient, number), self.low), self.high)
-            if number % self.settings.check_every == 0 or number == len(betas):
+            if number % check_every == 0 or number == len(betas):
                 self._look(current)
 
     def _uniform_start(self) -> Tensor:
         uniform = keyed_uniform(
-            self.settings.seed, f"manipulate/{self.attack.kind}", self.request.example_ids, self.clean.shape[1:]
+            self.request.seed, f"manipulate/{self.attack.kind}", self.request.example_ids, self.clean.shape[1:]
         )
         return torch.lerp(self.low, self.high, uniform)
 
@@ -161,10 +137,10 @@ class _Search:
         ids = self.request.example_ids
         for draw in range(draws):
             uniform = keyed_uniform(
-                self.settings.seed, "random_sign", ids, self.clean.shape[1:], extra=torch.full_like(ids, draw)
+                self.request.seed, "random_sign", ids, self.clean.shape[1:], extra=torch.full_like(ids, draw)
             )
             signs = torch.where(uniform < 0.5, -1.0, 1.0)
-            candidate = torch.minimum(torch.maximum(self.clean + self.settings.eps * signs, self.low), self.high)
+            candidate = torch.minimum(torch.maximum(self.clean + self.eps * signs, self.low), self.high)
             with torch.no_grad():
                 keeps = answers(self.model(candidate)) == self.prediction
             self._take(candidate, keeps & ~self.kept)
@@ -173,12 +149,12 @@ class _Search:
 
     def verified(self) -> Manipulated:
         """The best images, repaired, and put back to the clean ones where they do not verify."""
-        eps = torch.full((len(self.clean),), self.settings.eps, device=self.clean.device)
+        eps = torch.full((len(self.clean),), self.eps, device=self.clean.device)
         repaired = pull_inside(self.best, self.clean, eps, "linf")
         with torch.no_grad():
             keeps = answers(self.model(repaired)) == self.prediction
         length = distance(exact(repaired) - exact(self.clean), "linf")
-        inside = (length <= self.settings.eps * (1 + RELATIVE_TOLERANCE)).to(keeps.device)
+        inside = (length <= self.eps * (1 + RELATIVE_TOLERANCE)).to(keeps.device)
         box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)
         good = keeps & inside & box
         rejected = self.claimed & ~good
@@ -195,7 +171,7 @@ class _Search:
     def _gradient(self, images: Tensor, beta: float | None) -> Tensor:
         """d loss / d image, by double back-propagation through the (twin's) map."""
         current = images.detach().requires_grad_(True)
-        request = MapRequest(current, self.request.labels, self.request.example_ids, self.request.seed, keep_graph=True)
+        request = replace(self.request, images=current, keep_graph=True)
         with torch.enable_grad():
             with smooth(beta):
                 maps, logits = heat_maps_and_logits(self.model, request, self.method)
@@ -212,8 +188,7 @@ class _Search:
 
     def _look(self, candidate: Tensor) -> None:
         """Keep the candidates that are stronger on the net itself than anything before, and keep the prediction."""
-        request = MapRequest(candidate, self.request.labels, self.request.example_ids, self.request.seed)
-        maps, logits = heat_maps_and_logits(self.model, request, self.method)
+        maps, logits = heat_maps_and_logits(self.model, replace(self.request, images=candidate), self.method)
         self.evaluations += len(candidate)
         score = self.attack.score(maps.detach(), self.goal)
         keeps = answers(logits.detach()) == self.prediction

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from bench.attacks.user_files import UserFile
 from bench.core.precision import Precision
+from bench.core.toml_files import Section, validate
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.adversarial import AdversarialImages
 from bench.leaderboard.evidence.manifest import Dependency as Dependency
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, derived_metrics
+from bench.protocols.clean_pass import clean_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class EvaluationContext:
     def labels(self) -> Tensor:
         return self.dataset.labels[self.start : self.stop]
 
+    def clean_pass(self) -> tuple[Tensor, list[Finding]]:
+        """Predictions of the images, on the CPU, and findings; see bench.protocols.clean_pass."""
+        classes = self.dataset.num_classes
+        return clean_pass(self.model, self.model_name, self.images(), classes, batch_size=self.batch_size)
+
 
 @dataclass(slots=True)
 class UnitResult:
@@ -106,17 +113,21 @@ class Protocol(ABC):
     """Whether the suite calls a function of a file of the user's own."""
     program: UserFile | None = None
     """That file, once the user has named it."""
+    parameters_type: ClassVar[type[Section]] = Section
+    """What a suite may say."""
+
+    def __init__(self, parameters: Any = None) -> None:
+        self.parameters = parameters
 
     @classmethod
-    @abstractmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Protocol:
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
         """Check a suite's parameters; raises BenchError that names `where` and every problem."""
+        return cls(validate(cls.parameters_type, parameters, where))
 
     def use_program(self, program: UserFile | None) -> None:  # noqa: B027  (most take none)
         """Take the file that the user has named; raises BenchError if the suite needs one and it is not that."""
 
-    @abstractmethod
-    def require_dataset(self, name: str) -> None:
+    def require_dataset(self, name: str) -> None:  # noqa: B027  (most take any)
         """Raise BenchError if the suite has no parameters for this data set."""
 
     def require_images(self, shape: tuple[int, ...], name: str) -> None:  # noqa: B027  (most take any)

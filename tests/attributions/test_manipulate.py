@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bench.attributions.activations import SoftplusTwin, has_relu, smooth
 from bench.attributions.heat_maps import divided_by_mean, heat_maps, mass_centres
-from bench.attributions.manipulate import Manipulated, ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
+from bench.attributions.manipulate import Manipulated, heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import (
     FrameTarget,
     MapAttack,
@@ -36,13 +36,11 @@ def attack(
     seed: int = 0,
 ) -> Manipulated:
     method, ids = method or find_method("gradient"), torch.arange(len(images)) if ids is None else ids
-    maps, logits = heat_maps_and_logits(model, MapRequest(images, labels, ids, seed), method)
+    request = MapRequest(images, labels, ids, seed)
+    maps, logits = heat_maps_and_logits(model, request, method)
     donors = maps.roll(1, 0).detach()
     goal = make_goal(kind, maps.detach(), logits.detach(), donors, top_share=0.1)
-    return manipulate(
-        model, images, labels, ids, method=method, attack=kind, goal=goal,
-        settings=ManipulationSettings(eps, 2, 0.1, seed),
-    )  # fmt: skip
+    return manipulate(model, request, method, kind, goal=goal, eps=eps, check_every=2)
 
 
 def maps_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

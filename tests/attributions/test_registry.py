@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.user_files import UserFile
-from bench.attributions.manipulate import ManipulationSettings, make_goal, manipulate
+from bench.attributions.manipulate import make_goal, manipulate
 from bench.attributions.manipulations import TopK
 from bench.attributions.registry import (
     AttributionMethod,
@@ -120,10 +120,8 @@ def attacked(method: AttributionMethod) -> Tensor:
     attack = TopK(steps=3)
     maps = attribute(NET, IMAGES, LABELS, find_method("gradient")).abs().sum(1)
     goal = make_goal(attack, maps, NET(IMAGES), maps, top_share=0.1)
-    settings = ManipulationSettings(eps=0.05, check_every=1, top_share=0.1, seed=0)
-    return manipulate(
-        NET, IMAGES, LABELS, torch.arange(4), method=method, attack=attack, goal=goal, settings=settings
-    ).images
+    request = MapRequest(IMAGES, LABELS, torch.arange(4))
+    return manipulate(NET, request, method, attack, goal=goal, eps=0.05, check_every=1).images
 
 
 def test_only_a_method_that_is_registered_as_differentiable_is_attacked_itself() -> None:

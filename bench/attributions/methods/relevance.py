@@ -230,35 +230,21 @@ def _alpha_beta_rule(
     return totals
 
 
-@register_attribution("lrp_epsilon", differentiable=True)
-def lrp_epsilon(
-    model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
-) -> Tensor:
-    """LRP, the epsilon rule in all layers (Bach et al. 2015); see `RelevanceMode`."""
-    return _relevance("lrp_epsilon", Rules(None, epsilon), model, images, targets=targets, keep_graph=keep_graph)
+def _lrp(name: str, alpha: float | None, says: str) -> Callable[..., Tensor]:
+    def lrp(
+        model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
+    ) -> Tensor:
+        mode = RelevanceMode(Rules(alpha, epsilon))
+        source, logits, true = mode.passes(model, images, name, keep_graph=keep_graph)
+        chosen = torch.zeros_like(true).scatter(1, targets[:, None], 1.0)
+        with torch.set_grad_enabled(keep_graph):
+            (relevance,) = torch.autograd.grad(logits, source, chosen * true, create_graph=keep_graph)
+        return relevance
+
+    lrp.__doc__ = says
+    return register_attribution(name, differentiable=True)(lrp)
 
 
-@register_attribution("lrp_epsilon_plus", differentiable=True)
-def lrp_epsilon_plus(
-    model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
-) -> Tensor:
-    """LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers."""
-    return _relevance("lrp_epsilon_plus", Rules(1.0, epsilon), model, images, targets=targets, keep_graph=keep_graph)
-
-
-@register_attribution("lrp_alpha2_beta1", differentiable=True)
-def lrp_alpha2_beta1(
-    model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
-) -> Tensor:
-    """LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers."""
-    return _relevance("lrp_alpha2_beta1", Rules(2.0, epsilon), model, images, targets=targets, keep_graph=keep_graph)
-
-
-def _relevance(
-    name: str, rules: Rules, model: nn.Module, images: Tensor, *, targets: Tensor, keep_graph: bool
-) -> Tensor:
-    source, logits, true = RelevanceMode(rules).passes(model, images, name, keep_graph=keep_graph)
-    chosen = torch.zeros_like(true).scatter(1, targets[:, None], 1.0)
-    with torch.set_grad_enabled(keep_graph):
-        (relevance,) = torch.autograd.grad(logits, source, chosen * true, create_graph=keep_graph)
-    return relevance
+lrp_epsilon = _lrp("lrp_epsilon", None, "LRP, the epsilon rule in all layers (Bach et al. 2015); see `RelevanceMode`.")
+lrp_epsilon_plus = _lrp("lrp_epsilon_plus", 1.0, "LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers.")
+lrp_alpha2_beta1 = _lrp("lrp_alpha2_beta1", 2.0, "LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers.")

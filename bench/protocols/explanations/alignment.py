@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attacks.pgd import attacked_model
-from bench.attributions.registry import MapRequest, attribute, find_method
+from bench.attributions.registry import attribute, find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.devices import exact
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
@@ -75,9 +75,8 @@ class GradientAlignment(AttributionProtocol):
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         reference = self._reference(unit)
-        request = MapRequest(batch.images, batch.labels, batch.example_ids, unit.context.seed)
         plain = find_method("gradient")
-        gradient = plain.maps(unit.context.model, request)
+        gradient = plain.maps(unit.context.model, batch.request(unit.context.seed))
         unit.see(plain, batch, unit.prepared(gradient), clean=True)
         unit.counters["gradient_evaluations"] += len(batch.labels)
         own = {

@@ -8,7 +8,6 @@ Source: LGA, sections 4.4 and 4.7; every perturbed image is verified, and the wo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 import torch
@@ -16,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.attacks.norms import distance
-from bench.attributions.manipulate import Manipulated, ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
+from bench.attributions.manipulate import heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities
@@ -88,45 +87,22 @@ class AttributionAttack(AttributionProtocol):
         for attack in settings.attacks:
             goal = make_goal(attack, clean, logits, donors, top_share=settings.top_share)
             for eps in settings.radii:
-                how = ManipulationSettings(eps, settings.check_every, settings.top_share, context.seed)
                 found = manipulate(
-                    model=context.model, images=batch.images, labels=batch.labels, example_ids=batch.example_ids,
-                    method=attacked, attack=attack, goal=goal, settings=how,
+                    context.model, batch.request(context.seed), attacked, attack, goal=goal,
+                    eps=eps, check_every=settings.check_every,
                 )  # fmt: skip
                 unit.count(found, attack.kind)
-                after = unit.maps(method, batch, found.images)
-                yield frame(
-                    batch,
-                    self._columns(
-                        batch=batch,
-                        method=method,
-                        attack=attack,
-                        eps=eps,
-                        goal=goal,
-                        source=source,
-                        after=after,
-                        found=found,
-                    ),
-                )
+                where = {"attribution": method.name, "attack": attack.kind, "norm": "linf", "eps": eps}
+                moved = distance(exact(found.images) - exact(batch.images), "linf")
+                alike = self._alike(attack, goal, source, unit.maps(method, batch, found.images))
+                yield frame(batch, {**where, "prediction_kept": found.kept, "distance": moved, **alike})
                 context.on_progress(len(batch.labels))
 
-    def _columns(
-        self,
-        batch: Batch,
-        method: AttributionMethod,
-        attack: MapAttack,
-        eps: float,
-        goal: Goal,
-        source: PreparedMaps,
-        after: PreparedMaps,
-        found: Manipulated,
-    ) -> dict[str, Any]:
+    def _alike(self, attack: MapAttack, goal: Goal, source: PreparedMaps, after: PreparedMaps) -> dict[str, Tensor]:
+        """The columns of similarities."""
         measures = self.parameters.measures
-        columns: dict[str, Any] = {"attribution": method.name, "attack": attack.kind, "norm": "linf", "eps": eps}
-        columns["prediction_kept"] = found.kept
-        columns["distance"] = distance(exact(found.images) - exact(batch.images), "linf")
-        columns |= {f"saps_{name}": value for name, value in similarities(source, after, measures).items()}
-        nothing = torch.full_like(batch.labels, torch.nan, dtype=torch.float32)
+        columns = {f"saps_{name}": value for name, value in similarities(source, after, measures).items()}
+        nothing = source.maps.new_full((len(source.maps),), torch.nan)
         for prefix, maps in (("taps_clean", source), ("taps", after)):
             if attack.has_target and goal.target is not None:
                 target = PreparedMaps(goal.target, self.parameters.top_share)
@@ -205,8 +181,7 @@ class AttributionAttack(AttributionProtocol):
 
 def clean_maps(context: EvaluationContext, batch: Batch, method: AttributionMethod) -> tuple[Tensor, Tensor, Tensor]:
     """Heat maps of the batch and of each example's donor, and the batch's logits; all detached."""
-    request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
-    maps, logits = heat_maps_and_logits(context.model, request, method)
+    maps, logits = heat_maps_and_logits(context.model, batch.request(context.seed), method)
     others = donor_ids(batch.example_ids, len(context.dataset), context.seed)
     images = context.dataset.pixels(others.cpu()).to(context.device)
     labels = context.dataset.labels[others.cpu()].to(context.device)

@@ -20,14 +20,13 @@ from bench.attacks.user_files import UserFile, named_function
 from bench.attributions.activations import has_relu
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import Manipulated
-from bench.attributions.registry import AttributionMethod, attribute, find_method, method_of_file
+from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method, method_of_file
 from bench.attributions.similarity import DISTANCES, SSIM_WINDOW, Measure, PreparedMaps
 from bench.core.errors import BenchError
-from bench.core.toml_files import Section, validate
+from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, Prominence
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
-from bench.protocols.clean_pass import clean_pass
 
 _BITS = 10
 _SIMILARITIES = ("cosine", "pearson", "spearman", "ssim")
@@ -89,6 +88,10 @@ class Batch:
     example_ids: Tensor
     predictions: Tensor
 
+    def request(self, seed: int = 0) -> MapRequest:
+        """Maps of the images' labels."""
+        return MapRequest(self.images, self.labels, self.example_ids, seed)
+
 
 class AttributionProtocol(Protocol):
     """Explains the true class's logit; images of any size and number of channels, any data set."""
@@ -96,17 +99,12 @@ class AttributionProtocol(Protocol):
     needs_gradients = True
     manipulates = False
     """Whether it attacks maps, on the net with smooth activations."""
-    parameters_type: ClassVar[type[Section]]
     counted: ClassVar[tuple[str, ...]] = ()
     """What the manifest says of the work: names of a unit's counters."""
 
     def __init__(self, parameters: Any) -> None:
-        self.parameters = parameters
+        super().__init__(parameters)
         self.takes_program = any(named_function(method.name) for method in parameters.attributions)
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
-        return cls(validate(cls.parameters_type, parameters, where))
 
     def use_program(self, program: UserFile | None) -> None:
         if not self.takes_program:
@@ -119,9 +117,6 @@ class AttributionProtocol(Protocol):
 
     def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:  # noqa: ARG002
         return {} if self.program is None else {"attribution_program": Dependency(self.program.sha256)}
-
-    def require_dataset(self, name: str) -> None:
-        """Every data set will do: radii are pixels of [0, 1], sizes are shares of the image."""
 
     def require_images(self, shape: tuple[int, ...], name: str) -> None:
         height, width = shape[-2:]
@@ -241,14 +236,10 @@ class Unit:
 def _batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
     """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
     images, labels = context.images(), context.labels().to(context.device)
-    ids = context.example_ids.to(context.device)
     with attacked_model(context.model):
-        predictions, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size
-        )
-    predictions = predictions.to(context.device)
-    cuts = (slice(begin, begin + context.batch_size) for begin in range(0, len(images), context.batch_size))
-    return [Batch(images[cut], labels[cut], ids[cut], predictions[cut]) for cut in cuts], findings
+        predictions, findings = context.clean_pass()
+    whole = images, labels, context.example_ids.to(context.device), predictions.to(context.device)
+    return [Batch(*cut) for cut in zip(*(torch.split(one, context.batch_size) for one in whole), strict=True)], findings
 
 
 def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:

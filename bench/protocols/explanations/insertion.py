@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
-from bench.attributions.manipulate import ManipulationSettings, heat_maps_and_logits, make_goal, manipulate
+from bench.attributions.manipulate import heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import FrameTarget
-from bench.attributions.registry import AttributionMethod, MapRequest, attribute, find_method
+from bench.attributions.registry import AttributionMethod, attribute, find_method
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.data.specs import dataset_spec
@@ -113,14 +113,10 @@ class Insertion(AttributionProtocol):
         attack, context = self.parameters.attack, unit.context
         assert attack is not None  # noqa: S101  (radii come with one)
         against = method if method.differentiable else find_method("gradient")
-        request = MapRequest(batch.images, batch.labels, batch.example_ids, context.seed)
+        request = batch.request(context.seed)
         maps, logits = heat_maps_and_logits(context.model, request, against)
         goal = make_goal(attack, maps.detach(), logits.detach(), maps.detach(), top_share=_TOP_SHARE)
-        how = ManipulationSettings(eps, _CHECK_EVERY, _TOP_SHARE, context.seed)
-        found = manipulate(
-            model=context.model, images=batch.images, labels=batch.labels, example_ids=batch.example_ids,
-            method=against, attack=attack, goal=goal, settings=how,
-        )  # fmt: skip
+        found = manipulate(context.model, request, against, attack, goal=goal, eps=eps, check_every=_CHECK_EVERY)
         unit.count(found, attack.kind)
         return found.images
 

@@ -7,6 +7,7 @@ the decomposition on the side is that of the bound in section 1.5.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers
-from bench.attributions.registry import AttributionMethod, MapRequest, find_method
+from bench.attributions.registry import AttributionMethod, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.devices import exact
@@ -155,7 +156,7 @@ def perturbed(batch: Batch, eps: float, draw: int, seed: int) -> Tensor:
 
 def _gradient(unit: Unit, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and signed input gradients, detached."""
-    request = MapRequest(images, batch.labels, batch.example_ids, unit.context.seed)
+    request = replace(batch.request(unit.context.seed), images=images)
     gradient, logits = find_method("gradient").maps_and_logits(unit.context.model, request)
     unit.counters["gradient_evaluations"] += len(images)
     return logits.detach(), gradient
@@ -177,7 +178,7 @@ class _HessianProducts:
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
         self._images = batch.images.detach().requires_grad_(True)
-        request = MapRequest(self._images, batch.labels, batch.example_ids, keep_graph=True)
+        request = replace(batch.request(), images=self._images, keep_graph=True)
         self._gradient = find_method("gradient").maps(model, request)
         self._norm = self._gradient.detach().flatten(1).norm(dim=1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -23,22 +23,13 @@ from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.bounds import LARGEST_RADIUS, Steps
 from bench.core.keyed_random import keyed_normal
 from bench.core.names import unknown_name
-from bench.core.toml_files import Section, validate
+from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import ExampleValues, Metric
 from bench.nets.vae_gan import VaeGan
-from bench.protocols.base import (
-    Dependency,
-    EvaluationContext,
-    Protocol,
-    UnitResult,
-    clean_accuracy,
-)
-from bench.protocols.clean_pass import clean_pass
+from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics, explained_variance, kept_values
 from bench.protocols.robustness.rows import bad_gradients
-
-if TYPE_CHECKING:
-    from bench.leaderboard.metrics import ExampleValues, Metric
 
 
 class L2Attack(Section):
@@ -64,14 +55,12 @@ class ManifoldDistance(Protocol):
     """L2 distance of clean and adversarial images to their reconstruction."""
 
     needs_gradients = True
+    parameters_type = Parameters
+    parameters: Parameters
 
     def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
+        super().__init__(parameters)
         self._loaded: dict[tuple[str, str], tuple[VaeGan, nn.Module]] = {}
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> ManifoldDistance:
-        return cls(validate(Parameters, parameters, where))
 
     def require_dataset(self, name: str) -> None:
         if name not in self.parameters.datasets:
@@ -96,10 +85,7 @@ class ManifoldDistance(Protocol):
         autoencoder, reference = self._nets(context)
         settings = self.parameters.datasets[context.dataset.name]
         mean_image = context.dataset.images.to(torch.float32).mean(0) / 255.0
-        predictions, findings = clean_pass(
-            context.model, context.model_name, context.images(), context.dataset.num_classes,
-            batch_size=context.batch_size,
-        )  # fmt: skip
+        predictions, findings = context.clean_pass()
         frames, blind = [], 0
         for begin in range(context.start, context.stop, context.batch_size):
             part = slice(begin, min(begin + context.batch_size, context.stop))

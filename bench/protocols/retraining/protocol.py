@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,9 @@ from bench.attacks.pgd import attacked_model
 from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, gradients_a_map, pixel_scores, ranks
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.core.toml_files import validate
 from bench.data import ImageDataset, dataset_spec
 from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import ExampleValues, Metric
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
 from bench.protocols.retraining.cache import RecordCache
@@ -30,9 +30,6 @@ from bench.protocols.retraining.metrics import MASK_ONLY, RETRAINING_COLUMNS, le
 from bench.protocols.retraining.parameters import Group, Parameters
 from bench.protocols.retraining.unfinished import Unfinished, UnfinishedTraining
 from bench.training.retraining import Mask, MaskedImages, retrain
-
-if TYPE_CHECKING:
-    from bench.leaderboard.metrics import ExampleValues, Metric
 
 _MAP_BATCH = 250
 _INVISIBLE = 1e-7
@@ -48,13 +45,8 @@ class Retrain(Protocol):
     needs_gradients = True
     keeps_under_way = True
     batch_size_bounds_memory = False  # the suite pins the batches that nets are trained on
-
-    def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Retrain:
-        return cls(validate(Parameters, parameters, where))
+    parameters_type = Parameters
+    parameters: Parameters
 
     def require_dataset(self, name: str) -> None:
         if dataset_spec(name) is None:

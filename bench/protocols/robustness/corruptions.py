@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import torch
 from pydantic import Field
 
 from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
 from bench.attacks.losses import answers
-from bench.core.toml_files import Section, validate
+from bench.core.toml_files import Section
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult, by_id, clean_accuracy
-from bench.protocols.clean_pass import clean_pass
 
 _HEADLINES = ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg")
 
@@ -28,24 +25,15 @@ class Corruptions(Protocol):
     Rows: one per example, corruption (`attack`) and severity, with the model's answer and whether it is wrong.
     """
 
-    def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Corruptions:
-        return cls(validate(Parameters, parameters, where))
-
-    def require_dataset(self, name: str) -> None:
-        """Every data set can be corrupted."""
+    parameters_type = Parameters
+    parameters: Parameters
 
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.parameters.corruptions) * len(SEVERITIES)
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         images, labels = context.images(), context.labels()
-        predictions, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size
-        )
+        predictions, findings = context.clean_pass()
         ids = context.example_ids.to(context.device)
         frames = []
         for corruption in self.parameters.corruptions:

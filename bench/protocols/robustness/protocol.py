@@ -11,22 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import platformdirs
 
 from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import find_attack
 from bench.attacks.user_files import UserFile
+from bench.core.files import user_cache
 from bench.core.threat import Norm
-from bench.core.toml_files import Section, validate
+from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import EXTERNAL, ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
-from bench.protocols.clean_pass import clean_pass
 from bench.protocols.robustness.masking import PROBE_GRADIENTS, masking_findings, transfer_dependency
 from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
 from bench.protocols.robustness.rows import (
@@ -53,10 +52,11 @@ class Robustness(Protocol):
     saves_adversarial = True
     parameters_type: ClassVar[type[Section]] = Parameters
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        known = [entry.prepared(None).attack for entry in plan.entries if not entry.is_file]
-        self.takes_program = any(entry.is_file for entry in plan.entries)
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters)
+        self.plan: Plan = parameters.plan()
+        known = [entry.prepared(None).attack for entry in self.plan.entries if not entry.is_file]
+        self.takes_program = any(entry.is_file for entry in self.plan.entries)
         self.needs_gradients = any(attack.needs_gradients for attack in known)
         self.search_takes_precision = any("precision" in attack.takes for attack in known)
         self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.takes_program
@@ -71,11 +71,6 @@ class Robustness(Protocol):
     def fills_device(self) -> bool:
         """Wherever it may be cut: an attack keeps its batch full from the images of its unit."""
         return self.may_be_cut
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
-        checked: Any = validate(cls.parameters_type, parameters, where)
-        return cls(checked.plan())
 
     def use_program(self, program: UserFile | None) -> None:
         self.program = program if self.takes_program else None
@@ -120,10 +115,7 @@ class Robustness(Protocol):
         return [(entry.name, norm) for entry in self.plan.entries for norm in self._norms_of(entry, dataset)]
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        predictions, findings = clean_pass(
-            context.model, context.model_name, context.images(), context.dataset.num_classes,
-            batch_size=context.batch_size,
-        )  # fmt: skip
+        predictions, findings = context.clean_pass()
         attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
         attacking = replace(context, on_progress=lambda images: context.on_progress(_CALL * images))
         under_way = self._under_way(context)
@@ -145,7 +137,7 @@ class Robustness(Protocol):
         if self._keyed or not context.identity:
             return None
         where = context.start, context.stop, context.batch_size, context.device, context.save_adversarial
-        return UnderWay(Path(platformdirs.user_cache_dir("ribench")) / "attacks", f"{context.identity} {where}")
+        return UnderWay(user_cache("attacks"), f"{context.identity} {where}")
 
     def _remarks(self, context: EvaluationContext) -> list[Finding]:
         classes = context.dataset.num_classes

@@ -19,7 +19,7 @@ from bench.attacks.norms import distance
 from bench.attacks.pgd import attacked_model, pgd
 from bench.attacks.verification import pull_inside, verify
 from bench.attributions.heat_maps import heat_maps
-from bench.attributions.manipulate import ManipulationSettings, make_goal, manipulate
+from bench.attributions.manipulate import make_goal, manipulate
 from bench.attributions.manipulations import MapAttack
 from bench.attributions.registry import AttributionMethod, attribute, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
@@ -227,11 +227,8 @@ def _attacked(context: EvaluationContext, batch: Batch, settings: PanelSettings)
     method = settings.attacked_method
     maps, donors, logits = clean_maps(context, batch, method)
     goal = make_goal(attack, maps, logits, donors, top_share=TOP_SHARE)
-    how = ManipulationSettings(settings.eps, _CHECK_EVERY, TOP_SHARE, settings.seed)
-    found = manipulate(
-        model=context.model, images=batch.images, labels=batch.labels, example_ids=batch.example_ids, method=method,
-        attack=attack, goal=goal, settings=how,
-    )  # fmt: skip
+    request = batch.request(settings.seed)
+    found = manipulate(context.model, request, method, attack, goal=goal, eps=settings.eps, check_every=_CHECK_EVERY)
     return found.images, found.kept
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from bench.leaderboard.metrics import ExampleValues, MetricKey
 from bench.protocols import EvaluationContext, Protocol, UnitResult, clean_accuracy
-from bench.protocols.clean_pass import clean_pass
 from bench.training.methods import Standard
 from bench.training.recipe import RecipeTemplate
 
@@ -38,21 +37,11 @@ def stripes(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 class Clean(Protocol):
     """Clean accuracy, and how many images are not classified right."""
 
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, object], where: str) -> Clean:
-        return cls()
-
-    def require_dataset(self, name: str) -> None:
-        """Any will do."""
-
     def work(self, dataset: str, count: int) -> int:
         return count
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        images, labels = context.images(), context.labels()
-        found, findings = clean_pass(
-            context.model, context.model_name, images, context.dataset.num_classes, batch_size=context.batch_size
-        )
+        labels, (found, findings) = context.labels(), context.clean_pass()
         context.on_progress(len(labels))
         frame = {"example_id": context.example_ids.numpy(), "label": labels.numpy(), "prediction": found.numpy()}
         return UnitResult(pd.DataFrame(frame), {}, findings)
