@@ -31,7 +31,8 @@ class Training:
     """One of several trainings."""
 
     request: TrainingRequest
-    on_progress: Callable[[Progress], None]
+    watch: Callable[[], Callable[[Progress], None]]
+    """Called as it starts, for who is told its progress."""
     autoencoder: VaeGanRecipe | None = None
     """What is trained in place of the request's recipe."""
 
@@ -71,7 +72,7 @@ def train_all(trainings: Sequence[Training], workers: int | None = None) -> None
         _SideBySide(trainings).carry_out(count)
         return
     for training in trainings:
-        _train(training.request, training.autoencoder, training.on_progress)
+        _train(training.request, training.autoencoder, training.watch())
 
 
 def _train(request: TrainingRequest, autoencoder: VaeGanRecipe | None, on_progress: Callable[[Progress], None]) -> None:
@@ -88,6 +89,7 @@ class _SideBySide:
         self._waiting = list(trainings)
         self._unfinished = {training.name for training in trainings}
         self._running: dict[Future[None], tuple[Training, int]] = {}
+        self._told: dict[int, Callable[[Progress], None]] = {}
 
     def carry_out(self, count: int) -> None:
         threads = max(1, torch.get_num_threads() // count)
@@ -103,12 +105,12 @@ class _SideBySide:
                         training.request, device=worker_device(training.request.device, number)
                     )
                     call = helpers[number].submit(_train_there, request, training.autoencoder, threads)
-                    self._running[call] = training, number
+                    self._running[call], self._told[number] = (training, number), training.watch()
                 done = wait(self._running, _LOOK_SECONDS, FIRST_COMPLETED).done
-                for training, number in self._running.values():
+                for _, number in self._running.values():
                     epoch, epochs, step, steps = helpers[number].at
                     if epochs > 0:  # else it is not that far yet
-                        training.on_progress(Progress(epoch, epochs, step, steps))
+                        self._told[number](Progress(epoch, epochs, step, steps))
                 for call in done:
                     training, number = self._running.pop(call)
                     _result(training.name, call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -59,7 +60,7 @@ def reproduce(
     with study_registry(request.models_folder, request.registry):
         trainings = [step.trained for step in plan.steps if step.trained is not None and not step.done]
         own = [
-            _training(request, model, watch_training(model, f"[{position}/{len(trainings)}] "))
+            _training(request, model, partial(watch_training, model, f"[{position}/{len(trainings)}] "))
             for position, model in enumerate(trainings, start=1)
         ]
         train_all(own, request.workers)
@@ -110,7 +111,7 @@ def _write(
     write_atomically(folder / "plan.json", json_text(content).encode())
 
 
-def _training(request: StudyRequest, model: TrainedModel, on_progress: Callable[[Progress], None]) -> Training:
+def _training(request: StudyRequest, model: TrainedModel, watch: Callable[[], Callable[[Progress], None]]) -> Training:
     dataset = request.study.dataset
     autoencoder = make_vae_gan_recipe(dataset, model.parameters) if model.recipe == AUTOENCODER else None
     recipe = make_recipe("standard", dataset) if autoencoder else make_recipe(model.recipe, dataset, model.parameters)
@@ -118,7 +119,7 @@ def _training(request: StudyRequest, model: TrainedModel, on_progress: Callable[
         recipe=recipe, dataset=dataset, output=request.models_folder, device=resolve_device(request.device),
         model_id=model.id, seed=model.seed, data_dir=request.data_dir, download=request.download, method=model.method,
     )  # fmt: skip
-    return Training(training, on_progress, autoencoder)
+    return Training(training, watch, autoencoder)
 
 
 def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[str]]:

@@ -39,7 +39,14 @@ def train(folder: Path, data: Path, workers: int | None) -> dict[str, tuple[str,
         for name, recipe, seed, parameters in MODELS
     ]  # fmt: skip
     told: dict[str, Progress] = {}
-    train_all([Training(one, partial(told.__setitem__, one.name)) for one in own], workers)
+    started: list[str] = []
+
+    def watch(name: str) -> Callable[[Progress], None]:
+        started.append(name)
+        return partial(told.__setitem__, name)
+
+    train_all([Training(one, partial(watch, one.name)) for one in own], workers)
+    assert sorted(started) == sorted(one.name for one in own)
     assert {state.epochs for state in told.values()} <= {1}
     cards = [read_card(one.folder) for one in own]
     return {card.id: (card.weights.sha256, card.training.source_sha256) for card in cards if card.training}
