@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from bench.catalog.locations import shipped
-from bench.catalog.suites import Suite
+from bench.catalog.suites import Suite, read_suite
 from bench.core.names import require_safe_name
 from bench.core.toml_files import read_toml, validate
 from bench.data import dataset_spec
@@ -53,14 +53,22 @@ def _with_section(suite: Suite, sections: dict[str, Any], version: int) -> Suite
 
 
 def _newer(suite: Suite, sections: dict[str, Any], dataset: str) -> Suite:
-    """The suite, or its version for one data set alone, so that its digest for all others stays."""
+    """The suite, or its version for one data set alone, so that its digest for all others stays.
+
+    A suite of the user's own that extends such a one, and says nothing of the data set, gets the newer radii too.
+    """
     path = shipped("suites") / "datasets" / f"{dataset}.toml"
-    if suite.path.parent != shipped("suites") or not path.is_file():
+    base = next((one for one in (suite.path, *suite.extends) if one.parent == shipped("suites")), None)
+    if base is None or not path.is_file():
         return suite
     radii = validate(ShippedRadii, read_toml(path, "radii"), f"radii {path}")
-    version = radii.versions.get(suite.name, 0)
-    section = _fitted(radii, sections) if version > suite.file.version else None
-    return suite if section is None else _with_section(suite, sections | {dataset: section}, version)
+    shown = suite if base == suite.path else read_suite(base)
+    version = radii.versions.get(shown.name, 0)
+    inherited = sections[dataset] == shown.file.parameters.get("datasets", {}).get(dataset)
+    section = _fitted(radii, sections) if inherited and version > shown.file.version else None
+    if section is None:
+        return suite
+    return _with_section(suite, sections | {dataset: section}, version if shown is suite else suite.file.version)
 
 
 def radii_advice(suite: Suite, dataset: str) -> str:

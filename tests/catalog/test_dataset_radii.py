@@ -45,6 +45,16 @@ def test_a_suite_of_ones_own_keeps_its_radii_of_cifar10(tmp_path: Path) -> None:
     assert suite_for(suite, "cifar10") is suite
 
 
+def test_what_extends_a_suite_has_the_fields_radii_too_unless_it_says_its_own(tmp_path: Path) -> None:
+    head = 'schema_version = 1\nextends = "cross_norm"\nname = "mine"\nversion = 2\n[parameters]\n'
+    own = "[parameters.datasets.cifar10]\nreference = { linf = 0.01, l2 = 0.1, l1 = 1.0 }\n"
+    (tmp_path / "mine.toml").write_text(head)
+    (tmp_path / "own.toml").write_text(f"{head}{own}radii = {{ linf = [0.01], l2 = [0.1], l1 = [1.0] }}\n")
+    mine, other = (suite_for(read_suite(tmp_path / name), "cifar10").file for name in ("mine.toml", "own.toml"))
+    assert mine.reference("cifar10") == {"linf": 8 / 255, "l2": 0.5, "l1": 12.0} and mine.version == 2
+    assert other.reference("cifar10") == {"linf": 0.01, "l2": 0.1, "l1": 1.0}
+
+
 OF_SOME_DATA_SETS = (
     "manifold_distance", "manifold_distance_reduced", "manifold_distance_paper", "cross_norm_l0", "msd", "e_at", "ramp",
 )  # fmt: skip
