@@ -15,8 +15,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attacks.pgd import attacked_model
-from bench.attributions.registry import attribute, find_method
+from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.devices import exact
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
@@ -84,11 +83,7 @@ class GradientAlignment(AttributionProtocol):
             "image_alignment": _cosine(gradient, batch.images).abs(),
         }
         for method in self.parameters.attributions:
-            with attacked_model(reference):
-                maps = attribute(
-                    reference, batch.images, batch.labels, method, example_ids=batch.example_ids,
-                    seed=unit.context.seed, batch_size=len(batch.labels),
-                )  # fmt: skip
+            maps = batch.attributions(reference, method, unit.context.seed)
             aligned = _cosine(gradient, maps.expand_as(gradient))
             yield frame(batch, {"attribution": method.name, **own, "target_alignment": aligned})
             unit.context.on_progress(len(batch.labels))

@@ -92,6 +92,14 @@ class Batch:
         """Maps of the images' labels."""
         return MapRequest(self.images, self.labels, self.example_ids, seed)
 
+    def attributions(
+        self, model: nn.Module, method: AttributionMethod, seed: int, images: Tensor | None = None
+    ) -> Tensor:
+        """Signed attributions of the images' labels, or those of perturbed copies."""
+        images = self.images if images is None else images
+        ids, count = self.example_ids, len(images)
+        return attribute(model, images, self.labels, method, example_ids=ids, seed=seed, batch_size=count)
+
 
 class AttributionProtocol(Protocol):
     """Explains the true class's logit; images of any size and number of channels, any data set."""
@@ -180,12 +188,8 @@ class Unit:
         self, method: AttributionMethod, batch: Batch, images: Tensor | None = None, model: nn.Module | None = None
     ) -> PreparedMaps:
         """Heat maps of the batch, or of `images`, its perturbed copies, or of another net than the judged one."""
-        context, own = self.context, images is None and model is None
-        images = batch.images if images is None else images
-        found = attribute(
-            context.model if model is None else model, images, batch.labels, method, example_ids=batch.example_ids,
-            seed=context.seed, batch_size=len(images),
-        )  # fmt: skip
+        own, net = images is None and model is None, self.context.model if model is None else model
+        found = batch.attributions(net, method, self.context.seed, images)
         return self.see(method, batch, self.prepared(found), clean=own)
 
     def prepared(self, attributions: Tensor) -> PreparedMaps:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.quality.controls import BLURRED, blurred_maps, controls
 from bench.attributions.quality.cost import metered
-from bench.attributions.registry import AttributionMethod, attribute
+from bench.attributions.registry import AttributionMethod
 from bench.leaderboard.controls import is_control
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
@@ -54,10 +54,7 @@ class ControlledProtocol(AttributionProtocol):
         context, count = unit.context, len(batch.labels)
         net = context.model if model is None else model
         with metered(net, context.device) as cost:
-            found = attribute(
-                net, batch.images, batch.labels, method, example_ids=batch.example_ids, seed=context.seed,
-                batch_size=count,
-            )  # fmt: skip
+            found = batch.attributions(net, method, context.seed)
         for name, amount in {"maps": count, **{name: getattr(cost, name) for name in _COSTS}}.items():
             unit.counters[f"{name}/{method.name}"] = unit.counters.get(f"{name}/{method.name}", 0) + amount
         unit.counters["gradient_evaluations"] += cost.gradients

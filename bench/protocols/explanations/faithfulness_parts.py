@@ -22,6 +22,7 @@ from bench.leaderboard.controls import CONTROL
 from bench.protocols.explanations.base import Batch, Unit
 from bench.protocols.explanations.controlled import ControlledProtocol
 from bench.protocols.explanations.insertion import Background, background_of
+from bench.protocols.explanations.stability import perturbed
 
 Columns = dict[str, dict[str, Tensor]]
 """Subject -> name of a column -> (N,)."""
@@ -106,11 +107,8 @@ def sensitivities(
 ) -> Columns:
     """Max-sensitivity and local Lipschitz over uniform draws from the L-inf ball, cut to [0, 1]."""
     worst: dict[str, quality.Sensitivity] = {}
-    ids = batch.example_ids
     for draw in range(settings.draws):
-        extra = torch.full_like(ids, draw)
-        uniform = keyed_uniform(unit.context.seed, "sensitivity", ids, batch.images.shape[1:], extra=extra)
-        moved = (batch.images + settings.radius * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
+        moved = perturbed(batch, settings.radius, draw, unit.context.seed, stream="sensitivity")
         distances = (moved - batch.images).flatten(1).norm(dim=1)
         for name, copies in protocol.all_attributions(unit, replace(batch, images=moved), own=False):
             found = quality.Sensitivity.of(maps[name], copies, distances)

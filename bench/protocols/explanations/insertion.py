@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
 from bench.attributions.manipulate import heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import FrameTarget
-from bench.attributions.registry import AttributionMethod, attribute, find_method
+from bench.attributions.registry import AttributionMethod, find_method
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
 from bench.data.specs import dataset_spec
@@ -91,8 +91,7 @@ class Insertion(AttributionProtocol):
                 unit.context.on_progress(len(batch.labels))
 
     def _order(self, unit: Unit, batch: Batch, method: AttributionMethod, images: Tensor) -> Tensor:
-        ids, context = batch.example_ids, unit.context
-        maps = attribute(context.model, images, batch.labels, method, example_ids=ids, seed=context.seed)
+        maps = batch.attributions(unit.context.model, method, unit.context.seed, images)
         return unit.see(method, batch, unit.prepared(maps)).maps
 
     def _play(self, unit: Unit, batch: Batch, order: str, eps: float | None, maps: Tensor) -> Iterator[pd.DataFrame]:

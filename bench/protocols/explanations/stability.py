@@ -144,13 +144,13 @@ class AttributionStability(AttributionProtocol):
                 yield ExampleValues(MetricKey(name, "", *ball), by_example(rows, name), direction, "number")
 
 
-def perturbed(batch: Batch, eps: float, draw: int, seed: int) -> Tensor:
+def perturbed(batch: Batch, eps: float, draw: int, seed: int, *, stream: str = "stability") -> Tensor:
     """Images plus uniform noise of radius `eps`, clipped to [0, 1]; the noise is keyed by example and draw alone.
 
     The radii of one draw share its direction, so that they differ by the radius only.
     """
     ids = batch.example_ids
-    uniform = keyed_uniform(seed, "stability", ids, batch.images.shape[1:], extra=torch.full_like(ids, draw))
+    uniform = keyed_uniform(seed, stream, ids, batch.images.shape[1:], extra=torch.full_like(ids, draw))
     return (batch.images + eps * (2.0 * uniform - 1.0)).clamp_(0.0, 1.0)
 
 

@@ -13,7 +13,7 @@ from bench.attacks.norms import distance, per_example
 from bench.attacks.pgd import pgd
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
-from bench.attacks.verification import AttackResults, pull_inside, verify
+from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 from bench.protocols.base import EvaluationContext
@@ -92,34 +92,33 @@ class Probes:
         return int((single & ~self.attempt(eps, "softmax_cross_entropy", among).broken).sum())
 
     def _verified(self, part: Tensor, found: Tensor, eps: float, *, enter: bool) -> Tensor:
-        clean, labels = self.clean[part], self.labels[part]
+        model, clean, labels = self.context.model, self.clean[part], self.labels[part]
         radius = clean.new_full((len(clean),), eps)
-        verified, distances, predictions = verify(self.context.model, found, clean, labels, eps=radius, norm=self.norm)
-        if enter:
-            chosen = verified.cpu()
-            measured = {key: value.cpu()[chosen] for key, value in distances.items()}
-            images = pull_inside(found, clean, radius, self.norm)[verified] if self._keeps else None
-            self._enter(part.cpu()[chosen], eps, measured, predictions.cpu()[chosen], images=images)
-        return verified.to(labels.device)
+        if not enter:
+            return verify(model, found, clean, labels, eps=radius, norm=self.norm)[0].to(labels.device)
+        results = self._start(part)
+        rows = torch.arange(len(part))
+        results.judge(model, found, clean, labels, eps=radius, norm=self.norm, examples=rows)
+        return self._entered(part, eps, results).to(labels.device)
 
-    @property
-    def _keeps(self) -> bool:
-        """Whether adversarial images are kept."""
-        return any(results.images for results in self.all_results)
+    def _start(self, part: Tensor) -> AttackResults:
+        """No results yet of the probed examples `part` (m,), with images where those of others are kept."""
+        labels, keeps = self.labels[part].cpu(), any(results.images for results in self.all_results)
+        return AttackResults.start(labels, labels, self.clean[part] if keeps else None)
 
-    def _enter(
-        self, found: Tensor, eps: float, distances: dict[Norm, Tensor], predictions: Tensor, *, images: Tensor | None
-    ) -> None:
-        """Enter verified adversarial images of the probed examples `found` (m,) into the results that lack them."""
+    def _entered(self, part: Tensor, eps: float, found: AttackResults) -> Tensor:
+        """(m,) bool on the CPU: which of the probed examples `part` are broken; results that lack them get them."""
+        broken, places = found.broken(self.norm, eps), self.places[part.cpu()]
         for results in self.all_results:
-            new = ~results.broken(self.norm, eps)[self.places[found]]
+            new = broken & ~results.broken(self.norm, eps)[places]
             results.record(
-                self.places[found][new],
+                places[new],
                 self.norm,
-                {norm: values[new] for norm, values in distances.items()},
-                predictions[new],
-                images=None if images is None else images.cpu()[new],
+                {norm: values[new] for norm, values in found.distances.items()},
+                found.predictions[self.norm][new],
+                images=found.images[self.norm][new] if found.images else None,
             )
+        return broken
 
     def square(self, eps: float, white: Tensor, ends: Tensor) -> Tensor:
         """(n,) bool on the CPU: standing under all white-box attacks but broken by a short Square attack.
@@ -138,19 +137,14 @@ class Probes:
 
     def _searched(self, group: Tensor, eps: float) -> Tensor:
         """(m,) bool on the CPU: which of the examples `group` (m,) a short Square breaks; they are entered."""
-        labels, keep = self.labels[group].cpu(), self.clean[group] if self._keeps else None
-        results, context = AttackResults.start(labels, labels, keep), self.context
+        results, context = self._start(group), self.context
         examples = Examples(
             context.model, self.clean[group], self.labels[group], self.ids[group],
             num_classes=context.dataset.num_classes, seed=context.seed, batch_size=context.batch_size,
         )  # fmt: skip
         run = named_attack("square", {"queries": QUERIES, "patient": True})
         run_attack(run, examples, self.norm, [eps], results=results)
-        broken = results.broken(self.norm, eps)
-        distances = {norm: values[broken] for norm, values in results.distances.items()}
-        images = results.images[self.norm][broken] if results.images else None
-        self._enter(group.cpu()[broken], eps, distances, results.predictions[self.norm][broken], images=images)
-        return broken
+        return self._entered(group, eps, results)
 
     def _left(self, ends: Tensor) -> Tensor:
         """(n,) the share of the clean images' margins that is left at others."""

@@ -21,7 +21,7 @@ from bench.attacks.verification import pull_inside, verify
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.manipulate import make_goal, manipulate
 from bench.attributions.manipulations import MapAttack
-from bench.attributions.registry import AttributionMethod, attribute, find_method
+from bench.attributions.registry import AttributionMethod, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.catalog.models import ModelEntry
 from bench.core.devices import exact
@@ -173,7 +173,7 @@ def panel_rows(
         batch, findings = _batch(model, entry, dataset, torch.tensor(example_ids), device=device)
         model = scaled_net(model, dataset, device)
         # every method once before the attack: one that the net does not support is refused before the long part
-        clean = [_attributions(model, batch.images, batch, method, seed=settings.seed) for method in settings.methods]
+        clean = [batch.attributions(model, method, settings.seed) for method in settings.methods]
         for method in settings.methods:
             findings += method.findings(model, batch.images[:1])
         context = EvaluationContext(
@@ -181,7 +181,7 @@ def panel_rows(
             device=device, batch_size=len(example_ids),
         )  # fmt: skip
         images, kept = _attacked(context, batch, settings)
-        attacked = [_attributions(model, images, batch, method, seed=settings.seed) for method in settings.methods]
+        attacked = [batch.attributions(model, method, settings.seed, images) for method in settings.methods]
         with torch.no_grad():
             after = model(images).argmax(1)
     pairs = [_pairs(*pair, entry.card.name) for pair in zip(settings.methods, clean, attacked, strict=True)]
@@ -211,12 +211,6 @@ def _batch(
     images, labels = dataset.pixels(ids).to(device), dataset.labels[ids].to(device)
     predictions, findings = clean_pass(model, entry.card.name, images, dataset.num_classes, batch_size=len(ids))
     return Batch(images, labels, ids.to(device), predictions.to(device)), findings
-
-
-def _attributions(model: nn.Module, images: Tensor, batch: Batch, method: AttributionMethod, seed: int) -> Tensor:
-    return attribute(
-        model, images, batch.labels, method, example_ids=batch.example_ids, seed=seed, batch_size=len(images)
-    )
 
 
 def _attacked(context: EvaluationContext, batch: Batch, settings: PanelSettings) -> tuple[Tensor, Tensor]:
