@@ -1,8 +1,7 @@
 """The cascade: a few stages of gradient attack at one radius, from cheap to costly, each on what still stands.
 
-Its aim is AutoAttack's robust accuracy at a small part of its time. An example leaves as soon as it is broken, so that
-weak nets cost little; targeted stages attack the classes that came nearest first; the batch holds (example, target)
-pairs of the whole work unit, never one example's alone.
+Its aim is AutoAttack's robust accuracy at a small part of its time. An example leaves as soon as it is broken; targeted
+stages attack the classes that came nearest first; a batch holds (example, target) pairs of the whole work unit.
 
 Sources of the parts: margin loss, Carlini and Wagner 2017; targets by closeness, Gowal et al. 2019 (MultiTargeted);
 steps and starts as in the sweep (bench.attacks.sweep.schedules).
@@ -15,17 +14,19 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 from torch import Tensor, nn
 
+from bench.attacks.losses import answers
 from bench.attacks.projections import project
 from bench.attacks.registry import AttackResult, register_attack
+from bench.attacks.square.attack import walk
 from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.sweep.schedules import SCHEDULES, ball_widths
 from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, first_of_each
 from bench.core.bounds import Steps
-from bench.core.keyed_random import keyed_uniform
+from bench.core.keyed_random import keyed_uniform, stream_key
 from bench.core.precision import Precision, as_float32
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
@@ -52,6 +53,8 @@ class Stage(Section):
             small steps this breaks what came to within a few per cent of the boundary, for a small part of what
             attacks towards all classes from random starts cost.
         first: the first step's length over eps; 0 for the norm's own (bench.attacks.sweep.schedules).
+        cells: L-inf only, begin at a random corner of the ball, the same in each of so many by so many blocks.
+        queries: L-inf only, with `refine`: first so many queries of Square from there; steps go on from the better.
         norms: the norms that have this stage.
     """
 
@@ -64,7 +67,15 @@ class Stage(Section):
     dense: float = Field(default=1.0, gt=0, le=1)
     refine: bool = Field(default=False, validation_alias=AliasChoices("refine", "polish"))
     first: float = Field(default=0.0, ge=0)
+    cells: int = Field(default=0, ge=0, le=1000)
+    queries: int = Field(default=0, ge=0, le=100_000)
     norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
+
+    @model_validator(mode="after")
+    def _fits_the_norm(self) -> Stage:
+        if ((self.cells or self.queries) and self.norms != ("linf",)) or (self.queries and not self.refine):
+            raise ValueError('cells and queries take norms = ["linf"], and queries refine = true')
+        return self
 
 
 STAGES = (Stage(steps=10), Stage(steps=30, targets=3, widen=3.0))
@@ -109,8 +120,7 @@ class Cascade:
         """Run all stages, or as many as it takes to break everything."""
         for number, stage in enumerate(self.stages):
             if self.norm in stage.norms:
-                # what has come near is not left to rounding
-                near = stage.refine or stage.within < 1.0
+                near = stage.refine or stage.within < 1.0  # which is not left to rounding
                 self._search = self._search_in(as_float32(self.precision) if near else self.precision)
                 with self._search.products():
                     self._stage(number, stage, *self._pairs(stage))
@@ -128,7 +138,7 @@ class Cascade:
         with torch.no_grad():
             logits = torch.cat([self.model(part) for part, some in zip(images, standing, strict=True) if some.any()])
         gaps = logits.new_full((len(rows), logits.shape[1]), -torch.inf)
-        gaps[rows] = (logits - logits.gather(1, labels)).scatter_(1, labels, -torch.inf)
+        gaps[rows] = _gaps(logits, labels)
         self._clean_margins = gaps.amax(1)
         self._reached = torch.maximum(self._reached, gaps)
 
@@ -140,8 +150,7 @@ class Cascade:
         least = stage.within * self._clean_margins[standing] if stage.within < 1.0 else -torch.inf
         near = self._reached[standing].amax(1) >= least
         if not stage.targets:
-            standing = standing[near]
-            return standing, torch.full_like(standing, -1)
+            return standing[near], torch.full_like(standing[near], -1)
         count = min(stage.targets, self._reached.shape[1] - 1)
         gaps, targets = self._reached[standing].topk(count, dim=1)
         near = near.expand(count, -1) if stage.gate == "example" else least <= gaps.T
@@ -150,13 +159,36 @@ class Cascade:
 
     def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:
         """All pairs of a stage in full batches; a pair whose example has been broken meanwhile is left out."""
+        if stage.queries:
+            self._walk(number, stage, waiting.unique())
+            waiting, targets = self._alive(waiting, targets)
         while len(waiting):
             batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
             target, targets = targets[: self.batch_size], targets[self.batch_size :]
             self._attack(number, stage, batch, target)
-            if len(waiting):
-                alive = ~self.results.broken(self.norm, self.eps).to(waiting.device)[waiting]
-                waiting, targets = waiting[alive], targets[alive]
+            waiting, targets = self._alive(waiting, targets)
+
+    def _alive(self, waiting: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        alive = ~self.results.broken(self.norm, self.eps).to(waiting.device)[waiting]
+        return waiting[alive], targets[alive]
+
+    def _walk(self, number: int, stage: Stage, examples: Tensor) -> None:
+        """Square from where the best attacks on the examples (n,) ended."""
+        seed = stream_key(self.seed, "cascade", number)
+        for batch in torch.split(examples, self.batch_size):
+            clean, labels = self.images[batch], self.labels[batch]
+            found, asked = walk(
+                self.model, clean, labels, self._ended[batch], eps=self._radius(clean), ids=self.example_ids[batch],
+                seed=seed, batch_size=self.batch_size, queries=stage.queries,
+            )  # fmt: skip
+            with torch.no_grad():
+                logits = self.model(found)
+            self.results.queries += asked
+            margins = _gaps(logits, labels[:, None]).amax(1).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            hit = answers(logits) != labels
+            if bool(hit.any()):
+                self._verify(found[hit], clean[hit], labels[hit], batch[hit])
+            self._remember_end(batch, found, margins)
 
     def _attack(self, number: int, stage: Stage, examples: Tensor, targets: Tensor) -> None:
         schedule = replace(SCHEDULES[self.norm], dense=stage.dense)
@@ -172,9 +204,8 @@ class Cascade:
         for iteration in range(stage.steps + 1):
             images = images.detach().requires_grad_(True)
             logits = self._search(images)
-            gaps = (logits - logits.gather(1, labels[:, None])).scatter(1, labels[:, None], -torch.inf)
             # a NaN would stay in what has been reached, and end the attack on its example
-            gaps = gaps.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            gaps = _gaps(logits, labels[:, None]).nan_to_num(-torch.inf, torch.inf, -torch.inf)
             best = gaps.amax(1)
             aimed = gaps.gather(1, targets[:, None]).squeeze(1) if stage.targets else best
             (gradient,) = torch.autograd.grad(aimed.sum(), images)
@@ -229,10 +260,12 @@ class Cascade:
             return self._ended[examples]
         if stage.start == 0.0:
             return clean
-        key = number * 4096 + targets + 1
+        shape = (clean.shape[1], stage.cells, stage.cells) if stage.cells else clean.shape[1:]
         uniform = keyed_uniform(
-            self.seed, f"cascade/{self.norm}", self.example_ids[examples], clean.shape[1:], extra=key
+            self.seed, f"cascade/{self.norm}", self.example_ids[examples], shape, extra=number * 4096 + targets + 1
         )
+        if stage.cells:
+            uniform = nn.functional.interpolate(uniform.round(), clean.shape[-2:])
         radius = self._radius(clean, stage.widen)
         return project(clean + random_start(clean, radius * stage.start, self.norm, uniform), clean, radius, self.norm)
 
@@ -242,6 +275,11 @@ class Cascade:
             self.model, images, clean, labels, eps=self._radius(clean), norm=self.norm, examples=examples
         )
         return self.results.broken(self.norm, self.eps).to(examples.device)
+
+
+def _gaps(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N, K) how far each logit is above the label's (N, 1), whose own is minus infinity."""
+    return (logits - logits.gather(1, labels)).scatter(1, labels, -torch.inf)
 
 
 @register_attack("cascade", kind="curve", needs_gradients=True)

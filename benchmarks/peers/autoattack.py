@@ -20,6 +20,7 @@ from bench.attacks.verification import AttackResults
 from bench.catalog.suites import resolve_suites
 from bench.core.memory import keep_freed_memory
 from bench.core.threat import NORMS, Norm
+from bench.protocols.robustness.presets import CascadeParameters
 
 COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
@@ -103,10 +104,10 @@ def suite_autoattack(problem: Problem, norm: Norm, eps: float) -> Tensor:
     return _units(problem, attack, norm, eps)
 
 
-def suite_cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
-    """(N,) bool: what autoattack_fast breaks, on the CPU."""
-    parameters = resolve_suites(["autoattack_fast"])[0].file.parameters
-    return cascade(problem, norm, eps, tuple(Stage(**section) for section in parameters["stages"]))
+def suite_cascade(problem: Problem, norm: Norm, eps: float, suite: str = "autoattack_fast") -> Tensor:
+    """(N,) bool: what a suite of the cascade breaks, on the CPU."""
+    parameters = CascadeParameters.model_validate(resolve_suites([suite])[0].file.parameters)
+    return cascade(problem, norm, eps, (*parameters.stages, *parameters.further_stages))
 
 
 def cascade(problem: Problem, norm: Norm, eps: float, stages: tuple[Stage, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the cascade, AutoAttack as we have it and pyautoattack's own break of any model, and what each alone does.
+"""What the cascade, its longer form, our AutoAttack and pyautoattack's own break of any model, and what each alone does.
 
     python benchmarks/strength/compare.py at_linf --dataset mnist --data-dir DIR --eps 0.3 --examples 500
     python benchmarks/strength/compare.py my_net.py:make_net --weights my.safetensors --norm l2 --eps 1.5
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -29,7 +30,11 @@ from bench.core.memory import keep_freed_memory
 from bench.core.threat import Norm
 from bench.data.loading import Split
 
-OURS = {"cascade": suite_cascade, "autoattack": suite_autoattack}
+OURS = {
+    "cascade": suite_cascade,
+    "cascade, plus": partial(suite_cascade, suite="autoattack_fast_plus"),
+    "autoattack": suite_autoattack,
+}
 
 
 def main(

@@ -58,11 +58,36 @@ def lenet_softplus() -> nn.Sequential:
     )  # fmt: skip
 
 
+def wide_pool() -> nn.Sequential:
+    """As `pool`, with kernels of 5x5 and half as many channels more."""
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 24, 5, padding=2), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24 * 49, 100), nn.ReLU(), nn.Linear(100, 10),
+    )  # fmt: skip
+
+
 def strided() -> nn.Sequential:
     """Convolutions with strides and no pooling, through which interval bounds stay tight."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU(),
         nn.Flatten(), nn.Linear(32 * 49, 100), nn.ReLU(), nn.Linear(100, 10),
+    )  # fmt: skip
+
+
+def wide_strided() -> nn.Sequential:
+    """Wider, with kernels of 5x5."""
+    return nn.Sequential(
+        nn.Conv2d(1, 24, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(24, 40, 5, stride=2, padding=2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(40 * 49, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+def deep_strided() -> nn.Sequential:
+    """Three convolutions of 3x3 and two hidden layers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 24, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 49, 96), nn.ReLU(), nn.Linear(96, 64),
+        nn.ReLU(), nn.Linear(64, 10),
     )  # fmt: skip
 
 
@@ -142,6 +167,7 @@ class NetRecipe:
         beta: weight of TRADES' divergence, 1/lambda in its paper.
         attack_steps: of PGD in training.
         smoothing: of labels, where the loss is plain cross-entropy.
+        seed: of the weights that training begins with, and of its batches.
     """
 
     use: Literal["development", "report"]
@@ -153,6 +179,7 @@ class NetRecipe:
     beta: float = 6.0
     attack_steps: int = 4
     smoothing: float = 0.0
+    seed: int = 0
 
 
 NETS = {
@@ -162,6 +189,12 @@ NETS = {
     "residual_smooth": NetRecipe("development", residual, "standard", 0.03, 200, smoothing=0.2),
     "winners": NetRecipe("development", winners, "adversarial", 0.1, 300),
     "pool_fashion": NetRecipe("development", pool, "trades", 0.1, 300, dataset="fashion_mnist", beta=3.0),
+    "interval_low": NetRecipe("development", strided, "interval", 0.1, 600, seed=1),
+    "interval_high": NetRecipe("development", strided, "interval", 0.3, 900, seed=2),
+    "interval_wide": NetRecipe("development", wide_strided, "interval", 0.2, 500, seed=3),
+    "interval_deep": NetRecipe("development", deep_strided, "interval", 0.15, 700, seed=4),
+    "wide_pool_trades": NetRecipe("development", wide_pool, "trades", 0.3, 400, beta=4.0, seed=5),
+    "pool_trades_low": NetRecipe("development", pool, "trades", 0.2, 400, beta=3.0, seed=6),
     "pool_trades_weak": NetRecipe("report", pool, "trades", 0.3, 400, beta=2.0),
     "deep_pool_adversarial": NetRecipe("report", deep_pool, "adversarial", 0.3, 500),
     "interval": NetRecipe("report", strided, "interval", 0.2, 600),
@@ -207,10 +240,10 @@ def loss_of(recipe: NetRecipe, net: nn.Sequential, batch: Batch) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def trained(recipe: NetRecipe, data_dir: Path | None, seed: int = 0) -> nn.Sequential:
+def trained(recipe: NetRecipe, data_dir: Path | None) -> nn.Sequential:
     data = load_split(recipe.dataset, "train", data_dir=data_dir)
-    torch.manual_seed(seed)
-    net, generator = prepare_net(recipe.net()), torch.Generator().manual_seed(seed)
+    torch.manual_seed(recipe.seed)
+    net, generator = prepare_net(recipe.net()), torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, recipe.steps)
     for step in range(recipe.steps):

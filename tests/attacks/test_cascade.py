@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.attacks.cascade import Cascade, Stage
@@ -185,6 +188,73 @@ def test_adversarial_predictions_are_never_the_label(at_linf: nn.Module, fashion
     assert (results.predictions["l2"][broken] != labels[broken]).all()
     clean, _, _ = verify(at_linf, images, images, labels, eps=torch.full((16,), 1.5), norm="l2")
     assert torch.equal(clean, results.distances["l2"] == 0)
+
+
+class Dark(nn.Module):
+    """Class 1 where the pixels are on average over 0.1 away from grey; nearer than that no gradient tells of it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        away = torch.relu((images - 0.5).abs().flatten(1).mean(1) - 0.15)
+        return torch.stack([torch.full_like(away, 0.01), away], 1)
+
+
+def test_a_start_at_a_corner_breaks_what_no_gradient_within_the_ball_shows() -> None:
+    images, labels = torch.full((4, 1, 8, 8), 0.5), torch.zeros(4, dtype=torch.int64)
+    for cells, broken in ((0, 0), (4, 4)):
+        stages = (Stage(steps=4, cells=cells, norms=("linf",)),)
+        assert int(attack(Dark(), images, labels, "linf", eps=0.2, stages=stages).broken("linf", 0.2).sum()) == broken
+
+
+def test_corners_are_the_same_all_over_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = torch.full((3, 1, 8, 8), 0.5), torch.zeros(3, dtype=torch.int64)
+    cascade = Cascade(
+        Dark(), images, labels, torch.arange(3), norm="linf", eps=0.2, stages=(), results=AttackResults.start(labels, labels)
+    )  # fmt: skip
+    stage, targets = Stage(steps=1, cells=4, norms=("linf",)), torch.full((3,), -1)
+    begin = cascade._start(0, stage, torch.arange(3), targets, clean=images)
+    assert torch.allclose((begin - 0.5).abs(), torch.tensor(0.2))
+    blocks = begin.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+    assert torch.equal(blocks.amax(-1), blocks.amin(-1)) and len(begin.unique()) == 2
+    assert not torch.equal(begin[0], begin[1])
+
+
+class Stairs(nn.Module):
+    """Class 1 where three quarters of the pixels are bright; no gradient says so."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = (images > 0.6).float().flatten(1).mean(1) + 0.0 * images.flatten(1).sum(1)
+        return torch.stack([torch.full_like(bright, 0.74), bright], 1)
+
+
+def test_queries_break_what_gradients_do_not_and_are_counted() -> None:
+    images, labels = torch.full((4, 1, 6, 6), 0.5), torch.zeros(4, dtype=torch.int64)
+    walk = Stage(steps=1, refine=True, queries=400, norms=("linf",))
+    blind = attack(Stairs(), images, labels, "linf", eps=0.2, stages=(Stage(steps=20),))
+    assert not blind.broken("linf", 0.2).any() and blind.queries == 0
+    found = attack(Stairs(), images, labels, "linf", eps=0.2, stages=(Stage(steps=20), walk))
+    assert found.broken("linf", 0.2).all() and found.rejected == 0
+    assert 0 < found.queries <= 4 * 401
+    assert found.gradient_evaluations == blind.gradient_evaluations, "what the search breaks takes no gradient more"
+
+
+def test_the_verdicts_of_starts_at_corners_and_queries_depend_on_no_batch(
+    at_linf: nn.Module, fashion_test: ImageDataset
+) -> None:
+    images, labels, ids = fashion_test.pixels(slice(0, 8)), fashion_test.labels[:8], torch.arange(8)
+    stages = (Stage(steps=3, cells=7, norms=("linf",)), Stage(steps=3, refine=True, queries=40, norms=("linf",)))
+    whole = attack(at_linf, images, labels, "linf", eps=0.12, stages=stages).distances["linf"]
+    small = attack(at_linf, images, labels, "linf", eps=0.12, stages=stages, batch=5).distances["linf"]
+    parts = [slice(0, 3), slice(3, 8)]
+    units = [attack(at_linf, images[i], labels[i], "linf", eps=0.12, stages=stages, ids=ids[i]) for i in parts]
+    assert torch.equal(whole.isfinite(), small.isfinite())
+    assert torch.equal(whole.isfinite(), torch.cat([unit.distances["linf"] for unit in units]).isfinite())
+    assert whole.isfinite().any() and not whole.isfinite().all()
+
+
+@pytest.mark.parametrize("wrong", [{"cells": 4}, {"queries": 9, "refine": True}, {"queries": 9, "norms": ("linf",)}])
+def test_corners_and_queries_are_for_linf_and_queries_for_refining(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="cells and queries take"):
+        Stage(steps=1, **wrong)
 
 
 def test_what_came_near_is_searched_in_float32_in_any_precision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ DIGESTS = {
     "attribution_stability_quick": "0e811b83a243955b4214b3d7c9d5cf6cc0b387a9d0de05211bc107425e2273ae",
     "autoattack": "a9cc10d8b59df3a78ab55e3ca07acfb785b00a2fc2faa6d8b25c210f22a042cf",
     "autoattack_fast": "21c6a6d00f35f5255494889e1e004deea899178862ad4df27cadf476cf71f20c",
+    "autoattack_fast_plus": "6948d0172b4b7cafa4c2ccfb7c209acf1e3305bf0b6174c09f77588f5742674d",
     "autoattack_plus": "b3897757e8a9ccce62f5cb796f1299ee8d4eae69d6f034f9138e659489b7e45d",
     "autoattack_rand": "2a2e2f547e11af1bb6fcc276ed18655ec7b059e7a60cf08b7809d3254a4d04a5",
     "blackbox": "084560d9ee8683e5b739d2e42ad9f4d4250c30045ae0a0e1f23ebc90692ffeb1",

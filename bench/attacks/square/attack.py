@@ -30,6 +30,8 @@ FIRST_SHARE = 0.8
 """The first windows' share of the image's area."""
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries after which the share is halved, for any number of queries, as AutoAttack has it."""
+LARGE = 50
+"""After so many queries windows are small enough to leave most of a good start as it is."""
 CHECK_EVERY = 16
 """Queries between two looks at what is broken, each of which waits for the device."""
 _BLOCK = 256
@@ -66,6 +68,26 @@ def square(
                 )
             best.append(search.run())
     return AttackResult(torch.cat(best) if best else images.clone())
+
+
+def walk(
+    model: nn.Module, images: Tensor, labels: Tensor, begin: Tensor, *, eps: Tensor, ids: Tensor, seed: int,
+    batch_size: int, queries: int,
+) -> tuple[Tensor, int]:  # fmt: skip
+    """Square in L-inf from the corners nearest to `begin` (N, C, H, W), without its first and largest windows.
+
+    Args:
+        images: (N, C, H, W) the middles of the balls.
+
+    Returns:
+        (N, C, H, W) the best images found, broken or not, and how many the net was shown.
+    """
+    sides = [window_side(LARGE + query, images, 1) for query in range(queries)]
+    search = CornerSearch(
+        model, images, labels, ids, eps=eps, sides=sides, seed=seed, batch_size=batch_size, patient=True, begin=begin
+    )
+    with torch.no_grad():
+        return search.run(), search.asked
 
 
 def window_side(query: int, images: Tensor, least: int) -> int:

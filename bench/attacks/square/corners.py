@@ -39,6 +39,8 @@ class CornerSearch:
         sides: the window's side at each query.
         batch_size: the most images that the net gets at once.
         patient: never give up.
+        begin: (N, C, H, W) images in the ball, at whose nearest corners the search begins; None for stripes.
+        asked: how many images the net has been shown.
         improved: (N,) how many proposals have been taken.
     """
 
@@ -51,6 +53,8 @@ class CornerSearch:
     seed: int
     batch_size: int
     patient: bool
+    begin: Tensor | None = None
+    asked: int = 0
 
     def run(self) -> Tensor:
         """(N, C, H, W) the best images found."""
@@ -58,8 +62,11 @@ class CornerSearch:
         self.places = torch.arange(count, device=self.clean.device)
         radius = per_example(self.eps.to(self.clean.dtype), self.clean)
         self.low, self.high = (self.clean - radius).clamp_(min=0.0), (self.clean + radius).clamp_(max=1.0)
-        stripes = keyed_uniform(self.seed, "square/linf/start", self.ids, (channels, 1, width)) < 0.5
-        self.best = torch.where(stripes, self.high, self.low)
+        if self.begin is None:
+            bright = keyed_uniform(self.seed, "square/linf/start", self.ids, (channels, 1, width)) < 0.5
+        else:
+            bright = self.begin > self.clean
+        self.best = torch.where(bright, self.high, self.low)
         self.margin = self._margins(self.best[:, None]).squeeze(1)
         self.query, self.improved = torch.zeros_like(self.labels), torch.zeros_like(self.labels)
         self.prospects = None if self.patient else EarlyStopping.start(self.margin, len(self.sides))
@@ -110,6 +117,7 @@ class CornerSearch:
     def _margins(self, candidates: Tensor) -> Tensor:
         """(N, K) z_y minus the largest other logit, for (N, K, C, H, W) images; zero or less is broken."""
         flat = candidates.flatten(0, 1)
+        self.asked += len(flat)
         logits = torch.cat([self.model(part) for part in torch.split(flat, self.batch_size)])
         return advantage(logits, self.labels.repeat_interleave(candidates.shape[1])).view(candidates.shape[:2])
 

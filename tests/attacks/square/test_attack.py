@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pyautoattack.square import SquareAttack
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.attacks.norms import distance
 from bench.attacks.square import corners as square_corners
-from bench.attacks.square.attack import square, window_pattern, window_side
+from bench.attacks.square.attack import square, walk, window_pattern, window_side
 from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
@@ -140,3 +142,27 @@ def test_a_patient_search_spends_all_its_queries() -> None:
         square(model, images, labels, norm="l2", eps=radii, ids=torch.arange(3), queries=2000, patient=patient)
         spent.append(model.images)
     assert spent[0] >= 2 * 2001 > 1.2 * spent[1]
+
+
+def test_a_walk_begins_at_the_corners_nearest_to_a_point_of_the_ball_and_counts_what_it_asks() -> None:
+    model, images, labels = problem((1, 6, 6), count=4)
+    begin = (images + 0.1 * torch.rand(images.shape, generator=torch.Generator().manual_seed(2)) - 0.05).clamp(0.0, 1.0)
+    corners = torch.where(begin > images, (images + 0.05).clamp_max(1.0), (images - 0.05).clamp_min(0.0))
+
+    class Even(nn.Module):
+        """What is no better is not taken."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = torch.zeros(len(images), 4, dtype=torch.float64)
+            logits[:, 0] = 1.0
+            return logits
+
+    keyed: dict[str, Any] = {"eps": torch.full((4,), 0.05), "ids": torch.arange(4), "seed": 0, "batch_size": 3}
+    stayed, _ = walk(Even(), images, torch.zeros(4, dtype=torch.int64), begin, queries=20, **keyed)
+    assert torch.allclose(stayed, corners, atol=1e-7)
+    found, asked = walk(model, images, labels, begin, queries=200, **keyed)
+    assert asked == model.images > 4
+    rows = torch.arange(4)
+    before, after = (model(image) for image in (corners, found))
+    gains = [(said.scatter(1, labels[:, None], -torch.inf).amax(1) - said[rows, labels]) for said in (before, after)]
+    assert (gains[1] >= gains[0]).all() and (gains[1] > gains[0]).any()
