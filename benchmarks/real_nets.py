@@ -9,7 +9,7 @@ median of the rounds' ratios, so that what else the machine does counts for both
 attacks it (channels last); `folded` has its batch norms folded into the convolutions before them, `compiled` goes through
 torch.compile, and it is said from what length of an attack on that pays. `attack` is a gradient step of the cascade in
 each norm over that of the quickest variant, in a ball so small that no image ever leaves. `--outside` runs
-autoattack_fast on so many images and tells how much of it is not the attack's, as of a run of 256: see
+autoattack_fast on so many images, at least a batch, and tells how much of a run of 256 is not the attack's: see
 benchmarks/gpu_parts/outside.py.
 """
 
@@ -192,6 +192,7 @@ def main(
             if repeats:
                 measure(name, size, where, repeats=repeats, variants=variant)
             if outside:
+                torch.manual_seed(0)
                 made = NETS[name][1]().eval().requires_grad_(False)
                 chosen = {one: radii * USUAL[one] for one in norm}
                 found = parts(made, outside, side, radii=chosen, batch=size, device=where)

@@ -45,7 +45,7 @@ _SOURCE = "standard"
 def probe(
     context: EvaluationContext, images: Tensor, predictions: Tensor, all_results: Sequence[AttackResults],
     reference: Mapping[Norm, float], *, every: int, into: Sequence[AttackResults],
-    farthest: float = torch.inf, on_step: Callable[[], None] = lambda: None,
+    radii: Mapping[Norm, Sequence[float]] | None = None, on_step: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:  # fmt: skip
     """Probe the examples whose id is a multiple of `every`, as counters that add up over work units.
 
@@ -53,13 +53,16 @@ def probe(
     goes into the results of `into`, so that no number is above what its own probe has shown. Adversarial images of
     another net stay out of them: results would depend on which net that is.
 
+    An image that each of the run's attacks has broken at all radii in all norms is settled: no number can be too high
+    by it, and it is not attacked again.
+
     Args:
         images: (n, C, H, W) of the unit.
         predictions: (n,) of the clean images.
         all_results: what the run's own attacks have broken.
         reference: norm -> radius; the first norm in the order of NORMS is probed.
         into: the results of those attacks that are to tell robustness, not those of one weak attack on purpose.
-        farthest: the largest radius in the probed norm that rows are made of.
+        radii: norm -> radii that rows are made of; None where none is.
         on_step: called after each of the probe's attacks, at most PROBE_STEPS times.
     """
     norm = probed_norm(reference)
@@ -83,31 +86,48 @@ def probe(
             ("random", "zero_cross_entropy", "single", "restart", "margin", "lost", "square_gained"), 0
         )
         return _prefixed(counts | blind | {"zero_margin": len(chosen)})
-    return _prefixed(counts | _signs_seen(probes, eps, own, counts["probed"], farthest=farthest, on_step=on_step))
+    settled = _settled(all_results, reference, radii or {})[chosen].to(context.device)
+    counts |= {"settled": int(settled.sum())}
+    farthest = max(radii[norm]) if radii else torch.inf
+    return _prefixed(
+        counts | _signs_seen(probes, eps, own, counts["probed"], left=~settled, farthest=farthest, on_step=on_step)
+    )
+
+
+def _settled(
+    all_results: Sequence[AttackResults], reference: Mapping[Norm, float], radii: Mapping[Norm, Sequence[float]]
+) -> Tensor:
+    """(N,) bool: broken by every attack, at the smallest radius of every norm."""
+    smallest = {norm: min(radii[norm]) for norm in radii} | {
+        norm: min([eps, *radii.get(norm, ())]) for norm, eps in reference.items()
+    }
+    return torch.stack([results.broken(norm, eps) for results in all_results for norm, eps in smallest.items()]).all(0)
 
 
 def _signs_seen(
-    probes: Probes, eps: float, own: Tensor, probed: int, *, farthest: float, on_step: Callable[[], None]
+    probes: Probes, eps: float, own: Tensor, probed: int, *, left: Tensor, farthest: float, on_step: Callable[[], None]
 ) -> dict[str, int]:
-    """What the signs are counted from; `own` (n,) bool says what the run's own attacks have broken."""
-    every = torch.ones_like(own)
-    first = probes.attempt(eps, "softmax_cross_entropy", every)
+    """What the signs are counted from.
+
+    Args:
+        own: (n,) bool, what the run's own attacks have broken.
+        left: (n,) bool, what of it is attacked.
+    """
+    first = probes.attempt(eps, "softmax_cross_entropy", left)
     single = first.broken
     on_step()
     # what one start breaks is broken: the others say what they break in addition
-    again = single | probes.attempt(eps, "softmax_cross_entropy", ~single, restart=1).broken
+    again = single | probes.attempt(eps, "softmax_cross_entropy", left & ~single, restart=1).broken
     on_step()
-    second = probes.attempt(eps, "margin", ~single)
+    second = probes.attempt(eps, "margin", left & ~single)
     margin = single | second.broken
     on_step()
     white = again | margin | own
     counts = {
         "random": probes.random_outputs(),
-        "zero_margin": probes.zero_gradients("margin"),
-        "zero_cross_entropy": probes.zero_gradients("softmax_cross_entropy"),
-        "wrong": probes.wrong_gradients(),
+        **probes.clean_gradients(),
         "unsteady": probes.unsteady_answers(),
-        "unseen": probes.unseen_changes(eps, first.ends),
+        "unseen": probes.unseen_changes(eps, first.ends, left),
         "single": int(single.sum()),
         "restart": int(again.sum()),
         "margin": int(margin.sum()),
@@ -121,7 +141,8 @@ def _signs_seen(
     if probes.all_results:
         counts["probe_gained"] = int((white & ~own).sum())
     if probes.norm == "linf":
-        far = single | probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~single, steps=FAR_STEPS).broken
+        far = single | ~left
+        far |= probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~far, steps=FAR_STEPS).broken
         far |= probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~far).broken
         on_step()
         counts |= {"unbounded_examples": len(own), "unbounded": int(far.sum())}
@@ -275,5 +296,6 @@ def masking_findings(counters: Mapping[str, int]) -> list[Finding]:
         verdict, advice = "no sign", "nothing needs to be done; an adaptive attack can still find more"
     figures = ", ".join(f"{sign.id} {100 * share:.1f} %" for sign, share in shares.items())
     severity: Literal["note", "warning"] = "warning" if seen else "note"
-    evidence = f"{verdict}; {counts['probed']} images probed: {figures}"
+    spared = f", {settled} broken at every radius not attacked again" if (settled := counts.get("settled", 0)) else ""
+    evidence = f"{verdict}; {counts['probed']} images probed{spared}: {figures}"
     return [*findings, Finding("gradient_masking", severity, evidence, advice)]

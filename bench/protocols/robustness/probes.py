@@ -128,6 +128,8 @@ class Probes:
         """
         gained = torch.zeros(len(white), dtype=torch.bool)
         standing = (~white).nonzero().squeeze(1)
+        if not len(standing):
+            return gained
         nearest = standing[self._left(ends)[standing].argsort(stable=True)]
         for group in torch.split(nearest, max(LEAST, -(-len(standing) // 4))):
             gained[group.cpu()] = found = self._searched(group, eps)
@@ -157,9 +159,9 @@ class Probes:
                 shares.append(margins[0] / margins[1])
         return torch.cat(shares)
 
-    def unseen_changes(self, eps: float, ends: Tensor) -> int:
-        """How many images' margins change by stairs or steps unseen by gradients, to `ends` or the brightest."""
-        return self._count(lambda part: self._surprises(part, eps, ends))
+    def unseen_changes(self, eps: float, ends: Tensor, among: Tensor) -> int:
+        """How many of `among` change margins by stairs or steps unseen by gradients, to `ends` or the brightest."""
+        return self._count(lambda part: self._surprises(part, eps, ends), among)
 
     def _surprises(self, part: Tensor, eps: float, ends: Tensor) -> Tensor:
         clean, model = self.clean[part], self.context.model
@@ -170,33 +172,35 @@ class Probes:
         _, jump = Path(model, clean, bright, self.labels[part]).surprises(halvings=HALVINGS)
         return (rough > ROUGH) | (jump > JUMP)
 
-    def zero_gradients(self, loss: LossName) -> int:
-        """How many images have a gradient that is zero in every pixel."""
-        return self._count(lambda part: (self._gradient(part, loss) == 0).flatten(1).all(1))
+    def clean_gradients(self) -> dict[str, int]:
+        """How many images have a gradient that is zero in every pixel, by its loss, or that margins do not follow."""
+        found = {"zero_margin": 0, "zero_cross_entropy": 0, "wrong": 0}
+        for part in self._parts():
+            images = self.clean[part].detach().requires_grad_(True)
+            with torch.enable_grad():
+                logits = self.context.model(images)
+                margins, losses = (
+                    LOSS_FUNCTIONS[loss](logits, self.labels[part]).sum()
+                    for loss in ("margin", "softmax_cross_entropy")
+                )
+            (gradient,) = torch.autograd.grad(margins, images, retain_graph=True)
+            (other,) = torch.autograd.grad(losses, images)
+            found["zero_margin"] += int((gradient == 0).flatten(1).all(1).sum())
+            found["zero_cross_entropy"] += int((other == 0).flatten(1).all(1).sum())
+            found["wrong"] += int(self._does_not_follow(part, logits.detach(), gradient).sum())
+        return found
 
-    def wrong_gradients(self) -> int:
-        """How many images' margins hardly change along their gradient, by what it says."""
-        return self._count(self._does_not_follow)
-
-    def _does_not_follow(self, part: Tensor) -> Tensor:
+    def _does_not_follow(self, part: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
+        """Whether margins hardly change along their gradient, by what it says; `logits` are the clean images'."""
         clean, labels = self.clean[part], self.labels[part]
-        gradient = self._gradient(part, "margin")
         moved = (clean + STRIDE * gradient.sign()).clamp(0.0, 1.0)
         promised = (gradient * (moved - clean)).flatten(1).sum(1)
         with torch.no_grad():
-            logits = self.context.model(clean)
             change = advantage(logits, labels) - advantage(self.context.model(moved), labels)
         # a promise that rounding could swallow says nothing
         visible = promised > 1e-4 * (logits.amax(1) - logits.amin(1)) + 1e-5 * logits.abs().amax(1)
         lost: Tensor = visible & ~(change > FOLLOWED * promised)
         return lost
-
-    def _gradient(self, part: Tensor, loss: LossName) -> Tensor:
-        images = self.clean[part].detach().requires_grad_(True)
-        with torch.enable_grad():
-            value = LOSS_FUNCTIONS[loss](self.context.model(images), self.labels[part]).sum()
-        (gradient,) = torch.autograd.grad(value, images)
-        return gradient
 
     def unsteady_answers(self) -> int:
         """How many images are classified otherwise with invisible noise, in another order."""
@@ -218,8 +222,8 @@ class Probes:
         different: Tensor = (first - second).norm(dim=1) > 1e-4 * first.norm(dim=1)
         return different
 
-    def _count(self, flags: Callable[[Tensor], Tensor]) -> int:
-        return sum(int(flags(part).sum()) for part in self._parts())
+    def _count(self, flags: Callable[[Tensor], Tensor], among: Tensor | None = None) -> int:
+        return sum(int(flags(part).sum()) for part in self._parts(among))
 
     def _parts(self, among: Tensor | None = None) -> Sequence[Tensor]:
         """Indices of all examples, or of those of `among` (n,) bool, batch by batch."""

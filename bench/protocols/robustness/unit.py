@@ -88,7 +88,7 @@ class RobustnessUnit:
         counters = probe(
             self.context, self.examples.images, self.predictions, found, reference=reference,
             every=self.plan.probe_every, into=into, on_step=told,
-            farthest=max(self.plan.radii_of(self.dataset)[probed_norm(reference)]),
+            radii=self.plan.radii_of(self.dataset),
         )  # fmt: skip
         self.on_probe(self.probe_work - steps[0] * (self.probe_work // PROBE_STEPS))
         return counters

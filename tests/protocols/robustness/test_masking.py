@@ -140,6 +140,34 @@ def test_what_one_start_breaks_is_not_attacked_by_the_next_and_counts_the_same(
     assert attacked[0] - fewer > 2 * once["masking_single"] > 0
 
 
+def test_what_the_run_has_broken_at_every_radius_is_not_attacked_again_and_it_is_said(
+    at_linf: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = EvaluationContext(
+        at_linf, "net", fashion_test, 0, stop=8, seed=0, device=torch.device("cpu"), batch_size=256
+    )
+    with torch.no_grad():
+        predictions = at_linf(context.images()).argmax(1)
+    attempt, attacked = Probes.attempt, torch.zeros(8, dtype=torch.bool)
+
+    def counted(self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any) -> Attempt:
+        attacked[self.places[among]] = True
+        return attempt(self, eps, loss, among, **named)
+
+    monkeypatch.setattr(Probes, "attempt", counted)
+    results = AttackResults.start(predictions, context.labels())
+    right, radii = predictions == context.labels(), {"linf": [0.05, 0.1], "l2": [1.0]}
+    results.distances["linf"][:6], results.distances["l2"][:4] = torch.tensor([0.01] * 5 + [0.06]), 0.5
+    counts = probe(
+        context, context.images(), predictions, [results], reference={"linf": 0.1}, every=1, into=[results], radii=radii
+    )
+    settled = right & (torch.arange(8) < 4)
+    assert counts["masking_settled"] == int(settled.sum()) > 0
+    assert attacked.tolist() == (right & ~settled).tolist()
+    said = by_id(masking_findings(counts | {"masking_probed": FEWEST}))["gradient_masking"].evidence
+    assert f"{FEWEST} images probed, {int(settled.sum())} broken at every radius not attacked again: " in said
+
+
 @pytest.mark.parametrize(("count", "judged"), [(FEWEST - 1, False), (FEWEST, True)])
 def test_few_images_give_no_verdict(standard: nn.Module, fashion_test: ImageDataset, count: int, judged: bool) -> None:
     counters = report(MASKED["quantised"](standard), fashion_test, 4)
