@@ -4,7 +4,7 @@ Its aim is AutoAttack's robust accuracy at a small part of its time. An example 
 stages attack the classes that came nearest first; a batch holds (example, target) pairs of the whole work unit.
 
 Sources of the parts: margin loss, Carlini and Wagner 2017; targets by closeness, Gowal et al. 2019 (MultiTargeted);
-steps and starts as in the sweep (bench.attacks.sweep.schedules).
+steps and starts as in the sweep (bench.attacks.sweep.schedules); queries, Andriushchenko et al. 2020 (Square).
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Cascade:
     def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:
         """All pairs of a stage in full batches; a pair whose example has been broken meanwhile is left out."""
         if stage.queries:
-            self._walk(number, stage, waiting.unique())
+            self._walk(number, stage, torch.unique(waiting))
             waiting, targets = self._alive(waiting, targets)
         while len(waiting):
             batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
