@@ -23,7 +23,8 @@ def answers(logits: Tensor) -> Tensor:
     return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
 
 
-def _true(logits: Tensor, labels: Tensor) -> Tensor:
+def picked(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) logit `labels[i]` of example i."""
     return logits.gather(1, labels[:, None]).squeeze(1)
 
 
@@ -34,12 +35,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     and the cross-entropy's gradient underflows to exactly zero in float32, this one does not. Confident nets with
     small gradients therefore are not mistaken for robust ones.
     """
-    return torch.logsumexp(others(logits, labels), dim=1) - _true(logits, labels)
+    return torch.logsumexp(others(logits, labels), dim=1) - picked(logits, labels)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """max_{j != y} z_j - z_y, per example (Carlini and Wagner 2017); positive exactly when misclassified."""
-    return others(logits, labels).amax(1) - _true(logits, labels)
+    return others(logits, labels).amax(1) - picked(logits, labels)
 
 
 def advantage(logits: Tensor, labels: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """z_t - z_y, per example, for target classes t; (N, K), (N,), (N,) -> (N,)."""
-    return _true(logits, targets) - _true(logits, labels)
+    return picked(logits, targets) - picked(logits, labels)
 
 
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:

@@ -73,9 +73,9 @@ class MapAttack(Section, ABC):
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
         """(N,) to be made small; `maps` (N, H, W) and `logits` with their graph."""
 
-    @abstractmethod
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
         """(N,) by which iterates are compared on the attacked net, smaller is stronger; `maps` (N, H, W), detached."""
+        return self.loss(maps, goal.logits, goal)
 
 
 class FrameTarget(MapAttack):
@@ -160,9 +160,6 @@ class MassCentre(MapAttack):
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:  # noqa: ARG002
         return -(mass_centres(maps) - mass_centres(goal.maps)).square().sum(1)
 
-    def score(self, maps: Tensor, goal: Goal) -> Tensor:
-        return self.loss(maps, goal.logits, goal)
-
 
 class TargetRegion(MapAttack):
     """Sign steps that bring the map's mass into a region (Ghorbani, Abid, Zou 2019): the image's emptiest quarter."""
@@ -175,9 +172,6 @@ class TargetRegion(MapAttack):
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:  # noqa: ARG002
         return -(divided_by_mean(maps) * goal.target_map).mean((1, 2))
-
-    def score(self, maps: Tensor, goal: Goal) -> Tensor:
-        return self.loss(maps, goal.logits, goal)
 
 
 class RandomSign(MapAttack):

@@ -231,11 +231,6 @@ def method_names() -> list[str]:
     return [*our_methods(), *plugin_names(GROUP)]
 
 
-def picked(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N,) logit `targets[i]` of example i."""
-    return logits.gather(1, targets[:, None]).squeeze(1)
-
-
 def attribute(
     model: nn.Module,
     images: Tensor,

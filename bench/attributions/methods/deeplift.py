@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.attacks.losses import picked
 from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
-from bench.attributions.registry import picked, register_attribution
+from bench.attributions.registry import register_attribution
 from bench.core.errors import BenchError
 
 _SMALL = 1e-6

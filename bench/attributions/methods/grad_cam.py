@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn import functional as F
 
+from bench.attacks.losses import picked
 from bench.attributions.layers import named_features, running_modules, short_name
 from bench.attributions.operations import OperationMode, ancestors
-from bench.attributions.registry import picked, register_attribution
+from bench.attributions.registry import register_attribution
 from bench.core.errors import BenchError
 from bench.core.torch_state import twice_differentiable
 from bench.leaderboard.findings import Finding

@@ -9,8 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from bench.attacks.losses import picked
 from bench.attributions.operations import require_gradient
-from bench.attributions.registry import picked, register_attribution
+from bench.attributions.registry import register_attribution
 from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_normal
 from bench.core.torch_state import twice_differentiable

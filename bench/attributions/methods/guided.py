@@ -12,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import picked
 from bench.attributions.operations import ACTIVATION_NAMES, require_no_choice, tensors_in
-from bench.attributions.registry import picked, register_attribution
+from bench.attributions.registry import register_attribution
 from bench.attributions.rules import RuleMode
 from bench.core.errors import BenchError
 

@@ -38,9 +38,6 @@ class Complexity(ControlledProtocol):
         "effective_complexity": ("lower", "share", "usual"),
     }
 
-    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
-        return count * len(self.subjects())
-
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         for name, signed in self.all_attributions(unit, batch):
             maps = heat_maps(signed)

@@ -42,6 +42,9 @@ class ControlledProtocol(AttributionProtocol):
         methods: list[AttributionMethod] = self.parameters.attributions
         return [*methods, *controls(methods[0])]
 
+    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
+        return count * len(self.subjects())
+
     def attributions(
         self, unit: Unit, batch: Batch, method: AttributionMethod, *, model: nn.Module | None = None, own: bool = True
     ) -> Tensor:

@@ -10,11 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.attacks.losses import answers
+from bench.attacks.losses import answers, picked
 from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.quality import faithfulness as quality
-from bench.attributions.registry import picked
 from bench.core.bounds import Count, PixelRadius, Steps
 from bench.core.keyed_random import keyed_normal, keyed_uniform
 from bench.core.toml_files import Section

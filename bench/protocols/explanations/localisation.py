@@ -52,9 +52,6 @@ class Localisation(ControlledProtocol):
                 f"mosaics need images of at least 4x4 pixels, those of {name} have {shape[-2]}x{shape[-1]}."
             )
 
-    def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
-        return count * len(self.subjects())
-
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         context = unit.context
         mosaics = make_mosaics(

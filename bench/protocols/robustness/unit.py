@@ -15,6 +15,7 @@ from bench.attacks.registry import NamedAttack
 from bench.attacks.running import Examples, fewest_changes, run_attack
 from bench.attacks.verification import AttackResults
 from bench.core.threat import Norm
+from bench.leaderboard.evidence.columns import summed
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.protocols.base import EvaluationContext, UnitResult
 from bench.protocols.robustness.masking import PROBE_STEPS, SQUARE_GAINED, probe, probed_norm
@@ -115,7 +116,7 @@ class RobustnessUnit:
             for name, results in found.items()
             if used[name]
         ]
-        counters = _sum([counters, *(results.counters() for results in found.values())])
+        counters = summed([counters, *(results.counters() for results in found.values())])
         return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()), self.changed)
 
     def _at_pixels(self, run: NamedAttack, results: AttackResults) -> pd.DataFrame:
@@ -224,15 +225,10 @@ class RobustnessUnit:
             pd.DataFrame({**columns, "attack": name, "norm": norm, "distance": values.double().numpy()})
             for (name, norm), values in distances.items()
         ]
-        counters = _sum([one.counters() for one in found.values()])
+        counters = summed([one.counters() for one in found.values()])
         return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()), fewest)
 
 
 def _probed_radius(reference: dict[Norm, float]) -> tuple[Norm, float]:
     norm = probed_norm(reference)
     return norm, reference[norm]
-
-
-def _sum(counters: Sequence[dict[str, int]]) -> dict[str, int]:
-    names = dict.fromkeys(name for one in counters for name in one)
-    return {name: sum(one.get(name, 0) for one in counters) for name in names}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.attacks.losses import picked
 from bench.attributions.curves import insertion_curve, pixel_ranks
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.quality.complexity import effective_complexity, entropy, histogram_entropy, sparseness
@@ -23,7 +24,7 @@ from bench.attributions.quality.faithfulness import (
 )
 from bench.attributions.quality.imputation import impute
 from bench.attributions.quality.localisation import pointing_game, relevance_mass, top_k_inside
-from bench.attributions.registry import attribute, find_method, picked
+from bench.attributions.registry import attribute, find_method
 from bench.attributions.similarity import PreparedMaps
 from tests.attributions.quality import quantus_inputs as given
 
