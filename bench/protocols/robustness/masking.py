@@ -82,10 +82,8 @@ def probe(
     eps = reference[norm]
     own = torch.stack([results.broken(norm, eps) for results in all_results]).any(0)[chosen].to(context.device)
     if not has_gradient(context.model, probes.clean[:1]):
-        blind = dict.fromkeys(
-            ("random", "zero_cross_entropy", "single", "restart", "margin", "lost", "square_gained"), 0
-        )
-        return _prefixed(counts | blind | {"zero_margin": len(chosen)})
+        blind = "random", "zero_cross_entropy", "single", "restart", "margin", "lost", "square_gained"
+        return _prefixed(counts | dict.fromkeys(blind, 0) | {"zero_margin": len(chosen)})
     settled = _settled(all_results, reference, radii or {})[chosen].to(context.device)
     counts |= {"settled": int(settled.sum())}
     farthest = max(radii[norm]) if radii else torch.inf
