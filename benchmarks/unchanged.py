@@ -1,19 +1,17 @@
 """Whether a change of the code leaves verdicts and metrics as they were, suite by suite and bit by bit.
 
-    python benchmarks/unchanged.py run BOARD             judge four models under every suite, into the leaderboard BOARD
-    python benchmarks/unchanged.py compare BOARD         compare it with benchmarks/unchanged.json.gz
-    python benchmarks/unchanged.py keep BOARD [BOARD..]  write that file anew
+    python benchmarks/unchanged.py run BEFORE            judge four models under every suite, into the leaderboard BEFORE:
+                                                         from a checkout of the older commit
+    python benchmarks/unchanged.py run AFTER             the same from the newer one
+    python benchmarks/unchanged.py compare BEFORE AFTER  say what differs, to the last digit, and which image each attack
+                                                         broke at each radius
 
-The file holds the metrics as they are, to the last digit, and which image each attack broke at each radius. Digits
-depend on the processor and on torch: the file says which it was made with, and on another machine make a board of the
-older commit first and keep it. `run` takes about half an hour on two cores; it goes on where it was stopped.
+Digits depend on the processor and on torch, so both boards are made on one machine. `run` takes about half an hour on two
+cores; it goes on where it was stopped.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,12 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.labels import full_label
 
-FILE = Path(__file__).with_name("unchanged.json.gz")
 MODELS = ("standard", "at_linf", "ir_smoothgrad", "lga")
 IMAGES = {
     100: "cross_norm cross_norm_quick autoattack_fast union minimum_norm corruptions manifold_distance "
@@ -50,10 +46,10 @@ def make(board: Path, further: Sequence[str]) -> None:
                     subprocess.run([*command, "--leaderboard", str(board), *further], check=True)
 
 
-def content(boards: Sequence[Path]) -> dict[str, Any]:
+def content(board: Path) -> dict[str, Any]:
     """What is compared, by model and suite."""
     found = {}
-    for folder in sorted(run for board in boards for run in (board / "runs").iterdir()):
+    for folder in sorted((board / "runs").iterdir()):
         manifest, records = read_evidence(folder)
         config = manifest.config
         one: dict[str, Any] = {"images": config.examples, "suite_sha256": config.suite_sha256}
@@ -70,33 +66,20 @@ def content(boards: Sequence[Path]) -> dict[str, Any]:
     return found
 
 
-def compare(boards: Sequence[Path]) -> int:
-    """Print a line for each run; returns how many are not as they were."""
-    kept = json.loads(gzip.decompress(FILE.read_bytes()))
-    print(f"kept: {kept['machine']}\nhere: {machine()}")
-    different = 0
-    for name, one in content(boards).items():
-        before = kept["runs"].get(name)
-        parts = [part for part in one if before is not None and one[part] != before.get(part)]
-        different += bool(parts)
-        print(f"{name}: {'not kept' if before is None else ', '.join(parts) + ' differ' if parts else 'the same'}")
+def compare(before: Path, after: Path) -> int:
+    """Print a line for each run that both boards have; returns how many are not as they were."""
+    kept, different = content(before), 0
+    for name, one in content(after).items():
+        if name in kept:
+            parts = [part for part in one if one[part] != kept[name].get(part)]
+            different += bool(parts)
+            print(f"{name}: {', '.join(parts) + ' differ' if parts else 'the same'}")
     return different
 
 
-def machine() -> str:
-    """What the last digits depend on."""
-    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
-
-
-def main() -> int:
-    command, board, *further = sys.argv[1:]
-    if command == "run":
-        make(Path(board), further)
-    if command == "keep":
-        kept = {"machine": machine(), "runs": content([Path(one) for one in (board, *further)])}
-        FILE.write_bytes(gzip.compress(json.dumps(kept, sort_keys=True).encode(), mtime=0))
-    return compare([Path(one) for one in (board, *further)]) if command == "compare" else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    verb, board, *further = sys.argv[1:]
+    if verb == "run":
+        make(Path(board), further)
+    else:
+        sys.exit(compare(Path(board), Path(*further)))
