@@ -5,7 +5,8 @@
     python benchmarks/strength/masked.py benchmarks/strength/nets.py:winners --weights NETS/winners.pt --kind plain \\
         --dataset mnist --data-dir DIR --eps 0.1 --split train --first 55000 --examples 56
 
-Each kind takes a net of images in [0, 1] and gives logits of the same classes; the masking report must find all out.
+Each kind takes a net of images in [0, 1] and gives logits of the same classes; the masking report must find out
+all of which anything stands.
 Source: Athalye, Carlini and Wagner, ICML 2018 (shattered, stochastic, vanishing gradients).
 """
 
