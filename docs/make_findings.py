@@ -34,9 +34,8 @@ def findings() -> Iterator[str]:
         paper = first.splitlines()[0].removeprefix("# ").partition(": ")[2]
         name = verdict.parent.name
         counts = _COUNTS.search(first)
-        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", f"{paper}.", "")
-        yield from ([f"{counts[0]}.", ""] if counts else [])
-        yield from (*_FINDING.findall(first), "")
+        about = f"{paper}. {counts[0]}." if counts else f"{paper}."
+        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", about, "", *_FINDING.findall(first))
 
 
 if __name__ == "__main__":
