@@ -121,7 +121,7 @@ def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[floa
     """Densities of the distance to the manifold, relative to the clean images' range as in the paper.
 
     Args:
-        distances: model -> (clean distances, adversarial ones); all models share the clean images.
+        distances: kind of net -> (clean distances, adversarial ones); all share the clean images.
     """
     from scipy.stats import gaussian_kde
 
@@ -135,9 +135,9 @@ def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[floa
             continue
         grid = np.linspace(min(0.0, float(relative.min())), float(np.quantile(relative, 0.995)) * 1.1, 400)
         axes.plot(grid, gaussian_kde(relative, bw_method=0.25)(grid), color=colour, label=f"{label} (n={len(values)})")
-    axes.set(xlabel="relative distance to the reconstruction (0, 1: range of clean images)", ylabel="density")
-    axes.legend(fontsize=8, frameon=False)
+    axes.set(xlabel="relative distance to the reconstruction\n(0, 1: range of clean images)", ylabel="density")
     axes.grid(alpha=0.3)
+    _outside_legend(figure, axes)
     return figure
 
 

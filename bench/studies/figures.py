@@ -70,17 +70,18 @@ def _retraining_figures(rows: pd.DataFrame) -> dict[str, Figure]:
 
 
 def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Figure]:
-    of_suite = rows[rows["metric"] == "manifold_distance"]
-    distances = {}
-    for model in dict.fromkeys(of_suite["model"]):
-        run = of_suite.loc[of_suite["model"] == model, "run_id"].iloc[-1]
+    """A curve each for what training seeds have in common, of all their images."""
+    of_suite = rows[rows["metric"] == "manifold_distance"].drop_duplicates("model", keep="last")
+    prefix = request.study.scale(request.scale).prefix
+    distances: dict[str, tuple[list[float], list[float]]] = {}
+    for method, run in zip(of_suite["method"], of_suite["run_id"], strict=True):
         path = request.leaderboard / "runs" / run / "examples.parquet"
-        if not path.is_file():
-            continue
-        records = read_records(path)
-        chosen = records.loc[kept(records, "fooled_reference"), "adversarial_distance"]
-        distances[model] = (records["clean_distance"].tolist(), chosen.tolist())
-    return {"manifold": manifold_figure(distances)} if distances else {}
+        if path.is_file():
+            records = read_records(path)
+            chosen = records.loc[kept(records, "fooled_reference"), "adversarial_distance"]
+            clean = records["clean_distance"].tolist()
+            distances.setdefault(method.removeprefix(prefix), (clean, []))[1].extend(chosen)
+    return {"manifold": manifold_figure(dict(sorted(distances.items())))} if distances else {}
 
 
 def _tilt_figure(study: TiltStudy) -> Figure:
