@@ -94,9 +94,10 @@ class _SideBySide:
     def carry_out(self, count: int) -> None:
         threads = max(1, torch.get_num_threads() // count)
         with ExitStack() as stack:
-            helpers = [HelperProcess() for _ in range(count)]
-            for helper in helpers:
-                stack.callback(helper.stop)
+            helpers = []
+            for _ in range(count):
+                helpers.append(HelperProcess())
+                stack.callback(helpers[-1].stop)
             idle = deque(range(count))
             while self._unfinished:
                 while idle and (training := self._next()) is not None:
@@ -104,6 +105,7 @@ class _SideBySide:
                     request = dataclasses.replace(
                         training.request, device=worker_device(training.request.device, number)
                     )
+                    helpers[number].at[1] = 0  # so that its last training's progress is not told as this one's
                     call = helpers[number].submit(_train_there, request, training.autoencoder, threads)
                     self._running[call], self._told[number] = (training, number), training.watch()
                 done = wait(self._running, _LOOK_SECONDS, FIRST_COMPLETED).done
@@ -138,5 +140,4 @@ def _result(name: str, call: Future[None]) -> None:
 def _train_there(request: TrainingRequest, autoencoder: VaeGanRecipe | None, threads: int) -> None:
     """In a helper process."""
     torch.set_num_threads(threads)
-    tell(0, 0, 0, 0)
     _train(request, autoencoder, lambda state: tell(state.epoch, state.epochs, state.step, state.steps))

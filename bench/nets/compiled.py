@@ -14,8 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import BenchError, in_one_line, is_interrupt
-from bench.core.memory import is_out_of_memory
+from bench.core.errors import BenchError, goes_on, in_one_line
 from bench.core.precision import MixedPrecision, Precision, as_float32, float32_products, uncompiled
 
 _FEWEST = 2
@@ -80,7 +79,7 @@ def compile_net(net: nn.Module, precision: Precision, images: Tensor) -> None:
                 torch.autograd.grad(compiled(net, one, images.device.type)(net, points).sum(), points)
         except Exception as error:
             _COMPILED.pop(net, None)
-            if is_out_of_memory(error) or isinstance(error, BenchError) or is_interrupt(error):
+            if goes_on(error):
                 raise
             raise BenchError(f"torch.compile cannot do it ({in_one_line(error)})") from error
 

@@ -143,7 +143,8 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     needed = {step.model for step in untrained if step.kind == "run"} | {
         step.name for step in trainings if step.trained is not None and step.trained.recipe == AUTOENCODER
     }
-    count = side_by_side(sum(not step.done for step in trainings), resolve_device(request.device), request.workers)
+    device = resolve_device(request.executor.planning_device(request.device))  # a cluster's may not be here
+    count = side_by_side(sum(not step.done for step in trainings), device, request.workers)
     return StudyPlan(steps, left_out, [step for step in untrained if step.model in needed], count)
 
 

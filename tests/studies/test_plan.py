@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+from bench.executors.local_pool import LocalPool
+from bench.studies.plan import StudyRequest, plan_study
 from bench.studies.study import read_study
 from tests.conftest import Bench, ModelCopy
 from tests.studies.test_reproduce import claims, study
@@ -33,3 +35,17 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_asked_for_
     _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "empty", "--plan")
     assert re.search(r"train +copy +to do with --train", out) and re.search(r"copy under \S+ +to do with --train", out)
     assert re.search(r"(?m)^with --train about \d+\.\d minutes$", out)
+
+
+class Elsewhere(LocalPool):
+    """As a cluster with devices that this machine may not have."""
+
+    def planning_device(self, device: str) -> str:
+        return "cpu"
+
+
+def test_a_device_that_only_the_cluster_has_is_not_looked_for_here(study: Path, tmp_path: Path) -> None:
+    request = StudyRequest(
+        read_study(study), "quick", tmp_path / "out", tmp_path / "board", device="cuda:77", executor=Elsewhere()
+    )
+    assert plan_study(request).side_by_side == 1
