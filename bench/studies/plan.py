@@ -25,6 +25,7 @@ from bench.studies.names import expand
 from bench.studies.scales import AUTOENCODER, Scale, TrainedModel
 from bench.studies.step_costs import speed
 from bench.studies.study import Experiment, Study
+from bench.training import make_recipe
 
 _TILT_SECONDS = 16.0
 
@@ -44,7 +45,7 @@ class StudyRequest:
     registry: Path | None = None
     batch_size: int | None = None
     train: bool = False
-    """Train the study's models that the registry lacks; without it, finished runs of such models count."""
+    """Train the study's models that neither the registry has nor, with all their runs, the leaderboard."""
     executor: Executor = field(default_factory=LocalPool)
     """Open while the study is carried out; training and the computations on models are done on this machine."""
     workers: int | None = None
@@ -120,22 +121,31 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     rows = rows_of(request.leaderboard)
     names = StudyModels.of(request, scale, rows)
     factor = speed()
-    left_out: list[str] = []
+    known = {suite.name for suite in list_suites()}
+    suites = {role: suite for role, suite in scale.suites.items() if suite.endswith(".toml") or suite in known}
+    nowhere = set(scale.suites.values()).difference(suites.values())
+    left_out = [f"suite {suite}: this version has none of that name" for suite in sorted(nowhere)]
     trainings = [
         Step("train", one.id, 60 * (one.minutes or 0.0) * factor, done=one.id in names.trained, trained=one)
         for one in scale.train
     ]
-    asked = [step for step in trainings if step.done or step.name in names.to_train]
+    seconds = {role: scale.seconds[role] * factor for role in suites}
+    found = {
+        role: _suite_steps(request, scale, role, names, rows=rows, seconds=seconds[role], left_out=left_out)
+        for role in suites
+    }
+    to_come = {role: scale.under(role, names.to_come) for role in suites}
+    incomplete = {name for role in found for name in set(to_come[role]).difference(step.model for step in found[role])}
+    lacking = {step.name for step in trainings if not step.done}
+    to_train = _with_sources(incomplete, request, scale) & lacking if request.train else set()
+    asked = [step for step in trainings if step.done or step.name in to_train]
     steps, untrained = list(asked), [step for step in trainings if step not in asked]
-    for role, suite in scale.suites.items():
-        seconds = scale.seconds[role] * factor
-        found = _suite_steps(request, scale, role, names, rows=rows, seconds=seconds, left_out=left_out)
-        steps += found
-        to_come = scale.under(role, [one.id for one in scale.train if one.id in names.to_come])
-        planned = {step.model for step in found}
-        for name in (one for one in to_come if one not in planned):
-            run = Step("run", f"{name} under {suite}", seconds, role=role)
-            (steps if name in names.to_train else untrained).append(run)
+    for role, suite in suites.items():
+        kept = [step for step in found[role] if step.model not in to_train]  # other weights: lent runs do not count
+        steps += kept
+        for name in (one for one in to_come[role] if one not in {step.model for step in kept}):
+            run = Step("run", f"{name} under {suite}", seconds[role], role=role)
+            (steps if name in to_train else untrained).append(run)
     there = {step.model for step in steps}
     left_out += [f"model {name}: {names.why_not(name)}" for name in names.absent if name not in there]
     if any(claim.statistic == "tilt" for claim in request.study.claims_at(request.scale)):
@@ -148,16 +158,25 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     return StudyPlan(steps, left_out, [step for step in untrained if step.model in needed], count)
 
 
+def _with_sources(models: set[str], request: StudyRequest, scale: Scale) -> set[str]:
+    """The models, the nets that their target maps come from, and VAE-GANs: suites are set against these."""
+    found = models | {one.id for one in scale.train if one.recipe == AUTOENCODER}
+    for one in reversed(scale.train):  # sources stand before those that need them
+        if one.id in found and one.recipe != AUTOENCODER:
+            source = make_recipe(one.recipe, request.study.dataset, one.parameters).method.source
+            found |= {source} if source is not None else set()
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class StudyModels:
-    """The models of a scale: in the registry, to be trained, and neither, whose finished runs count all the same."""
+    """The models of a scale: in the registry, and absent, whose finished runs count all the same."""
 
     here: list[str]
-    to_train: list[str]
     absent: list[str]
     trained: frozenset[str]
-    to_come: frozenset[str]
-    """Classifiers that are trained, or would be if that were asked for."""
+    to_come: list[str]
+    """Classifiers that the study can train and the registry lacks."""
     recipes: frozenset[str]
 
     @classmethod
@@ -169,13 +188,11 @@ class StudyModels:
         on_board = set() if rows is None else set(rows.loc[rows["dataset"] == dataset, "model"])
         wanted = expand([*scale.models, *trainable], known | on_board)
         lacking = [name for name in wanted if name not in known | autoencoders]
-        to_train = [name for name in trainable if request.train and name in lacking]
         return cls(
             here=[name for name in wanted if name in known],
-            to_train=to_train,
-            absent=[name for name in lacking if name not in to_train],
+            absent=lacking,
             trained=frozenset(trainable).difference(lacking),
-            to_come=frozenset(one.id for one in scale.train if one.recipe != AUTOENCODER).intersection(lacking),
+            to_come=[one.id for one in scale.train if one.recipe != AUTOENCODER and one.id in lacking],
             recipes=frozenset(trainable),
         )
 
@@ -186,18 +203,10 @@ class StudyModels:
 
 
 def _suite_steps(
-    request: StudyRequest,
-    scale: Scale,
-    role: str,
-    names: StudyModels,
-    rows: pd.DataFrame | None,
-    seconds: float,
+    request: StudyRequest, scale: Scale, role: str, names: StudyModels, *, rows: pd.DataFrame | None, seconds: float,
     left_out: list[str],
-) -> list[Step]:
+) -> list[Step]:  # fmt: skip
     suite = scale.suites[role]
-    if not suite.endswith(".toml") and suite not in {known.name for known in list_suites()}:
-        left_out.append(f"suite {suite}: this version has none of that name")
-        return []
     plans, reason = usable_plans(request, scale, suite, scale.under(role, names.here), rows=rows)
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")

@@ -13,7 +13,7 @@ from tests.studies.test_reproduce import claims, study
 __all__ = ["study"]
 
 
-def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_asked_for_is_it_trained(
+def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_it_trained(
     bench: Bench, study: Path, tmp_path: Path, model_copy: ModelCopy
 ) -> None:
     board, lone = tmp_path / "board", '[[scales.quick.train]]\nid = "copy"\nrecipe = "standard"\nminutes = 3\n'
@@ -30,8 +30,13 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_asked_for_
     alone.write_text(study.read_text().replace("\n[[", '\n[scales.quick.only]\nmain = ["copy"]\n\n[[', 1))
     _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")
     assert re.search(r"copy under \S+ +have", out) and "standard under" not in out
-    _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan", "--train")
-    assert re.search(r"train +copy", out) and not re.search(r"copy under \S+ +have", out)
+    _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan", "--train")  # nothing is done twice
+    assert not re.search(r"train +copy", out) and re.search(r"copy under \S+ +have", out)
+    more = 'id = "heir"\nrecipe = "ir_gradient"\nparameters = { source_model = "copy" }\nminutes = 1\n\n[[claims]]'
+    heir = tmp_path / "heir.toml"  # whose training needs the net that is gone
+    heir.write_text(study.read_text().replace("[[claims]]", f"[[scales.quick.train]]\n{more}", 1))
+    _, out, _ = bench("reproduce", heir, "--leaderboard", board, "--plan", "--train")
+    assert re.search(r"train +copy +to do", out) and re.search(r"copy under \S+ +to do", out)
     _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "empty", "--plan")
     assert re.search(r"train +copy +to do with --train", out) and re.search(r"copy under \S+ +to do with --train", out)
     assert re.search(r"(?m)^with --train about \d+\.\d minutes$", out)

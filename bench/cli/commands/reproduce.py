@@ -56,7 +56,7 @@ def reproduce(
     ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop.")] = False,
     train: Annotated[
-        bool, typer.Option("--train", help="Train the study's models that the registry lacks, from their recipes.")
+        bool, typer.Option("--train", help="Train the study's models that the registry and the leaderboard lack.")
     ] = False,
     seed: Annotated[int, seed_option("Keys all randomness of the runs.")] = 0,
     device: Device = "auto",
