@@ -72,8 +72,8 @@ def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> Ext
         plan: its number of images counts where it was asked for.
 
     Raises:
-        BenchError: a bad file, a suite that looks for no such images, or no finished run of the same weights, suite and
-            data; nothing has been written then.
+        BenchError: a bad file, a suite that looks for no such images, or no finished run of the same weights, suite,
+            data and seed; nothing has been written then.
     """
     protocol = plan.protocol
     if not isinstance(protocol, Robustness):
@@ -89,7 +89,7 @@ def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> Ext
 
 
 def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFrame]:
-    """The newest finished run of the same model, suite and data, with its records."""
+    """The newest finished run of the same model, suite, data and seed, with its records."""
     rows, config = read_leaderboard(leaderboard), plan.config
     card = plan.entry.card
     own = rows[(rows["model"] == card.id) & (rows["dataset"] == card.dataset) & (rows["suite"] == config.suite)]
@@ -100,10 +100,13 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
             short_digest(getattr(config, name)) == short_digest(getattr(found, name))
             for name in ("model_sha256", "program_sha256", "suite_sha256", "data_sha256")
         )
-        if same and plan.request.examples in (None, found.examples):
+        if same and found.seed == plan.seed and plan.request.examples in (None, found.examples):
             return read_evidence(folder)
-    command = bench_command("run", model=card.name, suite=plan.suite.name, leaderboard=leaderboard)
-    raise BenchError(f"there is no finished run of these weights, suite and images to be lowered; make one: {command}.")
+    named = {"model": card.name, "suite": plan.suite.name, "seed": plan.seed or None, "leaderboard": leaderboard}
+    raise BenchError(
+        "there is no finished run of these weights, suite, images and seed to be lowered; make one: "
+        f"{bench_command('run', **named)}."
+    )
 
 
 class _Judged:
@@ -122,7 +125,9 @@ class _Judged:
         self.results = AttackResults.start(predictions, self.labels)
         self.right = predictions == self.labels
         self.fewest = torch.full(self.labels.shape, torch.inf, dtype=torch.float64)
-        self.counts_values = bool((records["norm"] == "l0").any())
+        self.by_pixel, in_l0 = "eps" in records, records[records["norm"] == "l0"]
+        self.most_changed = float(in_l0["eps"].max() if self.by_pixel else torch.inf)
+        self.has_l0 = not in_l0.empty
         self.refused: Counter[str] = Counter()
         self.held: list[int] = []
         self.norms: list[str] = []
@@ -159,8 +164,8 @@ class _Judged:
         with torch.no_grad(), float32_products():
             said = answers(self.model(pixels))
         fools, in_norm = said != labels, np.full(len(rows), "l0")
-        if self.counts_values:
-            holds |= self._values(pixels, clean, rows, fools)
+        if self.has_l0:
+            holds |= self._few_changes(pixels != clean, rows, fools)
         for norm, chosen, eps in self._balls(pixels, clean):
             part = pixels[chosen], clean[chosen], labels[chosen]
             verified = self.results.judge(
@@ -177,11 +182,12 @@ class _Judged:
         self.norms += in_norm[held].tolist()
         self.said += said.cpu().numpy()[held].tolist()
 
-    def _values(self, pixels: Tensor, clean: Tensor, rows: Tensor, fools: Tensor) -> Tensor:
-        """Enter how many values differ; any number counts."""
-        counts = torch.where(fools.cpu(), (pixels != clean).flatten(1).sum(1).cpu().double(), torch.inf)
+    def _few_changes(self, changed: Tensor, rows: Tensor, fools: Tensor) -> Tensor:
+        """Enter how many pixels differ, or values where the suite has no radii; which images are in a ball of L0."""
+        counts = (changed.any(1) if self.by_pixel else changed).flatten(1).sum(1).cpu().double()
+        counts = torch.where(fools.cpu(), counts, torch.inf)
         self.fewest[rows] = torch.minimum(self.fewest[rows], counts)
-        return fools
+        return fools & (counts <= self.most_changed).to(fools.device)
 
     def _balls(self, pixels: Tensor, clean: Tensor) -> Iterator[tuple[Norm, Tensor, Tensor]]:
         """For each norm the images that lie in a ball of the suite, and the smallest such radius of each."""

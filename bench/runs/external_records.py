@@ -24,7 +24,7 @@ def with_external_rows(
 
     Args:
         results: of others' images, in the order of the examples' ids.
-        fewest: (N,) float64, how few values they change; infinite where none fools.
+        fewest: (N,) float64, how few values (pixels, as the suite counts) they change; infinite where none fools.
         radii: of the suite.
     """
     words = [name for name in _WORDS if name in records]
@@ -49,7 +49,6 @@ def _lowered(
     if norm == "all":
         return _lowered_over_norms(rows, results, radii)
     if norm == "l0":
-        # values are never fewer than the pixels that a suite may count
         inside = {"broken": rows["broken"] | (fewest.numpy() <= rows["eps"])} if "broken" in rows else {}
         return rows.assign(distance=np.minimum(rows["distance"], fewest.numpy()), **inside)
     named = next(one for one in NORMS if one == norm)

@@ -160,6 +160,28 @@ def test_without_a_run_to_lower_nothing_is_written(
     assert model_copy.folder.is_dir() and torch.is_grad_enabled()
 
 
+def test_in_l0_images_count_up_to_the_largest_number_of_pixels_and_runs_of_another_seed_stay(
+    bench: Bench, tmp_path: Path, fashion_test: ImageDataset
+) -> None:
+    suite = tmp_path / "pixels.toml"
+    suite.write_text(
+        TINY_SUITE.replace("[[parameters", "[parameters]\nzero_norm_steps = 1\n\n[[parameters", 1)
+        + "pixels = [3, 900]\n"
+    )
+    judged(bench, tmp_path, suite, "board", 4)
+    judged(bench, tmp_path, suite, "board", 4, "--seed", "1")
+    file = stored(tmp_path, images=1 - fashion_test.pixels(slice(0, 4)).numpy(), ids=np.arange(4))
+    code, out, err = bench(*asked(tmp_path, suite, file))
+    assert code == 0 and "4 of 4 images fool the model inside a ball" in out, (out, err)
+    rows = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
+    assert set(rows.loc[rows["attack"] == "external:theirs", "seed"]) == {0}, "of the seed that was asked for"
+    suite.write_text(suite.read_text().replace("900", "700"))
+    judged(bench, tmp_path, suite, "board", 4)
+    code, out, err = bench(*asked(tmp_path, suite, file))
+    assert code == 0 and "4 not counted: outside every ball of the suite" in out, (out, err)
+    assert "--seed 7" in bench.refused(*asked(tmp_path, suite, file, "--seed", 7))
+
+
 def test_medians_and_unions_fall_too() -> None:
     labels = torch.zeros(3, dtype=torch.int64)
     results = AttackResults.start(torch.tensor([0, 0, 1]), labels)
