@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.core.files import clear_disk_errors, locked, write_atomically
+from bench.core.files import clear_disk_errors, locked, read_named, write_atomically
 from bench.leaderboard.metrics import EXTERNAL
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 
 _JUDGED = ["model", "dataset", "split", "suite"]
-_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision", "dependencies_sha256"]
+_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision", "model_sha256", "suite_sha256", "data_sha256",
+          "dependencies_sha256"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Superseded:
 
 def superseded_runs(folder: Path) -> list[Superseded]:
     """Runs of an older version of a suite under which the model has been judged in a newer, and runs that were
-    repeated with the same seed on the same kind of device and no fewer images. What a study in `studies/` names stays.
+    repeated: the same weights, suite, data, seed and kind of device, and no fewer images. What a study in `studies/`
+    names stays.
 
     Raises:
         BenchError: the folder holds no leaderboard, or a damaged one.
@@ -40,7 +42,7 @@ def superseded_runs(folder: Path) -> list[Superseded]:
     examples = rows.groupby("run_id")["n_examples"].transform("max")
     runs = rows.assign(n_examples=examples).drop_duplicates("run_id")
     runs = runs.sort_values("finished_at", kind="stable", ignore_index=True)
-    named = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("studies/*/plan.json")))
+    named = b"\n".join(read_named(path, "the study's plan") for path in sorted(folder.glob("studies/*/plan.json")))
     # a repetition does not have what others found
     kept = set(rows.loc[rows["attack"].str.startswith(EXTERNAL), "run_id"])
     found = []
@@ -49,7 +51,7 @@ def superseded_runs(folder: Path) -> list[Superseded]:
         for run in alike.itertuples():
             by = newest if run.suite_version < newest["suite_version"].max() else _repeats(alike, run)
             by = by[:0] if run.run_id in kept and run.suite_version == newest["suite_version"].max() else by
-            if len(by) and f'"{run.run_id}"' not in named:
+            if len(by) and f'"{run.run_id}"'.encode() not in named:
                 files = (path for path in (folder / "runs" / str(run.run_id)).rglob("*") if path.is_file())
                 one = Superseded(
                     run_id=str(run.run_id),
@@ -76,7 +78,7 @@ def remove_runs(folder: Path, run_ids: Collection[str]) -> None:
     with clear_disk_errors(folder), locked(folder / ".lock"):
         path = folder / FILE_NAME
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.split(",", 1)[0] not in run_ids]
+        kept = [line for line in lines if line.split(",", 1)[0].strip('"') not in run_ids]  # spreadsheets quote cells
         write_atomically(path, "".join(kept).encode())
-        for run_id in run_ids:
-            shutil.rmtree(folder / "runs" / run_id, ignore_errors=True)
+        for evidence in filter(Path.exists, (folder / "runs" / run_id for run_id in run_ids)):
+            shutil.rmtree(evidence)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
-from bench.leaderboard.prune import superseded_runs
+import pytest
+
+from bench.leaderboard.prune import remove_runs, superseded_runs
 from bench.leaderboard.table import append_rows, read_leaderboard
 from tests.conftest import Bench
 from tests.leaderboard.rows import row
@@ -19,6 +22,9 @@ def board(folder: Path) -> Path:
         ("other_seed", {"suite_version": 2, "seed": 1}),
         ("other_device", {"suite_version": 2, "device": "cuda"}),
         ("other_precision", {"suite_version": 2, "precision": "bfloat16"}),
+        ("other_weights", {"suite_version": 2, "model_sha256": "d" * 64}),
+        ("other_parameters", {"suite_version": 2, "suite_sha256": "e" * 64}),
+        ("other_images", {"suite_version": 2, "data_sha256": "f" * 64}),
         ("other_model", {"suite_version": 1, "model": "at_l2"}),
         ("other_suite", {"suite_version": 1, "suite": "autoattack"}),
     ]
@@ -34,7 +40,7 @@ def board(folder: Path) -> Path:
 
 def test_older_versions_and_repeated_runs_are_superseded_and_nothing_else(tmp_path: Path) -> None:
     found = {run.run_id: run.by for run in superseded_runs(board(tmp_path))}
-    assert found == {"old_version": "other_precision", "first": "repeated"}
+    assert found == {"old_version": "other_images", "first": "repeated"}
 
 
 def test_pruning_shows_first_and_removes_rows_and_evidence_when_told_to(bench: Bench, tmp_path: Path) -> None:
@@ -50,3 +56,25 @@ def test_pruning_shows_first_and_removes_rows_and_evidence_when_told_to(bench: B
     assert after.equals(before[~before["run_id"].isin(gone)].reset_index(drop=True))
     assert {path.name for path in (folder / "runs").iterdir()} == set(before["run_id"]) - gone
     assert "0 runs" in bench("leaderboard", "prune", "--leaderboard", str(folder))[1]
+
+
+def test_rows_go_with_their_evidence_also_where_a_spreadsheet_has_quoted_all_cells(tmp_path: Path) -> None:
+    board(tmp_path)
+    path = tmp_path / "leaderboard.csv"
+    lines = list(csv.reader(path.read_text().splitlines()))
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(lines)
+    remove_runs(tmp_path, {"first"})
+    assert "first" not in set(read_leaderboard(tmp_path)["run_id"]) and not (tmp_path / "runs" / "first").exists()
+
+
+def test_a_study_that_cannot_be_read_and_evidence_that_cannot_be_removed_are_said_in_one_line(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board(tmp_path)
+    prune = ("leaderboard", "prune", "--leaderboard", tmp_path, "--yes")
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", lambda path: (path / "nowhere").rmdir())
+        assert "cannot write" in bench.refused(*prune)
+    (tmp_path / "studies" / "odd" / "plan.json").mkdir(parents=True)
+    assert "cannot read the study's plan" in bench.refused(*prune)
