@@ -177,7 +177,7 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
         "dependencies_sha256": short_digest(outcome.manifest.config.dependencies_sha256),
     }  # fmt: skip
     # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
-    clean = rows[(rows["metric"] == "clean_accuracy")]
+    clean = rows[(rows["metric"] == "clean_accuracy") & (rows["run_id"] != outcome.run_id)]
     for column, value in wanted.items():
         clean = clean[clean[column] == value]
     if clean.empty:

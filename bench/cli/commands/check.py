@@ -165,6 +165,10 @@ def _evaluate(
     from bench.runs.fitting import is_named
     from bench.runs.plan import plan_runs
 
+    if not update and request.leaderboard.resolve() == baseline.resolve():
+        raise BenchError(
+            "the new runs would be the baseline of the next check; keep them in another folder.", option="leaderboard"
+        )
     named = resolve_suites(request.suites, request.suite_path)
     suites, of_suites = [suite.name for suite in named], any(protocol_for(suite).takes_program for suite in named)
     entries = resolve_models(

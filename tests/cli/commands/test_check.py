@@ -138,6 +138,18 @@ def test_update_adds_to_the_baseline_and_prints_the_difference(
     assert code == 0 and "as the baseline" in out
 
 
+def test_no_run_is_its_own_baseline(bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path) -> None:
+    add_noise(model_copy, 1.0)
+    model_copy.adopt_weights()
+    kept = ("--leaderboard", baseline.parent / "elsewhere" / ".." / baseline.name)
+    common = ("check", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline, "--device", "cpu", *kept)
+    assert "the new runs would be the baseline of the next check" in bench.refused(*common)
+    assert read_leaderboard(baseline)["run_id"].nunique() == 1
+    code, out, _ = bench(*common, "--update", "--json")
+    remarks = json.loads(out)["verdicts"][0]["remarks"]
+    assert code == 0 and "the weights differ from the baseline's" in remarks[0]["text"]
+
+
 def test_slowness_warns_and_fails_only_when_asked(
     bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path
 ) -> None:
