@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.catalog.locations import shipped
 from bench.core.errors import bench_command
 from bench.core.files import csv_text, write_atomically
 from bench.leaderboard.labels import full_label, small_number
@@ -89,7 +90,9 @@ def write_verdict(
     """verdict.md: the headlines, every claim with effect, interval, n and the published value, what differs."""
     study = request.study
     claims, checks = ([one for one in judgements if (one.claim.kind == "check") == check] for check in (False, True))
-    again = bench_command("reproduce", study.name, scale=request.scale)
+    shipped_one = (shipped("suites") / "studies" / f"{study.name}.toml").is_file()
+    name = study.name if shipped_one else f"{study.name}.toml"
+    again = bench_command("reproduce", name, scale=request.scale, seed=request.seed or None)
     lines = [
         f"# {study.name}: {study.paper}",
         "",

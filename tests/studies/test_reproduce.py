@@ -155,6 +155,7 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert "nowhere" in judged["no_model"]["detail"] and "not in the registry" in judged["no_model"]["detail"]
     assert "this version has none of that name" in judged["no_suite"]["detail"]
     verdict = (folder / "verdict.md").read_text()
+    assert "Repeat it with `bench reproduce tiny_study.toml --scale quick`" in verdict
     first = verdict.splitlines()[2]
     numbers = ", 95 % interval [{ci_low}, {ci_high}]; robust accuracy".format_map(judged["true"])
     assert first.startswith("1. Adversarial training helps. *Suggestive*: effect ") and numbers in first
