@@ -56,6 +56,15 @@ def _named_folders(given: Path | None, option: str, variable: str) -> list[Path]
     return [*([] if given is None else [given]), *named]
 
 
+def folder_list(*folders: Path | None) -> str:
+    """Those that are given, as BENCH_REGISTRY names them; raises BenchError for one that it cannot name."""
+    given = [str(folder) for folder in folders if folder is not None]
+    for folder in given:
+        if os.pathsep in folder:
+            raise BenchError(f"models cannot lie in {folder}: {os.pathsep!r} is between folders; choose another one.")
+    return os.pathsep.join(given)
+
+
 def plugin_model_roots() -> list[Path]:
     """Folders of models that plug-ins announce in `bench.models`; what is no folder's path there is an architecture."""
     roots = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.catalog.autoencoders import list_autoencoders
+from bench.catalog.locations import folder_list
 from bench.catalog.models import list_models
 from bench.catalog.suites import list_suites
 from bench.core.devices import resolve_device
@@ -108,9 +109,10 @@ def plan_study(request: StudyRequest) -> StudyPlan:
     """What is to be done; a model or suite that cannot be had is left out, and the claims on it stay undecided.
 
     Raises:
-        BenchError: the study has no such scale.
+        BenchError: the study has no such scale, or its models would lie where they cannot be found.
     """
     scale = request.study.scale(request.scale)
+    folder_list(request.registry, request.models_folder)  # before anything is trained
     if not request.models_folder.is_dir():  # a plan writes nothing
         return _plan(request, scale)
     with study_registry(request.models_folder, request.registry):
@@ -137,7 +139,8 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     to_come = {role: scale.under(role, names.to_come) for role in suites}
     incomplete = {name for role in found for name in set(to_come[role]).difference(step.model for step in found[role])}
     lacking = {step.name for step in trainings if not step.done}
-    to_train = _with_sources(incomplete, request, scale) & lacking if request.train else set()
+    trainable = _with_sources(incomplete, request, scale) & lacking
+    to_train = trainable if request.train else set()
     asked = [step for step in trainings if step.done or step.name in to_train]
     steps, untrained = list(asked), [step for step in trainings if step not in asked]
     for role, suite in suites.items():
@@ -150,12 +153,9 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     left_out += [f"model {name}: {names.why_not(name)}" for name in names.absent if name not in there]
     if any(claim.statistic == "tilt" for claim in request.study.claims_at(request.scale)):
         steps.append(Step("tilt", "boundary tilting", _TILT_SECONDS * factor))
-    needed = {step.model for step in untrained if step.kind == "run"} | {
-        step.name for step in trainings if step.trained is not None and step.trained.recipe == AUTOENCODER
-    }
     device = resolve_device(request.executor.planning_device(request.device))  # a cluster's may not be here
-    count = side_by_side(sum(not step.done for step in trainings), device, request.workers)
-    return StudyPlan(steps, left_out, [step for step in untrained if step.model in needed], count)
+    count = side_by_side(len(trainable), device, request.workers)
+    return StudyPlan(steps, left_out, [step for step in untrained if step.model in trainable], count)
 
 
 def _with_sources(models: set[str], request: StudyRequest, scale: Scale) -> set[str]:
@@ -286,7 +286,7 @@ def study_registry(folder: Path, named: Path | None) -> Iterator[None]:
     before = os.environ.get("BENCH_REGISTRY")
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    os.environ["BENCH_REGISTRY"] = os.pathsep.join(str(part) for part in (named, folder, before) if part)
+    os.environ["BENCH_REGISTRY"] = os.pathsep.join(filter(None, (folder_list(named, folder), before)))
     try:
         yield
     finally:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
+
+import pytest
 
 from bench.executors.local_pool import LocalPool
 from bench.studies.plan import StudyRequest, plan_study
@@ -37,9 +40,29 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_
     heir.write_text(study.read_text().replace("[[claims]]", f"[[scales.quick.train]]\n{more}", 1))
     _, out, _ = bench("reproduce", heir, "--leaderboard", board, "--plan", "--train")
     assert re.search(r"train +copy +to do", out) and re.search(r"copy under \S+ +to do", out)
+    _, out, _ = bench("reproduce", heir, "--leaderboard", board, "--plan")
+    assert re.search(r"train +copy +to do with --train", out), "the source of what is to be trained"
     _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "empty", "--plan")
     assert re.search(r"train +copy +to do with --train", out) and re.search(r"copy under \S+ +to do with --train", out)
     assert re.search(r"(?m)^with --train about \d+\.\d minutes$", out)
+
+
+def test_a_lone_training_has_no_other_beside_it(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.executors.trainings.free_memory", lambda: None)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr("bench.studies.plan.speed", lambda: 1.0)
+    lines = ('[[scales.quick.train]]\nid = "nowhere"\n', '[[scales.quick.train]]\nid = "unasked"\n')
+    more = "".join(f'{line}recipe = "standard"\nminutes = 3\n\n' for line in lines)
+    only = '[scales.quick.only]\nmain = ["nowhere", "standard"]\nabsent = ["standard"]\n\n'
+    study.write_text(study.read_text().replace("[[experiments]]", f"{only}{more}[[experiments]]", 1))
+    request = StudyRequest(read_study(study), "quick", tmp_path / "out", tmp_path / "board", device="cpu", train=True)
+    plan = plan_study(request)
+    assert [step.name for step in plan.steps if step.kind == "train"] == ["nowhere"] and plan.side_by_side == 1
+
+
+def test_models_are_not_trained_where_they_cannot_be_found(bench: Bench, study: Path, tmp_path: Path) -> None:
+    line = bench.refused("reproduce", study, "--leaderboard", tmp_path / f"at_18{os.pathsep}00", "--train")
+    assert "models cannot lie in" in line and not any(tmp_path.glob("at*"))
 
 
 class Elsewhere(LocalPool):
