@@ -57,8 +57,9 @@ def _newer(suite: Suite, sections: dict[str, Any], dataset: str) -> Suite:
 
     A suite of the user's own that extends such a one, and says nothing of the data set, gets the newer radii too.
     """
-    path = shipped("suites") / "datasets" / f"{dataset}.toml"
-    base = next((one for one in (suite.path, *suite.extends) if one.parent == shipped("suites")), None)
+    folder = shipped("suites").resolve()
+    path = folder / "datasets" / f"{dataset}.toml"
+    base = next((one for one in (suite.path, *suite.extends) if one.resolve().parent == folder), None)
     if base is None or not path.is_file():
         return suite
     radii = validate(ShippedRadii, read_toml(path, "radii"), f"radii {path}")

@@ -149,7 +149,7 @@ def resolve_suites(patterns: Sequence[Suite | str], suite_path: Path | None = No
     chosen: dict[str, Suite] = {}
     for pattern in patterns:
         for suite in [pattern] if isinstance(pattern, Suite) else _find(pattern, suite_path):
-            if chosen.setdefault(suite.name, suite).path != suite.path:
+            if chosen.setdefault(suite.name, suite).path.resolve() != suite.path.resolve():
                 raise BenchError(f"two suites are named {suite.name}: {chosen[suite.name].path} and {suite.path}.")
     return list(chosen.values())
 

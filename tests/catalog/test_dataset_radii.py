@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bench.catalog.locations import shipped
 from bench.catalog.suites import list_suites, read_suite, resolve_suites
 from bench.protocols import protocol_for
 
+HEAD = 'schema_version = 1\nname = "mine"\nversion = 2\n'
 OWN = """schema_version = 1
 test = "pets"
 [radii]
@@ -36,6 +38,17 @@ def test_cifar10_is_judged_at_the_fields_radii_and_beside_them_at_the_papers() -
     newer = suite_for(resolve_suites(["cross_norm_quick"])[0], "cifar10")
     assert newer.file.version == 4
     assert newer.file.parameters["datasets"]["cifar10"]["radii"]["l2"] == [80 / 255, 0.5, 320 / 255]
+
+
+def test_a_shipped_suite_is_the_same_by_name_and_by_any_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(shipped("suites").parent)
+    (tmp_path / "mine.toml").write_text(f'extends = "{os.path.relpath("suites", tmp_path)}/cross_norm.toml"\n{HEAD}')
+    named = [suite_for(one, "cifar10") for one in resolve_suites(["cross_norm", "suites/cross_norm.toml"])]
+    assert len(named) == 1, "named twice, it is one suite"
+    for path in ("suites/cross_norm.toml", "tests/../suites/cross_norm.toml"):
+        assert suite_for(read_suite(Path(path)), "cifar10").sha256 == named[0].sha256
+    mine = suite_for(read_suite(tmp_path / "mine.toml"), "cifar10").file
+    assert mine.reference("cifar10") == named[0].file.reference("cifar10")
 
 
 def test_a_suite_of_ones_own_keeps_its_radii_of_cifar10(tmp_path: Path) -> None:
