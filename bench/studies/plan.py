@@ -173,6 +173,8 @@ class StudyModels:
     """The models of a scale: in the registry, and absent, whose finished runs count all the same."""
 
     here: list[str]
+    sample: list[str]
+    """One of the registry, whether of the scale or not."""
     absent: list[str]
     trained: frozenset[str]
     to_come: list[str]
@@ -190,6 +192,7 @@ class StudyModels:
         lacking = [name for name in wanted if name not in known | autoencoders]
         return cls(
             here=[name for name in wanted if name in known],
+            sample=sorted(known, key=lambda name: (name not in wanted, name))[:1],
             absent=lacking,
             trained=frozenset(trainable).difference(lacking),
             to_come=[one.id for one in scale.train if one.recipe != AUTOENCODER and one.id in lacking],
@@ -210,7 +213,7 @@ def _suite_steps(
     plans, reason = usable_plans(request, scale, suite, scale.under(role, names.here), rows=rows)
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")
-    sample = sample_plans(request, scale, role, names, usable=plans, rows=rows)
+    sample = sample_plans(request, scale, role, names, usable=plans)
     done = lent_runs(rows, sample, scale.under(role, names.absent), request.leaderboard)
     return [
         *(Step("run", f"{name} under {suite}", seconds, done=True, role=role) for name in done),
@@ -250,17 +253,15 @@ def usable_plans(
 
 
 def sample_plans(
-    request: StudyRequest,
-    scale: Scale,
-    role: str,
-    names: StudyModels,
-    usable: list[RunPlan],
-    rows: pd.DataFrame | None,
+    request: StudyRequest, scale: Scale, role: str, names: StudyModels, usable: list[RunPlan]
 ) -> list[RunPlan]:
     """Plans under a suite that lent runs are held against: of any model here where none here is run under it."""
     if usable or not scale.under(role, names.absent):
         return usable
-    return usable_plans(request, scale, scale.suites[role], names.here[:1], rows=rows)[0]
+    try:
+        return plan_runs(replace(run_request(request, scale, scale.suites[role], names.sample), without_training=True))
+    except BenchError:
+        return []
 
 
 def run_request(request: StudyRequest, scale: Scale, suite: str, models: Sequence[str]) -> RunRequest:

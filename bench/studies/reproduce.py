@@ -137,7 +137,7 @@ def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[s
     for role, suite in scale.suites.items():
         # what is not usable the plan has said already, and the claims on it will
         usable, _ = usable_plans(request, scale, suite, scale.under(role, names.here), rows=before)
-        sample = sample_plans(request, scale, role, names, usable=usable, rows=before)
+        sample = sample_plans(request, scale, role, names, usable=usable)
         runs |= set(lent_runs(before, sample, scale.under(role, names.absent), request.leaderboard).values())
         roles |= {plan.suite.name: role for plan in sample}
         plans += usable

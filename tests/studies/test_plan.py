@@ -33,6 +33,9 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_
     alone.write_text(study.read_text().replace("\n[[", '\n[scales.quick.only]\nmain = ["copy"]\n\n[[', 1))
     _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")
     assert re.search(r"copy under \S+ +have", out) and "standard under" not in out
+    alone.write_text(study.read_text().replace('models = ["standard", "at_linf", "copy"]', 'models = ["copy"]', 1))
+    _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")  # no model of the study is here at all
+    assert re.search(r"copy under \S+ +have", out)
     _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan", "--train")  # nothing is done twice
     assert not re.search(r"train +copy", out) and re.search(r"copy under \S+ +have", out)
     more = 'id = "heir"\nrecipe = "ir_gradient"\nparameters = { source_model = "copy" }\nminutes = 1\n\n[[claims]]'
