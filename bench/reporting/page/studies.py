@@ -21,7 +21,7 @@ from bench.core.files import leads_out, read_regular
 
 FILE_NAME = "verdict.md"
 _DEEPER = 2
-_OWN_FIGURE = re.compile(r"figures/[a-z0-9_]+\.svg")
+_OWN_FIGURE = re.compile(r"figures/[A-Za-z0-9][A-Za-z0-9._-]*\.svg")
 _MOST_BYTES = 200_000
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ DRAWING = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
 def html(folder: Path, source: str) -> str:
     verdict = folder / "studies" / "mine" / "verdict.md"
     (verdict.parent / "figures").mkdir(parents=True, exist_ok=True)
-    (verdict.parent / "figures" / "front.svg").write_bytes(DRAWING)
+    for name in ("front", "Front-1.a"):  # as pictures and suites may be called
+        (verdict.parent / "figures" / f"{name}.svg").write_bytes(DRAWING)
     verdict.write_text(f"![a <front>]({source})\n")
     (study,) = read_studies(folder)
     return str(study.html)
@@ -22,7 +23,8 @@ def html(folder: Path, source: str) -> str:
 def test_a_studys_own_figure_stands_in_the_page_as_an_image_with_its_words(tmp_path: Path) -> None:
     content = base64.b64encode(DRAWING).decode()
     image = f'<img class="figure" alt="a &lt;front&gt;" src="data:image/svg+xml;base64,{content}">'
-    assert f"{image}<em>a &lt;front&gt;</em>" in html(tmp_path, "figures/front.svg")
+    for source in ("figures/front.svg", "figures/Front-1.a.svg"):
+        assert f"{image}<em>a &lt;front&gt;</em>" in html(tmp_path, source)
 
 
 @pytest.mark.parametrize(
