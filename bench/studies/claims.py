@@ -7,6 +7,7 @@ three training seeds a side it is at best suggestive. What rests on a control th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -50,7 +51,7 @@ def judge_all(claims: Sequence[Claim], material: Material, left_out: Mapping[str
     found: list[list[Effect] | str] = []
     for claim in claims:
         try:
-            found.append(effects_of(claim, material))
+            found.append(_finite(effects_of(claim, material)))
         except MissingInputError as missing:
             found.append(_missing(missing, material, left_out))
     family = [claim for claim in claims if claim.kind != "check"]
@@ -67,6 +68,14 @@ def judge_all(claims: Sequence[Claim], material: Material, left_out: Mapping[str
     for claim in claims:
         _gated(claim.id, alone, gated)
     return [gated[claim.id] for claim in claims]
+
+
+def _finite(effects: list[Effect]) -> list[Effect]:
+    """The effects; raises MissingInputError where one or its interval is no number, as of too few images."""
+    for effect in effects:
+        if not all(map(math.isfinite, (effect.value, effect.low, effect.high))):
+            raise MissingInputError(f"no finite effect with an interval: {effect.reason}")
+    return effects
 
 
 def _missing(missing: MissingInputError, material: Material, left_out: Mapping[str, str]) -> str:

@@ -73,6 +73,8 @@ class Values:
         if rows.empty:
             raise MissingInputError(f"no {full_label(of.key)} of {model} under {of.suite}")
         row = rows.iloc[-1]
+        if not np.isfinite(row["value"]):  # a median beyond the largest radius
+            raise MissingInputError(f"{full_label(of.key)} of {model} under {of.suite} is no finite number")
         error = float(row["ci_high"] - row["ci_low"]) / (2 * NORMAL_QUANTILE)
         found = Value(float(row["value"]), error, int(row["n_examples"]))
         if of.minus is None:

@@ -65,6 +65,7 @@ def judged(made: Mapping[tuple[str, str], np.ndarray], *claims: Any, trials: Any
     return {one.claim.id: one for one in judge_all(parsed, material, {})}
 
 
+CLEAR_SEEDS = [f"{side}_seed{number}" for side in "ab" for number in range(3)]
 CLEAR = seeds("a", 0.6, 0.0, 0.01, -0.01) | seeds("b", 0.4, 0.0, 0.01, -0.01)
 
 
@@ -144,6 +145,18 @@ def test_no_sign_of_a_difference_is_no_sign_of_none() -> None:
     assert judged(wide, null)["null"].verdict == "undecided"
     assert judged(narrow, null)["null"].verdict == "supported"
     assert judged(CLEAR, null)["null"].verdict == "not supported"
+
+
+def test_what_is_no_number_supports_nothing() -> None:
+    """Medians of nets that no image was found of are infinite, and infinitely far from nothing."""
+    made = {(name, model): np.full(IMAGES, np.inf) for name in ("m", "n") for model in CLEAR_SEEDS}
+    made |= {("k", model): np.full(IMAGES, 1.0) for model in CLEAR_SEEDS}
+    null = claim("null", kind="null", margin=0.05)
+    same = {"statistic": "correlation", "first": of("k"), "second": of("k"), "models": CLEAR_SEEDS, "sign": "positive"}
+    with pytest.warns(match="input array is constant"):
+        found = judged(made, claim("more"), null, {"id": "same", "text": "", **same})
+    assert [one.verdict for one in found.values()] == ["undecided"] * 3
+    assert [one.effect for one in found.values()] == [None] * 3 and found["null"].p == 1
 
 
 def test_a_gain_under_heavy_perturbation_is_not_more_than_under_light() -> None:
