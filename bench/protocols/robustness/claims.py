@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.core.precision import Precision
+from bench.core.precision import Precision, uncompiled
 from bench.leaderboard.findings import Finding
 
 REJECTED_SHARE = 0.02
@@ -21,7 +21,7 @@ def claim_findings(counters: Mapping[str, int], precision: Precision) -> list[Fi
     found = []
     claims, outside = counters.get("claims", 0), counters.get("outside_claims", 0)
     rejected = counters.get("rejected_claims", 0) - outside
-    if precision == "float32" and rejected >= REJECTED_AT_LEAST and rejected > REJECTED_SHARE * claims:
+    if uncompiled(precision) == "float32" and rejected >= REJECTED_AT_LEAST and rejected > REJECTED_SHARE * claims:
         evidence = f"{rejected} of {claims} images on which attacks saw a wrong answer got the right one when judged"
         advice = (
             "the net gives one image two answers, by noise, its batch, a memory or a look at who asks; the robust "
