@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.core.errors import BenchError
 from bench.executors.local_pool import LocalPool
-from bench.studies.plan import StudyRequest, plan_study
-from bench.studies.study import read_study
+from bench.leaderboard.table import read_leaderboard
+from bench.studies.plan import StudyRequest, plan_study, usable_plans
+from bench.studies.study import find_study, read_study
 from tests.conftest import Bench, ModelCopy
-from tests.studies.test_reproduce import claims, study
+from tests.studies.test_reproduce import ROOT, claims, study
 
 __all__ = ["study"]
 
@@ -80,3 +82,17 @@ def test_a_device_that_only_the_cluster_has_is_not_looked_for_here(study: Path, 
         read_study(study), "quick", tmp_path / "out", tmp_path / "board", device="cuda:77", executor=Elsewhere()
     )
     assert plan_study(request).side_by_side == 1
+
+
+def test_runs_on_a_leaderboard_that_may_only_be_read_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise BenchError(f"no permission to write {folder}.")
+
+    monkeypatch.setattr("bench.runs.plan.check_leaderboard", refuse)
+    study, board = find_study("bridging"), ROOT / "leaderboard"
+    scale, request = study.scale("quick"), StudyRequest(study, "quick", tmp_path, board)
+    asked = (request, scale, scale.suites["manifold"], ["standard"])
+    plans, reason = usable_plans(*asked, rows=(rows := read_leaderboard(board)))
+    assert len(plans) == 1 and reason is None
+    plans, reason = usable_plans(*asked, rows=rows[rows["model"] != "standard"])
+    assert not plans and reason == f"no permission to write {board}."

@@ -291,19 +291,3 @@ def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, mon
         [],
         "no training split here.",
     )
-
-
-def test_runs_on_a_leaderboard_that_may_only_be_read_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.studies.plan import StudyRequest, usable_plans
-
-    def refuse(folder: Path) -> None:
-        raise BenchError(f"no permission to write {folder}.")
-
-    monkeypatch.setattr("bench.runs.plan.check_leaderboard", refuse)
-    study, board = find_study("bridging"), ROOT / "leaderboard"
-    scale, request = study.scale("quick"), StudyRequest(study, "quick", tmp_path, board)
-    asked = (request, scale, scale.suites["manifold"], ["standard"])
-    plans, reason = usable_plans(*asked, rows=(rows := read_leaderboard(board)))
-    assert len(plans) == 1 and reason is None
-    plans, reason = usable_plans(*asked, rows=rows[rows["model"] != "standard"])
-    assert not plans and reason == f"no permission to write {board}."
