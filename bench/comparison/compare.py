@@ -14,7 +14,7 @@ from bench.leaderboard.boards import COMPARABLE, precision_note
 from bench.leaderboard.evidence.union_note import union_note, union_radii
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
-from bench.leaderboard.table import read_leaderboard
+from bench.leaderboard.table import read_leaderboard, select_rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def compare_models(
 ) -> tuple[list[SuiteComparison], list[str]]:
     """Compare the latest comparable runs of two models in every suite that both have.
 
-    Models are named by id, or as data set/id.
+    Models are named by id, or as data set/id, suites and data sets by name or wildcard.
 
     Returns:
         the comparisons, and for each suite that could not be compared why.
@@ -52,13 +52,7 @@ def compare_models(
         BenchError: a model is not on the leaderboard, no suite has both on the same images, or of none there is
             evidence that can be read.
     """
-    rows = read_leaderboard(leaderboard)
-    if suite is not None:
-        if suite not in set(rows["suite"]):
-            raise unknown_name(suite, set(rows["suite"]), "suite of the leaderboard")
-        rows = rows[rows["suite"] == suite]
-    if dataset is not None:
-        rows = rows[rows["dataset"] == dataset]
+    rows = select_rows(read_leaderboard(leaderboard), suite=[suite], dataset=[dataset])
     # a metric of the correctly classified examples alone has fewer; a run's number is its largest
     runs = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     of_first, of_second = _rows_of(first, runs), _rows_of(second, runs)
