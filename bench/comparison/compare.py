@@ -67,7 +67,7 @@ def compare_models(
     for common in shared.to_dict("records"):
         latest = [latest_run(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
         pair = [rows[rows["run_id"] == run_id] for run_id in latest]
-        radii = union_radii(leaderboard, latest[0], set(pair[0]["metric"]))
+        radii = union_radii(leaderboard, latest, set(pair[0]["metric"]))
         title = (
             f"{common['suite']} (version {common['suite_version']}), {common['dataset']}, {common['n_examples']} images"
             f"{precision_note(str(common['precision']))}{union_note(radii)}"

@@ -145,7 +145,7 @@ def _with_union(board: Board, directory: Path) -> Board:
     """The board with the union's radii in its title, and among its central columns those of its parts."""
     from bench.leaderboard.evidence.union_note import union_note, union_radii
 
-    radii = union_radii(directory, board.rows[0].run_id, {column.key.metric for column in board.columns})
+    radii = union_radii(directory, board.runs.values(), {column.key.metric for column in board.columns})
     columns = tuple(
         replace(column, central=key.eps == radii[key.norm])
         if (key := column.key).metric == "robust_accuracy" and key.norm in radii

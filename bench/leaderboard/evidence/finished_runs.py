@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ class Run:
         """Digest of protocol and parameters: equal for suites that differ in the number of images alone."""
         suite = self.manifest and self.manifest.suite
         return json.dumps(suite and [suite.protocol, suite.parameters], sort_keys=True)
+
+
+def shared_reference(runs: Iterable[Run]) -> dict[str, float]:
+    """Norm -> reference radius of runs of one suite, by the first whose manifest can be read."""
+    return next(filter(None, (run.reference for run in runs)), {})
 
 
 def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from bench.core.errors import BenchError
@@ -10,11 +11,11 @@ from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.labels import balls
 
 
-def union_radii(leaderboard: Path, run_id: str, metrics: Iterable[str]) -> dict[str, float]:
-    """Norm -> radius of the union, as the run's manifest has them; none where a run has no such metric."""
-    if "union_accuracy" not in metrics:
-        return {}
-    return remembered("radii", file_digests(leaderboard, [run_id]), lambda: _reference(leaderboard / "runs" / run_id))
+def union_radii(leaderboard: Path, run_ids: Iterable[str], metrics: Iterable[str]) -> dict[str, float]:
+    """Norm -> radius of the union of comparable runs, by the first manifest there is; none without such a metric."""
+    folders = (leaderboard / "runs" / run_id for run_id in run_ids if "union_accuracy" in metrics)
+    found = (remembered("radii", file_digests(leaderboard, [one.name]), partial(_reference, one)) for one in folders)
+    return next(filter(None, found), {})
 
 
 def union_note(radii: Mapping[str, float]) -> str:

@@ -13,7 +13,7 @@ from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.boards import COMPARABLE, Board, Cell, Column, make_boards, precision_note
 from bench.leaderboard.controls import beaten
-from bench.leaderboard.evidence.finished_runs import Run
+from bench.leaderboard.evidence.finished_runs import Run, shared_reference
 from bench.leaderboard.labels import balls
 from bench.leaderboard.table import of_newest_versions
 from bench.reporting.page.content import Names, Number, anchor
@@ -137,14 +137,14 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
         )
         for row, run in zip(board.rows, runs, strict=True)
     ]  # fmt: skip
-    views_of = _views(columns, runs[0].reference)
+    views_of = _views(columns, reference := shared_reference(runs))
     shown = dict.fromkeys(view for views in views_of for view in views)
     shared = board.shared
     group = json.dumps([str(shared[name]) for name in COMPARABLE if name != "n_examples"] + [runs[0].examples])
     return BoardTable(
         id=anchor(shared["suite"], sha256_bytes(group.encode())[:6]),
         title=str(shared["suite"]),
-        detail=_detail(board, runs[0].reference, hidden=len(board.columns) - len(columns)),
+        detail=_detail(board, reference, hidden=len(board.columns) - len(columns)),
         columns=columns,
         views=sorted(shown, key=lambda view: (view != _OVERVIEW, view == "all")),
         views_of=views_of,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.catalog.cards import ModelCard
 from bench.core.threat import radius_text
+from bench.leaderboard.evidence.finished_runs import shared_reference
 from bench.leaderboard.labels import balls
 from bench.leaderboard.labels import name as metric_name
 from bench.leaderboard.views import undominated
@@ -41,7 +42,7 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
     """Clean accuracy against robust accuracy at each norm's reference radius and against the union."""
     targets = {
         norm: (f"robust accuracy, {balls({norm: eps})}", table.column("robust_accuracy", norm, eps))
-        for norm, eps in table.runs[0].reference.items()
+        for norm, eps in shared_reference(table.runs).items()
     } | {"union": ("worst over all norms", table.column("union_accuracy", "all"))}
     panels = [
         _panel(
