@@ -32,7 +32,7 @@ from bench.leaderboard.metrics import EXTERNAL, Metric, MetricKey
 from bench.leaderboard.rows import run_rows, short_digest
 from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.protocols.robustness.protocol import Robustness
-from bench.protocols.robustness.saved import fooling_in_255ths
+from bench.protocols.robustness.saved import changes_fool_in_255ths, fooling_in_255ths
 from bench.runs.external_records import with_external_rows
 from bench.runs.plan import RunPlan
 from bench.runs.units import ready_model
@@ -166,6 +166,7 @@ class _Judged:
         fools, in_norm = said != labels, np.full(len(rows), "l0")
         if self.has_l0:
             holds |= self._few_changes(pixels != clean, rows, fools)
+            rounded |= holds & changes_fool_in_255ths(self.model, pixels, clean, labels)
         for norm, chosen, eps in self._balls(pixels, clean):
             part = pixels[chosen], clean[chosen], labels[chosen]
             verified = self.results.judge(
@@ -228,10 +229,11 @@ def _written(
         kept = AdversarialImages(
             images.ids[held], np.array(norms, dtype="U4"), images.images[held], np.array(judged.said, dtype=np.int64)
         )
-        write_images(run.path / FILE_NAME, [kept], plan.dataset.sha256)
-        digest = {"adversarial_sha256": sha256_file(run.path / FILE_NAME)}
+        if held:
+            write_images(run.path / FILE_NAME, [kept], plan.dataset.sha256)
+        digest = sha256_file(run.path / FILE_NAME) if held else ""
         run.manifest.units = base.units
-        run.write_result(records, result.model_copy(update=digest))
+        run.write_result(records, result.model_copy(update={"adversarial_sha256": digest}))
         append_rows(leaderboard, run_rows(run.manifest))
         run.finish()
     except BaseException:

@@ -172,13 +172,15 @@ def test_in_l0_images_count_up_to_the_largest_number_of_pixels_and_runs_of_anoth
     judged(bench, tmp_path, suite, "board", 4, "--seed", "1")
     file = stored(tmp_path, images=1 - fashion_test.pixels(slice(0, 4)).numpy(), ids=np.arange(4))
     code, out, err = bench(*asked(tmp_path, suite, file))
-    assert code == 0 and "4 of 4 images fool the model inside a ball" in out, (out, err)
+    assert code == 0 and "4 of 4 images fool the model inside a ball of the suite, 4 of them also" in out, (out, err)
     rows = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
     assert set(rows.loc[rows["attack"] == "external:theirs", "seed"]) == {0}, "of the seed that was asked for"
     suite.write_text(suite.read_text().replace("900", "700"))
     judged(bench, tmp_path, suite, "board", 4)
     code, out, err = bench(*asked(tmp_path, suite, file))
     assert code == 0 and "4 not counted: outside every ball of the suite" in out, (out, err)
+    assert "no number fell: none of the images counts" in out
+    assert len(list((tmp_path / "board").rglob("adversarial.npz"))) == 1, "only where an image holds"
     assert "--seed 7" in bench.refused(*asked(tmp_path, suite, file, "--seed", 7))
 
 

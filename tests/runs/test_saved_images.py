@@ -91,8 +91,9 @@ def test_chains_and_distances_keep_their_images_too(
 ) -> None:
     suite = tmp_path / "attacks.toml"
     suite.write_text(ATTACKS.format(mode=mode, second=second))
-    images = read_images(kept(bench, tmp_path, suite)[0] / "adversarial.npz", fashion_test)
-    assert set(images.norms) == {"linf", norm}
+    folder, out = kept(bench, tmp_path, suite)
+    images = read_images(folder / "adversarial.npz", fashion_test)
+    assert set(images.norms) == {"linf", norm} and f"{len(images)} adversarial images kept" in " ".join(out.split())
     require_true(images, standard, fashion_test, "linf", 0.1)
 
 

@@ -40,9 +40,12 @@ def smallest_images(
         for norm, own in radii.items()
     }
     rounded = sum(_still_fool(examples, chosen[norm], results, norm=norm, radii=sorted(radii[norm])) for norm in radii)
-    counters = {"saved_images": sum(map(len, chosen.values())), "saved_images_rounded": rounded}
     if fewest is not None:
         chosen["l0"] = (fewest.isfinite() & (fewest > 0)).nonzero().squeeze(1)
+        for part in torch.split(chosen["l0"], examples.batch_size):
+            own, found = examples.take(part), results.images["l0"][part].to(examples.images.device)
+            rounded += int(changes_fool_in_255ths(examples.model, found, own.images, own.labels).sum())
+    counters = {"saved_images": sum(map(len, chosen.values())), "saved_images_rounded": rounded}
     images = torch.cat([results.images[norm][rows] for norm, rows in chosen.items()])
     rows = torch.cat(list(chosen.values()))
     return AdversarialImages(
@@ -81,3 +84,10 @@ def fooling_in_255ths(
     inside = distance(exact(rounded) - exact(clean), norm) <= exact(eps) * (1.0 + RELATIVE_TOLERANCE)
     with torch.no_grad(), float32_products():
         return inside.to(labels.device) & (answers(model(rounded)) != labels)
+
+
+def changes_fool_in_255ths(model: torch.nn.Module, images: Tensor, clean: Tensor, labels: Tensor) -> Tensor:
+    """(N,) bool: whether the images fool the model with what they change in whole 255ths, as it counts in L0."""
+    rounded = torch.where(images == clean, clean, images.mul(255.0).round_().div_(255.0))
+    with torch.no_grad(), float32_products():
+        return answers(model(rounded)) != labels
