@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
+from bench.leaderboard.best_known import is_external, lowered_rows
 from bench.leaderboard.boards import Board, make_boards
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 from bench.reporting.curve_figures import curves_figure, pareto_figure, robustness_figure
@@ -60,7 +61,8 @@ def draw_plot(
 def _figure(kind: Kind, board: Board, rows: pd.DataFrame, columns: tuple[str, str], *, width: float) -> Figure:
     if kind == "pareto":
         return pareto_figure(board, columns, width=width)
-    rows, models = rows[rows["run_id"].isin(board.runs.values())], list(board.runs)
+    own = rows[rows["run_id"].isin(board.runs.values()) & ~is_external(rows)]
+    (rows, _), models = lowered_rows(own, rows), list(board.runs)
     if kind == "robustness":
         chosen = one_attack(rows)
         if not (chosen["metric"] == "robust_accuracy").any():

@@ -9,11 +9,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.leaderboard.best_known import is_external
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import keys_of
 from bench.protocols.manifold.metrics import kept
 from bench.reporting.curve_figures import robustness_figure
 from bench.reporting.figures import manifold_figure, new_figure, roar_figure, save_figure
+from bench.reporting.plots import one_attack
 from bench.studies.effects import Material
 from bench.studies.pictures import draw_picture
 from bench.studies.plan import StudyRequest
@@ -43,7 +45,7 @@ def _figures(request: StudyRequest, rows: pd.DataFrame, material: Material) -> d
             made["tilt"] = _tilt_figure(material.tilt)
         elif figure_name == "robustness":
             for suite in sorted(set(rows.loc[rows["metric"] == "robust_accuracy", "suite"])):
-                of_suite = rows[rows["suite"] == suite]
+                of_suite = one_attack(rows[(rows["suite"] == suite) & ~is_external(rows)])
                 made[f"robustness_{suite}"] = robustness_figure(of_suite, list(dict.fromkeys(of_suite["model"])))
         elif figure_name == "roar":
             made.update(_retraining_figures(rows))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from bench.leaderboard.rows import COLUMNS
 from bench.reporting.figures import figure_bytes
+from bench.studies import figures
 from bench.studies.pictures import Picture, draw_picture
 from bench.studies.values import Values
 from tests.leaderboard.rows import row
@@ -98,3 +100,12 @@ def test_the_drawing_is_small_keeps_its_words_and_is_the_same_each_time(tmp_path
 def test_a_picture_that_cannot_be_drawn_is_refused(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(ValidationError, match=line):
         picture(**changes)
+
+
+def test_a_curve_of_robustness_is_of_the_worst_of_a_suites_own_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[pd.DataFrame] = []
+    monkeypatch.setattr(figures, "robustness_figure", lambda rows, _: drawn.append(rows))
+    rows = pd.DataFrame([row(attack=name, subject="") for name in ("sweep", "square", "worst", "external:x")])
+    request: Any = SimpleNamespace(study=SimpleNamespace(figures=["robustness"]))
+    figures._figures(request, rows, material=SimpleNamespace(tilt=None))  # type: ignore[arg-type]
+    assert drawn[0]["attack"].tolist() == ["worst"]

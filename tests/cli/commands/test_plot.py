@@ -57,6 +57,21 @@ def test_curves_have_a_panel_a_norm_and_begin_at_the_clean_accuracy(
     assert (board / name).read_bytes() == written
 
 
+def test_a_curve_falls_to_what_others_images_have_shown_and_has_a_point_a_radius(
+    bench: Bench, board: Path, drawn: list[Figure]
+) -> None:
+    common: dict[str, Any] = {"model": "at_linf", "ci_low": 0.0, "ci_high": 1.0, "finished_at": "2026-01-02"}
+    rows = [
+        row("entered", attack=attack, eps=eps, value=value, **common)
+        for attack, value in (("sweep", 0.7), ("external:x", 0.4))
+        for eps in (0.1, 0.2)
+    ]
+    append_rows(board, [row("entered", metric="clean_accuracy", value=0.8, **common), *rows])
+    assert bench("plot", "--leaderboard", board, "--model", "at_linf", "--output", board / "a.svg")[0] == 0
+    (line,) = drawn[0].get_axes()[0].get_lines()
+    assert list(line.get_xdata()) == [0.0, 0.1, 0.2] and list(line.get_ydata()) == [0.8, 0.4, 0.4]
+
+
 def test_the_legend_of_many_models_covers_no_curve(bench: Bench, board: Path, drawn: list[Figure]) -> None:
     for number in range(25):
         common: dict[str, Any] = {"model": f"a_model_of_number_{number}", "ci_low": 0.0, "ci_high": 1.0, "value": 0.5}
