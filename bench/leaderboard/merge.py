@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ class Merged:
     known: int
 
 
-def merge_leaderboards(sources: Sequence[Path], into: Path) -> list[Merged]:
-    """Append the rows of `sources` whose run ids `into` does not have, and copy their evidence.
+def merge_leaderboards(sources: Sequence[Path], into: Path, but: Collection[str] = ()) -> list[Merged]:
+    """Append the rows of `sources` whose run ids neither `into` nor `but` has, and copy their evidence.
 
     Everything is read and compared before anything is written.
 
@@ -36,7 +36,7 @@ def merge_leaderboards(sources: Sequence[Path], into: Path) -> list[Merged]:
     plans: list[tuple[Path, dict[str, pd.DataFrame]]] = []
     outcomes = []
     for source in sources:
-        own = _runs(source)
+        own = {run_id: rows for run_id, rows in _runs(source).items() if run_id not in but}
         for run_id in own.keys() & known.keys():
             _require_same(run_id, known[run_id], own[run_id], source)
         new = {run_id: rows for run_id, rows in own.items() if run_id not in known}

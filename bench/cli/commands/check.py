@@ -89,7 +89,7 @@ def check(
     from bench.cli.output.failures import tell_failures
     from bench.cli.output.rendering import messages, output
     from bench.leaderboard.merge import merge_leaderboards
-    from bench.leaderboard.table import FILE_NAME
+    from bench.leaderboard.table import FILE_NAME, read_leaderboard
     from bench.runs.failures import Failures
 
     executor, rules, failures = place.choose(evaluation.device), gate.rules(), Failures(fast=fail_fast)
@@ -97,10 +97,11 @@ def check(
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
         models, suites = model or ["all"], suite or ["cross_norm_quick"]
         request = evaluation.request(models, suites, folder, own=own, executor=executor)
+        earlier = set(read_leaderboard(folder)["run_id"]) if (folder / FILE_NAME).exists() else set()
         with _written_down(junit, failures):
             verdicts = _evaluate(request, executor, baseline, rules, failures=failures, update=update)
         if update and (folder / FILE_NAME).exists():
-            merge_leaderboards([folder], baseline)
+            merge_leaderboards([folder], baseline, but=earlier)
     _show(verdicts, failures, junit, as_json=as_json)
     tell_failures(failures, len(verdicts))
     if update:

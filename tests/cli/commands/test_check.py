@@ -138,6 +138,19 @@ def test_update_adds_to_the_baseline_and_prints_the_difference(
     assert code == 0 and "as the baseline" in out
 
 
+def test_update_adds_no_earlier_run_of_the_folder_that_keeps_them(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path
+) -> None:
+    add_noise(model_copy, 1.0)
+    model_copy.adopt_weights()
+    write_card(model_copy.folder, read_card(model_copy.folder).model_copy(update={"description": "trained badly"}))
+    kept = ("--leaderboard", tmp_path / "kept")
+    assert check(bench, model_copy, suite, baseline, *kept)[0] == 1
+    assert check(bench, model_copy, suite, baseline, *kept, "--seed", 1, "--update")[0] == 0
+    assert sorted(set(read_leaderboard(baseline)["seed"])) == [0, 1]
+    assert read_leaderboard(baseline)["run_id"].nunique() == 2 and len(list((baseline / "runs").iterdir())) == 2
+
+
 def test_no_run_is_its_own_baseline(bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path) -> None:
     add_noise(model_copy, 1.0)
     model_copy.adopt_weights()
