@@ -20,6 +20,7 @@ from bench.core.files import clear_disk_errors
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
 from bench.executors.trainings import side_by_side
+from bench.runs.failures import Failures
 from bench.runs.plan import RunPlan, RunRequest, plan_runs
 from bench.studies.finished import latest_run, lent_runs, rows_of
 from bench.studies.names import expand
@@ -222,8 +223,8 @@ def _suite_steps(
                 "run",
                 f"{plan.entry.card.id} under {suite}",
                 seconds,
-                done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
                 role=role,
+                done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
             )
             for plan in plans
         ),
@@ -237,9 +238,9 @@ def usable_plans(
 
     Without the training split, claims can still be judged on runs that the leaderboard has.
     """
-    wanted = run_request(request, scale, suite, models)
+    wanted, failures = run_request(request, scale, suite, models), Failures(fast=False)
     try:
-        return plan_runs(wanted), None
+        return plan_runs(wanted, failures), "; ".join(f"{one.what}: {one.reason}" for one in failures.found) or None
     except BenchError as error:
         reason = str(error)
     if rows is None:

@@ -52,6 +52,16 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_
     assert re.search(r"(?m)^with --train about \d+\.\d minutes$", out)
 
 
+def test_a_model_that_cannot_be_judged_takes_no_other_out_of_the_study(
+    bench: Bench, study: Path, tmp_path: Path, model_copy: ModelCopy
+) -> None:
+    study.write_text(study.read_text().replace('"nowhere"', '"copy"'))
+    model_copy.weights.write_bytes(b"damaged")
+    _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "board", "--plan")
+    assert re.search(r"standard under \S+ +to do", out) and not re.search(r"copy under \S+ ", out)
+    assert re.search(r"left out: suite \S+: fashion_mnist/copy: ", out)
+
+
 def test_a_lone_training_has_no_other_beside_it(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.executors.trainings.free_memory", lambda: None)
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
