@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from bench.executors.trainings import Training, train_all
 from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import Observer, execute
+from bench.runs.failures import Failures
 from bench.runs.plan import RunPlan
 from bench.studies.claims import Judgement, judge_all
 from bench.studies.computations import Computations
@@ -49,14 +50,18 @@ class StudyOutcome:
 
 
 def reproduce(
-    request: StudyRequest, plan: StudyPlan, watch: Watch, *, watch_training: WatchTraining = lambda *_: lambda _: None
-) -> StudyOutcome:
+    request: StudyRequest, plan: StudyPlan, watch: Watch, *, watch_training: WatchTraining = lambda *_: lambda _: None,
+    failures: Failures | None = None,
+) -> StudyOutcome:  # fmt: skip
     """Carry out a plan; stopped and started again, finished runs and trained models are not done again.
+
+    Args:
+        failures: gets the runs that fail, which are left out then; None: that is an error.
 
     Raises:
         BenchError: something cannot be written or read, or a model cannot be evaluated.
     """
-    began = time.perf_counter()
+    began, failures = time.perf_counter(), failures or Failures()
     with study_registry(request.models_folder, request.registry):
         trainings = [step.trained for step in plan.steps if step.trained is not None and not step.done]
         own = [
@@ -64,7 +69,9 @@ def reproduce(
             for position, model in enumerate(trainings, start=1)
         ]
         train_all(own, request.workers)
-        roles, runs = _run_all(request, watch)
+        roles, runs = _run_all(request, watch, failures)
+        failed = [f"model {one.model}: under {one.suite}, {one.reason}" for one in failures.found]
+        plan = replace(plan, left_out=[*plan.left_out, *failed])
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, runs)
         scale = request.study.scale(request.scale)
@@ -122,7 +129,7 @@ def _training(request: StudyRequest, model: TrainedModel, watch: Callable[[], Ca
     return Training(training, watch, autoencoder)
 
 
-def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[str]]:
+def _run_all(request: StudyRequest, watch: Watch, failures: Failures) -> tuple[dict[str, str], set[str]]:
     """Run every suite that can be run on every model that is there, unless the leaderboard has it already.
 
     Returns:
@@ -144,8 +151,9 @@ def _run_all(request: StudyRequest, watch: Watch) -> tuple[dict[str, str], set[s
     for position, plan in enumerate(plans, start=1):
         rows = rows_of(request.leaderboard)
         if rows is None or latest_run(rows, plan, request.leaderboard) is None:
-            watcher = watch(plan, f"[{position}/{len(plans)}] ")
-            execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
+            with failures.of(plan.entry.card.id, plan.suite.name):
+                watcher = watch(plan, f"[{position}/{len(plans)}] ")
+                execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
     rows = rows_of(request.leaderboard)
     if rows is not None:
         runs |= {run for plan in plans if (run := latest_run(rows, plan, request.leaderboard)) is not None}

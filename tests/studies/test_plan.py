@@ -10,6 +10,7 @@ import pytest
 from bench.core.errors import BenchError
 from bench.executors.local_pool import LocalPool
 from bench.leaderboard.table import read_leaderboard
+from bench.runs.plan import RunPlan
 from bench.studies.plan import StudyRequest, plan_study, usable_plans
 from bench.studies.study import find_study, read_study
 from tests.conftest import Bench, ModelCopy
@@ -106,3 +107,22 @@ def test_runs_on_a_leaderboard_that_may_only_be_read_count(tmp_path: Path, monke
     assert len(plans) == 1 and reason is None
     plans, reason = usable_plans(*asked, rows=rows[rows["model"] != "standard"])
     assert not plans and reason == f"no permission to write {board}."
+
+
+def test_a_run_that_fails_leaves_the_others_and_the_verdict(
+    bench: Bench, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def execute(plan: RunPlan, *_: object, **__: object) -> None:
+        if plan.entry.card.id == "standard":
+            raise BenchError("it fails.")
+        done.append(plan.entry.card.id)
+
+    monkeypatch.setattr("bench.studies.reproduce.execute", execute)
+    code, out, err = bench("reproduce", study, "--leaderboard", tmp_path / "board")
+    assert code == 2 and done == ["at_linf"] and "verdict: " in out
+    assert "failed standard under tiny: it fails." in err and "error: 1 failed, 1 runs are done." in err
+    folder = tmp_path / "board" / "studies" / "tiny_study-quick"
+    assert "- model standard: under tiny, it fails." in (folder / "verdict.md").read_text()
+    assert "under tiny, it fails" in claims(folder)["false"]["detail"]

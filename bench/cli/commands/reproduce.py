@@ -11,6 +11,7 @@ from bench.cli.interrupts import keeping
 from bench.cli.option_groups import ExecutorOptions, at_work, with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
+    EXIT_FAILED,
     BatchSize,
     DataDir,
     Device,
@@ -69,15 +70,17 @@ def reproduce(
     place: ExecutorOptions,
 ) -> None:
     """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
+    from bench.cli.output.failures import tell_failures
     from bench.cli.output.rendering import messages
     from bench.cli.output.run_progress import RunProgress
+    from bench.runs.failures import Failures
     from bench.studies.plan import StudyRequest, plan_study
     from bench.studies.reproduce import reproduce as carry_out
     from bench.studies.study import find_study
 
     found = find_study(study, dataset)
     folder = output or leaderboard / "studies" / f"{found.name}-{scale}"
-    executor = place.choose(device)
+    executor, failures = place.choose(device), Failures(fast=False)
     request = StudyRequest(
         study=found, scale=scale, output=folder, leaderboard=leaderboard, seed=seed, device=device, data_dir=data_dir,
         download=download, registry=registry, batch_size=parse_batch_size(batch_size), train=train, executor=executor,
@@ -89,8 +92,11 @@ def reproduce(
     if plan_only:
         return
     with keeping("finished steps are kept"), at_work(executor), RunProgress(messages()) as progress:
-        outcome = carry_out(request, plan, progress.watch, watch_training=progress.watch_training)
+        outcome = carry_out(request, plan, progress.watch, watch_training=progress.watch_training, failures=failures)
     _print_outcome(outcome)
+    tell_failures(failures, sum(step.kind == "run" for step in plan.steps) - len(failures.found))
+    if failures.found:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _print_plan(request: StudyRequest, plan: StudyPlan) -> None:
