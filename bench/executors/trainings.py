@@ -16,6 +16,7 @@ from bench.core.devices import worker_device
 from bench.core.errors import BenchError
 from bench.core.memory import free_memory
 from bench.executors.local_workers import HelperProcess, tell
+from bench.runs.failures import Failures
 from bench.training.epochs import Progress
 from bench.training.fitting import TrainingRequest
 from bench.training.publish import train_and_publish
@@ -57,22 +58,25 @@ def side_by_side(count: int, device: torch.device, workers: int | None) -> int:
     return int(max(1, min(count, own, room) if workers is None else min(count, workers)))
 
 
-def train_all(trainings: Sequence[Training], workers: int | None = None) -> None:
+def train_all(trainings: Sequence[Training], workers: int | None = None, failures: Failures | None = None) -> None:
     """Train and publish all of them; one whose target maps come from another of them waits for that one.
 
     Args:
         trainings: sources before those that need them; all on the same device.
         workers: processes at most; None: as many as pay.
+        failures: gets the trainings that fail, while the others go on; None: that is an error.
 
     Raises:
-        BenchError: a training failed, or its process was ended; finished epochs of all of them are kept.
+        BenchError: the process of a training was ended; finished epochs of all of them are kept.
     """
+    failures = failures or Failures()
     count = side_by_side(len(trainings), trainings[0].request.device, workers) if trainings else 0
     if count > 1:
-        _SideBySide(trainings).carry_out(count)
+        _SideBySide(trainings).carry_out(count, failures)
         return
     for training in trainings:
-        _train(training.request, training.autoencoder, training.watch())
+        with failures.of(training.name):
+            _train(training.request, training.autoencoder, training.watch())
 
 
 def _train(request: TrainingRequest, autoencoder: VaeGanRecipe | None, on_progress: Callable[[Progress], None]) -> None:
@@ -91,7 +95,7 @@ class _SideBySide:
         self._running: dict[Future[None], tuple[Training, int]] = {}
         self._told: dict[int, Callable[[Progress], None]] = {}
 
-    def carry_out(self, count: int) -> None:
+    def carry_out(self, count: int, failures: Failures) -> None:
         threads = max(1, torch.get_num_threads() // count)
         with ExitStack() as stack:
             helpers = []
@@ -115,7 +119,9 @@ class _SideBySide:
                         self._told[number](Progress(epoch, epochs, step, steps))
                 for call in done:
                     training, number = self._running.pop(call)
-                    _result(training.name, call)
+                    _require_alive(training.name, call)
+                    with failures.of(training.name):
+                        call.result()
                     self._unfinished.remove(training.name)
                     idle.append(number)
 
@@ -127,14 +133,12 @@ class _SideBySide:
         return None
 
 
-def _result(name: str, call: Future[None]) -> None:
-    try:
-        call.result()
-    except BrokenExecutor as error:
+def _require_alive(name: str, call: Future[None]) -> None:
+    if isinstance(call.exception(), BrokenExecutor):
         raise BenchError(
             f"the process that trained {name} was ended, perhaps for want of memory; its whole epochs are kept. "
             "Go on with fewer workers.", option="workers",
-        ) from error  # fmt: skip
+        ) from call.exception()  # fmt: skip
 
 
 def _train_there(request: TrainingRequest, autoencoder: VaeGanRecipe | None, threads: int) -> None:

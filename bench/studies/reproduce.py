@@ -47,6 +47,8 @@ class StudyOutcome:
     judgements: list[Judgement]
     planned_seconds: float
     seconds: float
+    runs: int
+    """How many it was judged by."""
 
 
 def reproduce(
@@ -56,7 +58,7 @@ def reproduce(
     """Carry out a plan; stopped and started again, finished runs and trained models are not done again.
 
     Args:
-        failures: gets the runs that fail, which are left out then; None: that is an error.
+        failures: gets trainings and runs that fail, which are left out then; None: that is an error.
 
     Raises:
         BenchError: something cannot be written or read, or a model cannot be evaluated.
@@ -68,9 +70,13 @@ def reproduce(
             _training(request, model, partial(watch_training, model, f"[{position}/{len(trainings)}] "))
             for position, model in enumerate(trainings, start=1)
         ]
-        train_all(own, request.workers)
+        if own:
+            own[0].request.load("train")  # where it is not here, none need be tried
+        train_all(own, request.workers, failures)
         roles, runs = _run_all(request, watch, failures)
-        failed = [f"model {one.model}: under {one.suite}, {one.reason}" for one in failures.found]
+        failed = [
+            f"model {one.model}: {f'under {one.suite}, ' * bool(one.suite)}{one.reason}" for one in failures.found
+        ]
         plan = replace(plan, left_out=[*plan.left_out, *failed])
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, runs)
@@ -88,7 +94,7 @@ def reproduce(
         judgements = judge_all(request.study.claims_at(request.scale), material, left_out)
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, material=material, seconds=seconds)
-    return StudyOutcome(request.output, judgements, plan.seconds, seconds)
+    return StudyOutcome(request.output, judgements, plan.seconds, seconds, runs=len(runs))
 
 
 def _write(

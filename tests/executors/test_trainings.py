@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -14,6 +15,7 @@ from bench.core.errors import BenchError
 from bench.executors import trainings
 from bench.executors.local_workers import HelperProcess
 from bench.executors.trainings import Training, side_by_side, train_all
+from bench.runs.failures import Failures
 from bench.training import make_recipe
 from bench.training.epochs import Progress
 from bench.training.fitting import TrainingRequest
@@ -30,14 +32,18 @@ MODELS: list[tuple[str, str, int, dict[str, Any]]] = [
 ]
 
 
-def train(folder: Path, data: Path, workers: int | None) -> dict[str, tuple[str, str | None]]:
-    own = [
+def requests(folder: Path, data: Path) -> list[TrainingRequest]:
+    return [
         TrainingRequest(
             recipe=make_recipe(recipe, "fashion_mnist", parameters), dataset="fashion_mnist", output=folder, device=CPU,
             model_id=name, seed=seed, data_dir=data,
         )
         for name, recipe, seed, parameters in MODELS
     ]  # fmt: skip
+
+
+def train(folder: Path, data: Path, workers: int | None) -> dict[str, tuple[str, str | None]]:
+    own = requests(folder, data)
     told: dict[str, Progress] = {}
     started: list[str] = []
 
@@ -70,6 +76,18 @@ def test_side_by_side_come_the_same_nets_and_a_source_before_what_needs_it(
     torch.set_num_threads(1)
     assert train(tmp_path / "alone", data_dir, 1) == together
     assert together["towards"][1] == together["first"][0]
+
+
+@pytest.mark.usefixtures("forked_helpers", "two_threads")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_that_fails_keeps_no_other_from_being_done(tmp_path: Path, workers: int) -> None:
+    recipe = make_recipe("ir_gradient", "fashion_mnist", {"source_model": "nowhere"})  # if not for want of data
+    own = [dataclasses.replace(one, recipe=recipe) for one in requests(tmp_path, tmp_path)]
+    failures = Failures(fast=False)
+    train_all([Training(one, lambda: lambda _: None) for one in own], workers, failures)
+    assert sorted(one.model for one in failures.found) == ["first", "second", "towards"]
+    with pytest.raises(BenchError):
+        train_all([Training(own[0], lambda: lambda _: None)])
 
 
 @pytest.mark.usefixtures("forked_helpers", "two_threads")

@@ -122,7 +122,7 @@ def test_a_run_that_fails_leaves_the_others_and_the_verdict(
     monkeypatch.setattr("bench.studies.reproduce.execute", execute)
     code, out, err = bench("reproduce", study, "--leaderboard", tmp_path / "board")
     assert code == 2 and done == ["at_linf"] and "verdict: " in out
-    assert "failed standard under tiny: it fails." in err and "error: 1 failed, 1 runs are done." in err
+    assert "failed standard under tiny: it fails." in err and "error: 1 failed, 0 runs are done." in err
     folder = tmp_path / "board" / "studies" / "tiny_study-quick"
     assert "- model standard: under tiny, it fails." in (folder / "verdict.md").read_text()
     assert "under tiny, it fails" in claims(folder)["false"]["detail"]

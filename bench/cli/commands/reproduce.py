@@ -94,7 +94,7 @@ def reproduce(
     with keeping("finished steps are kept"), at_work(executor), RunProgress(messages()) as progress:
         outcome = carry_out(request, plan, progress.watch, watch_training=progress.watch_training, failures=failures)
     _print_outcome(outcome)
-    tell_failures(failures, sum(step.kind == "run" for step in plan.steps) - len(failures.found))
+    tell_failures(failures, outcome.runs)
     if failures.found:
         raise typer.Exit(EXIT_FAILED)
 
