@@ -33,6 +33,7 @@ from bench.training.epochs import CHECKPOINT, Progress
 from bench.training.measures import gradient_alignment, gradient_norm, gradient_stability
 from bench.training.recipe import Recipe
 from bench.training.target_maps import Source, Wanted
+from bench.training.templates import TEMPLATES
 from bench.training.trainer import TrainingRun, split_validation, train
 
 MEASURED_EXAMPLES = 1000
@@ -178,9 +179,10 @@ def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Sou
     elif name in {entry.card.id for entry in list_models(request.dataset)}:
         entry = resolve_models([name], request.dataset, options=SourceOptions(download=request.download))[0]
     else:
+        named = {"recipe": name} if name in TEMPLATES else {"recipe": "RECIPE", "id": name}
         raise BenchError(
             f"recipe {request.recipe.name} needs the model {request.dataset}/{name} for its target maps; train that "
-            f"first: {bench_command('train', recipe=name, dataset=request.dataset, output=request.output)}"
+            f"first: {bench_command('train', **named, dataset=request.dataset, output=request.output)}"
         )
     return Source(entry.card.name, entry.card.weights.sha256, load_model(entry, request.device))
 

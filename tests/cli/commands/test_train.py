@@ -116,7 +116,7 @@ def test_training_mistakes_are_refused_before_anything_is_written(
     assert "did you mean standard" in bench.refused("train", "--recipe", "stndard", *common)
     assert "did you mean epochs" in bench.refused("train", "--recipe", "standard", "--set", "epoch=3", *common)
     assert "is not PARAMETER=VALUE" in bench.refused("train", "--recipe", "standard", "--set", "epochs", *common)
-    assert "train that first" in bench.refused(
+    assert "train that first: bench train --recipe RECIPE --id nobody" in bench.refused(
         "train", "--recipe", "ir_gradient", "--set", "source_model=nobody", *common
     )
     monkeypatch.setattr(loading, "_further_places", lambda spec: [])
