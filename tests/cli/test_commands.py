@@ -205,3 +205,15 @@ def test_the_front_of_accuracy_and_stability_comes_from_the_cards(
     assert "standard_softplus" in found
     assert found == {name: pytest.approx(cards[name].stability["16/255"]) for name in found}
     assert "no model of" in bench.refused(*shown, "clean, stability 9/255")
+
+
+def test_a_front_is_of_the_tables_that_have_both_columns(bench: Bench, tmp_path: Path) -> None:
+    for suite in ("clean", "cross_norm"):
+        append_rows(tmp_path, [
+            row(suite, suite=suite, metric="clean_accuracy", attack="", norm="", eps=None),
+            *([row(suite, suite=suite)] if suite == "cross_norm" else []),
+        ])  # fmt: skip
+    shown = ("leaderboard", "--leaderboard", tmp_path, "--json", "--pareto")
+    (board,) = json.loads(bench(*shown, "clean, L-inf 0.1")[1])["boards"]
+    assert board["suite"] == "cross_norm"
+    assert "unknown column 'union'" in bench.refused(*shown, "clean, union")

@@ -100,7 +100,7 @@ def leaderboard(
     if by is By.model and pareto is None:
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
     else:  # neither a mean over seeds nor a front is a ranking
-        boards = [_view(board, by, pareto, directory, registry=registry) for board in boards]
+        boards = _views(boards, by, pareto, directory, registry=registry)
     if columns is not None:
         from bench.leaderboard.views import with_columns
 
@@ -195,6 +195,19 @@ def _print(boards: list[Board], output_format: Format, *, wide: bool, intervals:
         Format.latex: board_formats.as_latex,
     }
     typer.echo(makers[output_format](boards, intervals=intervals), nl=False)
+
+
+def _views(boards: list[Board], by: By, pareto: str | None, directory: Path, registry: Path | None) -> list[Board]:
+    """The boards as `_view` has them, of fronts those with both columns; raises BenchError where none has."""
+    found, problems = [], []
+    for board in boards:
+        try:
+            found.append(_view(board, by, pareto, directory, registry=registry))
+        except BenchError as error:
+            problems.append(error)
+    if problems and (pareto is None or not found):
+        raise problems[0]
+    return found
 
 
 def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: Path | None) -> Board:
