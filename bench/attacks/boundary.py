@@ -3,9 +3,11 @@
 Every image starts from several points: the one found, towards the class it has and the next ones; the image itself; and
 random corners of the ball of the distance found. Each row takes gradient steps, shorter and shorter, inside a ball that
 shrinks below the smallest distance found so far wherever the row is misclassified, and widens towards it elsewhere: an
-image's rows share the smallest distance, so that no row looks where another has been nearer. In L1 the second half of
-the steps leads towards the nearest point of the linearised boundary in the box, which moves few pixels and as far as
-they need. After a few steps only an image's most promising rows go on: which basin a row is in is settled early.
+image's rows share the smallest distance, so that no row looks where another has been nearer. In L1 every other row
+steps along the whole gradient, of which the ball's projection leaves few pixels, the rows between move few pixels from
+the start, and the last steps lead towards the nearest point of the linearised boundary in the box, which moves each
+pixel as far as it needs. After a few steps only an image's most promising rows go on: in which basin a row is shows
+early.
 
 Sources of the parts: the ball that follows the distance, Rony et al., CVPR 2019 (DDN), and Pintor et al., NeurIPS 2021
 (FMN); the linearised boundary, Croce and Hein, ICML 2020 (FAB).
@@ -33,14 +35,16 @@ from bench.core.threat import Norm
 from bench.core.toml_files import Section
 
 BISECTIONS = 8
-NARROWED = 0.15
+NARROWED = 0.1
 """After this share of the steps only the most promising rows go on."""
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
-TANGENT = 0.5
+TANGENT = 0.85
 """L1 alone: from this share of the steps on they lead to the linearised boundary."""
-TANGENT_PACE = (0.5, 0.02)
-SPARSITY = (0.05, 0.005)
-"""L1 alone, before that: the share of pixels that move."""
+TANGENT_PACE = (0.5, 0.1)
+SPARSITY = (0.02, 0.001)
+"""L1 alone, before that: the share of pixels that move in every second row."""
+DENSE = 0.3
+"""L1 alone, before that: the L2 length of the other rows' steps, as a share of the steps that `PACES` gives."""
 SHRINKING = (0.05, 0.0005)
 """By what share of itself the ball shrinks or widens in the first step and in the last; geometrically in between."""
 
@@ -198,7 +202,12 @@ class _Search:
             return torch.lerp(self.points, self._tangent(gradient, gain), _between(TANGENT_PACE, within))
         sparsity = torch.full_like(self.eps, _between(SPARSITY, within))
         size = _between((pace.first, pace.last), within)
-        return steepest_step(gradient, self.points, size * self.eps, self.norm, sparsity=sparsity).add_(self.points)
+        steps = steepest_step(gradient, self.points, size * self.eps, self.norm, sparsity=sparsity)
+        if self.norm == "l1":
+            dense = steepest_step(gradient, self.points, DENSE * size * self.eps, "l2", sparsity=sparsity)
+            even = torch.arange(len(steps), device=steps.device) // len(self.nearest) % 2 == 0
+            steps = torch.where(per_example(even, steps), dense, steps)
+        return steps.add_(self.points)
 
     def _tangent(self, gradient: Tensor, gain: Tensor) -> Tensor:
         """The points of the box nearest to the images at which the gain would be 0, were the net linear."""
