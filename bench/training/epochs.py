@@ -23,7 +23,7 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a training tells those who watch it, after every few steps."""
+    """What a training tells those who watch it, after every few steps; `epochs` is 0 for target maps made before it."""
 
     epoch: int
     epochs: int

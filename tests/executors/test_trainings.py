@@ -44,16 +44,20 @@ def requests(folder: Path, data: Path) -> list[TrainingRequest]:
 
 def train(folder: Path, data: Path, workers: int | None) -> dict[str, tuple[str, str | None]]:
     own = requests(folder, data)
-    told: dict[str, Progress] = {}
+    told: dict[str, list[Progress]] = {one.name: [] for one in own}
     started: list[str] = []
 
     def watch(name: str) -> Callable[[Progress], None]:
         started.append(name)
-        return partial(told.__setitem__, name)
+        return told[name].append
 
     train_all([Training(one, partial(watch, one.name)) for one in own], workers)
     assert sorted(started) == sorted(one.name for one in own)
-    assert {state.epochs for state in told.values()} <= {1}
+    assert all(
+        {state.epochs for state in states} <= ({0, 1} if name == "towards" else {1}) for name, states in told.items()
+    )
+    if workers == 1:
+        assert [told[name][0].epochs for name in ("first", "towards")] == [1, 0], "target maps come first"
     cards = [read_card(one.folder) for one in own]
     return {card.id: (card.weights.sha256, card.training.source_sha256) for card in cards if card.training}
 

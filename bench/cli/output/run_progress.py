@@ -41,10 +41,15 @@ class RunProgress(Display):
         return _Watcher(self, self.add_task(name, total=plan.work), self._go_on)
 
     def watch_training(self, model: TrainedModel, count: str) -> Callable[[Progress], None]:
-        """What a training tells of its epochs goes to a bar of its own."""
+        """What a training tells of its target maps and epochs goes to bars of its own."""
+        maps = self.add_task(f"{count}target maps of {model.id}", total=1, visible=False)
         task = self.add_task(f"{count}train {model.id}", total=1)
 
         def tell(state: Progress) -> None:
+            if state.epochs == 0:
+                self.update(maps, completed=state.step, total=state.steps, visible=True)
+                return
+            self.update(maps, visible=False)
             self.update(task, completed=state.epoch + state.step / max(1, state.steps), total=state.epochs)
 
         return tell
