@@ -111,6 +111,9 @@ class Scale(Section):
         missing = [name for name in self.suites if name not in self.seconds]
         if missing:
             raise ValueError(f"seconds lacks {', '.join(missing)}")
+        again = [name for name, suite in self.suites.items() if list(self.suites.values()).count(suite) > 1]
+        if again:
+            raise ValueError(f"suites has one suite under several names: {', '.join(again)}")
         unknown = [name for name in self.only if name not in self.suites]
         if unknown:
             raise ValueError(f"only names no suite of the scale: {', '.join(unknown)}")

@@ -77,6 +77,10 @@ def test_a_scale_extends_only_what_stands_above_it() -> None:
         ({"minutes": {"at_l2": 3.0}}, "minutes lacks the recipe of student"),
         ({"train": [LINES[1] | {"seed": 1}]}, "seed names one, seeds asks for several"),
         ({"only": {"other": ["*"]}}, "only names no suite of the scale: other"),
+        (
+            {"suites": {"main": "clean", "more": "clean"}, "seconds": {"main": 1.0, "more": 1.0}},
+            "under several names: main",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:

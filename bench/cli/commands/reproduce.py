@@ -53,7 +53,8 @@ def reproduce(
     dataset: StudyDataset = None,
     scale: StudyScale = "quick",
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE]")
+        Path | None,
+        typer.Option("--output", help="Folder of the outcome. [default: LEADERBOARD/studies/STUDY-SCALE(-seedN)]"),
     ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop.")] = False,
     train: Annotated[
@@ -79,7 +80,7 @@ def reproduce(
     from bench.studies.study import find_study
 
     found = find_study(study, dataset)
-    folder = output or leaderboard / "studies" / f"{found.name}-{scale}"
+    folder = output or leaderboard / "studies" / f"{found.name}-{scale}{f'-seed{seed}' if seed else ''}"
     executor, failures = place.choose(device), Failures(fast=False)
     request = StudyRequest(
         study=found, scale=scale, output=folder, leaderboard=leaderboard, seed=seed, device=device, data_dir=data_dir,
