@@ -117,27 +117,30 @@ def roar_figure(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequenc
     return figure
 
 
-def manifold_figure(distances: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+def manifold_figure(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
     """Densities of the distance to the manifold, relative to the clean images' range as in the paper.
 
     Args:
-        distances: kind of net -> (clean distances, adversarial ones); all share the clean images.
+        panels: title -> kind of net -> (clean distances, adversarial ones); all share the clean images.
     """
     from scipy.stats import gaussian_kde
 
-    figure, (axes,) = new_figure(1, width=6.5)
-    clean = np.asarray(next(iter(distances.values()))[0])
-    low, high = float(clean.min()), float(clean.max())
-    kept = {f"adversarial, {model}": np.asarray(values[1]) for model, values in distances.items()}
-    for colour, (label, values) in zip(cycle_colours(len(kept) + 1), {"clean": clean, **kept}.items(), strict=True):
-        relative = (values - low) / (high - low)
-        if len(relative) < 3 or float(relative.std()) == 0.0:
-            continue
-        grid = np.linspace(min(0.0, float(relative.min())), float(np.quantile(relative, 0.995)) * 1.1, 400)
-        axes.plot(grid, gaussian_kde(relative, bw_method=0.25)(grid), color=colour, label=f"{label} (n={len(values)})")
-    axes.set(xlabel="relative distance to the reconstruction\n(0, 1: range of clean images)", ylabel="density")
-    axes.grid(alpha=0.3)
-    _outside_legend(figure, axes)
+    figure, all_axes = new_figure(len(panels), width=4.2, height=4.2)
+    for axes, (title, distances) in zip(all_axes, panels.items(), strict=True):
+        clean = np.asarray(next(iter(distances.values()))[0])
+        low, high = float(clean.min()), float(clean.max())
+        kept = {f"adversarial, {model}": np.asarray(values[1]) for model, values in distances.items()}
+        for colour, (label, values) in zip(cycle_colours(len(kept) + 1), {"clean": clean, **kept}.items(), strict=True):
+            relative = (values - low) / (high - low)
+            if len(relative) < 3 or float(relative.std()) == 0.0:
+                continue
+            grid = np.linspace(min(0.0, float(relative.min())), float(np.quantile(relative, 0.995)) * 1.1, 200)
+            density = gaussian_kde(relative, bw_method=0.25)(grid)
+            axes.plot(grid, density, color=colour, label=f"{label} (n={len(values)})")
+        axes.set(xlabel="relative distance to the reconstruction\n(0, 1: range of clean images)", ylabel="density")
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8, frameon=False)
     return figure
 
 

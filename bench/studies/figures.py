@@ -17,8 +17,10 @@ from bench.reporting.curve_figures import robustness_figure
 from bench.reporting.figures import manifold_figure, new_figure, roar_figure, save_figure
 from bench.reporting.plots import one_attack
 from bench.studies.effects import Material
+from bench.studies.names import Group, expand
 from bench.studies.pictures import draw_picture
 from bench.studies.plan import StudyRequest
+from bench.studies.study import Ordering
 from bench.training.boundary_tilt import TiltStudy, logits
 
 _SIDE = 1.1
@@ -72,18 +74,31 @@ def _retraining_figures(rows: pd.DataFrame) -> dict[str, Figure]:
 
 
 def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Figure]:
-    """A curve each for what training seeds have in common, of all their images."""
+    """A panel for each order of nets that a claim is about, a curve each for all images of a group's training seeds."""
     of_suite = rows[rows["metric"] == "manifold_distance"].drop_duplicates("model", keep="last")
     prefix = request.study.scale(request.scale).prefix
-    distances: dict[str, tuple[list[float], list[float]]] = {}
-    for method, run in zip(of_suite["method"], of_suite["run_id"], strict=True):
-        path = request.leaderboard / "runs" / run / "examples.parquet"
-        if path.is_file():
-            records = read_records(path)
-            chosen = records.loc[kept(records, "fooled_reference"), "adversarial_distance"]
-            clean = records["clean_distance"].tolist()
-            distances.setdefault(method.removeprefix(prefix), (clean, []))[1].extend(chosen)
-    return {"manifold": manifold_figure(dict(sorted(distances.items())))} if distances else {}
+    runs = dict(zip(of_suite["model"].str.removeprefix(prefix), of_suite["run_id"], strict=True))
+    orders = [
+        claim.models[::-1]
+        for claim in request.study.claims_at(request.scale)
+        if isinstance(claim, Ordering) and claim.of.metric == "manifold_distance"
+    ]
+    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for order in orders or [list(runs)]:
+        for group in order:
+            names = [group] if isinstance(group, str) else group
+            for run in (runs[name] for name in expand(names, runs) if name in runs):
+                path = request.leaderboard / "runs" / run / "examples.parquet"
+                if path.is_file():
+                    records = read_records(path)
+                    chosen = records.loc[kept(records, "fooled_reference"), "adversarial_distance"]
+                    curves = panels.setdefault(_name(order[-1]) if orders else "", {})
+                    curves.setdefault(_name(group), (records["clean_distance"].tolist(), []))[1].extend(chosen)
+    return {"manifold": manifold_figure(panels)} if panels else {}
+
+
+def _name(group: Group) -> str:
+    return (group if isinstance(group, str) else group[0]).removesuffix("+")
 
 
 def _tilt_figure(study: TiltStudy) -> Figure:
