@@ -81,8 +81,9 @@ def train_all(trainings: Sequence[Training], workers: int | None = None, failure
 
 def _train(request: TrainingRequest, autoencoder: VaeGanRecipe | None, on_progress: Callable[[Progress], None]) -> None:
     if autoencoder is None:
-        made = lambda done, total: on_progress(Progress(0, 0, done, total))  # noqa: E731
-        train_and_publish(request, on_progress=on_progress, on_targets=made)
+        train_and_publish(
+            request, on_progress=on_progress, on_targets=lambda done, total: on_progress(Progress(0, 0, done, total))
+        )
     else:
         train_vae_gan(autoencoder, request, on_progress=on_progress)
 
@@ -110,12 +111,7 @@ class _SideBySide:
                     request = dataclasses.replace(
                         training.request, device=worker_device(training.request.device, number)
                     )
-                    helpers[number].at[:] = [
-                        0,
-                        0,
-                        0,
-                        0,
-                    ]  # so that its last training's progress is not told as this one's
+                    helpers[number].at[:] = [0] * 4  # so that its last training's progress is not told as this one's
                     call = helpers[number].submit(_train_there, request, training.autoencoder, threads)
                     self._running[call], self._told[number] = (training, number), training.watch()
                 done = wait(self._running, _LOOK_SECONDS, FIRST_COMPLETED).done
