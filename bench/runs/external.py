@@ -93,7 +93,7 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
     rows, config = read_leaderboard(leaderboard), plan.config
     card = plan.entry.card
     own = rows[(rows["model"] == card.id) & (rows["dataset"] == card.dataset) & (rows["suite"] == config.suite)]
-    for run_id in own.sort_values("finished_at", kind="stable", ascending=False)["run_id"].unique():
+    for run_id in own.sort_values("finished_at", kind="stable")["run_id"].unique()[::-1]:
         folder = leaderboard / "runs" / str(run_id)
         found = read_manifest(folder).config
         same = all(
@@ -208,7 +208,7 @@ def _written(
     """Write the run that has them, its rows, and the images that hold."""
     dependencies = (base.config.dependencies or {}) | {attack: Dependency(sha256_file(file), "findings")}
     metrics = plan.protocol.metrics(plan.dataset.name, records)
-    lowered = list(_fallen(metrics))
+    lowered = list(_fallen(metrics, base.result.metrics))
     refused = {reason: count for reason, count in judged.refused.items() if count}
     finding = _finding(attack, len(images), len(judged.held), refused, lowered=len(lowered))
     result = Result(
@@ -247,16 +247,16 @@ def _written(
     )  # fmt: skip
 
 
-def _fallen(metrics: Sequence[Metric]) -> Iterator[tuple[Metric, float]]:
-    """The metrics of others' images that lie below what the suite's own attacks found, and that."""
-    own: dict[tuple[str, str, float | None], float] = {}
+def _fallen(metrics: Sequence[Metric], known: Sequence[Metric]) -> Iterator[tuple[Metric, float]]:
+    """The metrics that lie below all that was known at their place, to six digits, and what that was."""
+    lowest: dict[tuple[str, str, float | None], float] = {}
+    for metric in known:
+        place = _place(metric.key)
+        lowest[place] = min(metric.value, lowest.get(place, metric.value))
     for metric in metrics:
-        if not metric.key.is_external:
-            place = _place(metric.key)
-            own[place] = min(metric.value, own.get(place, metric.value))
-    for metric in metrics:
-        if metric.key.is_external and metric.value < own.get(_place(metric.key), metric.value):
-            yield metric, own[_place(metric.key)]
+        before = lowest.get(_place(metric.key), metric.value)
+        if metric.value < before * (1 - 1e-5):
+            yield metric, before
 
 
 def _place(key: MetricKey) -> tuple[str, str, float | None]:

@@ -67,6 +67,6 @@ def _print(outcome: ExternalOutcome) -> None:
         fall = f"{number(before, percent=share)} -> {number(metric.value, percent=share)}{' %' if share else ''}"
         out.print(f"  {full_label(metric.key)}: {fall}", soft_wrap=True)
     if not outcome.lowered:
-        why = "the suite's own attacks had broken these images already" if outcome.held else "none of the images counts"
+        why = "these images had been broken already" if outcome.held else "none of the images counts"
         out.print(f"no number fell: {why}", soft_wrap=True)
     out.print(f"evidence:    {outcome.folder}", soft_wrap=True)
