@@ -28,7 +28,11 @@ _TILT_RERUN = {
 
 
 def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgement], tilt: TiltStudy | None) -> None:
-    """claims.csv and results.md, and tilt.csv and tilt.md where that experiment was run."""
+    """claims.csv and results.md, and tilt.csv and tilt.md where that experiment was run.
+
+    Args:
+        rows: those that claims and pictures rest on.
+    """
     claims = [
         [
             judgement.claim.id, judgement.verdict,
@@ -66,7 +70,7 @@ def _tilt_table(tilt: TiltStudy) -> tuple[list[str], list[list[str]]]:
 
 
 def _results(rows: pd.DataFrame) -> str:
-    parts = []
+    parts = ["The figures that claims and pictures rest on; the others of these runs are in leaderboard.csv.\n"]
     for suite in dict.fromkeys(rows["suite"]):
         of_suite = rows[rows["suite"] == suite]
         labels = [full_label(key) for key in keys_of(of_suite)]
@@ -101,10 +105,10 @@ def write_verdict(
         f"Repeat it with `{again}`.",
         "",
         "A claim is *supported* when the whole 95 % interval of its effect lies on its side and its p-value, adjusted",
-        "by Holm over the claims of this study, is at most .05; *suggestive* when that holds with fewer than three",
-        "training seeds a side or rests on a suggestive control; *not supported* when it holds of the other side; else",
-        "*undecided*, as is all that rests on a failed control. Intervals cover images and seeds, not the choice of",
-        "data set, net or hyper-parameters.",
+        "by Holm over the claims of this study (a training step's costs apart), is at most .05; *suggestive* when that",
+        "holds with fewer than three training seeds a side or rests on a suggestive control; *not supported* when it",
+        "holds of the other side; else *undecided*, as is all that rests on a failed control. Intervals cover images",
+        "and seeds, not the choice of data set, net or hyper-parameters.",
         "",
     ]
     for judgement in claims:

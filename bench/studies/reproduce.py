@@ -106,8 +106,8 @@ def _write(
     seconds: float,
 ) -> None:
     folder = request.output
-    write_tables(folder, rows, judgements, material.tilt)
     figures = write_figures(request, rows, material)
+    write_tables(folder, rows.loc[sorted(material.values.used)], judgements, material.tilt)
     write_verdict(request, plan, judgements, figures, rows=rows)
     content = {
         "study": request.study.name,

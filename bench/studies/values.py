@@ -57,6 +57,8 @@ class Values:
 
     def __init__(self, leaderboard: Path, rows: pd.DataFrame) -> None:
         self.leaderboard, self.rows = leaderboard, rows
+        self.used: set[int] = set()
+        """Labels of the rows that were asked for."""
         self._images: dict[tuple[MetricName, str], pd.DataFrame | None] = {}
         self._records: dict[str, pd.DataFrame] = {}
 
@@ -73,6 +75,7 @@ class Values:
         if rows.empty:
             raise MissingInputError(f"no {full_label(of.key)} of {model} under {of.suite}")
         row = rows.iloc[-1]
+        self.used |= set(rows.index)
         if not np.isfinite(row["value"]):  # a median beyond the largest radius
             raise MissingInputError(f"{full_label(of.key)} of {model} under {of.suite} is no finite number")
         error = float(row["ci_high"] - row["ci_low"]) / (2 * NORMAL_QUANTILE)

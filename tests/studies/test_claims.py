@@ -193,6 +193,15 @@ def test_identities_are_checks_and_make_no_claim_harder() -> None:
     assert found["claim"].p == judged(CLEAR, claim("claim"))["claim"].p
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_a_busy_machine_changes_no_verdict_but_that_on_its_time(p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = Effect(0.05, 0.01, 0.09, "15 steps", "ms here", p=p, seeds=15)
+    monkeypatch.setattr("bench.studies.effects._step_costs", lambda *_: timed)
+    cost = {"id": "cost", "text": "", "statistic": "step_cost", "better": "lga", "worse": "hessian"}
+    found = judged(CLEAR, cost | {"quantity": "seconds"}, claim("claim"))
+    assert found["cost"].p == p and found["claim"].p == judged(CLEAR, claim("claim"))["claim"].p
+
+
 def method(name: str, points: Sequence[tuple[float, float]], made: dict[Any, Any]) -> dict[str, Any]:
     for strength, (x, y) in enumerate(points):
         for metric, mean in (("x", x), ("m", y)):

@@ -162,6 +162,8 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert "\n2. " not in verdict and judged["true"]["headline"] == "yes" and not judged["false"]["headline"]
     assert "## true: suggestive" in verdict and "- published: 42" in verdict and "- everything" in verdict
     assert "published: no number of the paper could be recovered" in verdict
+    results = (folder / "results.md").read_text()
+    assert f"{values['at_linf']:.4f} [" in results and "L-inf 0.05" not in results  # no claim is on it
     for name in ("robustness_tiny",):
         with Image.open(folder / "figures" / f"{name}.png") as picture:
             assert picture.mode == "P"  # few colours
