@@ -10,7 +10,7 @@ import pandas as pd
 from bench.comparison.evidence import evidence_doubt, row_values
 from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
-from bench.leaderboard.boards import COMPARABLE, precision_note
+from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.evidence.union_note import union_note, union_radii
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
@@ -64,14 +64,12 @@ def compare_models(
             f"run both: {bench_command('run', model=[first, second], suite='cross_norm')}"
         )
     found, skipped = [], []
-    for common in shared.to_dict("records"):
+    tables = [dict(zip(columns, values, strict=True)) for values in shared.itertuples(index=False)]
+    for common, note in zip(tables, table_notes(tables), strict=True):
         latest = [latest_run(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
         pair = [rows[rows["run_id"] == run_id] for run_id in latest]
         radii = union_radii(leaderboard, latest, set(pair[0]["metric"]))
-        title = (
-            f"{common['suite']} (version {common['suite_version']}), {common['dataset']}, {common['n_examples']} images"
-            f"{precision_note(str(common['precision']))}{union_note(radii)}"
-        )
+        title = table_title(common, note) + union_note(radii)
         try:
             found.append(compare_runs(title, (pair[0], pair[1]), (leaderboard, leaderboard)))
         except BenchError as error:

@@ -15,14 +15,10 @@ import pandas as pd
 from bench.core.names import unknown_name
 from bench.core.threat import NORM_LABELS
 from bench.leaderboard.best_known import is_external, lowered_rows
+from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.labels import FROM_ONE, label, read_from_one, with_decimals
 from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
 
-COMPARABLE = (
-    "dataset", "split", "suite", "suite_version", "suite_sha256", "data_sha256", "dependencies_sha256", "n_examples",
-    "seed", "precision",
-)  # fmt: skip
-"""Rows are ranked together only where all of these agree."""
 _ACCURACIES = ("clean_accuracy", "robust_accuracy", "union_accuracy")
 _FEW = 5
 """Headlines shown at every radius, where there are no more, else at the largest; columns shown where there are none."""
@@ -105,6 +101,7 @@ class Board:
         title: names what all rows share.
         shared: the columns of COMPARABLE.
         rows: best first by the column `sort`.
+        note: what the title adds to what is shared: a precision, digests.
     """
 
     title: str
@@ -112,6 +109,7 @@ class Board:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     sort: Column
+    note: str = ""
 
     @property
     def of_methods(self) -> bool:
@@ -156,15 +154,16 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     """
     rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     boards, seen = [], set()
-    for shared, group in rows.groupby(list(COMPARABLE), sort=True):
+    groups = [(dict(zip(COMPARABLE, key, strict=True)), group) for key, group in rows.groupby(list(COMPARABLE))]
+    for (shared, group), note in zip(groups, table_notes([shared for shared, _ in groups]), strict=True):
         latest, whose = lowered_rows(_latest(group[~is_external(group)]), group)
         columns, found = _cells(latest)
         found = [replace(row, best_known=whose.get(row.name, "")) for row in found]
         seen |= {column.label for column in columns}
         by = _named(columns, sort) if sort else _default_sort(columns)
         if by is not None:
-            named = dict(zip(COMPARABLE, shared, strict=True))
-            boards.append(Board(_title(named), named, columns, sorted_rows(found, columns, by), sort=by))
+            title = table_title(shared, note)
+            boards.append(Board(title, shared, columns, sorted_rows(found, columns, by), sort=by, note=note))
     if not boards and sort is not None:
         raise unknown_name(sort, seen, "metric to sort by")
     return boards
@@ -180,18 +179,6 @@ def _named(columns: Sequence[Column], name: str) -> Column | None:
     """The column of that label or heading; its radius may be written as a decimal."""
     exact = [column for column in columns if name in (column.label, column.heading)]
     return next(iter(exact + [column for column in columns if with_decimals(column.label) == name]), None)
-
-
-def precision_note(precision: str) -> str:
-    """What a title adds where adversarial examples were not looked for in float32."""
-    return "" if precision == "float32" else f", {precision} search"
-
-
-def _title(shared: Mapping[str, Any]) -> str:
-    return (
-        f"{shared['dataset']} ({shared['split']}, {shared['n_examples']} images), suite {shared['suite']} version "
-        f"{shared['suite_version']}, seed {shared['seed']}{precision_note(shared['precision'])}"
-    )
 
 
 def sorted_rows(rows: Iterable[Row], columns: tuple[Column, ...], by: Column) -> tuple[Row, ...]:

@@ -29,6 +29,7 @@ def draw_plot(
     dataset: str | None,
     suite: str | None,
     models: Sequence[str],
+    table: str = "",
     columns: tuple[str, str] = ("clean", "union"),
     width: float = 6.75,
     font: str = "serif",
@@ -38,6 +39,7 @@ def draw_plot(
 
     Args:
         models: names or wildcards; none are all.
+        table: a part of the board's title.
         columns: of `pareto`, across and up.
         width: in inches: 3.25 is a column of most two-column papers, 6.75 their whole width.
 
@@ -48,10 +50,12 @@ def draw_plot(
     rows = of_newest_versions(
         select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite], model=models)
     )
-    boards = make_boards(rows)
+    every = make_boards(rows)
+    boards = [board for board in every if table in board.title]
     if len(boards) != 1:
-        found = "; ".join(f"{one.shared['dataset']}, {one.shared['suite']}" for one in boards[:6])
-        raise BenchError(f"these are {len(boards)} tables ({found}); name one.", option=("dataset", "suite"))
+        found = "; ".join(board.title for board in (boards or every)[:6])
+        message = f"these are {len(boards)} tables of {len(every)} ({found}); name one."
+        raise BenchError(message, option=("dataset", "suite", "table"))
     with mpl.rc_context({"font.family": font, "font.size": font_size, "axes.titlesize": "medium"}):
         figure = _figure(kind, boards[0], rows, columns, width=width)
         write_atomically(output, figure_bytes(figure, picture))

@@ -42,6 +42,7 @@ def values(board: Board, name: str = "standard") -> list[float | None]:
 def test_rows_that_cannot_be_compared_are_never_in_one_table(tmp_path: Path, change: dict[str, Any]) -> None:
     boards = boards_of(tmp_path, [row("a"), row("b", model="other", **change)])
     assert [names(board) for board in boards] in ([["standard"], ["other"]], [["other"], ["standard"]])
+    assert len({board.title for board in boards}) == 2, "nor do two tables read alike"
 
 
 def test_the_latest_run_of_a_model_counts(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
-from bench.leaderboard.boards import COMPARABLE, Board, Cell, Column, make_boards, precision_note
+from bench.leaderboard.boards import Board, Cell, Column, make_boards
+from bench.leaderboard.comparable import COMPARABLE
 from bench.leaderboard.controls import beaten
 from bench.leaderboard.evidence.finished_runs import Run, shared_reference
 from bench.leaderboard.labels import balls
@@ -160,7 +161,7 @@ def _detail(board: Board, reference: Mapping[str, float], *, hidden: int) -> str
     union = balls(reference) if any(column.key.metric == "union_accuracy" for column in board.columns) else ""
     detail = (
         f"{shared['dataset']}, {shared['split']} split, {shared['n_examples']:,} images, suite version "
-        f"{shared['suite_version']}, seed {shared['seed']}{precision_note(shared['precision'])}, {count} "
+        f"{shared['suite_version']}, seed {shared['seed']}{board.note}, {count} "
         f"model{'s' if count > 1 else ''}"
     )
     detail += f"; union of {union}" if union else ""

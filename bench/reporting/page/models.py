@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.catalog.cards import ModelCard
 from bench.core.threat import NORM_LABELS, radius_text
-from bench.leaderboard.boards import precision_note
+from bench.leaderboard.comparable import precision_note
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.evidence.repeat import Repeat, repeat
 from bench.leaderboard.labels import name as metric_name

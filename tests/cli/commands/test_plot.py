@@ -95,6 +95,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(bench: Bench, board: Path) 
     assert "must end in .png, .svg or .pdf" in bench.refused(
         "plot", "--leaderboard", board, "--output", board / "a.gif"
     )
-    append_rows(board, [row("other", suite="another", metric="clean_accuracy", value=0.5)])
-    assert "these are 2 tables" in bench.refused("plot", *at)
+    append_rows(board, [row("other", n_examples=50, metric="clean_accuracy", value=0.5)])
+    assert "50 images" in (said := bench.refused("plot", *at)) and "--table" in said
     assert not (board / "a.pdf").exists()
+    assert bench("plot", *at, "--table", "100 images")[0] == 0

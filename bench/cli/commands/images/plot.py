@@ -29,6 +29,9 @@ def plot(
     model: Annotated[
         list[str] | None, typer.Option("--model", help="Only these models; wildcards. Repeatable.")
     ] = None,
+    table: Annotated[
+        str, typer.Option("--table", help="Only the table whose title has this, e.g. '500 images' or 'seed 1'.")
+    ] = "",
     columns: Annotated[
         str, typer.Option("--columns", help="Of the Pareto front: two columns, across and up.")
     ] = "clean, union",
@@ -51,6 +54,6 @@ def plot(
         raise BenchError(f"--columns {columns!r} is not two columns; write it as 'clean, union'.")
     title = draw_plot(
         kind.value, directory, output_file, dataset=dataset, suite=suite, models=model or [],
-        columns=(names[0], names[1]), width=width, font=font, font_size=font_size,
+        table=table, columns=(names[0], names[1]), width=width, font=font, font_size=font_size,
     )  # fmt: skip
     output().print(f"{output_file}: {title}", soft_wrap=True)
