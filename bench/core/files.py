@@ -167,21 +167,24 @@ def is_old(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, busy: str = "") -> Iterator[None]:
     """Hold the lock file `path`, which all processes share.
+
+    Args:
+        busy: said at once where another process holds it; empty: that one is waited for.
 
     Raises:
         BenchError: another process holds it for too long, or the file system has no locks.
     """
-    lock = FileLock(path, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise BenchError(
-            f"another process has held {path} for {LOCK_SECONDS:.0f} seconds; end it, or try again later."
-        ) from error
-    except NotImplementedError as error:
-        raise BenchError(f"the file system of {path} has no locks; choose a folder on another one.") from error
+    lock = FileLock(path, timeout=0.0 if busy else LOCK_SECONDS)
+    with clear_disk_errors(path):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            waited = f"another process has held {path} for {LOCK_SECONDS:.0f} seconds; end it, or try again later."
+            raise BenchError(busy or waited) from error
+        except NotImplementedError as error:
+            raise BenchError(f"the file system of {path} has no locks; choose a folder on another one.") from error
     try:
         yield
     finally:

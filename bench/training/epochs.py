@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +15,17 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.core.files import csv_text, write_atomically
+from bench.core.files import csv_text, locked, write_atomically
 from bench.core.torch_state import write_state
 
 logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
+LOCK = ".lock"
+
+
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """Keep other trainings out of a work folder; raises BenchError where one is at work there."""
+    return locked(folder / LOCK, f"another training is at work in {folder}; wait for it, or choose another model id.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +76,20 @@ class Epochs:
             until: stop after so many epochs; all by default.
 
         Raises:
-            BenchError: a term of the loss is not a number, or the state found is damaged or of another training.
+            BenchError: a term of the loss is not a number, the state found is damaged or of another training, or
+                another process trains in that folder.
         """
-        self._resume()
-        for number in range(len(self.rows), self.total if until is None else min(until, self.total)):
-            began = time.perf_counter()
-            row = {"epoch": float(number + 1)} | epoch(number)
-            self._require_finite(row)
-            row["seconds"] = round(time.perf_counter() - began, 2)
-            self.seconds += row["seconds"]
-            self.rows.append(row)
-            self._save()
-            self.report(Progress(number + 1, self.total, 0, 1, row=row))
+        with alone_in(self.folder):
+            self._resume()
+            for number in range(len(self.rows), self.total if until is None else min(until, self.total)):
+                began = time.perf_counter()
+                row = {"epoch": float(number + 1)} | epoch(number)
+                self._require_finite(row)
+                row["seconds"] = round(time.perf_counter() - began, 2)
+                self.seconds += row["seconds"]
+                self.rows.append(row)
+                self._save()
+                self.report(Progress(number + 1, self.total, 0, 1, row=row))
 
     def mean(self, epoch: int, steps: int, terms: Iterable[dict[str, Tensor]]) -> dict[str, float]:
         """The row of an epoch: what its steps give, each its share of the mean, summed up; those who watch are told."""

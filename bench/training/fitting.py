@@ -29,7 +29,7 @@ from bench.data.loading import Split
 from bench.data.specs import DatasetSpec
 from bench.nets import build_net
 from bench.nets.input_conv import prepare_net
-from bench.training.epochs import CHECKPOINT, Progress
+from bench.training.epochs import CHECKPOINT, LOCK, Progress, alone_in
 from bench.training.measures import gradient_alignment, gradient_norm, gradient_stability
 from bench.training.recipe import Recipe
 from bench.training.target_maps import Source, Wanted
@@ -89,10 +89,11 @@ class TrainingRequest:
             )
 
     def prepare_work(self) -> None:
-        """Make the work folder, empty where the training is to begin afresh."""
+        """Make the work folder, empty where the training is to begin afresh; raises BenchError where one is at work."""
         with clear_disk_errors(self.work):
-            if self.fresh:
-                shutil.rmtree(self.work, ignore_errors=True)
+            if self.fresh and self.work.is_dir():
+                with alone_in(self.work):
+                    shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True, exist_ok=True)
 
     def publish(self, net: nn.Module, write_card: Callable[[Path], None]) -> None:
@@ -100,7 +101,8 @@ class TrainingRequest:
         write_atomically(self.work / "weights.safetensors", state_bytes(net))
         write_card(self.work)
         with clear_disk_errors(self.folder):
-            (self.work / CHECKPOINT).unlink(missing_ok=True)
+            for name in (CHECKPOINT, LOCK):
+                (self.work / name).unlink(missing_ok=True)
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.work.replace(self.folder)

@@ -11,7 +11,8 @@ from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.nets import build_net
 from bench.training import Recipe, make_recipe, train
-from bench.training.epochs import CHECKPOINT
+from bench.training.epochs import CHECKPOINT, alone_in
+from bench.training.fitting import TrainingRequest
 from bench.training.recipe import Schedule
 from bench.training.trainer import _learning_rate_factor, _optimizer, split_validation
 
@@ -108,6 +109,18 @@ def test_a_state_of_another_training_is_not_resumed(tmp_path: Path) -> None:
     fit("standard", tmp_path, epochs=3, stop_after=1)
     with pytest.raises(BenchError, match="other parameters; start afresh"):
         fit("standard", tmp_path, epochs=4)
+
+
+def test_a_second_training_in_the_same_folder_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
+    recipe = make_recipe("standard", "fashion_mnist")
+    request = TrainingRequest(recipe, "fashion_mnist", tmp_path, torch.device("cpu"), fresh=True)
+    request.prepare_work()
+    with alone_in(request.work):
+        for start in (request.prepare_work, lambda: fit("standard", request.work, epochs=1)):
+            with pytest.raises(BenchError, match=r"another training is at work in .*wait for it"):
+                start()
+        assert request.work.is_dir()
+    fit("standard", request.work, epochs=1)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
