@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from bench.training.fitting import TrainingRequest
 from bench.training.publish import train_and_publish
 from bench.training.vae_gan import VaeGanRecipe, train_vae_gan
 
+logger = logging.getLogger(__name__)
 _BYTES = 2 << 30
 """Main memory of a training: data, target maps and a step's activations of a small net."""
 _LOOK_SECONDS = 0.25
@@ -67,7 +69,7 @@ def train_all(trainings: Sequence[Training], workers: int | None = None, failure
         failures: gets the trainings that fail, while the others go on; None: that is an error.
 
     Raises:
-        BenchError: the process of a training was ended; finished epochs of all of them are kept.
+        BenchError: the processes of all trainings were ended; finished epochs are kept.
     """
     failures = failures or Failures()
     count = side_by_side(len(trainings), trainings[0].request.device, workers) if trainings else 0
@@ -121,7 +123,11 @@ class _SideBySide:
                         self._told[number](Progress(epoch, epochs, step, steps))
                 for call in done:
                     training, number = self._running.pop(call)
-                    _require_alive(training.name, call)
+                    if isinstance(call.exception(), BrokenExecutor):
+                        count -= 1
+                        _warn_of_end(training.name, call, left=count)
+                        self._waiting.insert(0, training)
+                        continue
                     with failures.of(training.name):
                         call.result()
                     self._unfinished.remove(training.name)
@@ -135,12 +141,12 @@ class _SideBySide:
         return None
 
 
-def _require_alive(name: str, call: Future[None]) -> None:
-    if isinstance(call.exception(), BrokenExecutor):
-        raise BenchError(
-            f"the process that trained {name} was ended, perhaps for want of memory; its whole epochs are kept. "
-            "Go on with fewer workers.", option="workers",
-        ) from call.exception()  # fmt: skip
+def _warn_of_end(name: str, call: Future[None], left: int) -> None:
+    """Say that a process is gone; raises BenchError where none is `left` to go on with."""
+    ended = f"the process that trained {name} was ended, perhaps for want of memory; its whole epochs are kept."
+    if not left:
+        raise BenchError(f"{ended} Go on with fewer workers.", option="workers") from call.exception()
+    logger.warning("%s It goes on in another: %d at a time from now on.", ended, left)
 
 
 def _train_there(request: TrainingRequest, autoencoder: VaeGanRecipe | None, threads: int) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -95,20 +96,27 @@ def test_a_training_that_fails_keeps_no_other_from_being_done(tmp_path: Path, wo
 
 
 @pytest.mark.usefixtures("forked_helpers", "two_threads")
-def test_a_training_whose_process_is_killed_ends_the_study_in_one_line(
-    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_training_whose_process_is_killed_goes_on_in_another_while_there_is_one(
+    killed: int, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    submit = HelperProcess.submit
+    submit, calls = HelperProcess.submit, itertools.count()
 
     def kill(helper: HelperProcess, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         call = submit(helper, function, *arguments)
-        if helper._context.started is not None:
+        if next(calls) < killed and helper._context.started is not None:
             helper._context.started.kill()
         return call
 
     monkeypatch.setattr(HelperProcess, "submit", kill)
-    with pytest.raises(BenchError, match=r"the process that trained (first|second) was ended, perhaps for want of mem"):
-        train(tmp_path, data_dir, 2)
+    own = [Training(one, lambda: lambda _: None) for one in requests(tmp_path, data_dir)]
+    if killed == 2:
+        with pytest.raises(BenchError, match=r"that trained (first|second) was ended, perhaps for want of memory"):
+            train_all(own, 2)
+    else:
+        train_all(own, 2)
+        assert all((one.request.folder / "card.toml").is_file() for one in own)
+    assert "was ended, perhaps" in caplog.text and "1 at a time from now on" in caplog.text
 
 
 @pytest.mark.usefixtures("two_threads")
