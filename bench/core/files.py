@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import stat
 import time
@@ -25,6 +26,7 @@ from bench.core.errors import BenchError
 
 LOCK_SECONDS = 60.0
 """How long a lock is waited for that is held for the time of one write."""
+_ABSOLUTE_PATH = re.compile(r"""(?<![\w./:])/[^\s:;,'"]*[^\s:;,'".]""")
 _TEMPORARY = ".bench-tmp"
 _OLD_SECONDS = 86400.0
 _WINDOWS_TRIES, _WINDOWS_SECONDS = 20, 0.05
@@ -48,6 +50,11 @@ def shared_path(text: str) -> str:
     if not path.is_absolute():
         return text
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+
+
+def shared_text(text: str) -> str:
+    """A sentence for evidence that others will see, its absolute paths as `shared_path` leaves them."""
+    return _ABSOLUTE_PATH.sub(lambda found: shared_path(found[0]), text)
 
 
 def open_regular(path: Path) -> BufferedReader:

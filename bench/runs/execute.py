@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.core.errors import BenchError
+from bench.core.files import shared_text
 from bench.core.precision import uncompiled
 from bench.core.version import code_version, commit, cpu_name, package_versions
 from bench.executors.base import Executor
@@ -179,7 +180,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
 def _reason(error: BaseException) -> str:
     """One line about what ended a run, for its manifest."""
     kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split())[:300]
+    return shared_text(" ".join(f"{kind}{error}".split()))[:300]
 
 
 def _merge_findings(found: list[Finding], units: int) -> list[Finding]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.catalog.locations import shipped
 from bench.core.devices import resolve_device
-from bench.core.files import json_text, write_atomically
+from bench.core.files import json_text, shared_text, write_atomically
 from bench.executors.trainings import Training, train_all
 from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
@@ -77,7 +77,7 @@ def reproduce(
         failed = [
             f"model {one.model}: {f'under {one.suite}, ' * bool(one.suite)}{one.reason}" for one in failures.found
         ]
-        plan = replace(plan, left_out=[*plan.left_out, *failed])
+        plan = replace(plan, left_out=[shared_text(text) for text in (*plan.left_out, *failed)])
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
         rows = study_rows(request, runs)
         scale = request.study.scale(request.scale)

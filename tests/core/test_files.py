@@ -16,6 +16,7 @@ from bench.core.files import (
     replaced_whole,
     sha256_file,
     shared_path,
+    shared_text,
     sweep,
     write_atomically,
 )
@@ -107,3 +108,14 @@ def test_evidence_names_no_folder_outside_of_the_working_directory(
     assert shared_path(str(tmp_path.parent)) == tmp_path.parent.name
     for text in ("nets/net.py:build", "../net.py:build", "timm:resnet18", "0.286,0.286"):
         assert shared_path(text) == text
+
+
+def test_sentences_for_evidence_name_no_folder_outside_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path.parent / "home"
+    said = f"no data in {home}/data; see {tmp_path}/a.md, or '{home}/net.py:build'."
+    assert shared_text(said) == "no data in data; see a.md, or 'net.py:build'."
+    for text in ("radius 8/255 and/or 1 / 2.", "see https://example.org/a/b.", "a/b.csv is no file"):
+        assert shared_text(text) == text
