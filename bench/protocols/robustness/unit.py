@@ -41,7 +41,8 @@ class RobustnessUnit:
     under_way: UnderWay | None = None
     """Keeps what attacks that take the unit's images all together have come to."""
     changed: Tensor | None = field(init=False, default=None)
-    """(N,) float64, how many pixels the images of L0 change, where that is a norm of the suite."""
+    """(N,) float64, how much the images of L0 change that are kept, those of the attack that changes least."""
+    changed_images: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         context = self.context
@@ -64,15 +65,12 @@ class RobustnessUnit:
             return None
         return self.examples.images if rows is None else self.examples.images[rows.to(self.examples.images.device)]
 
-    def _result(
-        self, records: pd.DataFrame, counters: dict[str, int], found: Sequence[AttackResults],
-        fewest: Tensor | None = None,
-    ) -> UnitResult:  # fmt: skip
+    def _result(self, records: pd.DataFrame, counters: dict[str, int], found: Sequence[AttackResults]) -> UnitResult:
         """With the smallest images of those that were found, where they are kept."""
         if not self.context.save_adversarial:
             return UnitResult(records, counters)
         results = found[0] if len(found) == 1 else merged(found, self._start())
-        images, counts = smallest_images(self.examples, results, self.plan.radii_of(self.dataset), fewest)
+        images, counts = smallest_images(self.examples, results, self.plan.radii_of(self.dataset), self.changed)
         return UnitResult(records, counters | counts, adversarial=images)
 
     def _probed(self, found: Sequence[AttackResults], into: Sequence[AttackResults]) -> dict[str, int]:
@@ -117,13 +115,11 @@ class RobustnessUnit:
             if used[name]
         ]
         counters = summed([counters, *(results.counters() for results in found.values())])
-        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()), self.changed)
+        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()))
 
     def _at_pixels(self, run: NamedAttack, results: AttackResults) -> pd.DataFrame:
         """Rows of an attack in L0 at the plan's numbers of changed pixels; `results` take what it costs."""
-        counts, said = fewest_changes(run, self.examples, results, by_pixel=True)
-        self.changed = counts
-        self.context.on_progress(len(self.examples))
+        counts, said = self._changes(run, results, by_pixel=True)
         columns = {**example_columns(self.context, self.predictions), "attack": run.name, "norm": "l0"}
         found = {
             "distance": counts.numpy(), "adversarial_prediction": torch.where(counts.isfinite(), said, -1).numpy(),
@@ -134,6 +130,20 @@ class RobustnessUnit:
             for pixels in self.plan.pixels[self.dataset]
         ]
         return pd.concat(frames, ignore_index=True).astype(ROBUSTNESS_COLUMNS)
+
+    def _changes(self, run: NamedAttack, results: AttackResults, *, by_pixel: bool = False) -> tuple[Tensor, Tensor]:
+        """As `fewest_changes`; `results` keep an earlier attack's image where it changes less."""
+        counts, said = fewest_changes(run, self.examples, results, by_pixel=by_pixel)
+        self.context.on_progress(len(self.examples))
+        if self.changed is not None:
+            fewer = self.changed < counts
+            if self.changed_images is not None:
+                results.images["l0"][fewer] = self.changed_images[fewer]
+            self.changed = self.changed.minimum(counts)
+        else:
+            self.changed = counts
+        self.changed_images = results.images.get("l0")
+        return counts, said
 
     def chained(self) -> UnitResult:
         """Every attack on what those before it left standing.
@@ -210,13 +220,10 @@ class RobustnessUnit:
         """
         radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
         distances: dict[tuple[str, str], Tensor] = {}
-        fewest: Tensor | None = None
         for name, norm in self.calls:
             run, results = self.attacks[name], found[name]
             if norm == "l0":
-                fewest, _ = fewest_changes(run, self.examples, results)
-                distances[name, norm] = fewest
-                self.context.on_progress(len(self.examples))
+                distances[name, norm], _ = self._changes(run, results)
             else:
                 run_attack(run, self.examples, norm, radii[norm], results=results, on_progress=self.context.on_progress)
                 distances[name, norm] = results.distances[norm]
@@ -226,7 +233,7 @@ class RobustnessUnit:
             for (name, norm), values in distances.items()
         ]
         counters = summed([one.counters() for one in found.values()])
-        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()), fewest)
+        return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()))
 
 
 def _probed_radius(reference: dict[Norm, float]) -> tuple[Norm, float]:

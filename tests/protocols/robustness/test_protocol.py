@@ -93,6 +93,24 @@ def test_distances_are_medians_of_each_attack_also_in_l0(standard: nn.Module, fa
     assert 0 < found["foolbox:L2DeepFoolAttack", "l2"] < 1.5 and found["sigma-zero", "l0"] >= 1
 
 
+@pytest.mark.parametrize("steps", [(40, 2), (2, 40)])
+def test_of_two_attacks_in_l0_the_image_is_kept_that_changes_less(
+    steps: tuple[int, int], standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    attacks = [{"attack": "sigma-zero", "steps": number, "name": f"of_{number}"} for number in steps]
+    context = EvaluationContext(
+        standard, "fashion_mnist/standard", fashion_test, 0, stop=12, seed=0, device=torch.device("cpu"), batch_size=12,
+        examples=12, save_adversarial=True,
+    )  # fmt: skip
+    result = suite_of(*attacks, distances=True).evaluate(context)
+    assert result.adversarial is not None
+    images = fashion_test.pixels(slice(0, 12))[result.adversarial.ids]
+    changed = (torch.from_numpy(result.adversarial.images) != images).flatten(1).sum(1)
+    fewest = result.records.groupby("example_id")["distance"].min()
+    assert result.records.groupby("attack")["distance"].sum().nunique() == 2
+    assert changed.tolist() == fewest[result.adversarial.ids].tolist()
+
+
 @pytest.mark.parametrize(
     ("attack", "said"),
     [
