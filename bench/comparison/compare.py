@@ -87,9 +87,10 @@ def compare_runs(
     folders = [folder / "runs" / run_id for folder, run_id in zip(leaderboards, runs, strict=True)]
     values = [row_values(folder, own) for folder, own in zip(folders, pair, strict=True)]
     doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
-    comparisons = [compare_values(value, values[1][key]) for key, value in values[0].items() if key in values[1]]
-    compared = {one.key for one in comparisons}
-    unpaired = [key for key in keys_of(pair[0]) if key not in compared]
+    own = [key for key in dict.fromkeys(keys_of(pd.concat(pair))) if not key.is_external]
+    paired = [key for key in own if all(key in found for found in values)]
+    comparisons = [compare_values(values[0][key], values[1][key]) for key in paired]
+    unpaired = [key for key in own if key not in paired]
     return SuiteComparison(
         title=title, suite=str(pair[0]["suite"].iloc[0]), dataset=str(pair[0]["dataset"].iloc[0]), runs=runs,
         comparisons=comparisons, adjusted=holm([one.p_value for one in comparisons]), unpaired=unpaired, doubts=doubts,

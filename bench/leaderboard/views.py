@@ -17,7 +17,13 @@ def by_method(board: Board, groups: Mapping[str, str]) -> Board:
     for row in board.rows:
         members.setdefault(groups[row.name], []).append(row)
     rows = [
-        Row(name, name, tuple(map(_mean, zip(*(row.cells for row in own), strict=True))), models=len(own))
+        Row(
+            name,
+            name,
+            tuple(map(_mean, zip(*(row.cells for row in own), strict=True))),
+            models=len(own),
+            best_known=", ".join(dict.fromkeys(row.best_known for row in own if row.best_known)),
+        )
         for name, own in members.items()
     ]
     return replace(board, rows=sorted_rows(rows, board.columns, board.sort))

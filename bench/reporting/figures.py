@@ -84,15 +84,15 @@ def _in_hundredths(attribute: re.Match[bytes]) -> bytes:
     return re.sub(rb"(\.[0-9]{2})[0-9]+", rb"\1", attribute[0])
 
 
-def require_picture(path: Path) -> str:
+def require_picture(path: Path, option: str = "output") -> str:
     """The kind of figure that the file's ending asks for; raises BenchError where it cannot be written."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FIGURE_KINDS:
-        raise BenchError(f"the picture {path} must end in .png, .svg or .pdf.", option="output")
+        raise BenchError(f"the picture {path} must end in .png, .svg or .pdf.", option=option)
     if path.is_dir():
-        raise BenchError(f"the picture {path} is a folder; name a file in it.", option="output")
+        raise BenchError(f"the picture {path} is a folder; name a file in it.", option=option)
     if not path.parent.is_dir():
-        raise BenchError(f"there is no folder {path.parent} for the picture; make it first.", option="output")
+        raise BenchError(f"there is no folder {path.parent} for the picture; make it first.", option=option)
     return kind
 
 

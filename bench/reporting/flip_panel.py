@@ -14,7 +14,7 @@ from bench.core.files import write_atomically
 from bench.data import load_split
 from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.labels import label
-from bench.reporting.figures import figure_bytes
+from bench.reporting.figures import figure_bytes, require_picture
 
 PER_ROW = 8
 
@@ -27,7 +27,7 @@ def draw_flips(
     leaderboard: Path,
     data_dir: Path | None = None,
 ) -> None:
-    """Write a PNG: for each metric with flipped examples a row of images that only the one or only the other has.
+    """Write a picture: for each metric with flipped examples a row of images that only the one or only the other has.
 
     Clean accuracy and the union come first; at most four metrics, eight images a row. The images are the clean ones,
     titled with the label and both clean predictions.
@@ -35,7 +35,7 @@ def draw_flips(
     Raises:
         BenchError: no example flipped, the data are missing, or the file cannot be written.
     """
-    rows = _rows(found, names)
+    kind, rows = require_picture(path, "images"), _rows(found, names)
     if not rows:
         raise BenchError(f"no verdict differs between {names[0]} and {names[1]}, so there is nothing to draw.")
     figure = Figure(figsize=(1.3 * PER_ROW + 2, 1.6 * len(rows)), layout="constrained")
@@ -44,7 +44,7 @@ def draw_flips(
         _draw_row(axes, suite, ids, leaderboard, data_dir=data_dir)
         axes[0].text(-0.1, 0.5, title, transform=axes[0].transAxes, ha="right", va="center", fontsize=7)
     figure.suptitle(f"example: label, then predictions of {names[0]} | {names[1]}", fontsize=8)
-    write_atomically(path, figure_bytes(figure, "png"))
+    write_atomically(path, figure_bytes(figure, kind))
 
 
 def _rows(found: Sequence[SuiteComparison], names: tuple[str, str]) -> list[tuple[SuiteComparison, str, Sequence[int]]]:

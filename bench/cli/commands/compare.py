@@ -31,7 +31,8 @@ def compare(
     dataset: OnlyDataset = None,
     flipped: Annotated[bool, typer.Option("--flipped", help="List every example whose verdict flipped.")] = False,
     images: Annotated[
-        Path | None, typer.Option("--images", help="PNG file: some of the flipped images.", show_default=False)
+        Path | None,
+        typer.Option("--images", help="Some of the flipped images: .png, .svg or .pdf.", show_default=False),
     ] = None,
     metric: Annotated[
         list[str] | None,
