@@ -195,7 +195,7 @@ def test_identities_are_checks_and_make_no_claim_harder() -> None:
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_a_busy_machine_changes_no_verdict_but_that_on_its_time(p: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    timed = Effect(0.05, 0.01, 0.09, "15 steps", "ms here", p=p, seeds=15)
+    timed = Effect(0.05, 0.01, 0.09, "15 steps", reason="ms here", p=p, seeds=15)
     monkeypatch.setattr("bench.studies.effects._step_costs", lambda *_: timed)
     cost = {"id": "cost", "text": "", "statistic": "step_cost", "better": "lga", "worse": "hessian"}
     found = judged(CLEAR, cost | {"quantity": "seconds"}, claim("claim"))
