@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core.errors import BenchError
 from bench.data.class_lists import IMAGENET100
 
 
@@ -123,3 +124,10 @@ DATASETS: dict[str, DatasetSpec] = {
 def dataset_spec(name: str) -> DatasetSpec | None:
     """The known spec of that name, or None for a folder of the user's own."""
     return DATASETS.get(name)
+
+
+def known_spec(name: str, work: str) -> DatasetSpec:
+    """The same; raises BenchError where nets are trained for `work` and nothing is known of the data set."""
+    if (spec := dataset_spec(name)) is None:
+        raise BenchError(f"{work} on {name} is not possible: nets are trained on {', '.join(DATASETS)} alone.")
+    return spec

@@ -24,7 +24,7 @@ from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
 from bench.core.version import code_version
-from bench.data import ImageDataset, dataset_spec, load_split
+from bench.data import ImageDataset, known_spec, load_split
 from bench.data.loading import Split
 from bench.data.specs import DatasetSpec
 from bench.nets import build_net
@@ -73,9 +73,7 @@ class TrainingRequest:
     @property
     def spec(self) -> DatasetSpec:
         """What is known of the data set; raises BenchError where nothing is."""
-        if (spec := dataset_spec(self.dataset)) is None:
-            raise BenchError(f"training on {self.dataset} needs a known data set; see `bench datasets`.")
-        return spec
+        return known_spec(self.dataset, "training")
 
     def load(self, split: Split) -> ImageDataset:
         return load_split(self.dataset, split, data_dir=self.data_dir, download=self.download)

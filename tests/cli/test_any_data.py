@@ -75,6 +75,12 @@ def test_without_radii_the_line_says_how_to_give_them(bench: Bench, mine: Path) 
     assert not (mine / "board").exists()
 
 
+def test_what_trains_nets_names_the_data_sets_it_can_do_that_on(bench: Bench, mine: Path) -> None:
+    train = ("train", "--recipe", "standard", "--dataset", "mine", "--data-dir", mine, "--output", mine / "zoo")
+    for asked in (train, arguments(mine, "--suite", "roar_quick")):
+        assert "on mine is not possible: nets are trained on fashion_mnist, " in bench.refused(*asked)
+
+
 def test_a_net_of_all_of_imagenet_is_judged_on_imagenet_100(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET.format(outputs=1000))
     source = f"{tmp_path / 'net.py'}:make"

@@ -10,9 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from bench.attributions.pixel_scores import MapName, Scalar
 from bench.core.bounds import Count, Steps
-from bench.core.errors import BenchError
 from bench.core.toml_files import Section
-from bench.data import dataset_spec
+from bench.data import known_spec
 from bench.training.retraining import Mask, RetrainSchedule
 
 Control = Literal["mask_only", "blurred", "sobel", "random_blocks"]
@@ -101,9 +100,7 @@ class Parameters(Section):
 
     def schedule(self, dataset: str) -> RetrainSchedule:
         """How nets are trained on a data set; raises BenchError for one of the user's own."""
-        spec = dataset_spec(dataset)
-        if spec is None:
-            raise BenchError(f"retraining on {dataset} needs a known data set; see `bench datasets`.")
+        spec = known_spec(dataset, "retraining")
         return RetrainSchedule(
             architecture=self.architecture,
             architecture_parameters=spec.net_parameters | self.architecture_parameters,

@@ -20,7 +20,7 @@ from bench.attacks.pgd import attacked_model
 from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, gradients_a_map, pixel_scores, ranks
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.data import ImageDataset, dataset_spec
+from bench.data import ImageDataset, known_spec
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
@@ -49,8 +49,7 @@ class Retrain(Protocol):
     parameters: Parameters
 
     def require_dataset(self, name: str) -> None:
-        if dataset_spec(name) is None:
-            raise BenchError(f"retraining on {name} needs a known data set; see `bench datasets`.")
+        known_spec(name, "retraining")
 
     def units(self, examples: int, values: int = 1) -> list[tuple[int, int]]:  # noqa: ARG002  (nets are cut, not examples)
         return [(index, index + 1) for index in range(len(self.parameters.groups()))]
