@@ -97,7 +97,8 @@ def _kept_images(folder: Path, manifest: Manifest) -> AdversarialImages:
     path, digest = folder / FILE_NAME, manifest.result.adversarial_sha256
     if not digest:
         config = manifest.config
-        again = bench_command("run", model=config.model, suite=config.suite, save_adversarial=True)
+        named: dict[str, object] = {"model": config.model, **manifest.request.named}
+        again = bench_command("run", **named, dataset=config.dataset, suite=config.suite, save_adversarial=True)
         raise BenchError(f"run {folder.name} kept no adversarial images; {again} keeps them.")
     if leads_out(path, folder.parent.parent) or not path.is_file() or sha256_file(path) != digest:
         raise BenchError(f"{path} is missing, or not what the run wrote; restore it, or run the evaluation again.")
