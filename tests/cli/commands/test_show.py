@@ -50,10 +50,10 @@ def test_the_page_has_a_panel_of_them(bench: Bench, kept: Path, tmp_path: Path) 
 
 
 def test_a_run_that_kept_none_says_how_to_keep_them(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
-    net = tmp_path / "net.py"
-    net.write_text("from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")
-    asked = ("run", "--model", f"{net}:make", "--suite", tiny_suite, "--examples", 2, "--leaderboard", tmp_path / "board")
-    assert bench(*asked)[0] == 0
-    (folder,) = (tmp_path / "board" / "runs").iterdir()
+    (tmp_path / "net.py").write_text("from bench import load_model\n\n\ndef make():\n    return load_model('standard')\n")
+    board = tmp_path / "board"
+    asked = ("run", "--model", f"{tmp_path}/net.py:make", "--suite", tiny_suite, "--examples", 2)
+    assert bench(*asked, "--leaderboard", board)[0] == 0
+    (folder,) = (board / "runs").iterdir()
     line = bench.refused("show", folder, "--output", tmp_path / "x.png")
     assert "bench run --model net.py:make --dataset fashion_mnist --suite tiny --save-adversarial" in line
