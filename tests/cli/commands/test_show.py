@@ -50,7 +50,9 @@ def test_the_page_has_a_panel_of_them(bench: Bench, kept: Path, tmp_path: Path) 
 
 
 def test_a_run_that_kept_none_says_how_to_keep_them(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
-    (tmp_path / "net.py").write_text("from bench import load_model\n\n\ndef make():\n    return load_model('standard')\n")
+    (tmp_path / "net.py").write_text(
+        "from bench import load_model\n\n\ndef make():\n    return load_model('standard')\n"
+    )
     board = tmp_path / "board"
     asked = ("run", "--model", f"{tmp_path}/net.py:make", "--suite", tiny_suite, "--examples", 2)
     assert bench(*asked, "--leaderboard", board)[0] == 0
