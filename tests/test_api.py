@@ -98,7 +98,16 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     console.print(result)
     for shown in (console.export_text(), repr(result), result._repr_html_()):
         assert "robust_accuracy" in shown and "fashion_mnist/standard under tiny" in shown
-    panels = result.plot(dataclasses.replace(result, model="another"), width=3.25).get_axes()
+    with pytest.raises(BenchError, match="did you mean robust_accuracy"):
+        result.value("robust")
+    for other in (result, dataclasses.replace(result, model="another", suite="another")):
+        with pytest.raises(BenchError, match="cannot be told apart or compared"):
+            result.plot(other)
+    other = dataclasses.replace(result, model="another")
+    only_clean = [dataclasses.replace(one, frame=one.frame[:1]) for one in (result, other)]
+    bars = only_clean[0].plot(only_clean[1]).get_axes()
+    assert [axes.get_title() for axes in bars] == ["fashion_mnist/standard", "another"]
+    panels = result.plot(other, width=3.25).get_axes()
     assert [axes.get_xlabel() for axes in panels] == ["L-inf radius", "L2 radius"]
     clean, drawn = result.value("clean_accuracy"), [line for axes in panels for line in axes.get_lines()]
     assert [list(line.get_xdata()) for line in drawn] == [[0.0, 0.05, 0.1]] * 2 + [[0.0, 1.5]] * 2

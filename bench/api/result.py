@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.core.errors import BenchError
+from bench.core.names import unknown_name
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
@@ -67,6 +68,8 @@ class Result:
         rows = self.frame[
             (self.frame["metric"] == metric) | (self.frame["metric"] + "/" + self.frame["subject"] == metric)
         ]
+        if rows.empty:
+            raise unknown_name(metric, set(self.frame["metric"]), "metric")
         for name, value in wanted.items():
             rows = rows if value is None else rows[rows[name] == value]
         if len(rows) != 1:
@@ -80,14 +83,22 @@ class Result:
         Args:
             others: results of the same suite, drawn beside this one.
             width: of the whole in inches, for a paper: `result.plot(width=3.25).savefig("curves.pdf")`.
+
+        Raises:
+            BenchError: results of several suites, or two of one name.
         """
         from bench.reporting.curve_figures import curves_figure, robustness_figure
         from bench.reporting.figures import new_figure
         from bench.reporting.plots import one_attack
 
         results = (self, *others)
+        models = [one.model for one in results]
+        if len({one.suite for one in results}) > 1 or len(set(models)) < len(models):
+            asked = ", ".join(one._title() for one in results)
+            raise BenchError(
+                f"these cannot be told apart or compared: {asked}; take one suite, and a model_id for each."
+            )
         rows = one_attack(pd.concat([one.frame.assign(model=one.model) for one in results]))
-        models = list(dict.fromkeys(one.model for one in results))
         if (rows["metric"] == "robust_accuracy").any():
             figure = robustness_figure(rows, models, width=width)
         elif rows["eps"].notna().any():
@@ -95,8 +106,10 @@ class Result:
             first = curves[["metric", "subject", "attack", "norm"]].drop_duplicates()[:_MOST_PANELS]
             figure = curves_figure(curves.merge(first), models, width=width)
         else:
-            figure, (ax,) = new_figure(1, width=width or 6.0)
-            _draw_bars(ax, self.frame)
+            figure, axes = new_figure(len(results), width=(width or 6.0 * len(results)) / len(results))
+            for ax, one in zip(axes, results, strict=True):
+                _draw_bars(ax, one.frame)
+                ax.set_title(one.model)
         figure.suptitle(f"{', '.join(models)} under {self.suite}", fontsize="medium")
         return figure
 
