@@ -121,6 +121,7 @@ def test_every_reader_says_which_rows_were_edited(bench: Bench, board: Path, tmp
     at = ("--leaderboard", board)
     assert said in bench("leaderboard", *at)[2]
     assert said in bench("compare", "standard", "at_linf", *at)[2]
+    assert said in bench("plot", *at, "--output", tmp_path / "plot.svg")[2]
     code, out, _ = bench("doctor", *at)
     assert code == 2 and "1 of 2 runs" in out and run_id in out
     code, _, err = bench("report", *at, "--output", tmp_path / "page.html", "--no-saliency", "--plain")

@@ -14,6 +14,7 @@ from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.leaderboard.best_known import is_external, lowered_rows
 from bench.leaderboard.boards import Board, make_boards
+from bench.leaderboard.evidence.doubts import board_doubts
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 from bench.reporting.curve_figures import curves_figure, pareto_figure, robustness_figure
 from bench.reporting.figures import figure_bytes, require_picture
@@ -34,8 +35,8 @@ def draw_plot(
     width: float = 6.75,
     font: str = "serif",
     font_size: float = 8.0,
-) -> str:
-    """Draw one board into `output` (.pdf, .png or .svg); its title.
+) -> tuple[str, list[str]]:
+    """Draw one board into `output` (.pdf, .png or .svg); its title, and what rows say that their evidence does not.
 
     Args:
         models: names or wildcards; none are all.
@@ -59,7 +60,7 @@ def draw_plot(
     with mpl.rc_context({"font.family": font, "font.size": font_size, "axes.titlesize": "medium"}):
         figure = _figure(kind, boards[0], rows, columns, width=width)
         write_atomically(output, figure_bytes(figure, picture))
-    return boards[0].title
+    return boards[0].title, board_doubts(leaderboard, rows)
 
 
 def _figure(kind: Kind, board: Board, rows: pd.DataFrame, columns: tuple[str, str], *, width: float) -> Figure:

@@ -46,14 +46,15 @@ def plot(
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Draw a table of the leaderboard: curves with 95 % bands, a panel a norm, a line a model; or a Pareto front."""
-    from bench.cli.output.rendering import output
+    from bench.cli.output.rendering import output, warn
     from bench.reporting.plots import draw_plot
 
     names = [name.strip() for name in columns.split(",")]
     if len(names) != 2:
         raise BenchError(f"--columns {columns!r} is not two columns; write it as 'clean, union'.")
-    title = draw_plot(
+    title, doubts = draw_plot(
         kind.value, directory, output_file, dataset=dataset, suite=suite, models=model or [],
         table=table, columns=(names[0], names[1]), width=width, font=font, font_size=font_size,
     )  # fmt: skip
+    warn(doubts)
     output().print(f"{output_file}: {title}", soft_wrap=True)
