@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -144,12 +145,15 @@ def _reader_gone() -> int:
 
 
 def _known_failure(error: Exception) -> int | None:
-    """The exit code of typer's own errors and of a device out of memory; None for a bug."""
+    """The exit code of typer's own errors, of a full disk and of a device out of memory; None for a bug."""
     if type(error).__name__ == "Abort":
         return _interrupted()
     format_message = getattr(error, "format_message", None)
     if callable(format_message):
         return _fail(f"{format_message()} See `bench --help`.") if format_message() else EXIT_USAGE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        _reader_gone()  # what is left of the output cannot be written either
+        return _fail(f"the output cannot be written: {error.strerror}; make room, or write elsewhere.")
     if is_out_of_memory(error):
         return _fail("there is not enough memory for this; use a smaller batch, fewer images, or another --device.")
     return None

@@ -132,7 +132,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, sign, value = assignment.partition("=")
         if not sign or not name.strip() or not value.strip():
-            raise BenchError(f"--set {assignment!r} is not PARAMETER=VALUE.")
+            raise BenchError(f"{assignment!r} is not PARAMETER=VALUE.")
         try:
             content = parse_toml(f"value = {value}")
             parsed[name.strip()] = content["value"] if len(content) == 1 else value.strip()

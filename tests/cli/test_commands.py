@@ -54,6 +54,14 @@ def test_a_reader_that_has_gone_is_no_failure_of_anyone(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full, as Linux has it")
+def test_a_full_disk_under_the_output_is_no_verdict() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "bench", "suites"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: the output cannot be written: No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_starting_the_command_line_imports_nothing_heavy() -> None:
     code = "import sys, bench.cli.main; print([name for name in ('torch', 'pandas', 'numpy', 'pydantic') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
@@ -199,6 +207,7 @@ def test_the_front_of_accuracy_and_stability_comes_from_the_cards(
     arguments = [part for name in models for part in ("--model", name)]
     assert bench("run", *arguments, "--suite", tiny_suite, "--leaderboard", tmp_path)[0] == 0
     shown = ("leaderboard", "--leaderboard", tmp_path, "--format", "json", "--pareto")
+    assert "leave out --ranks" in bench.refused(*shown, "clean, L-inf 0.1", "--ranks")
     (board,) = json.loads(bench(*shown, "clean, stability 16/255")[1])["boards"]
     cards = {name: resolve_models([name])[0].card.gradients for name in models}
     found = {row["model"]: row["metrics"][1]["value"] for row in board["rows"]}

@@ -99,7 +99,9 @@ def leaderboard(
     warn(board_doubts(directory, rows))
     if by is By.model and pareto is None:
         boards = [_ranked(board, rows, directory, ranks) for board in boards]
-    else:  # neither a mean over seeds nor a front is a ranking
+    else:
+        if ranks:
+            raise BenchError("neither a mean over seeds nor a Pareto front is a ranking; leave out --ranks.")
         boards = _views(boards, by, pareto, directory, registry=registry)
     if columns is not None:
         from bench.leaderboard.views import with_columns
