@@ -179,14 +179,14 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
     # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
     clean = rows[(rows["metric"] == "clean_accuracy") & (rows["run_id"] != outcome.run_id)]
     for column, value in wanted.items():
-        clean = clean[clean[column] == value]
-    if clean.empty:
-        raise BenchError(
-            f"the baseline {baseline} has no run of {plan.entry.card.name} under {plan.suite.name} version "
-            f"{plan.suite.file.version} with {plan.examples} images and seed {plan.seed}; "
-            "add it with an update of the baseline.",
-            option="update",
-        )
+        known, clean = clean[column].unique(), clean[clean[column] == value]
+        if clean.empty:
+            raise BenchError(
+                f"the baseline {baseline} has no run like this of {plan.entry.card.name} under {plan.suite.name}: "
+                f"its {column} is {', '.join(map(str, known)) or 'unknown'}, here {value}; "
+                "add it with an update of the baseline.",
+                option="update",
+            )
     return rows.loc[rows["run_id"] == latest_run(clean)]
 
 

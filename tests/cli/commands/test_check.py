@@ -191,7 +191,7 @@ def test_what_the_baseline_does_not_have_is_named_before_any_work(
     assert "there is no" in bench.refused(
         "check", "--model", model_copy.folder, "--suite", suite, "--baseline", tmp_path / "nowhere"
     )
-    assert "with 50 images" in bench.refused(
+    assert "n_examples is 60, here 50; add it with" in bench.refused(
         "check", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline, "--examples", 50
     )
 
