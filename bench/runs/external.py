@@ -102,10 +102,10 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
         )
         if same and found.seed == plan.seed and plan.request.examples in (None, found.examples):
             return read_evidence(folder)
-    named = {"model": card.name, "suite": plan.suite.name, "seed": plan.seed or None, "leaderboard": leaderboard}
+    named = {"model": card.name, **plan.request.named, "suite": plan.suite.name, "examples": plan.request.examples}
+    again = bench_command("run", **named, seed=plan.seed or None, leaderboard=leaderboard)
     raise BenchError(
-        "there is no finished run of these weights, suite, images and seed to be lowered; make one: "
-        f"{bench_command('run', **named)}."
+        f"there is no finished run of these weights, suite, images and seed to be lowered; make one: {again}."
     )
 
 

@@ -182,7 +182,8 @@ def test_in_l0_images_count_up_to_the_largest_number_of_pixels_and_runs_of_anoth
     assert code == 0 and "4 not counted: outside every ball of the suite" in out, (out, err)
     assert "no number fell: none of the images counts" in out
     assert len(list((tmp_path / "board").rglob("adversarial.npz"))) == 1, "only where an image holds"
-    assert "--seed 7" in bench.refused(*asked(tmp_path, suite, file, "--seed", 7))
+    line = bench.refused(*asked(tmp_path, suite, file, "--seed", 7, "--examples", 3))
+    assert "bench run --model fashion_mnist/at_linf --suite tiny --examples 3 --seed 7 --leaderboard" in line
 
 
 def test_medians_and_unions_fall_too() -> None:
