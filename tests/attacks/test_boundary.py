@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.boundary import Boundary, refine_found
+from bench.attacks.boundary.search import Boundary, refine_found
 from bench.attacks.sigma_zero import without_needless
 from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
@@ -83,6 +83,23 @@ def test_the_row_that_goes_on_is_the_one_with_the_shortest_way(norm: Norm) -> No
     settings = Boundary(steps=150, targets=1, restarts=1, kept=1)
     found = refined(TwoWays(), images, labels, far, norm, settings=settings)
     exact = {"linf": 0.1, "l2": 0.1 * 8**0.5, "l1": 0.8}[norm]
+    assert (found <= exact * 1.005).all() and (found >= exact * (1 - 1e-5)).all()
+
+
+class Thresholds(nn.Module):
+    """Class 1 where all is a little brighter, or pixel 5 by 0.4; what moves a pixel by less than 0.3 changes nothing."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.flatten(1)
+        one = 10 * (pixels[:, 5] - 0.3).clamp_min(0.0)
+        return torch.stack([torch.ones_like(one), one + pixels.mean(1) / 0.2], 1)
+
+
+def test_in_l1_a_pixel_counts_that_has_no_gradient_near_the_image() -> None:
+    images, labels = torch.zeros(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64)
+    settings = Boundary(steps=50, targets=1, restarts=5)
+    found = refined(Thresholds(), images, labels, torch.full_like(images, 0.5), "l1", settings=settings)
+    exact = (1 + 3.0) / (10 + 1 / (36 * 0.2))  # of pixel 5 alone; of all alike it is 7.2
     assert (found <= exact * 1.005).all() and (found >= exact * (1 - 1e-5)).all()
 
 

@@ -46,7 +46,7 @@ DIGESTS = {
     "manifold_distance": "70674f5dd0fb058764586ba748fd2108e1ba6a5135d9a5665046ea37dcbd1c7f",
     "manifold_distance_paper": "1110d13e8ca65d3b91a124c91fbef4768632d9c43a5bcb57f71b3e1e071af079",
     "manifold_distance_reduced": "4b8b1e7558d33e70db271158a25d2b9e4b15c150b9949e792e4871a4cfc63980",
-    "minimum_norm": "52277d5331067f047e3a4e73b94bce884c18876aa3472a6cd3de5f4c70891cae",
+    "minimum_norm": "91c45c690d8398429cbece5acb0ddba0b21f4b13439c3d9edcd9dab72f111bf4",
     "msd": "6f565abc245fc0dddc3bdd62770ac758388c98e0e09d259f2487655439aedfdb",
     "ramp": "0c9fcd2784381708832c6781c96ee503a0d0e3dd6add916c28cdae75a70c71bf",
     "roar": "16cb39951d9f9fa1899f43af3a8633dfe29c8a302ea07e177b5cdefc14aabb4e",

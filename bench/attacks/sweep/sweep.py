@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.attacks.boundary import Boundary, refine_found
+from bench.attacks.boundary.search import Boundary, refine_found
 from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project

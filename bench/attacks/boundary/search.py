@@ -1,13 +1,13 @@
 """Along the decision boundary to its point nearest the image: refines misclassified images that another attack found.
 
 Every image starts from several points: the one found, towards the class it has and the next ones; the image itself; and
-random corners of the ball of the distance found. Each row takes gradient steps, shorter and shorter, inside a ball that
-shrinks below the smallest distance found so far wherever the row is misclassified, and widens towards it elsewhere: an
-image's rows share the smallest distance, so that no row looks where another has been nearer. In L1 every other row
-steps along the whole gradient, of which the ball's projection leaves few pixels, the rows between move few pixels from
-the start, and the last steps lead towards the nearest point of the linearised boundary in the box, which moves each
-pixel as far as it needs. After a few steps only an image's most promising rows go on: in which basin a row is shows
-early.
+random corners of the ball of the distance found, in L1 instead few pixels that gradients far from the image choose.
+Each row takes gradient steps, shorter and shorter, inside a ball that shrinks below the smallest distance found so far
+wherever the row is misclassified, and widens towards it elsewhere: an image's rows share the smallest distance, so that
+no row looks where another has been nearer. In L1 every other row steps along the whole gradient, of which the ball's
+projection leaves few pixels, the rows between move few pixels from the start, and the last steps lead towards the
+nearest point of the linearised boundary in the box, which moves each pixel as far as it needs. After a few steps only
+an image's most promising rows go on: in which basin a row is shows early.
 
 Sources of the parts: the ball that follows the distance, Rony et al., CVPR 2019 (DDN), and Pintor et al., NeurIPS 2021
 (FMN); the linearised boundary, Croce and Hein, ICML 2020 (FAB).
@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from bench.attacks.boundary.few_pixels import FAR_POINTS, few_pixels
 from bench.attacks.fab.hyperplanes import towards_hyperplane
 from bench.attacks.losses import answers, others, targeted_margin
 from bench.attacks.norms import at_unit_size, distance, per_example
@@ -55,7 +56,8 @@ class Boundary(Section):
     Attributes:
         steps: gradient steps per row.
         targets: rows from the point found, towards so many classes, the one found first.
-        restarts: rows that aim at no class, the first from the image itself, the others from random corners.
+        restarts: rows that aim at no class, the first from the image itself, the others from random corners; in L1 as
+            many of them as `few_pixels` gives.
         kept: how many of an image's rows go on after a few steps; 0 for all.
     """
 
@@ -103,10 +105,11 @@ def refine_found(
         clean, truth, found = images[chosen], labels[chosen], results.images[norm][part].to(images.device)
         uniform = [
             keyed_uniform(seed, f"boundary/{norm}", ids[chosen], clean.shape[1:], extra=torch.full_like(truth, one))
-            for one in range(settings.restarts)
+            for one in range(1, 1 + max(0, settings.restarts - 1) * (FAR_POINTS if norm == "l1" else 1))
         ]
         with attacked_model(model):
-            search = _Search(model, clean, truth, found, norm=norm, targets=settings.targets, uniform=uniform)
+            search = _Search(model, clean, truth, found, norm=norm, settings=settings, uniform=uniform)
+            results.gradient_evaluations += len(uniform) * len(part) if norm == "l1" else 0
             for step in range(settings.steps):
                 results.gradient_evaluations += len(search.labels)
                 narrows = step == int(NARROWED * settings.steps)
@@ -121,22 +124,27 @@ class _Search:
     """One batch of images (n) in several rows each (R): tensors of the rows have R * n entries, the first n row 0's."""
 
     def __init__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, *, norm: Norm, targets: int,
-        uniform: list[Tensor],
+        self, model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, *, norm: Norm,
+        settings: Boundary, uniform: list[Tensor],
     ) -> None:  # fmt: skip
         self.model, self.norm = model, norm
         self.best = _bisected(model, images, labels, found)
         self.nearest = distance(self.best - images, norm)
-        aimed = _targets(model, images, labels, self.best, count=targets)
-        rows = len(aimed) + len(uniform)
-        around = [
-            project(images + random_start(images, self.nearest, norm, one.round()), images, self.nearest, norm)
-            for one in uniform[1:]
-        ]
-        self.points = torch.cat([self.best.repeat(len(aimed), 1, 1, 1), *([images] if uniform else []), *around])
+        aimed = _targets(model, images, labels, self.best, count=settings.targets)
+        if norm == "l1":
+            few = few_pixels(model, images, labels, uniform, at_once=settings.restarts)[: settings.restarts - 1]
+            around = [_bisected(model, images, labels, one) for one in few]
+        else:
+            around = [
+                project(images + random_start(images, self.nearest, norm, one.round()), images, self.nearest, norm)
+                for one in uniform
+            ]
+        restarts = [images, *around] if settings.restarts else []
+        rows = len(aimed) + len(restarts)
+        self.points = torch.cat([self.best.repeat(len(aimed), 1, 1, 1), *restarts])
         self.previous = self.points
         self.clean, self.labels, self.eps = images.repeat(rows, 1, 1, 1), labels.repeat(rows), self.nearest.repeat(rows)
-        self.aimed = torch.cat([aimed.flatten(), labels.repeat(len(uniform))])
+        self.aimed = torch.cat([aimed.flatten(), labels.repeat(len(restarts))])
         self.bad_gradients = torch.zeros((), dtype=torch.int64, device=images.device)
 
     def step(self, share: float, kept: int) -> None:

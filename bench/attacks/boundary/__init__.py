@@ -1,0 +1,1 @@
+"""Along the decision boundary to its point nearest the image."""

@@ -1,0 +1,65 @@
+"""Where to begin in L1: few pixels that fool at an end of [0, 1], chosen by gradients far from the image.
+
+Near the image of a net trained in L-inf the pixel that does most may have no gradient at all: what moves little is
+taken for noise there. The gradient at a random point far off tells it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.losses import answers, others, targeted_margin
+from bench.attacks.norms import distance, per_example
+
+FAR = (0.5, 1.0)
+"""How far off uniform noise leads, in turns."""
+FAR_POINTS = 6
+"""So many points for each start that the suite asks for."""
+KEPT = 8
+"""So many starts at most, the shortest."""
+CLASSES = 3
+"""The points aim at the classes with the largest logits at the clean image, in turns."""
+
+
+def few_pixels(model: nn.Module, images: Tensor, labels: Tensor, uniform: list[Tensor], at_once: int) -> list[Tensor]:
+    """The shortest in L1 of misclassified points that differ from the images in 1, 2, 4, ... values; (N, C, H, W) each.
+
+    Which values those are, and to which end of [0, 1] they move, says the gradient at a point far off.
+    """
+    if not uniform:
+        return []
+    with torch.no_grad():
+        ranked = others(model(images), labels).argsort(1, descending=True)[:, :CLASSES]
+    found: list[Tensor] = []
+    lengths: list[Tensor] = []
+    for begin in range(0, len(uniform), at_once):
+        noise = torch.stack(uniform[begin : begin + at_once])
+        numbers = torch.arange(begin, begin + len(noise), device=images.device)
+        size = torch.tensor(FAR, device=images.device)[numbers % len(FAR)].view(-1, 1, 1, 1, 1)
+        aimed = ranked[:, numbers // len(FAR) % ranked.shape[1]].T.flatten()
+        clean, truth = images.repeat(len(noise), 1, 1, 1), labels.repeat(len(noise))
+        far = (images + size * (2 * noise - 1)).clamp_(0.0, 1.0).flatten(0, 1).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(targeted_margin(model(far), truth, aimed).sum(), far)
+        with torch.no_grad():
+            points, length = _fewest_at_ends(model, clean, truth, gradient.nan_to_num(0.0, 0.0, 0.0))
+        found.append(points.view(len(noise), *images.shape))
+        lengths.append(length.view(len(noise), -1))
+    shortest = torch.cat(lengths).argsort(dim=0, stable=True)[:KEPT]
+    columns = torch.arange(len(labels), device=labels.device)
+    return [torch.cat(found)[row, columns] for row in shortest]
+
+
+def _fewest_at_ends(model: nn.Module, clean: Tensor, labels: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Points with the values at an end of [0, 1] that gain most, as few of them as fool; their length, or infinity."""
+    ends = (gradient > 0).to(clean.dtype)
+    gain = (gradient * (ends - clean)).flatten(1)
+    rank = gain.argsort(dim=1, descending=True, stable=True).argsort(1).view_as(clean)
+    powers = clean[0].numel().bit_length()
+    low, high = torch.zeros_like(labels), torch.full_like(labels, powers)
+    for _ in range(powers.bit_length()):
+        middle = (low + high) // 2
+        wrong = answers(model(torch.where(rank < per_example(2**middle, clean), ends, clean))) != labels
+        low, high = torch.where(wrong, low, middle + 1), torch.where(wrong, middle, high)
+    points = torch.where(rank < per_example(2**high, clean), ends, clean)
+    return points, torch.where(high < powers, distance(points - clean, "l1"), torch.inf)
