@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.core.files import clear_disk_errors, locked, read_named, write_atomically
+from bench.leaderboard.evidence.adversarial import FILE_NAME as FILE_OF_IMAGES
 from bench.leaderboard.metrics import EXTERNAL
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 
@@ -33,7 +34,7 @@ class Superseded:
 def superseded_runs(folder: Path) -> list[Superseded]:
     """Runs of an older version of a suite under which the model has been judged in a newer, and runs that were
     repeated: the same weights, suite, data, seed and kind of device, and no fewer images. What a study in `studies/`
-    names stays.
+    names stays, and a run that kept its adversarial images as long as no later one did.
 
     Raises:
         BenchError: the folder holds no leaderboard, or a damaged one.
@@ -45,12 +46,18 @@ def superseded_runs(folder: Path) -> list[Superseded]:
     named = b"\n".join(read_named(path, "the study's plan") for path in sorted(folder.glob("studies/*/plan.json")))
     # a repetition does not have what others found
     kept = set(rows.loc[rows["attack"].str.startswith(EXTERNAL), "run_id"])
+
+    def keeps_images(run_id: object) -> bool:
+        return (folder / "runs" / str(run_id) / FILE_OF_IMAGES).is_file()
+
     found = []
     for _, alike in runs.groupby(_JUDGED, sort=False):
         newest = alike[alike["suite_version"] == alike["suite_version"].max()]
         for run in alike.itertuples():
             by = newest if run.suite_version < newest["suite_version"].max() else _repeats(alike, run)
             by = by[:0] if run.run_id in kept and run.suite_version == newest["suite_version"].max() else by
+            if keeps_images(run.run_id):
+                by = by[by["run_id"].map(keeps_images)]
             if len(by) and f'"{run.run_id}"'.encode() not in named:
                 files = (path for path in (folder / "runs" / str(run.run_id)).rglob("*") if path.is_file())
                 one = Superseded(

@@ -200,6 +200,13 @@ def test_an_evaluation_needs_neither_the_compiler_nor_plots_nor_statistics(tiny_
     assert run_python(code, tmp_path / "said") == (0, "[]\n")
 
 
+@pytest.mark.parametrize("command", [("leaderboard",), ("compare", "standard", "at_l2")])
+def test_json_is_not_printed_in_place_of_another_format_that_was_asked_for(
+    command: tuple[str, ...], bench: Bench
+) -> None:
+    assert "--json or --format latex, not both" in bench.refused(*command, "--format", "latex", "--json")
+
+
 def test_the_front_of_accuracy_and_stability_comes_from_the_cards(
     bench: Bench, tmp_path: Path, tiny_suite: Path
 ) -> None:

@@ -43,6 +43,14 @@ def test_older_versions_and_repeated_runs_are_superseded_and_nothing_else(tmp_pa
     assert found == {"old_version": "other_images", "first": "repeated"}
 
 
+def test_a_run_that_kept_its_images_stays_until_a_later_one_keeps_some(tmp_path: Path) -> None:
+    folder = board(tmp_path)
+    (folder / "runs" / "first" / "adversarial.npz").touch()
+    assert [run.run_id for run in superseded_runs(folder)] == ["old_version"]
+    (folder / "runs" / "repeated" / "adversarial.npz").touch()
+    assert [run.run_id for run in superseded_runs(folder)] == ["old_version", "first"]
+
+
 def test_pruning_shows_first_and_removes_rows_and_evidence_when_told_to(bench: Bench, tmp_path: Path) -> None:
     folder = board(tmp_path / "board")
     before = read_leaderboard(folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Json, LeaderboardDir, OnlyDataset, OnlySuite
+from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.cli.output.comparison_formats import Shape
@@ -54,6 +55,8 @@ def compare(
     from bench.cli.output.rendering import messages, output, warn
     from bench.comparison.compare import compare_models
 
+    if as_json and output_format is Format.latex:
+        raise BenchError(f"--json or --format {output_format}, not both.")
     shape = Shape(first, second, [name.strip() for name in columns.split(",")] if columns else [], intervals)
     found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
     shown = with_metrics(found, metric) if metric else found

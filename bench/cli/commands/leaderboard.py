@@ -93,6 +93,8 @@ def leaderboard(
     from bench.leaderboard.evidence.doubts import board_doubts
     from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 
+    if as_json and output_format not in (Format.table, Format.json):
+        raise BenchError(f"--json or --format {output_format}, not both.")
     rows = select_rows(read_leaderboard(directory), dataset=[dataset], suite=[suite], model=model or [])
     rows = rows if all_versions else of_newest_versions(rows)
     boards = [_with_union(board, directory) for board in make_boards(rows, sort)]
