@@ -86,6 +86,7 @@ class CrossNormParameters(Section):
         min_length=1, max_length=100
     )
     zero_norm_steps: int = Field(default=0, ge=0, le=100_000)
+    norms_apart: bool = False
     datasets: dict[str, SweepRadii] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -104,7 +105,7 @@ class CrossNormParameters(Section):
         radii = {name: section.all_radii for name, section in self.datasets.items()}
         reference = {name: section.reference for name, section in self.datasets.items()}
         pixels = {name: section.pixels for name, section in self.datasets.items() if section.pixels}
-        return Plan(tuple(self._entries()), radii, reference, pixels=pixels)
+        return Plan(tuple(self._entries()), radii, reference, pixels=pixels, norms_apart=self.norms_apart)
 
 
 class CrossNorm(Robustness):
@@ -112,7 +113,8 @@ class CrossNorm(Robustness):
 
     Clean accuracy, robust accuracy per norm and radius, and the union over norms at the reference radii. A suite with
     `zero_norm_steps` has L0 too, by so many steps of sigma-zero, where a data set's `pixels` are numbers of pixels that
-    may change, each in all its channels; L0 is no part of the union.
+    may change, each in all its channels; L0 is no part of the union. With `norms_apart` no norm is searched less
+    because of what another has found: see `Plan`.
     Source: IR, section 5 (cross-norm attacks), with verification and the closure over nested balls added.
     """
 

@@ -102,7 +102,10 @@ class RobustnessUnit:
             if norm == "l0":
                 frames.append(self._at_pixels(run, found[name]))
                 continue
-            run_attack(run, self.examples, norm, radii[norm], results=found[name], on_progress=self.context.on_progress)
+            own = self._start() if self.plan.norms_apart else found[name]
+            run_attack(run, self.examples, norm, radii[norm], results=own, on_progress=self.context.on_progress)
+            if self.plan.norms_apart:
+                found[name].add(own, torch.arange(len(self.examples)))
             used[name].append(norm)
         # ours are to tell robustness; what another's finds alone stays as it is
         strong = [found[name] for name, run in self.attacks.items() if run.attack.needs_gradients]

@@ -10,6 +10,7 @@ from torch import nn
 from bench.attacks.registry import NamedAttack, described
 from bench.attacks.running import Examples, fewest_changes
 from bench.attacks.verification import AttackResults
+from bench.catalog.models import load_model, resolve_models
 from bench.catalog.suites import read_suite
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
@@ -123,7 +124,7 @@ def test_a_data_set_without_radii_is_refused(tiny_suite: Path) -> None:
 
 def test_l0_counts_pixels_and_is_no_part_of_the_union(standard: nn.Module, fashion_test: ImageDataset) -> None:
     radii = {"reference": {"linf": 0.1}, "radii": {"linf": [0.1]}}
-    sweep = {"kind": "sweep", "name": "sweep", "steps": 3, "losses": ["margin"], "patience": 1}
+    sweep = {"kind": "sweep", "name": "sweep", "steps": 3, "losses": ["margin"], "patience": 1, "polish": 10}
     plain = CrossNorm.from_parameters({"attacks": [sweep], "datasets": {"fashion_mnist": radii}}, "test")
     parameters = {
         "attacks": [sweep], "zero_norm_steps": 30, "datasets": {"fashion_mnist": radii | {"pixels": [300, 2]}},
@@ -175,3 +176,23 @@ def test_l0_needs_both_steps_and_pixels(extra: dict[str, object]) -> None:
     }
     with pytest.raises(BenchError, match="pixels"):
         CrossNorm.from_parameters(parameters, "test")
+
+
+def test_norms_apart_search_each_norm_as_if_it_were_the_only_one(fashion_test: ImageDataset) -> None:
+    """On a net trained in L-inf, where L1 finds little when it begins in a small ball."""
+    net = load_model(resolve_models(["trades"])[0], "cpu")
+    context = EvaluationContext(net, "net", fashion_test, 0, stop=40, seed=0, device=torch.device("cpu"), batch_size=40)
+    attack = {"kind": "sweep", "name": "sweep", "steps": 19, "losses": ["cross_entropy"], "patience": 1, "polish": 10}
+    in_l1 = {"l1": [5.0, 10.0, 15.0, 20.0, 30.0]}
+
+    def standing(radii: dict[str, list[float]], **further: bool) -> pd.Series:
+        reference = {norm: own[-1] for norm, own in radii.items()}
+        datasets = {"fashion_mnist": {"radii": radii, "reference": reference}}
+        suite = CrossNorm.from_parameters({"attacks": [attack], "datasets": datasets, **further}, "test")
+        records = suite.evaluate(context).records
+        return (~records[records["norm"] == "l1"].set_index(["eps", "example_id"])["broken"]).sort_index()
+
+    both = {"l2": [0.5, 1.0, 1.5, 2.0, 2.5], **in_l1}
+    alone, apart, together = standing(in_l1), standing(both, norms_apart=True), standing(both)
+    assert not (apart & ~alone).any()
+    assert together.loc[5.0].sum() >= 1.2 * apart.loc[5.0].sum()
