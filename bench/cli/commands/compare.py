@@ -70,8 +70,7 @@ def compare(
     else:
         for one in shown:
             _print(one, shape, flipped=flipped)
-    if not as_json:
-        warn(skipped)
+    warn([] if as_json else skipped)
     if images is not None:
         from bench.reporting.flip_panel import draw_flips
 
