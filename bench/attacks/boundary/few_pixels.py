@@ -27,12 +27,10 @@ def few_pixels(model: nn.Module, images: Tensor, labels: Tensor, uniform: list[T
 
     Which values those are, and to which end of [0, 1] they move, says the gradient at a point far off.
     """
-    if not uniform:
-        return []
     with torch.no_grad():
         ranked = others(model(images), labels).argsort(1, descending=True)[:, :CLASSES]
-    found: list[Tensor] = []
-    lengths: list[Tensor] = []
+    columns = torch.arange(len(labels), device=labels.device)
+    kept, lengths = images.new_zeros((0, *images.shape)), images.new_zeros((0, len(images)))
     for begin in range(0, len(uniform), at_once):
         noise = torch.stack(uniform[begin : begin + at_once])
         numbers = torch.arange(begin, begin + len(noise), device=images.device)
@@ -43,11 +41,11 @@ def few_pixels(model: nn.Module, images: Tensor, labels: Tensor, uniform: list[T
         (gradient,) = torch.autograd.grad(targeted_margin(model(far), truth, aimed).sum(), far)
         with torch.no_grad():
             points, length = _fewest_at_ends(model, clean, truth, gradient.nan_to_num(0.0, 0.0, 0.0))
-        found.append(points.view(len(noise), *images.shape))
-        lengths.append(length.view(len(noise), -1))
-    shortest = torch.cat(lengths).argsort(dim=0, stable=True)[:KEPT]
-    columns = torch.arange(len(labels), device=labels.device)
-    return [torch.cat(found)[row, columns] for row in shortest]
+            kept = torch.cat([kept, points.view(len(noise), *images.shape)])
+            lengths = torch.cat([lengths, length.view(len(noise), -1)])
+            shortest = lengths.argsort(dim=0, stable=True)[:KEPT]
+            kept, lengths = kept[shortest, columns], lengths.gather(0, shortest)
+    return list(kept)
 
 
 def _fewest_at_ends(model: nn.Module, clean: Tensor, labels: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
