@@ -195,4 +195,4 @@ def test_a_suite_whose_evidence_is_of_another_version_hides_no_other(bench: Benc
         del manifest["suite"]["protocol"]
         path.write_text(json.dumps(manifest))
     code, out, err = bench("compare", "standard", "at_linf", "--leaderboard", board)
-    assert code == 0 and "tiny (version 1)" in out and "warning older is not compared" in err
+    assert code == 0 and "suite tiny version 1" in out and "warning older is not compared" in err
