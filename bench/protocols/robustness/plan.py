@@ -76,7 +76,7 @@ class Plan:
         pixels: data set -> numbers of changed pixels, the radii in L0 of mode `each`.
         norms_apart: in mode `each`, an attack over all radii begins at the largest of each norm. Else it begins where
             no other norm's image lies, without the points that would lead it there from outside; in L1, of nets trained
-            in L-inf, that leaves up to 20 points too many standing.
+            in L-inf, that left 22 points too many standing (`trades`, radius 5, 200 images).
     """
 
     entries: tuple[Entry, ...]
