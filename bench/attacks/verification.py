@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -68,9 +69,9 @@ class AttackResults:
             results.keep_images(keep)
         return results
 
-    def keep_images(self, clean: Tensor) -> None:
-        """Keep from now on what is found, where nothing has been found yet; `clean` (N, C, H, W) are its likes."""
-        self.images = self.images or {norm: torch.zeros(clean.shape) for norm in NORMS}
+    def keep_images(self, clean: Tensor, norms: Sequence[Norm] = NORMS) -> None:
+        """Keep what is found in these norms, where nothing has been found yet; `clean` (N, C, H, W) are its likes."""
+        self.images = self.images or {norm: torch.zeros(clean.shape) for norm in norms}
 
     def counters(self) -> dict[str, int]:
         """What the attacks took, as a work unit reports it."""
@@ -153,7 +154,7 @@ class AttackResults:
         self.distances[norm][chosen] = distances[better]
         self.predictions[norm][chosen] = predictions[better]
         self.found_in[norm][chosen] = found_in[better]
-        if self.images and images is not None:
+        if norm in self.images and images is not None:
             self.images[norm][chosen] = images[better]
 
 

@@ -11,10 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from bench.catalog.locations import shipped
-from bench.catalog.suites import Suite, read_suite
+from bench.catalog.suites import Suite
 from bench.core.names import require_safe_name
 from bench.core.toml_files import read_toml, validate
 from bench.data import dataset_spec
@@ -22,54 +20,20 @@ from bench.data.declared import DeclaredRadii
 from bench.data.loading import declaration_of
 
 
-class ShippedRadii(DeclaredRadii):
-    """Radii of `suites/datasets`; `versions` are those of suites whose own section for the data set they replace."""
-
-    versions: dict[str, int] = Field(default_factory=dict)
-
-
 def suite_for(suite: Suite, dataset: str, data_dir: Path | None = None) -> Suite:
     """The suite with a section for the data set; the suite itself where it has one, asks for none, or none is known.
-
-    Where `suites/datasets/<name>.toml` has a newer version of a shipped suite, that version with the file's radii.
 
     Raises:
         BenchError: a bad declaration.
     """
     sections = suite.file.parameters.get("datasets")
-    if not isinstance(sections, dict) or not sections:
+    if not isinstance(sections, dict) or not sections or dataset in sections:
         return suite
-    if dataset in sections:
-        return _newer(suite, sections, dataset)
     section = _section(suite, dataset, data_dir)
     if section is None:
         return suite
-    return _with_section(suite, sections | {dataset: section}, suite.file.version)
-
-
-def _with_section(suite: Suite, sections: dict[str, Any], version: int) -> Suite:
-    parameters = suite.file.parameters | {"datasets": sections}
-    return replace(suite, file=suite.file.model_copy(update={"parameters": parameters, "version": version}))
-
-
-def _newer(suite: Suite, sections: dict[str, Any], dataset: str) -> Suite:
-    """The suite, or its version for one data set alone, so that its digest for all others stays.
-
-    A suite of the user's own that extends such a one, and says nothing of the data set, gets the newer radii too.
-    """
-    folder = shipped("suites").resolve()
-    path = folder / "datasets" / f"{dataset}.toml"
-    base = next((one for one in (suite.path, *suite.extends) if one.resolve().parent == folder), None)
-    if base is None or not path.is_file():
-        return suite
-    radii = validate(ShippedRadii, read_toml(path, "radii"), f"radii {path}")
-    shown = suite if base == suite.path else read_suite(base)
-    version = radii.versions.get(shown.name, 0)
-    inherited = sections[dataset] == shown.file.parameters.get("datasets", {}).get(dataset)
-    section = _fitted(radii, sections) if inherited and version > shown.file.version else None
-    if section is None:
-        return suite
-    return _with_section(suite, sections | {dataset: section}, version if shown is suite else suite.file.version)
+    parameters = suite.file.parameters | {"datasets": sections | {dataset: section}}
+    return replace(suite, file=suite.file.model_copy(update={"parameters": parameters}))
 
 
 def radii_advice(suite: Suite, dataset: str) -> str:
@@ -94,10 +58,10 @@ def _section(suite: Suite, dataset: str, data_dir: Path | None) -> dict[str, Any
         if name is None:
             continue
         if name in sections:
-            return dict(_newer(suite, sections, name).file.parameters["datasets"][name])
+            return dict(sections[name])
         path = shipped("suites") / "datasets" / f"{require_safe_name(name, 'data set')}.toml"
         if path.is_file():
-            return _fitted(validate(ShippedRadii, read_toml(path, "radii"), f"radii {path}"), sections)
+            return _fitted(validate(DeclaredRadii, read_toml(path, "radii"), f"radii {path}"), sections)
     return None
 
 

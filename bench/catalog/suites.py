@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from bench.catalog.cards import NAME
-from bench.catalog.locations import suite_folders
+from bench.catalog.locations import shipped, suite_folders
 from bench.core.bounds import Count, Version
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
@@ -157,9 +157,20 @@ def resolve_suites(patterns: Sequence[Suite | str], suite_path: Path | None = No
 def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
     if pattern.endswith(".toml") or "/" in pattern or os.sep in pattern:
         return [read_suite(Path(pattern), suite_path)]
+    if "@" in pattern:
+        return [_older(pattern)]
     files = suite_files(suite_path)
     found = [read_suite(files[name], suite_path) for name in select_names([pattern], list(files), "suite")]
     for suite in found:
         if suite.name != suite.path.stem:
             raise BenchError(f"suite {suite.path} calls itself {suite.name}; file and suite must have one name.")
     return found
+
+
+def _older(pattern: str) -> Suite:
+    """A shipped suite of an older version, as cross_norm@3: those stay on which committed evidence rests."""
+    folder = shipped("suites") / "older"
+    older = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    if pattern not in older:
+        raise unknown_name(pattern, older, "older suite")
+    return read_suite(older[pattern])

@@ -125,7 +125,9 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     names = StudyModels.of(request, scale, rows)
     factor = speed()
     known = {suite.name for suite in list_suites()}
-    suites = {role: suite for role, suite in scale.suites.items() if suite.endswith(".toml") or suite in known}
+    suites = {
+        role: suite for role, suite in scale.suites.items() if suite.endswith(".toml") or "@" in suite or suite in known
+    }
     nowhere = set(scale.suites.values()).difference(suites.values())
     left_out = [f"suite {suite}: this version has none of that name" for suite in sorted(nowhere)]
     trainings = [

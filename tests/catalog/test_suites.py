@@ -28,9 +28,9 @@ DIGESTS = {
     "complexity": "30bddbf58027175cf6f192f6344ee96afcdee97a3c8a4d01c9cfe4a0d7eda56b",
     "complexity_quick": "e53c95766a8ac089b32ab2ba48589aad83382e806f40d13fcd7355c7c7430d17",
     "corruptions": "1f61f615a694297414d67386a8d990bdae92ed612cd39d348feac0dab8cbd51f",
-    "cross_norm": "2e3308a53d39cc21599f4ad6c9a343c40fb48800ffbc4230e1d2847681cf8628",
-    "cross_norm_l0": "d0c0793846040fe9dc353a8e4620a9c12d0d2e642aa1202e79af2cdf0a101e5b",
-    "cross_norm_quick": "9ec5ecc58e45c84410721fac799b01b65debf0a89d72d85ed4dcbe79f77066e2",
+    "cross_norm": "2fd89b8dc56187fcc2caf015e6b745ed0d8763501721ba088743b3463fdfb826",
+    "cross_norm_l0": "e2cea545f8322d7d249319bb503f6ba2e1d318fb865d305c5cda58acffd04779",
+    "cross_norm_quick": "3124f23b6fb1780b172b5aaa1f82302a6e2a5540587a31432ae9de1028df971a",
     "e_at": "b80855e513e3688560e707c2a065aec15e2fb221db4600c8cf03f5b8235947e4",
     "faithfulness": "3c4f843626efe095c5f013d257d0417e2a98177264e8c14e8c516c00a387d532",
     "faithfulness_quick": "7f73db10c8ef90fce709c911f2e4b991d285f49273dcbf3c805d2f523fa773a9",
@@ -64,6 +64,14 @@ def test_every_shipped_suite_is_valid_and_has_the_digest_that_rows_name() -> Non
     for suite in suites:
         protocol_for(suite)
     assert {suite.name: suite.sha256 for suite in suites} == DIGESTS
+
+
+def test_an_older_version_keeps_the_digest_that_rows_name_and_is_none_of_all() -> None:
+    (older,) = resolve_suites(["cross_norm@3"])
+    assert older.sha256 == "2e3308a53d39cc21599f4ad6c9a343c40fb48800ffbc4230e1d2847681cf8628"
+    assert (older.name, older.file.version) == ("cross_norm", 3)
+    with pytest.raises(BenchError, match=r"unknown older suite 'cross_norm@2'.*cross_norm@3"):
+        resolve_suites(["cross_norm@2"])
 
 
 def test_the_radii_of_fashion_mnist_are_the_published_ones() -> None:

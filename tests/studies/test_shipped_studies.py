@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from bench.catalog.locations import shipped
-from bench.catalog.suites import suite_files
+from bench.catalog.suites import resolve_suites
 from bench.core.errors import BenchError
 from bench.data import dataset_spec
 from bench.nets import build_net
@@ -90,7 +90,7 @@ def test_a_student_is_trained_after_its_source(name: str) -> None:
 def test_every_suite_of_a_study_is_there_and_every_claim_is_of_models_that_a_scale_has(name: str) -> None:
     study = read_study(shipped("suites") / "studies" / f"{name}.toml")
     scales = {scale: study.scale(scale) for scale in study.scales}
-    assert {suite for scale in scales.values() for suite in scale.suites.values()} <= set(suite_files())
+    assert [resolve_suites([suite]) for scale in scales.values() for suite in scale.suites.values()]
     known = {one.removeprefix(scale.prefix) for scale in scales.values() for one in _models(scale)}
     for claim in study.claims:
         content = claim.model_dump()

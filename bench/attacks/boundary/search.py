@@ -32,7 +32,7 @@ from bench.attacks.verification import AttackResults
 from bench.core.bounds import Steps
 from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
-from bench.core.threat import Norm
+from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
 
 BISECTIONS = 8
@@ -59,12 +59,16 @@ class Boundary(Section):
         restarts: rows that aim at no class, the first from the image itself, the others from random corners; in L1 as
             many of them as `few_pixels` gives.
         kept: how many of an image's rows go on after a few steps; 0 for all.
+        norms: those in which it is done.
+        standing: only where an image stands at some radius: the others' verdicts are settled, their distances are not.
     """
 
     steps: Steps
     targets: Steps = 1
     restarts: int = Field(default=0, ge=0, le=1000)
     kept: int = Field(default=0, ge=0, le=1000)
+    norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +91,16 @@ PACES: dict[Norm, Pace] = {"linf": Pace(0.3, 0.005, 0.5), "l2": Pace(0.3, 0.005,
 
 def refine_found(
     model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, *, norm: Norm, results: AttackResults,
-    settings: Boundary, seed: int, batch_size: int,
+    settings: Boundary, seed: int, batch_size: int, among: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Bring the nearest images that the results keep closer in one norm; what verifies goes into the results.
 
     Args:
         images: (N, C, H, W) in [0, 1] on the model's device, where labels and ids (N,) are too.
+        among: (N,) bool on the CPU, the images that are worth it; None for all.
     """
-    known = results.distances[norm]
-    rows = (known.isfinite() & (results.found_in[norm] >= 0)).nonzero().squeeze(1)
+    known = results.distances[norm].isfinite() & (results.found_in[norm] >= 0)
+    rows = (known if among is None else known & among).nonzero().squeeze(1)
     if not len(rows):
         return
     size = max(1, batch_size // (settings.targets + settings.restarts))
@@ -132,8 +137,8 @@ class _Search:
         self.nearest = distance(self.best - images, norm)
         aimed = _targets(model, images, labels, self.best, count=settings.targets)
         if norm == "l1":
-            few = few_pixels(model, images, labels, uniform, at_once=settings.restarts)[: settings.restarts - 1]
-            around = [_bisected(model, images, labels, one) for one in few]
+            few = few_pixels(model, images, labels, uniform, at_once=settings.restarts) if uniform else []
+            around = [_bisected(model, images, labels, one) for one in few[: settings.restarts - 1]]
         else:
             around = [
                 project(images + random_start(images, self.nearest, norm, one.round()), images, self.nearest, norm)

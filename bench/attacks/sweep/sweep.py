@@ -286,15 +286,16 @@ def sweep(
     With `boundary` it goes on from what was found to where it is nearest: see bench.attacks.boundary.
     """
     if boundary is not None:
-        results.keep_images(images)
+        results.keep_images(images, boundary.norms)
     settings = SweepSettings(steps, losses, patience, seed, targets=(targets or {}).get(norm, 0), refine=refine)
     NormSweep(
         model, images, labels, ids, norm=norm, radii=radii.tolist(), settings=settings, results=results,
         batch_size=batch_size, check_every=2 if images.device.type == "cpu" else 5, on_progress=on_progress,
         precision=precision,
     ).run()  # fmt: skip
-    if boundary is not None:
+    if boundary is not None and norm in boundary.norms:
         refine_found(
-            model, images, labels, ids, norm=norm, results=results, settings=boundary, seed=seed, batch_size=batch_size
-        )
+            model, images, labels, ids, norm=norm, results=results, settings=boundary, seed=seed, batch_size=batch_size,
+            among=~results.broken(norm, float(radii.min())) if boundary.standing else None,
+        )  # fmt: skip
     return AttackResult(None)

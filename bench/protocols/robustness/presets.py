@@ -47,9 +47,12 @@ class SweepAttack(Section):
     patience: int = Field(ge=0, lt=1 << 31)
     targets: dict[Norm, Steps] = Field(default_factory=dict)
     polish: int = Field(default=0, ge=0, le=100_000)
+    boundary: Boundary | None = None
 
     def entry(self) -> Entry:
-        keywords = self.model_dump(exclude={"kind", "name", "polish"}) | {"refine": self.polish}
+        keywords = self.model_dump(exclude={"kind", "name", "polish", "boundary"}) | {"refine": self.polish}
+        if self.boundary is not None:
+            keywords["boundary"] = self.boundary
         return Entry("sweep", self.name, keywords)
 
 
