@@ -91,7 +91,9 @@ def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path,
     if not isinstance(name, str):
         raise BenchError(f"suite {path}: extends must be the name of one suite, or a TOML file.")
     parent_path = path.parent / name
-    if not name.endswith(".toml"):
+    if "@" in name:
+        parent_path = _older(name)
+    elif not name.endswith(".toml"):
         files = suite_files(suite_path)
         if name not in files:
             raise unknown_name(name, files, f"suite to extend in {path}")
@@ -158,7 +160,7 @@ def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
     if pattern.endswith(".toml") or "/" in pattern or os.sep in pattern:
         return [read_suite(Path(pattern), suite_path)]
     if "@" in pattern:
-        return [_older(pattern)]
+        return [read_suite(_older(pattern))]
     files = suite_files(suite_path)
     found = [read_suite(files[name], suite_path) for name in select_names([pattern], list(files), "suite")]
     for suite in found:
@@ -167,10 +169,9 @@ def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
     return found
 
 
-def _older(pattern: str) -> Suite:
-    """A shipped suite of an older version, as cross_norm@3: those stay on which committed evidence rests."""
-    folder = shipped("suites") / "older"
-    older = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+def _older(pattern: str) -> Path:
+    """The file of a shipped suite's older version, as cross_norm@3: those stay on which committed evidence rests."""
+    older = {path.stem: path for path in sorted((shipped("suites") / "older").glob("*.toml"))}
     if pattern not in older:
         raise unknown_name(pattern, older, "older suite")
-    return read_suite(older[pattern])
+    return older[pattern]

@@ -32,6 +32,8 @@ _METADATA: dict[str, dict[str, str | None]] = {
 }
 """Left out, since they would change from day to day or version to version."""
 _COORDINATES = re.compile(rb' (?:d|x|y)="[^"]*"')
+_IDLE = re.compile(rb' transform="rotate\(-0 [^"]*"')
+"""A turn by nothing."""
 FIGURE_KINDS: tuple[str, ...] = tuple(_METADATA)
 
 
@@ -76,7 +78,15 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def _slim(svg: bytes) -> bytes:
-    return re.sub(rb"\n *", b"\n", _COORDINATES.sub(_in_hundredths, svg))
+    """The same drawing in about half the bytes: rounded, each style said once, no names that nothing refers to."""
+    svg = _IDLE.sub(b"", _COORDINATES.sub(_in_hundredths, svg))
+    used = set(re.findall(rb'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(rb' id="([^"]*)"', lambda name: name[0] if name[1] in used else b"", svg)
+    styles = list(dict.fromkeys(re.findall(rb' style="([^"]*)"', svg)))
+    for number, style in enumerate(styles):
+        svg = svg.replace(b' style="%b"' % style, b' class="s%d"' % number)
+    rules = b"".join(b".s%d{%b}" % one for one in enumerate(styles))
+    return re.sub(rb"\n\s*", b"\n", svg.replace(b"</style>", rules + b"</style>", 1))
 
 
 def _in_hundredths(attribute: re.Match[bytes]) -> bytes:

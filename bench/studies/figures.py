@@ -24,7 +24,7 @@ from bench.studies.study import Ordering
 from bench.training.boundary_tilt import TiltStudy, logits
 
 _SIDE = 1.1
-_GRID = 400
+_GRID = 100
 _CLASS_COLOURS = ("#0072b2", "#e69f00")
 
 
@@ -113,10 +113,10 @@ def _tilt_figure(study: TiltStudy) -> Figure:
     grid = torch.cartesian_prod(ticks, ticks)
     first = study.data.labels == 0
     for axes, (strength, weights) in zip(panels[1:], study.weights.items(), strict=True):
-        regions = logits(weights, grid[None])[0].argmax(1).view(_GRID, _GRID).t()
-        axes.contourf(
-            ticks.numpy(), ticks.numpy(), regions.numpy(), levels=[-0.5, 0.5, 1.5], colors=_CLASS_COLOURS, alpha=0.25
-        )
+        of_class = logits(weights, grid[None])[0]
+        second = (of_class[:, 1] - of_class[:, 0]).view(_GRID, _GRID).t().numpy()
+        levels = [-1e9, 0.0, 1e9]
+        axes.contourf(ticks.numpy(), ticks.numpy(), second, levels=levels, colors=_CLASS_COLOURS, alpha=0.25)
         _points(axes, study)
         adversarial = study.adversarial[strength][first]
         axes.scatter(

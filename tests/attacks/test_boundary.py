@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from bench.attacks.boundary.search import Boundary, refine_found
 from bench.attacks.sigma_zero import without_needless
+from bench.attacks.sweep.sweep import sweep
 from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
@@ -136,3 +137,36 @@ def test_needless_changes_are_taken_back_and_needed_ones_stay() -> None:
         single[:, pixel] = images.flatten(1)[:, pixel]
         still = model(single.view_as(images)).argmax(1) != labels
         assert not (still & changed[:, pixel]).any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_point_found_alone_comes_down_too(norm: Norm) -> None:
+    model, images, labels = linear_problem(10)
+    found = refined(model, images, labels, opposite(model, images), norm, settings=Boundary(steps=150))
+    assert (found <= exact_radius(model, images, labels, norm) * 1.005).double().mean() >= 0.9
+
+
+def test_a_sweep_refines_in_the_norms_asked_for_what_stands_at_some_radius() -> None:
+    model, images, labels = linear_problem(40)
+    radius = float(exact_radius(model, images, labels, "l1").median())
+    radii = torch.tensor([radius * 0.7, radius * 3])
+
+    def swept(norm: Norm, boundary: Boundary | None) -> AttackResults:
+        results = AttackResults.start(labels, labels)
+        ids = torch.arange(len(labels))
+        sweep(
+            model, images, labels, norm=norm, ids=ids, radii=radii, results=results, steps=8, losses=("margin",),
+            boundary=boundary,
+        )  # fmt: skip
+        return results
+
+    plain, all_of_them = swept("l1", None), swept("l1", Boundary(steps=40, norms=("l1",)))
+    some = swept("l1", Boundary(steps=40, norms=("l1",), standing=True))
+    settled = plain.broken("l1", float(radii.min()))
+    assert settled.any() and not settled.all()
+    assert (some.distances["l1"][settled] == plain.distances["l1"][settled]).all()
+    torch.testing.assert_close(some.distances["l1"][~settled], all_of_them.distances["l1"][~settled], rtol=1e-3, atol=0)
+    assert (all_of_them.distances["l1"] < plain.distances["l1"]).double().mean() > 0.8
+    costs = [one.gradient_evaluations for one in (plain, some, all_of_them)]
+    assert costs[1] - costs[0] == 40 * int((~settled & plain.distances["l1"].isfinite()).sum()) < costs[2] - costs[0]
+    assert swept("l2", Boundary(steps=40, norms=("l1",))).gradient_evaluations == swept("l2", None).gradient_evaluations
