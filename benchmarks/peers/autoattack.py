@@ -13,7 +13,7 @@ from peers.attacks import UNIT, Pgd, import_robustbench, plain_autoattack, robus
 from peers.problem import REFERENCE, Problem, judge, load
 from torch import Tensor
 
-from bench.attacks.cascade import Stage
+from bench.attacks.cascade.stages import Stage
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults

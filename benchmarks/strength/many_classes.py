@@ -23,7 +23,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import bench
 from bench.attacks.apgd import attack as apgd
-from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.cascade.attack import Cascade
+from bench.attacks.cascade.stages import Stage
 from bench.attacks.fab import attack as fab
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack

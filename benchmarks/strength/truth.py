@@ -22,7 +22,7 @@ import typer
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
-from bench.attacks.cascade import Stage
+from bench.attacks.cascade.stages import Stage
 from bench.attacks.registry import named_attack
 from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults

@@ -125,3 +125,12 @@ def fewest_values(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         needed = torch.where((labels == other) | (needed > clean.shape[1]), torch.inf, needed)
         fewest = torch.minimum(fewest, needed)
     return torch.where(logits.argmax(1) == labels, fewest, 0.0)
+
+
+class Thresholds(nn.Module):
+    """Class 1 where all is a little brighter, or pixel 5 by 0.4; what moves a pixel by less than 0.3 changes nothing."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.flatten(1)
+        one = 10 * (pixels[:, 5] - 0.3).clamp_min(0.0)
+        return torch.stack([torch.ones_like(one), one + pixels.mean(1) / 0.2], 1)

@@ -10,7 +10,7 @@ from bench.attacks.sweep.sweep import sweep
 from bench.attacks.verification import AttackResults
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset
-from tests.attacks.linear import Decoy, exact_radius, linear_problem
+from tests.attacks.linear import Decoy, Thresholds, exact_radius, linear_problem
 
 SETTINGS = Boundary(steps=150, targets=2, restarts=2)
 FEW_STEPS = Boundary(steps=20, targets=2, restarts=2)
@@ -85,15 +85,6 @@ def test_the_row_that_goes_on_is_the_one_with_the_shortest_way(norm: Norm) -> No
     found = refined(TwoWays(), images, labels, far, norm, settings=settings)
     exact = {"linf": 0.1, "l2": 0.1 * 8**0.5, "l1": 0.8}[norm]
     assert (found <= exact * 1.005).all() and (found >= exact * (1 - 1e-5)).all()
-
-
-class Thresholds(nn.Module):
-    """Class 1 where all is a little brighter, or pixel 5 by 0.4; what moves a pixel by less than 0.3 changes nothing."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        pixels = images.flatten(1)
-        one = 10 * (pixels[:, 5] - 0.3).clamp_min(0.0)
-        return torch.stack([torch.ones_like(one), one + pixels.mean(1) / 0.2], 1)
 
 
 def test_in_l1_a_pixel_counts_that_has_no_gradient_near_the_image() -> None:

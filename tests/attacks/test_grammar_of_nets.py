@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.cascade.attack import Cascade
+from bench.attacks.cascade.stages import Stage
 from bench.attacks.losses import margin
 from bench.attacks.norms import distance
 from bench.attacks.registry import named_attack

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from bench.attacks.losses import answers, others, targeted_margin
 from bench.attacks.norms import distance, per_example
+from bench.core.devices import exact
+from bench.core.keyed_random import keyed_uniform
 
 FAR = (0.5, 1.0)
 """How far off uniform noise leads, in turns."""
@@ -46,6 +48,18 @@ def few_pixels(model: nn.Module, images: Tensor, labels: Tensor, uniform: list[T
             shortest = lengths.argsort(dim=0, stable=True)[:KEPT]
             kept, lengths = kept[shortest, columns], lengths.gather(0, shortest)
     return list(kept)
+
+
+def shortest_few_pixels(
+    model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, *, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The shortest of one start's few pixels (N, C, H, W), as keyed by the ids, and its length in L1 (N,)."""
+    uniform = [
+        keyed_uniform(seed, "few_pixels", ids, images.shape[1:], extra=torch.full_like(ids, one))
+        for one in range(FAR_POINTS)
+    ]
+    found = few_pixels(model, images, labels, uniform, at_once=1)[0]
+    return found, distance(exact(found) - exact(images), "l1")
 
 
 def _fewest_at_ends(model: nn.Module, clean: Tensor, labels: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from bench.attacks.adapters.foolbox import import_foolbox
 from bench.attacks.adapters.pyautoattack import Version
 from bench.attacks.boundary.search import Boundary
-from bench.attacks.cascade import Stage
+from bench.attacks.cascade.stages import Stage
 from bench.attacks.losses import LossName
 from bench.attacks.user_files import UserFile
 from bench.catalog.cards import NAME

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from bench import evaluate
 from bench.attacks import verification
-from bench.attacks.cascade import Cascade, Stage
+from bench.attacks.cascade.attack import Cascade
+from bench.attacks.cascade.stages import Stage
 from bench.attacks.sweep.restarts import SweepSettings
 from bench.attacks.sweep.search import SearchNet
 from bench.attacks.sweep.sweep import NormSweep

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
+from bench.attacks.boundary.few_pixels import FAR_POINTS, shortest_few_pixels
+from bench.attacks.boundary.search import Boundary, refine_found
+from bench.attacks.cascade.stages import STAGES, Stage
 from bench.attacks.losses import answers
 from bench.attacks.projections import project
 from bench.attacks.registry import AttackResult, register_attack
@@ -25,60 +28,9 @@ from bench.attacks.steps import random_start, steepest_step
 from bench.attacks.sweep.schedules import SCHEDULES, ball_widths
 from bench.attacks.sweep.search import SearchNet
 from bench.attacks.verification import AttackResults, first_of_each
-from bench.core.bounds import Steps
 from bench.core.keyed_random import keyed_uniform, stream_key
 from bench.core.precision import Precision, as_float32
-from bench.core.threat import NORMS, Norm
-from bench.core.toml_files import Section
-
-Gate = Literal["target", "example"]
-
-
-class Stage(Section):
-    """One attack of the cascade.
-
-    Attributes:
-        steps: gradient steps.
-        targets: how many classes are attacked one by one, the nearest first; 0 for the untargeted margin.
-        start: radius of the random start over eps; 0 begins at the image.
-        widen: the ball is this many times as wide at first and shrinks to eps over the first half of the steps. It
-            leads out of the flat surroundings of the image in which nets that were trained in another norm hold attacks
-            (at_linf in L2 at 1.5: 9 % in place of 33 %); the idea is that of APGD in L1, Croce and Hein 2021.
-        within: only what an attack has brought down to this share of the clean image's margin.
-        gate: what must have come that far: the target itself, or any class of the example, which then is attacked
-            towards all its targets (nearly broken examples often fall to a class that was not the nearest at first).
-        dense: L1 only, the share of pixels that move in the first step. Moving all frees nets that swallow small
-            perturbations (trades), a tenth finds more on nets that were trained in L2 (at_l2: 4 points more).
-        refine: begin where the best of the earlier stages' attacks on the example ended, not at a random start. With
-            small steps this breaks what came to within a few per cent of the boundary, for a small part of what
-            attacks towards all classes from random starts cost.
-        first: the first step's length over eps; 0 for the norm's own (bench.attacks.sweep.schedules).
-        cells: L-inf only, begin at a random corner of the ball, the same in each of so many by so many blocks.
-        queries: L-inf only, with `refine`: first so many queries of Square from there; steps go on from the better.
-        norms: the norms that have this stage.
-    """
-
-    steps: Steps
-    targets: int = Field(default=0, ge=0, lt=1 << 31)
-    start: float = Field(default=1.0, ge=0, le=1)
-    widen: float = Field(default=1.0, ge=1, le=100)
-    within: float = Field(default=1.0, gt=0, le=1)
-    gate: Gate = "target"
-    dense: float = Field(default=1.0, gt=0, le=1)
-    refine: bool = Field(default=False, validation_alias=AliasChoices("refine", "polish"))
-    first: float = Field(default=0.0, ge=0)
-    cells: int = Field(default=0, ge=0, le=1000)
-    queries: int = Field(default=0, ge=0, le=100_000)
-    norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
-
-    @model_validator(mode="after")
-    def _fits_the_norm(self) -> Stage:
-        if ((self.cells or self.queries) and self.norms != ("linf",)) or (self.queries and not self.refine):
-            raise ValueError('cells and queries take norms = ["linf"], and queries refine = true')
-        return self
-
-
-STAGES = (Stage(steps=10), Stage(steps=30, targets=3, widen=3.0))
+from bench.core.threat import Norm
 
 
 @dataclass
@@ -159,6 +111,9 @@ class Cascade:
 
     def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:
         """All pairs of a stage in full batches; a pair whose example has been broken meanwhile is left out."""
+        if stage.outside:
+            self._come_in(stage, torch.unique(waiting))
+            return
         if stage.queries:
             self._walk(number, stage, torch.unique(waiting))
             waiting, targets = self._alive(waiting, targets)
@@ -189,6 +144,22 @@ class Cascade:
             if bool(hit.any()):
                 self._verify(found[hit], clean[hit], labels[hit], batch[hit])
             self._remember_end(batch, found, margins)
+
+    def _come_in(self, stage: Stage, examples: Tensor) -> None:
+        """From few pixels, wherever they lie, along the decision boundary towards the examples (n,)."""
+        settings = Boundary(steps=stage.steps, targets=max(1, stage.targets), restarts=stage.outside, kept=1)
+        for batch in torch.split(examples, self.batch_size) if len(examples) else ():
+            clean, labels, ids = self.images[batch], self.labels[batch], self.example_ids[batch]
+            found = AttackResults.start(labels.cpu(), labels.cpu(), clean)
+            start, length = shortest_few_pixels(self.model, clean, labels, ids, seed=self.seed)
+            found.gradient_evaluations += FAR_POINTS * len(batch)
+            rows = torch.arange(len(batch), device=batch.device)
+            found.judge(self.model, start, clean, labels, eps=length, norm=self.norm, examples=rows)
+            refine_found(
+                self.model, clean, labels, ids, norm=self.norm, results=found, settings=settings, seed=self.seed,
+                batch_size=self.batch_size,
+            )  # fmt: skip
+            self.results.add(found, batch.cpu())
 
     def _attack(self, number: int, stage: Stage, examples: Tensor, targets: Tensor) -> None:
         schedule = replace(SCHEDULES[self.norm], dense=stage.dense)
