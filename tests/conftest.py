@@ -30,6 +30,7 @@ from bench.data import ImageDataset, load_split  # noqa: E402
 if "PYTEST_XDIST_WORKER" in os.environ:
     # workers share the cores: one thread each, and each in the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.fsync = lambda _: None  # it is for a power cut, which no test has; a process that is killed loses nothing by it
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 typer.main.get_command = functools.cache(typer.main.get_command)  # from a hundred functions, at every call
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.catalog.locations import shipped
 from bench.core.devices import resolve_device
-from bench.core.files import json_text, shared_text, write_atomically
+from bench.core.files import json_lines, shared_text, write_atomically
 from bench.executors.trainings import Training, train_all
 from bench.leaderboard.rows import COLUMNS
 from bench.leaderboard.table import read_leaderboard
@@ -121,7 +121,7 @@ def _write(
         "left_out": plan.left_out,
         "runs": sorted(set(rows["run_id"])) if len(rows) else [],
     }
-    write_atomically(folder / "plan.json", json_text(content).encode())
+    write_atomically(folder / "plan.json", json_lines(content).encode())
 
 
 def _training(request: StudyRequest, model: TrainedModel, watch: Callable[[], Callable[[Progress], None]]) -> Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -101,8 +102,9 @@ class _Held:
         self.kept.change(self.tensor, -1)
 
 
+@functools.cache
 def speed() -> float:
-    """How many times slower this machine is now than the idle reference; measured in about a second."""
+    """How many times slower this machine is than the idle reference; measured in about a second, once a process."""
     limit_openmp_spinning()
     spec = dataset_spec("fashion_mnist")
     assert spec is not None  # noqa: S101

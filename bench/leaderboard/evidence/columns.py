@@ -26,15 +26,13 @@ def metric_fields(flat: Any) -> Any:
 
 
 def metric_columns(metrics: list[Metric]) -> dict[str, Any]:
-    """Metrics as JSON has them, their numbers with ten digits; the records have them all."""
+    """Metrics as JSON has them, their numbers with six digits as in the rows; the records have them all."""
     rows = (metric.as_dict() for metric in metrics)
-    return _in_columns([row | {name: _ten_digits(row[name]) for name in _NUMBERS} for row in rows])
+    return _in_columns([row | {name: _six_digits(row[name]) for name in _NUMBERS} for row in rows])
 
 
-def _ten_digits(value: float | None) -> float | None:
-    rounded = value if value is None else float(f"{value:.10g}")
-    # a row of the leaderboard has six, and comes to the same from both
-    return value if value is None or f"{rounded:.6g}" != f"{value:.6g}" else rounded
+def _six_digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def metric_rows(columns: Any) -> Any:

@@ -32,8 +32,8 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     raw.mkdir(parents=True)
     test = load_split("fashion_mnist", "test")
     for name in ("train", "t10k"):
-        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:300, 0].numpy())))
-        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:300].numpy())))
+        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:300, 0].numpy()), 1))
+        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:300].numpy()), 1))
     return tmp_path / "data"
 
 
