@@ -125,9 +125,7 @@ def _plan(request: StudyRequest, scale: Scale) -> StudyPlan:
     names = StudyModels.of(request, scale, rows)
     factor = speed()
     known = {suite.name for suite in list_suites()}
-    suites = {
-        role: suite for role, suite in scale.suites.items() if suite.endswith(".toml") or "@" in suite or suite in known
-    }
+    suites = {role: one for role, one in scale.suites.items() if one in known or one.endswith(".toml") or "@" in one}
     nowhere = set(scale.suites.values()).difference(suites.values())
     left_out = [f"suite {suite}: this version has none of that name" for suite in sorted(nowhere)]
     trainings = [

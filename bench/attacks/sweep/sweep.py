@@ -283,8 +283,7 @@ def sweep(
 ) -> AttackResult:  # fmt: skip
     """All radii in one go; parameters are those of bench.attacks.sweep.restarts.SweepSettings, `targets` by norm.
 
-    With `boundary` it goes on from what was found to where it is nearest: see bench.attacks.boundary.
-    """
+    With `boundary` it goes on from what was found to where it is nearest (bench.attacks.boundary)."""
     if boundary is not None:
         results.keep_images(images, boundary.norms)
     settings = SweepSettings(steps, losses, patience, seed, targets=(targets or {}).get(norm, 0), refine=refine)
