@@ -10,8 +10,7 @@ import torch
 from peers.attacks import UNIT
 from torch import Tensor, nn
 
-from bench.attacks.sweep.restarts import SweepSettings
-from bench.attacks.sweep.sweep import NormSweep
+from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults, verify
 from bench.catalog.models import load_model, resolve_models
 from bench.catalog.sources import SourceOptions
@@ -20,6 +19,7 @@ from bench.core.threat import Norm
 from bench.data import load_split
 from bench.data.loading import Split
 from bench.nets.input_conv import prepare_net
+from bench.protocols.robustness.presets import SweepAttack
 
 RADII: dict[Norm, list[float]] = {
     "linf": [0.02, 0.05, 0.1, 0.15, 0.2], "l2": [0.5, 1.0, 1.5, 2.0, 2.5], "l1": [5.0, 10.0, 15.0, 20.0, 30.0],
@@ -92,20 +92,9 @@ def judge(problem: Problem, found: Tensor, begin: int, norm: Norm, eps: float, r
 def sweep(problem: Problem, norm: Norm, radii: list[float], results: AttackResults, suite: str = "cross_norm") -> float:
     """Seconds of the sweep with the suite's settings."""
     ids = torch.arange(len(problem.images), device=problem.images.device)
-    attack = resolve_suites([suite])[0].file.parameters["attacks"][0]
-    settings = SweepSettings(
-        attack["steps"], tuple(attack["losses"]), attack["patience"], 0, targets=attack.get("targets", {}).get(norm, 0),
-        refine=attack["polish"],
-    )  # fmt: skip
+    section = resolve_suites([suite])[0].file.parameters["attacks"][0]
+    attack = SweepAttack.model_validate(section).entry().prepared(None)
+    examples = Examples(problem.model, problem.images, problem.labels, ids, num_classes=10)
     began = problem.clock()
-    NormSweep(
-        model=problem.model,
-        images=problem.images,
-        labels=problem.labels,
-        example_ids=ids,
-        norm=norm,
-        radii=radii,
-        settings=settings,
-        results=results,
-    ).run()
+    run_attack(attack, examples, norm, radii, results=results)
     return problem.clock() - began
