@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,10 @@ def test_the_drawing_is_small_keeps_its_words_and_is_the_same_each_time(tmp_path
     drawing = figure_bytes(first[0], "svg")
     assert drawing == figure_bytes(second[0], "svg") and len(drawing) < 20_000
     assert b">trained</text>" in drawing and not re.search(rb' d="[^"]*\.\d{3}', drawing)
+    ElementTree.fromstring(drawing)
+    styles, names = (set(re.findall(one, drawing)) for one in (rb"\.(s\d+)\{", rb' id="([^"]+)"'))
+    assert set(re.findall(rb'class="(\w+)"', drawing)) == styles, "each style is said, and none for nothing"
+    assert set(re.findall(rb'(?:href="|url\()#([^")]+)', drawing)) == names
 
 
 @pytest.mark.parametrize(
