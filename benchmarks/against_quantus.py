@@ -35,7 +35,7 @@ from bench.catalog.models import load_model, resolve_models
 from bench.catalog.suites import resolve_suites
 from bench.core.memory import keep_freed_memory
 from bench.data import load_split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.protocols import EvaluationContext, Protocol, protocol_for
 from bench.protocols.explanations.faithfulness_parts import InsertionParameters
 

@@ -30,7 +30,7 @@ from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.core.threat import Norm
 from bench.data import load_split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 
 STEPS = 40
 RADII: dict[Norm, list[float]] = {"linf": [0.02, 0.05, 0.1, 0.15, 0.2], "l2": [0.5, 1.0, 1.5, 2.0, 2.5]}

@@ -24,7 +24,7 @@ from bench.attributions.registry import AttributionMethod, attribute, find_metho
 from bench.catalog.models import load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.data import load_split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 
 TWINS: dict[str, tuple[str, dict[str, Any]]] = {
     "gradient": ("Saliency", {"abs": False}), "input_x_gradient": ("InputXGradient", {}),

@@ -32,7 +32,7 @@ from bench.attributions.registry import find_method
 from bench.catalog.models import load_model, resolve_models
 from bench.core.memory import keep_freed_memory
 from bench.data import ImageDataset, load_split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.protocols import EvaluationContext
 from bench.protocols.explanations.attack import AttributionAttack
 from bench.protocols.explanations.attack import Parameters as AttackParameters

@@ -24,7 +24,7 @@ from bench.attacks.sweep.search import SearchNet
 from bench.core.memory import keep_freed_memory
 from bench.core.precision import float32_products
 from bench.data import load_split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.protocols import base
 from benchmarks.numerics import replaced
 from benchmarks.real_nets import NETS, gradient, seconds

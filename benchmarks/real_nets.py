@@ -34,7 +34,7 @@ from bench.core.memory import keep_freed_memory
 from bench.core.precision import MixedPrecision, float32_products
 from bench.core.threat import NORMS, Norm
 from bench.nets import build_net
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from benchmarks.gpu_parts.outside import HEAD, USUAL, parts, told
 
 STEPS = 3

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from bench.data import ImageDataset
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from tests.grammar_parts import ACTIVATIONS, FLATTENED, HIDDEN, WRITTEN, Attention, Chain, Layer, Part, Residual, Twice
 
 SIZE, CLASSES = 8, 3

@@ -11,9 +11,9 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.attributions.operations import OperationMode, require_no_choice, tensors_in, uncompiled
+from bench.nets.quick_softplus import softplus
 
 PIECEWISE_NAMES = frozenset({
     "relu", "relu6", "hardtanh", "hardsigmoid", "leaky_relu", "prelu", "rrelu", "rnn_relu", "rnn_relu_cell",
@@ -51,7 +51,7 @@ class SoftplusTwin(OperationMode):
         return low + self._relu(inputs - low) - self._relu(inputs - high)
 
     def _relu(self, inputs: Tensor) -> Tensor:
-        return F.softplus(inputs, beta=self.beta)
+        return softplus(inputs, self.beta)
 
 
 def _slope(name: str, inputs: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | Tensor:

@@ -9,17 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def prepare_net(net: nn.Module) -> nn.Module:
-    """The net itself, made ready for many gradients to its images: channels last, quick input convolutions.
-
-    Logits and gradients stay the same up to rounding.
-    """
-    for module in net.modules():
-        if type(module) is nn.Conv2d and module.in_channels == 1:
-            module.__class__ = InputConv2d  # parameters, buffers, hooks and name stay as they are
-    return net.to(memory_format=torch.channels_last)
-
-
 class InputConv2d(nn.Conv2d):
     """A convolution whose gradient to a one-channel image is one matrix product and one fold.
 

@@ -19,8 +19,8 @@ from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.statistics.intervals import wilson
 from bench.nets.compiled import compile_net
-from bench.nets.input_conv import prepare_net
 from bench.nets.logit_scale import at_usual_scale
+from bench.nets.preparation import prepare_net
 from bench.protocols import Protocol
 from bench.protocols.clean_pass import clean_pass, has_gradient, require_second_derivatives
 from bench.runs.batch_size import automatic_batch_size, no_room

@@ -15,6 +15,7 @@ from bench.attacks.pgd import attacked_model
 from bench.core.memory import keep_freed_memory, limit_openmp_spinning
 from bench.data import DATASETS, ImageDataset, dataset_spec
 from bench.nets import build_net
+from bench.nets.preparation import prepare_net
 from bench.training.methods import Batch
 from bench.training.recipe import Recipe
 
@@ -52,7 +53,7 @@ def step_costs(recipes: Mapping[str, Recipe], data: ImageDataset, rounds: int) -
     for name, recipe in recipes.items():
         torch.manual_seed(0)
         net = build_net(recipe.schedule.architecture, recipe.architecture_parameters(facts))
-        nets[name] = net.to(memory_format=torch.channels_last)
+        nets[name] = prepare_net(net)
     kept = {name: _kept_bytes(nets[name], recipe, batch) for name, recipe in recipes.items()}
     seconds: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(rounds):

@@ -28,7 +28,7 @@ from bench.data import ImageDataset, known_spec, load_split
 from bench.data.loading import Split
 from bench.data.specs import DatasetSpec
 from bench.nets import build_net
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.training.epochs import CHECKPOINT, LOCK, Progress, alone_in
 from bench.training.measures import gradient_alignment, gradient_norm, gradient_stability
 from bench.training.recipe import Recipe

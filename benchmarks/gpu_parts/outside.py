@@ -25,7 +25,7 @@ from torch.nn import functional as F
 import bench
 from bench.attacks import verification
 from bench.core.precision import float32_products
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.protocols import base
 from bench.protocols.robustness import masking, unit
 from benchmarks.numerics import replaced

@@ -21,7 +21,7 @@ from bench.core.precision import float32_products
 from bench.data import ImageDataset
 from bench.data.specs import DATASETS
 from bench.nets import build_net
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from benchmarks.gpu_parts.ledger import Ledger, Row, Sizes, clock
 
 MOST_GRADIENTS = 4500

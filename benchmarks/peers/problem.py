@@ -18,7 +18,7 @@ from bench.catalog.suites import resolve_suites
 from bench.core.threat import Norm
 from bench.data import load_split
 from bench.data.loading import Split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.protocols.robustness.presets import SweepAttack
 
 RADII: dict[Norm, list[float]] = {

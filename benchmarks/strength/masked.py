@@ -29,7 +29,7 @@ from bench.catalog.suites import resolve_suites
 from bench.core.memory import keep_freed_memory
 from bench.data import ImageDataset, load_split
 from bench.data.loading import Split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness import unit
 from bench.protocols.robustness.presets import AutoAttackFast

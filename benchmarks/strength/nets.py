@@ -24,7 +24,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from bench.core.memory import keep_freed_memory
 from bench.data import load_split
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.training.methods import Batch
 from bench.training.methods.adversarial import Adversarial
 from bench.training.methods.trades import Trades

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.attributions.registry import attribute, our_methods
 from bench.nets import architectures, build_net
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 
 GREY = {"in_channels": 1, "image_size": 28, "num_classes": 10, "mean": [0.5], "std": [0.25]}
 COLOUR = {"in_channels": 3, "image_size": 32, "num_classes": 10, "mean": [0.5] * 3, "std": [0.25] * 3}

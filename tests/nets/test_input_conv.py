@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import bench.nets.input_conv as input_conv
 from bench.attributions.operations import OperationMode
-from bench.nets.input_conv import InputConv2d, prepare_net
+from bench.nets.input_conv import InputConv2d
+from bench.nets.preparation import prepare_net
 
 SHAPES = [(4, 2, 1, 1), (5, 1, 2, 1), (3, 1, 0, 1), (3, 2, 2, 2)]  # kernel, stride, padding, dilation
 

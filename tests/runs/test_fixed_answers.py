@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.answers import same_answers
-from bench.nets.input_conv import prepare_net
+from bench.nets.preparation import prepare_net
 from bench.runs.fixed_answers import fixed_answers
 from tests.conftest import torch_threads
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from bench.attributions.layers import running_modules, short_name
 from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, tensors_in
 from bench.core.errors import BenchError
-from bench.nets.input_conv import InputConv2d
 from bench.nets.intake import copy_net
 from bench.nets.layers import Normalization
+from bench.nets.preparation import usual_layers
 
 _RESCALED = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softmax)
 """What captum's DeepLIFT has a rule for, beside max-pooling, where it misses some of the logit's change."""
@@ -38,9 +38,7 @@ def hooked_copy(model: nn.Module) -> nn.Module:
     for module in copied.modules():
         if getattr(module, "inplace", False):
             setattr(module, "inplace", False)  # noqa: B010  (not declared of modules)
-        if type(module) is InputConv2d:
-            module.__class__ = nn.Conv2d  # type: ignore[assignment]
-    return copied
+    return usual_layers(copied)
 
 
 def give_rules(model: nn.Module) -> None:
