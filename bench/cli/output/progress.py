@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task
+from rich.progress import Progress, ProgressColumn, Task, TaskID
+
+if TYPE_CHECKING:
+    from bench.training.epochs import Progress as TrainingProgress
 
 PLAIN_SECONDS = 30.0
 
@@ -26,6 +30,12 @@ class Display(Progress):
     def stop(self) -> None:
         self._over.set()
         super().stop()
+
+    def show_epochs_of(self, task: TaskID, state: TrainingProgress) -> None:
+        """Move a training's bar; epochs that a training before it had done count for no pace."""
+        (known,) = (one.fields for one in self.tasks if one.id == task)
+        done, resumed = state.epoch + state.step / max(1, state.steps), known.get("resumed", state.epoch)
+        self.update(task, completed=done, total=state.epochs, resumed=resumed)
 
     def _speak(self) -> None:
         while not self._over.wait(PLAIN_SECONDS):

@@ -50,7 +50,7 @@ class RunProgress(Display):
                 self.update(maps, completed=state.step, total=state.steps, visible=True)
                 return
             self.update(maps, visible=False)
-            self.update(task, completed=state.epoch + state.step / max(1, state.steps), total=state.epochs)
+            self.show_epochs_of(task, state)
 
         return tell
 

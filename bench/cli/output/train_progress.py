@@ -26,7 +26,7 @@ class TrainingDisplay(Display):
         self.update(self._targets, completed=done, total=total, visible=True)
 
     def show_epochs(self, state: TrainingProgress) -> None:
-        self.update(self._epochs, completed=state.epoch + state.step / max(1, state.steps))
+        self.show_epochs_of(self._epochs, state)
         if state.row is not None:
             terms = "  ".join(f"{name} {value:.4g}" for name, value in state.row.items() if name != "epoch")
             self.console.print(f"epoch {state.epoch}  {terms}", soft_wrap=True)
