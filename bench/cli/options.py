@@ -22,7 +22,7 @@ Models = Annotated[
     ),
 ]
 OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
-OnlySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; wildcards allowed.")]
+OnlySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite, as NAME or NAME@VERSION; wildcards.")]
 ModelDataset = Annotated[str | None, typer.Option("--dataset", help="Data set of the models. [default: fashion_mnist]")]
 LeaderboardDir = Annotated[
     Path, typer.Option("--leaderboard", help="Folder of leaderboard.csv and runs/.", envvar="BENCH_LEADERBOARD")

@@ -56,6 +56,9 @@ def compare_models(
     # a metric of the correctly classified examples alone has fewer; a run's number is its largest
     runs = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     of_first, of_second = _rows_of(first, runs), _rows_of(second, runs)
+    if set(of_first["dataset"]).isdisjoint(of_second["dataset"]):
+        names = [", ".join(sorted(set(own["dataset"]))) for own in (of_first, of_second)]
+        raise BenchError(f"{first} is of {names[0]}, {second} of {names[1]}: no image is common to them.")
     columns = list(COMPARABLE)
     shared = of_first[columns].drop_duplicates().merge(of_second[columns].drop_duplicates(), on=columns)
     if shared.empty:

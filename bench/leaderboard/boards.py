@@ -147,7 +147,7 @@ class Board:
 
 
 def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
-    """Boards of all groups of comparable rows, in the order of COMPARABLE.
+    """Boards of all groups of comparable rows, in the order of COMPARABLE, a suite's newest version first.
 
     Raises:
         BenchError: no board has the column `sort`.
@@ -155,6 +155,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     boards, seen = [], set()
     groups = [(dict(zip(COMPARABLE, key, strict=True)), group) for key, group in rows.groupby(list(COMPARABLE))]
+    groups.sort(key=lambda one: (one[0]["dataset"], one[0]["split"], one[0]["suite"], -one[0]["suite_version"]))
     for (shared, group), note in zip(groups, table_notes([shared for shared, _ in groups]), strict=True):
         latest, whose = lowered_rows(_latest(group[~is_external(group)]), group)
         columns, found = _cells(latest)

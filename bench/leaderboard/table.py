@@ -86,14 +86,21 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
 def select_rows(rows: pd.DataFrame, **wanted: Sequence[str | None]) -> pd.DataFrame:
     """The rows whose columns match one of these names or wildcards each; None among them stands for no wish.
 
+    A suite may be named with its version, as cross_norm@3.
+
     Raises:
         BenchError: a name that no row has, with what is near it.
     """
     for column, names in wanted.items():
         patterns = [name for name in names if name is not None]
-        if patterns and not rows.empty:
-            kept = select_names(patterns, sorted(set(rows[column])), column.replace("dataset", "data set"))
-            rows = rows[rows[column].isin(kept)]
+        if not patterns or rows.empty:
+            continue
+        values = rows[column]
+        if column == "suite" and any("@" in one for one in patterns):
+            values = values + "@" + rows["suite_version"].astype(str)
+            patterns = [one if "@" in one else f"{one}@*" for one in patterns]
+        kept = select_names(patterns, sorted(set(values)), column.replace("dataset", "data set"))
+        rows = rows[values.isin(kept)]
     return rows
 
 

@@ -127,9 +127,16 @@ def write_verdict(
         lines += ["## Left out", "", *(f"- {text}" for text in plan.left_out), ""]
     if figures:
         lines += ["## Figures", "", *(f"![{text}](figures/{name}.svg)\n" for name, text in figures.items())]
-    runs = sorted(set(rows["run_id"])) if len(rows) else []
-    lines += ["## Evidence", "", f"{len(runs)} runs, named in plan.json; their rows are in leaderboard.csv.", ""]
+    lines += ["## Evidence", "", f"{runs_text(rows)}, named in plan.json; their rows are in leaderboard.csv.", ""]
     write_atomically(request.output / "verdict.md", "\n".join(lines).encode())
+
+
+def runs_text(rows: pd.DataFrame) -> str:
+    """How many runs of which suites: `6 runs: 2 of clean (version 1), 4 of cross_norm (version 3)`."""
+    runs = rows.drop_duplicates("run_id")
+    counts = runs.groupby(["suite", "suite_version"]).size().items()
+    of_suites = ", ".join(f"{count} of {suite} (version {version})" for (suite, version), count in counts)
+    return f"{len(runs)} runs{': ' * bool(of_suites)}{of_suites}"
 
 
 def _headlines(judgements: Sequence[Judgement]) -> list[str]:

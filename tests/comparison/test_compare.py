@@ -19,3 +19,11 @@ def test_suites_and_data_sets_are_named_or_by_wildcard(tmp_path: Path, monkeypat
     for asked in ({"suite": "cros_norm"}, {"dataset": "mnist"}):
         with pytest.raises(BenchError, match=r"unknown (suite|data set)"):
             compare.compare_models("standard", "standard", tmp_path, **asked)
+
+
+def test_models_of_two_data_sets_have_no_image_in_common(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row(f"run-{name}", dataset=name) for name in ("mnist", "fashion_mnist")])
+    with pytest.raises(
+        BenchError, match="mnist/standard is of mnist, fashion_mnist/standard of fashion_mnist: no image"
+    ):
+        compare.compare_models("mnist/standard", "fashion_mnist/standard", tmp_path)

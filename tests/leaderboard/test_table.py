@@ -12,8 +12,15 @@ import pytest
 from filelock import FileLock
 
 from bench.core.errors import BenchError
+from bench.leaderboard.boards import make_boards
 from bench.leaderboard.rows import COLUMNS
-from bench.leaderboard.table import append_rows, check_leaderboard, read_leaderboard
+from bench.leaderboard.table import (
+    append_rows,
+    check_leaderboard,
+    of_newest_versions,
+    read_leaderboard,
+    select_rows,
+)
 from tests.leaderboard.rows import row
 
 DESIGN = (
@@ -229,3 +236,25 @@ def test_a_file_that_a_spreadsheet_has_saved_is_read_and_gone_on_with(tmp_path: 
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     append_rows(tmp_path, [row("a"), row("b")])
     assert read_leaderboard(tmp_path)["run_id"].tolist() == ["a", "b"]
+
+
+def test_a_suite_is_selected_by_its_name_or_one_version_of_it(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row(f"r{version}", suite_version=version) for version in (2, 3, 12)])
+    append_rows(tmp_path, [row("other", suite="clean", suite_version=3)])
+    rows = read_leaderboard(tmp_path)
+
+    def selected(*names: str) -> set[str]:
+        return set(select_rows(rows, suite=names)["run_id"])
+
+    suite = rows["suite"].iloc[0]
+    assert selected(suite) == selected(f"{suite}@*") == {"r2", "r3", "r12"}
+    assert selected(f"{suite}@2") == {"r2"}
+    assert selected(f"{suite}@3", "clean") == {"r3", "other"}
+    with pytest.raises(BenchError, match=f"unknown suite '{suite}@4'; did you mean {suite}@"):
+        selected(f"{suite}@4")
+
+
+def test_the_newest_version_of_a_suite_has_the_first_board(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row(f"r{version}", suite_version=version, model=f"m{version}") for version in (2, 3, 12)])
+    boards = make_boards(of_newest_versions(read_leaderboard(tmp_path)))
+    assert [board.shared["suite_version"] for board in boards] == [12, 3, 2]
