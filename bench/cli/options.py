@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.core.errors import BenchError
 from bench.core.threat import as_number
+
+if TYPE_CHECKING:
+    from bench.runs.plan import RunPlan
 
 DEFAULT_LEADERBOARD = Path("leaderboard")
 
@@ -93,6 +97,16 @@ def masking_to_fail_on(text: str | None) -> tuple[str, ...]:
     if text not in verdicts:
         raise BenchError(f"{text!r} is no verdict to fail on; use masked or suspicious.", option="fail_on")
     return verdicts[text]
+
+
+def require_masking_probe(plans: Sequence[RunPlan], verdicts: Sequence[str]) -> None:
+    """Raise BenchError where a sign of gradient masking is to fail, and no run looks for one."""
+    if verdicts and plans and not any(plan.protocol.probes_masking for plan in plans):
+        suites = ", ".join(dict.fromkeys(plan.suite.name for plan in plans))
+        raise BenchError(
+            f"{suites} does not look for gradient masking; add a suite that does, as cross_norm_quick.",
+            option="fail_on",
+        )
 
 
 def seed_option(text: str) -> Any:

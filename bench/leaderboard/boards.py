@@ -154,6 +154,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     """
     rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     boards, seen = [], set()
+    groups: list[tuple[dict[str, Any], pd.DataFrame]]
     groups = [(dict(zip(COMPARABLE, key, strict=True)), group) for key, group in rows.groupby(list(COMPARABLE))]
     groups.sort(key=lambda one: (one[0]["dataset"], one[0]["split"], one[0]["suite"], -one[0]["suite_version"]))
     for (shared, group), note in zip(groups, table_notes([shared for shared, _ in groups]), strict=True):

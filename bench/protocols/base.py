@@ -107,6 +107,8 @@ class Protocol(ABC):
     """Whether a smaller batch size needs less memory."""
     search_takes_precision = False
     """Whether it can look for adversarial examples in less than float32."""
+    probes_masking: bool = False
+    """Whether its runs look for gradient masking."""
     saves_adversarial = False
     """Whether it finds adversarial images that a run can keep."""
     takes_program = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -134,8 +135,8 @@ def write_verdict(
 def runs_text(rows: pd.DataFrame) -> str:
     """How many runs of which suites: `6 runs: 2 of clean (version 1), 4 of cross_norm (version 3)`."""
     runs = rows.drop_duplicates("run_id")
-    counts = runs.groupby(["suite", "suite_version"]).size().items()
-    of_suites = ", ".join(f"{count} of {suite} (version {version})" for (suite, version), count in counts)
+    counts = Counter(zip(runs["suite"], runs["suite_version"], strict=True))
+    of_suites = ", ".join(f"{counts[one]} of {one[0]} (version {one[1]})" for one in sorted(counts))
     return f"{len(runs)} runs{': ' * bool(of_suites)}{of_suites}"
 
 

@@ -20,6 +20,7 @@ from bench.cli.options import (
     FailOn,
     Json,
     masking_to_fail_on,
+    require_masking_probe,
 )
 from bench.core.errors import BenchError
 
@@ -157,11 +158,7 @@ def _evaluate(
     from bench.catalog.suites import resolve_suites
     from bench.cli.output.failures import tell_skipped
     from bench.comparison.baseline import require_baseline
-    from bench.comparison.gate import (
-        RegressionReport,
-        unchecked,
-        weights_remarks,
-    )
+    from bench.comparison.gate import RegressionReport, unchecked, weights_remarks
     from bench.protocols.registry import protocol_for
     from bench.runs.fitting import is_named
     from bench.runs.plan import plan_runs
@@ -193,6 +190,7 @@ def _evaluate(
         failures,
     )
     tell_skipped(failures)
+    require_masking_probe(plans, rules.masking)
     if not update:
         require_baseline([(plan.dataset.name, plan.entry.card.id, plan.suite.name) for plan in plans], baseline)
     return verdicts + _compared(

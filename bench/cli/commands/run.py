@@ -20,6 +20,7 @@ from bench.cli.options import (
     Models,
     Precision,
     masking_to_fail_on,
+    require_masking_probe,
 )
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def run(
     with messages().status("Checking models, data and suites"):
         plans = plan_runs(request, failures)
     tell_skipped(failures)
+    require_masking_probe(plans, fatal)
     with at_work(executor):
         outcomes = _carry_out(plans, executor, leaderboard, failures, fresh=fresh, show=not as_json)
     if as_json:

@@ -61,6 +61,7 @@ class Robustness(Protocol):
         self.search_takes_precision = any("precision" in attack.takes for attack in known)
         self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.takes_program
         self.keeps_under_way = not self._keyed
+        self.probes_masking = bool(self.plan.probe_every) and self.plan.mode in ("each", "chained")
 
     @property
     def may_be_cut(self) -> bool:
@@ -98,7 +99,7 @@ class Robustness(Protocol):
 
     def _probing(self) -> int:
         """The probe's work, an image on average: its gradients over an attack's, by the suite's steps."""
-        if not self.plan.probe_every or self.plan.mode not in ("each", "chained"):
+        if not self.probes_masking:
             return 0
         steps = [int(entry.keywords.get("steps", _STEPS)) for entry in self.plan.entries]
         gradients = _GRADIENTS_A_STEP * max(1.0, sum(steps) / len(steps))
