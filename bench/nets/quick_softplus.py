@@ -15,8 +15,8 @@ _LARGEST = 80.0
 def softplus(inputs: Tensor, beta: float) -> Tensor:
     """F.softplus with its default threshold, of a tensor of any shape, within a rounding of 1 / beta.
 
-    It is -log(sigmoid(-beta x)) / beta where that is quick: F.softplus is made of log1p, which takes seven times as
-    long as log on a CPU. The derivatives are those of the formula, the sigmoid, as often as wanted.
+    As -log(sigmoid(-beta x)) / beta, since torch makes it of log1p, which takes seven times as long as log on a CPU.
+    The derivatives are those of the formula, the sigmoid, as often as wanted.
     """
     quick = (
         inputs.device.type == "cpu"
@@ -57,9 +57,39 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (inputs,) = context.saved_tensors
-        return gradient * torch.sigmoid(inputs * context.beta), None
+        return _Slope.apply(gradient, inputs, context.beta), None
 
     @staticmethod
     def jvp(context: Any, tangent: Tensor, *others: Any) -> Tensor:  # noqa: ARG004
         (inputs,) = context.saved_tensors
         return tangent * torch.sigmoid(inputs * context.beta)
+
+
+class _Slope(torch.autograd.Function):
+    """gradient * sigmoid(beta x); keeps both for the derivative, not the sigmoid, which is cheaper made again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, inputs: Tensor, beta: float) -> Tensor:
+        return gradient * (inputs * beta).sigmoid_()
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        *given, context.beta = inputs
+        context.save_for_backward(*given)
+        context.save_for_forward(*given)
+
+    @staticmethod
+    def backward(context: Any, direction: Tensor) -> tuple[Tensor, Tensor, None]:
+        gradient, inputs = context.saved_tensors
+        slope = torch.sigmoid(inputs * context.beta)
+        curvature = torch.ops.aten.sigmoid_backward(direction * gradient, slope)
+        return direction * slope, context.beta * curvature, None
+
+    @staticmethod
+    def jvp(context: Any, of_gradient: Tensor, of_inputs: Tensor, *others: Any) -> Tensor:  # noqa: ARG004
+        gradient, inputs = context.saved_tensors
+        slope = torch.sigmoid(inputs * context.beta)
+        moved: Tensor = of_gradient * slope + context.beta * slope * (1.0 - slope) * gradient * of_inputs
+        return moved
