@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.catalog.cards import ModelCard
 from bench.core.errors import bench_command
+from bench.leaderboard.best_known import is_external
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.rows import short_digest
 
@@ -46,6 +47,9 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         suite = f"{suite}.toml"
     model, note = _model(run, models)
     notes += [note] if note else []
+    strangers = ", ".join(sorted(set(run.rows[is_external(run.rows)]["attack"])))
+    if strangers:
+        notes.append(f"numbers of {strangers} come from others' images: enter those again with bench verify")
     precision, _, through = str(shared["precision"]).partition("-")
     command = bench_command(
         "run",

@@ -28,6 +28,14 @@ def test_a_command_says_what_must_be_there_first(tmp_path: Path) -> None:
     assert "is not in this registry" in repeat(run, {"cross_norm": "5" * 64}, {}).note
 
 
+def test_numbers_from_others_images_are_not_made_again_by_the_run(tmp_path: Path) -> None:
+    found = [metric("union_accuracy", 0.2, attack=attack, norm="all") for attack in ("sweep", "external:them")]
+    add_run(tmp_path, "alpha", found)
+    (run,) = read_runs(read_leaderboard(tmp_path), tmp_path)
+    again = repeat(run, {"cross_norm": "5" * 64}, {"fashion_mnist/alpha": "a" * 64})
+    assert again.note == "numbers of external:them come from others' images: enter those again with bench verify"
+
+
 def own_model(folder: Path, card: dict[str, Any], **request: Any) -> Repeat:
     """How to repeat a run of a model that no registry has."""
     whole = {"schema_version": 1, "id": "mine", "method": "external", "dataset": "fashion_mnist", "description": ""}
