@@ -74,6 +74,7 @@ class HelperProcess:
 
     Attributes:
         at: numbers that it tells while it is at work, by `tell`.
+        call: done as soon as it is up.
     """
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class HelperProcess:
         self._context = _Context()
         self.at: MutableSequence[int] = self._context.RawArray("q", [-1, 0, 0, 0])
         self._pool = ProcessPoolExecutor(1, self._context, _prepare, (self.at,))
+        self.call: Future[Any] | None = self._pool.submit(os.getpid)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Let it call a module's function; BrokenExecutor is the outcome where it dies, or has died."""
@@ -113,8 +115,6 @@ class HelperWorker(HelperProcess, Worker):
         """
         super().__init__()
         self.number = number
-        # a plan follows when it is up: until then the other end reads nothing
-        self.call = self.submit(os.getpid)
 
     def load(self, job: Job) -> Future[Any]:
         # as bytes: as tensors they would go into shared memory, of which a container has little

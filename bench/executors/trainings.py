@@ -102,10 +102,8 @@ class _SideBySide:
     def carry_out(self, count: int, failures: Failures) -> None:
         threads = max(1, torch.get_num_threads() // count)
         with ExitStack() as stack:
-            helpers = []
-            for _ in range(count):
-                helpers.append(HelperProcess())
-                stack.callback(helpers[-1].stop)
+            helpers = _helpers(count, stack)
+            count = len(helpers)
             idle = deque(range(count))
             while self._unfinished:
                 while idle and (training := self._next()) is not None:
@@ -139,6 +137,22 @@ class _SideBySide:
             if training.source not in self._unfinished or not self._running:
                 return self._waiting.pop(position)
         return None
+
+
+def _helpers(count: int, stack: ExitStack) -> list[HelperProcess]:
+    """As many of `count` processes as can be started, ended with the `stack`; raises BenchError where none can."""
+    helpers: list[HelperProcess] = []
+    try:
+        for _ in range(count):
+            helpers.append(HelperProcess())
+            stack.callback(helpers[-1].stop)
+    except OSError as error:  # no more processes, or no memory for them
+        if not helpers:
+            raise BenchError(
+                f"no process can be started ({error.strerror}); train one at a time.", option="workers"
+            ) from error
+        logger.warning("no more processes can be started (%s): %d at a time", error.strerror, len(helpers))
+    return helpers
 
 
 def _warn_of_end(name: str, call: Future[None], left: int) -> None:

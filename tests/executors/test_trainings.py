@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,27 @@ def test_a_training_whose_process_is_killed_goes_on_in_another_while_there_is_on
         train_all(own, 2)
         assert all((one.request.folder / "card.toml").is_file() for one in own)
     assert "was ended, perhaps" in caplog.text and "1 at a time from now on" in caplog.text
+
+
+@pytest.mark.usefixtures("forked_helpers", "two_threads")
+def test_where_no_more_processes_can_be_started_fewer_train_at_a_time(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, tried = HelperProcess.__init__, itertools.count()
+
+    def refuse(helper: HelperProcess, first: int) -> None:
+        if next(tried) >= first:
+            raise OSError(11, "Resource temporarily unavailable")
+        start(helper)
+
+    own = [Training(one, lambda: lambda _: None) for one in requests(tmp_path, data_dir)]
+    monkeypatch.setattr(HelperProcess, "__init__", partialmethod(refuse, 1))
+    train_all(own, 2)
+    assert all((one.request.folder / "card.toml").is_file() for one in own)
+    assert "no more processes can be started (Resource temporarily unavailable): 1 at a time" in caplog.text
+    monkeypatch.setattr(HelperProcess, "__init__", partialmethod(refuse, 0))
+    with pytest.raises(BenchError, match="no process can be started"):
+        train_all(own, 2)
 
 
 @pytest.mark.usefixtures("two_threads")
