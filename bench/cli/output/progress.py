@@ -32,9 +32,11 @@ class Display(Progress):
         super().stop()
 
     def show_epochs_of(self, task: TaskID, state: TrainingProgress) -> None:
-        """Move a training's bar; epochs that a training before it had done count for no pace."""
-        (known,) = (one.fields for one in self.tasks if one.id == task)
-        done, resumed = state.epoch + state.step / max(1, state.steps), known.get("resumed", state.epoch)
+        """Move a training's bar; target maps, and epochs that a training before it had done, count for no pace."""
+        (known,) = (one for one in self.tasks if one.id == task)
+        if not known.started:
+            self.start_task(task)
+        done, resumed = state.epoch + state.step / max(1, state.steps), known.fields.get("resumed", state.epoch)
         self.update(task, completed=done, total=state.epochs, resumed=resumed)
 
     def _speak(self) -> None:

@@ -43,7 +43,7 @@ class RunProgress(Display):
     def watch_training(self, model: TrainedModel, count: str) -> Callable[[Progress], None]:
         """What a training tells of its target maps and epochs goes to bars of its own."""
         maps = self.add_task(f"{count}target maps of {model.id}", total=1, visible=False)
-        task = self.add_task(f"{count}train {model.id}", total=1)
+        task = self.add_task(f"{count}train {model.id}", total=1, start=False)
 
         def tell(state: Progress) -> None:
             if state.epochs == 0:

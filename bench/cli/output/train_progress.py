@@ -20,7 +20,7 @@ class TrainingDisplay(Display):
         columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
         super().__init__(*columns, TextColumn("left"), TimeRemainingColumn(), console=console)
         self._targets = self.add_task("target maps", visible=False, total=1)
-        self._epochs = self.add_task(title, total=epochs)
+        self._epochs = self.add_task(title, total=epochs, start=False)
 
     def show_targets(self, done: int, total: int) -> None:
         self.update(self._targets, completed=done, total=total, visible=True)

@@ -21,7 +21,10 @@ def test_target_maps_of_a_training_have_a_bar_of_their_own_until_its_epochs_begi
     assert bars() == {"[1/2] train net": 0}
     tell(Progress(0, 0, 5, 20))
     assert bars() == {"[1/2] target maps of net": 25, "[1/2] train net": 0}
+    (training,) = (task for task in shown.tasks if task.total == 1)
+    assert not training.started, "maps take no time of the epochs"
     tell(Progress(1, 4, 5, 10))
+    assert training.started
     assert bars() == {"[1/2] train net": 37.5}
 
 
