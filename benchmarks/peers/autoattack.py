@@ -104,10 +104,10 @@ def suite_autoattack(problem: Problem, norm: Norm, eps: float) -> Tensor:
     return _units(problem, attack, norm, eps)
 
 
-def suite_cascade(problem: Problem, norm: Norm, eps: float, suite: str = "autoattack_fast") -> Tensor:
-    """(N,) bool: what a suite of the cascade breaks, on the CPU."""
-    parameters = CascadeParameters.model_validate(resolve_suites([suite])[0].file.parameters)
-    return cascade(problem, norm, eps, (*parameters.stages, *parameters.further_stages))
+def suite_cascade(problem: Problem, norm: Norm, eps: float) -> Tensor:
+    """(N,) bool: what autoattack_fast breaks, on the CPU."""
+    parameters = CascadeParameters.model_validate(resolve_suites(["autoattack_fast"])[0].file.parameters)
+    return cascade(problem, norm, eps, tuple(parameters.stages))
 
 
 def cascade(problem: Problem, norm: Norm, eps: float, stages: tuple[Stage, ...]) -> Tensor:

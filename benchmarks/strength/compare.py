@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -32,7 +31,6 @@ from bench.data.loading import Split
 
 OURS = {
     "cascade": suite_cascade,
-    "cascade, plus": partial(suite_cascade, suite="autoattack_fast_plus"),
     "autoattack": suite_autoattack,
 }
 

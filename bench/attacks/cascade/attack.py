@@ -55,7 +55,7 @@ class Cascade:
     seed: int = 0
     batch_size: int = 256
     check_every: int = 2
-    on_stage: Callable[[int], None] = lambda _: None
+    on_stage: Callable[[], None] = lambda: None
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -70,13 +70,15 @@ class Cascade:
 
     def run(self) -> None:
         """Run all stages, or as many as it takes to break everything."""
-        for number, stage in enumerate(self.stages):
+        number = 0  # among this norm's own: no random start moves where another norm gets a stage
+        for stage in self.stages:
             if self.norm in stage.norms:
                 near = stage.refine or stage.within < 1.0  # which is not left to rounding
                 self._search = self._search_in(as_float32(self.precision) if near else self.precision)
                 with self._search.products():
                     self._stage(number, stage, *self._pairs(stage))
-            self.on_stage(number)
+                number += 1
+            self.on_stage()
         self.results.bad_gradients += int(self._bad_gradients)
 
     def _search_in(self, precision: Precision) -> SearchNet:
@@ -266,6 +268,6 @@ def cascade(
         Cascade(
             model, images, labels, ids, norm=norm, eps=eps, stages=stages, results=results, seed=seed,
             batch_size=batch_size, check_every=2 if images.device.type == "cpu" else 5,
-            on_stage=lambda _: on_progress(share), precision=precision,
+            on_stage=lambda: on_progress(share), precision=precision,
         ).run()  # fmt: skip
     return AttackResult(None)

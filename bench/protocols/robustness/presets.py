@@ -125,14 +125,11 @@ class CrossNorm(Robustness):
 
 
 class CascadeParameters(Section):
-    """`further_stages` come after `stages`, for suites that extend another."""
-
     stages: list[Stage] = Field(min_length=1, max_length=100)
-    further_stages: list[Stage] = Field(default_factory=list, max_length=100)
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 
     def entries(self) -> list[Entry]:
-        return [Entry("cascade", "cascade", {"stages": (*self.stages, *self.further_stages)})]
+        return [Entry("cascade", "cascade", {"stages": tuple(self.stages)})]
 
     def plan(self) -> Plan:
         return at_reference(self.entries(), self.datasets, "each", "cascade", probe_every=8)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.catalog.suites import resolve_suites
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.presets import AutoAttackFast, Union
@@ -32,13 +31,3 @@ def test_the_union_is_what_no_norm_breaks(at_linf: nn.Module, fashion_test: Imag
     found = records["found_in_norm"] != ""
     assert (records.loc[found, "adversarial_prediction"] != records.loc[found, "label"]).all()
     assert found.any()
-
-
-def test_the_longer_cascade_begins_as_the_short_one_and_changes_nothing_but_linf() -> None:
-    short, longer = resolve_suites(["autoattack_fast", "autoattack_fast_plus"])
-    plans = [AutoAttackFast.from_parameters(suite.file.parameters, suite.name).plan for suite in (short, longer)]
-    (first,), (both,) = (plan.entries for plan in plans)
-    stages, further = first.keywords["stages"], both.keywords["stages"][len(first.keywords["stages"]) :]
-    assert both.keywords["stages"] == (*stages, *further)
-    assert {stage.norms for stage in further} == {("linf",)} and any(stage.queries for stage in further)
-    assert plans[0].reference == plans[1].reference
