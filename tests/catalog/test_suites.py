@@ -19,8 +19,7 @@ DIGESTS = {
     "attribution_stability": "dead1e0acf7bf00124e5dc65bdf110c74e544e941dfd0decf36c0cb55957c301",
     "attribution_stability_quick": "0e811b83a243955b4214b3d7c9d5cf6cc0b387a9d0de05211bc107425e2273ae",
     "autoattack": "a9cc10d8b59df3a78ab55e3ca07acfb785b00a2fc2faa6d8b25c210f22a042cf",
-    "autoattack_fast": "d25d7c6c35c135bbf1024860847f8d67a5738694d05dd949b6e119034f99b5fa",
-    "autoattack_fast_plus": "409b8204aa07f4d0bd6487e4660b985f9f2522fbd6d6b10c6124586a441f0975",
+    "autoattack_fast": "78b62526de3414b86fdd8777f21bc3c15cf2c957be4c3e1d0a9aa21785385c4f",
     "autoattack_plus": "b3897757e8a9ccce62f5cb796f1299ee8d4eae69d6f034f9138e659489b7e45d",
     "autoattack_rand": "2a2e2f547e11af1bb6fcc276ed18655ec7b059e7a60cf08b7809d3254a4d04a5",
     "blackbox": "084560d9ee8683e5b739d2e42ad9f4d4250c30045ae0a0e1f23ebc90692ffeb1",
@@ -54,7 +53,7 @@ DIGESTS = {
     "roar_quick": "f8d90a6ff39f300f62b2d4c89f204c1e4a18813acd07242aafe8c284c99c1fa0",
     "sanity_checks": "f88d31c40bf20a0c7284367e7feadd2c419338a7312d4624ce392c939c06aa9e",
     "sanity_checks_quick": "16b2774f88d067023c6565ed9f9ca1e14e69df34f51688b3efb2558b3a7f9608",
-    "union": "a88326e3510ee41664147bd73312b7423e2d4dc57e20bf157e05597f86ae4fd2",
+    "union": "f59ca84440f8f128eb96e9d2d027e0576dedb60a77b379a7274887a49a04d06a",
 }
 """What rows of the leaderboard say; a suite whose content changes gets a new version, and its new digest here."""
 

@@ -113,6 +113,8 @@ class Cascade:
 
     def _stage(self, number: int, stage: Stage, waiting: Tensor, targets: Tensor) -> None:
         """All pairs of a stage in full batches; a pair whose example has been broken meanwhile is left out."""
+        if not len(waiting):
+            return
         if stage.outside:
             self._come_in(stage, torch.unique(waiting))
             return
@@ -150,7 +152,7 @@ class Cascade:
     def _come_in(self, stage: Stage, examples: Tensor) -> None:
         """From few pixels, wherever they lie, along the decision boundary towards the examples (n,)."""
         settings = Boundary(steps=stage.steps, targets=max(1, stage.targets), restarts=stage.outside, kept=1)
-        for batch in torch.split(examples, self.batch_size) if len(examples) else ():
+        for batch in torch.split(examples, self.batch_size):
             clean, labels, ids = self.images[batch], self.labels[batch], self.example_ids[batch]
             found = AttackResults.start(labels.cpu(), labels.cpu(), clean)
             start, length = shortest_few_pixels(self.model, clean, labels, ids, seed=self.seed)
