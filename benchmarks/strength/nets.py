@@ -270,6 +270,7 @@ def main(
 ) -> None:  # fmt: skip
     """Train nets, one after another."""
     keep_freed_memory()
+    folder.mkdir(parents=True, exist_ok=True)
     for name in net:
         began = time.process_time()
         model = trained(NETS[name], data_dir)

@@ -272,3 +272,14 @@ def test_what_came_near_is_searched_in_float32_in_any_precision(monkeypatch: pyt
     stages = (Stage(steps=1), Stage(steps=1, within=0.99), Stage(steps=1, refine=True))
     attack(model, images, labels, "l2", eps=eps, stages=stages, precision="bfloat16")
     assert seen == ["bfloat16", "bfloat16", "float32", "float32", "float32", "float32"]
+
+
+@pytest.mark.parametrize(
+    "near", [Stage(steps=2, within=0.01), Stage(steps=2, within=0.01, refine=True, queries=9, norms=("linf",))]
+)
+def test_a_stage_that_nothing_came_near_to_is_passed_over(near: Stage) -> None:
+    """Most units of a net that loses everything, or nearly, are such."""
+    images, labels = torch.full((4, 1, 6, 6), 0.5), torch.zeros(4, dtype=torch.int64)
+    stage = near.model_copy(update={"norms": ("linf",)})
+    found = attack(Stairs(), images, labels, "linf", eps=0.01, stages=(Stage(steps=2), stage))
+    assert not found.broken("linf", 0.01).any() and found.queries == 0 and found.gradient_evaluations == 4 * 3
