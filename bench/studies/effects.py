@@ -36,7 +36,7 @@ from bench.training.boundary_tilt import TiltStudy
 Array = npt.NDArray[np.float64]
 _LEAST_MODELS = 5
 """Fewer models than this decide no correlation: three ranks agree by chance one time in six."""
-_ROUNDS = 15
+_ROUNDS = 60
 """So often a step is timed."""
 
 
