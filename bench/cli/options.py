@@ -104,7 +104,7 @@ def require_masking_probe(plans: Sequence[RunPlan], verdicts: Sequence[str]) -> 
     if verdicts and plans and not any(plan.protocol.probes_masking for plan in plans):
         suites = ", ".join(dict.fromkeys(plan.suite.name for plan in plans))
         raise BenchError(
-            f"{suites} does not look for gradient masking; add a suite that does, as cross_norm_quick.",
+            f"nothing in {suites} looks for gradient masking; add a suite that does, as cross_norm_quick.",
             option="fail_on",
         )
 

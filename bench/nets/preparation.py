@@ -19,7 +19,8 @@ def prepare_net(net: nn.Module) -> nn.Module:
     """
     for module in net.modules():
         grey = type(module) is nn.Conv2d and module.in_channels == 1
-        if grey or (type(module) is nn.Softplus and module.threshold == _USUAL_THRESHOLD):
+        usual = type(module) is nn.Softplus and module.threshold == _USUAL_THRESHOLD and module.beta > 0
+        if grey or usual:
             module.__class__ = _QUICK[type(module)]  # parameters, buffers, hooks and name stay as they are
     return net.to(memory_format=torch.channels_last)
 

@@ -62,14 +62,15 @@ def test_a_prepared_net_takes_it_and_may_be_put_back(monkeypatch: pytest.MonkeyP
     calls = []
     original = quick_softplus._Softplus.apply
     monkeypatch.setattr(quick_softplus._Softplus, "apply", lambda *given: (calls.append(1), original(*given))[1])
-    net = nn.Sequential(nn.Linear(4, 3), nn.Softplus(3.0), nn.Softplus(1.0, threshold=2.0))
+    net = nn.Sequential(nn.Linear(4, 3), nn.Softplus(3.0), nn.Softplus(1.0, threshold=2.0), nn.Softplus(-1.0))
     images = torch.randn(5, 4)
     expected = net(images)
     quick = prepare_net(copy.deepcopy(net))
-    assert [type(layer) for layer in quick] == [nn.Linear, QuickSoftplus, nn.Softplus]  # another threshold is kept
+    assert [type(layer) for layer in quick] == [nn.Linear, QuickSoftplus, nn.Softplus, nn.Softplus]
+    # another threshold, or a negative beta, is left to torch
     torch.testing.assert_close(quick(images), expected, atol=1e-6, rtol=1e-6)
     assert calls == [1]
-    assert [type(layer) for layer in usual_layers(quick)] == [nn.Linear, nn.Softplus, nn.Softplus]
+    assert [type(layer) for layer in usual_layers(quick)] == [type(layer) for layer in net]
     assert torch.equal(quick(images), expected)
 
 
