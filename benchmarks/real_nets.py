@@ -86,6 +86,7 @@ def folded(net: nn.Module) -> nn.Module:
 
 VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "plain": copy.deepcopy,
+    "channels_last": lambda net: copy.deepcopy(net).to(memory_format=torch.channels_last),
     "prepared": lambda net: prepare_net(copy.deepcopy(net)),
     "folded": folded,
     "compiled": lambda net: torch.compile(prepare_net(copy.deepcopy(net))),

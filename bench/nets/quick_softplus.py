@@ -61,8 +61,8 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def jvp(context: Any, tangent: Tensor, *others: Any) -> Tensor:  # noqa: ARG004
-        (inputs,) = context.saved_tensors
-        return tangent * torch.sigmoid(inputs * context.beta)
+        values: Tensor = _Slope.apply(tangent, *context.saved_tensors, context.beta)
+        return values
 
 
 class _Slope(torch.autograd.Function):

@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import bench.nets.input_conv as input_conv
-from bench.attributions.operations import OperationMode
 from bench.nets.input_conv import InputConv2d
 from bench.nets.preparation import prepare_net
+from tests.nets.operations import operations_seen
 
 SHAPES = [(4, 2, 1, 1), (5, 1, 2, 1), (3, 1, 0, 1), (3, 2, 2, 2)]  # kernel, stride, padding, dilation
 
@@ -81,14 +80,5 @@ def test_the_weights_file_of_a_prepared_net_is_the_same(standard: nn.Module) -> 
 
 
 def test_an_operation_mode_sees_the_convolution_where_the_image_alone_asks_for_a_gradient() -> None:
-    seen: list[str] = []
-
-    class Look(OperationMode):
-        def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            seen.append(name)
-            return func(*args, **kwargs)
-
     _, quick = pair(*SHAPES[0])
-    with Look():
-        quick(images().requires_grad_(True))
-    assert "conv2d" in seen
+    assert "conv2d" in operations_seen(lambda: quick(images().requires_grad_(True)))

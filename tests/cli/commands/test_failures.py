@@ -130,3 +130,15 @@ def test_a_masked_net_gives_exit_code_1_where_that_is_asked_for(bench: Bench, tm
     assert code == 1 and "masked: fashion_mnist/rounded-make under tiny" in err, err
     code, out, err = bench(*arguments[:3], "--suite", "clean", *arguments[5:], "--fail-on", "masked")
     assert code == 2 and not out and "nothing in clean looks for gradient masking" in err
+    code, out, err = bench(
+        "check",
+        *arguments[1:3],
+        "--suite",
+        "clean",
+        "--fail-on",
+        "suspicious",
+        "--update",
+        "--baseline",
+        tmp_path / "no",
+    )
+    assert code == 2 and not out and "nothing in clean looks for gradient masking" in err
