@@ -104,7 +104,7 @@ def make_tables(
     rows: pd.DataFrame, runs: Sequence[Run], names: Names, ranker: Ranker | None = None
 ) -> list[BoardTable]:
     """One table for each group of comparable runs: attacks on predictions first, of most models and images before
-    others, smaller copies last.
+    others; then a suite's older versions, smaller copies last.
 
     What a model did under an older version of a suite is left out where it has been judged under a newer.
     """
@@ -120,8 +120,17 @@ def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, 
     dataset = str(table.runs[0].shared["dataset"])
     models = max(len(other.rows) for other in tables if str(other.runs[0].shared["dataset"]) == dataset)
     attacked = any(column.key.metric == "robust_accuracy" for column in table.columns)
+    older = any(_same_suite(table, other) and _version(other) > _version(table) for other in tables)
     size = -len(table.rows), -table.images
-    return -models, dataset, not attacked, is_smaller_copy(table, tables), *size, table.title, table.id
+    return -models, dataset, not attacked, is_smaller_copy(table, tables), older, *size, table.title, table.id
+
+
+def _same_suite(table: BoardTable, other: BoardTable) -> bool:
+    return all(table.runs[0].shared[name] == other.runs[0].shared[name] for name in ("dataset", "split", "suite"))
+
+
+def _version(table: BoardTable) -> int:
+    return int(table.runs[0].shared["suite_version"])
 
 
 def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
