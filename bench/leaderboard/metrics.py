@@ -121,8 +121,9 @@ class ExampleValues:
 def derived_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
     """The mean of each quantity with its interval; quantities without any value are left out.
 
-    Verdicts get Wilson's interval, other numbers that of `mean_intervals`, which ends at 0 and 1 for a share. The
-    latter must all be indexed by the same examples, in any order.
+    Verdicts, and shares that are 0 or 1 of every example, get Wilson's interval, other numbers that of
+    `mean_intervals`, which ends at 0 and 1 for a share. What is no bool must all be indexed by the same examples, in
+    any order.
     """
     numbers = iter(_means([one for one in quantities if one.values.dtype != bool]))
     found = (_share(one) if one.values.dtype == bool else next(numbers) for one in quantities)
@@ -145,6 +146,10 @@ def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
     shares = np.array([one.unit == "share" for one in quantities])
     bounds[:, shares] = bounds[:, shares].clip(0.0, 1.0)  # Student's interval of few examples knows no bounds
     counts = np.isfinite(table).sum(axis=0)
+    hits = np.nansum(table, axis=0)
+    verdicts = shares & (counts > 0) & (np.isnan(table) | (table == 0.0) | (table == 1.0)).all(axis=0)
+    for column in np.flatnonzero(verdicts):  # the bootstrap of verdicts that are all alike has no width
+        bounds[:, column] = wilson(int(hits[column]), int(counts[column]))
     return [
         Metric(
             key=one.key, value=float(np.nanmean(table[:, column])), ci_low=float(bounds[0, column]),

@@ -32,6 +32,15 @@ def test_verdicts_get_wilsons_interval_wherever_they_stand() -> None:
     assert share == Metric(KEY, 0.75, *wilson(3, 4), 4, "higher", "share")
 
 
+def test_a_share_that_is_0_or_1_of_every_example_gets_wilsons_interval_too() -> None:
+    kept = pd.Series([1.0] * 100 + [np.nan])
+    share, half, number = derived_metrics(
+        [numbers(kept, unit="share"), numbers(0.5 * kept, unit="share"), numbers(kept)]
+    )
+    assert share == Metric(KEY, 1.0, *wilson(100, 100), 100, "higher", "share") and share.ci_low < 0.97
+    assert half.ci_low == half.ci_high == 0.5 and number.ci_low == number.ci_high == 1.0
+
+
 def test_the_interval_of_a_share_ends_where_a_share_ends() -> None:
     (share,) = derived_metrics([numbers(pd.Series([1.0, 1.0, 0.9]), unit="share")])
     (number,) = derived_metrics([numbers(pd.Series([1.0, 1.0, 0.9]))])

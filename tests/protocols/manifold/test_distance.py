@@ -20,11 +20,12 @@ from bench.data import ImageDataset
 from bench.leaderboard.boards import make_boards
 from bench.leaderboard.evidence.manifest import Dependency, read_manifest
 from bench.leaderboard.metrics import Metric, derived_metrics
+from bench.leaderboard.statistics.intervals import bootstrap
 from bench.leaderboard.table import read_leaderboard
 from bench.nets.vae_gan import VaeGan
 from bench.protocols import EvaluationContext, protocol_for
 from bench.protocols.base import UnitResult
-from bench.protocols.manifold.metrics import auroc, distance_metrics, kept_values
+from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, auroc, distance_metrics, kept_values
 from bench.runs.execute import execute
 from bench.runs.plan import RunRequest, plan_runs
 from bench.runs.units import ready_model
@@ -167,6 +168,22 @@ def test_the_filters_and_their_metrics(
         assert metric.value == pytest.approx(median) and metric.ci_low <= median <= metric.ci_high
         ratio = metrics["manifold_distance_ratio", name].value
         assert ratio == pytest.approx(median / records["clean_distance"].median())
+
+
+def test_the_explained_variance_has_the_interval_of_a_ratio_of_means() -> None:
+    random = np.random.default_rng(0)
+    spreads = random.uniform(5.0, 9.0, 400)
+    errors = spreads * random.uniform(0.3, 0.6, 400)
+    records = pd.DataFrame({"clean_distance": errors, "spread": spreads, "example_id": range(400)})
+    records[[name for name in MANIFOLD_COLUMNS if name not in records]] = 0
+    (metric,) = [one for one in distance_metrics(records) if one.key.metric == "explained_variance"]
+    assert metric.value == pytest.approx(1.0 - (errors**2).sum() / (spreads**2).sum())
+
+    def explained(drawn: np.ndarray) -> np.ndarray:
+        return 1.0 - drawn[..., 0].sum(1) / drawn[..., 1].sum(1)
+
+    low, high = bootstrap(explained, np.stack([errors**2, spreads**2], axis=1))
+    assert (metric.ci_low, metric.ci_high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
 def test_the_area_counts_pairs() -> None:
