@@ -155,3 +155,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         except ValueError as error:
             raise BenchError(f"--set {name.strip()}: {error}.") from error
     return parsed
+
+
+def goes_on(context: typer.Context) -> bool:
+    """Whether a subcommand follows; raises BenchError if options stand before it, which it would not see."""
+    name = context.invoked_subcommand
+    if name is None:
+        return False
+    sources = {one.opts[0]: context.get_parameter_source(one.name or "") for one in context.command.params}
+    given = [flag for flag, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise BenchError(f"{', '.join(given)} must stand after `{name}`: `{context.command_path} {name} ...`.")
+    return True

@@ -54,6 +54,27 @@ def test_a_group_of_options_is_whole_wherever_it_is(group: Any, takers: list[tup
         assert given == (names if words in takers else set()), words
 
 
+@pytest.mark.parametrize(
+    "words", [words for words, command in commands() if hasattr(command, "commands")], ids=" ".join
+)
+def test_an_option_before_a_subcommand_is_refused_where_it_would_be_lost(
+    bench: Bench, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    group = dict(commands())[words]
+    subcommand = next(iter(group.commands))
+    for flag in (
+        parameter.opts[0] for parameter in group.params if parameter.name in ("dataset", "as_json", "directory")
+    ):
+        given = [flag] if flag == "--json" else [flag, str(tmp_path)]
+        line = f"{flag} must stand after `{subcommand}`: `bench {' '.join(words)} {subcommand} ...`."
+        assert line in bench.refused(*words, *given, subcommand, "x")
+
+
+@pytest.mark.parametrize("group", ["suites", "recipes", "datasets", "models"])
+def test_what_a_group_lists_it_lists_by_name_too(bench: Bench, group: str) -> None:
+    assert bench(group, "list") == bench(group)
+
+
 @pytest.mark.parametrize("seed", ["99999999999999999999", str(1 << 63), "-1"])
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_seed_that_no_row_can_hold_is_refused_before_any_work(

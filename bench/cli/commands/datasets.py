@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli.options import DataDir, Json
+from bench.cli.options import DataDir, Json, goes_on
 
 app = typer.Typer(help="List the data sets and where they are found on this machine.", invoke_without_command=True)
 
 
+@app.command("list", help="List the data sets and where they are found on this machine.")
 @app.callback()
 def list_command(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
     """List the data sets and where they are found on this machine, with those that a data dir declares."""
-    if context.invoked_subcommand is not None:
+    if goes_on(context):
         return
     from bench.cli.output.rendering import output, table
     from bench.data import DATASETS, describe_sources

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import DEFAULT_LEADERBOARD, Json, LeaderboardDir, OnlyDataset, OnlySuite, Registry
+from bench.cli.options import DEFAULT_LEADERBOARD, Json, LeaderboardDir, OnlyDataset, OnlySuite, Registry, goes_on
 from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Show the latest result of every model; the best value of each column is marked."""
-    if context.invoked_subcommand is not None:
+    if goes_on(context):
         return
     from bench.cli.output.rendering import warn
     from bench.leaderboard.boards import make_boards

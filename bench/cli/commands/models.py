@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import OwnModel, with_groups
-from bench.cli.options import DataDir, Device, Download, Json, Program, Registry
+from bench.cli.options import DataDir, Device, Download, Json, Program, Registry, goes_on
 
 if TYPE_CHECKING:
     from bench.catalog.models import ModelEntry
@@ -25,7 +25,7 @@ def models(
     context: typer.Context, dataset: OnlyDataset = None, registry: Registry = None, as_json: Json = False
 ) -> None:
     """List, show, add or verify registered models."""
-    if context.invoked_subcommand is None:
+    if not goes_on(context):
         list_command(dataset=dataset, registry=registry, as_json=as_json)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.options import goes_on, parse_assignments
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import RenderableType
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List the training recipes, or show one with its parameters.", invoke_without_command=True)
 
 
+@app.command("list", help="List the training recipes.")
 @app.callback()
 def list_command(context: typer.Context) -> None:
     """List the training recipes, or show one with its parameters."""
-    if context.invoked_subcommand is not None:
+    if goes_on(context):
         return
     from bench.cli.output.rendering import output, table
     from bench.training import list_recipes
@@ -39,7 +42,6 @@ def show(
     """Show a recipe's parameters and schedule, with their values for a data set; `bench train --set` changes them."""
     import inspect
 
-    from bench.cli.options import parse_assignments
     from bench.cli.output.rendering import output, table
     from bench.training import make_recipe
     from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe

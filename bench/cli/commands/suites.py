@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Json, SuitePath
+from bench.cli.options import Json, SuitePath, goes_on
 
 if TYPE_CHECKING:
     from bench.catalog.suites import Suite
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List the suites, show one, or validate a file of your own.", invoke_without_command=True)
 
 
+@app.command("list", help="List the suites.")
 @app.callback()
 def list_command(context: typer.Context, suite_path: SuitePath = None, as_json: Json = False) -> None:
     """List the suites, show one, or validate a file of your own."""
-    if context.invoked_subcommand is not None:
+    if goes_on(context):
         return
     from bench.catalog.suites import list_suites
     from bench.cli.output.rendering import output, table
