@@ -35,6 +35,18 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     return 0.0 if successes == 0 else middle - half, 1.0 if successes == count else middle + half
 
 
+def paired_share_interval(gained: int, lost: int, count: int) -> tuple[float, float]:
+    """Of the difference of two shares of the same examples, at 95 % (Bonett and Price 2012): Wald's interval after one
+    example more was gained and one lost, so that it has a width where nothing differs, too.
+
+    Args:
+        gained, lost: how many of the `count` examples only the second, or only the first, has.
+    """
+    up, down = (gained + 1) / (count + 2), (lost + 1) / (count + 2)
+    half = NORMAL_QUANTILE * math.sqrt((up + down - (up - down) ** 2) / (count + 2))
+    return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
 def mean_intervals(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Intervals, at 95 %, of the means over examples of several quantities at once.
 

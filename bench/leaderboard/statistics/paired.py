@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.core.errors import BenchError
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Unit
-from bench.leaderboard.statistics.intervals import mean_intervals
+from bench.leaderboard.statistics.intervals import mean_intervals, paired_share_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,12 +60,15 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
     kept = _in_both(table, first.key)
     pair, ids = table[:, kept], everything[kept]
     difference = pair[1] - pair[0]
-    low, high = mean_intervals(difference[:, None])
     p_value, test = _p_value(pair)
     gained, lost = (ids[side].tolist() if test == "McNemar" else () for side in (difference > 0, difference < 0))
+    if test == "McNemar":
+        low, high = paired_share_interval(len(gained), len(lost), len(ids))
+    else:
+        (low,), (high,) = mean_intervals(difference[:, None])
     return Comparison(
         key=first.key, direction=second.direction, unit=second.unit, n_examples=len(ids), first=float(pair[0].mean()),
-        second=float(pair[1].mean()), ci_low=float(low[0]), ci_high=float(high[0]), p_value=p_value, test=test,
+        second=float(pair[1].mean()), ci_low=float(low), ci_high=float(high), p_value=p_value, test=test,
         gained=tuple(gained), lost=tuple(lost),
     )  # fmt: skip
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, multinomial, ttest_1samp
 
 from bench.leaderboard.statistics.intervals import (
     bootstrap,
     mean_intervals,
     median_interval,
+    paired_share_interval,
     t_interval,
     wilson,
 )
@@ -29,6 +30,23 @@ def test_the_interval_is_wilsons(case: tuple[int, int]) -> None:
 def test_what_is_no_share_has_no_interval(case: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="is no share"):
         wilson(*case)
+
+
+@given(st.tuples(st.integers(0, 600), st.integers(0, 600), st.integers(0, 600)).filter(any))
+def test_a_difference_of_shares_lies_within_its_interval_which_has_a_width(counts: tuple[int, int, int]) -> None:
+    gained, lost, _ = counts
+    low, high = paired_share_interval(gained, lost, sum(counts))
+    assert -1.0 <= low <= (gained - lost) / sum(counts) <= high <= 1.0 and low < high
+    assert paired_share_interval(lost, gained, sum(counts)) == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize("shares", [(0.001, 0.001), (0.1, 0.05), (0.3, 0.1), (0.45, 0.45), (0.6, 0.0)])
+def test_intervals_of_a_difference_of_shares_cover_the_truth_as_often_as_they_say(shares: tuple[float, float]) -> None:
+    up, down = shares
+    counts = [(gained, lost) for gained in range(31) for lost in range(31 - gained)]
+    chances = multinomial.pmf([[*pair, 30 - sum(pair)] for pair in counts], 30, [up, down, 1.0 - up - down])
+    ends = np.array([paired_share_interval(*pair, 30) for pair in counts])
+    assert chances[(ends[:, 0] <= up - down) & (up - down <= ends[:, 1])].sum() >= 0.94
 
 
 def test_bootstrap_intervals_are_those_of_the_mean() -> None:
