@@ -97,6 +97,17 @@ def test_every_page_of_the_docs_is_found_from_their_first() -> None:
         assert page.name == "README.md" or f"({page.relative_to(ROOT / 'docs')})" in first, page
 
 
+def test_the_table_of_suites_names_those_that_there_are() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Suites")[2].partition("##")[0]
+    named, whole = set(), ""
+    for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", cell):
+            whole = whole if name.startswith("_") else name
+            named.add(whole + name if name.startswith("_") else name)
+    shipped = {path.stem for path in (ROOT / "suites").glob("*.toml")}
+    assert named == {name for name in shipped if not name.endswith(("_quick", "_paper", "_reduced"))}
+
+
 def test_every_metric_has_its_formula() -> None:
     explained = (ROOT / "docs" / "metrics.md").read_text()
     measured = {metric.partition("/")[0] for metric in read_leaderboard(ROOT / "leaderboard")["metric"]}
