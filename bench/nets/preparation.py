@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from bench.nets.input_conv import InputConv2d
+from bench.nets.quick_flatten import QuickFlatten
 from bench.nets.quick_softplus import QuickSoftplus
 
-_QUICK: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: InputConv2d, nn.Softplus: QuickSoftplus}
+_QUICK: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: InputConv2d, nn.Softplus: QuickSoftplus, nn.Flatten: QuickFlatten,
+}  # fmt: skip
 _USUAL_THRESHOLD = nn.Softplus().threshold
 
 
@@ -18,9 +21,9 @@ def prepare_net(net: nn.Module) -> nn.Module:
     Logits and gradients stay the same up to rounding.
     """
     for module in net.modules():
-        grey = type(module) is nn.Conv2d and module.in_channels == 1
+        first = type(module) is nn.Conv2d and InputConv2d.pays(module)
         usual = type(module) is nn.Softplus and module.threshold == _USUAL_THRESHOLD and module.beta > 0
-        if grey or usual:
+        if first or usual or type(module) is nn.Flatten:
             module.__class__ = _QUICK[type(module)]  # parameters, buffers, hooks and name stay as they are
     return net.to(memory_format=torch.channels_last)
 

@@ -12,12 +12,15 @@ from bench.nets.input_conv import InputConv2d
 from bench.nets.preparation import prepare_net
 from tests.nets.operations import operations_seen
 
-SHAPES = [(4, 2, 1, 1), (5, 1, 2, 1), (3, 1, 0, 1), (3, 2, 2, 2)]  # kernel, stride, padding, dilation
+# channels in and out, kernel, stride, padding, dilation
+SHAPES = [(1, 6, 4, 2, 1, 1), (1, 6, 5, 1, 2, 1), (1, 6, 3, 1, 0, 1), (1, 6, 3, 2, 2, 2), (3, 32, 4, 2, 1, 1)]
 
 
-def pair(kernel: int, stride: int, padding: int, dilation: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+def pair(few: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     torch.manual_seed(0)
-    plain = nn.Conv2d(1, 6, kernel, stride=stride, padding=padding, dilation=dilation).double().requires_grad_(False)
+    plain = (
+        nn.Conv2d(few, out, kernel, stride=stride, padding=padding, dilation=dilation).double().requires_grad_(False)
+    )
     quick = prepare_net(nn.Sequential(copy.deepcopy(plain)))[0]
     return plain, quick
 
@@ -36,12 +39,12 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_gradients_and_second_derivatives_are_those_of_conv2d(
-    shape: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int, int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = used(monkeypatch)
     found = []
     for convolution in pair(*shape):
-        given = images().requires_grad_(True)
+        given = images(shape[0]).requires_grad_(True)
         values = convolution(given)
         (gradient,) = torch.autograd.grad(values.pow(3).sum(), given, create_graph=True)
         (second,) = torch.autograd.grad(gradient.pow(2).sum(), given)
@@ -60,7 +63,7 @@ def test_functional_transforms_see_the_same_hessian() -> None:
     torch.testing.assert_close(*hessians)
 
 
-def test_weights_that_are_trained_and_images_of_three_channels_take_the_usual_way(
+def test_weights_that_are_trained_and_layers_that_would_be_slower_take_the_usual_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     count = used(monkeypatch)
@@ -68,8 +71,12 @@ def test_weights_that_are_trained_and_images_of_three_channels_take_the_usual_wa
     assert [type(layer) for layer in net] == [InputConv2d, nn.Conv2d]
     net(images().requires_grad_(True)).sum().backward()
     assert count() == 0 and net[0].weight.grad.abs().sum() > 0
-    colour = prepare_net(nn.Sequential(nn.Conv2d(3, 4, 3))).requires_grad_(False)
-    assert type(colour[0]) is nn.Conv2d
+    few_out, wide, quick = (nn.Conv2d(3, 16, 3), nn.Conv2d(3, 32, 5), nn.Conv2d(3, 32, 3))
+    assert [type(one) for one in prepare_net(nn.Sequential(few_out, wide, quick))] == [
+        nn.Conv2d,
+        nn.Conv2d,
+        InputConv2d,
+    ]
 
 
 def test_the_weights_file_of_a_prepared_net_is_the_same(standard: nn.Module) -> None:

@@ -1,0 +1,28 @@
+"""A flattening of images that keeps gradients channels last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch import channels_last as _CHANNELS_LAST
+
+
+class QuickFlatten(nn.Flatten):
+    """nn.Flatten whose gradient has the memory format of its images, for the layers before it to work on.
+
+    Flattening makes a copy in the other format, and the gradient that comes back in it makes every operation before,
+    which meets values that are channels last, take up to three times as long on a CPU.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(N, ...) -> (N, features)."""
+        ours = inputs.requires_grad and inputs.dim() == 4 and inputs.is_contiguous(memory_format=_CHANNELS_LAST)
+        if ours and not inputs.is_leaf:
+            register: Any = inputs.register_hook  # without types in some releases of torch
+            register(_channels_last)
+        return super().forward(inputs)
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=_CHANNELS_LAST)
