@@ -67,6 +67,7 @@ def _timm(name: str) -> Callable[[], nn.Module]:
 
 
 NETS: dict[str, tuple[int, Callable[[], nn.Module], str]] = {
+    "small_cnn": (32, _ours("small_cnn"), "torch"),
     "lenet_softplus": (32, _ours("lenet", activation="softplus"), "torch"),
     "resnet18": (32, _ours("resnet18"), "torchvision"),
     "wrn_28_10": (32, _ours("wide_resnet", depth=28, widen=10), "torch"),

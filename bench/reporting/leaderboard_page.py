@@ -101,7 +101,7 @@ def make_report(
     remarks += missing
     remarks += sorted({run.problem or run.doubt for run in runs if run.problem or run.doubt})
     source = PageSource(
-        rows, leaderboard, title, saliency=saliency, adversarial=adversarial, links=links, plain=plain,
+        rows, leaderboard, title, saliency=saliency, adversarial=adversarial, links=links, plain=plain, runs=runs,
         cards={name: entry.card for name, entry in same.items()},
         folders={name: entry.folder for name, entry in same.items()},
         suites={suite.name: suite.sha256 for suite in list_suites()},

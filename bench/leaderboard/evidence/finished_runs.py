@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence.doubts import row_doubt
-from bench.leaderboard.evidence.manifest import Manifest, checked_manifest, read_manifest
+from bench.leaderboard.evidence.manifest import Manifest, check_records, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
 
 
@@ -68,14 +68,15 @@ def read_runs(rows: pd.DataFrame, leaderboard: Path) -> list[Run]:
 
     A run whose manifest is missing or damaged is still shown: its numbers are in the rows.
     """
-    runs = []
+    runs, columns = [], rows.columns.tolist()
     for run_id, group in rows.groupby("run_id", sort=False):
         first = group.iloc[0]
         problem, doubt, manifest = "", "", None
         folder = leaderboard / "runs" / str(run_id)
         try:
             manifest = read_manifest(folder)
-            doubt = row_doubt(checked_manifest(folder), group)
+            check_records(folder, manifest)
+            doubt = row_doubt(manifest, {name: group[name].tolist() for name in columns})
         except BenchError as error:
             problem, doubt = ("", str(error)) if manifest else (str(error), "")
         model = f"{first['dataset']}/{first['model']}"

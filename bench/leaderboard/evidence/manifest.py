@@ -277,6 +277,12 @@ def checked_manifest(folder: Path) -> Manifest:
         BenchError: a file is missing, unreadable, or not what the run wrote (its digest differs).
     """
     manifest = read_manifest(folder)
+    check_records(folder, manifest)
+    return manifest
+
+
+def check_records(folder: Path, manifest: Manifest) -> None:
+    """Raises BenchError where a run is not finished, or its records are not those that its manifest names."""
     path = folder / "examples.parquet"
     if manifest.status != "finished":
         raise BenchError(f"the run {folder} is not finished; run the same command again to finish it.")
@@ -289,7 +295,6 @@ def checked_manifest(folder: Path) -> Manifest:
             f"the evidence {path} is not what the run wrote (its digest differs from the manifest's); "
             "restore it from version control or run the evaluation again."
         )
-    return manifest
 
 
 def read_evidence(folder: Path) -> tuple[Manifest, pd.DataFrame]:

@@ -48,6 +48,7 @@ class PageSource:
         ranker: adds ranks to a board; without it tables have none.
         folders: full name of a model -> the folder of its card.
         links: how the page reaches files of the leaderboard; None: not at all.
+        runs: those of the rows, where they have been read already.
         plain: whether everything stands readable in the file, several times as large; else all below the first table
             is packed.
     """
@@ -63,6 +64,7 @@ class PageSource:
     ranker: Ranker | None = None
     folders: Mapping[str, Path] = field(default_factory=dict)
     links: Links | None = None
+    runs: list[Run] | None = None
     plain: bool = False
 
 
@@ -75,7 +77,7 @@ def build_page(source: PageSource) -> str:
     Raises:
         BenchError: a study's verdict cannot be read.
     """
-    runs = read_runs(source.rows, source.leaderboard)
+    runs = read_runs(source.rows, source.leaderboard) if source.runs is None else source.runs
     datasets = {str(run.shared["dataset"]) for run in runs}
     names = Names({name: slot for slot, name in enumerate(sorted({run.model for run in runs}))}, len(datasets) > 1)
     content = _gather(source, runs, names)
