@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch import channels_last as _CHANNELS_LAST
 
 
 class QuickFlatten(nn.Flatten):
@@ -17,12 +17,21 @@ class QuickFlatten(nn.Flatten):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, ...) -> (N, features)."""
-        ours = inputs.requires_grad and inputs.dim() == 4 and inputs.is_contiguous(memory_format=_CHANNELS_LAST)
-        if ours and not inputs.is_leaf:
+        if _is_channels_last(inputs):
             register: Any = inputs.register_hook  # without types in some releases of torch
             register(_channels_last)
         return super().forward(inputs)
 
 
+def _is_channels_last(inputs: Tensor) -> bool:
+    return (
+        inputs.requires_grad
+        and inputs.dim() == 4
+        and not inputs.is_leaf  # which would keep a hook of every pass
+        and not torch._C._are_functorch_transforms_active()  # vmap knows one format
+        and inputs.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 def _channels_last(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=_CHANNELS_LAST)
+    return gradient.contiguous(memory_format=torch.channels_last)

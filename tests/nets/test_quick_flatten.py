@@ -36,3 +36,11 @@ def test_images_given_by_the_user_get_no_hooks(shape: tuple[int, ...]) -> None:
     )
     given.requires_grad_(True)
     assert QuickFlatten()(given).shape == (2, given[0].numel()) and not given._backward_hooks
+
+
+def test_functional_transforms_see_the_same_derivatives() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Softplus(beta=3.0), nn.Flatten(), nn.Linear(6 * 6 * 6, 4)).double()
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    jacobians = [torch.func.jacrev(net)(images) for net in (plain, prepare_net(copy.deepcopy(plain)))]
+    torch.testing.assert_close(*jacobians)
