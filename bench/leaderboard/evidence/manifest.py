@@ -271,18 +271,14 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def checked_manifest(folder: Path) -> Manifest:
-    """The manifest of a finished run whose records are those that it names.
-
-    Raises:
-        BenchError: a file is missing, unreadable, or not what the run wrote (its digest differs).
-    """
+    """The manifest of a finished run whose records are those that it names; raises BenchError."""
     manifest = read_manifest(folder)
     check_records(folder, manifest)
     return manifest
 
 
 def check_records(folder: Path, manifest: Manifest) -> None:
-    """Raises BenchError where a run is not finished, or its records are not those that its manifest names."""
+    """Raises BenchError where a run is not finished, or its records are missing or not what it wrote (by digest)."""
     path = folder / "examples.parquet"
     if manifest.status != "finished":
         raise BenchError(f"the run {folder} is not finished; run the same command again to finish it.")
