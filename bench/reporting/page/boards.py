@@ -120,17 +120,16 @@ def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, 
     dataset = str(table.runs[0].shared["dataset"])
     models = max(len(other.rows) for other in tables if str(other.runs[0].shared["dataset"]) == dataset)
     attacked = any(column.key.metric == "robust_accuracy" for column in table.columns)
-    older = any(_same_suite(table, other) and _version(other) > _version(table) for other in tables)
     size = -len(table.rows), -table.images
+    older = _is_older(table, tables)
     return -models, dataset, not attacked, is_smaller_copy(table, tables), older, *size, table.title, table.id
 
 
-def _same_suite(table: BoardTable, other: BoardTable) -> bool:
-    return all(table.runs[0].shared[name] == other.runs[0].shared[name] for name in ("dataset", "split", "suite"))
-
-
-def _version(table: BoardTable) -> int:
-    return int(table.runs[0].shared["suite_version"])
+def _is_older(table: BoardTable, others: Sequence[BoardTable]) -> bool:
+    """Whether another table is of a newer version of the suite on the same data set."""
+    own, *rest = (one.runs[0].shared for one in (table, *others))
+    same = [one for one in rest if all(one[name] == own[name] for name in ("dataset", "split", "suite"))]
+    return any(one["suite_version"] > own["suite_version"] for one in same)
 
 
 def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
