@@ -64,6 +64,8 @@ def show(
 
 def parameter_tables() -> Iterator[RenderableType]:
     """One table a method, with the recipes that use it and their Fashion-MNIST values; then the schedule's."""
+    from rich.text import Text
+
     from bench.cli.output.rendering import table
     from bench.training import list_recipes, make_recipe
     from bench.training.recipe import Schedule
@@ -78,12 +80,12 @@ def parameter_tables() -> Iterator[RenderableType]:
             values = [str(getattr(recipe, key)) for recipe in recipes]
             shown = values[0] if len(set(values)) == 1 else ", ".join(values)
             rows.append([key, shown, info.description or ""])
-        yield f"\n[bold]{', '.join(names)}[/]: {(method.__doc__ or '').splitlines()[0]}"
+        yield Text.assemble("\n", (", ".join(names), "bold"), f": {(method.__doc__ or '').splitlines()[0]}")
         if rows:
             yield table(["--set", "default", "meaning"], rows)
     schedule = [
         [key, str(info.get_default(call_default_factory=True)), info.description or ""]
         for key, info in Schedule.model_fields.items()
     ]
-    yield "\n[bold]schedule, of every recipe[/]"
+    yield Text("\nschedule, of every recipe", style="bold")
     yield table(["--set", "default", "meaning"], schedule)
