@@ -144,13 +144,18 @@ def ranks(scores: Tensor, example_ids: Tensor) -> Tensor:
         scores: (N, H, W).
 
     Returns:
-        (N, H, W) int16, a permutation of 0..H*W-1 in each image, so that a share removes an exact count.
+        (N, H, W) integers, a permutation of 0..H*W-1 in each image, so that a share removes an exact count.
     """
     flat = scores.flatten(1)
     shuffle = keyed_uniform(0, "roar/ties", example_ids, (flat.shape[1],)).to(flat.device).argsort(1)
     order = shuffle.gather(1, flat.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
-    places = torch.arange(flat.shape[1], device=flat.device, dtype=torch.int16).expand_as(flat)
-    return torch.empty_like(flat, dtype=torch.int16).scatter_(1, order, places).view(scores.shape)
+    places = torch.arange(flat.shape[1], device=flat.device, dtype=rank_type(flat.shape[1])).expand_as(flat)
+    return torch.empty_like(flat, dtype=places.dtype).scatter_(1, order, places).view(scores.shape)
+
+
+def rank_type(pixels: int) -> torch.dtype:
+    """The smallest type that holds the ranks of so many pixels."""
+    return torch.int16 if pixels <= 1 << 15 else torch.int32
 
 
 def constant_maps(scores: Tensor) -> Tensor:

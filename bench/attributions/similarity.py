@@ -206,11 +206,14 @@ def _top_k(first: PreparedMaps, second: PreparedMaps) -> Tensor:
 
 
 def _centre_shift(first: PreparedMaps, second: PreparedMaps) -> Tensor:
-    """How far the centre of mass moved, over the image's diagonal, in [0, 1] (Ghorbani et al. 2019)."""
+    """How far the centre of mass moved, over the image's diagonal, in [0, 1] (Ghorbani et al. 2019).
+
+    1 where a map is all zero, which says nothing: the worst, as of the similarities.
+    """
     height, width = first.maps.shape[1:]
     shift: Tensor = (mass_centres(first.maps.detach().float()) - mass_centres(second.maps.detach().float())).norm(dim=1)
     diagonal = math.hypot(height - 1, width - 1)
-    return shift / diagonal
+    return torch.where(first.nonzero * second.nonzero > 0, shift / diagonal, 1.0)
 
 
 _FUNCTIONS: dict[Measure, Callable[[PreparedMaps, PreparedMaps], Tensor]] = {

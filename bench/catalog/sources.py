@@ -18,7 +18,7 @@ from bench.catalog.label_maps import LabelMap, outputs_of_classes
 from bench.catalog.pretrained import Pretrained, hub_pretrained, timm_pretrained, torchvision_pretrained
 from bench.catalog.programs import KINDS, Program, parse_program
 from bench.catalog.state_files import read_state, weights_of
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.names import require_safe_name, safe_name
 from bench.core.toml_files import validate
 from bench.data.specs import dataset_spec
@@ -240,7 +240,7 @@ def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     try:
         net.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
-        difference = _difference(net.state_dict(), state) or " ".join(str(error).split())[:200]
+        difference = _difference(net.state_dict(), state) or reason_of(error)
         raise BenchError(f"the weights do not fit {what}: {difference}.") from error
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
 from bench.catalog.cards import Weights
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.files import open_regular, sha256_bytes
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _warn(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: BaseException) -> BenchError:
-    reason = " ".join(str(error).split())[:120]
+    reason = reason_of(error)
     return BenchError(f"weights {path} cannot be read ({type(error).__name__}: {reason}); nothing was loaded.")
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.errors import BenchError, in_one_line
+from bench.core.errors import BenchError, in_one_line, reason_of
 from bench.core.packages import optional_import
 from bench.executors.base import cause_of
 
@@ -111,7 +111,7 @@ def joined(options: RayOptions) -> Iterator[Any]:
             _require_reachable(address)
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise _unreachable(address, " ".join(str(error).split())[:200]) from error
+        raise _unreachable(address, reason_of(error)) from error
     try:
         yield ray
     finally:

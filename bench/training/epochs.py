@@ -81,7 +81,10 @@ class Epochs:
         """
         with alone_in(self.folder):
             self._resume()
-            for number in range(len(self.rows), self.total if until is None else min(until, self.total)):
+            last = self.total if until is None else min(until, self.total)
+            if len(self.rows) > last:
+                raise BenchError(f"{len(self.rows)} epochs are done already, not {last}; start afresh.", option="fresh")
+            for number in range(len(self.rows), last):
                 began = time.perf_counter()
                 row = {"epoch": float(number + 1)} | epoch(number)
                 self._require_finite(row)

@@ -18,7 +18,7 @@ from bench.catalog.models import list_models, load_model, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.state_files import state_bytes, weights_of
 from bench.core.devices import device_label
-from bench.core.errors import BenchError, bench_command
+from bench.core.errors import BenchError, bench_command, reason_of
 from bench.core.files import clear_disk_errors, write_atomically
 from bench.core.keyed_random import stream_key
 from bench.core.memory import is_out_of_memory
@@ -126,9 +126,12 @@ def fit(
     """Train what the request asks for; its state lies in `request.work` until someone publishes or removes it.
 
     Raises:
-        BenchError: the data or the source model is missing, or training failed.
+        BenchError: the data or the source model is missing, both splits are the same images, the net cannot take
+            them, or training failed.
     """
     dataset, test = request.load("train"), request.load("test")
+    if dataset.sha256 == test.sha256:
+        raise BenchError(f"{dataset.source} and {test.source} are the same images; a test split has to be others.")
     net_parameters = request.recipe.architecture_parameters(request.spec)
     source = find_source(request, net_parameters)
     request.prepare_work()
@@ -150,18 +153,25 @@ def fit(
 
 
 def _prepared(net: nn.Module, images: Tensor) -> nn.Module:
-    """The net prepared for many gradients, or as it is where that breaks it: `x.view` after a convolution, say."""
+    """The net prepared for many gradients, or as it is where that breaks it: `x.view` after a convolution, say.
+
+    Raises:
+        BenchError: it cannot take such images either way.
+    """
     plain = copy.deepcopy(net)
     net = prepare_net(net)
-    try:
-        with attacked_model(net):
-            inputs = images.requires_grad_(True)
-            torch.autograd.grad(net(inputs).sum(), inputs)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        return plain
-    return net
+    for prepared in (net, plain):
+        try:
+            with attacked_model(prepared):
+                inputs = images.requires_grad_(True)
+                torch.autograd.grad(prepared(inputs).sum(), inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            why = reason_of(error)
+        else:
+            return prepared
+    raise BenchError(f"the net cannot take images of shape {tuple(images.shape[1:])}: {why}")
 
 
 def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Source | None:

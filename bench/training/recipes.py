@@ -16,6 +16,7 @@ from bench.training.recipe import Recipe, RecipeTemplate, Schedule
 from bench.training.templates import TEMPLATES
 
 _GROUP = "bench.recipes"
+_NOT_THE_NETS = {"in_channels", "image_size", "num_classes", "activation", "softplus_beta"}
 
 
 def list_recipes() -> list[RecipeTemplate]:
@@ -77,6 +78,8 @@ def _refuse_contradictions(recipe: Recipe, overrides: Mapping[str, Any]) -> None
         why = "milestones and gamma need schedule=multistep, but it is cosine"
     elif schedule.schedule == "multistep" and not schedule.milestones:
         why = "schedule=multistep needs milestones, e.g. milestones=[100,150]"
+    elif decided := sorted({*schedule.architecture_parameters} & _NOT_THE_NETS):
+        why = f"architecture_parameters cannot have {', '.join(decided)}: the data set and the schedule decide that"
     if why is not None:
         raise BenchError(f"recipe {recipe.name}: {why}.")
     asked = [name for name, on in (("precision", schedule.precision != "float32"), ("compile", schedule.compile)) if on]

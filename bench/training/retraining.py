@@ -57,7 +57,7 @@ class MaskedImages:
 
     Attributes:
         images: (N, C, H, W) uint8.
-        ranks: (N, H, W) int16, 0 for the most important pixel.
+        ranks: (N, H, W), 0 for the most important pixel.
         labels: (N,).
         fill: (C,) in [0, 1], what takes the place of a masked pixel.
         shapes_only: every pixel that is kept is white, so that nothing but the mask's shape is left (the leakage
@@ -152,7 +152,7 @@ class _View:
         mean, std = (value.detach().view(1, -1, 1, 1) for value in normalisation(net))
         fill = data.fill.view(1, -1, 1, 1)
         inside = torch.ones((1, *data.images.shape[1:]))
-        channels = inside.to(torch.int16)
+        channels = inside.to(data.ranks.dtype)
         self.shapes_only = data.shapes_only
         self.pixels = cells.lay_out(data.images).to(device)
         self.ranks = cells.lay_out(data.ranks[:, None] * channels).to(device)

@@ -51,7 +51,9 @@ class Wanted:
             maps_of: gives the maps of (net, images, labels).
             key: everything besides the net and the examples that the maps depend on.
         """
-        made_of = f"{self.source.sha256} {self.dataset.sha256} {key}".encode() + self.indices.numpy().tobytes()
+        # the same weights in another net, with softplus for ReLU, have other maps
+        net = f"{self.source.sha256} {self.source.net!r}"
+        made_of = f"{net} {self.dataset.sha256} {key}".encode() + self.indices.numpy().tobytes()
         path = user_cache("target_maps", f"{sha256_bytes(made_of)}.safetensors")
         if path.is_file():
             try:

@@ -33,19 +33,26 @@ _ROBUST_EXAMPLES = 512
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """The outcome of one training."""
+    """The outcome of one training; `rows[published]` is of the epoch whose weights `model` has."""
 
     model: nn.Module
     rows: list[dict[str, float]]
     seconds: float
+    published: int
     training_examples: int
     validation_examples: int
 
 
 def split_validation(count: int) -> tuple[Tensor, Tensor]:
-    """Training and validation indices: the same held-out examples for every recipe and seed."""
+    """Training and validation indices: the same held-out examples for every recipe and seed.
+
+    Raises:
+        BenchError: too few to hold one out.
+    """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2020))
     held_out = min(VALIDATION_EXAMPLES, count // 6)
+    if held_out == 0:
+        raise BenchError(f"{count} training images are too few: one in six is held out, so there must be 6 at least.")
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
@@ -75,13 +82,13 @@ def train(
         BenchError: the loss diverged, the state in `folder` is of another training, or it cannot be written.
     """
     training, held_out = split_validation(len(dataset))
-    expected = (len(training), *dataset.images.shape[1:])
+    expected = (len(training), *dataset.shape[1:])
     if target_maps is not None and tuple(target_maps.shape) != expected:
         raise BenchError(
             f"the target maps have shape {tuple(target_maps.shape)}, but the training part of {dataset.name} needs "
             f"{expected}; make them from this data set."
         )
-    images, labels = dataset.images.to(device), dataset.labels.to(device)
+    images, labels = dataset.stored(slice(None)).to(device), dataset.labels.to(device)
     trainer = _Trainer(recipe, model, seed, device)
     validation = (dataset.pixels(held_out).to(device), labels[held_out.to(device)])
     epochs = Epochs(
@@ -100,9 +107,14 @@ def train(
         return row
 
     epochs.run(epoch)
+    published = len(epochs.rows) - 1
     if trainer.best.weights is not None:
         model.load_state_dict(trainer.best.weights)
-    return TrainingRun(model, epochs.rows, epochs.seconds, len(training), validation_examples=len(held_out))
+        published = trainer.best.epoch
+    return TrainingRun(
+        model, epochs.rows, epochs.seconds, published,
+        training_examples=len(training), validation_examples=len(held_out),
+    )  # fmt: skip
 
 
 def _validate(model: nn.Module, images: Tensor, labels: Tensor, dataset: str) -> dict[str, float]:
@@ -129,12 +141,14 @@ class _Best:
 
     score: float = -1.0
     weights: dict[str, Tensor] | None = None
+    epoch: int = -1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "weights": self.weights}
+        return {"score": self.score, "weights": self.weights, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.score, self.weights = state_dict["score"], state_dict["weights"]
+        self.epoch = state_dict.get("epoch", -1)
 
 
 class _Trainer:
@@ -154,12 +168,13 @@ class _Trainer:
     ) -> Iterator[dict[str, Tensor]]:
         """Do the `count` steps of an epoch; gives the terms of each times its share of the examples."""
         generator = torch.Generator().manual_seed(stream_key("epoch", self.seed, epoch) & ((1 << 63) - 1))
+        torch.manual_seed(generator.initial_seed())  # dropout's
         order = torch.randperm(len(indices), generator=generator)
         self.net.train()
         for step, positions in enumerate(torch.split(order, self.recipe.schedule.batch_size)):
             chosen = indices[positions].to(self.device)
             maps = None if target_maps is None else target_maps[positions].to(self.device)
-            pixels = images[chosen].to(torch.float32).div_(255.0)
+            pixels = images[chosen].to(torch.float32).div_(1.0 if images.is_floating_point() else 255.0)
             if self.recipe.schedule.augmentation == "crop_flip":
                 pixels, maps = crop_and_flip(pixels, maps, generator)
             done, all_steps = epoch * count + step, count * self.recipe.schedule.epochs
@@ -186,7 +201,7 @@ class _Trainer:
             return
         score = row["test_accuracy" if schedule.checkpoint == "best_test" else "validation_accuracy"]
         if score > self.best.score:
-            self.best.score = score
+            self.best.score, self.best.epoch = score, epoch
             self.best.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
 
 

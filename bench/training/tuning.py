@@ -36,8 +36,11 @@ def try_setting(
     gradients' stability, norm and cosine to the targets, the minutes. The test split is not looked at.
 
     Raises:
-        BenchError: training failed, or the file of an earlier search cannot be read.
+        BenchError: training failed, the file of an earlier search cannot be read, or the schedule looks at the test
+            split to choose its epoch.
     """
+    if request.recipe.schedule.checkpoint == "best_test":
+        raise BenchError("checkpoint=best_test looks at test images, which a search must not; use best_validation.")
     path = request.output / request.dataset / "tuning.csv"
     setting = json.dumps(dict(changed), sort_keys=True)
     done = read_trials(path)
@@ -48,9 +51,10 @@ def try_setting(
         return {str(name): value for name, value in same.iloc[-1].items()}
     trial = dataclasses.replace(request, model_id=f"tuning-{sha256_bytes(str(key).encode())[:12]}")
     fitted = fit(trial, on_progress=on_progress)
-    last = {name: value for name, value in fitted.run.rows[-1].items() if name.startswith("validation_")}
+    published = fitted.run.rows[fitted.run.published]
+    accuracies = {name: value for name, value in published.items() if name.startswith("validation_")}
     gradients = measure_gradients(trial, fitted.run.model, fitted.dataset, fitted.source)
-    row = dict(zip(_KEY, key, strict=True)) | {"epochs": request.recipe.schedule.epochs} | last
+    row = dict(zip(_KEY, key, strict=True)) | {"epochs": request.recipe.schedule.epochs} | accuracies
     row |= {f"stability_{radius}": value for radius, value in gradients.stability.items()}
     row |= {"target_cosine": gradients.target_cosine, "gradient_norm": gradients.norm}
     row["minutes"] = round(fitted.run.seconds / 60, 2)

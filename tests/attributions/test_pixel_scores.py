@@ -65,6 +65,11 @@ def test_ranks_are_a_permutation_that_follows_the_scores(seed: int, levels: int)
     assert torch.equal(ranks(scores[2:4], ids[2:4]), found[2:4])  # whatever the batch
 
 
+def test_ranks_of_large_images_do_not_wrap_around() -> None:
+    scores = torch.arange(182 * 182, dtype=torch.float32).flip(0).view(1, 182, 182)
+    assert torch.equal(ranks(scores, torch.arange(1)).flatten(), torch.arange(182 * 182, dtype=torch.int32))
+
+
 def test_ties_are_broken_differently_in_every_image() -> None:
     found = ranks(torch.zeros(50, 8, 8), torch.arange(50))
     first = [int((image == 0).flatten().nonzero()) for image in found]

@@ -99,6 +99,7 @@ def test_an_all_zero_map_has_similarity_zero_and_no_nan(name: Measure) -> None:
     zero, other = torch.zeros(2, 12, 12), random_maps(0, 2, 12, 12)
     for first, second in ((zero, other), (other, zero), (zero, zero)):
         assert measure(name, first, second).tolist() == [0.0, 0.0]
+        assert measure("centre_shift", first, second).tolist() == [1.0, 1.0]  # the worst, of a distance
 
 
 def test_a_constant_map_has_no_correlation_and_tiny_values_lose_nothing() -> None:

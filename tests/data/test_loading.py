@@ -164,6 +164,8 @@ def test_a_folder_of_the_users_own_is_read_interleaved_by_class(tmp_path: Path) 
     assert data.class_names == ("cat", "dog")
     assert data.labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert data.images[3, 0, 0, 0] == 100
+    (tmp_path / "pets" / "val" / ".ipynb_checkpoints").mkdir()
+    assert load_split("pets", "test", data_dir=tmp_path).class_names == ("cat", "dog")
 
 
 def test_a_folder_of_the_wrong_size_or_classes_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.core.errors import BenchError
 from bench.nets.input_conv import InputConv2d
 from bench.training.fitting import _prepared
 
@@ -25,3 +27,5 @@ def test_a_net_that_preparation_breaks_is_trained_as_it_is() -> None:
     net(images.clone()).sum().backward()
     usual = _prepared(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), images)
     assert isinstance(usual[0], InputConv2d)
+    with pytest.raises(BenchError, match=r"cannot take images of shape \(3, 8, 8\): "):
+        _prepared(Viewing(), torch.rand(2, 3, 8, 8))

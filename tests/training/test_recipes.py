@@ -60,6 +60,7 @@ def test_unknown_and_impossible_parameters_are_refused(name: str, overrides: dic
         ("standard", {"gamma": 0.5}, "need schedule=multistep"),
         ("standard", {"schedule": "multistep"}, "needs milestones"),
         ("ir_permuted", {"cosine_weight": 0.0}, "which cosine_weight 0 leaves unused"),
+        ("standard", {"architecture_parameters": {"num_classes": 20, "widths": [4, 8]}}, "cannot have num_classes"),
     ],
 )
 def test_contradictions_are_refused(name: str, overrides: dict[str, object], line: str) -> None:

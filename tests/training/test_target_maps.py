@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.data import ImageDataset
+from bench.data import ImageDataset, known_spec
+from bench.nets import build_net
 from bench.training.methods import InterpretationRegularization
 from bench.training.methods.interpretation import permute_share, threshold_maps
 from bench.training.target_maps import Source, Wanted
@@ -71,6 +72,10 @@ def test_maps_are_computed_once_and_cached_by_what_made_them(
     assert make(standard, fashion_test, digest="another model")[1] == 1
     assert make(standard, fashion_test, seed=1)[1] == 1
     assert len(list(cache.iterdir())) == 3
+    spec = known_spec("fashion_mnist", "a test")
+    smooth = build_net("small_cnn", spec.net_parameters | {"activation": "softplus", "softplus_beta": 1.0})
+    smooth.load_state_dict(standard.state_dict())
+    assert make(smooth, fashion_test)[1] == 1  # the same weights in another net
 
 
 def test_a_damaged_cache_is_computed_again(cache: Path, standard: nn.Module, fashion_test: ImageDataset) -> None:

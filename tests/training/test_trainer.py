@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.nets import build_net
 from bench.training import Recipe, make_recipe, train
-from bench.training.epochs import CHECKPOINT, alone_in
+from bench.training.epochs import CHECKPOINT, Epochs, alone_in
 from bench.training.fitting import TrainingRequest
 from bench.training.recipe import Schedule
 from bench.training.trainer import _learning_rate_factor, _optimizer, split_validation
@@ -41,10 +42,17 @@ def tiny_net(recipe: Recipe, seed: int = 0) -> nn.Module:
 
 
 def fit(
-    name: str, folder: Path, *, epochs: int = 3, stop_after: int | None = None, seed: int = 0, **overrides: object
+    name: str,
+    folder: Path,
+    *,
+    epochs: int = 3,
+    stop_after: int | None = None,
+    seed: int = 0,
+    dropout: float = 0.0,
+    **overrides: object,
 ) -> nn.Module:
     recipe = make_recipe(name, "tiny", {"epochs": epochs, "batch_size": 60, "learning_rate": 0.01, **overrides})
-    model = tiny_net(recipe)
+    model = nn.Sequential(nn.Dropout(dropout), tiny_net(recipe)) if dropout else tiny_net(recipe)
     folder.mkdir(exist_ok=True)
     data = tiny_data()
     shape = (len(split_validation(len(data))[0]), 1, 8, 8)
@@ -90,11 +98,12 @@ def test_every_method_learns(name: str, tmp_path: Path) -> None:
     assert float(accuracy) > 0.9
 
 
-def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    whole = fit("lga", tmp_path / "whole", epochs=4)
-    stopped = fit("lga", tmp_path / "stopped", epochs=4, stop_after=2)
+@pytest.mark.parametrize(("name", "dropout"), [("lga", 0.0), ("standard", 0.3)])
+def test_a_stopped_training_resumes_to_the_same_weights(name: str, dropout: float, tmp_path: Path) -> None:
+    whole = fit(name, tmp_path / "whole", epochs=4, dropout=dropout)
+    stopped = fit(name, tmp_path / "stopped", epochs=4, stop_after=2, dropout=dropout)
     assert not same_weights(whole, stopped)
-    resumed = fit("lga", tmp_path / "stopped", epochs=4)
+    resumed = fit(name, tmp_path / "stopped", epochs=4, dropout=dropout)
     assert same_weights(whole, resumed)
     assert len((tmp_path / "stopped" / "training.csv").read_text().splitlines()) == 5
 
@@ -103,6 +112,33 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     first, second = (fit("standard", tmp_path / name, epochs=1) for name in "ab")
     assert same_weights(first, second)
     assert not same_weights(first, fit("standard", tmp_path / "c", epochs=1, seed=1))
+
+
+def test_a_net_is_trained_on_float_pixels_as_they_are(tmp_path: Path) -> None:
+    data = tiny_data(60)
+    floats = dataclasses.replace(data, store=torch.rand(60, 1, 8, 8) / 100)
+    net, seen = tiny_net(make_recipe("standard", "tiny")), []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+    recipe = make_recipe("standard", "tiny", {"epochs": 1, "batch_size": 60})
+    train(recipe, net, floats, seed=0, device=torch.device("cpu"), folder=tmp_path)
+    (batch,) = seen
+    assert sorted(batch.sum((1, 2, 3)).tolist()) == sorted(
+        floats.pixels(split_validation(60)[0]).sum((1, 2, 3)).tolist()
+    )
+
+
+def test_epochs_beyond_the_one_to_stop_after_are_not_published_as_it(tmp_path: Path) -> None:
+    def epochs() -> Epochs:
+        return Epochs(tmp_path, "net", {}, 3)
+
+    epochs().run(lambda number: {"loss": float(number)}, until=2)
+    with pytest.raises(BenchError, match="2 epochs are done already, not 1; start afresh"):
+        epochs().run(lambda number: {"loss": float(number)}, until=1)
+
+
+def test_so_few_images_that_none_can_be_held_out_are_refused() -> None:
+    with pytest.raises(BenchError, match="5 training images are too few"):
+        split_validation(5)
 
 
 def test_a_state_of_another_training_is_not_resumed(tmp_path: Path) -> None:

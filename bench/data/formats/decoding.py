@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 
 Interpolation = Literal["bilinear", "bicubic"]
 _EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"))
@@ -69,8 +69,8 @@ def decode(
             pixels = _prepare(image.convert("L" if preparation.channels == 1 else "RGB"), preparation, name)
     except UnidentifiedImageError as error:
         raise BenchError(f"{name} is no image that Pillow knows; take it out of the data set.") from error
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise BenchError(f"cannot read image {name}: {' '.join(str(error).split())[:200]}.") from error
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, TypeError) as error:
+        raise BenchError(f"cannot read image {name}: {reason_of(error)}.") from error
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 

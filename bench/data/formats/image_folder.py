@@ -39,7 +39,7 @@ def read_image_folder(
     Raises:
         BenchError: no class folder, an unreadable image, images of several sizes or of more than 8 bits.
     """
-    classes = tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir()))
+    classes = tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."))
     if not classes:
         raise BenchError(f"{root} has no class folders; expected {root}/<class>/<image>.")
     left_out: list[Path] = [path for path in sorted(root.iterdir()) if path.is_file()]

@@ -20,7 +20,7 @@ from bench.data.declared import DatasetFile, expand, find_declaration
 from bench.data.formats.decoding import Preparation
 from bench.data.formats.idx import find_idx, read_idx
 from bench.data.formats.image_folder import read_image_folder
-from bench.data.formats.npz import read_npz
+from bench.data.formats.npz import names_split, read_npz
 from bench.data.formats.parquet import Columns, read_parquet
 from bench.data.specs import DATASETS, DatasetSpec
 
@@ -97,7 +97,9 @@ def _own(folder: Path, wanted: _Wanted) -> Layout | None:
         if found:
             return _files(wanted, found, None)
     archive = folder / f"{wanted.name}.npz"
-    return _npz(wanted, archive) if archive.is_file() else None
+    # arrays without a split's name are what is to be judged: training on them too would be training on the test images
+    fits = archive.is_file() and (wanted.split != "train" or names_split(archive, "train"))
+    return _npz(wanted, archive) if fits else None
 
 
 def _parquet_files(root: Path, split_name: str) -> list[Path]:

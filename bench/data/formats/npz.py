@@ -19,13 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.memory import free_memory
 
-_PAIRS = (
-    ("x_{split}", "y_{split}"), ("{split}_images", "{split}_labels"), ("{split}_x", "{split}_y"),
-    ("images", "labels"), ("x", "y"), ("data", "labels"),
-)  # fmt: skip
+_SPLIT_PAIRS = (("x_{split}", "y_{split}"), ("{split}_images", "{split}_labels"), ("{split}_x", "{split}_y"))
+_PAIRS = (*_SPLIT_PAIRS, ("images", "labels"), ("x", "y"), ("data", "labels"))
 _LARGEST = 1 << 36
 """Bytes of one array, unpacked."""
 _LONGEST_HEADER = 1 << 16
@@ -52,6 +50,16 @@ def read_npz(path: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...] | 
     return _images(images, path), _labels(labels, path), _class_names(names[0], path) if names else None
 
 
+def names_split(path: Path, split: str) -> bool:
+    """Whether the names of an archive's arrays say which are of this split; True where it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return True
+    return any(members.issuperset(name.format(split=split) for name in pair) for pair in _SPLIT_PAIRS)
+
+
 def read_arrays(path: Path, choose: Callable[[set[str]], list[str]]) -> dict[str, NDArray[Any]]:
     """The arrays that `choose` names, given the names of all; raises BenchError for what cannot be read or trusted."""
     try:
@@ -72,7 +80,7 @@ def read_arrays(path: Path, choose: Callable[[set[str]], list[str]]) -> dict[str
 
 
 def _unreadable(path: Path, error: BaseException) -> BenchError:
-    return BenchError(f"cannot read {path} as a NumPy archive: {' '.join(str(error).split())[:200]}.")
+    return BenchError(f"cannot read {path} as a NumPy archive: {reason_of(error)}.")
 
 
 def _pair(members: set[str], split: str, path: Path) -> list[str]:

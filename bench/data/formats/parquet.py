@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.memory import free_memory
 from bench.core.names import unknown_name
 from bench.data.dataset import ImageStore
@@ -153,7 +153,7 @@ def _guarded(path: Path, read: Any) -> Any:
     try:
         return read()
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError, OverflowError) as error:
-        raise BenchError(f"cannot read {path} as parquet: {' '.join(str(error).split())[:200]}.") from error
+        raise BenchError(f"cannot read {path} as parquet: {reason_of(error)}.") from error
 
 
 def _schema(path: Path) -> Any:

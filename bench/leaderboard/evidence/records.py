@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.files import open_regular, replaced_whole
 
 ROBUSTNESS_COLUMNS = {
@@ -96,6 +96,6 @@ def read_records(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise BenchError(f"the evidence {path} is missing; run the evaluation again.") from error
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)
         raise BenchError(f"the evidence {path} cannot be read ({reason}); run the evaluation again.") from error
     return found

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, reason_of
 from bench.core.names import unknown_name
 
 DATASETS = {"cifar10": "cifar_10_models", "cifar100": "cifar_100_models", "imagenet": "imagenet_models"}
@@ -86,9 +86,7 @@ def fit_checkpoint(net: nn.Module, state: Mapping[str, Tensor], name: str) -> No
     try:
         net.load_state_dict(chosen, strict=False)
     except RuntimeError as error:
-        raise BenchError(
-            f"the checkpoint does not fit robustbench's {name}: {' '.join(str(error).split())[:200]}."
-        ) from error
+        raise BenchError(f"the checkpoint does not fit robustbench's {name}: {reason_of(error)}.") from error
 
 
 def _import_zoo(module: str) -> types.ModuleType:

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from bench.attacks.pgd import attacked_model
-from bench.attributions.pixel_scores import blurred, constant_maps, free_scores, gradients_a_map, pixel_scores, ranks
+from bench.attributions.pixel_scores import (
+    blurred,
+    constant_maps,
+    free_scores,
+    gradients_a_map,
+    pixel_scores,
+    rank_type,
+    ranks,
+)
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
 from bench.data import ImageDataset, known_spec
@@ -150,7 +158,7 @@ class Retrain(Protocol):
         kind, _, name = group.map.rpartition(":")
         size = data.shape[2:]
         if group.map == "unmasked":
-            return torch.zeros((count, *size), dtype=torch.int16), []
+            return torch.zeros((count, *size), dtype=rank_type(size[0] * size[1])), []
         places, seen, fits, done = [], [], "", 0
         for begin in range(0, count, _MAP_BATCH):
             if begin < done:
@@ -241,6 +249,8 @@ def _digest(*tensors: Tensor) -> str:
 def _require_training(training: ImageDataset | None, dataset: ImageDataset) -> ImageDataset:
     if training is None:
         raise BenchError(f"ROAR and KAR need the training split of {dataset.name}; see `bench datasets`.")
+    if training.sha256 == dataset.sha256:
+        raise BenchError(f"{training.source} and {dataset.source} are the same images; a test split has to be others.")
     return training
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import pytest
 
@@ -31,9 +32,9 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     raw = tmp_path / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     test = load_split("fashion_mnist", "test")
-    for name in ("train", "t10k"):
-        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[:300, 0].numpy()), 1))
-        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[:300].numpy()), 1))
+    for name, part in (("train", slice(300)), ("t10k", slice(300, 600))):
+        (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(test.images[part, 0].numpy()), 1))
+        (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test.labels[part].numpy()), 1))
     return tmp_path / "data"
 
 
@@ -227,6 +228,38 @@ def test_a_search_keeps_every_trial_and_does_not_repeat_one(bench: Bench, tmp_pa
     assert path.read_bytes() == before
     assert bench(*common, "--grid", "l2_weight=0.2")[0] == 0
     assert path.read_bytes().startswith(before) and len(path.read_text().splitlines()) == 4
+    assert "looks at test images" in bench.refused(*common, "--grid", "l2_weight=1", "--set", "checkpoint=best_test")
+
+
+def test_a_row_of_a_search_is_of_the_epoch_whose_gradients_it_measures(
+    bench: Bench, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.9, 0.3])
+    monkeypatch.setattr("bench.training.trainer._validate", lambda *_: {"validation_accuracy": next(scores)})
+    code, _, err = bench(
+        "tune", "--recipe", "standard", "--output", tmp_path, "--data-dir", data_dir, *TINY_TRAINING,
+        "--set", "epochs=3", "--set", "checkpoint=best_validation", "--grid", "weight_decay=0",
+    )  # fmt: skip
+    assert code == 0, err
+    with (tmp_path / "fashion_mnist" / "tuning.csv").open() as stream:
+        assert [row["validation_accuracy"] for row in csv.DictReader(stream)] == ["0.9"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "count", "line"),
+    [('train = "all.npz"\ntest = "all.npz"\n', 12, "are the same images"), ("", 5, "too few")],
+)
+def test_data_that_no_training_can_use_is_refused(
+    bench: Bench, tmp_path: Path, declared: str, count: int, line: str
+) -> None:
+    images, labels = np.random.default_rng(0).integers(0, 255, (12, 28, 28), np.uint8), np.arange(12) % 10
+    np.savez(tmp_path / "all.npz", x=images, y=labels)
+    np.savez(tmp_path / "mnist.npz", x_train=images[:count], y_train=labels[:count], x_test=images, y_test=labels)
+    if declared:
+        (tmp_path / "mnist.toml").write_text("schema_version = 1\n" + declared)
+    common = ("--recipe", "standard", "--dataset", "mnist", "--data-dir", tmp_path, "--output", tmp_path / "zoo")
+    assert line in bench.refused("train", *common)
+    assert not (tmp_path / "zoo" / "mnist" / "standard").exists()
 
 
 def test_measuring_again_gives_what_training_measured(bench: Bench, tmp_path: Path, data_dir: Path) -> None:

@@ -56,6 +56,13 @@ def test_an_archive_of_both_splits_gives_the_one_that_is_asked_for(tmp_path: Pat
     assert load_split("keras", "test", data_dir=tmp_path).labels.tolist() == [1]
 
 
+def test_an_archive_that_names_no_split_is_to_be_judged_and_not_to_be_trained_on(tmp_path: Path) -> None:
+    archive(tmp_path / "mine.npz", images=IMAGES, labels=LABELS)
+    assert len(load_split("mine", "test", data_dir=tmp_path)) == 4
+    with pytest.raises(BenchError, match="mine"):
+        load_split("mine", "train", data_dir=tmp_path)
+
+
 def test_a_file_for_each_split_and_class_names(tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     archive(tmp_path / "pets" / "val.npz", images=IMAGES, labels=LABELS, class_names=np.array(["cat", "dog", "owl"]))
