@@ -53,14 +53,18 @@ def sum_of_groups(groups: Sequence[Array]) -> Estimate:
 
     Args:
         groups: (seeds, images) each, the images the same; a lone seed is taken to vary as the other groups do, or,
-            where all are alone, not at all.
+            where all are alone, not at all. Shares that are the same on every image, all right, say, have an interval
+            by two images more, one on each end (Bonett and Price 2012).
     """
     seeds = np.array([len(group) for group in groups])
     several = [group.mean(1).var(ddof=1) for group in groups if len(group) > 1]
     shared = float(np.mean(several)) if several else 0.0
     variances = np.array([group.mean(1).var(ddof=1) if len(group) > 1 else shared for group in groups]) / seeds
     total = np.sum([group.mean(0) for group in groups], axis=0)
-    draws = _few(total) if 1 < len(total) < FEW else _image_means(total[:, None])[:, 0]
+    seen = total
+    if len(total) > 1 and np.ptp(total) == 0 and all(np.isin(group, (-1.0, 0.0, 1.0)).all() for group in groups):
+        seen = np.append(total, (0.0 if len(groups) == 1 and total[0] >= 0 else -1.0, 1.0))
+    draws = _few(seen) if 1 < len(total) < FEW else _image_means(seen[:, None])[:, 0]
     spread = float(variances.sum())
     if spread > 0:
         alone = seeds.min() == 1  # then one variance of all groups is estimated
@@ -108,14 +112,14 @@ def front_difference(
     xs = means[::2]
     low = max(xs[: len(first)].min(), xs[len(first) :].min())
     high = min(xs[: len(first)].max(), xs[len(first) :].max())
-    if low > high:
+    if low >= high:
         raise ValueError("no x is reached by both fronts")
     of_x, of_y = (np.stack([point[place].mean(0) for point in points], axis=1) for place in (0, 1))
     own = 0 if len(of_x) == len(of_y) else 3  # the same images are drawn together
     drawn = np.stack([_image_means(of_x), _image_means(of_y, own)], axis=2).reshape(DRAWS, -1)
-    drawn = drawn + _seed_noise([np.stack([values.mean(1) for values in point], axis=1) for point in points])
-    grid = np.linspace(low, high, _MATCHED)
-    split = 2 * len(first)
+    grid, split = np.linspace(low, high, _MATCHED), 2 * len(first)
+    seeds = [np.stack([values.mean(1) for values in point], axis=1) for point in points]
+    drawn = drawn + _seed_noise(seeds, _freedom(seeds, means, split, grid))
     value = _gap(means[None], split, grid)[0]
     return Estimate(float(value), _gap(drawn, split, grid)), (float(low), float(high))
 
@@ -139,15 +143,36 @@ def _on_line(xs: Array, ys: Array, grid: Array) -> Array:
     return line
 
 
-def _seed_noise(groups: Sequence[Array]) -> Array:
-    """(draws, all columns) of Student's t about the means of (seeds, columns) groups, columns together."""
+def _freedom(groups: Sequence[Array], means: Array, split: int, grid: Array) -> float:
+    """Welch's degrees of freedom of the gap: each group's variance is that of the gap by its own seeds alone."""
+    counts = np.array([len(group) for group in groups])
+    if counts.min() == 1:  # then one variance of all groups is estimated
+        return float((counts - 1).sum())
+    variances = np.zeros(len(groups))
+    for number, group in enumerate(groups):
+        moved = np.repeat(means[None], len(group), axis=0)
+        moved[:, 2 * number : 2 * number + 2] = group
+        variances[number] = _gap(moved, split, grid).var(ddof=1) / len(group)
+    total = float((variances**2 / (counts - 1)).sum())
+    return float(variances.sum()) ** 2 / total if total > 0 else float((counts - 1).sum())
+
+
+def _seed_noise(groups: Sequence[Array], freedom: float) -> Array:
+    """(draws, all columns) of Student's t about the means of (seeds, columns) groups, columns together.
+
+    A lone seed is taken to vary as the other groups do in the mean.
+    """
     random = np.random.default_rng(1)
-    freedom = sum(len(group) - 1 for group in groups)
+    own = {
+        number: (group - group.mean(0)) / np.sqrt(len(group) - 1)
+        for number, group in enumerate(groups)
+        if len(group) > 1
+    }
+    shared = np.concatenate(list(own.values())) / np.sqrt(len(own)) if own else np.zeros((1, groups[0].shape[1]))
     noise = []
-    for group in groups:
-        count = len(group)
-        deviations = (group - group.mean(0)) / np.sqrt(max(1, count * (count - 1)))
-        noise.append(random.standard_normal((DRAWS, count)) @ deviations)
+    for number, group in enumerate(groups):
+        deviations = own.get(number, shared) / np.sqrt(len(group))
+        noise.append(random.standard_normal((DRAWS, len(deviations))) @ deviations)
     scale = np.sqrt(freedom / random.chisquare(freedom, (DRAWS, 1))) if freedom else 1.0
     return np.asarray(np.concatenate(noise, axis=1) * scale, np.float64)
 

@@ -131,7 +131,38 @@ def test_accuracy_may_be_of_more_images_than_what_it_is_matched_for() -> None:
     assert few.p_value() > 0.05 > many.p_value() and many.value == pytest.approx(0.3, abs=0.12)
 
 
+@pytest.mark.parametrize("lone", [False, True])
+def test_a_front_with_one_restless_strength_is_no_finding_of_its_own(
+    lone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the degrees of freedom of all seeds together, 12, one in seven is found; a certain lone seed is worse."""
+    monkeypatch.setattr(groups, "DRAWS", 500)
+    random, found = np.random.default_rng(8), 0
+
+    def side(restless: bool) -> list[list[Array]]:
+        spreads = [0.1 if restless and not lone else 0.02, 0.02, 0.02]
+        seeds = [1 if restless and lone else 3, 3, 3]
+        xs = zip((0.9, 0.85, 0.8), spreads, seeds, strict=True)
+        return [[np.full((count, 20), x), nets(random, 0.5, count, spread, images=20)] for x, spread, count in xs]
+
+    for _ in range(200):
+        low, high = front_difference(side(True), side(False))[0].interval
+        found += not low <= 0 <= high
+    assert found <= 0.08 * 200
+
+
+def test_shares_that_are_alike_on_every_image_are_not_certain() -> None:
+    right = sum_of_groups([np.ones((3, 1000))])
+    assert right.value == 1.0 and right.interval[0] == pytest.approx(0.9962, abs=0.002) and right.interval[1] <= 1.0
+    same = np.ones((3, 5))
+    assert sum_of_groups([same, -same]).equivalence(0.02) > 0.05
+    same = np.ones((3, 2000))
+    assert sum_of_groups([same, -same]).equivalence(0.02) < 0.05
+
+
 def test_fronts_that_do_not_meet_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="no x is reached by both"):
+        front_difference(front([0.9, 0.8], [0, 0]), [[x - x.mean() + 0.8, y] for x, y in front([0.8, 0.8], [0, 0])])
     with pytest.raises(ValueError, match="no x is reached by both"):
         front_difference(front([0.9, 0.8], [0, 0]), front([0.7, 0.6], [0, 0]))
     with pytest.raises(ValueError, match="two strengths"):
