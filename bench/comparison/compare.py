@@ -19,7 +19,7 @@ from bench.leaderboard.table import read_leaderboard, select_rows
 
 @dataclass(frozen=True)
 class SuiteComparison:
-    """All metrics of two runs of one suite; p-values are Holm's, over these metrics.
+    """All metrics of two runs of one suite; p-values are Holm's, over those that can be worse.
 
     Attributes:
         title: what the two runs share.
@@ -96,8 +96,18 @@ def compare_runs(
     unpaired = [key for key in own if key not in paired]
     return SuiteComparison(
         title=title, suite=str(pair[0]["suite"].iloc[0]), dataset=str(pair[0]["dataset"].iloc[0]), runs=runs,
-        comparisons=comparisons, adjusted=holm([one.p_value for one in comparisons]), unpaired=unpaired, doubts=doubts,
+        comparisons=comparisons, adjusted=_adjusted(comparisons), unpaired=unpaired, doubts=doubts,
     )  # fmt: skip
+
+
+def _adjusted(comparisons: list[Comparison]) -> list[float]:
+    """P-values by Holm's correction over the metrics that can be worse; what only describes is a family of its own."""
+    found: dict[MetricKey, float] = {}
+    for descriptive in (False, True):
+        family = [one for one in comparisons if (one.direction == "descriptive") == descriptive]
+        adjusted = holm([one.p_value for one in family])
+        found |= {one.key: p_value for one, p_value in zip(family, adjusted, strict=True)}
+    return [found[one.key] for one in comparisons]
 
 
 def _rows_of(name: str, rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     """Compare a fresh run, whose rows are in `leaderboard`, with the latest comparable one of `baseline`.
 
     A metric fails when it is worse by more than the tolerance and the paired test, with Holm's correction over the
-    metrics of the suite, says that it is not chance.
+    suite's metrics that can be worse, says that it is not chance.
 
     Raises:
         BenchError: the baseline has no run of this model and suite, or its evidence is damaged.
@@ -176,28 +177,28 @@ def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
         "n_examples": plan.examples, "precision": plan.precision,
         "dependencies_sha256": short_digest(outcome.manifest.config.dependencies_sha256),
     }  # fmt: skip
-    # metrics may have been taken over fewer examples than the run's; clean accuracy is over all
-    clean = rows[(rows["metric"] == "clean_accuracy") & (rows["run_id"] != outcome.run_id)]
+    # metrics may have been taken over fewer examples than the run's
+    most = rows.groupby("run_id")["n_examples"].transform("max")
+    left = rows.assign(n_examples=most)[rows["run_id"] != outcome.run_id]
     for column, value in wanted.items():
-        known, clean = clean[column].unique(), clean[clean[column] == value]
-        if clean.empty:
+        known, left = left[column].unique(), left[left[column] == value]
+        if left.empty:
             raise BenchError(
                 f"the baseline {baseline} has no run like this of {plan.entry.card.name} under {plan.suite.name}: "
                 f"its {column} is {', '.join(map(str, known)) or 'unknown'}, here {value}; "
                 "add it with an update of the baseline.",
                 option="update",
             )
-    return rows.loc[rows["run_id"] == latest_run(clean)]
+    return rows.loc[rows["run_id"] == latest_run(left)]
 
 
 def _digest_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:
     plan, before, now = outcome.plan, manifest.config, outcome.manifest.config
-    if now.data_sha256 != before.data_sha256:
-        yield Remark(
-            "failure", "digest",
-            f"the images differ from the baseline's ({now.data_sha256[:12]}, were {before.data_sha256[:12]}); "
-            "nothing can be compared",
-        )  # fmt: skip
+    trained_on = (now.training_sha256, before.training_sha256)
+    for what, new, old in (("", now.data_sha256, before.data_sha256), ("training ", *trained_on)):
+        if old not in ("", new):
+            text = f"the {what}images differ from the baseline's ({new[:12]}, were {old[:12]}); nothing can be compared"
+            yield Remark("failure", "digest", text)
     if now.program_sha256 != before.program_sha256:
         yield Remark("note", "digest", "the program that makes the net differs from the baseline's")
     card = plan.entry.card
@@ -241,7 +242,9 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
 
 
 def _allowed(unit: str, before: float, rules: GateRules) -> float:
-    return rules.tolerance if unit == "share" else rules.tolerance * abs(before)
+    if unit == "share":
+        return rules.tolerance
+    return rules.tolerance * abs(before) if math.isfinite(before) else 0.0
 
 
 def _unpaired_remarks(

@@ -2,7 +2,8 @@
 
 A claim is supported when the whole 95 % interval of its effect lies on its side and its p-value, adjusted by Holm over
 the study's claims, is at most 5 %; not supported when the same holds of the other side; else undecided. With fewer than
-three training seeds a side it is at best suggestive. What rests on a control that failed is undecided.
+three training seeds a side it is at best suggestive, and its opposite undecided. What rests on a control that failed is
+undecided.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from bench.core.errors import BenchError
 from bench.leaderboard.statistics.paired import ALPHA, holm
 from bench.studies.effects import Material, effects_of
 from bench.studies.study import Claim
@@ -54,7 +56,7 @@ def judge_all(claims: Sequence[Claim], material: Material, left_out: Mapping[str
     for claim in claims:
         try:
             found.append(_finite(effects_of(claim, material)))
-        except MissingInputError as missing:
+        except BenchError as missing:
             found.append(_missing(missing, material, left_out))
     adjusted: dict[str, float] = {}
     for of_this_machine in (False, True):
@@ -81,7 +83,7 @@ def _finite(effects: list[Effect]) -> list[Effect]:
     return effects
 
 
-def _missing(missing: MissingInputError, material: Material, left_out: Mapping[str, str]) -> str:
+def _missing(missing: BenchError, material: Material, left_out: Mapping[str, str]) -> str:
     words = {material.suites.get(word, word) for word in str(missing).split()}
     reasons = [f"{name}: {reason}" for name, reason in left_out.items() if name.split()[-1] in words]
     return f"{missing}" + (f" ({'; '.join(reasons)})" if reasons else "")
@@ -96,8 +98,7 @@ def _against(claim: Claim, effects: Sequence[Effect]) -> list[Effect]:
 
 def _p_value(claim: Claim, effects: Sequence[Effect]) -> float:
     """Of a claim that needs all of its effects; of one step that contradicts it, times the number of steps."""
-    against = [] if claim.kind == "null" else _against(claim, effects)
-    if against:
+    if against := _against(claim, effects):
         return min(1.0, len(effects) * min(effect.p for effect in against))
     return max(effect.p for effect in effects)
 
@@ -105,24 +106,26 @@ def _p_value(claim: Claim, effects: Sequence[Effect]) -> float:
 def _judge(claim: Claim, effects: list[Effect] | str, p: float | None) -> Judgement:
     if isinstance(effects, str):
         return Judgement(claim, "undecided", effects, p=p)
-    weakest = min(effects, key=lambda effect: effect.value)
     against = _against(claim, effects)
-    significant = p is None or p <= ALPHA
-    inside = claim.kind == "null" or all(effect.low > claim.margin for effect in effects)
-    seeds, reason = min(effect.seeds for effect in effects), weakest.reason
+    shown = min(against, key=lambda effect: effect.p) if against else max(effects, key=lambda effect: effect.p)
+    if claim.kind == "null":
+        inside = all(-claim.margin < effect.low and effect.high < claim.margin for effect in effects)
+    else:
+        inside = all(effect.low > claim.margin for effect in effects)
+    seeds, reason = min(effect.seeds for effect in effects), shown.reason
     verdict: Verdict = "undecided"
-    if against and (significant or claim.kind == "null"):
-        verdict, weakest = "not supported", min(against, key=lambda effect: effect.high)
-        reason = weakest.reason
-    elif inside and significant and not against:
-        verdict = "supported"
-        cap = weakest.cap or f"fewer than {_ENOUGH_SEEDS} training seeds a side" * (seeds < _ENOUGH_SEEDS)
-        if claim.kind != "check" and cap:
-            verdict, reason = "suggestive", f"{reason}; at best suggestive: {cap}"
-    if claim.kind == "check" and verdict != "undecided":
-        verdict = "passed" if verdict == "supported" else "failed"
+    if (against or inside) and (p is None or p <= ALPHA):
+        few = f"fewer than {_ENOUGH_SEEDS} training seeds a side" * (seeds < _ENOUGH_SEEDS)
+        cap = (shown.cap_against if against else shown.cap) or few
+        if claim.kind == "check":
+            verdict = "failed" if against else "passed"
+        elif cap:
+            verdict = "undecided" if against else "suggestive"
+            reason += f"; {'the opposite is ' * bool(against)}at best suggestive: {cap}"
+        else:
+            verdict = "not supported" if against else "supported"
     return Judgement(
-        claim, verdict, reason, weakest.value, low=weakest.low, high=weakest.high, count=weakest.count, seeds=seeds, p=p
+        claim, verdict, reason, shown.value, low=shown.low, high=shown.high, count=shown.count, seeds=seeds, p=p
     )
 
 
@@ -135,8 +138,8 @@ def _gated(name: str, alone: Mapping[str, Judgement], gated: dict[str, Judgement
     verdict = judgement.verdict
     if any(word not in ("supported", "suggestive", "passed") for word in gates.values()):
         verdict = "undecided (control failed)"
-    elif verdict == "supported" and "suggestive" in gates.values():
-        verdict = "suggestive"
+    elif "suggestive" in gates.values() and verdict in ("supported", "not supported"):
+        verdict = "suggestive" if verdict == "supported" else "undecided"
     text = "; ".join(f"{gate}: {word}" for gate, word in gates.items())
     gated[name] = replace(judgement, verdict=verdict, gates=text)
     return gated[name]

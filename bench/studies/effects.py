@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -91,6 +92,8 @@ def _terms(pair: Pair) -> list[Term]:
 
 def _of_terms(values: Values, terms: list[Term], claim: Claim) -> Effect:
     groups = groups_of(values, terms)
+    if groups.images < 2:
+        raise MissingInputError(f"one image decides nothing: {groups.reason}")
     estimate = sum_of_values(groups.values) if groups.arrays is None else sum_of_groups(groups.arrays)
     exact = None
     if groups.arrays and len(terms) == 2 and all(len(array) == 1 for array in groups.arrays) and not claim.margin:
@@ -108,13 +111,16 @@ def _exact(gaps: Array | float) -> float | None:
 def _effect(
     estimate: Estimate, claim: Claim, count: str, reason: str, seeds: int, exact: float | None = None
 ) -> Effect:
-    if claim.kind == "null":
+    low, high = estimate.interval
+    if claim.kind == "null" and -claim.margin <= high and low <= claim.margin:
         p, test = estimate.equivalence(claim.margin), f"two one-sided tests within {claim.margin:g}"
+    elif claim.kind == "null":
+        p, test = estimate.p_value(claim.margin if low > 0 else -claim.margin), f"bootstrap, beyond {claim.margin:g}"
     elif exact is not None:
         p, test = exact, "McNemar's exact test"
     else:
         p, test = estimate.p_value(claim.margin), "bootstrap"
-    return Effect(estimate.value, *estimate.interval, count, f"{reason} ({test})", p=p, seeds=seeds)
+    return Effect(estimate.value, low, high, count, reason=f"{reason} ({test})", p=p, seeds=seeds)
 
 
 def _front(material: Material, claim: Front) -> Effect:
@@ -136,7 +142,11 @@ def _front(material: Material, claim: Front) -> Effect:
         estimate, claim, f"{len(tables[1])} images in pairs, at least {seeds[0]} against {seeds[1]} seeds a strength",
         reason + f"tuning trials: {budgets}", seeds=min(seeds),
     )  # fmt: skip
-    return replace(effect, cap="" if trials[0] <= trials[1] else f"{claim.better.name} had more tuning trials")
+    caps = [
+        f"{method.name} had more tuning trials" * (own > other) if own and other else "tuning trials are not known"
+        for method, own, other in zip(methods, trials, trials[::-1], strict=True)
+    ]
+    return replace(effect, cap=caps[0], cap_against=caps[1])
 
 
 def _table(values: Values, of: MetricName, methods: Sequence[Method]) -> pd.DataFrame:
@@ -148,8 +158,8 @@ def _table(values: Values, of: MetricName, methods: Sequence[Method]) -> pd.Data
         for name in values.names(group)
     }
     table = pd.concat(columns, axis=1, join="inner").dropna().sort_index(axis=1)
-    if table.empty:
-        raise MissingInputError(f"the runs of the fronts under {of.suite} have no images in common")
+    if len(table) < 2:
+        raise MissingInputError(f"the runs of the fronts under {of.suite} have {len(table)} images in common")
     return table
 
 
@@ -233,12 +243,15 @@ def _correlation(values: Values, claim: Correlation) -> Effect:
     value = sign * float(spearmanr(first, second).statistic)
     # Fisher's z with the variance of Bonett and Wright 2000; models share data and baselines, so it is still too narrow
     error = np.sqrt((1 + value**2 / 2) / max(1, len(points) - 3))
-    center = np.arctanh(np.clip(value, -0.9999, 0.9999))
-    low, high = np.tanh(center - 1.96 * error), np.tanh(center + 1.96 * error)
+    count = len(points)
+    whole = 1 - 6 / (count * (count**2 - 1))  # halfway from the second largest value that so many ranks can give to 1
+    center = np.arctanh(np.clip(value, -whole, whole))
+    low, high = min(value, np.tanh(center - 1.96 * error)), max(value, np.tanh(center + 1.96 * error))
+    p = max(2 * float(ndtr(-abs(center) / error)), 2 / math.factorial(count))  # that of the one best order, exactly
     return Effect(
         value, float(low), float(high), f"{len(points)} models, {min(seeds)} seed{'s' * (min(seeds) > 1)} each",
         reason=f"Spearman {sign * value:+.2f}, counted towards the claim; models share data and baselines, the "
-        "interval takes them as independent", p=2 * float(ndtr(-abs(center) / error)), seeds=min(seeds),
+        "interval takes them as independent", p=p, seeds=min(seeds),
     )  # fmt: skip
 
 

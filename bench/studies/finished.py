@@ -45,6 +45,8 @@ def lent_runs(
         own = rows[(rows["model"] == model) & (rows["dataset"] == plan.dataset.name)]
         if own.empty:
             continue
+        latest = own.sort_values("finished_at", kind="stable")["model_sha256"].iloc[-1]
+        own = own[own["model_sha256"] == latest]  # of one net under every suite
         needed = plan.protocol.dependencies(plan.dataset.name, f"{plan.dataset.name}/{model}", plan.registry)
         fitting = _finished(own, replace(plan, dependencies=needed))
         if fitting and (leaderboard / "runs" / fitting[0]).is_dir():

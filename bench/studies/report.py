@@ -107,9 +107,10 @@ def write_verdict(
         "",
         "A claim is *supported* when the whole 95 % interval of its effect lies on its side and its p-value, adjusted",
         "by Holm over the claims of this study (a training step's costs apart), is at most .05; *suggestive* when that",
-        "holds with fewer than three training seeds a side or rests on a suggestive control; *not supported* when it",
-        "holds of the other side; else *undecided*, as is all that rests on a failed control. Intervals cover images",
-        "and seeds, not the choice of data set, net or hyper-parameters.",
+        "holds with fewer than three training seeds a side, after more tuning trials or on a suggestive control; *not",
+        "supported* when it holds of the other side without any of these; else *undecided*, as is all that rests on a",
+        "failed control. The side of a claim that two things are equal is all within its margin. Intervals cover",
+        "images and seeds, not the choice of data set, net or hyper-parameters.",
         "",
     ]
     for judgement in claims:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.comparison.evidence import row_values
+from bench.comparison.evidence import agreeing, run_values
 from bench.core.errors import BenchError
-from bench.leaderboard.evidence.records import read_records
+from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.intervals import NORMAL_QUANTILE
@@ -40,6 +40,8 @@ class Effect:
     """Of the side that has the fewest."""
     cap: str = ""
     """Why the claim is at best suggestive, for another reason than its seeds."""
+    cap_against: str = ""
+    """The same of its opposite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,24 @@ class Values:
         if rows.empty:
             return None
         folder = self.leaderboard / "runs" / str(rows["run_id"].iloc[0])
+        if not folder.is_dir():
+            return None
+        name = f"{full_label(of.key)} of {model} under {of.suite}"
         try:
             if of.key.metric in ("roar_score", "kar_score", "retrained_accuracy"):
                 return _retrained(of.key, self._evidence(folder))
-            found = row_values(folder, rows).get(of.key)
-        except BenchError:
+            found = run_values(folder, of.key).get(of.key)
+        except BenchError as error:
+            raise MissingInputError(f"{name}: {error}") from error
+        if found is None:
             return None
-        return None if found is None else found.values.astype("float64").to_frame(0)
+        if not agreeing(found, float(rows["value"].iloc[0]), folder):
+            raise MissingInputError(f"{name} is not what the records of its run say")
+        return found.values.astype("float64").to_frame(0)
 
     def _evidence(self, folder: Path) -> pd.DataFrame:
         if folder.name not in self._records:
-            self._records[folder.name] = read_records(folder / "examples.parquet")
+            self._records[folder.name] = read_evidence(folder)[1]
         return self._records[folder.name]
 
 

@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from bench.comparison.compare import SuiteComparison
-from bench.comparison.gate import GateRules, RegressionReport, Remark, _finding_remarks, _metric_remarks, _time_remarks
+from bench.catalog.locations import shipped
+from bench.comparison.compare import SuiteComparison, _adjusted
+from bench.comparison.gate import (
+    GateRules,
+    RegressionReport,
+    Remark,
+    _baseline_rows,
+    _digest_remarks,
+    _finding_remarks,
+    _metric_remarks,
+    _time_remarks,
+    _unpaired_remarks,
+)
 from bench.leaderboard.evidence.manifest import Result
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import Comparison
+from bench.leaderboard.table import read_leaderboard
 from tests.leaderboard.evidence.manifests import whole_manifest
 
 Seen = tuple[Literal["note", "warning"], str]
@@ -63,3 +79,48 @@ def test_a_baseline_that_took_no_time_at_all_is_no_division_by_zero() -> None:
 def test_a_verdict_passes_unless_a_remark_is_a_failure() -> None:
     assert RegressionReport("m", "s", 1.0, [Remark("warning", "time", "slow")]).passed
     assert not RegressionReport("m", "s", 1.0, [Remark("failure", "metric", "worse")]).passed
+
+
+def test_what_only_describes_makes_no_fall_harder_to_see() -> None:
+    (one,) = compared(0.5, 0.4, 0.02).comparisons
+    told = [dataclasses.replace(one, key=MetricKey(f"told_{place}"), direction="descriptive") for place in range(5)]
+    assert _adjusted([told[0], one, *told[1:]]) == pytest.approx([0.1, 0.02, *[0.1] * 4])
+
+
+@pytest.mark.parametrize(("before", "now", "fails"), [(np.inf, 0.2, True), (np.inf, np.inf, False), (2.0, 0.2, True)])
+def test_a_median_that_was_infinite_and_is_finite_fails(before: float, now: float, fails: bool) -> None:
+    fields = {"metric": "median_distance", "subject": "", "attack": "worst", "norm": "l2", "eps": np.nan}
+    rows = [
+        pd.DataFrame([{**fields, "value": value, "ci_low": value, "ci_high": value, "direction": "higher", "unit": "distance"}])
+        for value in (before, now)
+    ]  # fmt: skip
+    assert bool(list(_unpaired_remarks(compared(0.5, 0.5), *rows, GateRules()))) == fails
+
+
+def outcome_like(row: pd.Series, **config: str) -> Any:
+    """An outcome as far as the search for its baseline looks at it: of the run that a row is of, made again."""
+    plan = SimpleNamespace(
+        entry=SimpleNamespace(card=SimpleNamespace(id=row["model"], name=row["model"])),
+        dataset=SimpleNamespace(name=row["dataset"], split=row["split"]), seed=row["seed"], precision=row["precision"],
+        suite=SimpleNamespace(name=row["suite"], sha256=row["suite_sha256"]), examples=row["n_examples"],
+    )  # fmt: skip
+    manifest = SimpleNamespace(config=SimpleNamespace(dependencies_sha256=row["dependencies_sha256"], **config))
+    return SimpleNamespace(plan=plan, manifest=manifest, run_id="new")
+
+
+def test_a_run_of_a_suite_without_clean_accuracy_is_found_in_the_baseline() -> None:
+    rows = read_leaderboard(shipped("leaderboard"))
+    one = rows[(rows["suite"] == "roar_quick") & (rows["model"] == "standard")].iloc[-1]
+    found = _baseline_rows(outcome_like(one), shipped("leaderboard"))
+    assert set(found["run_id"]) == {one["run_id"]} and "clean_accuracy" not in set(found["metric"])
+
+
+def test_retraining_on_other_images_is_not_compared() -> None:
+    before = whole_manifest()
+    config = before.config.model_copy(update={"training_sha256": "t" * 64})
+    now: Any = SimpleNamespace(
+        plan=SimpleNamespace(entry=SimpleNamespace(card=before.card), answers=None),
+        manifest=SimpleNamespace(config=config.model_copy(update={"training_sha256": "u" * 64})),
+    )
+    (remark,) = _digest_remarks(now, before.model_copy(update={"config": config}))
+    assert remark.severity == "failure" and "the training images differ" in remark.text

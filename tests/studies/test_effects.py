@@ -46,7 +46,12 @@ def test_the_bound_by_the_hessian_holds_for_a_smooth_net_and_fails_for_one_that_
     monkeypatch.setattr(computations, "EXAMPLES", 60)
     computed = Computations("fashion_mnist")
     smooth, kinked = (_bound(computed, bound(name, margin=0.95)) for name in ("lga", "standard"))
-    assert smooth.value == 1.0 and "on 100.0 % of the images of lga" in smooth.reason and smooth.p < 0.001
+    assert (
+        smooth.value == 1.0
+        and "on 100.0 % of the images of lga" in smooth.reason
+        and smooth.low < 1.0
+        and smooth.p < 0.05
+    )
     assert kinked.value < 0.05 and kinked.high < 0.95
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.executors.local_pool import LocalPool
-from bench.leaderboard.table import read_leaderboard
+from bench.leaderboard.table import append_rows, read_leaderboard
 from bench.runs.plan import RunPlan
 from bench.studies.plan import StudyRequest, plan_study, usable_plans
 from bench.studies.study import find_study, read_study
@@ -51,6 +51,11 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_
     _, out, _ = bench("reproduce", study, "--leaderboard", tmp_path / "empty", "--plan")
     assert re.search(r"train +copy +to do with --train", out) and re.search(r"copy under \S+ +to do with --train", out)
     assert re.search(r"(?m)^with --train about \d+\.\d minutes$", out)
+    rows = read_leaderboard(board)
+    later = {"run_id": "later", "suite": "other", "model_sha256": "f" * 16, "finished_at": "2999-01-01T00:00:00+00:00"}
+    append_rows(board, [{**rows[rows["model"] == "copy"].iloc[0].to_dict(), **later}])
+    _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan")  # another net of that name by now
+    assert not re.search(r"copy under \S+ +have", out)
 
 
 def test_a_model_that_cannot_be_judged_takes_no_other_out_of_the_study(

@@ -138,7 +138,7 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     judged = claims(folder)
     assert {name: row["verdict"] for name, row in judged.items()} == {
         "true": "suggestive",  # one training seed a side
-        "false": "not supported",
+        "false": "undecided",  # of one seed a side, as well
         "open": "undecided",  # no difference at all is no sign of one, nor of none
         "no_model": "undecided",
         "no_suite": "undecided",

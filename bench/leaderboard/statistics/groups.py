@@ -61,10 +61,11 @@ def sum_of_groups(groups: Sequence[Array]) -> Estimate:
     shared = float(np.mean(several)) if several else 0.0
     variances = np.array([group.mean(1).var(ddof=1) if len(group) > 1 else shared for group in groups]) / seeds
     total = np.sum([group.mean(0) for group in groups], axis=0)
-    seen = total
+    seen, ends = total, (-np.inf, np.inf)
     if len(total) > 1 and np.ptp(total) == 0 and all(np.isin(group, (-1.0, 0.0, 1.0)).all() for group in groups):
-        seen = np.append(total, (0.0 if len(groups) == 1 and total[0] >= 0 else -1.0, 1.0))
-    draws = _few(seen) if 1 < len(total) < FEW else _image_means(seen[:, None])[:, 0]
+        ends = (0.0 if len(groups) == 1 and total[0] >= 0 else -1.0, 1.0)
+        seen = np.append(total, ends)
+    draws = (_few(seen) if 1 < len(total) < FEW else _image_means(seen[:, None])[:, 0]).clip(*ends)
     spread = float(variances.sum())
     if spread > 0:
         alone = seeds.min() == 1  # then one variance of all groups is estimated
