@@ -107,7 +107,9 @@ def _judge(claim: Claim, effects: list[Effect] | str, p: float | None) -> Judgem
     if isinstance(effects, str):
         return Judgement(claim, "undecided", effects, p=p)
     against = _against(claim, effects)
-    shown = min(against, key=lambda effect: effect.p) if against else max(effects, key=lambda effect: effect.p)
+    shown = max(effects, key=lambda effect: (effect.p, -effect.value))  # the least certain
+    if against:
+        shown = min(against, key=lambda effect: (effect.p, effect.value))
     if claim.kind == "null":
         inside = all(-claim.margin < effect.low and effect.high < claim.margin for effect in effects)
     else:
