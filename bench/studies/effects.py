@@ -217,8 +217,13 @@ def _step_costs(computed: Computations, claim: StepCosts) -> Effect:
         )
     gains = 1.0 - np.divide(own.seconds, other.seconds)
     reason = f"{1e3 * np.median(own.seconds):.0f} against {1e3 * np.median(other.seconds):.0f} ms here"
-    count, p = f"{_ROUNDS} steps in pairs on a batch of {BATCH_SIZE}", student_p_value(gains)
-    return Effect(float(gains.mean()), *t_interval(gains), count, f"{reason} (Student's t)", p=p, seeds=_ROUNDS)
+    return _student(gains, f"{_ROUNDS} steps in pairs on a batch of {BATCH_SIZE}", f"{reason} (Student's t)")
+
+
+def _student(gaps: Array, count: str, reason: str) -> Effect:
+    return Effect(
+        float(gaps.mean()), *t_interval(gaps), count, reason=reason, p=student_p_value(gaps), seeds=len(gaps)
+    )  # fmt: skip
 
 
 def _correlation(values: Values, claim: Correlation) -> Effect:
@@ -266,14 +271,5 @@ def _tilt(tilt: TiltStudy | None, quantity: str) -> list[Effect]:
     for weaker, stronger in (("standard", "weak"), ("weak", "strong")):
         gaps = values[weaker] - values[stronger]
         means = f"{quantity}: {weaker} {values[weaker].mean():.3g}, {stronger} {values[stronger].mean():.3g}"
-        effects.append(
-            Effect(
-                float(gaps.mean()),
-                *t_interval(gaps),
-                f"{len(gaps)} paired seeds",
-                means,
-                p=student_p_value(gaps),
-                seeds=len(gaps),
-            )
-        )
+        effects.append(_student(gaps, f"{len(gaps)} paired seeds", means))
     return effects

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.core.errors import BenchError
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Unit
-from bench.leaderboard.statistics.intervals import mean_intervals, paired_share_interval
+from bench.leaderboard.statistics.intervals import mean_intervals, paired_share_interval, student_p_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,12 +115,7 @@ def mean_p_value(differences: NDArray[np.float64]) -> tuple[float, str]:
     moved = differences[differences != 0.0]
     if len(moved) <= _ALL_SIGNS:
         return _sign_flip_p_value(moved), "sign flips"
-    from scipy.special import stdtr
-
-    count = len(differences)
-    spread = float(differences.std(ddof=1)) / np.sqrt(count)
-    statistic = abs(float(differences.mean())) / spread if spread else np.inf
-    return max(2.0 * float(stdtr(count - 1, -statistic)), 2.0 ** (1 - len(moved))), "t"
+    return max(student_p_value(differences), 2.0 ** (1 - len(moved))), "t"
 
 
 def _sign_flip_p_value(differences: NDArray[np.float64]) -> float:
