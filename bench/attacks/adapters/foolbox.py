@@ -7,7 +7,9 @@ decision-based attack", S&P 2020.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
+import warnings
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,10 @@ from bench.core.names import unknown_name
 from bench.core.packages import optional_import
 from bench.core.threat import NORMS, Norm
 
+logger = logging.getLogger(__name__)
+
+DIRECTIONS = 10
+"""So many times noise is drawn for an image to start from; what fools the model at none seldom does later."""
 _NORMS: dict[float, Norm] = {torch.inf: "linf", 2: "l2", 1: "l1"}
 
 
@@ -74,34 +80,59 @@ def _run(
 def hop_skip_jump(
     model: nn.Module, images: Tensor, labels: Tensor, *, norm: Norm, eps: Tensor, steps: Steps = 64
 ) -> AttackResult:
-    """HopSkipJump, which sees decisions only.
+    """HopSkipJump, which sees decisions only, from noise, or from the nearest image of another answer.
 
     Args:
         steps: rounds of gradient estimate and line search; eight are about 1,900 queries an image.
     """
-    foolbox = import_foolbox()
     with torch.no_grad():
-        attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
-        target = foolbox.PyTorchModel(_Decided(model).eval(), bounds=(0, 1), device=images.device)
-        criterion = foolbox.criteria.Misclassification(labels)
+        decided = _Decided(model).eval()
         try:
-            _, found, fooled = attack(target, images, criterion, epsilons=float(eps[0]))
+            return AttackResult(_walked(decided, images, labels, norm, float(eps[0]), steps))
         except (ValueError, AssertionError):
-            # it starts from noise that fools the model for every image, alone and beside the others; where there is
-            # none it has nothing to offer
+            if decided.failing:
+                raise
+            logger.warning("HopSkipJump leaves %d images as they are: the model answers otherwise when asked again.",
+                           len(images))  # fmt: skip
             return AttackResult(images)
-    return AttackResult(torch.where(fooled.view(-1, 1, 1, 1), found, images))
+
+
+def _walked(decided: _Decided, images: Tensor, labels: Tensor, norm: Norm, eps: float, steps: int) -> Tensor:
+    """What the attack ends at within eps (N, C, H, W), or the image."""
+    foolbox = import_foolbox()
+    target = foolbox.PyTorchModel(decided, bounds=(0, 1), device=images.device)
+    misclassified = foolbox.criteria.Misclassification
+    blended = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50, directions=DIRECTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of images that no noise fools
+        starts = blended.run(target, images, misclassified(labels))
+    unfooled = (decided(starts).argmax(1) == labels).nonzero().squeeze(1)
+    if len(unfooled):
+        apart = torch.cdist(images[unfooled].flatten(1), images.flatten(1))
+        same = decided(images).argmax(1) == labels[unfooled, None]
+        starts[unfooled] = images[apart.masked_fill(same, torch.inf).argmin(1)]
+    rows = (decided(starts).argmax(1) != labels).nonzero().squeeze(1)
+    walked = images.clone()
+    if len(rows):
+        attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
+        _, found, fooled = attack(
+            target, images[rows], misclassified(labels[rows]), epsilons=eps, starting_points=starts[rows]
+        )
+        walked[rows] = torch.where(fooled.view(-1, 1, 1, 1), found, images[rows])
+    return walked
 
 
 class _Decided(nn.Module):
-    """The model with a further class, which wins where a logit is NaN or infinite."""
+    """The model with a further class, which wins where a logit is NaN or infinite; `failing` once it has raised."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.failing = model, False
 
     def forward(self, images: Tensor) -> Tensor:
+        self.failing = True
         logits: Tensor = self.model(images)
+        self.failing = False
         finite = logits.isfinite().all(1, keepdim=True)
         nowhere = torch.where(finite, -torch.inf, 1.0)
         return torch.cat([torch.where(finite, logits, 0.0), nowhere], 1)
