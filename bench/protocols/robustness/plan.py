@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -59,6 +59,13 @@ class Entry:
             raise BenchError(f"attack {self.name} works in {wanted}, for which this suite has no radii.")
         return used
 
+    def require_stages(self, norms: Sequence[str]) -> None:
+        """Raise BenchError where it is the cascade and has no stage in one of the norms."""
+        stages = self.prepared(None).keywords.get("stages") if self.attack == "cascade" else None
+        for norm in norms:
+            if stages and not any(norm in stage.norms for stage in stages):
+                raise _untouched(norm, f"no stage of {self.name}")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -101,6 +108,16 @@ class Plan:
         """Raise BenchError if there are no radii for this data set."""
         if name not in self.radii:
             raise unknown_name(name, self.radii, "data set for this suite")
+
+    def require_norms(self, dataset: str, used: Collection[str]) -> None:
+        """Raise BenchError where the verdict of a chain were that of no attack: `used` are norms that have one."""
+        for norm in self.radii_of(dataset):
+            if self.mode == "chained" and norm not in used:
+                raise _untouched(norm, "no attack of this suite")
+
+
+def _untouched(norm: str, what: str) -> BenchError:
+    return BenchError(f"{what} works in {norm}, for which there are radii; add one, or leave {norm} out of the radii.")
 
 
 class ReferenceRadii(Section):

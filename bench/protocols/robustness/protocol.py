@@ -80,12 +80,18 @@ class Robustness(Protocol):
 
     def require_dataset(self, name: str) -> None:
         self.plan.require_dataset(name)
+        used: set[str] = set()
         for entry in self.plan.entries:
-            if self.program is not None or not entry.is_file:
-                self._norms_of(entry, name)
+            if self.program is None and entry.is_file:
+                used.update(self.plan.radii_of(name))  # it may work in any
+            else:
+                norms = self._norms_of(entry, name)
+                used.update(norms)
+                entry.require_stages(norms)
                 require = find_attack(entry.attack, self.program).require
                 if require is not None:
                     require()
+        self.plan.require_norms(name, used)
 
     def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
         found = transfer_dependency(dataset, model_name, registry) if self.plan.probe_every else {}

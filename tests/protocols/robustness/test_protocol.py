@@ -16,6 +16,7 @@ from bench.core.files import sha256_file
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.protocols import EvaluationContext
+from bench.protocols.robustness.presets import AutoAttackFast, Union
 from bench.protocols.robustness.protocol import Robustness
 from tests.conftest import Bench
 
@@ -128,6 +129,21 @@ def test_a_bad_attack_of_a_suite_gets_one_line(attack: dict[str, Any], said: str
     with pytest.raises(BenchError, match=said) as error:
         suite_of(attack).require_dataset("fashion_mnist")
     assert "\n" not in str(error.value)
+
+
+def test_a_norm_that_nothing_attacks_is_no_robust_accuracy() -> None:
+    """It counted as withstood, in its own row and in the union."""
+    with pytest.raises(BenchError, match="no attack of this suite works in l2, for which there are radii; add one"):
+        suite_of(PGD | {"norms": ["linf"]}, chained=True).require_dataset("fashion_mnist")
+    suite_of(PGD | {"norms": ["linf"]}).require_dataset("fashion_mnist")  # no row, no union
+    stages = [{"steps": 2, "norms": ["l2"]}, {"steps": 3, "norms": ["l2"]}]
+    with pytest.raises(BenchError, match="no stage of cascade works in linf"):
+        suite_of({"attack": "cascade", "stages": stages}).require_dataset("fashion_mnist")
+    suite_of({"attack": "cascade", "stages": stages, "norms": ["l2"]}).require_dataset("fashion_mnist")
+    fast = {"stages": stages, "datasets": {"fashion_mnist": {"reference": {"l2": 1.5, "l1": 15.0}}}}
+    for kind in (AutoAttackFast, Union):
+        with pytest.raises(BenchError, match="no stage of cascade works in l1"):
+            kind.from_parameters(fast, "test").require_dataset("fashion_mnist")
 
 
 def blocks(page: Path) -> dict[str, str]:
