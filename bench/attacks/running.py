@@ -113,23 +113,11 @@ def _run_on_standing(
     rows = standing.nonzero().squeeze(1)
     if not len(rows):
         return
-    examples = examples.take(rows)
-    # what a stranger's attack writes into its images stays there
-    given = examples if run.attack.trusted else examples.take(torch.arange(len(rows)))
-    curve = run.attack.kind == "curve"
-    with attacked_model(examples.model) as model:
-        prepared = PreparedModel(model, examples.num_classes, examples.batch_size).eval()
-        before = None if run.attack.trusted else state_of(examples.model)
-        further = {"radii": torch.tensor(radii, dtype=exact_dtype(given.device), device=given.device)} if curve else {}
-        result = _called(run, replace(given, model=prepared), norm, radii[0], **further)
-        weights = {name for name, _ in examples.model.named_parameters()}
-        if before is not None and not weights.isdisjoint(changes(before, state_of(examples.model))):
-            raise BenchError(f"attack {run.name} changes the model, which no attack may.")
-        found = _images(run, result, (len(radii),) if curve else (), examples.images)
-        results.gradient_evaluations += prepared.gradients if result.gradients is None else result.gradients
-        results.queries += prepared.forwards if result.queries is None else result.queries
+    examples, curve = examples.take(rows), run.attack.kind == "curve"
+    with attacked_model(examples.model):
+        examples, found = _found(run, examples, norm, radii[0], results=results, curve=radii if curve else ())
         for eps, images in zip(radii, found if curve else found[None], strict=False):
-            _judge(run, replace(examples, model=prepared), images, norm, eps=eps, results=results, rows=rows)
+            _judge(run, examples, images, norm, eps=eps, results=results, rows=rows)
 
 
 def fewest_changes(
@@ -141,19 +129,50 @@ def fewest_changes(
 
     All examples are attacked, also those that need no change; `results` take what it costs.
     """
-    with attacked_model(examples.model) as model:
-        prepared = PreparedModel(model, examples.num_classes, examples.batch_size).eval()
-        result = _called(run, replace(examples, model=prepared), "l0", torch.inf)
-        results.gradient_evaluations += prepared.gradients if result.gradients is None else result.gradients
-        results.queries += prepared.forwards if result.queries is None else result.queries
-        found = _images(run, result, (), examples.images).clamp(0.0, 1.0)
+    with attacked_model(examples.model):
+        examples, found = _found(run, examples, "l0", torch.inf, results=results)
+        found = found.clamp(0.0, 1.0)
         with torch.no_grad():
-            said = answers(prepared(found))
+            said = answers(examples.model(found))
     if results.images:
         results.images["l0"] = found.cpu()
     changed = found != examples.images
     counts = (changed.any(1) if by_pixel else changed).flatten(1).sum(1).cpu().double()
     return torch.where((said != examples.labels).cpu(), counts, torch.inf), said.cpu()
+
+
+def _found(
+    run: NamedAttack, examples: Examples, norm: str, eps: float, *, results: AttackResults, curve: Sequence[float] = ()
+) -> tuple[Examples, Tensor]:
+    """The images that the attack returns, at each of the radii `curve` if there are any; `results` take what it costs.
+
+    Also the examples with the model as it was called, in eval mode whatever the attack has left it in.
+    """
+    prepared = PreparedModel(examples.model, examples.num_classes, examples.batch_size).eval()
+    # what a stranger's attack writes into its images stays there
+    given = examples if run.attack.trusted else examples.take(torch.arange(len(examples)))
+    radii = torch.tensor(curve, dtype=exact_dtype(given.device), device=given.device)
+    before = None if run.attack.trusted else state_of(examples.model)
+    result = _called(run, replace(given, model=prepared), norm, eps, **({"radii": radii} if curve else {}))
+    prepared.eval()
+    if before is not None:
+        _require_unchanged(run, examples, before)
+    results.gradient_evaluations += result.gradients or 0
+    results.queries += result.queries or 0
+    return replace(examples, model=prepared), _images(run, result, (len(curve),) if curve else (), examples.images)
+
+
+def _require_unchanged(run: NamedAttack, examples: Examples, before: dict[str, str]) -> None:
+    """Raise BenchError where an attack has changed weights or buffers that the model does not change itself."""
+    model, after = examples.model, state_of(examples.model)
+    changed = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}.intersection(
+        changes(before, after)
+    )
+    if changed:
+        with torch.no_grad():
+            model(examples.images[:1])
+        if changed.difference(changes(after, state_of(model))):
+            raise BenchError(f"attack {run.name} changes the model, which no attack may.")
 
 
 def _judge(
@@ -195,7 +214,15 @@ def _going_on(run: NamedAttack, examples: Examples, keywords: dict[str, Any]) ->
 
     def call() -> AttackResult:
         result = run.attack.function(net, examples.images, examples.labels, **keywords)
-        return result if isinstance(result, AttackResult) else AttackResult(result)
+        result = result if isinstance(result, AttackResult) else AttackResult(result)
+        if not isinstance(net, PreparedModel):
+            return result
+        gradients, queries = result.gradients, result.queries
+        return AttackResult(
+            result.images,
+            net.gradients if gradients is None else gradients,
+            net.forwards if queries is None else queries,
+        )
 
     if unit is None or run.attack.keyed or not isinstance(net, PreparedModel):
         return call()
@@ -208,11 +235,8 @@ def _going_on(run: NamedAttack, examples: Examples, keywords: dict[str, Any]) ->
     finally:
         net.answers = None
     if isinstance(result.images, Tensor):
-        counts = {
-            "gradients": net.gradients if result.gradients is None else result.gradients,
-            "queries": net.forwards if result.queries is None else result.queries,
-        }
-        answers.returned(images=result.images.detach().cpu().clone(), **counts)
+        images = result.images.detach().cpu().clone()
+        answers.returned(images=images, gradients=result.gradients, queries=result.queries)
     return result
 
 

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks import AttackResult
+from bench.attacks.registry import NamedAttack, described
+from bench.attacks.running import Examples, fewest_changes
+from bench.attacks.verification import AttackResults
 from bench.core.errors import BenchError
 from tests.attacks.problem import run_strangers, small_examples
 
@@ -153,6 +156,60 @@ BAD: dict[str, tuple[Callable[..., Any], str]] = {
     "an argument too many": (lambda model, images, labels, more: images, "TypeError.*more"),
     "changed weights": (train, "changes the model"),
 }
+
+
+class Moody(nn.Module):
+    """Falls for no noise in eval mode, for any in train mode; counts its calls, and keeps statistics as it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("statistics", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        self.statistics += float(self.training)
+        right = images.flatten(1).sum(1) * 0 + (-1.0 if self.training else 1.0)
+        return torch.stack([right, -right], 1)
+
+
+def moody_examples() -> Examples:
+    labels = torch.zeros(4, dtype=torch.int64)
+    return Examples(Moody().eval(), torch.rand(4, 1, 2, 2), labels, torch.arange(4), num_classes=2)
+
+
+def test_what_an_attack_leaves_in_train_mode_is_judged_in_eval_mode() -> None:
+    def left(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        model(images)
+        model.train()
+        return images
+
+    assert not run_strangers(left, [0.1], examples=moody_examples()).broken("linf", 0.1).any()
+
+
+def test_statistics_that_an_attack_changes_are_the_models_but_not_what_it_counts_itself() -> None:
+    def training(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        model.train()(images)
+        return images
+
+    with pytest.raises(BenchError, match="attack mine changes the model"):
+        run_strangers(training, [0.1], examples=moody_examples())
+
+
+def test_an_attack_in_l0_changes_neither_the_images_nor_the_model() -> None:
+    def vandal(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        images[:, :, 0, 0] = 1.0 - images[:, :, 0, 0]
+        return images
+
+    def changes_of(function: Callable[..., Any]) -> Tensor:
+        run = NamedAttack(described(function, "mine", norms=("l0",), kind="minimum", trusted=False), "mine", {})
+        return fewest_changes(run, examples, AttackResults.start(examples.labels, examples.labels))[0]
+
+    examples, _ = small_examples()
+    before = examples.images.clone()
+    assert set(changes_of(vandal).tolist()) <= {1.0, torch.inf} and torch.equal(examples.images, before)
+    with pytest.raises(BenchError, match="attack mine changes the model"):
+        changes_of(train)
 
 
 @pytest.mark.parametrize("name", BAD)
