@@ -15,7 +15,10 @@ _AIM = 4.0
 
 
 class ScaledLogits(nn.Module):
-    """A net whose logits are multiplied by `factor`, a power of two, which rounds nothing and changes no prediction."""
+    """A net whose logits are multiplied by `factor`, a power of two, and float32, whatever the net's own are.
+
+    That rounds nothing, but for logits in float64, and changes no prediction.
+    """
 
     def __init__(self, net: nn.Module, factor: float) -> None:
         super().__init__()
@@ -23,13 +26,14 @@ class ScaledLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K)."""
-        logits: Tensor = self.net(images) * self.factor
-        return logits
+        logits: Tensor = self.net(images)
+        return (logits.to(torch.promote_types(logits.dtype, torch.float32)) * self.factor).float()
 
 
 def at_usual_scale(net: nn.Module, images: Tensor, batch_size: int) -> nn.Module:
     """The net itself, or with its logits scaled where the median spread over `images` is far from what nets have.
 
+    Logits of another type than float32 are turned into it, since what attacks or explains a net reckons in it.
     Logits of 1e-9 make losses and gradients vanish in float32 and logits of 1e9 saturate them, so that attacks fail
     and the net looks robust, although its predictions are those of the same net at any other scale.
 
@@ -41,6 +45,7 @@ def at_usual_scale(net: nn.Module, images: Tensor, batch_size: int) -> nn.Module
     # not the smallest logit: nets that rule classes out give them -1e4 or less
     top = exact(logits).topk(min(3, logits.shape[1]), dim=1).values
     spread = float((top[:, 0] - top[:, -1]).median())
-    if not math.isfinite(spread) or spread == 0.0 or LOW <= spread <= HIGH:
+    usual = not math.isfinite(spread) or spread == 0.0 or LOW <= spread <= HIGH
+    if usual and logits.dtype == torch.float32:
         return net
-    return ScaledLogits(net, 2.0 ** round(math.log2(_AIM / spread))).train(net.training)
+    return ScaledLogits(net, 1.0 if usual else 2.0 ** round(math.log2(_AIM / spread))).train(net.training)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from bench import attack, attribute, evaluate
 from bench.attacks.pgd import attacked_model
+from bench.core.threat import Norm
 from bench.nets.logit_scale import HIGH, LOW, at_usual_scale
 
 SCALES = [1e-30, 1e-9, 1e-4, 1e4, 1e30]
@@ -36,6 +37,42 @@ def test_logits_of_any_size_get_the_usual_spread_and_keep_their_predictions(
 
 def test_a_net_of_usual_size_is_left_alone(standard: nn.Module, fashion_images: tuple[Tensor, Tensor]) -> None:
     assert at_usual_scale(standard, fashion_images[0][:8], 8) is standard
+
+
+class As(nn.Module):
+    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net, self.dtype = net, dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images).to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "norm", "eps"), [("cascade", "linf", 0.2), ("fab-t", "l2", 5.0), ("sweep", "l1", 60.0)]
+)
+def test_logits_of_any_type_can_be_attacked(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor], dtype: torch.dtype, name: str, norm: Norm, eps: float
+) -> None:
+    """The cascade mixed types, FAB-T and the sweep's way along the boundary failed in float64."""
+    images, labels = fashion_images[0][:4], fashion_images[1][:4]
+    usual = at_usual_scale(As(standard, dtype), images, 4)
+    assert usual(images).dtype == torch.float32 and torch.equal(usual(images), standard(images).to(dtype).float())
+    keywords = {
+        "cascade": {"stages": [{"steps": 2}, {"steps": 2, "targets": 2}]}, "fab-t": {"iterations": 2},
+        "sweep": {"steps": 3, "boundary": {"steps": 3, "targets": 2, "restarts": 3, "kept": 1}},
+    }  # fmt: skip
+    found = attack(As(standard, dtype), images, labels, norm=norm, eps=eps, attack=name, **keywords[name])
+    assert found.robust_accuracy < 1.0
+
+
+def test_large_logits_in_float64_are_scaled_before_they_are_rounded(
+    standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
+    images = fashion_images[0][:8]
+    usual = at_usual_scale(Times(As(standard, torch.float64), 1e60), images, 8)
+    assert torch.equal(usual(images).argmax(1), standard(images).argmax(1)) and usual(images).isfinite().all()
 
 
 def test_a_class_that_is_ruled_out_says_nothing_of_the_logits_size(
