@@ -18,6 +18,15 @@ def others(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -torch.inf)
 
 
+def wrong_classes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The `count` classes other than the labels with the largest logits, in their order; (N, K), (N,) -> (N, count).
+
+    All K - 1 where there are fewer. Which of two equal logits is the larger says the number of the class.
+    """
+    ranked = others(logits, labels).argsort(dim=1, descending=True, stable=True)
+    return ranked[:, : min(count, logits.shape[1] - 1)]
+
+
 def answers(logits: Tensor) -> Tensor:
     """The class of the largest logit, -1 where a logit is NaN or infinite, which no label equals; (N, K) -> (N,)."""
     return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.losses import wrong_classes
 
-def nearest_classes(model: nn.Module, images: Tensor, count: int, batch_size: int) -> Tensor:
-    """(N, count) the classes after the predicted one, by the images' logits, in their order; fewer if there are few."""
+
+def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int, *, batch_size: int) -> Tensor:
+    """(N, count) the wrong classes, by the images' logits, in their order; fewer if there are few."""
     with torch.no_grad():
         logits = torch.cat([model(part) for part in torch.split(images, batch_size)])
-    return logits.topk(min(count + 1, logits.shape[1]), dim=1).indices[:, 1:]
+    return wrong_classes(logits, labels, count)
 
 
 def pair_batches(

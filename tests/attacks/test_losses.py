@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bench.attacks.losses import LOSS_FUNCTIONS, cross_entropy, dlr, margin, targeted_dlr
+from bench.attacks.losses import LOSS_FUNCTIONS, cross_entropy, dlr, margin, targeted_dlr, wrong_classes
+from bench.attacks.target_pairs import nearest_classes
 
 
 def random_logits(seed: int, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,3 +62,19 @@ def test_the_targeted_dlr_rises_with_its_target_whichever_class_that_is(classes:
         loss = targeted_dlr(logits, ordered[:, 0], ordered[:, target])
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
         assert (gradient.gather(1, ordered[:, target : target + 1]) > 1e-3).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_a_label_is_no_wrong_class_also_where_another_class_ties_with_it(classes: int) -> None:
+    """APGD-T and FAB-T took whatever came first for the label, which so became its own target."""
+    for seed in range(50):
+        logits = torch.randn(1, classes, generator=torch.Generator().manual_seed(seed))
+        tied = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))[:2]
+        logits[0, tied] = 9.0
+        label = logits.argmax(1)
+        net = torch.nn.Linear(1, classes)
+        net.weight.data, net.bias.data = torch.zeros(classes, 1), logits[0]
+        found = nearest_classes(net, torch.zeros(1, 1), label, 200, batch_size=4)
+        assert sorted([*found[0].tolist(), int(label)]) == list(range(classes))
+        assert found[0, 0] == tied.max()
+        assert torch.equal(found[:, :1], wrong_classes(logits, label, 1))

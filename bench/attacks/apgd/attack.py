@@ -80,7 +80,9 @@ def apgd(
         (N, C, H, W) the first misclassified image found, or the image itself.
     """
     found, broken = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
-    targets = nearest_classes(model, images, restarts, batch_size) if loss == "dlr-targeted" else None
+    targets = None
+    if loss == "dlr-targeted":
+        targets = nearest_classes(model, images, labels, restarts, batch_size=batch_size)
     restarts = restarts if targets is None else targets.shape[1]
     for examples, restart in pair_batches(len(images), restarts, batch_size, lambda: broken):
         aimed = labels[examples] if targets is None else targets[examples, restart]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.losses import answers, others, targeted_margin
+from bench.attacks.losses import answers, targeted_margin, wrong_classes
 from bench.attacks.norms import distance, per_example
 from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
@@ -30,7 +30,7 @@ def few_pixels(model: nn.Module, images: Tensor, labels: Tensor, uniform: list[T
     Which values those are, and to which end of [0, 1] they move, says the gradient at a point far off.
     """
     with torch.no_grad():
-        ranked = others(model(images), labels).argsort(1, descending=True)[:, :CLASSES]
+        ranked = wrong_classes(model(images), labels, CLASSES)
     columns = torch.arange(len(labels), device=labels.device)
     kept, lengths = images.new_zeros((0, *images.shape)), images.new_zeros((0, len(images)))
     for begin in range(0, len(uniform), at_once):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from bench.attacks.boundary.few_pixels import FAR_POINTS, few_pixels
 from bench.attacks.fab.hyperplanes import towards_hyperplane
-from bench.attacks.losses import answers, others, targeted_margin
+from bench.attacks.losses import answers, others, targeted_margin, wrong_classes
 from bench.attacks.norms import at_unit_size, distance, per_example
 from bench.attacks.pgd import attacked_model
 from bench.attacks.projections import project
@@ -254,10 +254,9 @@ def _bisected(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor) -
 def _targets(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, count: int) -> Tensor:
     """(T, N) wrong classes: what the found image is taken for, then those with the largest logits at the clean one."""
     with torch.no_grad():
-        at_found, at_clean = others(model(found), labels), others(model(images), labels)
-    first = at_found.argmax(1, keepdim=True)
-    ranked = at_clean.scatter(1, first, torch.inf).argsort(1, descending=True)
-    return ranked[:, : min(count, ranked.shape[1] - 1)].T
+        at_found, at_clean = model(found), model(images)
+    first = wrong_classes(at_found, labels, 1)
+    return wrong_classes(at_clean.scatter(1, first, torch.inf), labels, count).T
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

@@ -59,7 +59,7 @@ def fab_targeted(
     """
     found = images.clone()
     nearest = torch.full((len(images),), torch.inf, device=images.device)
-    classes = nearest_classes(model, images, targets, batch_size)
+    classes = nearest_classes(model, images, labels, targets, batch_size=batch_size)
     for examples, number in pair_batches(len(images), classes.shape[1], batch_size, nearest.isfinite):
         aimed, radius = classes[examples, number], eps[examples]
         search = _Search(

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.boundary.search import Boundary, refine_found
-from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, others, targeted_margin
+from bench.attacks.losses import LOSS_FUNCTIONS, LossName, margin, targeted_margin, wrong_classes
 from bench.attacks.norms import per_example
 from bench.attacks.projections import project
 from bench.attacks.registry import AttackResult, register_attack
@@ -128,7 +128,7 @@ class NormSweep:
         with torch.no_grad():
             logits = torch.cat([self.model(part) for part in torch.split(self.images, self.batch_size)])
         self._clean_margins = margin(logits, self.labels)
-        ordered = others(logits, self.labels).argsort(1, descending=True)
+        ordered = wrong_classes(logits, self.labels, self.settings.targets)
         ranks = torch.arange(self.settings.targets, device=ordered.device).clamp_max_(logits.shape[1] - 2)
         self._targets = ordered[:, ranks]
 
