@@ -15,7 +15,9 @@ from torch import Tensor
 
 from bench.attacks.adapters.prepared_model import PreparedModel
 from bench.attacks.losses import dlr
+from bench.attacks.norms import distance
 from bench.attacks.registry import OFFERED, Attack, AttackResult, described
+from bench.attacks.verification import RELATIVE_TOLERANCE
 from bench.core.bounds import Steps
 from bench.core.keywords import keywords_of
 from bench.core.names import unknown_name
@@ -77,5 +79,7 @@ def _run(
     watching.remove()
     # it takes NaN for class 0, and so goes past such points of images of that class
     for point in torch.cat([found[:0], *unanswered]):
-        found[(images - point).flatten(1).norm(dim=1).argmin()] = point
+        apart = distance(images - point, norm)
+        if apart.min() <= eps[0] * (1.0 + RELATIVE_TOLERANCE):
+            found[apart.argmin()] = point
     return AttackResult(found)
