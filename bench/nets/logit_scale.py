@@ -30,6 +30,16 @@ class ScaledLogits(nn.Module):
         return (logits.to(torch.promote_types(logits.dtype, torch.float32)) * self.factor).float()
 
 
+def unscaled(net: nn.Module) -> nn.Module:
+    """The net with its logits as large as they are by themselves, whatever `at_usual_scale` has made of it."""
+    return ScaledLogits(net.net, 1.0).train(net.training) if isinstance(net, ScaledLogits) else net
+
+
+def factor_of(net: nn.Module) -> float:
+    """What `at_usual_scale` has multiplied the net's logits by; 1 where it has not."""
+    return net.factor if isinstance(net, ScaledLogits) else 1.0
+
+
 def at_usual_scale(net: nn.Module, images: Tensor, batch_size: int) -> nn.Module:
     """The net itself, or with its logits scaled where the median spread over `images` is far from what nets have.
 

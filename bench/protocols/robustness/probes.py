@@ -16,6 +16,7 @@ from bench.attacks.running import Examples, run_attack
 from bench.attacks.verification import AttackResults, verify
 from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
+from bench.nets.logit_scale import factor_of, unscaled
 from bench.protocols.base import EvaluationContext
 from bench.protocols.robustness.paths import HALVINGS, JUMP, ROUGH, Path
 
@@ -75,9 +76,11 @@ class Probes:
                 self.context.seed, f"masking/{self.norm}", self.ids[part], self.clean.shape[1:],
                 extra=torch.full_like(self.ids[part], restart),
             )  # fmt: skip
-            count = steps or STEPS
+            count, model = steps or STEPS, source or self.context.model
+            if loss == "softmax_cross_entropy":
+                model = unscaled(model)  # it is the size of the logits that blinds published evaluations
             ends[part] = pgd(
-                source or self.context.model, self.clean[part], self.labels[part], norm=self.norm, eps=eps, steps=count,
+                model, self.clean[part], self.labels[part], norm=self.norm, eps=eps, steps=count,
                 step_size=2.5 * eps / count, loss=loss, start=start,
             )  # fmt: skip
             broken[part] = self._verified(part, ends[part], eps, enter=source is None)
@@ -179,10 +182,9 @@ class Probes:
             images = self.clean[part].detach().requires_grad_(True)
             with torch.enable_grad():
                 logits = self.context.model(images)
-                margins, losses = (
-                    LOSS_FUNCTIONS[loss](logits, self.labels[part]).sum()
-                    for loss in ("margin", "softmax_cross_entropy")
-                )
+                margins = LOSS_FUNCTIONS["margin"](logits, self.labels[part]).sum()
+                unit = factor_of(self.context.model)
+                losses = LOSS_FUNCTIONS["softmax_cross_entropy"](logits / unit, self.labels[part]).sum()
             (gradient,) = torch.autograd.grad(margins, images, retain_graph=True)
             (other,) = torch.autograd.grad(losses, images)
             found["zero_margin"] += int((gradient == 0).flatten(1).all(1).sum())

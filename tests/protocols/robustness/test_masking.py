@@ -15,6 +15,7 @@ from bench.catalog.cards import write_card
 from bench.catalog.models import load_model, resolve_models
 from bench.data import ImageDataset
 from bench.leaderboard.findings import Finding
+from bench.nets.logit_scale import at_usual_scale, factor_of
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.masking import FEWEST, _transfer_source, masking_findings, probe
 from bench.protocols.robustness.probes import Attempt, Probes
@@ -63,6 +64,22 @@ def test_a_saturated_output_blinds_cross_entropy_alone(standard: nn.Module, fash
     assert findings["gradient_masking"].evidence.startswith("masked")
     assert {"masking_saturated_loss", "masking_margin_gain"} <= set(findings)
     assert "masking_zero_gradients" not in findings
+
+
+def test_large_logits_blind_cross_entropy_also_where_attacks_see_them_at_usual_scale(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    """From the scale on at which logits were made smaller for the attacks, the report showed no sign."""
+
+    class Times(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return 100.0 * standard(images)
+
+    usual = at_usual_scale(Times().eval(), fashion_test.pixels(slice(0, 16)), 16)
+    assert factor_of(usual) < 1.0
+    counters = report(usual, fashion_test, 16) | {"masking_probed": FEWEST}
+    assert "masking_saturated_loss" in by_id(masking_findings(counters)) and counters["masking_zero_margin"] == 0
+    assert counters["masking_single"] < counters["masking_margin"]
 
 
 def test_random_outputs_are_seen(standard: nn.Module, fashion_test: ImageDataset) -> None:
