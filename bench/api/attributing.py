@@ -17,7 +17,7 @@ from bench.attributions.registry import AttributionMethod, method_named, method_
 from bench.attributions.registry import attribute as attribution_maps
 from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
-from bench.nets.logit_scale import at_usual_scale
+from bench.nets.logit_scale import at_usual_scale, factor_of
 
 logger = logging.getLogger(__name__)
 _LEVELS = {"note": logging.INFO, "warning": logging.WARNING}
@@ -72,7 +72,7 @@ def attribute(
         maps = attribution_maps(usual, pixels, truth, chosen, seed=seed, batch_size=batch)
         for finding in chosen.findings(net, pixels[:1]):
             logger.log(_LEVELS[finding.severity], "%s; %s", finding.evidence, finding.advice)
-        return maps / getattr(usual, "factor", 1.0)
+        return maps / factor_of(usual)
 
 
 def _found(method: object) -> AttributionMethod:

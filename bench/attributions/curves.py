@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attributions.similarity import places, sorted_keys
+from bench.nets.logit_scale import factor_of
 
 
 def pixel_ranks(maps: Tensor) -> Tensor:
@@ -46,13 +47,13 @@ def insertion_curve(
 
     Source: Petsiuk, Das, Saenko 2018; LGA, section 4.5, there to 95 % of the pixels only.
     """
-    columns = []
+    columns, unit = [], factor_of(model)
     counts = shown_counts(ranks.shape[1] * ranks.shape[2], steps)
     with torch.no_grad():
         for count in counts if ends is None else counts[1:-1]:
             mask = (ranks < count).to(images.dtype)[:, None]
             shown = torch.lerp(background.expand_as(images), images, mask)
-            columns.append(model(shown).softmax(1).gather(1, labels[:, None]).squeeze(1))
+            columns.append((model(shown) / unit).softmax(1).gather(1, labels[:, None]).squeeze(1))
     inner = torch.stack(columns, dim=1) if columns else labels.new_zeros(len(labels), 0, dtype=images.dtype)
     return inner if ends is None else torch.cat([ends[:, :1], inner, ends[:, 1:]], dim=1)
 

@@ -14,7 +14,7 @@ from bench.data import ImageDataset
 from bench.leaderboard.labels import name
 from bench.protocols import EvaluationContext, Protocol, UnitResult, protocol_for
 
-_HEAD = """
+HEAD = """
 schema_version = 1
 name = "{name}"
 version = 1
@@ -25,7 +25,7 @@ examples = 24
 """
 
 STABILITY = (
-    _HEAD.format(name="attribution_stability")
+    HEAD.format(name="attribution_stability")
     + """
 radii = [0.015686, 0.062745]
 draws = 2
@@ -34,7 +34,7 @@ attributions = [{ name = "gradient" }, { name = "smoothgrad", samples = 2 }]
 """
 )
 ATTACK = (
-    _HEAD.format(name="attribution_attack")
+    HEAD.format(name="attribution_attack")
     + """
 radii = [0.031372]
 check_every = 2
@@ -44,7 +44,7 @@ attacks = [{ kind = "frame", steps = 4 }, { kind = "top_k", steps = 4 }, { kind 
 """
 )
 INSERTION = (
-    _HEAD.format(name="insertion")
+    HEAD.format(name="insertion")
     + """
 steps = 7
 attack = { kind = "frame", steps = 2 }
@@ -53,7 +53,7 @@ attributions = [{ name = "gradient" }]
 """
 )
 AGREEMENT = (
-    _HEAD.format(name="attribution_agreement")
+    HEAD.format(name="attribution_agreement")
     + """
 measures = ["spearman", "top_k"]
 attributions = [{ name = "gradient" }, { name = "input_x_gradient" }, { name = "grad_cam" }]

@@ -18,12 +18,14 @@ from bench.leaderboard.labels import name as name_of
 from bench.leaderboard.metrics import KEY_COLUMNS
 from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
+from bench.nets.logit_scale import ScaledLogits
 from bench.protocols import protocol_for
 from tests.conftest import Bench
 from tests.protocols.attribution_suites import (
     AGREEMENT,
     ALL,
     ATTACK,
+    HEAD,
     INSERTION,
     STABILITY,
     make,
@@ -43,6 +45,27 @@ def test_numbers_do_not_depend_on_batches_or_units(
         run(protocol, lga, fashion_test, begin, stop=end, batch_size=4).records for begin, end in ((0, 5), (5, 12))
     ]
     require_same_numbers(whole, pd.concat(parts, ignore_index=True))
+
+
+ALIGNMENT = 'attributions = [{ name = "gradient" }]\n'
+FAITHFULNESS = ALIGNMENT + "infidelity = { draws = 3, side = 0.3 }\ninsertion = { steps = 4 }\n"
+IN_LOGITS = {
+    "stability": STABILITY, "insertion": re.sub(r"(attack|radii) = .*\n", "", INSERTION),
+    "alignment": HEAD.format(name="gradient_alignment") + ALIGNMENT,
+    "faithfulness": HEAD.format(name="faithfulness") + FAITHFULNESS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_LOGITS)
+def test_numbers_are_those_of_the_nets_own_logits(
+    name: str, tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    """Norms of gradients, probabilities and the raw infidelity were those of the logits as the attacks see them."""
+    protocol, small = make(tmp_path, IN_LOGITS[name]), ScaledLogits(standard, 2.0**-6)
+    plain, usual = (
+        run(protocol, net, fashion_test, stop=4).records for net in (nn.Sequential(small), ScaledLogits(small, 2.0**6))
+    )
+    pd.testing.assert_frame_equal(numbers(plain), numbers(usual))
 
 
 @pytest.mark.parametrize("name", ALL)

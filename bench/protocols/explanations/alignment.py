@@ -19,6 +19,7 @@ from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.devices import exact
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
+from bench.nets.logit_scale import factor_of
 from bench.protocols.base import Dependency, clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
@@ -79,7 +80,7 @@ class GradientAlignment(AttributionProtocol):
         unit.see(plain, batch, unit.prepared(gradient), clean=True)
         unit.counters["gradient_evaluations"] += len(batch.labels)
         own = {
-            "gradient_norm": gradient.flatten(1).norm(dim=1),
+            "gradient_norm": gradient.flatten(1).norm(dim=1) / factor_of(unit.context.model),
             "image_alignment": _cosine(gradient, batch.images).abs(),
         }
         for method in self.parameters.attributions:

@@ -18,6 +18,7 @@ from bench.core.bounds import Count, PixelRadius, Steps
 from bench.core.keyed_random import keyed_normal, keyed_uniform
 from bench.core.toml_files import Section
 from bench.leaderboard.controls import CONTROL
+from bench.nets.logit_scale import factor_of
 from bench.protocols.explanations.base import Batch, Unit
 from bench.protocols.explanations.controlled import ControlledProtocol
 from bench.protocols.explanations.insertion import Background, background_of
@@ -80,9 +81,10 @@ def infidelities(
             for name, found in summed.items():
                 foretold[name].append((found * inside).sum((1, 2, 3)))
     columns: Columns = {}
+    unit_of_logits = factor_of(unit.context.model)
     for name, sums in foretold.items():
         measured = quality.infidelity(torch.stack(sums, 1), torch.stack(changes, 1))
-        raw = {} if name.startswith(CONTROL) else {"infidelity_raw": measured.raw}
+        raw = {} if name.startswith(CONTROL) else {"infidelity_raw": measured.raw / unit_of_logits / unit_of_logits}
         columns[name] = {"infidelity": measured.scaled, **raw}
     return columns
 

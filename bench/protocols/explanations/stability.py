@@ -22,6 +22,7 @@ from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
+from bench.nets.logit_scale import factor_of
 from bench.protocols.base import clean_accuracy
 from bench.protocols.explanations.base import (
     AttributionProtocol,
@@ -177,6 +178,7 @@ class _HessianProducts:
     """H(x) d by one more backward pass through the gradient's graph, which is built once a batch."""
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self._model = model
         self._images = batch.images.detach().requires_grad_(True)
         request = replace(batch.request(), images=self._images, keep_graph=True)
         self._gradient = find_method("gradient").maps(model, request)
@@ -187,14 +189,15 @@ class _HessianProducts:
         norm = gradient.flatten(1).norm(dim=1)
         change = (gradient - self._gradient.detach()).flatten(1).norm(dim=1)
         product = self._product(perturbation).flatten(1).norm(dim=1)
+        unit = factor_of(self._model)
         both = (gradient * self._gradient.detach()).flatten(1).sum(1)
         tiny = 1e-30
         return {
-            "gradient_norm": norm,
-            "gradient_change": change,
+            "gradient_norm": norm / unit,
+            "gradient_change": change / unit,
             "gradient_change_ratio": change / (norm + self._norm).clamp_min(tiny),
             "gradient_cosine": both / (norm * self._norm).clamp_min(tiny),
-            "hessian_change": product,
+            "hessian_change": product / unit,
             "hessian_ratio": product / norm.clamp_min(tiny),
         }
 
