@@ -15,6 +15,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.attributions.quality.cost import metered
 from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, load_model, resolve_models
 from bench.core.devices import exact
@@ -84,7 +85,9 @@ class GradientAlignment(AttributionProtocol):
             "image_alignment": _cosine(gradient, batch.images).abs(),
         }
         for method in self.parameters.attributions:
-            maps = batch.attributions(reference, method, unit.context.seed)
+            with metered(reference, unit.context.device) as cost:
+                maps = batch.attributions(reference, method, unit.context.seed)
+            unit.counters["gradient_evaluations"] += cost.gradients
             aligned = _cosine(gradient, maps.expand_as(gradient))
             yield frame(batch, {"attribution": method.name, **own, "target_alignment": aligned})
             unit.context.on_progress(len(batch.labels))

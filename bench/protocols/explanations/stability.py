@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers
+from bench.attributions.quality.cost import metered
 from bench.attributions.registry import AttributionMethod, find_method
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
@@ -89,6 +90,11 @@ class AttributionStability(AttributionProtocol):
         return [Finding("piecewise_linear", "note", evidence, advice)]
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
+        with metered(unit.context.model, unit.context.device) as cost:
+            yield from self._rows(unit, batch)
+        unit.counters["gradient_evaluations"] += cost.gradients
+
+    def _rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         settings = self.parameters
         references = {method.name: _maps(unit, batch, method) for method in settings.attributions}
         hessian = _HessianProducts(unit.context.model, batch) if settings.decomposition else None
@@ -159,7 +165,6 @@ def _gradient(unit: Unit, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor]
     """Logits and signed input gradients, detached."""
     request = replace(batch.request(unit.context.seed), images=images)
     gradient, logits = find_method("gradient").maps_and_logits(unit.context.model, request)
-    unit.counters["gradient_evaluations"] += len(images)
     return logits.detach(), gradient
 
 
@@ -170,7 +175,6 @@ def _maps(
     if method.name == "gradient":
         gradient = _gradient(unit, batch, batch.images)[1] if gradient is None else gradient
         return unit.see(method, batch, unit.prepared(gradient), clean=noisy is None)
-    unit.counters["gradient_evaluations"] += len(batch.labels)
     return unit.maps(method, batch, noisy)
 
 

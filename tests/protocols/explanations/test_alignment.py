@@ -70,3 +70,10 @@ def test_numbers_do_not_depend_on_the_batch(tmp_path: Path, lga: nn.Module, fash
     same = whole[whole["example_id"].between(8, 15)].reset_index(drop=True)
     for column in ("gradient_norm", "target_alignment", "image_alignment"):
         assert np.allclose(part[column], same[column], atol=1e-5), column
+
+
+def test_the_gradients_of_the_references_maps_are_counted_too(
+    tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    found = run(make(tmp_path, SUITE), standard, fashion_test, stop=4)
+    assert found.counters["gradient_evaluations"] == 4 * (1 + 1 + 3)

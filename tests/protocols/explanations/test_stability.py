@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,14 @@ def test_metrics_are_means_over_the_examples_they_name(
     whole, part = metrics["stability/cosine/gradient", LARGE], metrics["stability_correct/cosine/gradient", LARGE]
     assert whole.value == pytest.approx(rows["cosine"].mean(), abs=1e-6) and whole.n_examples == 24
     assert part.value == pytest.approx(sure["cosine"].mean(), abs=1e-6) and part.n_examples == len(sure)
+
+
+def test_the_gradients_of_a_map_are_all_counted(
+    tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    """Every map counted as one gradient, those of smoothgrad and integrated gradients too."""
+    maps = '[{ name = "integrated_gradients", steps = 16 }, { name = "smoothgrad", samples = 4 }]'
+    suite = re.sub(r"attributions = .*", f"attributions = {maps}\ndecomposition = false", STABILITY)
+    found = run(make(tmp_path, suite), standard, fashion_test, stop=3)
+    maps_of_an_image = 1 + 2 * 2  # itself, and two draws at two radii
+    assert found.counters["gradient_evaluations"] == 3 * (maps_of_an_image * (16 + 4) + 2 * 2)
