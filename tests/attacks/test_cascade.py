@@ -283,3 +283,10 @@ def test_a_stage_that_nothing_came_near_to_is_passed_over(near: Stage) -> None:
     stage = near.model_copy(update={"norms": ("linf",)})
     found = attack(Stairs(), images, labels, "linf", eps=0.01, stages=(Stage(steps=2), stage))
     assert not found.broken("linf", 0.01).any() and found.queries == 0 and found.gradient_evaluations == 4 * 3
+
+
+@pytest.mark.parametrize("instead", [{"refine": True}, {"start": 0.0}])
+def test_cells_without_a_random_start_are_refused(instead: dict[str, Any]) -> None:
+    """They did nothing."""
+    with pytest.raises(ValidationError, match="cells are where a random start begins"):
+        Stage(steps=5, cells=7, norms=("linf",), **instead)

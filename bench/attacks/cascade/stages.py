@@ -60,6 +60,8 @@ class Stage(Section):
             raise ValueError('cells and queries take norms = ["linf"], and queries refine = true')
         if self.outside and self.norms != ("l1",):
             raise ValueError('outside takes norms = ["l1"]')
+        if self.cells and (self.refine or self.start == 0.0):
+            raise ValueError("cells are where a random start begins; leave them out with refine = true or start = 0")
         return self
 
 
