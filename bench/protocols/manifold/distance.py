@@ -106,8 +106,8 @@ class ManifoldDistance(Protocol):
                     "reference_prediction": reference(images).argmax(1),
                     "reference_adversarial_prediction": reference(adversarial).argmax(1),
                     "perturbation": distance(adversarial - images, "l2"),
-                    "clean_distance": self._distances(autoencoder, images, ids, 0),
-                    "adversarial_distance": self._distances(autoencoder, adversarial, ids, 1),
+                    "clean_distance": self._distances(autoencoder, images, ids, stream=0, seed=context.seed),
+                    "adversarial_distance": self._distances(autoencoder, adversarial, ids, stream=1, seed=context.seed),
                     "spread": distance(images - mean_image.to(images), "l2"),
                 }
             frames.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}))
@@ -126,10 +126,10 @@ class ManifoldDistance(Protocol):
             self._loaded[key] = (load_autoencoder(autoencoder, context.device), load_model(reference, context.device))
         return self._loaded[key]
 
-    def _distances(self, autoencoder: VaeGan, images: Tensor, ids: Tensor, stream: int) -> Tensor:
+    def _distances(self, autoencoder: VaeGan, images: Tensor, ids: Tensor, *, stream: int, seed: int) -> Tensor:
         noise = None
         if self.parameters.code == "sampled":
-            noise = keyed_normal(0, f"manifold/{stream}", ids, (autoencoder.code_size,)).to(images.device)
+            noise = keyed_normal(seed, f"manifold/{stream}", ids, (autoencoder.code_size,)).to(images.device)
         return distance(images - autoencoder.project(images, noise), "l2")
 
     def _trust(self, records: pd.DataFrame) -> list[Finding]:

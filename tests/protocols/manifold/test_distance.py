@@ -79,11 +79,11 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def evaluate(path: Path, model: nn.Module, data: ImageDataset, batch_size: int = 256) -> UnitResult:
+def evaluate(path: Path, model: nn.Module, data: ImageDataset, batch_size: int = 256, seed: int = 0) -> UnitResult:
     protocol = protocol_for(read_suite(path))
     protocol.require_dataset("fashion_mnist")
     context = EvaluationContext(
-        model, "net", data, 0, stop=60, seed=0, device=torch.device("cpu"), batch_size=batch_size, examples=60
+        model, "net", data, 0, stop=60, seed=seed, device=torch.device("cpu"), batch_size=batch_size, examples=60
     )
     return protocol.evaluate(context)
 
@@ -109,6 +109,9 @@ def test_distances_are_those_to_the_reconstruction_whatever_the_batch(
     sampled, again = (evaluate(suite, at_linf, fashion_test, batch_size=size).records for size in (60, 11))
     assert not np.allclose(sampled["clean_distance"], records["clean_distance"], rtol=1e-4)
     assert again["clean_distance"].to_numpy() == pytest.approx(sampled["clean_distance"].to_numpy(), rel=1e-4)
+    other = evaluate(suite, at_linf, fashion_test, seed=1).records
+    for column in ("clean_distance", "adversarial_distance"):
+        assert not np.allclose(sampled[column], other[column], rtol=1e-4), "the codes are drawn with the run's seed"
 
 
 class BlindAtBlack(nn.Module):
