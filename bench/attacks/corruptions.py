@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ Corruption = Literal[
     "gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "pixelate", "jpeg", "contrast", "brightness",
     "rotation",
 ]  # fmt: skip
-CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 SEVERITIES = (1, 2, 3, 4, 5)
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from bench.attributions.pixel_scores import MapName, Scalar
 from bench.core.bounds import Count, Steps
@@ -49,7 +49,6 @@ class Parameters(Section):
     decay: bool
     precision: Literal["float32", "bfloat16"] = "float32"
     nets_side_by_side: int = Field(default=25, gt=0, le=1000)
-    warm_start: bool = False
 
     @field_validator("shares")
     @classmethod
@@ -59,16 +58,6 @@ class Parameters(Section):
         if sorted(set(shares)) != shares:
             raise ValueError("shares must grow and none may be given twice")
         return shares
-
-    @model_validator(mode="after")
-    def _starts_cold(self) -> Parameters:
-        if self.warm_start:
-            raise ValueError(
-                "warm_start: a net that starts from the judged model's weights shows how that model copes with masks, "
-                "not what can still be learnt from the pixels that are left, which is what ROAR and KAR measure; "
-                "leave it out"
-            )
-        return self
 
     def groups(self) -> list[Group]:
         """All nets, cut into what is trained at once."""

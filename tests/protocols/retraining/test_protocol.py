@@ -222,7 +222,6 @@ def test_a_random_model_is_found_where_its_maps_are_used(suite: Path, fashion_te
         ("[0.3, 0.7]", "[0.7, 0.3]", "shares must grow"),
         ("seeds = 2", "seeds = 1", "seeds:"),
         ('["gradient"]', '["grad"]', "attributions"),
-        ("decay = true", "decay = true\nwarm_start = true", "not what can still be learnt"),
         ("decay = true", "decay = true\nwarmth = 1", "warmth: unknown key"),
     ],
 )

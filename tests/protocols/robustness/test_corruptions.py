@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
-from bench.attacks.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt
+from bench.attacks.corruptions import SEVERITIES, Corruption, corrupt
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.corruptions import Corruptions
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("corruption", get_args(Corruption))
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_corruptions_keep_shape_and_box_and_grow_with_severity(
     corruption: Corruption, channels: int, fashion_test: ImageDataset
@@ -25,7 +27,7 @@ def test_corruptions_keep_shape_and_box_and_grow_with_severity(
     assert changes[0] > 0.002 and changes == sorted(changes)
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("corruption", get_args(Corruption))
 @pytest.mark.parametrize("sides", [(1, 1), (3, 3), (1, 28), (3, 40), (64, 2)])
 def test_images_of_any_size_can_be_corrupted(corruption: Corruption, sides: tuple[int, int]) -> None:
     images = torch.rand(2, 3, *sides)
