@@ -88,7 +88,7 @@ def hop_skip_jump(
     with torch.no_grad():
         decided = _Decided(model).eval()
         try:
-            return AttackResult(_walked(decided, images, labels, norm, float(eps[0]), steps))
+            return AttackResult(_walked(decided, images, labels, norm=norm, eps=float(eps[0]), steps=steps))
         except (ValueError, AssertionError):
             if decided.failing:
                 raise
@@ -97,7 +97,7 @@ def hop_skip_jump(
             return AttackResult(images)
 
 
-def _walked(decided: _Decided, images: Tensor, labels: Tensor, norm: Norm, eps: float, steps: int) -> Tensor:
+def _walked(decided: _Decided, images: Tensor, labels: Tensor, *, norm: Norm, eps: float, steps: int) -> Tensor:
     """What the attack ends at within eps (N, C, H, W), or the image."""
     foolbox = import_foolbox()
     target = foolbox.PyTorchModel(decided, bounds=(0, 1), device=images.device)
