@@ -66,7 +66,7 @@ def test_a_device_without_float64_gives_the_verdicts_of_the_cpu(
     tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     protocol = make(tmp_path, (SUITES | ALL)[name])
-    for own in ("get_rng_state", "set_rng_state", "manual_seed"):
+    for own in ("get_rng_state", "set_rng_state", "manual_seed", "synchronize"):
         monkeypatch.setattr(torch.mps, own, lambda *_: None)
     monkeypatch.setattr(masking, "_transfer_source", lambda _: standard)  # the one whose buffers the stand-in knows
     expected = records(protocol, standard, fashion_test, torch.device("cpu"))
