@@ -25,6 +25,7 @@ from bench.core.files import sha256_file
 from bench.core.precision import float32_products
 from bench.core.threat import Norm
 from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, read_images, write_images
+from bench.leaderboard.evidence.answers import may_be_same
 from bench.leaderboard.evidence.manifest import Dependency, Manifest, Result, read_evidence, read_manifest
 from bench.leaderboard.evidence.runs import open_run
 from bench.leaderboard.findings import Finding
@@ -95,8 +96,9 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
     own = rows[(rows["model"] == card.id) & (rows["dataset"] == card.dataset) & (rows["suite"] == config.suite)]
     for run_id in own.sort_values("finished_at", kind="stable")["run_id"].unique()[::-1]:
         folder = leaderboard / "runs" / str(run_id)
-        found = read_manifest(folder).config
-        same = all(
+        known = read_manifest(folder)
+        found = known.config
+        same = may_be_same(known.answers, plan.answers) and all(
             short_digest(getattr(config, name)) == short_digest(getattr(found, name))
             for name in ("model_sha256", "program_sha256", "suite_sha256", "data_sha256")
         )

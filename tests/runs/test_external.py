@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.attacks.verification import AttackResults
+from bench.catalog.cards import read_card
 from bench.core.threat import NORMS
 from bench.data import ImageDataset
 from bench.leaderboard.evidence.manifest import read_evidence
@@ -159,6 +160,18 @@ def test_without_a_run_to_lower_nothing_is_written(
     assert "there is no finished run of these weights" in line
     assert sorted((tmp_path / "board").rglob("*")) == before
     assert model_copy.folder.is_dir() and torch.is_grad_enabled()
+
+
+def test_images_lower_no_rows_of_another_net_of_the_same_weights(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy
+) -> None:
+    asked = ("--model", "copy", "--suite", tiny_suite, "--leaderboard", tmp_path / "board", "--examples", 2)
+    assert bench("run", *asked)[0] == 0
+    file = stored(tmp_path, images=np.zeros((1, 1, 28, 28), np.float32), ids=np.array([0]))
+    assert bench("verify", file, *asked)[0] == 0
+    parameters = read_card(model_copy.folder).architecture_parameters
+    model_copy.rewrite_card(architecture_parameters={**parameters, "activation": "softplus", "softplus_beta": 1.0})
+    assert "there is no finished run of these weights" in bench.refused("verify", file, *asked)
 
 
 def test_in_l0_images_count_up_to_the_largest_number_of_pixels_and_runs_of_another_seed_stay(

@@ -34,6 +34,11 @@ def same_answers(first: FixedAnswers, second: FixedAnswers) -> bool:
     )
 
 
+def may_be_same(first: FixedAnswers | None, second: FixedAnswers | None) -> bool:
+    """Whether two nets of equal weights may be the same, as far as their answers are known."""
+    return first is None or second is None or same_answers(first, second)
+
+
 def _same_row(first: Row, second: Row, slack: float) -> bool:
     numbers = [value for value in first if value is not None]
     spread = max(numbers) - min(numbers) if numbers else 0.0
