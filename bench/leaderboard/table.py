@@ -37,8 +37,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@")
 def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Append a run's rows to `folder/leaderboard.csv`, all or none, under a lock that all processes share.
 
-    A run id that the file already has is not appended again, so that a run which was killed between its rows and its
-    last word can be resumed without doubling them.
+    Rows of a run id that the file already has are replaced: a run that was stopped between its rows and its last word,
+    and resumed, has another time and perhaps another machine in them, as its manifest then has.
 
     Raises:
         BenchError: the file has foreign columns, a row could not be read again, or the folder cannot be written; the
@@ -54,9 +54,12 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
             sweep(folder)
             path = folder / FILE_NAME
             before, lines = _content(path)
-            known = {cells[0] for cells in lines}
-            new = [[as_cell(row[name], name) for name in COLUMNS] for row in rows if row["run_id"] not in known]
-            write_atomically(path, ((before or csv_text([COLUMNS, *lines])) + csv_text(new)).encode())
+            new = [[as_cell(row[name], name) for name in COLUMNS] for row in rows]
+            replaced = {cells[0] for cells in new}
+            kept = [cells for cells in lines if cells[0] not in replaced]
+            if not before or len(kept) < len(lines):
+                before = csv_text([COLUMNS, *kept])
+            write_atomically(path, (before + csv_text(new)).encode())
 
 
 def check_leaderboard(folder: Path) -> None:

@@ -119,8 +119,9 @@ def execute(
         outcome = _finish(plan, run, leaderboard, done, began=began)
     except KeyboardInterrupt:
         run.stop("interrupted")
-        left = missing_units(plan, run.manifest.units.values())
-        observer.run_stopped(plan, plan.work - sum(map(plan.work_of, left)))
+        if run.manifest.status != "finished":
+            left = missing_units(plan, run.manifest.units.values())
+            observer.run_stopped(plan, plan.work - sum(map(plan.work_of, left)))
         raise
     except BaseException as error:
         with suppress(BenchError):  # the disk may be what has failed

@@ -63,10 +63,11 @@ def test_eight_processes_appending_at_once_lose_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "leaderboard.csv"]
 
 
-def test_a_run_is_appended_once(tmp_path: Path) -> None:
-    append_rows(tmp_path, [row("a")])
-    append_rows(tmp_path, [row("a"), row("b")])
-    assert read_leaderboard(tmp_path)["run_id"].tolist() == ["a", "b"]
+def test_a_run_that_is_written_again_replaces_its_rows(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a", eps=0.1), row("a", eps=0.2), row("c")])
+    append_rows(tmp_path, [row("a", seconds=7.0), row("b")])
+    rows = read_leaderboard(tmp_path)
+    assert rows["run_id"].tolist() == ["c", "a", "b"] and rows["seconds"].iloc[1] == 7.0
 
 
 def test_rows_are_appended_never_rewritten(tmp_path: Path) -> None:

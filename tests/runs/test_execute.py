@@ -175,21 +175,6 @@ def test_an_unfinished_run_that_another_process_holds_is_not_touched(tmp_path: P
     assert read_manifest(held.path).status == "running"
 
 
-def test_a_run_killed_between_its_rows_and_its_last_word_is_not_doubled(
-    tmp_path: Path, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bench.leaderboard.evidence import runs
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs.RunFolder, "finish", lambda self: (_ for _ in ()).throw(RuntimeError("killed here")))
-        with pytest.raises(RuntimeError):
-            run(tmp_path, tiny_suite)
-    rows = len(read_leaderboard(tmp_path))
-    outcome = run(tmp_path, tiny_suite)
-    assert outcome.resumed_units == 1
-    assert len(read_leaderboard(tmp_path)) == rows
-
-
 def test_nothing_is_written_when_any_of_several_models_is_bad(
     tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy
 ) -> None:

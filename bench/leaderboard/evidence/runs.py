@@ -126,7 +126,10 @@ class RunFolder:
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
     def stop(self, status: Literal["interrupted", "failed"], reason: str = "") -> None:
-        """Say why the run goes no further; it can be resumed."""
+        """Say why the run goes no further; it can be resumed. One that has its rows is finished whatever stopped it."""
+        if self.manifest.status == "finished":
+            self.finish()
+            return
         self.manifest.status, self.manifest.reason = status, reason
         self._write()
 
