@@ -99,13 +99,13 @@ def check(
         models, suites = model or ["all"], suite or ["cross_norm_quick"]
         request = evaluation.request(models, suites, folder, own=own, executor=executor)
         earlier = set(read_leaderboard(folder)["run_id"]) if (folder / FILE_NAME).exists() else set()
-        with _written_down(junit, failures):
+        with _written_down(junit, failures, annotate=not as_json):
             verdicts = _evaluate(request, executor, baseline, rules, failures=failures, update=update)
-        if update and (folder / FILE_NAME).exists():
-            merge_leaderboards([folder], baseline, but=earlier)
+        made = update and (folder / FILE_NAME).exists()
+        merged = merge_leaderboards([folder], baseline, but=earlier) if made else []
     _show(verdicts, failures, junit, as_json=as_json)
-    tell_failures(failures, len(verdicts))
-    if update:
+    tell_failures(failures, sum(bool(one.metrics) for one in verdicts))  # some are of no run
+    if any(one.added for one in merged):
         (messages if as_json else output)().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
     if failures.found:
         raise typer.Exit(EXIT_FAILED)
@@ -114,17 +114,18 @@ def check(
 
 
 @contextmanager
-def _written_down(junit: Path | None, failures: Failures) -> Iterator[None]:
-    """What ends the command in here goes into the JUnit file too."""
-    from bench.cli.output.check_output import write_junit
+def _written_down(junit: Path | None, failures: Failures, *, annotate: bool) -> Iterator[None]:
+    """What ends the command in here goes to GitHub and into the JUnit file too."""
+    from bench.cli.output.check_output import announce, write_junit
     from bench.runs.failures import Failure
 
     try:
         yield
     except BenchError as error:
+        errors = [*(one for one in failures.found if one.error is not error), Failure("bench check", "", error)]
+        announce([], errors, annotate=annotate)
         if junit is not None:
-            others = [one for one in failures.found if one.error is not error]
-            write_junit([], junit, [*others, Failure("bench check", "", error)])
+            write_junit([], junit, errors)
         raise
 
 
@@ -142,7 +143,7 @@ def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | No
         )  # fmt: skip
     else:
         show_summary(verdicts)
-    announce(verdicts, annotate=not as_json)
+    announce(verdicts, failures.found, annotate=not as_json)
     if junit is not None:
         write_junit(verdicts, junit, failures.found)
         (messages if as_json else output)().print(f"junit:    {junit}", soft_wrap=True)

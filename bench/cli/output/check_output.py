@@ -33,18 +33,26 @@ def show_summary(verdicts: Sequence[RegressionReport]) -> None:
         output().print(literal(line), soft_wrap=True)
 
 
-def announce(verdicts: Sequence[RegressionReport], *, annotate: bool = True) -> None:
-    """Annotations, on standard output, and the job summary, where GitHub Actions runs this."""
+def announce(verdicts: Sequence[RegressionReport], errors: Sequence[Failure] = (), *, annotate: bool = True) -> None:
+    """Annotations, on standard output, and the job summary, where GitHub Actions runs this.
+
+    Args:
+        errors: what could not run.
+    """
     if annotate and os.environ.get("GITHUB_ACTIONS") == "true":
-        for verdict in verdicts:
-            for remark in verdict.remarks:
-                where = f"{verdict.model} under {verdict.suite}"
-                typer.echo(f"::{_LEVELS[remark.severity]} title={_property(where)}::{_data(remark.text)}")
+        told = [("error", error.what, error.reason) for error in errors]
+        told += [
+            (_LEVELS[remark.severity], f"{verdict.model} under {verdict.suite}", remark.text)
+            for verdict in verdicts
+            for remark in verdict.remarks
+        ]
+        for level, where, text in told:
+            typer.echo(f"::{level} title={_property(where)}::{_data(text)}")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         try:
             with Path(summary).open("a", encoding="utf-8") as stream:
-                stream.write(markdown_summary(verdicts))
+                stream.write(markdown_summary(verdicts, errors))
         except OSError as error:  # the verdict is there, whether or not it can be written here
             warn([f"cannot write the job's summary {summary}: {error.strerror}"])
 
@@ -57,10 +65,15 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def markdown_summary(verdicts: Sequence[RegressionReport]) -> str:
+def markdown_summary(verdicts: Sequence[RegressionReport], errors: Sequence[Failure] = ()) -> str:
     worse = sum(not verdict.passed for verdict in verdicts)
-    head = f"## bench check: {worse} of {len(verdicts)} worse\n" if worse else "## bench check: no regression\n"
+    counts = [f"{worse} of {len(verdicts)} worse"] * bool(worse) + [f"{len(errors)} could not run"] * bool(errors)
+    head = f"## bench check: {', '.join(counts) or 'no regression'}\n"
     lines = [head, "| model | suite | verdict | seconds | what changed |", "|---|---|---|---:|---|"]
+    lines += [
+        f"| {markdown(error.model)} | {markdown(error.suite)} | **could not run** | | {markdown(error.reason)} |"
+        for error in errors
+    ]
     for verdict in verdicts:
         said = "<br>".join(markdown(f"{remark.severity}: {remark.text}") for remark in verdict.remarks)
         state = "passed" if verdict.passed else "**worse**"

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.catalog.cards import read_card, write_card
-from bench.leaderboard.table import read_leaderboard
+from bench.leaderboard.table import append_rows, read_leaderboard
 from tests.conftest import Bench, ModelCopy
 
 FLAKY = """
@@ -95,6 +95,30 @@ def test_check_writes_junit_with_an_error_element_where_a_model_cannot_be_run(
     numbers = [one.text or "" for one in root.findall("testcase/system-out")]
     assert len(numbers) == 1 and "clean accuracy 0." in numbers[0]
     assert "bench run" not in out
+
+
+def test_check_tells_github_what_could_not_run_and_counts_runs_alone(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    board, model = tmp_path / "board", ("--model", f"{flaky}:make")
+    arguments = ("check", "--suite", tiny_suite, "--examples", 4, "--baseline")
+    code, out, _ = bench(*arguments, board, "--update", *model, "--model", "standard")
+    assert code == 2 and f"baseline: {board} has the new runs now" in out
+    assert "::error title=fashion_mnist/flaky-make under tiny::" in out and "no luck today" in summary.read_text()
+    assert "## bench check: 1 could not run\n" in summary.read_text()
+    for tries, models in ((1, model), (2, (*model, "--model", f"{flaky}:broken"))):
+        summary.unlink()
+        code, out, _ = bench(*arguments, tmp_path / "new", "--update", *models)
+        assert code == 2 and "has the new runs now" not in out and out.count("::error title=") == tries
+        assert f"## bench check: {tries} could not run\n" in summary.read_text()
+    rows = read_leaderboard(board).assign(model="flaky-make", run_id="run")  # and so standard is not compared
+    append_rows(board, rows.to_dict("records"))  # type: ignore[arg-type]
+    (board / "runs" / "run").mkdir()
+    code, _, err = bench(*arguments, board, *model, "--model", f"{flaky}:broken")
+    assert code == 2 and "error: 2 failed, 0 runs are done." in err, err
 
 
 def test_a_suite_that_a_data_set_cannot_have_is_skipped_under_a_wildcard_and_refused_by_name(
