@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -100,7 +101,7 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command; the exit code: 0 done, 2 usage or input error, 128 + a signal's number, 141 reader gone."""
+    """Run one command; the exit code: 0 done, 1 negative verdict, 2 error, 128 + a signal's number, 141 reader gone."""
     interrupts.forget()
     try:
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
@@ -112,10 +113,12 @@ def run_command(arguments: list[str]) -> int:
             return _reader_gone()
         # no command of ours ends so; exit code 0 of a model's code must not look like a verdict
         return _fail(f"the code of a model, or of a package that it needs, ended the process (exit {error.code}).")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (a bug, shown whole)
         code = _known_failure(error)
         if code is None:
-            raise
+            traceback.print_exc()
+            # Python's own exit code 1 would be a verdict
+            return _fail("RIBench itself has failed; please report it with the lines above.")
         return code
     except BaseException as error:  # noqa: BLE001  (of the user's own code)
         if is_interrupt(error):

@@ -121,7 +121,7 @@ def _written_down(junit: Path | None, failures: Failures, *, annotate: bool) -> 
 
     try:
         yield
-    except BenchError as error:
+    except Exception as error:
         errors = [*(one for one in failures.found if one.error is not error), Failure("bench check", "", error)]
         announce([], errors, annotate=annotate)
         if junit is not None:

@@ -121,6 +121,20 @@ def test_check_tells_github_what_could_not_run_and_counts_runs_alone(
     assert code == 2 and "error: 2 failed, 0 runs are done." in err, err
 
 
+def test_an_error_of_our_own_is_no_verdict_and_stands_in_the_junit_file(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("bench.runs.plan.plan_runs", fail)
+    junit, update = tmp_path / "junit.xml", ("--update", "--baseline", tmp_path / "board")
+    code, _, err = bench("check", "--model", "standard", "--junit", junit, *update)
+    assert code == 2 and "Traceback" in err and err.splitlines()[-1].startswith("error: RIBench itself has failed")
+    error = ElementTree.parse(junit).find("testcase/error")
+    assert error is not None and error.get("message") == "RuntimeError: a bug"
+
+
 def test_a_suite_that_a_data_set_cannot_have_is_skipped_under_a_wildcard_and_refused_by_name(
     bench: Bench, tmp_path: Path, tiny_suite: Path
 ) -> None:
