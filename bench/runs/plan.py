@@ -205,7 +205,7 @@ def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[Run
                     alone=len(entries) == 1,
                 )  # fmt: skip
     failures.raise_lone(len(plans))
-    if request.save_adversarial and not any(plan.request.save_adversarial for plan in plans):
+    if plans and request.save_adversarial and not any(plan.request.save_adversarial for plan in plans):
         raise BenchError(f"suite {suites[0].name} looks for no images that fool a model.", option="save_adversarial")
     digests = {found.sha256 for plan in plans for found in plan.dependencies.values()}
     if digests:

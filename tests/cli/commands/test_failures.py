@@ -65,6 +65,15 @@ def test_a_model_that_cannot_be_built_or_loaded_fails_alone(
     assert err.count("failed ") >= 2 and "cannot be built" in err and "error: 2 failed, 1 runs are done." in err
 
 
+def test_why_all_models_failed_is_told_where_their_images_were_to_be_kept(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, model_copy: ModelCopy
+) -> None:
+    model_copy.weights.write_bytes(b"damaged")
+    models = ("--model", f"{flaky}:broken", "--model", "copy", "--save-adversarial")
+    code, _, err = bench("run", *models, "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert code == 2 and "cannot be built" in err and "error: 2 failed, 0 runs are done." in err, err
+
+
 def test_a_model_that_fails_alone_is_told_in_one_line(
     bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path
 ) -> None:
