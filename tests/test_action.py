@@ -40,3 +40,8 @@ def test_the_actions_script_calls_bench_check_with_its_inputs_and_no_input_is_co
     assert shown[shown.index("--tolerance") + 1] == "$(touch hacked)" and not (tmp_path / "hacked").exists()
     assert shown[-2:] == ["--device", "cpu"]
     assert "${{" not in step["run"]
+
+
+def test_the_action_lets_setup_python_look_for_no_file_of_ours_in_the_callers_repository() -> None:
+    (setup, *_) = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    assert setup["uses"].startswith("actions/setup-python@") and set(setup["with"]) == {"python-version"}
