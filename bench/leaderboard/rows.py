@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from bench.leaderboard.evidence.manifest import Manifest
 
 SCHEMA_VERSION = 5
-_LONG_DIGEST = re.compile("([0-9a-f]{16})[0-9a-f]+")
+_LONG_DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]+")
 
 
 def short_digest(text: str | None) -> str | None:
-    """A digest, or a commit and what follows it, as a row has it: its first 16 digits; the manifest has all of them."""
-    found = _LONG_DIGEST.match(text or "")
-    return text if found is None else found[1] + found.string[found.end() :]
+    """A digest, or commits and what follows each, as a row has it: the first 16 digits; the manifest has all."""
+    return text and _LONG_DIGEST.sub(r"\1", text)
 
 
 def _printable(text: str) -> str:

@@ -136,9 +136,9 @@ class Environment(_Part):
     """Where and with what code a run was computed; nothing of it decides a verdict.
 
     Attributes:
-        bench: the package's version, with the commit in a checkout.
-        commit: 40 hex digits, with `-dirty` where files differed from it; empty outside a checkout; None where an older
-            manifest does not say.
+        bench: the package's version, with the commit in a checkout; several where a run went on under another.
+        commit: 40 hex digits, with `-dirty` where files differed from it, several as of `bench`; empty outside a
+            checkout; None where an older manifest does not say.
         device: as `device_label`; several where machines differ, or a run went on on another one.
         cpu: its name, of the machine that planned the run; empty where it or an older manifest does not say.
         packages: versions of what else is installed that numbers come from.

@@ -20,12 +20,14 @@ from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, is_old, sha256_file, sweep, write_atomically
 from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, write_images
 from bench.leaderboard.evidence.answers import same_answers
-from bench.leaderboard.evidence.manifest import Manifest, Result, UnitStats, read_manifest
+from bench.leaderboard.evidence.manifest import Environment, Manifest, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.records import read_records, write_records
 from bench.leaderboard.evidence.seals import is_sealed, seal
 
 logger = logging.getLogger(__name__)
 
+_CODE = re.compile(r"[0-9][0-9A-Za-z.+-]{,59}|[0-9a-f]{40}(-dirty)?")
+"""A version of this package, or a commit."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -81,12 +83,13 @@ class RunFolder:
         dropped = len(units) - len(self.manifest.units)
         if dropped:
             logger.warning(
-                "%d of the %d finished units of run %s are not as this user's processes left them (see docs/scale.md); "
-                "they are computed again", dropped, len(units), self.run_id,
+                "%d of the %d finished units of run %s are of another torch or other packages, or not as this user's "
+                "processes left them (see docs/scale.md); they are computed again", dropped, len(units), self.run_id,
             )  # fmt: skip
 
     def _sealed(self, index: str, unit: UnitStats) -> tuple[Any, ...]:
-        shared = self.manifest.model_dump(mode="json", include={"config", "answers"})
+        parts: Any = {"config": True, "answers": True, "environment": {"torch", "packages"}}
+        shared = self.manifest.model_dump(mode="json", include=parts)
         return self.run_id, shared, index, unit.model_dump(mode="json", exclude={"seal"})
 
     def _is_whole(self, index: int, unit: UnitStats) -> bool:
@@ -198,11 +201,23 @@ def _resume(folder: Path, manifest: Manifest) -> RunFolder | None:
     sweep(folder)
     sweep(folder / "parts")
     earlier = read_manifest(folder)
-    # of what stands there only what is sealed is believed; the two are shown, and decide nothing
+    # of what stands there only what is sealed is believed; the rest is shown, and decides nothing
     kept = {"run_id": folder.name, "started_at": earlier.started_at[:40], "answers": earlier.answers}
     run = RunFolder(folder, manifest.model_copy(update={**kept, "units": {}}), lock)
     run.keep_own_units(earlier.units, saved=manifest.request.save_adversarial)
+    if run.manifest.units:
+        run.manifest.environment = _of_both(earlier.environment, manifest.environment)
     return run
+
+
+def _of_both(earlier: Environment, now: Environment) -> Environment:
+    """The environment now, with the versions and commits of all processes that have had a part in the run."""
+    joined = {}
+    for name in ("bench", "commit"):
+        told = f"{getattr(earlier, name)}, {getattr(now, name)}".split(", ")
+        # what stands there is not sealed; so many commits fit into a row
+        joined[name] = ", ".join(list(dict.fromkeys(one for one in told if _CODE.fullmatch(one)))[-8:])
+    return now.model_copy(update=joined)
 
 
 def _may_resume(folder: Path, manifest: Manifest) -> bool:

@@ -14,18 +14,23 @@ import pytest
 from bench.core.errors import BenchError
 from bench.leaderboard.evidence import seals
 from bench.leaderboard.evidence.answers import FixedAnswers
-from bench.leaderboard.evidence.manifest import Dependency, Result, UnitStats, read_manifest
+from bench.leaderboard.evidence.manifest import Dependency, Manifest, Result, UnitStats, read_manifest
 from bench.leaderboard.evidence.runs import RunFolder, open_run
+from bench.leaderboard.rows import run_columns
 from tests.leaderboard.evidence.manifests import whole_manifest
 
 NEW = whole_manifest(answers=FixedAnswers([[1.0, 2.0]], 0.0))
 UNIT = UnitStats(start=0, stop=1, seconds=0.1, device="cpu", counters={"claims": 3})
 
 
-def reopen(board: Path) -> RunFolder:
-    run = open_run(board, NEW, fresh=False)
+def reopen(board: Path, **environment: object) -> RunFolder:
+    run = open_run(board, elsewhere(**environment), fresh=False)
     run.release()
     return run
+
+
+def elsewhere(**environment: object) -> Manifest:
+    return NEW.model_copy(update={"environment": NEW.environment.model_copy(update=environment)})
 
 
 @pytest.fixture
@@ -95,6 +100,25 @@ def test_units_of_another_run_or_another_user_are_computed_again(
     renamed.rename(stopped)
     monkeypatch.setattr(seals, "_key_file", lambda: tmp_path / "state" / "other.key")
     assert reopen(board).in_order() == []
+
+
+@pytest.mark.parametrize("environment", [{"torch": "2.7"}, {"packages": {"captum": "0.8"}}])
+def test_units_of_another_torch_or_other_packages_are_computed_again(
+    stopped: Path, environment: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = reopen(stopped.parents[1], **environment)
+    assert run.path == stopped and run.in_order() == [] and "of another torch" in caplog.text
+
+
+def test_a_run_names_all_code_that_had_a_part_in_it_and_nothing_that_is_no_code(stopped: Path) -> None:
+    board, first, second = stopped.parents[1], "a" * 40, "b" * 40
+    change(stopped, lambda manifest: manifest["environment"].update(commit=f"\x1b[2J, {first}", bench="0.1.9"))
+    for _ in range(2):
+        run = reopen(board, bench="0.2.0+gb", commit=second)
+        run.stop("interrupted")
+        assert run.manifest.environment.commit == f"{first}, {second}"
+        assert run.manifest.environment.bench == "0.1.9, 0.2.0+gb"
+    assert run_columns(run.manifest)["commit"] == f"{first[:16]}, {second[:16]}"
 
 
 def test_a_run_has_the_name_of_its_folder_whatever_its_manifest_says(stopped: Path) -> None:
