@@ -31,9 +31,10 @@ def commit() -> str:
     if not (root / ".git").exists() or not (root / "pyproject.toml").is_file():
         built_from = package / COMMIT_FILE
         return built_from.read_text(encoding="utf-8") if built_from.is_file() else ""
-    head = _git(root, "rev-parse", "HEAD").strip()
-    dirty = bool(head) and bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--", *_DECISIVE))
-    return head + ("-dirty" if dirty else "")
+    head = (_git(root, "rev-parse", "HEAD") or "").strip()
+    # what git cannot say, as in a checkout that takes it too long, may differ
+    clean = not head or _git(root, "status", "--porcelain", "--untracked-files=no", "--", *_DECISIVE) == ""
+    return head + ("" if clean else "-dirty")
 
 
 def code_version() -> str:
@@ -64,8 +65,8 @@ def cpu_name() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """What git says; nothing where it cannot be asked."""
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says; None where it cannot be asked, or fails."""
     # a hook's variables would lead to another repository
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
@@ -74,5 +75,5 @@ def _git(root: Path, *arguments: str) -> str:
             capture_output=True, text=True, check=False, timeout=10, env=environment,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    return done.stdout if done.returncode == 0 else None

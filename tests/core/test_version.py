@@ -56,6 +56,22 @@ def test_a_checkout_is_named_by_its_commit_and_whether_code_differs_from_it(
     assert (commit(), code_version()) == (f"{head}-dirty", f"{bench.__version__}+g{head[:12]}.dirty")
 
 
+@pytest.mark.parametrize("failure", [subprocess.TimeoutExpired("git", 10), None])
+def test_a_tree_whose_state_git_does_not_tell_counts_as_changed(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
+) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        if "status" not in command:
+            return subprocess.CompletedProcess(command, 0, stdout="a" * 40 + "\n")
+        if failure is not None:
+            raise failure
+        return subprocess.CompletedProcess(command, 128, stdout="")
+
+    (checkout / ".git").mkdir()
+    monkeypatch.setattr(version.subprocess, "run", run)
+    assert commit() == "a" * 40 + "-dirty"
+
+
 def test_without_a_repository_or_without_git_the_version_stands_alone(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
