@@ -36,7 +36,9 @@ class Links:
             return ""
         inside = quote(Path(os.path.relpath(path.resolve(), folder)).as_posix())
         scheme, place, start = urlsplit(self.base)[:3]
-        address = posixpath.normpath(posixpath.join(start or ".", inside))
+        if scheme and not start.strip("/") and inside.startswith("../"):
+            return ""  # above all that the host has
+        address = posixpath.normpath(posixpath.join(start or ("/" if scheme else "."), inside))
         return f"{scheme}://{place}{address}" if scheme else address
 
 
@@ -53,7 +55,9 @@ def links_for(leaderboard: Path, page: Path, base: str | None = None) -> Links:
     """
     if base is not None:
         parts = urlsplit(base)
-        if parts.scheme not in ("", "http", "https") or bool(parts.scheme) != bool(parts.netloc) or not base.strip():
+        outward = parts.scheme in ("http", "https") and parts.netloc
+        inward = not parts.scheme and not parts.netloc and base.strip()
+        if not (outward or inward) or "?" in base or "#" in base:
             raise BenchError(
                 f"{base!r} is no address of a leaderboard's folder; use https://HOST/PATH, or a path from the page.",
                 option="base",

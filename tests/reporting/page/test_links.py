@@ -40,6 +40,7 @@ def test_no_other_words_do() -> None:
         ("site/board a/index.html", None, "runs/one/manifest.json"),
         ("elsewhere/report.html", None, ""),
         ("elsewhere/report.html", "https://x.org/main/board/", "https://x.org/main/board/runs/one/manifest.json"),
+        ("elsewhere/report.html", "https://x.org", "https://x.org/runs/one/manifest.json"),
         ("elsewhere/report.html", "../site/board", "../site/board/runs/one/manifest.json"),
     ],
 )
@@ -53,9 +54,12 @@ def test_what_lies_beside_the_leaderboard_is_linked_and_nothing_farther(tmp_path
     links = Links(tmp_path / "site" / "board", "https://x.org/main/board")
     assert links.to(tmp_path / "site" / "models" / "a" / "card.toml") == "https://x.org/main/models/a/card.toml"
     assert links.to(tmp_path / "other" / "card.toml") == ""
+    assert Links(tmp_path / "site" / "board", "https://x.org/").to(tmp_path / "site" / "models" / "a") == ""
 
 
-@pytest.mark.parametrize("base", ["javascript:alert(1)", "file:///etc", "https:", "data:text/html,x", " "])
+@pytest.mark.parametrize(
+    "base", ["javascript:alert(1)", "file:///etc", "https:", "data:text/html,x", " ", "https://x.org/a?b=1"]
+)
 def test_other_bases_are_refused(tmp_path: Path, base: str) -> None:
     with pytest.raises(BenchError, match="no address"):
         links_for(tmp_path, tmp_path / "page.html", base)
