@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import platformdirs
@@ -26,7 +26,11 @@ from bench.core.errors import BenchError
 
 LOCK_SECONDS = 60.0
 """How long a lock is waited for that is held for the time of one write."""
-_ABSOLUTE_PATH = re.compile(r"""(?<![\w./:])/[^\s:;,'"]*[^\s:;,'".]""")
+_SOURCE = re.compile(r"(?:onnx|export|torchscript):")
+_DRIVE = r"[A-Za-z]:(?=[\\/])"
+_TAIL = r"""[^\s:;,'"]*[^\s:;,'".]"""
+_ABSOLUTE_PATH = rf"(?<![\w./~])(?!(?<=:)//)(?:file:(?://)?)?(?P<path>{{known}}(?:{_TAIL})?|(?:{_DRIVE}|/){_TAIL})"
+"""In a sentence; `known` are folders that may have spaces in their names. What follows https: is none."""
 _TEMPORARY = ".bench-tmp"
 _OLD_SECONDS = 86400.0
 _WINDOWS_TRIES, _WINDOWS_SECONDS = 20, 0.05
@@ -41,20 +45,36 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def home() -> Path | None:
+    """The user's home folder, if there is one and it is no root."""
+    try:
+        found = Path.home()
+    except RuntimeError:  # a user that the system does not know
+        return None
+    return found if found != found.parent else None
+
+
 def shared_path(text: str) -> str:
     """A path for evidence that others will see: below the working directory from there on, elsewhere its last part.
 
-    Relative paths, and what is no path, stay as they are.
+    The home folder is `~`. Relative paths, and what is no path, stay as they are; so does `onnx:` before a path.
     """
-    path = Path(text)
+    prefix = found[0] if (found := _SOURCE.match(text)) else ""
+    rest = text.removeprefix(prefix)
+    path = PureWindowsPath(rest) if re.match(_DRIVE, rest) else PurePath(rest)
     if not path.is_absolute():
         return text
-    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+    here, own = Path.cwd(), home()
+    if path.is_relative_to(here) and (own is None or own == here or not own.is_relative_to(here)):
+        return prefix + path.relative_to(here).as_posix()
+    return prefix + ("~" if path == own else path.name)
 
 
 def shared_text(text: str) -> str:
     """A sentence for evidence that others will see, its absolute paths as `shared_path` leaves them."""
-    return _ABSOLUTE_PATH.sub(lambda found: shared_path(found[0]), text)
+    folders = sorted((str(one) for one in (Path.cwd(), home()) if one is not None and one != one.parent), key=len)
+    known = rf"(?:{'|'.join(map(re.escape, reversed(folders))) or '(?!)'})(?![\w-])"
+    return re.sub(_ABSOLUTE_PATH.replace("{known}", known), lambda found: shared_path(found["path"]), text)
 
 
 def open_regular(path: Path) -> BufferedReader:

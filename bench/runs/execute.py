@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.core.errors import BenchError
-from bench.core.files import shared_text
+from bench.core.files import home, shared_text
 from bench.core.precision import uncompiled
 from bench.core.version import code_version, commit, cpu_name, package_versions
 from bench.executors.base import Executor
@@ -209,5 +209,7 @@ def _precision_findings(plan: RunPlan) -> list[Finding]:
 
 def _public_source(source: str) -> str:
     """Where the data came from, without the folders above: evidence gets published, a home folder's name should not."""
-    path = Path(source)
+    path, own = Path(source), home()
+    if own is not None and path.is_relative_to(own):
+        return "/".join(path.relative_to(own).parts[-2:])
     return "/".join(path.parts[-2:]) if path.is_absolute() else source

@@ -10,6 +10,7 @@ import pytest
 
 from bench.core.errors import BenchError
 from bench.core.files import (
+    home,
     json_lines,
     json_text,
     read_regular,
@@ -119,3 +120,35 @@ def test_sentences_for_evidence_name_no_folder_outside_the_working_directory(
     assert shared_text(said) == "no data in data; see a.md, or 'net.py:build'."
     for text in ("radius 8/255 and/or 1 / 2.", "see https://example.org/a/b.", "a/b.csv is no file"):
         assert shared_text(text) == text
+
+
+def test_evidence_does_not_name_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/ann lee"))
+    for text, left in {
+        "onnx:/home/ann/net.onnx": "onnx:net.onnx", "torchscript:/home/ann/net.pt": "torchscript:net.pt",
+        f"export:{tmp_path}/nets/net.pt2": "export:nets/net.pt2", "/home/ann lee": "~", "onnx:net.onnx": "onnx:net.onnx",
+        "C:\\Users\\ann\\net.py:make": "net.py:make",
+    }.items():  # fmt: skip
+        assert shared_path(text) == left
+    for text, left in {
+        "no net in C:\\Users\\ann\\models\\x.py": "no net in x.py", "see file:///home/ann/x.": "see x.",
+        "cannot read /home/ann lee/models/x.py.": "cannot read x.py.", "'/home/ann lee': a folder": "'~': a folder",
+        "onnx:/home/ann/net.onnx is none": "onnx:net.onnx is none", "in ~/models/x.py": "in ~/models/x.py",
+        "/home/ann leeway/x": "ann leeway/x",
+    }.items():  # fmt: skip
+        assert shared_text(text) == left
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/home"))
+    assert shared_path("/home/ann lee/net.py") == shared_text("/home/ann lee/net.py") == "net.py"
+
+
+@pytest.mark.parametrize("folder", ["/", None])
+def test_a_user_without_a_home_has_no_name_to_be_left_out(monkeypatch: pytest.MonkeyPatch, folder: str | None) -> None:
+    def found() -> Path:
+        if folder is None:
+            raise RuntimeError("no home")
+        return Path(folder)
+
+    monkeypatch.setattr(Path, "home", found)
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/"))
+    assert home() is None and shared_text("1 / 2 of https://x.org/a/b") == "1 / 2 of https://x.org/a/b"

@@ -21,7 +21,7 @@ from bench.leaderboard.evidence.runs import RunFolder, open_run
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import base
-from bench.runs.execute import RunOutcome, execute, new_manifest
+from bench.runs.execute import RunOutcome, _public_source, execute, new_manifest
 from bench.runs.plan import RunRequest, plan_runs
 from bench.studies.plan import latest_run
 from tests.conftest import ModelCopy
@@ -282,3 +282,8 @@ def test_rows_name_the_code_and_the_precision_and_only_equal_ones_are_comparable
     (plan,) = plan_runs(RunRequest(["standard"], [str(tiny_suite)], tmp_path, examples=2, device="cpu"))
     assert latest_run(rows, plan, tmp_path) == rows["run_id"][rows["precision"] == "float32"].iloc[0]
     assert latest_run(rows[rows["precision"] != "float32"], plan, tmp_path) is None
+
+
+def test_where_the_data_came_from_is_told_without_the_home_folders_name() -> None:
+    for source in (Path.home() / "data.npz", Path.home() / "x" / "y" / "data.npz", Path("hub")):
+        assert _public_source(str(source)) == "/".join(source.parts[-2:]).removeprefix(f"{Path.home().name}/")
