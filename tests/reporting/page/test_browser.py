@@ -231,6 +231,19 @@ def test_a_table_is_downloaded_as_csv_with_its_intervals(visit: Any, tmp_path: P
     assert download.value.suggested_filename.endswith(".csv")
 
 
+def test_a_downloaded_table_has_no_formula_and_numbers_as_they_are(visit: Any, tmp_path: Path) -> None:
+    texts = ["-1+cmd|' /C calc'!A0", "=1+1", "-5", "-.5", "+1e-3", "-"]
+    board = visit().page.locator("details.board[open]").first
+    board.locator("tbody tr").first.evaluate(
+        "(row, texts) => { for (const [at, text] of texts.entries()) row.cells[at].dataset.value = text; }", texts
+    )
+    with board.page.expect_download() as download:
+        board.locator("button.csv").click()
+    download.value.save_as(tmp_path / "table.csv")
+    (_, row, *_) = csv.reader((tmp_path / "table.csv").open())
+    assert [one for one in row if one.lstrip("'") in texts] == [f"'{one}" for one in texts[:2]] + texts[2:5] + ["'-"]
+
+
 def test_without_scripts_the_title_has_its_whole_width(visit: Any) -> None:
     page = visit("shipped", java_script_enabled=False).page
     assert page.locator(".title").evaluate("one => one.getBoundingClientRect().width") > 1000

@@ -243,7 +243,7 @@
   // ---- the numbers of a table as a file, made here: shares as fractions, intervals as they are shown
   const asCsv = (table) => {
     const quoted = (text) => {
-      const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
+      const safe = /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
       return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
     };
     const words = (cell) => cell.dataset.value ?? cell.textContent.trim().replace(/\s+/g, " ");
