@@ -30,12 +30,12 @@ from bench.cli.commands import (
 )
 from bench.cli.commands.images import plot, show, verify
 from bench.cli.guard import run_in_child, runs_foreign_code
+from bench.cli.options import EXIT_FAILED
 from bench.cli.output.rendering import printable
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory, limit_openmp_spinning
 from bench.core.version import code_version
 
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 """As typer says it; the process exits with `interrupts.exit_code()`."""
 EXIT_READER_GONE = 141
@@ -96,7 +96,7 @@ def main() -> None:
     if "_BENCH_COMPLETE" in os.environ or {"--show-completion", "--install-completion"} & set(arguments[:1]):
         app(prog_name="bench")
     if hasattr(os, "fork") and runs_foreign_code(arguments):
-        sys.exit(run_in_child(lambda: run_command(arguments), EXIT_USAGE))
+        sys.exit(run_in_child(lambda: run_command(arguments), EXIT_FAILED))
     sys.exit(run_command(arguments))
 
 
@@ -153,7 +153,7 @@ def _known_failure(error: Exception) -> int | None:
         return _interrupted()
     format_message = getattr(error, "format_message", None)
     if callable(format_message):
-        return _fail(f"{format_message()} See `bench --help`.") if format_message() else EXIT_USAGE
+        return _fail(f"{format_message()} See `bench --help`.") if format_message() else EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         _reader_gone()  # what is left of the output cannot be written either
         return _fail(f"the output cannot be written: {error.strerror}; make room, or write elsewhere.")
@@ -165,7 +165,7 @@ def _known_failure(error: Exception) -> int | None:
 def _fail(message: str) -> int:
     # a name or value out of a file may hold characters that a terminal would obey
     sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
-    return EXIT_USAGE
+    return EXIT_FAILED
 
 
 def _interrupted() -> int:

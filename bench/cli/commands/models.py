@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import OwnModel, with_groups
-from bench.cli.options import DataDir, Device, Download, Json, Program, Registry, goes_on
+from bench.cli.options import EXIT_NEGATIVE, DataDir, Device, Download, Json, Program, Registry, goes_on
 
 if TYPE_CHECKING:
     from bench.catalog.models import ModelEntry
 
-EXIT_FAILED = 1
 OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only models of this data set.")]
 app = typer.Typer(help="List, show, add or verify registered models.", invoke_without_command=True)
 
@@ -182,4 +181,4 @@ def verify(
         output().print(table(["model", "", "what was found"], rows))
         output().print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     if counts["wrong"]:
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_NEGATIVE)
