@@ -229,7 +229,10 @@ def require_weights(digests: Collection[str], registry: Path | None = None, *, d
     entries: list[ModelEntry | AutoencoderEntry] = [*list_models(registry=registry), *list_autoencoders(registry)]
     for entry in entries:
         if entry.card.weights.sha256 in digests:
-            entry.weights.require(download=download)
+            if download:
+                entry.weights.fetch()
+            if not entry.weights.path.exists():
+                entry.weights.read()  # says what to do
 
 
 def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Module:

@@ -76,13 +76,6 @@ class WeightsFile:
             )
         return content
 
-    def require(self, *, download: bool) -> None:
-        """Raise BenchError, as `read` does, if they are not here; with `download`, fetch them before."""
-        if download:
-            self.fetch()
-        if not self.path.exists():
-            self.read()
-
     def fetch(self) -> None:
         """Fetch weights that are not here, if the card says from where.
 

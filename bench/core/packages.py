@@ -45,6 +45,14 @@ def _owner(point: metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
+def installed_version(package: str) -> str | None:
+    """As pip calls it; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def optional_import(module: str, what: str, install: str) -> Any:
     """Import `module`.
 

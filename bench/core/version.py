@@ -7,10 +7,10 @@ import platform
 import re
 import subprocess
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 import bench
+from bench.core.packages import installed_version
 
 COMMIT_FILE = "_commit.txt"
 """In the package, where hatch_build.py has put it into a wheel or an sdist."""
@@ -46,13 +46,8 @@ def code_version() -> str:
 @lru_cache(maxsize=1)
 def package_versions() -> dict[str, str]:
     """Name -> version of the packages beside torch that numbers come from, as far as they are installed."""
-    installed = {}
-    for name in _PACKAGES:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return installed
+    versions = {name: installed_version(name) for name in _PACKAGES}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 @lru_cache(maxsize=1)

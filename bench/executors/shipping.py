@@ -58,17 +58,7 @@ class PackedSplit:
 
 def pack_plan(plan: RunPlan) -> PackedPlan:
     """Everything of a plan that decides its verdicts, less the images; raises BenchError if its model cannot travel."""
-    names = (
-        "suite",
-        "examples",
-        "seed",
-        "batch_size",
-        "precision",
-        "registry",
-        "dependencies",
-        "answers",
-        "request",
-    )
+    names = "suite", "examples", "seed", "batch_size", "precision", "registry", "dependencies", "answers", "request"
     others = {name: getattr(plan, name) for name in names} | {"program": plan.protocol.program}
     return PackedPlan(plan.entry.card, *_pack_model(plan.entry), others)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from bench.catalog.models import list_models, load_model
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError, bench_command
+from bench.core.packages import installed_version
 from bench.core.version import code_version
 from bench.data import describe_sources, load_split
 from bench.leaderboard.evidence.doubts import board_doubts
@@ -61,21 +61,15 @@ def diagnose(leaderboard: Path, data_dir: Path | None, registry: Path | None = N
 
 
 def _package(name: str) -> Check:
-    try:
-        return Check(name, True, metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return Check(name, False, f"not installed; pip install {name}")
+    version = installed_version(name)
+    return Check(name, version is not None, version or f"not installed; pip install {name}")
 
 
 def _extras() -> str:
     """Which are installed, and how to get the others."""
-    here, missing = [], []
-    for package, extra in _EXTRAS.items():
-        try:
-            here.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            missing.append(f"ribench[{extra}]")
-    said = ", ".join(here) or "none"
+    versions = {package: installed_version(package) for package in _EXTRAS}
+    missing = [f"ribench[{_EXTRAS[package]}]" for package, version in versions.items() if version is None]
+    said = ", ".join(f"{package} {version}" for package, version in versions.items() if version) or "none"
     if "ribench[robustbench]" in missing and find_spec("robustbench") is not None:
         said += "; the package robustbench here is a part of torchattacks, see docs/install.md"
     return f"{said}; pip install {' '.join(map(repr, missing))} adds more" if missing else said

@@ -204,16 +204,13 @@ def _plain_number(shown: str, value: float, _: int | None = None) -> str:
 
 def _spread_line(axes: Axes, groups: Sequence[Spread], name: str, number: int) -> None:
     colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
-    across, up = (np.array([np.mean(values) for values in way]) for way in _ways(groups))
-    beside, above = (np.transpose([_reach(values) for values in way]) for way in _ways(groups))
+    ways = [one.across for one in groups], [one.up for one in groups]
+    across, up = (np.array([np.mean(values) for values in way]) for way in ways)
+    beside, above = (np.transpose([_reach(values) for values in way]) for way in ways)
     axes.errorbar(
         across, up, xerr=beside if beside.any() else None, yerr=above, color=colour, linestyle=style, linewidth=1.2,
         marker="o", markersize=5, elinewidth=1, label=name,
     )  # fmt: skip
-
-
-def _ways(groups: Sequence[Spread]) -> tuple[list[list[float]], list[list[float]]]:
-    return [one.across for one in groups], [one.up for one in groups]
 
 
 def _reach(values: Sequence[float]) -> tuple[float, float]:

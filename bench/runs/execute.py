@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class Observer:
     """Watches a run; the command line draws a progress bar with it."""
 
-    def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:
+    def run_started(self, done: int) -> None:
         """Called before the first unit; `done` is the work that an earlier, stopped process has left."""
 
     def advanced(self, amount: int) -> None:
@@ -111,7 +111,7 @@ def execute(
     run = open_run(leaderboard, new_manifest(plan, executor), fresh=fresh)
     try:
         done, missing = len(run.manifest.units), missing_units(plan, run.manifest.units.values())
-        observer.run_started(plan, run, plan.work - sum(map(plan.work_of, missing)))
+        observer.run_started(plan.work - sum(map(plan.work_of, missing)))
         with closing(executor.compute(plan, missing, observer.advanced)) as finished_units:
             for unit in finished_units:
                 run.manifest.environment.executor = executor.stats()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pandas as pd
 from torch import nn
 
 from bench.core.devices import current_device, device_label
-from bench.core.errors import BenchError, StoppedError, goes_on, in_one_line
+from bench.core.errors import BenchError, StoppedError, in_one_line, others_code
 from bench.core.memory import keep_freed_memory
 from bench.core.precision import float32_products, uncompiled
 from bench.core.torch_state import random_numbers_of
@@ -153,17 +153,12 @@ def _stateful(changed: list[str]) -> list[Finding]:
     return [Finding("stateful", "warning", evidence, advice)]
 
 
-@contextmanager
-def _own_code(plan: RunPlan) -> Iterator[None]:
+def _own_code(plan: RunPlan) -> AbstractContextManager[None]:
     """One line for an error of a net of the user's own; for any other net it would hide a bug of ours."""
-    try:
-        yield
-    except BaseException as error:
-        own = plan.entry.build is not None or plan.entry.card.program is not None
-        if goes_on(error) or not own:
-            raise
+
+    def line(error: BaseException) -> str:
         logger.info("%s failed", plan.entry.card.name, exc_info=error)
-        raise BenchError(
-            f"model {plan.entry.card.name} failed on perturbed images ({in_one_line(error)}); what was done is kept, "
-            "`bench -v` shows where it failed."
-        ) from error
+        why = f"model {plan.entry.card.name} failed on perturbed images ({in_one_line(error)})"
+        return f"{why}; what was done is kept, `bench -v` shows where it failed."
+
+    return nullcontext() if plan.entry.build is None and plan.entry.card.program is None else others_code(line)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
+from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
     EXIT_FAILED,
@@ -27,6 +27,7 @@ from bench.core.errors import BenchError
 if TYPE_CHECKING:
     from bench.comparison.gate import GateRules, RegressionReport
     from bench.executors.base import Executor
+    from bench.runs.execute import RunOutcome
     from bench.runs.failures import Failures
     from bench.runs.plan import RunPlan, RunRequest
 
@@ -204,18 +205,10 @@ def _compared(
     update: bool, executor: Executor,
 ) -> list[RegressionReport]:  # fmt: skip
     """Carry out the plans, and hold each run against the baseline."""
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.run_progress import RunProgress
+    from bench.cli.output.run_progress import carry_out
     from bench.comparison.gate import check_regression, first_verdict
-    from bench.runs.execute import execute
 
-    known, verdicts = first_verdict if update else check_regression, []
-    failures.fast |= len(plans) == 1 and not failures.found
-    with at_work(executor):
-        for position, plan in enumerate(plans, start=1):
-            with failures.of(plan.entry.card.name, plan.suite.name):
-                with RunProgress(messages(), go_on="") as progress:
-                    watch = progress.watch(plan, f"[{position}/{len(plans)}] ")
-                    outcome = execute(plan, leaderboard, fresh=True, observer=watch, executor=executor)
-                verdicts.append(known(outcome, leaderboard, baseline, rules))
-    return verdicts
+    def take(outcome: RunOutcome) -> RegressionReport:
+        return (first_verdict if update else check_regression)(outcome, leaderboard, baseline, rules)
+
+    return carry_out(plans, leaderboard, executor, failures, take=take, fresh=True, go_on="")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, at_work, with_groups
+from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, with_groups
 from bench.cli.options import (
     DEFAULT_LEADERBOARD,
     EXIT_FAILED,
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from bench.executors.base import Executor
     from bench.leaderboard.metrics import Metric
     from bench.runs.execute import RunOutcome
-    from bench.runs.failures import Failures
-    from bench.runs.plan import RunPlan
 
 
 SaveAdversarial = Annotated[
@@ -80,6 +78,7 @@ def run(
     from bench.cli.output.failures import tell_failures, tell_skipped
     from bench.cli.output.json_output import failure_entries, print_json, run_entry
     from bench.cli.output.rendering import messages
+    from bench.cli.output.run_progress import carry_out
     from bench.runs.failures import Failures
     from bench.runs.plan import plan_runs
 
@@ -93,8 +92,9 @@ def run(
         plans = plan_runs(request, failures)
     tell_skipped(failures)
     require_masking_probe(plans, fatal)
-    with at_work(executor):
-        outcomes = _carry_out(plans, executor, leaderboard, failures, fresh=fresh, show=not as_json)
+    take = partial(_printed, None if as_json else leaderboard)
+    go_on = f"run the same command again{' without --fresh' if fresh else ''} to go on"
+    outcomes = carry_out(plans, leaderboard, executor, failures, take=take, fresh=fresh, go_on=go_on)
     if as_json:
         print_json("run", runs=[run_entry(one) for one in outcomes], failures=failure_entries(failures))
     tell_failures(failures, len(outcomes))
@@ -116,28 +116,11 @@ def _fail_on(outcomes: Sequence[RunOutcome], fatal: Sequence[str]) -> None:
         raise typer.Exit(EXIT_NEGATIVE)
 
 
-def _carry_out(
-    plans: Sequence[RunPlan], executor: Executor, leaderboard: Path, failures: Failures, *, fresh: bool, show: bool
-) -> list[RunOutcome]:
-    """Run the plans and print what comes out of each."""
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.run_progress import RunProgress
-    from bench.runs.execute import execute
-
-    outcomes: list[RunOutcome] = []
-    failures.fast |= len(plans) == 1 and not failures.found
-    for position, plan in enumerate(plans, start=1):
-        count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
-        with failures.of(plan.entry.card.name, plan.suite.name):
-            # one display a run, closed before its table is printed, so that a piped standard output gets tables alone
-            again = f"run the same command again{' without --fresh' if fresh else ''} to go on"
-            with RunProgress(messages(), again) as progress:
-                watch = progress.watch(plan, count)
-                outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
-            outcomes.append(outcome)
-            if show:
-                _print(outcome, leaderboard)
-    return outcomes
+def _printed(leaderboard: Path | None, outcome: RunOutcome) -> RunOutcome:
+    """The outcome, printed where there is a leaderboard to name."""
+    if leaderboard is not None:
+        _print(outcome, leaderboard)
+    return outcome
 
 
 def _print(outcome: RunOutcome, leaderboard: Path) -> None:

@@ -1,9 +1,10 @@
-"""The progress display of `bench run`: one bar a run, with time left."""
+"""Runs one after another, and their progress display: one bar a run, with time left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -16,14 +17,44 @@ from rich.progress import (
 )
 
 from bench.cli.interrupts import keep
+from bench.cli.option_groups import at_work
 from bench.cli.output.progress import Display
-from bench.leaderboard.evidence.runs import RunFolder
-from bench.runs.execute import Observer, RunOutcome
+from bench.cli.output.rendering import messages
+from bench.executors.base import Executor
+from bench.runs.execute import Observer, RunOutcome, execute
+from bench.runs.failures import Failures
 from bench.runs.plan import RunPlan
 
 if TYPE_CHECKING:
     from bench.studies.scales import TrainedModel
     from bench.training.epochs import Progress
+
+
+Taken = TypeVar("Taken")
+
+
+def carry_out(
+    plans: Sequence[RunPlan], leaderboard: Path, executor: Executor, failures: Failures, *,
+    take: Callable[[RunOutcome], Taken], fresh: bool, go_on: str,
+) -> list[Taken]:  # fmt: skip
+    """Run the plans, each under a bar of its own; what `take` makes of each outcome.
+
+    Args:
+        take: what fails in it is the run's failure too.
+        go_on: as RunProgress has it.
+    """
+    taken = []
+    failures.fast |= len(plans) == 1 and not failures.found
+    with at_work(executor):
+        for position, plan in enumerate(plans, start=1):
+            count = f"[{position}/{len(plans)}] " if len(plans) > 1 else ""
+            with failures.of(plan.entry.card.name, plan.suite.name):
+                # closed before its table is printed, so that a piped standard output gets tables alone
+                with RunProgress(messages(), go_on) as progress:
+                    watch = progress.watch(plan, count)
+                    outcome = execute(plan, leaderboard, fresh=fresh, observer=watch, executor=executor)
+                taken.append(take(outcome))
+    return taken
 
 
 class RunProgress(Display):
@@ -59,7 +90,7 @@ class _Watcher(Observer):
     def __init__(self, progress: Display, task: TaskID, go_on: str) -> None:
         self._progress, self._task, self._go_on = progress, task, go_on
 
-    def run_started(self, plan: RunPlan, run: RunFolder, done: int) -> None:  # noqa: ARG002
+    def run_started(self, done: int) -> None:
         self._progress.update(self._task, completed=done, resumed=done)
 
     def run_stopped(self, plan: RunPlan, kept: int) -> None:

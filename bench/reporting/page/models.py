@@ -212,12 +212,13 @@ def _versions(run: Run) -> list[str]:
 
 def _numbers(run: Run) -> list[list[str]]:
     rows = []
-    for key, row in zip(keys_of(run.rows), run.rows.to_dict("records"), strict=True):
-        number = Number(row["value"], row["ci_low"], row["ci_high"], percent=row["unit"] == "share")
+    # a dictionary for each row takes thirty times as long
+    columns = [run.rows[name].tolist() for name in ("value", "ci_low", "ci_high", "unit", "n_examples")]
+    for key, value, low, high, unit, examples in zip(keys_of(run.rows), *columns, strict=True):
+        number = Number(value, low, high, percent=unit == "share")
         where = [key.attack, NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else radius_text(key.eps)]
-        value = f"{number.text} %" if number.percent else number.text
-        name = metric_name(key).replace("_", " ")
-        rows.append([name, *where, value, number.interval, f"{int(row['n_examples']):,}"])
+        shown = f"{number.text} %" if number.percent else number.text
+        rows.append([metric_name(key).replace("_", " "), *where, shown, number.interval, f"{examples:,}"])
     return rows
 
 
