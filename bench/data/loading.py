@@ -68,7 +68,7 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
     if spec is None and name in plugin_names(PLUGINS):
         return _load_plugin(name, split)
     if spec is None:
-        raise _unknown_dataset(name, named)
+        raise _unknown_dataset(name, split, named)
     if download and spec.torchvision_class is not None:
         return _download(spec, split)
     raise _missing(spec, split)
@@ -202,10 +202,15 @@ def _layout(spec: DatasetSpec) -> str:
     return f"{spec.idx_folder}/raw/*-ubyte[.gz]" if spec.idx_folder else "cifar-10-batches-py"
 
 
-def _unknown_dataset(name: str, named: Sequence[Path]) -> BenchError:
+def _unknown_dataset(name: str, split: Split, named: Sequence[Path]) -> BenchError:
     packed = [path for folder in named for path in sorted(folder.glob(f"{name}.*")) if path.suffix in _PACKED]
     if packed:
         return BenchError(f"{packed[0]} is packed; unpack it, archives are not read.")
+    if name in _own_names(named):
+        return BenchError(
+            f"{name} has no {split} split; store one as {name}/{split}/<class>/*, {name}/{split}.npz, or arrays "
+            f"x_{split} and y_{split} of {name}.npz."
+        )
     error = unknown_name(name, {*DATASETS, *_own_names(named), *plugin_names(PLUGINS)}, "data set")
     return BenchError(
         f"{error} One of your own is found as DIR/{name}/test/<class>/*, DIR/{name}.npz or "

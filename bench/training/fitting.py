@@ -129,10 +129,10 @@ def fit(
         BenchError: the data or the source model is missing, both splits are the same images, the net cannot take
             them, or training failed.
     """
+    net_parameters = request.recipe.architecture_parameters(request.spec)
     dataset, test = request.load("train"), request.load("test")
     if dataset.sha256 == test.sha256:
         raise BenchError(f"{dataset.source} and {test.source} are the same images; a test split has to be others.")
-    net_parameters = request.recipe.architecture_parameters(request.spec)
     source = find_source(request, net_parameters)
     request.prepare_work()
     maps = None
