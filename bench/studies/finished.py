@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.core.errors import BenchError
-from bench.leaderboard.evidence.answers import same_answers
+from bench.leaderboard.evidence.answers import may_be_same
 from bench.leaderboard.evidence.manifest import read_manifest
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
@@ -73,4 +73,4 @@ def _answers_alike(folder: Path, plan: RunPlan) -> bool:
         answers = read_manifest(folder).answers
     except BenchError:
         return True
-    return answers is None or plan.answers is None or same_answers(answers, plan.answers)
+    return may_be_same(answers, plan.answers)
