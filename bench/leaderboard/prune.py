@@ -15,8 +15,9 @@ from bench.leaderboard.metrics import EXTERNAL
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 
 _JUDGED = ["model", "dataset", "split", "suite"]
-_ALIKE = [*_JUDGED, "suite_version", "seed", "device", "precision", "model_sha256", "suite_sha256", "data_sha256",
-          "dependencies_sha256"]  # fmt: skip
+_OF_VERSIONS = ["seed", "precision", "model_sha256", "data_sha256"]
+"""What runs of two versions of a suite share where the newer takes the place of the older."""
+_ALIKE = [*_OF_VERSIONS, "suite_version", "device", "suite_sha256", "dependencies_sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,10 @@ class Superseded:
 
 
 def superseded_runs(folder: Path) -> list[Superseded]:
-    """Runs of an older version of a suite under which the model has been judged in a newer, and runs that were
-    repeated: the same weights, suite, data, seed and kind of device, and no fewer images. What a study in `studies/`
-    names stays, and a run that kept its adversarial images as long as no later one did.
+    """Runs of an older version of a suite under whose newest the same weights have been judged, on the same data, with
+    the same seed and precision, and runs that were repeated, on the same kind of device too; on no fewer images. What
+    a study in `studies/` names stays, what others' images have lowered, and a run that kept its adversarial images as
+    long as no later one did.
 
     Raises:
         BenchError: the folder holds no leaderboard, or a damaged one.
@@ -54,8 +56,10 @@ def superseded_runs(folder: Path) -> list[Superseded]:
     for _, alike in runs.groupby(_JUDGED, sort=False):
         newest = alike[alike["suite_version"] == alike["suite_version"].max()]
         for run in alike.itertuples():
-            by = newest if run.suite_version < newest["suite_version"].max() else _repeats(alike, run)
-            by = by[:0] if run.run_id in kept and run.suite_version == newest["suite_version"].max() else by
+            if run.run_id in kept:
+                continue
+            older = run.suite_version < newest["suite_version"].max()
+            by = _taking_place(newest, run, _OF_VERSIONS) if older else _repeats(alike, run)
             if keeps_images(run.run_id):
                 by = by[by["run_id"].map(keeps_images)]
             if len(by) and f'"{run.run_id}"'.encode() not in named:
@@ -74,10 +78,15 @@ def superseded_runs(folder: Path) -> list[Superseded]:
 
 def _repeats(runs: pd.DataFrame, run: object) -> pd.DataFrame:
     """Later runs of the same suite, seed and device on as many images or more."""
-    same: pd.Series = (runs[_ALIKE] == [getattr(run, name) for name in _ALIKE]).all(axis=1)
+    later: pd.Series = runs.index.to_series() > getattr(run, "Index")  # noqa: B009 - a named tuple of pandas
+    return _taking_place(runs[later], run, _ALIKE)
+
+
+def _taking_place(runs: pd.DataFrame, run: object, shared: list[str]) -> pd.DataFrame:
+    """Those of `runs` that agree with `run` in these columns, on as many images or more."""
+    same: pd.Series = (runs[shared] == [getattr(run, name) for name in shared]).all(axis=1)
     enough: pd.Series = runs["n_examples"] >= getattr(run, "n_examples")  # noqa: B009 - a named tuple of pandas
-    later: pd.Series = runs.index.to_series() > getattr(run, "Index")  # noqa: B009
-    return runs[same & enough & later]
+    return runs[same & enough]
 
 
 def remove_runs(folder: Path, run_ids: Collection[str]) -> None:

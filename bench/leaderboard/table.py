@@ -108,9 +108,14 @@ def select_rows(rows: pd.DataFrame, **wanted: Sequence[str | None]) -> pd.DataFr
 
 
 def of_newest_versions(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of an older version of a suite under which the model has been judged in a newer."""
-    newest = rows.groupby(["model", "dataset", "split", "suite"])["suite_version"].transform("max")
-    return rows[rows["suite_version"] == newest]
+    """The rows without the runs of an older version of a suite where the model has been judged in a newer one, on no
+    fewer images."""
+    judged = ["model", "dataset", "split", "suite"]
+    most = rows.groupby([*judged, "suite_version"])["n_examples"].max().sort_index(ascending=False)
+    newer = most.groupby(level=judged).cummax().groupby(level=judged).shift(fill_value=-1)
+    newest = newer.reindex(pd.MultiIndex.from_frame(rows[[*judged, "suite_version"]])).to_numpy()
+    # a metric of the correctly classified examples alone has fewer; a run's number is its largest
+    return rows[rows.groupby("run_id")["n_examples"].transform("max").to_numpy() > newest]
 
 
 def as_cell(value: Any, column: str = "") -> str:

@@ -26,6 +26,11 @@ def board(folder: Path) -> Path:
         ("other_parameters", {"suite_version": 2, "suite_sha256": "e" * 64}),
         ("other_images", {"suite_version": 2, "data_sha256": "f" * 64}),
         ("other_model", {"suite_version": 1, "model": "at_l2"}),
+        ("old_other_weights", {"suite_version": 1, "model_sha256": "1" * 64}),
+        ("old_other_seed", {"suite_version": 1, "seed": 7}),
+        ("old_other_precision", {"suite_version": 1, "precision": "float16"}),
+        ("old_other_images", {"suite_version": 1, "data_sha256": "2" * 64}),
+        ("old_many_images", {"suite_version": 1, "n_examples": 101}),
         ("other_suite", {"suite_version": 1, "suite": "autoattack"}),
     ]
     for day, (run, changes) in enumerate(made, start=1):
@@ -40,7 +45,13 @@ def board(folder: Path) -> Path:
 
 def test_older_versions_and_repeated_runs_are_superseded_and_nothing_else(tmp_path: Path) -> None:
     found = {run.run_id: run.by for run in superseded_runs(board(tmp_path))}
-    assert found == {"old_version": "other_images", "first": "repeated"}
+    assert found == {"old_version": "other_parameters", "first": "repeated"}
+
+
+def test_what_others_images_have_lowered_stays_whatever_is_run_later(tmp_path: Path) -> None:
+    for run, version, attack in (("theirs", 1, "external:x"), ("plain", 1, "sweep"), ("new", 2, "sweep")):
+        append_rows(tmp_path, [row(run, suite_version=version, attack=attack)])
+    assert [run.run_id for run in superseded_runs(tmp_path)] == ["plain"]
 
 
 def test_a_run_that_kept_its_images_stays_until_a_later_one_keeps_some(tmp_path: Path) -> None:

@@ -259,3 +259,13 @@ def test_the_newest_version_of_a_suite_has_the_first_board(tmp_path: Path) -> No
     append_rows(tmp_path, [row(f"r{version}", suite_version=version, model=f"m{version}") for version in (2, 3, 12)])
     boards = make_boards(of_newest_versions(read_leaderboard(tmp_path)))
     assert [board.shared["suite_version"] for board in boards] == [12, 3, 2]
+
+
+def test_a_trial_of_the_next_version_hides_no_run_on_more_images(tmp_path: Path) -> None:
+    runs = [("r3", 3, 100), ("r4", 4, 100), ("r5", 5, 2)]
+    for run, version, examples in runs:
+        correct = row(run, suite_version=version, n_examples=1, eps=0.2)
+        append_rows(tmp_path, [row(run, suite_version=version, n_examples=examples), correct])
+    rows = read_leaderboard(tmp_path)
+    assert of_newest_versions(rows)["run_id"].tolist() == ["r4", "r4", "r5", "r5"]
+    assert of_newest_versions(rows[:0]).empty
