@@ -14,7 +14,7 @@ from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.evidence.union_note import union_note, union_radii
 from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
-from bench.leaderboard.table import read_leaderboard, select_rows
+from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SuiteComparison:
 def compare_models(
     first: str, second: str, leaderboard: Path, *, dataset: str | None = None, suite: str | None = None
 ) -> tuple[list[SuiteComparison], list[str]]:
-    """Compare the latest comparable runs of two models in every suite that both have.
+    """Compare the latest comparable runs of two models in every suite that both have, under its newest version.
 
     Models are named by id, or as data set/id, suites and data sets by name or wildcard.
 
@@ -61,13 +61,16 @@ def compare_models(
         raise BenchError(f"{first} is of {names[0]}, {second} of {names[1]}: no image is common to them.")
     columns = list(COMPARABLE)
     shared = of_first[columns].drop_duplicates().merge(of_second[columns].drop_duplicates(), on=columns)
-    if shared.empty:
+    newest = of_newest_versions(shared.assign(run_id=range(len(shared)), model=""))
+    if newest.empty:
         raise BenchError(
             f"{first} and {second} have no run of the same suite, version, images and seed; "
             f"run both: {bench_command('run', model=[first, second], suite='cross_norm')}"
         )
     found, skipped = [], []
-    tables = [dict(zip(columns, values, strict=True)) for values in shared.itertuples(index=False)]
+    order = ["dataset", "split", "suite", "suite_version"]  # as the leaderboard's tables stand
+    newest = newest.sort_values(order, ascending=[True, True, True, False], kind="stable")
+    tables = [dict(zip(columns, values, strict=True)) for values in newest[columns].itertuples(index=False)]
     for common, note in zip(tables, table_notes(tables), strict=True):
         latest = [latest_run(own[(own[columns] == pd.Series(common)).all(axis=1)]) for own in (of_first, of_second)]
         pair = [rows[rows["run_id"] == run_id] for run_id in latest]
