@@ -92,6 +92,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(bench: Bench, board: Path) 
     at = ("--leaderboard", board, "--output", board / "a.pdf")
     assert "has no stability to draw" in bench.refused("plot", "stability", *at)
     assert "is not two columns" in bench.refused("plot", "pareto", "--columns", "clean", *at)
+    assert "no font 'No Such Roman' is installed" in bench.refused("plot", "--font", "No Such Roman", *at)
     assert "must end in .png, .svg or .pdf" in bench.refused(
         "plot", "--leaderboard", board, "--output", board / "a.gif"
     )
@@ -99,3 +100,13 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(bench: Bench, board: Path) 
     assert "50 images" in (said := bench.refused("plot", *at)) and "--table" in said
     assert not (board / "a.pdf").exists()
     assert bench("plot", *at, "--table", "100 images")[0] == 0
+
+
+def test_of_tables_that_differ_in_the_suites_version_alone_the_newest_is_drawn(bench: Bench, board: Path) -> None:
+    common: dict[str, Any] = {"model": "new", "suite_version": 2, "suite_sha256": "d" * 64}
+    append_rows(board, [row("new", metric=name, value=0.5, **common) for name in ("clean_accuracy", "robust_accuracy")])
+    drawing = ("plot", "--leaderboard", board, "--output", board / "a.png", "--font", "dejavu sans")
+    assert "version 2" in bench(*drawing)[1]
+    assert "version 1" in bench(*drawing, "--table", "version 1")[1]
+    append_rows(board, [row("seed", seed=1, metric="clean_accuracy", value=0.5)])
+    assert "these are 2 tables of 3" in bench.refused(*drawing)
