@@ -41,7 +41,7 @@ class SuiteFile(Section):
     description: str = ""
     source: str = ""
     examples: Count
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = Field(default_factory=dict)
     fractions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("fractions")
@@ -92,7 +92,7 @@ def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path,
         raise BenchError(f"suite {path}: extends must be the name of one suite, or a TOML file.")
     parent_path = path.parent / name
     if "@" in name:
-        parent_path = _older(name)
+        parent_path = _of_version(name, suite_path, (*children, path.resolve()))
     elif not name.endswith(".toml"):
         files = suite_files(suite_path)
         if name not in files:
@@ -160,7 +160,7 @@ def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
     if pattern.endswith(".toml") or "/" in pattern or os.sep in pattern:
         return [read_suite(Path(pattern), suite_path)]
     if "@" in pattern:
-        return [read_suite(_older(pattern))]
+        return [read_suite(_of_version(pattern, suite_path), suite_path)]
     files = suite_files(suite_path)
     found = [read_suite(files[name], suite_path) for name in select_names([pattern], list(files), "suite")]
     for suite in found:
@@ -169,9 +169,17 @@ def _find(pattern: str, suite_path: Path | None) -> list[Suite]:
     return found
 
 
-def _older(pattern: str) -> Path:
-    """The file of a shipped suite's older version, as cross_norm@3: those stay on which committed evidence rests."""
-    older = {path.stem: path for path in sorted((shipped("suites") / "older").glob("*.toml"))}
-    if pattern not in older:
-        raise unknown_name(pattern, older, "older suite")
-    return older[pattern]
+def _of_version(pattern: str, suite_path: Path | None, children: tuple[Path, ...] = ()) -> Path:
+    """The file of one version of a suite, as cross_norm@3: today's, or a shipped one on which evidence rests."""
+    older = {path.stem: path for path in (shipped("suites") / "older").glob("*.toml")}
+    if pattern in older:
+        return older[pattern]
+    (name, _, version), files = pattern.partition("@"), suite_files(suite_path)
+    if name not in files:
+        raise unknown_name(name, files, "suite")
+    newest = read_suite(files[name], suite_path, children).file.version
+    if version == str(newest):
+        return files[name]
+    kept = sorted((int(stem.partition("@")[2]) for stem in older if stem.partition("@")[0] == name), reverse=True)
+    known = f"versions {newest} and {' and '.join(map(str, kept))}" if kept else f"version {newest}"
+    raise BenchError(f"suite {name} has {known}, not {version or 'none'}.")

@@ -142,6 +142,10 @@ def test_the_digest_ignores_comments_and_layout_but_no_parameter(tmp_path: Path)
         path.write_text(content)
         digests.append(read_suite(path).sha256)
     assert digests[0] == digests[1] != digests[2]
+    for tail in ("", "[parameters]\n"):
+        path.write_text(f'schema_version = 1\nname = "tiny"\nversion = 1\nprotocol = "clean"\nexamples = 2\n{tail}')
+        digests.append(read_suite(path).sha256)
+    assert digests[-1] == digests[-2]
 
 
 def test_two_suites_of_one_name_are_refused(tmp_path: Path) -> None:

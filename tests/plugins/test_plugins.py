@@ -33,7 +33,6 @@ name = "only_clean"
 version = 1
 protocol = "errors"
 examples = 20
-[parameters]
 """
 
 DARK = """
