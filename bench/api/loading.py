@@ -17,6 +17,7 @@ from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.torch_state import undisturbed
+from bench.data.loading import require_dataset
 
 
 @undisturbed()
@@ -68,12 +69,14 @@ def list_models(
         registry: a folder of models, looked in first.
 
     Raises:
-        BenchError: a name or wildcard that matches no model; the line suggests the nearest ones.
+        BenchError: a name or wildcard that matches no model, or no such data set; the line suggests the nearest ones.
     """
     require_text(dataset=dataset or "")
     patterns, excluded = texts(pattern, "pattern"), texts(exclude, "exclude")
     patterns = [] if patterns == ["all"] else patterns
     found = list_entries(dataset, as_path(registry), patterns=patterns, exclude=excluded)
+    if dataset is not None and not found:
+        require_dataset(dataset)
     return [entry.card.name for entry in found]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from bench.catalog.locations import shipped
 from bench.catalog.suites import Suite
-from bench.core.names import require_safe_name
+from bench.core.names import require_safe_name, unknown_name
 from bench.core.toml_files import read_toml, validate
-from bench.data import dataset_spec
+from bench.data import DATASETS, dataset_spec
 from bench.data.declared import DeclaredRadii
 from bench.data.loading import declaration_of
 
@@ -24,7 +24,7 @@ def suite_for(suite: Suite, dataset: str, data_dir: Path | None = None) -> Suite
     """The suite with a section for the data set; the suite itself where it has one, asks for none, or none is known.
 
     Raises:
-        BenchError: a bad declaration.
+        BenchError: a bad declaration, or one that borrows the radii of a data set that has none.
     """
     sections = suite.file.parameters.get("datasets")
     if not isinstance(sections, dict) or not sections or dataset in sections:
@@ -54,6 +54,10 @@ def _section(suite: Suite, dataset: str, data_dir: Path | None) -> dict[str, Any
     radii = declared.radii if declared is not None else None
     if isinstance(radii, DeclaredRadii):
         return _fitted(radii, sections)
+    if radii is not None:
+        shipped_ones = (path.stem for path in (shipped("suites") / "datasets").glob("*.toml"))
+        if radii not in (known := {*sections, *shipped_ones, *DATASETS}):
+            raise unknown_name(radii, known, f"radii in {dataset}.toml")
     for name in (radii, dataset, spec.subset_of if spec is not None else None):
         if name is None:
             continue

@@ -153,7 +153,8 @@ def _known_failure(error: Exception) -> int | None:
         return _interrupted()
     format_message = getattr(error, "format_message", None)
     if callable(format_message):
-        return _fail(f"{format_message()} See `bench --help`.") if format_message() else EXIT_FAILED
+        command = getattr(getattr(error, "ctx", None), "command_path", "bench")
+        return _fail(f"{format_message()} See `{command} --help`.") if format_message() else EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         _reader_gone()  # what is left of the output cannot be written either
         return _fail(f"the output cannot be written: {error.strerror}; make room, or write elsewhere.")

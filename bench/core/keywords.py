@@ -16,6 +16,8 @@ from bench.core.names import unknown_name
 from bench.core.toml_files import Section, explain
 
 REQUIRED = inspect.Parameter.empty
+_ALIKE = {"steps": "iterations", "iterations": "steps"}
+"""What one attack calls so, another calls otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ def checked_keywords(what: str, keywords: Mapping[str, Keyword], given: Mapping[
     """
     for name in given:
         if name not in keywords:
+            if (other := _ALIKE.get(name)) in keywords:
+                raise BenchError(f"unknown parameter of {what} {name!r}; did you mean {other}?")
             raise unknown_name(name, keywords, f"parameter of {what}")
     missing = [name for name, one in keywords.items() if one.default is REQUIRED and name not in given]
     if missing:

@@ -74,6 +74,16 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
     raise _missing(spec, split)
 
 
+def require_dataset(name: str, data_dir: Path | None = None) -> None:
+    """Raise BenchError, with what is near, for a name that no data set has: known, in a data dir or of a plug-in."""
+    named = data_dirs(data_dir)
+    if name in {*DATASETS, *_own_names(named), *plugin_names(PLUGINS)}:
+        return
+    require_safe_name(name, "data set")
+    if not any(_find(name, split, named) for split in _SPLITS):
+        raise _unknown_dataset(name, "test", named)
+
+
 class Source(NamedTuple):
     """Where a split would be read from; `where` is None if nowhere, and `problem` says why if a file is to blame."""
 

@@ -8,6 +8,7 @@ import pytest
 from bench.catalog.dataset_radii import suite_for
 from bench.catalog.locations import shipped
 from bench.catalog.suites import list_suites, read_suite, resolve_suites
+from bench.core.errors import BenchError
 from bench.protocols import protocol_for
 
 HEAD = 'schema_version = 1\nname = "mine"\nversion = 2\n'
@@ -87,6 +88,14 @@ def test_a_data_set_of_ones_own_borrows_radii_or_declares_them(tmp_path: Path) -
     (tmp_path / "pets.toml").write_text(OWN)
     assert section("cross_norm", "pets", tmp_path)["radii"] == {"linf": [0.02], "l2": [1.0], "l1": [9.0]}
     assert section("union", "pets", tmp_path) == {"reference": {"linf": 0.02, "l2": 1.0, "l1": 9.0}}
+
+
+def test_radii_that_are_borrowed_from_no_data_set_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pets.toml").write_text('schema_version = 1\ntest = "pets"\nradii = "imagnet"\n')
+    with pytest.raises(BenchError, match=r"unknown radii in pets\.toml 'imagnet'; did you mean imagenet"):
+        section("cross_norm", "pets", tmp_path)
+    (tmp_path / "pets.toml").write_text('schema_version = 1\ntest = "pets"\nradii = "mnist"\n')
+    assert section("msd", "pets", tmp_path) == section("msd", "mnist")
 
 
 def test_a_data_set_that_declares_nothing_has_none(tmp_path: Path) -> None:

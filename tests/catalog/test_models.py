@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import bench
+from bench.api import list_models as list_names
 from bench.catalog.cards import read_card, write_card
 from bench.catalog.locations import shipped
 from bench.catalog.models import list_models, load_model, resolve_models
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
-from tests.conftest import ModelCopy
+from tests.conftest import Bench, ModelCopy
 
 REQUIRED = {"at_l2", "at_linf", "ir_gradient", "ir_smoothgrad", "lga", "standard"}
 STD = "normalization.std"
@@ -90,6 +91,24 @@ def test_patterns_choose_and_leave_out_models_by_short_and_full_names() -> None:
 def test_a_pattern_that_matches_no_model_suggests_the_nearest(wrong: dict[str, str]) -> None:
     with pytest.raises(BenchError, match="did you mean at_linf"):
         bench.list_models(**wrong)
+
+
+def test_no_models_of_a_data_set_that_is_none_are_no_empty_list(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BenchError, match="unknown data set 'minst'; did you mean mnist"):
+        list_names(dataset="minst")
+    for asked in (("models", "--dataset", "minst"), ("recipes", "show", "at_linf", "--dataset", "minst")):
+        assert "did you mean mnist" in bench.refused(*asked)
+    (tmp_path / "minst.npz").touch()
+    assert bench("recipes", "show", "at_linf", "--dataset", "minst", "--data-dir", tmp_path)[0] == 0
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    assert list_names(dataset="minst") == [] and bench("models", "--dataset", "minst")[0] == 0
+
+
+def test_a_mistyped_folder_is_said_to_be_none(model_copy: ModelCopy) -> None:
+    with pytest.raises(BenchError, match=r"there is no folder .*/cpoy; models in .*: copy\."):
+        resolve_models([str(model_copy.folder.with_name("cpoy"))])
 
 
 def test_an_unknown_model_suggests_the_nearest() -> None:

@@ -29,3 +29,9 @@ def test_a_message_gets_the_flags_that_the_command_has(
 def test_an_error_from_below_names_no_flag_and_the_command_line_adds_it(bench: Bench, tmp_path: Path) -> None:
     line = bench.refused("leaderboard", "--leaderboard", tmp_path)
     assert line.endswith("make one with `bench run`, or name another folder (--leaderboard).")
+
+
+def test_a_mistake_in_a_subcommands_options_names_that_subcommands_help(bench: Bench) -> None:
+    assert bench.refused("run", "--modle", "standard").endswith("See `bench run --help`.")
+    assert bench.refused("models", "list", "--datset", "mnist").endswith("See `bench models list --help`.")
+    assert bench.refused("rnu").endswith("See `bench --help`.")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from bench.core.errors import BenchError
-from bench.core.keywords import REQUIRED, checked_keywords, keywords_of
+from bench.core.keywords import REQUIRED, Keyword, checked_keywords, keywords_of
 
 
 def attack(
@@ -46,6 +46,12 @@ def test_what_cannot_be_given_is_refused_in_one_line(given: dict[str, Any], line
     with pytest.raises(BenchError) as caught:
         checked(**given)
     assert str(caught.value) == line
+
+
+def test_what_others_call_steps_is_suggested() -> None:
+    for asked, known in (("steps", "iterations"), ("iterations", "steps")):
+        with pytest.raises(BenchError, match=f"unknown parameter of attack mine '{asked}'; did you mean {known}"):
+            checked_keywords("attack mine", {"eps_iter": Keyword(int, 1), known: Keyword(int, 1)}, {asked: 5})
 
 
 def test_a_parameter_without_a_default_must_be_given() -> None:

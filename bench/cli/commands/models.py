@@ -42,8 +42,11 @@ def list_command(
     """List registered models: all, or those that names and wildcards stand for."""
     from bench.catalog.models import list_models
     from bench.cli.output.rendering import output, percent, table
+    from bench.data.loading import require_dataset
 
     found = list_models(dataset, registry, patterns=patterns or (), exclude=exclude or ())
+    if dataset is not None and not found:
+        require_dataset(dataset)
     if as_json:
         _print_json(found)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import goes_on, parse_assignments
+from bench.cli.options import DataDir, goes_on, parse_assignments
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,15 +38,18 @@ def show(
         list[str] | None,
         typer.Option("--set", help="PARAMETER=VALUE as in `bench train`, e.g. architecture=resnet18. Repeatable."),
     ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Show a recipe's parameters and schedule, with their values for a data set; `bench train --set` changes them."""
     import inspect
 
     from bench.cli.output.rendering import output, table
+    from bench.data.loading import require_dataset
     from bench.training import make_recipe
     from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe
 
     chosen = parse_assignments(assignments or [])
+    require_dataset(dataset, data_dir)
     parts: dict[str, BaseModel]
     if name == RECIPE:
         summary, parts = SUMMARY, {"parameters": make_vae_gan_recipe(dataset, chosen)}
