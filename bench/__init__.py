@@ -11,10 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.api import AttackResult, Result, attack, attribute, evaluate, list_models, load_model, load_suite
+    from bench.api import (
+        AttackResult,
+        BenchError,
+        Result,
+        attack,
+        attribute,
+        evaluate,
+        list_models,
+        load_model,
+        load_suite,
+    )
 
 __version__ = "0.2.0"
-__all__ = ["AttackResult", "Result", "attack", "attribute", "evaluate", "list_models", "load_model", "load_suite"]
+__all__ = [
+    "AttackResult", "BenchError", "Result", "attack", "attribute", "evaluate", "list_models", "load_model",
+    "load_suite",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

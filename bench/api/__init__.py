@@ -28,6 +28,14 @@ Attack or explain single images; what an attack found has been verified:
 >>> maps = bench.attribute(net, images, labels, method="smoothgrad", samples=4)
 >>> maps.shape
 torch.Size([8, 1, 28, 28])
+
+What a caller can mend is raised as `bench.BenchError`, in one line:
+
+>>> try:
+...     bench.load_model("hessain")
+... except bench.BenchError as error:
+...     print(error)
+unknown fashion_mnist model 'hessain'; did you mean hessian?
 """
 
 from __future__ import annotations
@@ -37,5 +45,9 @@ from bench.api.attributing import attribute
 from bench.api.evaluating import evaluate
 from bench.api.loading import list_models, load_model, load_suite
 from bench.api.result import Result
+from bench.core.errors import BenchError
 
-__all__ = ["AttackResult", "Result", "attack", "attribute", "evaluate", "list_models", "load_model", "load_suite"]
+__all__ = [
+    "AttackResult", "BenchError", "Result", "attack", "attribute", "evaluate", "list_models", "load_model",
+    "load_suite",
+]  # fmt: skip

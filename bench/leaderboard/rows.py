@@ -36,6 +36,12 @@ def _printable(text: str) -> str:
     return text
 
 
+def _known(value: float) -> float:
+    if not value > -math.inf:
+        raise ValueError(f"{value} is no result; a cell is empty where there is none")
+    return value
+
+
 def _absent(value: Any) -> Any:
     """No number stands as nothing in the file, and as None or NaN in memory."""
     return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
@@ -48,7 +54,7 @@ RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\z
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Radius = Annotated[Finite | None, BeforeValidator(_absent)]
-Number = Annotated[Annotated[float, Field(gt=-math.inf)] | None, BeforeValidator(_absent)]
+Number = Annotated[Annotated[float, AfterValidator(_known)] | None, BeforeValidator(_absent)]
 """Infinite where a distance is and no example was found."""
 
 
@@ -167,4 +173,6 @@ def checked_rows(rows: Sequence[Any]) -> list[Row]:
         place, *column = first["loc"]
         run_id = str(rows[int(place)].get("run_id", ""))[:80]
         where = ".".join(str(part) for part in column[:1])
-        raise ValueError(f"{where} of row {int(place) + 1}, run {run_id!r}: {first['msg']}") from None
+        raise ValueError(
+            f"{where} of row {int(place) + 1}, run {run_id!r}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None

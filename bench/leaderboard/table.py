@@ -158,12 +158,17 @@ def _content(path: Path) -> tuple[str, list[list[str]]]:
         raise BenchError(f"{path} has a damaged row ({error}); restore it from version control.") from error
     lines = [cells for cells in lines if cells]
     _refuse_the_future(header, lines, path)
+    odd = next((cells for cells in lines if len(cells) != len(header)), None)
+    if odd is not None:
+        reader = csv.reader(io.StringIO(content))
+        number = next(reader.line_num for cells in reader if cells == odd)
+        raise BenchError(
+            f"{path} has a damaged row (line {number}, run {odd[0][:80]!r}: {len(odd)} cells, not {len(header)}); "
+            "restore it from version control."
+        )
     if not content or (tuple(header) == COLUMNS and not any(cells[-1] == "4" for cells in lines)):
         return content if not content or content.endswith("\n") else content + "\n", lines
     _require_columns(header, path)
-    odd = next((cells for cells in lines if len(cells) != len(header)), None)
-    if odd is not None:
-        raise BenchError(f"{path} has a damaged row of run {odd[0][:80]!r}; restore it from version control.")
     return "", _of_this_version(header, lines, path.parent)
 
 

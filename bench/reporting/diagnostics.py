@@ -114,12 +114,17 @@ def _leaderboard(folder: Path) -> str:
     if not (folder / FILE_NAME).is_file():
         return f"none yet in {folder}"
     rows = read_leaderboard(folder)
+    runs = rows["run_id"].unique().tolist()
+    gone = [run for run in runs if not (folder / "runs" / run / "manifest.json").is_file()]
+    if gone and len(gone) < len(runs):  # where there is none of any, the rows came alone
+        raise BenchError(
+            f"{len(gone)} of {len(runs)} runs in {folder} have no evidence, {gone[0]} for one; restore it from version "
+            "control, or take out their rows."
+        )
     doubts = board_doubts(folder, rows)
     if doubts:
-        raise BenchError(
-            f"{len(doubts)} of {rows['run_id'].nunique()} runs in {folder} do not match their evidence; {doubts[0]}"
-        )
-    return f"{folder / FILE_NAME}, {len(rows)} rows of {rows['run_id'].nunique()} runs"
+        raise BenchError(f"{len(doubts)} of {len(runs)} runs in {folder} do not match their evidence; {doubts[0]}")
+    return f"{folder / FILE_NAME}, {len(rows)} rows of {len(runs)} runs"
 
 
 def _guarded(subject: str, look: Callable[[], str]) -> Check:

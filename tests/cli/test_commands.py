@@ -134,6 +134,19 @@ def test_doctor_finds_nothing_wrong_here(bench: Bench, tmp_path: Path) -> None:
     assert code == 0 and "all weights match their digests" in out and "wrong" not in out
 
 
+def test_a_run_without_its_evidence_among_others_is_said_in_one_line(bench: Bench, tmp_path: Path) -> None:
+    for run in ("here", "gone"):
+        append_rows(tmp_path, [row(run, model=run)])
+    at = ("--leaderboard", tmp_path)
+    assert "no ranks" not in bench("leaderboard", *at)[2], "rows that came alone have none"
+    (tmp_path / "runs" / "here").mkdir(parents=True)
+    (tmp_path / "runs" / "here" / "manifest.json").write_text("{}")
+    assert "there is no evidence of run gone; restore it" in " ".join(bench("leaderboard", *at)[2].split())
+    assert "no ranks" not in bench("leaderboard", *at, "--no-ranks")[2]
+    code, out, _ = bench("doctor", *at)
+    assert code == 2 and "1 of 2 runs in" in out and "gone for one" in " ".join(out.split())
+
+
 def test_doctor_names_damaged_weights_and_exits_with_two(bench: Bench, tmp_path: Path, model_copy: ModelCopy) -> None:
     model_copy.weights.write_bytes(b"")
     code, out, err = bench("doctor", "--leaderboard", tmp_path)

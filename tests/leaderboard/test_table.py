@@ -149,8 +149,20 @@ def test_digests_that_are_whole_are_read_and_go_on_as_their_first_digits(tmp_pat
 def test_a_damaged_row_of_an_older_file_is_named(tmp_path: Path) -> None:
     old = [name for name in COLUMNS if name not in ("subject", "direction", "unit", "prominence")]
     (tmp_path / "leaderboard.csv").write_text(",".join(old) + "\nrun-7,2026\n")
-    with pytest.raises(BenchError, match="damaged row of run 'run-7'"):
+    with pytest.raises(BenchError, match=r"damaged row \(line 2, run 'run-7': 2 cells, not 28\)"):
         read_leaderboard(tmp_path)
+
+
+def test_a_row_that_is_cut_short_and_a_value_that_is_none_are_said_in_plain_words(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("a"), row("b", value=0.25)])
+    path, text = tmp_path / "leaderboard.csv", (tmp_path / "leaderboard.csv").read_text()
+    for damaged, said in (
+        (text[:-40], rf"line 3, run 'b': \d+ cells, not {len(COLUMNS)}"),
+        (text.replace(",0.25,", ",nan,"), "value of row 2, run 'b': nan is no result; a cell is empty where"),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(BenchError, match=said):
+            read_leaderboard(tmp_path)
 
 
 def test_a_lock_that_somebody_keeps_gives_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,13 @@ def _with_union(board: Board, directory: Path) -> Board:
 def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | None) -> Board:
     """With ranks where they are asked for; where nothing was said, only if the evidence of all runs is there."""
     manifests = [directory / "runs" / run / "manifest.json" for run in board.runs.values()]
-    if asked is False or (asked is None and not all(path.is_file() for path in manifests)):
+    gone = [path.parent.name for path in manifests if not path.is_file()]
+    if asked is False or (asked is None and gone):
+        if asked is None and len(gone) < len(manifests):
+            from bench.cli.output.rendering import warn
+
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            warn([f"no ranks in {board.title}: there is no evidence of run {gone[0]}{more}; restore it."])
         return board
     from bench.comparison.ranks import ranked_board
 
