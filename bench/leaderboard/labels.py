@@ -44,13 +44,19 @@ def label(key: MetricKey, *, attack: bool = True) -> str:
 def full_label(key: MetricKey) -> str:
     """As sentences name it, e.g. `robust accuracy (sweep, L-inf 0.1)`."""
     detail = ", ".join(part for part in (key.attack, ball(key)) if part)
-    return name(key).replace("_", " ") + (f" ({detail})" if detail else "")
+    return in_words(key) + (f" ({detail})" if detail else "")
 
 
 def name(key: MetricKey) -> str:
     """What is measured of what, without attack and ball."""
     is_path = "/" in key.metric or key.metric in _PATHS
     return "/".join((key.metric, key.subject)) if is_path and key.subject else _words(key.metric, key.subject)
+
+
+def in_words(key: MetricKey) -> str:
+    """As `name`, without underscores but those of a file of the user's, e.g. `roar score my_maps.py:squared`."""
+    parts = re.split("([/ ])", name(key))
+    return "".join(part if ".py:" in part else part.replace("_", " ") for part in parts)
 
 
 def ball(key: MetricKey) -> str:

@@ -220,6 +220,10 @@ class Study(Section):
         for known, scale in self.scales.items():
             if known == name:
                 return scale.resolved()
+        others = [one.dataset for one in _of_paper(self.name.partition("-")[0]) if name in one.scales]
+        if others:
+            has = f"study {self.name} has {', '.join(self.scales)}"
+            raise BenchError(f"{has}; the scale {name} is on {' and '.join(others)}.", option="dataset")
         raise unknown_name(name, self.scales, f"scale of study {self.name}")
 
 
@@ -239,13 +243,21 @@ def find_study(name: str, dataset: str | None = None) -> Study:
         if dataset not in (None, study.dataset):
             raise BenchError(f"study {name} is of {study.dataset}.", option="dataset")
         return study
-    known = {path.stem: path for path in sorted((shipped("suites") / "studies").glob("*.toml"))}
+    known = _shipped()
     if name not in known:
         raise unknown_name(name, known, "study")
     if dataset is None:
         return read_study(known[name])
-    of_paper = [read_study(path) for stem, path in known.items() if stem == name or stem.startswith(f"{name}-")]
-    by_dataset = {study.dataset: study for study in of_paper}
+    by_dataset = {study.dataset: study for study in _of_paper(name)}
     if dataset not in by_dataset:
         raise unknown_name(dataset, by_dataset, f"data set of study {name}")
     return by_dataset[dataset]
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((shipped("suites") / "studies").glob("*.toml"))}
+
+
+def _of_paper(name: str) -> list[Study]:
+    """The shipped studies of a paper, on its stand-in and on its own data sets."""
+    return [read_study(path) for stem, path in _shipped().items() if stem == name or stem.startswith(f"{name}-")]

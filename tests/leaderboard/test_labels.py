@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.leaderboard.labels import full_label, label, near_one, small_number
+from bench.leaderboard.labels import full_label, in_words, label, near_one, small_number
 from bench.leaderboard.metrics import MetricKey
 
 
@@ -53,3 +53,8 @@ def test_values_near_one_keep_the_digits_that_tell_them_apart(value: float, show
 @pytest.mark.parametrize(("value", "shown"), [(0.000041, "0.000041"), (0.0004, "0.00040"), (0.5, "0.50"), (0.0, "0")])
 def test_small_numbers_are_written_out_with_two_digits(value: float, shown: str) -> None:
     assert small_number(value) == shown
+
+
+def test_a_map_of_the_users_keeps_the_name_of_its_file_in_words() -> None:
+    assert in_words(MetricKey("roar_score", "my_maps.py:squared")) == "roar score my_maps.py:squared"
+    assert in_words(MetricKey("kept_share", "fooled_itself")) == "kept share fooled itself"

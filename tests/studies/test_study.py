@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from bench.core.errors import BenchError
 from bench.leaderboard.metrics import MetricKey
 from bench.studies.names import MetricName, expand
-from bench.studies.study import Claim, Study
+from bench.studies.study import Claim, Study, find_study, read_study
 from tests.studies.test_claims import claim, of
 
 
@@ -51,3 +53,21 @@ def test_a_name_and_a_plus_is_the_net_and_its_seeds() -> None:
     assert expand(["ir+"], known) == ["ir", "ir_seed1", "ir_seed2"]
     assert expand(["ir_at+", "ir+"], known) == ["ir_at", "ir_at_seed1", "ir", "ir_seed1", "ir_seed2"]
     assert expand(["none+"], known) == ["none"]
+
+
+def test_a_scale_that_the_study_has_on_other_data_is_said_to_be_there() -> None:
+    with pytest.raises(BenchError, match="study ir has quick; the scale paper is on cifar10 and mnist") as caught:
+        find_study("ir").scale("paper")
+    assert caught.value.options == ("dataset",)
+    with pytest.raises(BenchError, match="unknown scale of study ir 'standard'; known: quick"):
+        find_study("ir").scale("standard")
+
+
+def test_the_page_says_which_study_has_which_scale() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "howto" / "reproduce-a-paper.md").read_text()
+    table = page.split("Which study has which scale:")[1].split("| scale |")[0].strip()
+    rows = [[re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:4]] for line in table.splitlines()[2:]]
+    said = {(study, dataset): scales for studies, sets, scales in rows for study in studies for dataset in sets}
+    studies = [read_study(path) for path in (root / "suites" / "studies").glob("*.toml")]
+    assert said == {(study.name.partition("-")[0], study.dataset): list(study.scales) for study in studies}

@@ -41,15 +41,15 @@ StudyScale = Annotated[
     str,
     typer.Option(
         "--scale",
-        help="A scale that the study has: quick; on Fashion-MNIST standard; on the papers' own data sets reduced "
-        "(two cores, half a day) and paper (its nets, epochs and seeds, for a GPU).",
+        help="quick (from shipped models); standard (a night; bridging and lga on fashion_mnist); on a paper's own data "
+        "set (--dataset) reduced (two cores, half a day) and paper (its nets, epochs and seeds, for a GPU).",
     ),
 ]
 
 
 @with_groups
 def reproduce(
-    study: Annotated[str, typer.Argument(help="ir, bridging, lga, or a study's TOML file.")],
+    study: Annotated[str, typer.Argument(help="ir, bridging, lga, explanations, or a study's TOML file.")],
     dataset: StudyDataset = None,
     scale: StudyScale = "quick",
     output: Annotated[

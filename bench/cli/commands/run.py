@@ -142,7 +142,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
     from bench.cli.output.rendering import table
     from bench.core.threat import NORM_LABELS, radius_text
     from bench.leaderboard.controls import MARK, beaten_metrics
-    from bench.leaderboard.labels import name
+    from bench.leaderboard.labels import in_words
 
     plan, behind = outcome.plan, beaten_metrics(outcome.metrics)
     several = len({metric.key.attack for metric in outcome.metrics if metric.key.attack}) > 1
@@ -150,7 +150,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
     rows = []
     for metric in outcome.metrics:
         key = metric.key
-        what, norm = name(key).replace("_", " ").replace("/", ", "), NORM_LABELS.get(key.norm, "")
+        what, norm = in_words(key).replace("/", ", "), NORM_LABELS.get(key.norm, "")
         if key.metric == "union_accuracy":
             what, norm = "worst over all norms", ""
         what += f" {MARK}" if key in behind else ""

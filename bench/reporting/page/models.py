@@ -12,7 +12,7 @@ from bench.core.threat import NORM_LABELS, radius_text
 from bench.leaderboard.comparable import precision_note
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.evidence.repeat import Repeat, repeat
-from bench.leaderboard.labels import name as metric_name
+from bench.leaderboard.labels import in_words
 from bench.leaderboard.metrics import keys_of
 from bench.reporting.page.content import Names, Number, anchor
 from bench.reporting.page.links import Links
@@ -218,7 +218,7 @@ def _numbers(run: Run) -> list[list[str]]:
         number = Number(value, low, high, percent=unit == "share")
         where = [key.attack, NORM_LABELS.get(key.norm, key.norm), "" if key.eps is None else radius_text(key.eps)]
         shown = f"{number.text} %" if number.percent else number.text
-        rows.append([metric_name(key).replace("_", " "), *where, shown, number.interval, f"{examples:,}"])
+        rows.append([in_words(key), *where, shown, number.interval, f"{examples:,}"])
     return rows
 
 
