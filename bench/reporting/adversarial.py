@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.attacks.norms import distance
+from bench.catalog.suites import read_suite, suite_files
 from bench.core.errors import BenchError, bench_command
 from bench.core.files import leads_out, sha256_file, write_atomically
 from bench.core.names import unknown_name
@@ -98,7 +99,11 @@ def _kept_images(folder: Path, manifest: Manifest) -> AdversarialImages:
     if not digest:
         config = manifest.config
         named: dict[str, object] = {"model": config.model, **manifest.request.named}
-        again = bench_command("run", **named, dataset=config.dataset, suite=config.suite, save_adversarial=True)
+        files = suite_files()
+        by_name = config.suite in files and read_suite(files[config.suite]).file.version == config.suite_version
+        named |= {"suite": config.suite if by_name else f"{config.suite}.toml", "examples": manifest.request.examples}
+        named |= {"seed": config.seed or None, "leaderboard": folder.parent.parent}
+        again = bench_command("run", **named, dataset=config.dataset, save_adversarial=True)
         raise BenchError(f"run {folder.name} kept no adversarial images; {again} keeps them.")
     if leads_out(path, folder.parent.parent) or not path.is_file() or sha256_file(path) != digest:
         raise BenchError(f"{path} is missing, or not what the run wrote; restore it, or run the evaluation again.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from bench.attacks.losses import answers
 from bench.attacks.norms import exact_distances
 from bench.attacks.running import SLACK
 from bench.attacks.verification import AttackResults
+from bench.catalog.suites import suite_files
 from bench.core.errors import BenchError, bench_command
 from bench.core.files import sha256_file
 from bench.core.precision import float32_products
@@ -49,6 +50,8 @@ class ExternalOutcome:
     """What became of a file of adversarial images.
 
     Attributes:
+        base: the run that they were added to.
+        folder: of the run that has what holds; None where nothing does.
         name: `external:NAME`.
         images, held: how many there were, and how many fool the model inside a ball of the suite.
         rounded: how many of the latter still do in whole 255ths.
@@ -56,8 +59,8 @@ class ExternalOutcome:
         lowered: metrics that fell, with their values before.
     """
 
-    manifest: Manifest
-    folder: Path
+    base: Manifest
+    folder: Path | None
     name: str
     images: int
     held: int
@@ -67,10 +70,10 @@ class ExternalOutcome:
 
 
 def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> ExternalOutcome:
-    """Judge the images of a file and add them to the newest run of the plan's model under its suite.
+    """Judge the images of a file and add what holds to a run of the plan's model under its suite.
 
-    Args:
-        plan: its number of images counts where it was asked for.
+    That is the newest on the number of images that was asked for; where none was, on the suite's own number, else on
+    most images. Where nothing holds, nothing is written.
 
     Raises:
         BenchError: a bad file, a suite that looks for no such images, or no finished run of the same weights, suite,
@@ -90,10 +93,11 @@ def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> Ext
 
 
 def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFrame]:
-    """The newest finished run of the same model, suite, data and seed, with its records."""
+    """The finished run of the same model, suite, data and seed that the images are added to, with its records."""
     rows, config = read_leaderboard(leaderboard), plan.config
     card = plan.entry.card
     own = rows[(rows["model"] == card.id) & (rows["dataset"] == card.dataset) & (rows["suite"] == config.suite)]
+    candidates = []
     for run_id in own.sort_values("finished_at", kind="stable")["run_id"].unique()[::-1]:
         folder = leaderboard / "runs" / str(run_id)
         known = read_manifest(folder)
@@ -103,8 +107,13 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
             for name in ("model_sha256", "program_sha256", "suite_sha256", "data_sha256")
         )
         if same and found.seed == plan.seed and plan.request.examples in (None, found.examples):
-            return read_evidence(folder)
-    named = {"model": card.name, **plan.request.named, "suite": plan.suite.name, "examples": plan.request.examples}
+            candidates.append(known)  # the newest first
+    if candidates:
+        chosen = max(candidates, key=lambda one: (one.config.examples == plan.examples, one.config.examples))
+        return read_evidence(leaderboard / "runs" / chosen.run_id)
+    known_by_name = plan.suite.path in suite_files().values()
+    suite = plan.suite.name if known_by_name else str(plan.suite.path)
+    named = {"model": card.name, **plan.request.named, "suite": suite, "examples": plan.request.examples}
     again = bench_command("run", **named, seed=plan.seed or None, leaderboard=leaderboard)
     raise BenchError(
         f"there is no finished run of these weights, suite, images and seed to be lowered; make one: {again}."
@@ -165,7 +174,7 @@ class _Judged:
         rounded = holds.clone()
         with torch.no_grad(), float32_products():
             said = answers(self.model(pixels))
-        fools, in_norm = said != labels, np.full(len(rows), "l0")
+        fools, in_norm = said != labels, np.full(len(rows), "l0", dtype="U4")
         if self.has_l0:
             holds |= self._few_changes(pixels != clean, rows, fools)
             rounded |= holds & changes_fool_in_255ths(self.model, pixels, clean, labels)
@@ -207,11 +216,17 @@ def _written(
     plan: RunPlan, leaderboard: Path, base: Manifest, records: pd.DataFrame, *, judged: _Judged,
     images: AdversarialImages, attack: str, file: Path,
 ) -> ExternalOutcome:  # fmt: skip
-    """Write the run that has them, its rows, and the images that hold."""
+    """Write the run that has them, its rows, and the images that hold; nothing where none does."""
     dependencies = (base.config.dependencies or {}) | {attack: Dependency(sha256_file(file), "findings")}
     metrics = plan.protocol.metrics(plan.dataset.name, records)
     lowered = list(_fallen(metrics, base.result.metrics))
     refused = {reason: count for reason, count in judged.refused.items() if count}
+    outcome = ExternalOutcome(
+        base=base, folder=None, name=attack, images=len(images), held=len(judged.held), rounded=judged.rounded,
+        refused=refused, lowered=lowered,
+    )  # fmt: skip
+    if not judged.held:
+        return outcome
     finding = _finding(attack, len(images), len(judged.held), refused, lowered=len(lowered))
     result = Result(
         metrics=metrics, findings=[*(one for one in base.result.findings if one.id != finding.id), finding],
@@ -231,9 +246,8 @@ def _written(
         kept = AdversarialImages(
             images.ids[held], np.array(norms, dtype="U4"), images.images[held], np.array(judged.said, dtype=np.int64)
         )
-        if held:
-            write_images(run.path / FILE_NAME, [kept], plan.dataset.sha256)
-        digest = sha256_file(run.path / FILE_NAME) if held else ""
+        write_images(run.path / FILE_NAME, [kept], plan.dataset.sha256)
+        digest = sha256_file(run.path / FILE_NAME)
         run.manifest.units = base.units
         run.write_result(records, result.model_copy(update={"adversarial_sha256": digest}))
         append_rows(leaderboard, run_rows(run.manifest))
@@ -243,10 +257,7 @@ def _written(
         raise
     finally:
         run.release()
-    return ExternalOutcome(
-        manifest=run.manifest, folder=run.path, name=attack, images=len(images), held=len(judged.held),
-        rounded=judged.rounded, refused=refused, lowered=lowered,
-    )  # fmt: skip
+    return replace(outcome, folder=run.path)
 
 
 def _fallen(metrics: Sequence[Metric], known: Sequence[Metric]) -> Iterator[tuple[Metric, float]]:

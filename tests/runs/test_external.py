@@ -12,6 +12,7 @@ from bench.attacks.verification import AttackResults
 from bench.catalog.cards import read_card
 from bench.core.threat import NORMS
 from bench.data import ImageDataset
+from bench.leaderboard.evidence.adversarial import read_images, read_own
 from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.leaderboard.prune import superseded_runs
@@ -71,6 +72,8 @@ def test_what_holds_lowers_the_rows_and_what_does_not_is_counted_by_reason(
         "1 not counted: classified right by the model", "1 not counted: outside every ball of the suite",
     ):  # fmt: skip
         assert line in out, out
+    (kept,) = (tmp_path / "board").rglob("adversarial.npz")
+    assert "linf" in set(read_own(kept).norms) <= {"linf", "l2"}
     rows = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
     pd.testing.assert_frame_equal(rows.iloc[: len(before)], before)
     ours, theirs = (
@@ -196,7 +199,31 @@ def test_in_l0_images_count_up_to_the_largest_number_of_pixels_and_runs_of_anoth
     assert "no number fell: none of the images counts" in out
     assert len(list((tmp_path / "board").rglob("adversarial.npz"))) == 1, "only where an image holds"
     line = bench.refused(*asked(tmp_path, suite, file, "--seed", 7, "--examples", 3))
-    assert "bench run --model fashion_mnist/at_linf --suite tiny --examples 3 --seed 7 --leaderboard" in line
+    assert f"bench run --model fashion_mnist/at_linf --suite {suite} --examples 3 --seed 7 --leaderboard" in line
+
+
+def test_the_run_of_the_suites_own_number_of_images_is_lowered_else_that_on_most_and_none_where_nothing_holds(
+    bench: Bench, tmp_path: Path, tiny_suite: Path
+) -> None:
+    for examples in (3, 2):
+        judged(bench, tmp_path, tiny_suite, "board", examples)
+    file = stored(tmp_path, images=np.zeros((1, 1, 28, 28), np.float32), ids=np.array([0]))
+    assert ", 3 images" in bench(*asked(tmp_path, tiny_suite, file))[1]
+    assert ", 2 images" in bench(*asked(tmp_path, tiny_suite, file, "--examples", 2))[1]
+    tiny_suite.write_text(tiny_suite.read_text().replace("examples = 20", "examples = 2"))
+    judged(bench, tmp_path, tiny_suite, "own", 2)
+    judged(bench, tmp_path, tiny_suite, "own", 3)
+    own = bench(*asked(tmp_path, tiny_suite, file, "--leaderboard", tmp_path / "own"))[1]
+    assert ", 2 images" in own and "evidence" not in own
+    assert len(list(tmp_path.glob("*/runs/*"))) == 4, "nothing is entered where nothing holds"
+
+
+def test_norms_that_were_cut_to_two_letters_are_read_as_what_they_were(
+    tmp_path: Path, fashion_test: ImageDataset
+) -> None:
+    found = {"images": np.zeros((2, 1, 28, 28), np.float32), "ids": np.array([0, 1]), "norms": np.array(["li", "l2"])}
+    file = stored(tmp_path, **found, predictions=np.array([1, 2]))
+    assert read_own(file).norms.tolist() == read_images(file, fashion_test).norms.tolist() == ["linf", "l2"]
 
 
 def test_medians_and_unions_fall_too() -> None:

@@ -88,7 +88,12 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
 def read_own(path: Path) -> AdversarialImages:
     """What `write_images` wrote; raises BenchError where the file is missing or damaged."""
     arrays = read_arrays(path, lambda _: ["ids", "norms", "images", "predictions"])
-    return AdversarialImages(**arrays)
+    return AdversarialImages(**arrays | {"norms": _whole(arrays["norms"])})
+
+
+def _whole(norms: NDArray[Any]) -> NDArray[Any]:
+    """`linf` where early versions of `bench verify` wrote its first two letters alone."""
+    return np.where(norms == "li", "linf", norms) if norms.dtype.kind == "U" else norms
 
 
 def read_images(path: Path, dataset: ImageDataset) -> AdversarialImages:
@@ -106,7 +111,7 @@ def read_images(path: Path, dataset: ImageDataset) -> AdversarialImages:
             f"{dataset.sha256[:12]}."
         )
     images, ids = _images(arrays["images"], path, dataset), _ids(arrays["ids"], path, dataset)
-    norms = _norms(arrays.get("norms", np.full(len(ids), "")), path)
+    norms = _norms(_whole(arrays.get("norms", np.full(len(ids), ""))), path)
     if not len(images) == len(ids) == len(norms):
         raise BenchError(f"{path} has {len(images)} images, {len(ids)} ids and {len(norms)} norms; give one for each.")
     _require_once(ids, norms, path)

@@ -58,4 +58,5 @@ def test_a_run_that_kept_none_says_how_to_keep_them(bench: Bench, tmp_path: Path
     assert bench(*asked, "--leaderboard", board)[0] == 0
     (folder,) = (board / "runs").iterdir()
     line = bench.refused("show", folder, "--output", tmp_path / "x.png")
-    assert "bench run --model net.py:make --dataset fashion_mnist --suite tiny --save-adversarial" in line
+    assert "bench run --model net.py:make --suite tiny.toml --examples 2 --leaderboard" in line
+    assert "--dataset fashion_mnist --save-adversarial keeps them" in line

@@ -66,7 +66,10 @@ def _print(outcome: ExternalOutcome) -> None:
         share = metric.unit == "share"
         fall = f"{number(before, percent=share)} -> {number(metric.value, percent=share)}{' %' if share else ''}"
         out.print(f"  {full_label(metric.key)}: {fall}", soft_wrap=True)
+    base = outcome.base
+    out.print(f"held against {base.run_id}, {base.config.examples} images", soft_wrap=True)
     if not outcome.lowered:
         why = "these images had been broken already" if outcome.held else "none of the images counts"
         out.print(f"no number fell: {why}", soft_wrap=True)
-    out.print(f"evidence:    {outcome.folder}", soft_wrap=True)
+    if outcome.folder is not None:
+        out.print(f"evidence:    {outcome.folder}", soft_wrap=True)
