@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.comparison.compare import latest_run
+from bench.comparison.evidence import row_values
 from bench.core.errors import BenchError
+from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
+from bench.runs.failures import Failures
+from bench.runs.plan import RunPlan
+
+_OPTIONS = {"n_examples": "examples", "seed": "seed"}
+"""What of a run can be asked for as the baseline has it."""
 
 
 def baseline_rows(baseline: Path) -> pd.DataFrame:
@@ -28,3 +36,49 @@ def require_baseline(wanted: Sequence[tuple[str, str, str]], baseline: Path) -> 
             f"the baseline {baseline} has no run of {', '.join(missing)}; add them with an update of the baseline.",
             option="update",
         )
+
+
+def comparable_rows(plan: RunPlan, baseline: Path, but: str = "") -> pd.DataFrame:
+    """The rows of the baseline's latest run like the one that is planned, which may be the run `but` itself.
+
+    Raises:
+        BenchError: there is none; the line says in what they differ, and how to have it alike.
+    """
+    rows = baseline_rows(baseline)
+    wanted = {
+        "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
+        "suite": plan.suite.name, "suite_sha256": short_digest(plan.suite.sha256), "seed": plan.seed,
+        "n_examples": plan.examples, "precision": plan.precision,
+        "dependencies_sha256": short_digest(plan.config.dependencies_sha256),
+    }  # fmt: skip
+    # metrics may have been taken over fewer examples than the run's
+    most = rows.groupby("run_id")["n_examples"].transform("max")
+    left = rows.assign(n_examples=most)[rows["run_id"] != but]
+    for column, value in wanted.items():
+        known, left = left[column].unique(), left[left[column] == value]
+        if left.empty:
+            option = _OPTIONS.get(column, "") if len(known) else ""
+            alike = f"judge as it was (--{option} {known[-1]}), or " if option else ""
+            raise BenchError(
+                f"the baseline {baseline} has no run like this of {plan.entry.card.name} under {plan.suite.name}: "
+                f"its {column} is {', '.join(map(str, known)) or 'unknown'}, here {value}; "
+                f"{alike}add it with an update of the baseline.",
+                option="update",
+            )
+    return rows.loc[rows["run_id"] == latest_run(left)]
+
+
+def comparable_plans(plans: Sequence[RunPlan], baseline: Path, failures: Failures) -> list[RunPlan]:
+    """Of these plans, found before any work, those that the baseline has a run like, with evidence that can be read.
+
+    Raises:
+        BenchError: there is one plan alone, and no such run.
+    """
+    found = []
+    for plan in plans:
+        with failures.of(plan.entry.card.name, plan.suite.name):
+            rows = comparable_rows(plan, baseline)
+            row_values(baseline / "runs" / str(rows["run_id"].iloc[0]), rows)
+            found.append(plan)
+    failures.raise_lone(len(found))
+    return found

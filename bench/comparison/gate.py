@@ -11,8 +11,8 @@ from typing import Literal
 import pandas as pd
 
 from bench.catalog.models import ModelEntry
-from bench.comparison.baseline import baseline_rows
-from bench.comparison.compare import SuiteComparison, compare_runs, latest_run
+from bench.comparison.baseline import comparable_rows
+from bench.comparison.compare import SuiteComparison, compare_runs
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.leaderboard.evidence.answers import same_answers
@@ -20,7 +20,6 @@ from bench.leaderboard.evidence.manifest import Manifest, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
 from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import Metric, keys_of
-from bench.leaderboard.rows import short_digest
 from bench.leaderboard.statistics.paired import ALPHA
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import RunOutcome
@@ -65,6 +64,7 @@ class RegressionReport:
 
     Attributes:
         comparison: the numbers, baseline first; None where nothing could be compared.
+        metrics: of the new run, and `run_id` its id; empty where the verdict is of none.
         not_compared: of the verdict on what else the baseline has, (data set, model, suite) of each.
     """
 
@@ -75,6 +75,7 @@ class RegressionReport:
     comparison: SuiteComparison | None = None
     metrics: list[Metric] = field(default_factory=list)
     not_compared: Sequence[tuple[str, str, str]] = ()
+    run_id: str = ""
 
     @property
     def passed(self) -> bool:
@@ -92,13 +93,13 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     """
     plan = outcome.plan
     name = plan.entry.card.name
-    old = _baseline_rows(outcome, baseline)
+    old = comparable_rows(plan, baseline, but=outcome.run_id)
     rows = read_leaderboard(leaderboard)
     new = rows[rows["run_id"] == outcome.run_id]
     manifest = read_manifest(baseline / "runs" / str(old["run_id"].iloc[0]))
     remarks = list(_digest_remarks(outcome, manifest))
     if any(remark.severity == "failure" for remark in remarks):
-        return RegressionReport(name, plan.suite.name, outcome.seconds, remarks, metrics=outcome.metrics)
+        return _without_comparison(outcome, remarks)
     comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
     remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
     remarks += _metric_remarks(comparison, rules)
@@ -109,8 +110,9 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
         remarks.append(Remark("failure", "finding", f"gradient masking: {masking_verdict(outcome.findings)}"))
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
     return RegressionReport(
-        name, plan.suite.name, outcome.seconds, remarks, comparison=comparison, metrics=outcome.metrics
-    )
+        name, plan.suite.name, outcome.seconds, remarks, comparison=comparison, metrics=outcome.metrics,
+        run_id=outcome.run_id,
+    )  # fmt: skip
 
 
 def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:
@@ -119,8 +121,12 @@ def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules:
         return check_regression(outcome, leaderboard, baseline, rules)
     except BenchError as error:
         remark = Remark("note", "baseline", f"new in the baseline: {str(error).partition(';')[0]}")
-        names = outcome.plan.entry.card.name, outcome.plan.suite.name
-        return RegressionReport(*names, outcome.seconds, [remark], metrics=outcome.metrics)
+        return _without_comparison(outcome, [remark])
+
+
+def _without_comparison(outcome: RunOutcome, remarks: list[Remark]) -> RegressionReport:
+    name, suite = outcome.plan.entry.card.name, outcome.plan.suite.name
+    return RegressionReport(name, suite, outcome.seconds, remarks, metrics=outcome.metrics, run_id=outcome.run_id)
 
 
 def weights_remarks(entry: ModelEntry) -> list[Remark]:
@@ -166,30 +172,6 @@ def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) ->
     gone = [full_label(key) for key in keys_of(old) if key not in now and not key.is_external]
     if gone:
         yield _unseen(gone, rules)
-
-
-def _baseline_rows(outcome: RunOutcome, baseline: Path) -> pd.DataFrame:
-    plan = outcome.plan
-    rows = baseline_rows(baseline)
-    wanted = {
-        "model": plan.entry.card.id, "dataset": plan.dataset.name, "split": plan.dataset.split,
-        "suite": plan.suite.name, "suite_sha256": short_digest(plan.suite.sha256), "seed": plan.seed,
-        "n_examples": plan.examples, "precision": plan.precision,
-        "dependencies_sha256": short_digest(outcome.manifest.config.dependencies_sha256),
-    }  # fmt: skip
-    # metrics may have been taken over fewer examples than the run's
-    most = rows.groupby("run_id")["n_examples"].transform("max")
-    left = rows.assign(n_examples=most)[rows["run_id"] != outcome.run_id]
-    for column, value in wanted.items():
-        known, left = left[column].unique(), left[left[column] == value]
-        if left.empty:
-            raise BenchError(
-                f"the baseline {baseline} has no run like this of {plan.entry.card.name} under {plan.suite.name}: "
-                f"its {column} is {', '.join(map(str, known)) or 'unknown'}, here {value}; "
-                "add it with an update of the baseline.",
-                option="update",
-            )
-    return rows.loc[rows["run_id"] == latest_run(left)]
 
 
 def _digest_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -178,6 +179,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` as the whole of `path`; raises as `replaced_whole` does."""
     with replaced_whole(path) as temporary:
         temporary.write_bytes(content)
+
+
+def require_writable(path: Path) -> None:
+    """Raise BenchError if a file could not be written there; called before the work whose outcome it gets."""
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def sweep(folder: Path) -> None:

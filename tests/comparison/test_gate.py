@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from bench.catalog.locations import shipped
+from bench.comparison.baseline import comparable_rows
 from bench.comparison.compare import SuiteComparison, _adjusted
 from bench.comparison.gate import (
     GateRules,
     RegressionReport,
     Remark,
-    _baseline_rows,
     _digest_remarks,
     _finding_remarks,
     _metric_remarks,
@@ -97,21 +97,20 @@ def test_a_median_that_was_infinite_and_is_finite_fails(before: float, now: floa
     assert bool(list(_unpaired_remarks(compared(0.5, 0.5), *rows, GateRules()))) == fails
 
 
-def outcome_like(row: pd.Series, **config: str) -> Any:
-    """An outcome as far as the search for its baseline looks at it: of the run that a row is of, made again."""
-    plan = SimpleNamespace(
+def plan_like(row: pd.Series) -> Any:
+    """A plan as far as the search for its baseline looks at it: of the run that a row is of, made again."""
+    return SimpleNamespace(
         entry=SimpleNamespace(card=SimpleNamespace(id=row["model"], name=row["model"])),
         dataset=SimpleNamespace(name=row["dataset"], split=row["split"]), seed=row["seed"], precision=row["precision"],
         suite=SimpleNamespace(name=row["suite"], sha256=row["suite_sha256"]), examples=row["n_examples"],
+        config=SimpleNamespace(dependencies_sha256=row["dependencies_sha256"]),
     )  # fmt: skip
-    manifest = SimpleNamespace(config=SimpleNamespace(dependencies_sha256=row["dependencies_sha256"], **config))
-    return SimpleNamespace(plan=plan, manifest=manifest, run_id="new")
 
 
 def test_a_run_of_a_suite_without_clean_accuracy_is_found_in_the_baseline() -> None:
     rows = read_leaderboard(shipped("leaderboard"))
     one = rows[(rows["suite"] == "roar_quick") & (rows["model"] == "standard")].iloc[-1]
-    found = _baseline_rows(outcome_like(one), shipped("leaderboard"))
+    found = comparable_rows(plan_like(one), shipped("leaderboard"))
     assert set(found["run_id"]) == {one["run_id"]} and "clean_accuracy" not in set(found["metric"])
 
 

@@ -106,9 +106,11 @@ def check(
         merged = merge_leaderboards([folder], baseline, but=earlier) if made else []
     _show(verdicts, failures, junit, as_json=as_json)
     tell_failures(failures, sum(bool(one.metrics) for one in verdicts))  # some are of no run
-    if any(one.added for one in merged):
-        (messages if as_json else output)().print(f"baseline: {baseline} has the new runs now", soft_wrap=True)
-    if failures.found:
+    added = sum(one.added for one in merged)
+    if added:
+        said = f"baseline: {baseline} has {added} new run{'s' * (added > 1)} now"
+        (messages if as_json else output)().print(said, soft_wrap=True)
+    if failures.found or (update and any(one.suite == "weights" for one in verdicts)):  # these were not evaluated
         raise typer.Exit(EXIT_FAILED)
     if not update and not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(EXIT_NEGATIVE)
@@ -118,8 +120,11 @@ def check(
 def _written_down(junit: Path | None, failures: Failures, *, annotate: bool) -> Iterator[None]:
     """What ends the command in here goes to GitHub and into the JUnit file too."""
     from bench.cli.output.check_output import announce, write_junit
+    from bench.core.files import require_writable
     from bench.runs.failures import Failure
 
+    if junit is not None:
+        require_writable(junit)
     try:
         yield
     except Exception as error:
@@ -159,7 +164,7 @@ def _evaluate(
     from bench.catalog.models import resolve_models
     from bench.catalog.suites import resolve_suites
     from bench.cli.output.failures import tell_skipped
-    from bench.comparison.baseline import require_baseline
+    from bench.comparison.baseline import comparable_plans, require_baseline
     from bench.comparison.gate import RegressionReport, unchecked, weights_remarks
     from bench.protocols.registry import protocol_for
     from bench.runs.fitting import is_named
@@ -195,6 +200,7 @@ def _evaluate(
     require_masking_probe(plans, rules.masking)
     if not update:
         require_baseline([(plan.dataset.name, plan.entry.card.id, plan.suite.name) for plan in plans], baseline)
+        plans = comparable_plans(plans, baseline, failures)
     return verdicts + _compared(
         plans, request.leaderboard, baseline, rules, failures=failures, update=update, executor=executor
     )

@@ -75,9 +75,19 @@ def verdict_entry(verdict: RegressionReport) -> dict[str, Any]:
     compared = verdict.comparison
     return {
         "model": verdict.model, "suite": verdict.suite, "passed": verdict.passed, "seconds": verdict.seconds,
-        "baseline_run_id": compared and compared.runs[0], "run_id": compared and compared.runs[1],
-        "remarks": verdict.remarks, "metrics": compared_metrics(compared) if compared else [],
+        "baseline_run_id": compared and compared.runs[0], "run_id": verdict.run_id or None,
+        "remarks": verdict.remarks, "metrics": compared_metrics(compared) if compared else _new_metrics(verdict),
     }  # fmt: skip
+
+
+def _new_metrics(verdict: RegressionReport) -> list[dict[str, Any]]:
+    """Those of a run that nothing was compared with, as comparisons that lack their first half."""
+    lacking = dict.fromkeys(("first", "difference", "ci_low", "ci_high", "p_value", "p_adjusted"))
+    return [
+        {**plain(one.key), "direction": one.direction, "unit": one.unit, "n_examples": one.n_examples,
+         "second": one.value, "test": "", "gained": [], "lost": [], **lacking}
+        for one in verdict.metrics
+    ]  # fmt: skip
 
 
 def not_compared_entries(verdicts: Sequence[RegressionReport]) -> list[dict[str, str]]:

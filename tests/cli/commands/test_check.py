@@ -191,9 +191,35 @@ def test_what_the_baseline_does_not_have_is_named_before_any_work(
     assert "there is no" in bench.refused(
         "check", "--model", model_copy.folder, "--suite", suite, "--baseline", tmp_path / "nowhere"
     )
-    assert "n_examples is 60, here 50; add it with" in bench.refused(
-        "check", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline, "--examples", 50
-    )
+
+
+def test_a_baseline_that_cannot_be_compared_with_is_refused_before_any_work(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cli.output.run_progress.carry_out", lambda *_, **__: pytest.fail("work has begun"))
+    asked = ("check", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline)
+    for option, known, wrong in (("examples", "n_examples is 60", 50), ("seed", "seed is 0", 7)):
+        line = bench.refused(*asked, f"--{option}", wrong)
+        assert f"{known}, here {wrong}; judge as it was (--{option} {known.split()[-1]}), or add it with" in line
+    assert "a file stands where a folder is needed" in bench.refused(*asked, "--junit", tmp_path)
+    (evidence,) = baseline.glob("runs/*/examples.parquet")
+    evidence.write_bytes(b"damaged")
+    assert "examples.parquet" in bench.refused(*asked)
+
+
+def test_an_update_tells_of_the_run_that_it_adds_and_of_a_model_that_came_to_nothing(
+    bench: Bench, model_copy: ModelCopy, suite: Path, tmp_path: Path
+) -> None:
+    asked = ("--suite", suite, "--examples", 4, "--baseline", tmp_path / "new", "--update")
+    code, out, err = bench("check", "--model", model_copy.folder, *asked, "--json")
+    (verdict,) = json.loads(out)["verdicts"]
+    (run,) = (tmp_path / "new" / "runs").iterdir()
+    assert code == 0 and verdict["run_id"] == run.name and "has 1 new run now" in err
+    assert {one["metric"] for one in verdict["metrics"]} >= {"clean_accuracy", "robust_accuracy"}
+    assert all(one["first"] is None and one["second"] is not None for one in verdict["metrics"])
+    add_noise(model_copy, 1e-6)
+    code, out, _ = bench("check", "--model", model_copy.folder, *asked)
+    assert code == 2 and "without a new card" in " ".join(out.split()) and "new run" not in out
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_check_tells_github_what_could_not_run_and_counts_runs_alone(
     board, model = tmp_path / "board", ("--model", f"{flaky}:make")
     arguments = ("check", "--suite", tiny_suite, "--examples", 4, "--baseline")
     code, out, _ = bench(*arguments, board, "--update", *model, "--model", "standard")
-    assert code == 2 and f"baseline: {board} has the new runs now" in out
+    assert code == 2 and f"baseline: {board} has 1 new run now" in out
     assert "::error title=fashion_mnist/flaky-make under tiny::" in out and "no luck today" in summary.read_text()
     assert "## bench check: 1 could not run\n" in summary.read_text()
     for tries, models in ((1, model), (2, (*model, "--model", f"{flaky}:broken"))):
