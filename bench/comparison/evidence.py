@@ -31,8 +31,9 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
     dataset = manifest.config.dataset
     try:
         protocol = _protocol(manifest)
-        found = protocol.example_values(dataset, records)
-        found = list(found if only is None else islice((one for one in found if one.key == only), 1))
+        with protocol.blamed():
+            found = protocol.example_values(dataset, records)
+            found = list(found if only is None else islice((one for one in found if one.key == only), 1))
         if not all(values.values.index.is_unique for values in found):
             raise ValueError("an example comes twice")  # noqa: TRY301  (told as any other nonsense)
         return {values.key: values for values in found}

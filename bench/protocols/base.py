@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.attacks.user_files import UserFile
+from bench.core.errors import BenchError, in_one_line, others_code
 from bench.core.precision import Precision
 from bench.core.toml_files import Section, validate
 from bench.data import ImageDataset
@@ -117,6 +120,8 @@ class Protocol(ABC):
     """That file, once the user has named it."""
     parameters_type: ClassVar[type[Section]] = Section
     """What a suite may say."""
+    plugin: str = ""
+    """The name under which an installed package announces it; empty for ours."""
 
     def __init__(self, parameters: Any = None) -> None:
         self.parameters = parameters
@@ -195,6 +200,20 @@ class Protocol(ABC):
     def metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
         """All metrics of a run, with their intervals."""
         return [*derived_metrics(list(self.example_values(dataset, records))), *self.further_metrics(dataset, records)]
+
+    def checked_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
+        """As `metrics`; raises BenchError where a plug-in fails, or gives one of them twice."""
+        with self.blamed():
+            found = self.metrics(dataset, records)
+        twice = [key for key, count in Counter(metric.key for metric in found).items() if count > 1]
+        if twice:
+            raise BenchError(f"the plug-in {self.plugin!r} in bench.protocols gives the metric {twice[0]} twice.")
+        return found
+
+    def blamed(self) -> AbstractContextManager[None]:
+        """Within it an error of a plug-in's code becomes one line that names the plug-in; ours stay as they are."""
+        failed = f"the plug-in {self.plugin!r} in bench.protocols failed"
+        return others_code(lambda error: f"{failed} ({in_one_line(error)}).") if self.plugin else nullcontext()
 
     def findings(self, counters: dict[str, int]) -> list[Finding]:  # noqa: ARG002
         """What the counters of all units together tell, e.g. signs of gradient masking."""

@@ -49,8 +49,11 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 
 def protocol_for(suite: Suite) -> Protocol:
     """The suite's protocol with its parameters checked; raises BenchError."""
-    kind = PROTOCOLS.get(suite.file.protocol) or _from_plugin(suite)
-    return kind.from_parameters(suite.file.parameters, f"suite {suite.path}")
+    ours = PROTOCOLS.get(suite.file.protocol)
+    protocol = (ours or _from_plugin(suite)).from_parameters(suite.file.parameters, f"suite {suite.path}")
+    if ours is None:
+        protocol.plugin = suite.file.protocol
+    return protocol
 
 
 def _from_plugin(suite: Suite) -> type[Protocol]:

@@ -163,7 +163,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     # several where the machines differ, or a run went on on another one
     environment.device = ", ".join(sorted({unit.device for unit in units}))
     environment.batch_size = min(unit.batch_size for unit in units)
-    metrics = plan.protocol.metrics(plan.dataset.name, records)
+    metrics = plan.protocol.checked_metrics(plan.dataset.name, records)
     counters = summed(unit.counters for unit in units)
     findings = _merge_findings([finding for unit in units for finding in unit.findings], len(units))
     findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]

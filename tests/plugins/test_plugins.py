@@ -17,6 +17,7 @@ import torch
 
 from bench.attributions.registry import attribute, find_method, method_names, our_methods
 from bench.catalog.locations import model_roots
+from bench.comparison.evidence import _protocol_of
 from bench.core.errors import BenchError
 from bench.core.packages import load_plugin, plugin_names
 from bench.data import load_split
@@ -160,6 +161,28 @@ def test_a_protocol_of_a_plugin_that_gives_no_values_by_example_gives_one_line(
     (tmp_path / "suite.toml").write_text(SUITE)
     code, _, err = bench("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml")
     assert code == 2 and "the plug-in 'errors' in bench.protocols lacks example_values" in err
+
+
+@pytest.mark.parametrize("method", ["evaluate", "example_values", "metrics"])
+def test_a_protocol_of_a_plugin_that_raises_gives_one_line_and_so_does_a_metric_given_twice(
+    bench: Bench, tmp_path: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    run = ("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path)
+    found = example.Clean.example_values
+    with monkeypatch.context() as patched:
+        patched.setattr(example.Clean, "example_values", lambda *given: found(*given) * 2)
+        assert "the plug-in 'errors' in bench.protocols gives the metric clean_accuracy twice" in bench.refused(*run)
+        patched.setattr(example.Clean, "example_values", found)
+        patched.setattr(example.Clean, method, lambda *_: {}["nothing"])
+        said = "the plug-in 'errors' in bench.protocols failed (KeyError: 'nothing')"
+        assert said in bench.refused(*run, "--fresh")
+    assert bench(*run, "--fresh")[0] == 0
+    _protocol_of.cache_clear()  # another test's class of that name
+    monkeypatch.setattr(example.Clean, "example_values", lambda *_: 1 / 0)
+    assert "bench.protocols failed (ZeroDivisionError" in bench.refused(
+        "compare", *["prototypes"] * 2, "--leaderboard", tmp_path
+    )
 
 
 @pytest.mark.usefixtures("example")
