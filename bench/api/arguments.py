@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,12 @@ def as_path(path: Path | str | None) -> Path | None:
         return None if path is None else Path(path)
     except TypeError as error:
         raise BenchError(f"{path!r} is no path; pass a string or a pathlib.Path.") from error
+
+
+def as_paths(paths: Path | str | Sequence[Path | str] | None) -> list[Path]:
+    """One path or several; None are none."""
+    given = [paths] if paths is None or isinstance(paths, str | Path) else list(paths)
+    return [path for path in map(as_path, given) if path is not None]
 
 
 def whole(value: Any, name: str, least: int = 1) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from bench.api.arguments import as_path, batches, require_text, source_options, whole
+from bench.api.arguments import as_path, as_paths, batches, require_text, source_options, whole
 from bench.api.in_memory import entry_of_net
 from bench.api.result import Result
 from bench.catalog.models import DEFAULT_DATASET
@@ -45,7 +46,7 @@ def evaluate(
     download: bool = False,
     leaderboard: Path | str | None = None,
     registry: Path | str | None = None,
-    program: Path | str | None = None,
+    program: Path | str | Sequence[Path | str] | None = None,
     suite_path: Path | str | None = None,
     model_id: str | None = None,
     executor: str = "local",
@@ -68,6 +69,7 @@ def evaluate(
         expect_clean: the clean accuracy that the model is known to have, e.g. 0.83; far from it, it is refused.
         download: fetch a data set, or pretrained weights, that are not on this machine.
         leaderboard: a folder to keep rows and evidence in; None keeps nothing on the disk.
+        program: the file, or several, that the model's card or the suite's attacks and maps name; it is run.
         suite_path: a folder of suites beside the shipped ones.
         model_id: what a net or a model named by its source is called.
         executor: `local`, on this machine, or `ray`, which a net in memory cannot travel to. A cluster that is
@@ -95,7 +97,7 @@ def evaluate(
             models=[], suites=[suite if isinstance(suite, Suite) else str(suite)], compile=bool(compile),
             leaderboard=as_path(leaderboard) or Path(temporary), dataset=dataset, examples=given["examples"], seed=seed,
             device=place.planning_device(device), batch_size=batches(batch_size), data_dir=as_path(data_dir),
-            download=download, registry=as_path(registry), program=as_path(program), precision=precision,
+            download=download, registry=as_path(registry), programs=as_paths(program), precision=precision,
             suite_path=as_path(suite_path), save_adversarial=bool(save_adversarial), expect_clean=expect_clean,
         )  # fmt: skip
         plans = plan_runs(_with_model(request, model, model_id, options, executor=executor))

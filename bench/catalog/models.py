@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +15,7 @@ from torch import nn
 from bench.catalog.autoencoders import AutoencoderEntry, list_autoencoders
 from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots, models_elsewhere
-from bench.catalog.programs import Program, parse_program
+from bench.catalog.programs import Program, parse_program, with_programs
 from bench.catalog.sources import NamedSource, SourceOptions, is_source, misnamed
 from bench.catalog.state_files import parse_state, weights_of
 from bench.catalog.weights import WeightsFile
@@ -112,7 +111,7 @@ def resolve_models(
     *,
     options: SourceOptions | None = None,
     registry: Path | None = None,
-    program: Path | None = None,
+    program: Path | Sequence[Path] | None = None,
     attempt: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[ModelEntry]:
     """The models that names, wildcards, `all`, folders holding a card.toml, or sources stand for.
@@ -123,7 +122,7 @@ def resolve_models(
         options: how a model that is named by its source is to be taken; see bench.catalog.sources. With `download`,
             weights that are not here are fetched, where the card says from where.
         registry: a folder of models, looked in first.
-        program: the file for cards that need a program of the user's.
+        program: the file for cards that need a program of the user's, or several, each for the cards that name it.
         attempt: within it a model that is named by its source is built, which may run the user's code; where it keeps
             an error to itself, that model is left out.
 
@@ -148,15 +147,11 @@ def resolve_models(
             raise BenchError(f"model {name} is for {entry.card.dataset}, not for {dataset}.", option="dataset")
         if built and name in chosen:
             raise BenchError(f"two models would be called {name}; give one of them another name.", option="model_id")
-        own_file = entry.card.program is not None and not built
-        chosen[name] = dataclasses.replace(entry, program=program) if own_file else entry
-    if program is not None and not any(entry.program and entry.build is None for entry in chosen.values()):
-        raise BenchError(
-            "a program is only for models whose card has a [program] section; none of these has one.", option="program"
-        )
-    for entry in chosen.values() if options.download else ():
+        chosen[name] = entry
+    entries = with_programs(list(chosen.values()), [program] if isinstance(program, Path) else program or [])
+    for entry in entries if options.download else ():
         entry.weights.fetch()
-    return list(chosen.values())
+    return entries
 
 
 def _refuse_idle_options(options: SourceOptions, sources: int) -> None:

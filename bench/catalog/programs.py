@@ -11,11 +11,11 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from bench.core.packages import optional_import
 from bench.core.torch_state import plain_torch
 from bench.nets.adapter import PlainEval
 from bench.nets.external.onnx_runtime import OnnxRuntimeNet
+
+if TYPE_CHECKING:
+    from bench.catalog.models import ModelEntry
 
 logger = logging.getLogger(__name__)
 
@@ -184,3 +187,24 @@ def parse_program(text: str) -> Program | None:
         return Program("python", Path(stem), factory)
     suffix = Path(text).suffix
     return Program(SUFFIXES[suffix], Path(text)) if suffix in SUFFIXES else None
+
+
+def with_programs(entries: list[ModelEntry], programs: Sequence[Path]) -> list[ModelEntry]:
+    """The entries with the file that each card asks for: that of its name, or a lone one.
+
+    Raises:
+        BenchError: a file that no card asks for.
+    """
+    found, idle = [], set(programs)
+    for entry in entries:
+        asked = entry.card.program if entry.build is None else None
+        by_name = [path for path in programs if asked and path.name == asked.file]
+        own = next(iter(by_name or (programs if asked and len(programs) == 1 else ())), None)
+        idle.discard(own or Path())
+        found.append(replace(entry, program=own) if asked else entry)
+    if idle:
+        line = f"{min(idle)} is the program of none of these models, and no suite asks for it."
+        if all(entry.card.program is None or entry.build is not None for entry in entries):
+            line = "a program is only for models whose card has a [program] section; none of these has one."
+        raise BenchError(line, option="program")
+    return found

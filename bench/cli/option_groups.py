@@ -18,7 +18,7 @@ from bench.cli.options import (
     Device,
     Download,
     ModelDataset,
-    Program,
+    Programs,
     Registry,
     SuitePath,
     parse_batch_size,
@@ -82,7 +82,7 @@ class Evaluation:
     data_dir: DataDir = None
     download: Download = False
     registry: Registry = None
-    program: Program = None
+    program: Programs = None
     suite_path: SuitePath = None
 
     def request(
@@ -94,7 +94,7 @@ class Evaluation:
         return RunRequest(
             models=models, suites=suites, leaderboard=leaderboard, dataset=self.dataset, examples=self.examples,
             seed=self.seed, device=executor.planning_device(self.device), batch_size=parse_batch_size(self.batch_size),
-            data_dir=self.data_dir, download=self.download, registry=self.registry, program=self.program,
+            data_dir=self.data_dir, download=self.download, registry=self.registry, programs=self.program or (),
             source=own.source_options(download=self.download, data_dir=self.data_dir), suite_path=self.suite_path,
             **more,
         )  # fmt: skip

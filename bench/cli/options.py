@@ -75,6 +75,14 @@ Program = Annotated[
         help="The file that a card's section `program`, or an attack of a suite, needs; running it is your decision.",
     ),
 ]
+Programs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--program",
+        help="A file that a card's section `program`, or an attack or map of a suite, needs; running it is your "
+        "decision. Repeatable, each goes by its name to what asks for it.",
+    ),
+]
 
 
 FailFast = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,10 +114,10 @@ class Protocol(ABC):
     """Whether its runs look for gradient masking."""
     saves_adversarial = False
     """Whether it finds adversarial images that a run can keep."""
-    takes_program = False
-    """Whether the suite calls a function of a file of the user's own."""
+    program_files: frozenset[str] = frozenset()
+    """Names of the files of the user's own whose functions the suite calls."""
     program: UserFile | None = None
-    """That file, once the user has named it."""
+    """Such a file, once the user has named it."""
     parameters_type: ClassVar[type[Section]] = Section
     """What a suite may say."""
     plugin: str = ""
@@ -153,6 +153,20 @@ class Protocol(ABC):
             BenchError: something is missing.
         """
         return {}
+
+    @property
+    def takes_program(self) -> bool:
+        """Whether the suite calls a function of a file of the user's own."""
+        return bool(self.program_files)
+
+    def choose_program(self, files: Mapping[str, UserFile]) -> None:
+        """Take, of the files that the user has named, by name, the one that the suite asks for, or a lone one.
+
+        Raises:
+            BenchError: the suite needs a file, and it is none of these.
+        """
+        asked = [file for name, file in files.items() if name in self.program_files]
+        self.use_program(next(iter(asked or (files.values() if len(files) == 1 else ())), None))
 
     @property
     def may_be_cut(self) -> bool:

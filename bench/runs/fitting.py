@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.attacks.user_files import UserFile
@@ -50,8 +51,25 @@ def in_precision(suite: Suite, precision: Precision, request: RunRequest, failur
     return False
 
 
+def share_programs(programs: Sequence[Path], suites: Sequence[Suite]) -> tuple[dict[str, UserFile], list[Path]]:
+    """The files that the suites' attacks and maps ask for, read, by name; and the others, which are the models'.
+
+    A lone file is the suites' where they ask for any.
+
+    Raises:
+        BenchError: two files of one name, or one cannot be read.
+    """
+    by_name = {path.name: path for path in programs}
+    if len(by_name) < len(programs):
+        raise BenchError("each program goes by its name to what asks for it; two of these have one.", option="program")
+    wanted = {name for suite in suites for name in protocol_for(suite).program_files}
+    taken = by_name.keys() & wanted or (by_name.keys() if wanted and len(by_name) == 1 else set())
+    files = {name: UserFile.read(path) for name, path in by_name.items() if name in taken}
+    return files, [path for name, path in by_name.items() if name not in taken]
+
+
 def load_fitted(
-    name: str, suites: Sequence[Suite], request: RunRequest, file: UserFile | None, *, failures: Failures
+    name: str, suites: Sequence[Suite], request: RunRequest, files: Mapping[str, UserFile], *, failures: Failures
 ) -> FittedData:
     """A data set and what the suites do with it; raises BenchError where one cannot be carried out on it."""
     test = load_split(name, "test", data_dir=request.data_dir, download=request.download)
@@ -59,7 +77,7 @@ def load_fitted(
     training: ImageDataset | None = None
     for suite in suites:
         with skipped(suite, name, request, failures):
-            found = _fit(suite, test, request, file)
+            found = _fit(suite, test, request, files)
             if training is None and found[1].needs_training_split and not request.without_training:
                 training = load_split(name, "train", data_dir=request.data_dir, download=request.download)
             fitted.append(found)
@@ -80,11 +98,13 @@ def is_named(suite: Suite, request: RunRequest) -> bool:
     return suite.name in {one.name for one in resolve_suites(named, request.suite_path)}
 
 
-def _fit(suite: Suite, dataset: ImageDataset, request: RunRequest, file: UserFile | None) -> tuple[Suite, Protocol]:
+def _fit(
+    suite: Suite, dataset: ImageDataset, request: RunRequest, files: Mapping[str, UserFile]
+) -> tuple[Suite, Protocol]:
     """The suite with radii for the data set, and its protocol; raises BenchError."""
     fitted = suite_for(suite, dataset.name, request.data_dir)
     protocol = protocol_for(fitted)
-    protocol.use_program(file)
+    protocol.choose_program(files)
     try:
         protocol.require_dataset(dataset.name)
     except BenchError as error:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import bench
-from bench.attacks.user_files import UserFile
 from bench.catalog.models import ModelEntry, require_weights, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
@@ -25,10 +24,10 @@ from bench.leaderboard.evidence.answers import FixedAnswers
 from bench.leaderboard.evidence.manifest import Dependency, Request, RunConfig
 from bench.leaderboard.table import check_leaderboard
 from bench.nets.compiled import require_compiler
-from bench.protocols import Protocol, protocol_for
+from bench.protocols import Protocol
 from bench.runs.batch_size import images_within_memory
 from bench.runs.failures import Failures
-from bench.runs.fitting import FittedData, in_precision, load_fitted, skipped
+from bench.runs.fitting import FittedData, in_precision, load_fitted, share_programs, skipped
 from bench.runs.ready import check_model
 
 
@@ -48,7 +47,8 @@ class RunRequest:
     download: bool = False
     source: SourceOptions | None = None
     registry: Path | None = None
-    program: Path | None = None
+    programs: Sequence[Path] = ()
+    """Files of the user's that cards of models and suites ask for, each by its name."""
     entries: Sequence[ModelEntry] = ()
     """Models that are in memory; evaluated before those of `models`."""
     precision: str = "float32"
@@ -182,20 +182,17 @@ def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[Run
     if request.expect_clean is not None and not 0 <= request.expect_clean <= 1:
         raise BenchError(f"{request.expect_clean:g} is no share of images; use e.g. 0.83.", option="expect_clean")
     suites = resolve_suites(request.suites, request.suite_path)
-    # the file that the user names is the suites' where they ask for one, and else the models'
-    of_suites = request.program is not None and any(protocol_for(suite).takes_program for suite in suites)
-    file = UserFile.read(request.program) if of_suites and request.program is not None else None
+    files, of_models = share_programs(request.programs, suites)
     named = resolve_models(
         request.models, request.dataset, options=request.source or SourceOptions(download=request.download),
-        registry=request.registry,
-        program=None if of_suites else request.program, attempt=failures.of,
+        registry=request.registry, program=of_models, attempt=failures.of,
     )  # fmt: skip
     entries = [*request.entries, *named]
     suites = [suite for suite in suites if in_precision(suite, precision, request, failures)]
     data: dict[str, FittedData] = {}
     for name in dict.fromkeys(entry.card.dataset for entry in entries):
         with failures.of(f"data set {name}"):
-            data[name] = load_fitted(name, suites, request, file, failures=failures)
+            data[name] = load_fitted(name, suites, request, files, failures=failures)
     plans: list[RunPlan] = []
     for entry in entries:
         if entry.card.dataset in data:
@@ -232,9 +229,13 @@ def _plans_of(
         entry, data.test, suites, device, batch_size=request.batch_size, keep=alone, expect_clean=request.expect_clean,
         precision=precision,
     )  # fmt: skip
-    files = {"program": request.program, "registry": None if entry.named else request.registry}
-    given = {**entry.named, **{name: str(path) for name, path in files.items() if path is not None}}
-    named = {name: shared_path(value) if isinstance(value, str) else value for name, value in given.items()}
+    named: dict[str, str | bool | list[str]] = {
+        name: shared_path(value) if isinstance(value, str) else value for name, value in entry.named.items()
+    }
+    if programs := [shared_path(str(path)) for path in request.programs]:
+        named["program"] = programs if len(programs) > 1 else programs[0]
+    if request.registry is not None and not entry.named:
+        named["registry"] = shared_path(str(request.registry))
     asked = Request(
         examples=request.examples, device=request.device, batch_size=request.batch_size,
         named={} if entry.build is not None and not entry.named else named,

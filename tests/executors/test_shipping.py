@@ -61,7 +61,7 @@ def test_an_attack_of_the_users_travels_by_the_bytes_of_its_file(tmp_path: Path)
         '[[parameters.attacks]]\nattack = "mine.py:attack"\n'
         "[parameters.datasets.fashion_mnist]\nreference = { linf = 0.1 }\n"
     )
-    request = RunRequest(["standard"], [str(tmp_path / "mine.toml")], tmp_path, program=tmp_path / "mine.py")
+    request = RunRequest(["standard"], [str(tmp_path / "mine.toml")], tmp_path, programs=[tmp_path / "mine.py"])
     (plan,) = plan_runs(request)
     packed = pickle.loads(pickle.dumps(pack_plan(plan)))
     (tmp_path / "mine.py").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,41 @@ def test_another_program_than_the_cards_is_refused_before_it_runs(
 def test_a_program_for_models_that_need_none_is_refused(bench: Bench, code: Path, tiny_suite: Path) -> None:
     run = ("run", "--model", "standard", "--suite", tiny_suite, "--program", code)
     assert "none of these has one" in bench.refused(*run)
+
+
+ATTACK = "def still(model, images, labels, *, eps):\n    return images\n"
+OWN_SUITE = """schema_version = 1
+name = "own"
+version = 1
+protocol = "robustness"
+examples = 5
+[[parameters.attacks]]
+attack = "my_attack.py:still"
+norms = ["linf"]
+[parameters.datasets.fashion_mnist]
+reference = { linf = 0.1 }
+radii = { linf = [0.1] }
+"""
+
+
+def test_a_model_and_an_attack_of_ones_own_are_judged_together_each_file_by_its_name(
+    bench: Bench, added: Path, code: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(OWN_SUITE)
+    (tmp_path / "my_attack.py").write_text(ATTACK)
+    own = ("--model", "mine", "--registry", added, "--suite", tmp_path / "own.toml")
+    files, board = ("--program", tmp_path / "my_attack.py", "--program", code), tmp_path / "board"
+    status, _, err = bench("run", *own, *files, "--leaderboard", board)
+    assert status == 0, err
+    (manifest,) = board.glob("runs/*/manifest.json")
+    assert json.loads(manifest.read_text())["request"]["named"]["program"] == ["my_attack.py", "net.py"]
+    assert bench("check", *own, *files, "--baseline", board, "--time-factor", 0)[0] == 0
+    assert "my_attack.py:still is code of a file" in bench.refused("run", *own, "--program", code)
+    (tmp_path / "idle.py").touch()
+    assert "idle.py is the program of none of these models, and no suite asks for it (--program)" in bench.refused(
+        "run", *own, *files, "--program", tmp_path / "idle.py"
+    )
+    assert "two of these have one" in bench.refused("run", *own, *files, "--program", tmp_path / "elsewhere" / "net.py")
 
 
 def test_a_zoos_net_joins_the_registry_and_needs_no_program(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:

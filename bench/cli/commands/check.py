@@ -166,8 +166,7 @@ def _evaluate(
     from bench.cli.output.failures import tell_skipped
     from bench.comparison.baseline import comparable_plans, require_baseline
     from bench.comparison.gate import RegressionReport, unchecked, weights_remarks
-    from bench.protocols.registry import protocol_for
-    from bench.runs.fitting import is_named
+    from bench.runs.fitting import is_named, share_programs
     from bench.runs.plan import plan_runs
 
     if not update and request.leaderboard.resolve() == baseline.resolve():
@@ -175,10 +174,10 @@ def _evaluate(
             "the new runs would be the baseline of the next check; keep them in another folder.", option="leaderboard"
         )
     named = resolve_suites(request.suites, request.suite_path)
-    suites, of_suites = [suite.name for suite in named], any(protocol_for(suite).takes_program for suite in named)
+    suites, (_, of_models) = [suite.name for suite in named], share_programs(request.programs, named)
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry,
-        program=None if of_suites else request.program, attempt=failures.of,
+        program=of_models, attempt=failures.of,
     )  # fmt: skip
     failures.raise_lone(len(entries))
     if not update:
@@ -192,10 +191,8 @@ def _evaluate(
     sound = [entry for entry in entries if not remarks[entry.card.name]]
     if not sound:
         return verdicts
-    plans = plan_runs(
-        replace(request, models=[], entries=sound, source=None, program=request.program if of_suites else None),
-        failures,
-    )
+    of_suites = [path for path in request.programs if path not in of_models]
+    plans = plan_runs(replace(request, models=[], entries=sound, source=None, programs=of_suites), failures)
     tell_skipped(failures)
     require_masking_probe(plans, rules.masking)
     if not update:

@@ -114,7 +114,7 @@ class Request(_Part):
     device: str = "auto"
     batch_size: int | None = None
     save_adversarial: bool = False
-    named: dict[str, str | bool] = {}
+    named: dict[str, str | bool | list[str]] = {}
 
 
 class ExecutorStats(_Part):

@@ -11,7 +11,7 @@ from bench.leaderboard.best_known import is_external
 from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.rows import short_digest
 
-Options = dict[str, str | bool]
+Options = dict[str, str | bool | list[str]]
 """Options of `bench run` by name, as `bench_command` takes them."""
 _PATHS = "paths are as the run was given them, without the folders outside of its working directory"
 

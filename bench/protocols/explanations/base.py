@@ -112,7 +112,8 @@ class AttributionProtocol(Protocol):
 
     def __init__(self, parameters: Any) -> None:
         super().__init__(parameters)
-        self.takes_program = any(named_function(method.name) for method in parameters.attributions)
+        files = (named_function(method.name) for method in parameters.attributions)
+        self.program_files = frozenset(found[0] for found in files if found is not None)
 
     def use_program(self, program: UserFile | None) -> None:
         if not self.takes_program:

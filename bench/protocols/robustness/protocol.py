@@ -18,7 +18,7 @@ import pandas as pd
 
 from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import find_attack
-from bench.attacks.user_files import UserFile
+from bench.attacks.user_files import UserFile, named_function
 from bench.core.files import user_cache
 from bench.core.threat import Norm
 from bench.core.toml_files import Section
@@ -56,7 +56,8 @@ class Robustness(Protocol):
         super().__init__(parameters)
         self.plan: Plan = parameters.plan()
         known = [entry.prepared(None).attack for entry in self.plan.entries if not entry.is_file]
-        self.takes_program = any(entry.is_file for entry in self.plan.entries)
+        files = (named_function(entry.attack) for entry in self.plan.entries)
+        self.program_files = frozenset(found[0] for found in files if found is not None)
         self.needs_gradients = any(attack.needs_gradients for attack in known)
         self.search_takes_precision = any("precision" in attack.takes for attack in known)
         self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.takes_program
