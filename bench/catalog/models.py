@@ -188,7 +188,7 @@ def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: 
         known = {full.removeprefix(f"{name}/"): entry for full, entry in known.items() if full.startswith(f"{name}/")}
     if pattern not in known and elsewhere:
         raise BenchError(f"unknown {what} {pattern!r}; did you mean {' or '.join(elsewhere)}?")
-    if pattern.count("/") > 1 and pattern not in known:
+    if pattern.count("/") > 1 and pattern not in known and not Path(pattern).exists():
         place, name = os.path.split(pattern)
         near = sorted(card.parent.name for card in Path(place).glob("*/card.toml"))
         raise BenchError(f"there is no folder {pattern}; models in {place}: {', '.join(near) or 'none'}.")
