@@ -79,7 +79,14 @@ def build_page(source: PageSource) -> str:
     """
     runs = read_runs(source.rows, source.leaderboard) if source.runs is None else source.runs
     datasets = {str(run.shared["dataset"]) for run in runs}
-    names = Names({name: slot for slot, name in enumerate(sorted({run.model for run in runs}))}, len(datasets) > 1)
+    models = sorted({run.model for run in runs})
+    # every plot is of one data set
+    slots = {
+        name: slot
+        for one in sorted(datasets)
+        for slot, name in enumerate(m for m in models if m.partition("/")[0] == one)
+    }
+    names = Names(slots, len(datasets) > 1)
     content = _gather(source, runs, names)
     environment = Environment(
         loader=PackageLoader("bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,

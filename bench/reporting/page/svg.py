@@ -20,6 +20,8 @@ _MARKERS: tuple[tuple[tuple[float, float], ...], ...] = (
     ((0, 1.1), (1.1, -1), (-1.1, -1)),
     tuple((x / 2.6, y / 2.6) for x, y in _PLUS),
     tuple(((x - y) / 3.7, (x + y) / 3.7) for x, y in _PLUS),
+    ((-1.1, -1), (1.1, -1), (-1.1, 1), (1.1, 1)),
+    ((-1, -1.1), (-1, 1.1), (1, -1.1), (1, 1.1)),
 )
 _WIDTH, _HEIGHT, _TOP, _BOTTOM, _RIGHT = 353.0, 259.0, 8.0, 38.0, 8.0
 _TEXT, _CHARACTER = 10.5, 6.0
@@ -108,7 +110,7 @@ def plot(identity: str, title: str, alt: str, series: Sequence[Series], axes: Ax
     named: dict[float, str] = {float(row): name for row, name in enumerate(axes.rows)}
     y_ticks = named or {value: f"{value:.4g}" for value in _ticks(*y_ends)}
     frame = _Frame(24 + _CHARACTER * max(map(len, y_ticks.values()), default=0), x_ends, y_ends)
-    shapes = {(one.slot % len(_MARKERS), one.joined): _marker(one.slot, 2.5 if one.joined else 3.5) for one in series}
+    shapes = {(_shape(one.slot), one.joined): _marker(one.slot, 2.5 if one.joined else 3.5) for one in series}
     names = {shape: f"{identity}-{place}" for place, shape in enumerate(shapes)}
     parts = [
         Markup('<title id="{0}-title">{1}</title><desc id="{0}-description">{2}</desc>').format(identity, title, alt),
@@ -116,7 +118,7 @@ def plot(identity: str, title: str, alt: str, series: Sequence[Series], axes: Ax
             Markup('<path id="{}" d="{}"/>').format(names[shape], path) for shape, path in shapes.items()
         )),
         *_surroundings(frame, axes, y_ticks),
-        *(_drawn(frame, one, names[one.slot % len(_MARKERS), one.joined]) for one in reversed(series)),
+        *(_drawn(frame, one, names[_shape(one.slot), one.joined]) for one in reversed(series)),
         *_labels(frame, series),
     ]  # fmt: skip
     return Markup(
@@ -223,8 +225,13 @@ def _path(frame: _Frame, points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{_short(frame.x(x))} {_short(frame.y(y))}" for x, y in points) if points else ""
 
 
+def _shape(slot: int) -> int:
+    """Which marker: 108 slots have a colour and marker each that no other of them has."""
+    return (slot + slot // SERIES_COLOURS) % len(_MARKERS)
+
+
 def _marker(slot: int, radius: float) -> str:
-    corners = _MARKERS[slot % len(_MARKERS)]
+    corners = _MARKERS[_shape(slot)]
     if not corners:
         half = f"a{radius:g} {radius:g} 0 1 0 "
         return f"M-{radius:g} 0{half}{2 * radius:g} 0{half}-{2 * radius:g} 0Z"

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.reporting.page.content import Number, anchor
-from bench.reporting.page.svg import Axes, Point, Series, _ticks, plot
+from bench.reporting.page.svg import Axes, Point, Series, _ticks, plot, swatch
 from bench.reporting.page.tradeoffs import Spot, front
 from tests.reporting.page.pages import parse
 
@@ -93,3 +93,7 @@ def test_two_drawings_share_no_id() -> None:
         targets = [node.attributes["href"][1:] for node in svg.walk() if "href" in node.attributes]
         assert targets and set(targets) <= set(ids)
     assert len(ids) == len(set(ids))
+
+
+def test_a_hundred_models_are_told_apart() -> None:
+    assert len({swatch(slot, joined=False) for slot in range(108)}) == 108
