@@ -58,12 +58,12 @@ def comparable_rows(plan: RunPlan, baseline: Path, but: str = "") -> pd.DataFram
         known, left = left[column].unique(), left[left[column] == value]
         if left.empty:
             option = _OPTIONS.get(column, "") if len(known) else ""
-            alike = f"judge as it was (--{option} {known[-1]}), or " if option else ""
+            alike = f"judge with {option} {known[-1]}, or " if option else ""
             raise BenchError(
                 f"the baseline {baseline} has no run like this of {plan.entry.card.name} under {plan.suite.name}: "
                 f"its {column} is {', '.join(map(str, known)) or 'unknown'}, here {value}; "
                 f"{alike}add it with an update of the baseline.",
-                option="update",
+                option=(option, "update") if option else "update",
             )
     return rows.loc[rows["run_id"] == latest_run(left)]
 

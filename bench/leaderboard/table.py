@@ -6,7 +6,6 @@ import csv
 import io
 import operator
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,15 @@ from typing import Any
 import pandas as pd
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, csv_text, locked, read_regular, sweep, write_atomically
+from bench.core.files import (
+    clear_disk_errors,
+    csv_text,
+    locked,
+    read_regular,
+    require_writable,
+    sweep,
+    write_atomically,
+)
 from bench.core.names import select_names
 from bench.leaderboard.migration import migrated_rows
 from bench.leaderboard.rows import (
@@ -65,10 +72,7 @@ def append_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 def check_leaderboard(folder: Path) -> None:
     """Raise BenchError if rows could not be appended to the leaderboard in `folder`; called before work starts."""
     _content(folder / FILE_NAME)
-    with clear_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # of a name of its own: several processes look at once
-            pass
+    require_writable(folder / FILE_NAME)
 
 
 def read_leaderboard(folder: Path) -> pd.DataFrame:

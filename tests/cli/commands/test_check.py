@@ -200,7 +200,7 @@ def test_a_baseline_that_cannot_be_compared_with_is_refused_before_any_work(
     asked = ("check", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline)
     for option, known, wrong in (("examples", "n_examples is 60", 50), ("seed", "seed is 0", 7)):
         line = bench.refused(*asked, f"--{option}", wrong)
-        assert f"{known}, here {wrong}; judge as it was (--{option} {known.split()[-1]}), or add it with" in line
+        assert f"{known}, here {wrong}; judge with {option} {known.split()[-1]}, or add it with" in line
     assert "a file stands where a folder is needed" in bench.refused(*asked, "--junit", tmp_path)
     (evidence,) = baseline.glob("runs/*/examples.parquet")
     evidence.write_bytes(b"damaged")

@@ -135,20 +135,20 @@ def test_accuracy_may_be_of_more_images_than_what_it_is_matched_for() -> None:
 def test_a_front_with_one_restless_strength_is_no_finding_of_its_own(
     lone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the degrees of freedom of all seeds together, 12, one in seven is found; a certain lone seed is worse."""
+    """With the degrees of freedom of all seeds together, or a lone seed that is certain, one in six is found."""
     monkeypatch.setattr(groups, "DRAWS", 500)
     random, found = np.random.default_rng(8), 0
 
     def side(restless: bool) -> list[list[Array]]:
-        spreads = [0.1 if restless and not lone else 0.02, 0.02, 0.02]
-        seeds = [1 if restless and lone else 3, 3, 3]
-        xs = zip((0.9, 0.85, 0.8), spreads, seeds, strict=True)
-        return [[np.full((count, 20), x), nets(random, 0.5, count, spread, images=20)] for x, spread, count in xs]
+        counts = [3, 1 if restless and lone else 3, 3]
+        spreads = [0.1] * 3 if lone else [0.02, 0.5 if restless else 0.02, 0.02]
+        points = zip((0.9, 0.85, 0.8), counts, spreads, strict=True)
+        return [[np.full((count, 20), x), nets(random, 0.5, count, spread, images=20)] for x, count, spread in points]
 
     for _ in range(200):
         low, high = front_difference(side(True), side(False))[0].interval
         found += not low <= 0 <= high
-    assert found <= 0.08 * 200
+    assert found <= 0.12 * 200
 
 
 def test_shares_that_are_alike_on_every_image_are_not_certain() -> None:
