@@ -7,7 +7,8 @@ import ctypes
 import os
 import platform
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -47,11 +48,27 @@ def free_memory() -> int | None:
     found = re.search(r"MemAvailable: *(\d+) kB", _text("/proc/meminfo"))
     if found is None:
         return None
-    free = int(found[1]) * 1024
-    limit, used = _text("/sys/fs/cgroup/memory.max"), re.search(r"^anon (\d+)", _text("/sys/fs/cgroup/memory.stat"))
-    if limit.strip().isdigit() and used is not None:  # a container's own limit
-        free = min(free, max(0, int(limit) - int(used[1])))
-    return free
+    return min([int(found[1]) * 1024, *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes that the control groups of this process leave it: those of a container or of a cluster's job."""
+    for line in _text("/proc/self/cgroup").splitlines():
+        controllers, group = line.split(":", 2)[1:]
+        if not controllers:  # version 2
+            root, maximum, taken = "/sys/fs/cgroup", "memory.max", "anon"
+        elif "memory" in controllers.split(","):
+            root, maximum, taken = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "total_rss"
+        else:
+            continue
+        folder = PurePosixPath(root + group)
+        for one in (folder, *folder.parents)[: len(folder.parts) - len(PurePosixPath(root).parts) + 1]:
+            limit, used = (
+                _text(f"{one}/{maximum}").strip(),
+                re.search(rf"^{taken} (\d+)", _text(f"{one}/memory.stat"), re.M),
+            )
+            if limit.isdigit() and used is not None:
+                yield max(0, int(limit) - int(used[1]))
 
 
 def limit_openmp_spinning() -> None:

@@ -22,7 +22,7 @@ from bench.attacks.running import SLACK
 from bench.attacks.verification import AttackResults
 from bench.catalog.suites import suite_files
 from bench.core.errors import BenchError, bench_command
-from bench.core.files import sha256_file
+from bench.core.files import locked, sha256_file
 from bench.core.precision import float32_products
 from bench.core.threat import Norm
 from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, read_images, write_images
@@ -82,14 +82,16 @@ def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> Ext
     protocol = plan.protocol
     if not isinstance(protocol, Robustness):
         raise BenchError(f"suite {plan.suite.name} looks for no images that fool a model.", option="suite")
-    images = read_images(path, plan.dataset)
-    manifest, records = _run_to_lower(plan, leaderboard)
-    judged = _Judged(plan, ready_model(plan), records)
-    judged.take(images)
-    attack = f"{EXTERNAL}{name}"
+    images, attack = read_images(path, plan.dataset), f"{EXTERNAL}{name}"
     radii = protocol.plan.radii_of(plan.dataset.name)
-    records = with_external_rows(records, judged.results, judged.fewest, attack, radii=radii)
-    return _written(plan, leaderboard, manifest, records, judged=judged, images=images, attack=attack, file=path)
+    _run_to_lower(plan, leaderboard)  # before a lock is made
+    # two that lower one run side by side would each leave out what the other has found
+    with locked(leaderboard / ".verify.lock", f"another bench verify is at work in {leaderboard}; wait for it."):
+        manifest, records = _run_to_lower(plan, leaderboard)
+        judged = _Judged(plan, ready_model(plan), records)
+        judged.take(images)
+        records = with_external_rows(records, judged.results, judged.fewest, attack, radii=radii)
+        return _written(plan, leaderboard, manifest, records, judged=judged, images=images, attack=attack, file=path)
 
 
 def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFrame]:

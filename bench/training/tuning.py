@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes, write_atomically
-from bench.training.epochs import Progress
+from bench.core.files import locked, sha256_bytes, write_atomically
+from bench.training.epochs import LOCK, Progress
 from bench.training.fitting import TrainingRequest, fit, measure_gradients
 from bench.training.trainer import describe_recipe
 
@@ -58,8 +58,9 @@ def try_setting(
     row |= {f"stability_{radius}": value for radius, value in gradients.stability.items()}
     row |= {"target_cosine": gradients.target_cosine, "gradient_norm": gradients.norm}
     row["minutes"] = round(fitted.run.seconds / 60, 2)
-    table = pd.concat([read_trials(path), pd.DataFrame([row])], ignore_index=True)
-    write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    with locked(path.with_name(LOCK)):
+        table = pd.concat([read_trials(path), pd.DataFrame([row])], ignore_index=True)
+        write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     shutil.rmtree(trial.work, ignore_errors=True)
     return row
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from bench.attacks.verification import AttackResults
 from bench.catalog.cards import read_card
@@ -152,6 +153,12 @@ def test_a_bad_file_is_refused_in_one_line(
     good = {"images": np.zeros((2, 1, 28, 28), np.float32), "ids": np.array([0, 1])}
     arrays = {name: value for name, value in (good | change).items() if value is not None}
     assert said in bench.refused(*asked(tmp_path, tiny_suite, stored(tmp_path, **arrays)))
+
+
+def test_two_files_are_not_entered_at_the_same_time(bench: Bench, tmp_path: Path, weak: Path) -> None:
+    file = stored(tmp_path, images=np.zeros((1, 1, 28, 28), np.float32), ids=np.array([0]))
+    with FileLock(tmp_path / "board" / ".verify.lock"):
+        assert "another bench verify is at work" in bench.refused(*asked(tmp_path, weak, file))
 
 
 def test_without_a_run_to_lower_nothing_is_written(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import pytest
+from filelock import FileLock
 
 from bench.catalog.cards import read_card, write_card
 from bench.data import loading
@@ -222,7 +223,7 @@ def test_a_search_keeps_every_trial_and_does_not_repeat_one(bench: Bench, tmp_pa
         rows = list(csv.DictReader(stream))
     assert [json.loads(row["changed"])["cosine_weight"] for row in rows] == [0.5, 1]
     assert all(0 <= float(row["validation_accuracy"]) <= 1 and 0 < float(row["stability_8/255"]) <= 1 for row in rows)
-    assert {path.name for path in (output / "fashion_mnist").iterdir()} == {"tuning.csv"}
+    assert {path.name for path in (output / "fashion_mnist").iterdir()} == {".lock", "tuning.csv"}
     before = path.read_bytes()
     assert bench(*common, "--grid", "cosine_weight=1", "--grid", "l2_weight=0.1")[0] == 0
     assert path.read_bytes() == before
@@ -243,6 +244,19 @@ def test_a_row_of_a_search_is_of_the_epoch_whose_gradients_it_measures(
     assert code == 0, err
     with (tmp_path / "fashion_mnist" / "tuning.csv").open() as stream:
         assert [row["validation_accuracy"] for row in csv.DictReader(stream)] == ["0.9"]
+
+
+def test_two_searches_do_not_write_their_rows_at_the_same_time(
+    bench: Bench, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.core.files.LOCK_SECONDS", 0.1)
+    (tmp_path / "fashion_mnist").mkdir()
+    with FileLock(tmp_path / "fashion_mnist" / ".lock"):
+        line = bench.refused(
+            "tune", "--recipe", "standard", "--output", tmp_path, "--data-dir", data_dir, *TINY_TRAINING,
+            "--grid", "weight_decay=0",
+        )  # fmt: skip
+    assert "another process has held" in line and not list(tmp_path.rglob("tuning.csv"))
 
 
 @pytest.mark.parametrize(
