@@ -77,10 +77,13 @@ class Ordering(_Claim):
 
 
 class Method(Section):
-    """A method as a curve: groups of seeds by its strength; `tuning` is its recipe in tuning.csv."""
+    """A method as a curve: groups of seeds by its strength; `tuning` is its recipe in tuning.csv.
+
+    One of the two that a claim compares may have one strength alone.
+    """
 
     name: str
-    strengths: list[Group] = Field(min_length=2)
+    strengths: list[Group] = Field(min_length=1)
     tuning: str
 
 
@@ -92,6 +95,12 @@ class Front(_Claim):
     matched: MetricName
     better: Method
     worse: Method
+
+    @model_validator(mode="after")
+    def _has_a_curve(self) -> Front:
+        if len(self.better.strengths) == len(self.worse.strengths) == 1:
+            raise ValueError(f"{self.id}: one of the two methods needs two strengths")
+        return self
 
 
 class Correlation(_Claim):

@@ -14,6 +14,8 @@ from bench.studies.names import MetricName, expand
 from bench.studies.study import Claim, Study, find_study, read_study
 from tests.studies.test_claims import claim, of
 
+LONE = {"name": "a", "tuning": "a", "strengths": ["a"]}
+
 
 @pytest.mark.parametrize(
     ("changed", "message"),
@@ -23,6 +25,7 @@ from tests.studies.test_claims import claim, of
         ({"kind": "null"}, "a null claim needs a margin"),
         ({"kind": "difference_of_differences"}, "needs `than`"),
         ({"than": {"of": of("m"), "better": "a", "worse": "b"}}, "needs `than`"),
+        ({"statistic": "front", "matched": of("m"), "better": LONE, "worse": LONE}, "one of the two methods needs two"),
     ],
 )
 def test_claims_that_cannot_be_meant_are_refused(changed: dict[str, Any], message: str) -> None:

@@ -97,23 +97,24 @@ def front_difference(
 ) -> tuple[Estimate, tuple[float, float]]:
     """How far the first front lies above the second, on average over the x that both reach, and those x's ends.
 
-    Between neighbouring strengths a front is a straight line.
+    Between neighbouring strengths a front is a straight line. A lone strength is compared with the other front at its
+    own x.
 
     Args:
         first, second: at each strength x and y, (seeds, images) each; x's images the same throughout, and y's, which
             are taken to be x's where they are as many.
 
     Raises:
-        ValueError: a front has fewer than two strengths, or no x is reached by both.
+        ValueError: neither front has two strengths, or no x is reached by both.
     """
-    if min(len(first), len(second)) < 2:
-        raise ValueError("a front needs at least two strengths")
+    if max(len(first), len(second)) < 2:
+        raise ValueError("one of two fronts needs at least two strengths")
     points = [*first, *second]
     means = np.array([values.mean() for point in points for values in point])  # x, y, x, y, ...
     xs = means[::2]
     low = max(xs[: len(first)].min(), xs[len(first) :].min())
     high = min(xs[: len(first)].max(), xs[len(first) :].max())
-    if low >= high:
+    if low > high or (low == high and min(len(first), len(second)) > 1):
         raise ValueError("no x is reached by both fronts")
     of_x, of_y = (np.stack([point[place].mean(0) for point in points], axis=1) for place in (0, 1))
     own = 0 if len(of_x) == len(of_y) else 3  # the same images are drawn together
@@ -126,17 +127,26 @@ def front_difference(
 
 
 def _gap(drawn: Array, split: int, grid: Array) -> Array:
-    """(draws,) mean gap of two fronts over the grid."""
-    first, second = (_on_line(part[:, ::2], part[:, 1::2], grid) for part in (drawn[:, :split], drawn[:, split:]))
+    """(draws,) mean gap of two fronts over the grid, or at the x of the lone strength that one of them is."""
+    fronts = [(part[:, ::2], part[:, 1::2]) for part in (drawn[:, :split], drawn[:, split:])]
+    matched = next((xs for xs, _ in fronts if xs.shape[1] == 1), grid[None])
+    first, second = (_on_line(xs, ys, matched) for xs, ys in fronts)
     gap: Array = (first - second).mean(1)
     return gap
 
 
 def _on_line(xs: Array, ys: Array, grid: Array) -> Array:
-    """(draws, grid) y on the lines between neighbouring points, beyond the ends that of the end itself."""
+    """(draws, grid) y on the lines between neighbouring points, beyond the ends that of the end itself.
+
+    Args:
+        xs, ys: (draws, points).
+        grid: (draws or 1, grid) x.
+    """
+    if xs.shape[1] == 1:
+        return ys
     order = np.argsort(xs, axis=1)
     xs, ys = (np.take_along_axis(values, order, axis=1) for values in (xs, ys))
-    below = np.stack([(xs <= x).sum(1) - 1 for x in grid], axis=1).clip(0, xs.shape[1] - 2)
+    below = np.stack([(xs <= x[:, None]).sum(1) - 1 for x in grid.T], axis=1).clip(0, xs.shape[1] - 2)
     x0, x1, y0, y1 = (np.take_along_axis(values, below + step, axis=1) for values in (xs, ys) for step in (0, 1))
     width = x1 - x0
     share = np.divide(grid - x0, width, out=np.full_like(width, 0.5), where=width > 0).clip(0.0, 1.0)

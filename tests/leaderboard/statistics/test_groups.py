@@ -118,6 +118,18 @@ def test_fronts_are_compared_where_they_cost_the_same() -> None:
     assert better.value == pytest.approx(same.value + 0.1) and better.p_value() < 0.05
 
 
+def test_a_lone_strength_is_compared_at_its_own_x() -> None:
+    """It beats the curve's middle strength by .04, at two points less accuracy: on the same curve."""
+    curve, lone = front([0.9, 0.86, 0.82], [0.1, 0.18, 0.26]), front([0.84], [0.22])
+    assert sum_of_groups([lone[0][1], -curve[1][1]]).p_value() < 0.05
+    same, (low, high) = front_difference(lone, curve)
+    assert same.p_value() > 0.05 and low == high == pytest.approx(0.84, abs=0.01)
+    better, _ = front_difference([[lone[0][0], lone[0][1] + 0.1]], curve)
+    assert better.value == pytest.approx(same.value + 0.1) and better.p_value() < 0.05
+    worse, _ = front_difference(curve, [[lone[0][0], lone[0][1] + 0.1]])
+    assert worse.value == pytest.approx(-better.value) and worse.p_value() < 0.05
+
+
 def test_accuracy_may_be_of_more_images_than_what_it_is_matched_for() -> None:
     """Of 300 images accuracy says too little of a front that falls steeply with it; of 12,000 it says enough."""
     images = np.random.default_rng(7).random((4, 12_000))
@@ -165,5 +177,7 @@ def test_fronts_that_do_not_meet_are_not_compared() -> None:
         front_difference(front([0.9, 0.8], [0, 0]), [[x - x.mean() + 0.8, y] for x, y in front([0.8, 0.8], [0, 0])])
     with pytest.raises(ValueError, match="no x is reached by both"):
         front_difference(front([0.9, 0.8], [0, 0]), front([0.7, 0.6], [0, 0]))
-    with pytest.raises(ValueError, match="two strengths"):
+    with pytest.raises(ValueError, match="no x is reached by both"):
         front_difference(front([0.9], [0]), front([0.7, 0.6], [0, 0]))
+    with pytest.raises(ValueError, match="two strengths"):
+        front_difference(front([0.9], [0]), front([0.9], [0]))
