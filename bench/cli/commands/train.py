@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from bench.cli.interrupts import keeping
 from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
+from bench.cli.output.rendering import messages, output
 
 if TYPE_CHECKING:
     from bench.training.epochs import Progress
@@ -23,7 +24,6 @@ class TrainCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from bench.cli.commands.recipes import parameter_tables
-        from bench.cli.output.rendering import output
 
         super().format_help(ctx, formatter)
         for part in parameter_tables():
@@ -75,7 +75,6 @@ def train(
 
 
 def _train_classifier(request: TrainingRequest, tensorboard: Path | None) -> None:
-    from bench.cli.output.rendering import output
     from bench.training.publish import train_and_publish
 
     title = f"{request.recipe.name} on {request.dataset}"
@@ -88,7 +87,6 @@ def _train_classifier(request: TrainingRequest, tensorboard: Path | None) -> Non
 
 def _train_autoencoder(request: TrainingRequest, chosen: dict[str, Any], tensorboard: Path | None) -> None:
     """An autoencoder of the image manifold in place of a classifier."""
-    from bench.cli.output.rendering import output
     from bench.training.vae_gan import RECIPE, make_vae_gan_recipe, train_vae_gan
 
     made = make_vae_gan_recipe(request.dataset, chosen)
@@ -107,8 +105,7 @@ def _watched(
     request: TrainingRequest, title: str, epochs: int, tensorboard: Path | None
 ) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, int], None]]]:
     """What a training reports epochs and target maps to: the display, and event files where they are asked for."""
-    from bench.cli.output.rendering import messages
-    from bench.cli.output.train_progress import EventFiles, TrainingDisplay
+    from bench.cli.output.progress import EventFiles, TrainingDisplay
 
     with keeping("whole epochs are kept; run the same command again to go on"), ExitStack() as stack:
         watchers = []

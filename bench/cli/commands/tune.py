@@ -9,6 +9,8 @@ import typer
 
 from bench.cli.interrupts import keeping
 from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
+from bench.cli.output.rendering import messages, table
+from bench.cli.output.rendering import output as standard_output
 
 
 def tune(
@@ -25,9 +27,7 @@ def tune(
     download: Download = False,
 ) -> None:
     """Train every setting of a grid and keep what each gives on held-out examples; settings done before are kept."""
-    from bench.cli.output.rendering import messages, table
-    from bench.cli.output.rendering import output as standard_output
-    from bench.cli.output.train_progress import TrainingDisplay
+    from bench.cli.output.progress import TrainingDisplay
     from bench.core.devices import resolve_device
     from bench.training import make_recipe
     from bench.training.fitting import TrainingRequest

@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID, TaskProgressColumn
 
 from bench.cli.interrupts import keep
 from bench.cli.option_groups import at_work
@@ -63,8 +56,7 @@ class RunProgress(Display):
     def __init__(self, console: Console, go_on: str = "run the same command again to go on") -> None:
         """Take what is to be done after a stop, to go on where it was; empty where nothing is kept."""
         self._go_on = go_on
-        bar = BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-        super().__init__(TextColumn("{task.description}", markup=False), *bar, console=console)
+        super().__init__(TaskProgressColumn(), console=console)
 
     def watch(self, plan: RunPlan, count: str = "") -> Observer:
         """An observer whose bar is `plan`'s; `count` goes before its name, e.g. `[2/6] `."""
