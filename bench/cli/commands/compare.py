@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Json, LeaderboardDir, OnlyDataset, OnlySuite
+from bench.cli.output.rendering import messages, output, warn
 from bench.core.errors import BenchError
 
-if TYPE_CHECKING:
-    from bench.cli.output.comparison_formats import Shape
-    from bench.comparison.compare import SuiteComparison
-
-SHOWN_FLIPS = 12
-
-
-class Format(StrEnum):
-    """What a comparison is printed as."""
-
-    table = "table"
-    latex = "latex"
+Format = StrEnum("Format", "table latex")
 
 
 def compare(
@@ -51,8 +41,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two models example by example: McNemar's exact test for shares, all signs or Student's t for means."""
-    from bench.cli.output.comparison_formats import Shape, as_latex, with_metrics
-    from bench.cli.output.rendering import messages, output, warn
+    from bench.cli.output.comparison_formats import Shape, as_latex, print_comparison, with_metrics
     from bench.comparison.compare import compare_models
 
     if as_json and output_format is Format.latex:
@@ -69,38 +58,10 @@ def compare(
         typer.echo("\n".join(as_latex(one, shape) for one in shown), nl=False)
     else:
         for one in shown:
-            _print(one, shape, flipped=flipped)
+            print_comparison(one, shape, flipped=flipped)
     warn([] if as_json else skipped)
     if images is not None:
         from bench.reporting.flip_panel import draw_flips
 
         draw_flips(found, (first, second), images, leaderboard=leaderboard, data_dir=data_dir)
         (messages if as_json or output_format is Format.latex else output)().print(f"images: {images}", soft_wrap=True)
-
-
-def _print(found: SuiteComparison, shape: Shape, *, flipped: bool) -> None:
-    from bench.cli.output.comparison_formats import as_table, short_label
-    from bench.cli.output.rendering import output, warn
-
-    made = as_table(found, shape)
-    output().print(f"\n{shape.second} minus {shape.first}: {found.title}", style="bold", soft_wrap=True)
-    warn(doubt for doubt in found.doubts if doubt)
-    output().print(made)
-    if found.unpaired:
-        names = ", ".join(short_label(found, key) for key in found.unpaired)
-        output().print(f"without evidence by example, not compared: {names}", soft_wrap=True)
-    _print_flips(found, shape, every=flipped)
-
-
-def _print_flips(found: SuiteComparison, shape: Shape, *, every: bool) -> None:
-    from bench.cli.output.comparison_formats import short_label
-    from bench.cli.output.rendering import output
-
-    for one in found.comparisons:
-        for ids, winner in ((one.gained, shape.second), (one.lost, shape.first)):
-            if not ids or not (every or one.key.metric in ("clean_accuracy", "union_accuracy")):
-                continue
-            shown = ids if every else ids[:SHOWN_FLIPS]
-            more = f" and {len(ids) - len(shown)} more (--flipped)" if len(ids) > len(shown) else ""
-            listed = ", ".join(map(str, shown))
-            output().print(f"{short_label(found, one.key)}, only {winner}: {listed}{more}", soft_wrap=True)

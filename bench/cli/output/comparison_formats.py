@@ -1,4 +1,4 @@
-"""A comparison of two models as text: table, LaTeX."""
+"""A comparison of two models as text: table with what flipped, LaTeX."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from itertools import compress
 from rich.table import Table
 
 from bench.cli.output import latex
-from bench.cli.output.rendering import output, table
+from bench.cli.output.rendering import output, table, warn
 from bench.comparison.compare import SuiteComparison
 from bench.core.names import select_names
 from bench.leaderboard.labels import FROM_ONE, label, read_from_one, select_labels, small_number
 from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.statistics.paired import ALPHA, Comparison
 
+_SHOWN_FLIPS = 12
 _ROOMY, _LONG = 110, 30
 """Characters of a terminal that has room for everything, and of a metric's name that takes much of it."""
 
@@ -52,7 +53,7 @@ def with_metrics(found: Sequence[SuiteComparison], patterns: Sequence[str]) -> l
     Raises:
         BenchError: a pattern that no metric has.
     """
-    names = [[{short_label(one, key), label(key)} for key in _keys(one)] for one in found]
+    names = [[{short_label(one, own.key), label(own.key)} for own in one.comparisons] for one in found]
     known = dict.fromkeys(name for one in names for own in one for name in sorted(own))
     wanted = set(select_labels([name.removeprefix(FROM_ONE) for name in patterns], known, "metric"))
     chosen = []
@@ -64,8 +65,23 @@ def with_metrics(found: Sequence[SuiteComparison], patterns: Sequence[str]) -> l
     return chosen
 
 
-def _keys(found: SuiteComparison) -> list[MetricKey]:
-    return [one.key for one in found.comparisons]
+def print_comparison(found: SuiteComparison, shape: Shape, *, flipped: bool) -> None:
+    """Title, doubts, table, what was not compared, and examples that flipped: all where that is asked for."""
+    made = as_table(found, shape)
+    output().print(f"\n{shape.second} minus {shape.first}: {found.title}", style="bold", soft_wrap=True)
+    warn(doubt for doubt in found.doubts if doubt)
+    output().print(made)
+    if found.unpaired:
+        names = ", ".join(short_label(found, key) for key in found.unpaired)
+        output().print(f"without evidence by example, not compared: {names}", soft_wrap=True)
+    for one in found.comparisons:
+        for ids, winner in ((one.gained, shape.second), (one.lost, shape.first)):
+            if not ids or not (flipped or one.key.metric in ("clean_accuracy", "union_accuracy")):
+                continue
+            shown = ids if flipped else ids[:_SHOWN_FLIPS]
+            more = f" and {len(ids) - len(shown)} more (--flipped)" if len(ids) > len(shown) else ""
+            listed = ", ".join(map(str, shown))
+            output().print(f"{short_label(found, one.key)}, only {winner}: {listed}{more}", soft_wrap=True)
 
 
 def as_table(found: SuiteComparison, shape: Shape) -> Table:
@@ -84,7 +100,7 @@ def as_table(found: SuiteComparison, shape: Shape) -> Table:
 def as_latex(found: SuiteComparison, shape: Shape) -> str:
     head, rows = _cells(found, shape)
     title = f"{shape.second} minus {shape.first}: {found.title}; p: two-sided, Holm; * below 0.05"
-    return latex.comparison_table(title, head, _keys(found), rows)
+    return latex.comparison_table(title, head, [one.key for one in found.comparisons], rows)
 
 
 def _cells(found: SuiteComparison, shape: Shape) -> tuple[list[str], list[list[str]]]:
