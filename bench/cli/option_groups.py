@@ -24,6 +24,7 @@ from bench.cli.options import (
     parse_batch_size,
     seed_option,
 )
+from bench.cli.output.rendering import messages
 from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     shown: list[Parameter] = []
     for name, parameter in signature(command).parameters.items():
         if name in groups:
-            shown += _options(groups[name])
+            own = get_type_hints(groups[name], include_extras=True)
+            shown += [
+                Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=own[field.name])
+                for field in fields(groups[name])
+            ]
         else:
             shown.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
 
@@ -60,14 +65,6 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = Signature(shown)  # type: ignore[attr-defined]  # what inspect, and so Typer, asks first
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return call
-
-
-def _options(group: Any) -> list[Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
-        for field in fields(group)
-    ]
 
 
 @dataclass(frozen=True)
@@ -201,8 +198,6 @@ class ExecutorOptions:
 @contextmanager
 def at_work(executor: Executor) -> Iterator[None]:
     """Open while its runs are computed; joining a cluster takes seconds, so it is said."""
-    from bench.cli.output.rendering import messages
-
     with ExitStack() as stack:
         with messages().status(f"Starting the {executor.stats().name} executor"):
             stack.enter_context(executor)

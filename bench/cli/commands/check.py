@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +23,14 @@ from bench.cli.options import (
     masking_to_fail_on,
     require_masking_probe,
 )
+from bench.cli.output.rendering import messages, output, tell_failures, tell_skipped
 from bench.core.errors import BenchError
+from bench.runs.failures import Failure, Failures
 
 if TYPE_CHECKING:
     from bench.comparison.gate import GateRules, RegressionReport
     from bench.executors.base import Executor
-    from bench.runs.execute import RunOutcome
-    from bench.runs.failures import Failures
-    from bench.runs.plan import RunPlan, RunRequest
+    from bench.runs.plan import RunRequest
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,8 @@ def check(
     Exit code 0: no regression; 1: a metric is worse by more than the tolerance and not by chance, weights or data
     changed without a word, a new or graver warning, or a baseline that was edited; 2: something could not run.
     """
-    from bench.cli.output.failures import tell_failures
-    from bench.cli.output.rendering import messages, output
     from bench.leaderboard.merge import merge_leaderboards
     from bench.leaderboard.table import FILE_NAME, read_leaderboard
-    from bench.runs.failures import Failures
 
     executor, rules, failures = place.choose(evaluation.device), gate.rules(), Failures(fast=fail_fast)
     with ExitStack() as stack:
@@ -121,7 +119,6 @@ def _written_down(junit: Path | None, failures: Failures, *, annotate: bool) -> 
     """What ends the command in here goes to GitHub and into the JUnit file too."""
     from bench.cli.output.check_output import announce, write_junit
     from bench.core.files import require_writable
-    from bench.runs.failures import Failure
 
     if junit is not None:
         require_writable(junit)
@@ -137,7 +134,6 @@ def _written_down(junit: Path | None, failures: Failures, *, annotate: bool) -> 
 
 def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | None, *, as_json: bool) -> None:
     from bench.cli.output.check_output import announce, show_summary, write_junit
-    from bench.cli.output.rendering import messages, output
 
     if as_json:
         from bench.cli.output.json_output import failure_entries, not_compared_entries, print_json, verdict_entry
@@ -159,13 +155,11 @@ def _evaluate(
     request: RunRequest, executor: Executor, baseline: Path, rules: GateRules, *, failures: Failures, update: bool
 ) -> list[RegressionReport]:
     """Verdicts on all models and suites that can be run, and one on what else the baseline has."""
-    from dataclasses import replace
-
     from bench.catalog.models import resolve_models
     from bench.catalog.suites import resolve_suites
-    from bench.cli.output.failures import tell_skipped
+    from bench.cli.output.run_progress import carry_out
     from bench.comparison.baseline import comparable_plans, require_baseline
-    from bench.comparison.gate import RegressionReport, unchecked, weights_remarks
+    from bench.comparison.gate import RegressionReport, check_regression, first_verdict, unchecked, weights_remarks
     from bench.runs.fitting import is_named, share_programs
     from bench.runs.plan import plan_runs
 
@@ -198,20 +192,6 @@ def _evaluate(
     if not update:
         require_baseline([(plan.dataset.name, plan.entry.card.id, plan.suite.name) for plan in plans], baseline)
         plans = comparable_plans(plans, baseline, failures)
-    return verdicts + _compared(
-        plans, request.leaderboard, baseline, rules, failures=failures, update=update, executor=executor
-    )
-
-
-def _compared(
-    plans: Sequence[RunPlan], leaderboard: Path, baseline: Path, rules: GateRules, *, failures: Failures,
-    update: bool, executor: Executor,
-) -> list[RegressionReport]:  # fmt: skip
-    """Carry out the plans, and hold each run against the baseline."""
-    from bench.cli.output.run_progress import carry_out
-    from bench.comparison.gate import check_regression, first_verdict
-
-    def take(outcome: RunOutcome) -> RegressionReport:
-        return (first_verdict if update else check_regression)(outcome, leaderboard, baseline, rules)
-
-    return carry_out(plans, leaderboard, executor, failures, take=take, fresh=True, go_on="")
+    judge = first_verdict if update else check_regression
+    take = partial(judge, leaderboard=request.leaderboard, baseline=baseline, rules=rules)
+    return verdicts + carry_out(plans, request.leaderboard, executor, failures, take=take, fresh=True, go_on="")

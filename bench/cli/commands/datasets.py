@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bench.cli.options import DataDir, Json, goes_on
+from bench.cli.output.rendering import output, table
 
 app = typer.Typer(help="List the data sets and where they are found on this machine.", invoke_without_command=True)
 
@@ -15,7 +16,6 @@ def list_command(context: typer.Context, data_dir: DataDir = None, as_json: Json
     """List the data sets and where they are found on this machine, with those that a data dir declares."""
     if goes_on(context):
         return
-    from bench.cli.output.rendering import output, table
     from bench.data import DATASETS, describe_sources
 
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Json, LeaderboardDir, Registry
+from bench.cli.output.rendering import marked, output, table
 from bench.core.errors import BenchError
 
 
@@ -13,7 +14,6 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Check the installation: versions, devices, data sets, models, suites, leaderboard."""
-    from bench.cli.output.rendering import marked, output, table
     from bench.reporting.diagnostics import diagnose
 
     checks = list(diagnose(leaderboard, data_dir, registry))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, Json, LeaderboardDir, OnlyDataset, OnlySuite, Registry, goes_on
+from bench.cli.output.rendering import output, table, warn
 from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
@@ -24,23 +25,8 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    """What the leaderboard is printed as."""
-
-    table = "table"
-    csv = "csv"
-    markdown = "markdown"
-    latex = "latex"
-    json = "json"
-
-
-class By(StrEnum):
-    """What a row is."""
-
-    model = "model"
-    method = "method"
-
-
+Format = StrEnum("Format", "table csv markdown latex json")
+By = StrEnum("By", "model method")
 Pareto = Annotated[
     str | None,
     typer.Option(
@@ -88,7 +74,6 @@ def leaderboard(
     """Show the latest result of every model; the best value of each column is marked."""
     if goes_on(context):
         return
-    from bench.cli.output.rendering import warn
     from bench.leaderboard.boards import make_boards
     from bench.leaderboard.evidence.doubts import board_doubts
     from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
@@ -118,7 +103,6 @@ def merge(
     into: Annotated[Path, typer.Option("--into", help="Leaderboard folder that gets their runs.")],
 ) -> None:
     """Copy the runs of other leaderboards into one: rows and evidence; runs that it has already are left out."""
-    from bench.cli.output.rendering import output
     from bench.leaderboard.merge import merge_leaderboards
 
     for source, outcome in zip(sources, merge_leaderboards(sources, into), strict=True):
@@ -131,7 +115,6 @@ def prune(
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Remove runs that a newer version of their suite, or a repetition, has superseded; studies keep their evidence."""
-    from bench.cli.output.rendering import output, table
     from bench.leaderboard.prune import remove_runs, superseded_runs
 
     runs = superseded_runs(directory)
@@ -166,8 +149,6 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
     gone = [path.parent.name for path in manifests if not path.is_file()]
     if asked is False or (asked is None and gone):
         if asked is None and len(gone) < len(manifests):
-            from bench.cli.output.rendering import warn
-
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             warn([f"no ranks in {board.title}: there is no evidence of run {gone[0]}{more}; restore it."])
         return board
@@ -185,7 +166,6 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
 
 def _print(boards: list[Board], output_format: Format, *, wide: bool, intervals: bool) -> None:
     from bench.cli.output import board_formats
-    from bench.cli.output.rendering import output
 
     if output_format is Format.json:
         from bench.cli.output.json_output import board_entry, print_json

@@ -11,6 +11,7 @@ import typer
 
 from bench.cli.option_groups import OwnModel, with_groups
 from bench.cli.options import EXIT_NEGATIVE, DataDir, Device, Download, Json, Program, Registry, goes_on
+from bench.cli.output.rendering import output, percent, table
 
 if TYPE_CHECKING:
     from bench.catalog.models import ModelEntry
@@ -41,7 +42,6 @@ def list_command(
 ) -> None:
     """List registered models: all, or those that names and wildcards stand for."""
     from bench.catalog.models import list_models
-    from bench.cli.output.rendering import output, percent, table
     from bench.data.loading import require_dataset
 
     found = list_models(dataset, registry, patterns=patterns or (), exclude=exclude or ())
@@ -97,7 +97,6 @@ def measure(
     """Measure the stability and alignment of models' input gradients on held-out examples, and write their cards."""
     from bench.catalog.models import resolve_models
     from bench.catalog.sources import SourceOptions
-    from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
     from bench.training.publish import remeasure
 
@@ -130,7 +129,6 @@ def add(
     own: OwnModel,
 ) -> None:
     """Write a model of your own, weights and card, into a registry folder."""
-    from bench.cli.output.rendering import output, percent
     from bench.core.devices import resolve_device
     from bench.runs.registering import add_model
 
@@ -166,7 +164,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check cards against what they describe: digests, shapes, clean accuracy. Exit code 1 if any is wrong."""
-    from bench.cli.output.rendering import output, table
     from bench.core.devices import resolve_device
     from bench.runs.registering import verify_cards
 

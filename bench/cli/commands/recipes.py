@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import DataDir, goes_on, parse_assignments
+from bench.cli.output.rendering import output, table
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,7 +24,6 @@ def list_command(context: typer.Context) -> None:
     """List the training recipes, or show one with its parameters."""
     if goes_on(context):
         return
-    from bench.cli.output.rendering import output, table
     from bench.training import list_recipes
     from bench.training.vae_gan import RECIPE, SUMMARY
 
@@ -41,9 +42,6 @@ def show(
     data_dir: DataDir = None,
 ) -> None:
     """Show a recipe's parameters and schedule, with their values for a data set; `bench train --set` changes them."""
-    import inspect
-
-    from bench.cli.output.rendering import output, table
     from bench.data.loading import require_dataset
     from bench.training import make_recipe
     from bench.training.vae_gan import RECIPE, SUMMARY, make_vae_gan_recipe
@@ -69,7 +67,6 @@ def parameter_tables() -> Iterator[RenderableType]:
     """One table a method, with the recipes that use it and their Fashion-MNIST values; then the schedule's."""
     from rich.text import Text
 
-    from bench.cli.output.rendering import table
     from bench.training import list_recipes, make_recipe
     from bench.training.recipe import Schedule
 

@@ -18,6 +18,7 @@ from bench.cli.options import (
     Program,
     Registry,
 )
+from bench.cli.output.rendering import messages, output
 
 
 def report(
@@ -51,7 +52,6 @@ def report(
     program: Program = None,
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
-    from bench.cli.output.rendering import messages, output
     from bench.reporting.leaderboard_page import make_report
 
     with messages().status("Writing the page"):

@@ -21,6 +21,8 @@ from bench.cli.options import (
     parse_batch_size,
     seed_option,
 )
+from bench.cli.output.rendering import messages, output, table, tell_failures
+from bench.runs.failures import Failures
 
 if TYPE_CHECKING:
     from bench.studies.plan import StudyPlan, StudyRequest
@@ -71,10 +73,7 @@ def reproduce(
     place: ExecutorOptions,
 ) -> None:
     """Repeat a paper's study: run what is missing, then judge its claims, with tables, figures and verdict.md."""
-    from bench.cli.output.failures import tell_failures
-    from bench.cli.output.rendering import messages
     from bench.cli.output.run_progress import RunProgress
-    from bench.runs.failures import Failures
     from bench.studies.plan import StudyRequest, plan_study
     from bench.studies.reproduce import reproduce as carry_out
     from bench.studies.study import find_study
@@ -101,8 +100,6 @@ def reproduce(
 
 
 def _print_plan(request: StudyRequest, plan: StudyPlan) -> None:
-    from bench.cli.output.rendering import output, table
-
     scale = request.study.scale(request.scale)
     steps = [(step.kind, step.name, "have" if step.done else "to do", _time(step.seconds)) for step in plan.steps]
     later = [(step.kind, step.name, "to do with --train", _time(step.seconds)) for step in plan.untrained]
@@ -134,7 +131,6 @@ def _time(seconds: float) -> str:
 
 
 def _print_outcome(outcome: StudyOutcome) -> None:
-    from bench.cli.output.rendering import output, table
     from bench.studies.report import effect_text
 
     rows = [

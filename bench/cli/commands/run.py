@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +22,10 @@ from bench.cli.options import (
     masking_to_fail_on,
     require_masking_probe,
 )
+from bench.cli.output.rendering import interval, messages, number, output, table, tell_failures, tell_skipped
+from bench.core.threat import NORM_LABELS, radius_text
+from bench.leaderboard.findings import masking_verdict
+from bench.runs.failures import Failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,11 +78,8 @@ def run(
 
     A run that fails does not keep the others from being done; all that failed are listed at the end, with exit code 2.
     """
-    from bench.cli.output.failures import tell_failures, tell_skipped
     from bench.cli.output.json_output import failure_entries, print_json, run_entry
-    from bench.cli.output.rendering import messages
     from bench.cli.output.run_progress import carry_out
-    from bench.runs.failures import Failures
     from bench.runs.plan import plan_runs
 
     fatal, failures = masking_to_fail_on(fail_on), Failures(fast=fail_fast)
@@ -92,7 +92,12 @@ def run(
         plans = plan_runs(request, failures)
     tell_skipped(failures)
     require_masking_probe(plans, fatal)
-    take = partial(_printed, None if as_json else leaderboard)
+
+    def take(outcome: RunOutcome) -> RunOutcome:
+        if not as_json:
+            _print(outcome, leaderboard)
+        return outcome
+
     go_on = f"run the same command again{' without --fresh' if fresh else ''} to go on"
     outcomes = carry_out(plans, leaderboard, executor, failures, take=take, fresh=fresh, go_on=go_on)
     if as_json:
@@ -105,9 +110,6 @@ def run(
 
 def _fail_on(outcomes: Sequence[RunOutcome], fatal: Sequence[str]) -> None:
     """End with exit code 1 where a run's verdict on gradient masking is one of `fatal`."""
-    from bench.cli.output.rendering import messages
-    from bench.leaderboard.findings import masking_verdict
-
     masked = [outcome for outcome in outcomes if masking_verdict(outcome.findings) in fatal]
     for outcome in masked:
         said = f"{masking_verdict(outcome.findings)}: {outcome.plan.entry.card.name} under {outcome.plan.suite.name}"
@@ -116,15 +118,7 @@ def _fail_on(outcomes: Sequence[RunOutcome], fatal: Sequence[str]) -> None:
         raise typer.Exit(EXIT_NEGATIVE)
 
 
-def _printed(leaderboard: Path | None, outcome: RunOutcome) -> RunOutcome:
-    """The outcome, printed where there is a leaderboard to name."""
-    if leaderboard is not None:
-        _print(outcome, leaderboard)
-    return outcome
-
-
 def _print(outcome: RunOutcome, leaderboard: Path) -> None:
-    from bench.cli.output.rendering import output
     from bench.leaderboard.labels import balls
 
     plan = outcome.plan
@@ -134,13 +128,31 @@ def _print(outcome: RunOutcome, leaderboard: Path) -> None:
         title += f", union of {balls(plan.suite.file.reference(plan.dataset.name))}"
     output().print(title, style="bold", soft_wrap=True)
     output().print(outcome_table(outcome))
-    _print_remarks(outcome, leaderboard)
+    for finding in outcome.findings:
+        said = f"{finding.evidence}; {finding.advice}"
+        if masking_verdict([finding]) == "no sign":  # what was counted stands in the manifest and on the page
+            said = finding.evidence.partition(":")[0]
+        messages().print(f"{finding.severity} {finding.id}: {said}", style="yellow")
+    counters, workers = outcome.counters, outcome.workers
+    resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
+    work = f" ({outcome.seconds:.1f} s of work in {workers} processes)" if workers > 1 else ""
+    clock = outcome.elapsed if work else outcome.seconds
+    output().print(
+        f"{clock:.1f} s{work}, {counters.get('gradient_evaluations', 0):,} gradients, "
+        f"{counters.get('claims', 0):,} adversarial examples claimed, "
+        f"{counters.get('rejected_claims', 0)} rejected{resumed}"
+    )
+    if "saved_images" in counters:
+        output().print(
+            f"{counters['saved_images']:,} adversarial images kept, {counters['saved_images_rounded']:,} of them still "
+            "fool within their radius after rounding to 1/255; `bench show` draws them"
+        )
+    output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True)
+    output().print(f"evidence:    {outcome.folder}", soft_wrap=True)
 
 
 def outcome_table(outcome: RunOutcome) -> Table:
     """Every metric with its 95 % interval; shares in per cent, anything else as it is."""
-    from bench.cli.output.rendering import table
-    from bench.core.threat import NORM_LABELS, radius_text
     from bench.leaderboard.controls import MARK, beaten_metrics
     from bench.leaderboard.labels import in_words
 
@@ -165,7 +177,6 @@ def outcome_table(outcome: RunOutcome) -> Table:
 
 def _read(metric: Metric, all_shares: bool) -> tuple[str, str, str]:
     """What goes before its name where it is read from 1, its value, and its interval."""
-    from bench.cli.output.rendering import interval, number
     from bench.leaderboard.labels import FROM_ONE, read_from_one, small_number
 
     if read_from_one([metric.value], metric.direction, metric.unit):
@@ -174,30 +185,3 @@ def _read(metric: Metric, all_shares: bool) -> tuple[str, str, str]:
     share = metric.unit == "share"
     unit = " %" if share and not all_shares else ""
     return "", number(metric.value, percent=share) + unit, interval(metric.ci_low, metric.ci_high, percent=share) + unit
-
-
-def _print_remarks(outcome: RunOutcome, leaderboard: Path) -> None:
-    from bench.cli.output.rendering import messages, output
-    from bench.leaderboard.findings import masking_verdict
-
-    for finding in outcome.findings:
-        said = f"{finding.evidence}; {finding.advice}"
-        if masking_verdict([finding]) == "no sign":  # what was counted stands in the manifest and on the page
-            said = finding.evidence.partition(":")[0]
-        messages().print(f"{finding.severity} {finding.id}: {said}", style="yellow")
-    counters, workers = outcome.counters, outcome.workers
-    resumed = f", {outcome.resumed_units} units resumed" if outcome.resumed_units else ""
-    work = f" ({outcome.seconds:.1f} s of work in {workers} processes)" if workers > 1 else ""
-    clock = outcome.elapsed if work else outcome.seconds
-    output().print(
-        f"{clock:.1f} s{work}, {counters.get('gradient_evaluations', 0):,} gradients, "
-        f"{counters.get('claims', 0):,} adversarial examples claimed, "
-        f"{counters.get('rejected_claims', 0)} rejected{resumed}"
-    )
-    if "saved_images" in counters:
-        output().print(
-            f"{counters['saved_images']:,} adversarial images kept, {counters['saved_images_rounded']:,} of them still "
-            "fool within their radius after rounding to 1/255; `bench show` draws them"
-        )
-    output().print(f"leaderboard: {leaderboard / 'leaderboard.csv'}", soft_wrap=True)
-    output().print(f"evidence:    {outcome.folder}", soft_wrap=True)

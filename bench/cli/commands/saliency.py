@@ -20,6 +20,7 @@ from bench.cli.options import (
     parse_radius,
     seed_option,
 )
+from bench.cli.output.rendering import messages, output
 
 if TYPE_CHECKING:
     from bench.reporting.saliency.rows import PanelRow
@@ -70,7 +71,6 @@ def saliency(
     own: OwnModel,
 ) -> None:
     """Draw images, their attribution maps, and both again under an attack on the maps that keeps the prediction."""
-    from bench.cli.output.rendering import messages, output
     from bench.reporting.saliency.panel import make_panel
 
     with messages().status("Drawing the maps"):
@@ -88,7 +88,6 @@ def saliency(
 
 def _print_row(row: PanelRow, attacked_method: str | None) -> None:
     """The numbers of one row of the picture."""
-    from bench.cli.output.rendering import output
     from bench.reporting.saliency.figure import outcome_text
 
     title = f"{row.model}, image {row.example_id}: label {row.truth}, predicted {row.before}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Json, SuitePath, goes_on
+from bench.cli.output.rendering import output, table
+from bench.core.threat import with_texts
 
 if TYPE_CHECKING:
     from bench.catalog.suites import Suite
@@ -23,7 +25,6 @@ def list_command(context: typer.Context, suite_path: SuitePath = None, as_json: 
     if goes_on(context):
         return
     from bench.catalog.suites import list_suites
-    from bench.cli.output.rendering import output, table
 
     found = list_suites(suite_path)
     if as_json:
@@ -79,8 +80,6 @@ def validate(file: Annotated[Path, typer.Argument(help="A suite's TOML file.")],
 def _resolved(suite: Suite) -> str:
     """The TOML of a suite that extends another, as one file would say it."""
     import tomli_w
-
-    from bench.core.threat import with_texts
 
     content = suite.file.model_dump(exclude={"fractions"})
     content["parameters"] = with_texts(content["parameters"], suite.file.fractions)

@@ -102,13 +102,8 @@ def write_junit(verdicts: Sequence[RegressionReport], path: Path, errors: Sequen
             ElementTree.SubElement(root, "testcase", names), "error", message=printable(error.reason)
         )
     for verdict in verdicts:
-        case = ElementTree.SubElement(
-            root,
-            "testcase",
-            classname=printable(verdict.suite),
-            name=printable(verdict.model),
-            time=f"{verdict.seconds:.3f}",
-        )
+        names = {"classname": printable(verdict.suite), "name": printable(verdict.model)}
+        case = ElementTree.SubElement(root, "testcase", names, time=f"{verdict.seconds:.3f}")
         failed = [printable(remark.text) for remark in verdict.remarks if remark.severity == "failure"]
         if failed:
             ElementTree.SubElement(case, "failure", message=failed[0]).text = "\n".join(failed)

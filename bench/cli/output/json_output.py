@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from bench.core.files import json_text
 from bench.core.version import code_version
 from bench.leaderboard.metrics import MetricKey
+from bench.runs.failures import Failures
 
 if TYPE_CHECKING:
     from bench.catalog.models import ModelEntry
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from bench.data.loading import Source
     from bench.leaderboard.boards import Board, Column, Row
     from bench.runs.execute import RunOutcome
-    from bench.runs.failures import Failures
 
 SCHEMA_VERSION = 2
 """Of all documents; it grows when a field goes or changes its meaning, and not when one is added.

@@ -1,4 +1,4 @@
-"""Shared rendering: consoles, percentages, plain tables; names and values are always printed as plain text."""
+"""Shared rendering: consoles, numbers, tables, remarks; names and values are always printed as plain text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from bench.runs.failures import Failures
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,6 +141,20 @@ def warn(lines: Iterable[str]) -> None:
         messages().print(f"warning {line}", style="yellow", soft_wrap=True)
     if len(found) > _MOST_REMARKS:
         messages().print(f"warning and {len(found) - _MOST_REMARKS} more like these", style="yellow")
+
+
+def tell_skipped(failures: Failures) -> None:
+    """A line for each suite that was left out."""
+    for (suite, where), reason in failures.skipped.items():
+        messages().print(f"note skipped {suite} on {where}: {reason}", style="yellow", soft_wrap=True)
+
+
+def tell_failures(failures: Failures, finished: int) -> None:
+    """The list at the end, a line each."""
+    for failure in failures.found:
+        messages().print(f"failed {failure.what}: {failure.reason}", style="red", soft_wrap=True)
+    if failures.found:
+        messages().print(f"error: {len(failures.found)} failed, {finished} runs are done.", style="red")
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir, OnlyDataset, OnlySuite
+from bench.cli.output.rendering import output, warn
 from bench.core.errors import BenchError
 
 
@@ -46,7 +47,6 @@ def plot(
     directory: LeaderboardDir = DEFAULT_LEADERBOARD,
 ) -> None:
     """Draw a table of the leaderboard: curves with 95 % bands, a panel a norm, a line a model; or a Pareto front."""
-    from bench.cli.output.rendering import output, warn
     from bench.reporting.plots import draw_plot
 
     names = [name.strip() for name in columns.split(",")]

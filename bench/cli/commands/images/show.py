@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import DEFAULT_LEADERBOARD, DataDir, Download, LeaderboardDir, parse_positions
+from bench.cli.output.rendering import output
 
 
 def show(
@@ -24,7 +25,6 @@ def show(
     download: Download = False,
 ) -> None:
     """Draw adversarial images that `bench run --save-adversarial` has kept: clean, adversarial, difference."""
-    from bench.cli.output.rendering import output
     from bench.reporting.adversarial import adversarial_rows, draw_rows, find_run
     from bench.reporting.figures import require_picture
 

@@ -9,6 +9,8 @@ import typer
 
 from bench.cli.option_groups import Evaluation, ExecutorOptions, OwnModel, with_groups
 from bench.cli.options import DEFAULT_LEADERBOARD, LeaderboardDir
+from bench.cli.output.rendering import messages, number, output
+from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.runs.external import ExternalOutcome
@@ -34,8 +36,6 @@ def verify(
     Each image is measured in float64 and judged by the float32 model. A finished run of the model under the suite must
     be there; the images are added to it as attack `external:NAME`, and its numbers can only fall.
     """
-    from bench.cli.output.rendering import messages
-    from bench.core.errors import BenchError
     from bench.core.names import require_safe_name, safe_name
     from bench.runs.external import enter_images
     from bench.runs.plan import plan_runs
@@ -52,7 +52,6 @@ def verify(
 
 
 def _print(outcome: ExternalOutcome) -> None:
-    from bench.cli.output.rendering import number, output
     from bench.leaderboard.labels import full_label
 
     out = output()
