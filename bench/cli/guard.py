@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 _PROGRAM_SUFFIXES = (".pt2", ".onnx", ".pt", ".ts", ".torchscript")
 _PROGRAM_PREFIXES = ("torchscript:", "export:", "onnx:")
@@ -79,13 +80,6 @@ def _pass_on(number: int, child: int) -> None:
 
 
 def _in_foreground() -> bool:
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+    with suppress(OSError), Path("/dev/tty").open("rb", buffering=0) as terminal:
+        return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    return False
