@@ -87,9 +87,8 @@ class Result:
         Raises:
             BenchError: results of several suites, or two of one name.
         """
-        from bench.reporting.curve_figures import curves_figure, robustness_figure
         from bench.reporting.figures import new_figure
-        from bench.reporting.plots import one_attack
+        from bench.reporting.plots import curves_figure, one_attack, robustness_figure
 
         results = (self, *others)
         models = [one.model for one in results]

@@ -13,9 +13,8 @@ from bench.leaderboard.best_known import is_external
 from bench.leaderboard.evidence.records import read_records
 from bench.leaderboard.metrics import keys_of
 from bench.protocols.manifold.metrics import kept
-from bench.reporting.curve_figures import robustness_figure
 from bench.reporting.figures import manifold_figure, new_figure, roar_figure, save_figure
-from bench.reporting.plots import one_attack
+from bench.reporting.plots import one_attack, robustness_figure
 from bench.studies.effects import Material
 from bench.studies.names import Group, expand
 from bench.studies.pictures import draw_picture

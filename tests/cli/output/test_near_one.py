@@ -16,7 +16,7 @@ from bench.leaderboard.labels import read_from_one
 from bench.leaderboard.metrics import Metric, MetricKey
 from bench.leaderboard.statistics.paired import Comparison
 from bench.leaderboard.table import append_rows, read_leaderboard
-from bench.reporting.curve_figures import curves_figure
+from bench.reporting.plots import curves_figure
 from tests.leaderboard.rows import row
 
 COSINE = MetricKey("stability/cosine", "gradient", attack="uniform", norm="linf", eps=4 / 255)
