@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -27,8 +28,7 @@ from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard, select_rows
 from bench.reporting.adversarial import adversarial_rows
-from bench.reporting.page import PageSource, SaliencySet, adversarial_set, build_page, saliency_set
-from bench.reporting.page.adversarial import AdversarialSet
+from bench.reporting.page import AdversarialSet, PageSource, SaliencySet, adversarial_set, build_page, saliency_set
 from bench.reporting.page.links import links_for
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
 
@@ -209,12 +209,8 @@ def _adversarial(
 
 def first_of_each_class(labels: Tensor, count: int) -> list[int]:
     """Positions of the first images of `count` different classes, in order; fewer where there are fewer classes."""
-    seen: dict[int, int] = {}
-    for position, label in enumerate(labels.tolist()):
-        seen.setdefault(label, position)
-        if len(seen) == count:
-            break
-    return sorted(seen.values())
+    firsts: list[int] = np.unique(labels.numpy(), return_index=True)[1].tolist()
+    return sorted(firsts)[:count]
 
 
 def _radius(runs: Iterable[Run]) -> tuple[Norm, float]:

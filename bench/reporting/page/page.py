@@ -18,7 +18,6 @@ from markupsafe import Markup
 import bench
 from bench.catalog.cards import ModelCard
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
-from bench.reporting.page.adversarial import AdversarialSet
 from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
 from bench.reporting.page.content import Names, PlotGroup, anchor
 from bench.reporting.page.curves import robustness_curves
@@ -26,7 +25,7 @@ from bench.reporting.page.findings import finding_groups
 from bench.reporting.page.links import Links, breakable, linked
 from bench.reporting.page.models import model_anchor, model_sections
 from bench.reporting.page.retraining import retraining_plots
-from bench.reporting.page.saliency import SaliencySet
+from bench.reporting.page.saliency import AdversarialSet, SaliencySet
 from bench.reporting.page.studies import read_studies
 from bench.reporting.page.svg import swatch
 from bench.reporting.page.tradeoffs import robustness_tradeoffs, stability_tradeoffs

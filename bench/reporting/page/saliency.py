@@ -1,4 +1,4 @@
-"""The page's gallery of saliency maps: rows of bench.reporting.saliency.rows as small pictures in the page itself."""
+"""The page's galleries as small pictures in the page itself: saliency maps, and adversarial images that runs kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.data import ImageDataset
+from bench.leaderboard.evidence.finished_runs import Run
 from bench.leaderboard.labels import balls
+from bench.reporting.adversarial import AdversarialRow, signed_difference
 from bench.reporting.saliency.figure import SIGNED_COLOURS
 from bench.reporting.saliency.rows import PanelRow, PanelSettings, scale_of
 
@@ -50,6 +52,19 @@ class SaliencySet:
     panels: Mapping[str, Sequence[SaliencyPanel]]
 
 
+@dataclass(frozen=True, slots=True)
+class AdversarialSet:
+    """Adversarial images of one run.
+
+    Attributes:
+        panels: a row of the run with three data URIs of small PNGs: clean image, adversarial image, what was added.
+    """
+
+    model: str
+    suite: str
+    panels: Sequence[tuple[AdversarialRow, tuple[str, str, str]]]
+
+
 def saliency_set(dataset: ImageDataset, rows: Sequence[PanelRow], settings: PanelSettings) -> SaliencySet:
     """The rows, each of one map, by model; the attack is on the prediction."""
     panels: dict[str, list[SaliencyPanel]] = {}
@@ -69,6 +84,15 @@ def saliency_set(dataset: ImageDataset, rows: Sequence[PanelRow], settings: Pane
         "withstood it may be broken there."
     )
     return SaliencySet(dataset.name, method, panels)
+
+
+def adversarial_set(run: Run, rows: Sequence[AdversarialRow]) -> AdversarialSet:
+    """The rows as the page shows them."""
+    panels = [
+        (row, (picture(row.clean), picture(row.image), heat_map(signed_difference(row).astype("float64"))))
+        for row in rows
+    ]
+    return AdversarialSet(run.model, str(run.shared["suite"]), panels)
 
 
 def picture(image: NDArray[np.float32]) -> str:
