@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -47,17 +47,10 @@ class LegendEntry:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One drawing.
+    """One drawing, and the numbers that it draws."""
 
-    Attributes:
-        alt: what it shows, in words.
-        table: the numbers that it draws.
-    """
-
-    id: str
     title: str
     svg: Markup
-    alt: str
     table: DataTable
 
 
@@ -89,7 +82,7 @@ class Names:
     """
 
     slots: dict[str, int]
-    several_datasets: bool = field(default=False)
+    several_datasets: bool = False
 
     def label(self, name: str) -> str:
         return name if self.several_datasets else self.short(name)
@@ -184,4 +177,4 @@ def draw_panel(
 ) -> Panel:
     """A drawing of these series; `title` where the heading does not say it all."""
     alt = f"{alt} The table below the plot has all numbers."
-    return Panel(identity, heading, plot(identity, title or heading, alt, series, axes=axes), alt=alt, table=table)
+    return Panel(heading, plot(identity, title or heading, alt, series, axes=axes), table)

@@ -31,11 +31,6 @@ class FindingGroup:
     advice: str
     rows: Sequence[tuple[Run, str, str]]
 
-    @property
-    def opened(self) -> bool:
-        """Whether it is to be seen at once."""
-        return self.verdict and self.warns
-
 
 def finding_groups(runs: Sequence[Run]) -> list[FindingGroup]:
     """What weighs most first: verdicts, then warnings, then notes; of these what most runs noticed."""

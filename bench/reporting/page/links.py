@@ -14,7 +14,6 @@ from markupsafe import Markup, escape
 from bench.core.errors import BenchError
 
 _OUTWARD = re.compile(r"arXiv[ :](?P<paper>\d{4}\.\d{4,5})|https?://[^\s<>\"'()]*[^\s<>\"'().,;:]")
-_REL = "noreferrer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def linked(text: object) -> Markup:
     plain, parts, end = str(text), [], 0
     for found in _OUTWARD.finditer(plain):
         address = f"https://arxiv.org/abs/{found['paper']}" if found["paper"] else found[0]
-        link = Markup('<a href="{}" rel="{}">{}</a>').format(address, _REL, found[0])
+        link = Markup('<a href="{}" rel="noreferrer">{}</a>').format(address, found[0])
         parts += [escape(plain[end : found.start()]), link]
         end = found.end()
     return Markup("").join([*parts, escape(plain[end:])])

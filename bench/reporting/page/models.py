@@ -48,7 +48,6 @@ class ModelSection:
     id: str
     name: str
     label: str
-    slot: int
     method: str
     description: str
     card: Sequence[Fact]
@@ -81,12 +80,12 @@ def model_sections(
     """
     boards = {run.run_id: board for board, shown in runs.items() for run in shown}
     sections = []
-    for name, slot in names.slots.items():
+    for name in names.slots:
         own = sorted((run for shown in runs.values() for run in shown if run.model == name), key=_strongest_first)
         card = cards.get(name)
         sections.append(
             ModelSection(
-                id=model_anchor(name), name=name, label=names.label(name), slot=slot,
+                id=model_anchor(name), name=name, label=names.label(name),
                 method=str(own[0].shared["method"]), description=card.description if card else "",
                 card=_card_facts(card, links, folders.get(name)) if card else [], training=_training_facts(card),
                 runs=[_run_section(run, boards[run.run_id], repeat(run, suites, models), links) for run in own],
@@ -128,7 +127,7 @@ def _card_facts(card: ModelCard, links: Links, folder: Path | None) -> list[Fact
 def _net_facts(card: ModelCard) -> list[Fact]:
     """What the net is; of a program of its owner's which it is, and how images are made ready for it."""
     parameters = dict(card.architecture_parameters)
-    adapter = parameters.pop("adapter", {})
+    adapter = dict(parameters.pop("adapter", {}))
     program = card.program
     if program is None:
         net = [Fact("architecture", _call(card.architecture, parameters))]
@@ -136,14 +135,10 @@ def _net_facts(card: ModelCard) -> list[Fact]:
         factory = f", function {program.factory}" if program.factory else ""
         net = [Fact("net", f"{program.file}{factory} ({program.kind})")]
         net.append(Fact("program, sha256", program.sha256, code=True))
-    ready = {"normalisation": ("mean", "std"), "images resized to": ("input_size",), "outputs taken": ("classes",)}
-    for name, keys in ready.items():
-        own = {key: adapter[key] for key in keys if adapter.get(key)}
-        net.append(Fact(name, _settings(own) if len(keys) > 1 else ", ".join(map(_value, own.values()))))
-    rest = {
-        name: value for name, value in adapter.items() if name not in {key for keys in ready.values() for key in keys}
-    }
-    return [*net, Fact("adapter", _settings(rest))]
+    normalisation = {name: value for name in ("mean", "std") if (value := adapter.pop(name, None))}
+    size, classes = (_value(adapter.pop(name, None) or "") for name in ("input_size", "classes"))
+    ready = {"normalisation": _settings(normalisation), "images resized to": size, "outputs taken": classes}
+    return [*net, *(Fact(*pair) for pair in ready.items()), Fact("adapter", _settings(adapter))]
 
 
 def _training_facts(card: ModelCard | None) -> list[Fact]:
@@ -170,6 +165,11 @@ def _run_section(run: Run, board: str, again: Repeat, links: Links) -> RunSectio
     claimed, rejected = counters.get("claims", 0), counters.get("rejected_claims", 0)
     claims = f"{claimed:,} claimed, {rejected:,} rejected when verified"
     folder = links.leaderboard / "runs" / run.run_id
+    address = links.to(folder)
+    evidence = [
+        Fact("evidence", f"runs/{run.run_id}/", code=True, href=f"{address}/" if address else ""),
+        Fact("manifest", "manifest.json" if address else "", href=links.to(folder / "manifest.json")),
+    ]
     lines = [
         Fact("suite from", run.manifest.suite.source if run.manifest else ""),
         Fact("images", f"{run.examples:,} of the {shared['split']} split, seed {shared['seed']}"),
@@ -177,19 +177,7 @@ def _run_section(run: Run, board: str, again: Repeat, links: Links) -> RunSectio
         Fact("took", f"{float(shared['seconds']):,.1f} s on {shared['device']}{precision}"),
         Fact("with", ", ".join(_versions(run))),
         Fact("adversarial examples", claims if "claims" in counters else ""),
-        *(
-            [Fact("evidence", f"not at hand: {run.problem}")]
-            if run.problem
-            else [
-                Fact(
-                    "evidence",
-                    f"runs/{run.run_id}/",
-                    code=True,
-                    href=f"{links.to(folder)}/" if links.to(folder) else "",
-                ),
-                Fact("manifest", "manifest.json" if links.to(folder) else "", href=links.to(folder / "manifest.json")),
-            ]
-        ),
+        *([Fact("evidence", f"not at hand: {run.problem}")] if run.problem else evidence),
         Fact("not to be trusted", run.doubt),
         Fact("weights, sha256", str(shared["model_sha256"]), code=True),
         Fact("data, sha256", str(shared["data_sha256"]), code=True),

@@ -10,16 +10,8 @@ _ACCURACY = "retrained_accuracy"
 _UNMASKED = "unmasked"
 _SCORES = {"roar_score": "ROAR score", "kar_score": "KAR score"}
 _LEADS = {
-    "roar_score": (
-        "Accuracy of nets retrained from scratch after the pixels that a map ranks highest were removed. The faster a "
-        "curve falls below that of random pixels, the more the map found; the score is the area between both, positive "
-        "where the map is better than random."
-    ),
-    "kar_score": (
-        "Accuracy of nets retrained from scratch on nothing but the pixels that a map ranks highest. The longer a "
-        "curve stays above that of random pixels, the more the map found; the score is the area between both, positive "
-        "where the map is better than random."
-    ),
+    "roar_score": "after the pixels that a map ranks highest were removed. The faster a curve falls below",
+    "kar_score": "on nothing but the pixels that a map ranks highest. The longer a curve stays above",
 }
 _CONTROL = "mask_only"
 _CONTROL_LEAD = (
@@ -45,7 +37,11 @@ def retraining_plots(table: BoardTable) -> PlotGroup | None:
         return None
     legend = [LegendEntry(f"map {name}", name, slot, is_model=False) for name, slot in slots.items()]
     control = _CONTROL_LEAD if any(name.startswith(_CONTROL) for name in maps) else ""
-    lead = f"{_LEADS[score]} {control}Bars are 95 % intervals."
+    lead = (
+        f"Accuracy of nets retrained from scratch {_LEADS[score]} that of random pixels, the more the map found; the "
+        f"score is the area between both, positive where the map is better than random. {control}Bars are 95 % "
+        "intervals."
+    )
     return PlotGroup(
         f"{table.id}-retraining", table.title, detail=table.detail, lead=lead, legend=legend, panels=panels
     )  # fmt: skip

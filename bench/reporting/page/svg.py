@@ -114,7 +114,7 @@ def plot(identity: str, title: str, alt: str, series: Sequence[Series], axes: Ax
     names = {shape: f"{identity}-{place}" for place, shape in enumerate(shapes)}
     parts = [
         Markup('<title id="{0}-title">{1}</title><desc id="{0}-description">{2}</desc>').format(identity, title, alt),
-        Markup("<defs>{}</defs>").format(_joined(
+        Markup("<defs>{}</defs>").format(Markup("").join(
             Markup('<path id="{}" d="{}"/>').format(names[shape], path) for shape, path in shapes.items()
         )),
         *_surroundings(frame, axes, y_ticks),
@@ -123,7 +123,7 @@ def plot(identity: str, title: str, alt: str, series: Sequence[Series], axes: Ax
     ]  # fmt: skip
     return Markup(
         '<svg viewBox="0 0 {1:g} {2:g}" role="img" tabindex="0" aria-labelledby="{0}-title {0}-description">{3}</svg>'
-    ).format(identity, _WIDTH, _HEIGHT, _joined(parts))
+    ).format(identity, _WIDTH, _HEIGHT, Markup("").join(parts))
 
 
 def _ends(values: Sequence[float]) -> Ends:
@@ -179,7 +179,7 @@ def _drawn(frame: _Frame, series: Series, marker: str) -> Markup:
     line = Markup(
         '<path d="{}" style="fill:none;stroke:var(--series-{});stroke-width:1.6;stroke-dasharray:{}"/>'
     ).format(_path(frame, [(point.x, point.y) for point in series.points]), colour, _dashes(series.slot) or "none")
-    uses = _joined(
+    uses = Markup("").join(
         Markup('<use class="point" href="#{}" x="{}" y="{}"><title>{}</title></use>').format(
             marker, _short(frame.x(point.x)), _short(frame.y(point.y)), point.tip
         )
@@ -240,10 +240,6 @@ def _marker(slot: int, radius: float) -> str:
 
 def _dashes(slot: int) -> str:
     return _DASHES[slot // SERIES_COLOURS % len(_DASHES)]
-
-
-def _joined(parts: Iterator[Markup] | Sequence[Markup]) -> Markup:
-    return Markup("").join(parts)
 
 
 def _short(value: float) -> str:
