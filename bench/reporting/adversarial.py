@@ -163,13 +163,9 @@ def draw_rows(rows: Sequence[AdversarialRow], title: str, path: Path, kind: str)
         for axis, pixels in zip(axes, (row.clean, row.image), strict=False):
             axis.imshow(pixels.transpose(1, 2, 0).clip(0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
         axes[2].imshow(signed_difference(row), cmap=SIGNED_COLOURS, vmin=-1, vmax=1)
-        length, largest = f"{row.distance:.4g}", np.abs(row.image - row.clean).max()
-        heads = (f"image {row.example_id}: {row.truth}", "adversarial", f"{NORM_LABELS[row.norm]} {length}")
-        feet = (
-            f"predicted {row.before}",
-            f"predicted {row.after}",
-            f"largest change {largest:.3g}",
-        )
+        largest = np.abs(row.image - row.clean).max()
+        heads = (f"image {row.example_id}: {row.truth}", "adversarial", f"{NORM_LABELS[row.norm]} {row.distance:.4g}")
+        feet = (f"predicted {row.before}", f"predicted {row.after}", f"largest change {largest:.3g}")
         for axis, head, foot in zip(axes, heads, feet, strict=True):
             axis.set_title(head, fontsize=8)
             axis.set_xlabel(foot, fontsize=7)

@@ -21,16 +21,8 @@ from bench.leaderboard.table import FILE_NAME, read_leaderboard
 from bench.protocols import protocol_for
 
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "safetensors",
-    "torchattacks",
-    "pyautoattack",
-    "captum",
-)
+    "torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", "torchattacks", "pyautoattack", "captum",
+)  # fmt: skip
 _EXTRAS = {"foolbox": "foolbox", "timm": "timm", "onnxruntime": "onnx", "ray": "ray", "robustbench": "robustbench"}
 """Package -> the extra that brings it."""
 
@@ -48,7 +40,8 @@ def diagnose(leaderboard: Path, data_dir: Path | None, registry: Path | None = N
     """Look at everything a run needs; never raises for what it finds."""
     yield Check("ribench", True, f"{code_version()}, Python {platform.python_version()}, {platform.system()}")
     for package in _PACKAGES:
-        yield _package(package)
+        version = installed_version(package)
+        yield Check(package, version is not None, version or f"not installed; pip install {package}")
     yield Check("extras", True, _extras())
     yield Check("devices", True, _devices())
     yield _guarded(
@@ -58,11 +51,6 @@ def diagnose(leaderboard: Path, data_dir: Path | None, registry: Path | None = N
     yield _guarded("models", lambda: _models(registry))
     yield _guarded("suites", _suites)
     yield _guarded("leaderboard", lambda: _leaderboard(leaderboard))
-
-
-def _package(name: str) -> Check:
-    version = installed_version(name)
-    return Check(name, version is not None, version or f"not installed; pip install {name}")
 
 
 def _extras() -> str:

@@ -66,20 +66,18 @@ def few_colours(png: bytes) -> bytes:
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """A figure as a file of `kind`, one of `FIGURE_KINDS`; the same bytes for the same figure."""
     stream = io.BytesIO()
-    settings: dict[Any, Any] = {
-        "svg.hashsalt": "ribench",
-        "svg.fonttype": "none",
-        "pdf.fonttype": 42,
-        "font.sans-serif": ["DejaVu Sans"],
-    }  # text stays text, in fonts that publishers take
-    with mpl.rc_context(settings):
+    # text stays text, in fonts that publishers take
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "pdf.fonttype": 42, "font.sans-serif": ["DejaVu Sans"]}
+    with mpl.rc_context(settings | {"svg.hashsalt": "ribench"}):
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=_METADATA[kind])
     return _slim(stream.getvalue()) if kind == "svg" else stream.getvalue()
 
 
 def _slim(svg: bytes) -> bytes:
     """The same drawing in about half the bytes: rounded, each style said once, no names that nothing refers to."""
-    svg = _IDLE.sub(b"", _COORDINATES.sub(_in_hundredths, svg))
+    # finer than a hundredth of a point nobody sees
+    svg = _COORDINATES.sub(lambda place: re.sub(rb"(\.[0-9]{2})[0-9]+", rb"\1", place[0]), svg)
+    svg = _IDLE.sub(b"", svg)
     used = set(re.findall(rb'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(rb' id="([^"]*)"', lambda name: name[0] if name[1] in used else b"", svg)
     styles = list(dict.fromkeys(re.findall(rb' style="([^"]*)"', svg)))
@@ -87,11 +85,6 @@ def _slim(svg: bytes) -> bytes:
         svg = svg.replace(b' style="%b"' % style, b' class="s%d"' % number)
     rules = b"".join(b".s%d{%b}" % one for one in enumerate(styles))
     return re.sub(rb"\n\s*", b"\n", svg.replace(b"</style>", rules + b"</style>", 1))
-
-
-def _in_hundredths(attribute: re.Match[bytes]) -> bytes:
-    """A place in a drawing; finer than a hundredth of a point nobody sees."""
-    return re.sub(rb"(\.[0-9]{2})[0-9]+", rb"\1", attribute[0])
 
 
 def require_picture(path: Path, option: str = "output") -> str:
@@ -116,10 +109,8 @@ def roar_figure(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequenc
     bottom = max(0.0, np.floor(10 * lowest) / 10)
     for (model, lines), axes in zip(curves.items(), panels, strict=False):
         for name, (removed, accuracies) in lines.items():
-            style: dict[str, Any] = {"color": "black", "linestyle": "--"} if name == "random" else {}
-            if name.startswith("mask_only"):
-                style = {"color": colours[name], "linestyle": ":"}
-            axes.plot(removed, accuracies, marker="o", markersize=3, label=name, **{"color": colours[name], **style})
+            line = "--" if name == "random" else ":" if name.startswith("mask_only") else "-"
+            axes.plot(removed, accuracies, line, color=colours[name], marker="o", markersize=3, label=name)
         axes.set(xlabel="share of pixels removed", ylabel="accuracy after retraining", ylim=(bottom, 1), xlim=(0, 1))
         axes.set_title(f"{model}: {title}")
         axes.grid(alpha=0.3)

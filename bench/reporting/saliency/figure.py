@@ -31,6 +31,8 @@ _BESIDE = 6
 _CHARACTER, _BOLD = 0.0084, 1.15
 """Width of a character of the default font, inches a point of size, rather too wide, so that no line is too long; and
 how much wider a bold one is."""
+_Heading = tuple[list[str], list[str]]
+"""Lines above one half of a row, the bold ones and the plain ones."""
 
 
 def draw_panel(rows: Sequence[PanelRow], settings: PanelSettings) -> Figure:
@@ -57,18 +59,6 @@ def draw_panel(rows: Sequence[PanelRow], settings: PanelSettings) -> Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heading:
-    """Lines above one half of a row."""
-
-    bold: list[str]
-    plain: list[str]
-
-    @property
-    def lines(self) -> int:
-        return len(self.bold) + len(self.plain)
-
-
-@dataclass(frozen=True, slots=True)
 class _Page:
     """A figure measured in inches from its upper left corner."""
 
@@ -89,12 +79,12 @@ class _Page:
 
 def _draw_row(page: _Page, row: PanelRow, headings: Sequence[_Heading], places: Sequence[tuple[float, float]]) -> None:
     """Both halves of a row, each from its own upper left corner: what is clean, and what is attacked."""
-    tall, lines = _picture_height(row), max(heading.lines for heading in headings)
+    tall, lines = _picture_height(row), max(len(bold) + len(plain) for bold, plain in headings)
     titles = ("image", "attacked image" if row.distance > 0 else "the clean image")
     halves = zip(places, headings, titles, (row.image, row.attacked), strict=True)
-    for (left, top), heading, title, pixels in halves:
-        page.text(left, top, "\n".join(heading.bold), _HEADING_SIZE, weight="bold")
-        page.text(left, top + _LINE * len(heading.bold), "\n".join(heading.plain), _HEADING_SIZE)
+    for (left, top), (bold, plain), title, pixels in halves:
+        page.text(left, top, "\n".join(bold), _HEADING_SIZE, weight="bold")
+        page.text(left, top + _LINE * len(bold), "\n".join(plain), _HEADING_SIZE)
         _draw_image(_picture(page.axes(left, top + _LINE * lines + _TITLE, _CELL, tall), title), pixels)
     corners = [(left, top + _LINE * lines + _TITLE) for left, top in places]
     for column, pair in enumerate(row.maps, start=1):
@@ -171,7 +161,7 @@ def _headings(row: PanelRow, settings: PanelSettings, width: float) -> list[_Hea
     aim = "" if isinstance(settings.attack, RandomSign) else f" on {settings.attacked_method.name}"
     right = (f"after {settings.attack.kind}{aim}, {ball}", outcome_text(row))
     return [
-        _Heading(_wrapped(bold, width / _BOLD, _HEADING_SIZE), _wrapped(plain, width, _HEADING_SIZE))
+        (_wrapped(bold, width / _BOLD, _HEADING_SIZE), _wrapped(plain, width, _HEADING_SIZE))
         for bold, plain in (left, right)
     ]
 
@@ -189,7 +179,7 @@ def _picture_height(row: PanelRow) -> float:
 
 def _half_height(row: PanelRow, headings: Sequence[_Heading]) -> float:
     zero = any(not values.any() for pair in row.maps for values in (pair.before, pair.after))
-    lines = max(heading.lines for heading in headings)
+    lines = max(len(bold) + len(plain) for bold, plain in headings)
     return _LINE * lines + _TITLE + _picture_height(row) + _BELOW + (_LINE if zero else 0.0) + _ROW_GAP
 
 

@@ -73,7 +73,12 @@ def make_panel(
     place = resolve_device(device)
     chosen = resolve_models(models, dataset, options=source, registry=registry, program=program)
     ids = list(dict.fromkeys(images))
-    _require_few(len(chosen), len(ids))
+    if not ids:
+        raise BenchError("name at least one image by its position, from 0.", option="image")
+    count = len(chosen) * len(ids)
+    if count > MOST_ROWS:
+        said = f"{len(chosen)} models and {len(ids)} images are {count} rows"
+        raise BenchError(f"{said}; a panel has at most {MOST_ROWS}.")
     names = dict.fromkeys(entry.card.dataset for entry in chosen)
     datasets = {name: load_split(name, "test", data_dir=data_dir, download=download) for name in names}
     for loaded in datasets.values():
@@ -99,15 +104,6 @@ def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> Pan
         raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 8/255.", option="eps")
     chosen = MANIPULATIONS[attack].model_validate({})
     return PanelSettings(shown, chosen, eps, seed)
-
-
-def _require_few(models: int, images: int) -> None:
-    if images == 0:
-        raise BenchError("name at least one image by its position, from 0.", option="image")
-    if models * images > MOST_ROWS:
-        raise BenchError(
-            f"{models} models and {images} images are {models * images} rows; a panel has at most {MOST_ROWS}."
-        )
 
 
 def _require_images(ids: Sequence[int], dataset: ImageDataset) -> None:
