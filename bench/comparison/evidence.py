@@ -13,7 +13,7 @@ import pandas as pd
 from bench.catalog.suites import Suite, SuiteFile
 from bench.core.errors import BenchError, in_one_line
 from bench.leaderboard.evidence.doubts import row_doubt
-from bench.leaderboard.evidence.manifest import Manifest, read_evidence
+from bench.leaderboard.evidence.manifest import read_evidence
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 from bench.leaderboard.table import as_written
 from bench.protocols import Protocol, protocol_for
@@ -30,7 +30,7 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
     manifest, records = read_evidence(folder)
     dataset = manifest.config.dataset
     try:
-        protocol = _protocol(manifest)
+        protocol = _protocol_of(manifest.suite.model_dump_json())
         with protocol.blamed():
             found = protocol.example_values(dataset, records)
             found = list(found if only is None else islice((one for one in found if one.key == only), 1))
@@ -41,10 +41,6 @@ def run_values(folder: Path, only: MetricKey | None = None) -> dict[MetricKey, E
         # digests tell damage, not whether the one who wrote both files wrote sense
         reason = in_one_line(error, 120)
         raise BenchError(f"the evidence in {folder} cannot be read ({reason}); run the evaluation again.") from error
-
-
-def _protocol(manifest: Manifest) -> Protocol:
-    return _protocol_of(manifest.suite.model_dump_json())
 
 
 @lru_cache(maxsize=8)  # a board's runs have one suite, and checking its parameters takes longer than reading a run
@@ -79,7 +75,7 @@ def evidence_doubt(folder: Path, rows: pd.DataFrame) -> str:
     if doubt:
         return doubt
     try:
-        again = _protocol(manifest).metrics(manifest.config.dataset, records)
+        again = _protocol_of(manifest.suite.model_dump_json()).metrics(manifest.config.dataset, records)
     except (BenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         # a suite of an older version; whether records make sense, those who read them find out
         logger.info("the metrics of %s are not computed again: %s", folder, error)

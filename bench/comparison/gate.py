@@ -92,27 +92,25 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
         BenchError: the baseline has no run of this model and suite, or its evidence is damaged.
     """
     plan = outcome.plan
-    name = plan.entry.card.name
     old = comparable_rows(plan, baseline, but=outcome.run_id)
     rows = read_leaderboard(leaderboard)
     new = rows[rows["run_id"] == outcome.run_id]
     manifest = read_manifest(baseline / "runs" / str(old["run_id"].iloc[0]))
     remarks = list(_digest_remarks(outcome, manifest))
     if any(remark.severity == "failure" for remark in remarks):
-        return _without_comparison(outcome, remarks)
-    comparison = compare_runs(f"{name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
+        return _report(outcome, remarks)
+    comparison = compare_runs(f"{plan.entry.card.name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
     remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
     remarks += _metric_remarks(comparison, rules)
     remarks += _unpaired_remarks(comparison, old, new, rules)
-    remarks += _vanished_metrics(old, new, rules)
+    now = set(keys_of(new))
+    gone = [full_label(key) for key in keys_of(old) if key not in now and not key.is_external]
+    remarks += [_unseen(gone, rules)] if gone else []
     remarks += _finding_remarks(outcome, manifest)
     if masking_verdict(outcome.findings) in rules.masking:
         remarks.append(Remark("failure", "finding", f"gradient masking: {masking_verdict(outcome.findings)}"))
     remarks += _time_remarks(outcome.seconds, float(old["seconds"].iloc[0]), rules)
-    return RegressionReport(
-        name, plan.suite.name, outcome.seconds, remarks, comparison=comparison, metrics=outcome.metrics,
-        run_id=outcome.run_id,
-    )  # fmt: skip
+    return _report(outcome, remarks, comparison)
 
 
 def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:
@@ -121,12 +119,14 @@ def first_verdict(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules:
         return check_regression(outcome, leaderboard, baseline, rules)
     except BenchError as error:
         remark = Remark("note", "baseline", f"new in the baseline: {str(error).partition(';')[0]}")
-        return _without_comparison(outcome, [remark])
+        return _report(outcome, [remark])
 
 
-def _without_comparison(outcome: RunOutcome, remarks: list[Remark]) -> RegressionReport:
-    name, suite = outcome.plan.entry.card.name, outcome.plan.suite.name
-    return RegressionReport(name, suite, outcome.seconds, remarks, metrics=outcome.metrics, run_id=outcome.run_id)
+def _report(outcome: RunOutcome, remarks: list[Remark], comparison: SuiteComparison | None = None) -> RegressionReport:
+    return RegressionReport(
+        outcome.plan.entry.card.name, outcome.plan.suite.name, outcome.seconds, remarks, comparison=comparison,
+        metrics=outcome.metrics, run_id=outcome.run_id,
+    )  # fmt: skip
 
 
 def weights_remarks(entry: ModelEntry) -> list[Remark]:
@@ -165,13 +165,6 @@ def _unseen(names: Sequence[str], rules: GateRules) -> Remark:
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     text = f"of the baseline not compared: {', '.join(names[:_MOST_NAMED])}{more}"
     return Remark("failure" if rules.strict else "note", "baseline", text)
-
-
-def _vanished_metrics(old: pd.DataFrame, new: pd.DataFrame, rules: GateRules) -> Iterator[Remark]:
-    now = set(keys_of(new))
-    gone = [full_label(key) for key in keys_of(old) if key not in now and not key.is_external]
-    if gone:
-        yield _unseen(gone, rules)
 
 
 def _digest_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:
