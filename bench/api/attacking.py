@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from bench.api.arguments import whole
-from bench.api.in_memory import GivenExamples, judged, take_examples, take_net
+from bench.api.in_memory import judged, take_examples, take_net
 from bench.attacks.losses import LOSSES, LossName, answers
 from bench.attacks.pgd import pgd
 from bench.attacks.registry import NamedAttack, attack_of, named_attack
@@ -109,7 +109,9 @@ def attack(
     with judged(net, given.pixels[: given.batch_size]):
         net = at_usual_scale(net, given.pixels[: given.batch_size], given.batch_size)
         for begin in range(0, len(given.pixels), given.batch_size):
-            part = _part(net, given, begin, seed)
+            pixels, truth = (values[begin : begin + given.batch_size] for values in given[:2])
+            ids = torch.arange(begin, begin + len(pixels), device=pixels.device)  # positions among all
+            part = Examples(net, pixels, truth, ids, num_classes=given.outputs, seed=seed, batch_size=given.batch_size)
             parts.append(_pgd(part, norm, eps=radius, **named) if run is None else _run(run, part, norm, eps=radius))
     return AttackResult(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
@@ -140,14 +142,6 @@ def _require_pgd(steps: object = 40, losses: object = LOSSES, **others: object) 
     for loss in losses:
         if loss not in LOSSES:
             raise unknown_name(str(loss), LOSSES, "loss")
-
-
-def _part(net: nn.Module, given: GivenExamples, begin: int, seed: int) -> Examples:
-    """A batch, its examples numbered by their position among all."""
-    chosen = slice(begin, begin + given.batch_size)
-    pixels, labels = given.pixels[chosen], given.labels[chosen]
-    ids = torch.arange(begin, begin + len(pixels), device=pixels.device)
-    return Examples(net, pixels, labels, ids, num_classes=given.outputs, seed=seed, batch_size=given.batch_size)
 
 
 def _run(run: NamedAttack, part: Examples, norm: Norm, eps: float) -> Found:
