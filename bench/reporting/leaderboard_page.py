@@ -28,8 +28,9 @@ from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard, select_rows
 from bench.reporting.adversarial import adversarial_rows
-from bench.reporting.page import AdversarialSet, PageSource, SaliencySet, adversarial_set, build_page, saliency_set
 from bench.reporting.page.links import links_for
+from bench.reporting.page.page import PageSource, build_page
+from bench.reporting.page.saliency import AdversarialSet, SaliencySet, adversarial_set, saliency_set
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
 from bench.core.names import unknown_name
-from bench.data import ImageDataset, load_split
+from bench.data import load_split
 from bench.reporting.figures import figure_bytes, require_picture
 from bench.reporting.saliency.figure import draw_panel
 from bench.reporting.saliency.rows import PanelRow, PanelSettings, panel_rows
@@ -82,7 +82,10 @@ def make_panel(
     names = dict.fromkeys(entry.card.dataset for entry in chosen)
     datasets = {name: load_split(name, "test", data_dir=data_dir, download=download) for name in names}
     for loaded in datasets.values():
-        _require_images(ids, loaded)
+        for position in ids:
+            if not 0 <= position < len(loaded):
+                said = f"image {position} is not in the {loaded.split} split of {loaded.name}"
+                raise BenchError(f"{said}, whose images are 0 to {len(loaded) - 1}.", option="image")
     rows: list[PanelRow] = []
     remarks = []
     for entry in chosen:
@@ -104,13 +107,3 @@ def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> Pan
         raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 8/255.", option="eps")
     chosen = MANIPULATIONS[attack].model_validate({})
     return PanelSettings(shown, chosen, eps, seed)
-
-
-def _require_images(ids: Sequence[int], dataset: ImageDataset) -> None:
-    for position in ids:
-        if not 0 <= position < len(dataset):
-            raise BenchError(
-                f"image {position} is not in the {dataset.split} split of {dataset.name}, whose images are "
-                f"0 to {len(dataset) - 1}.",
-                option="image",
-            )

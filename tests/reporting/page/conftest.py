@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.leaderboard.table import read_leaderboard
-from bench.reporting.page import PageSource, build_page
+from bench.reporting.page.page import PageSource, build_page
 from tests.reporting.page.pages import Node, full_board, page_of, parse
 
 SHIPPED = Path(__file__).parents[3] / "leaderboard"

@@ -16,7 +16,7 @@ from bench.leaderboard.evidence.manifest import Result
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.migration import migrated_name
 from bench.leaderboard.table import append_rows, read_leaderboard
-from bench.reporting.page import PageSource, build_page
+from bench.reporting.page.page import PageSource, build_page
 from tests.leaderboard.evidence.manifests import as_content, whole_manifest, write_content
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "col", "base", "area", "source", "track", "wbr", "embed"}

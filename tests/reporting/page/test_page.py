@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.leaderboard.table import read_leaderboard
-from bench.reporting.page import PageSource, build_page
+from bench.reporting.page.page import PageSource, build_page
 from tests.reporting.page.pages import (
     EVIL,
     EVIL_SCRIPT,
