@@ -18,6 +18,7 @@ limit_openmp_spinning()  # before torch: threads that spin take the processors o
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import typer.main  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from bench.catalog.cards import read_card, write_card  # noqa: E402
@@ -32,6 +33,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.fsync = lambda _: None  # it is for a power cut, which no test has; a process that is killed loses nothing by it
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")  # how fast a machine is, and what else it does, is no fault of ours
 typer.main.get_command = functools.cache(typer.main.get_command)  # from a hundred functions, at every call
 
 

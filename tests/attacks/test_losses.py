@@ -16,14 +16,14 @@ def random_logits(seed: int, classes: int = 10) -> tuple[torch.Tensor, torch.Ten
     return 3 * torch.randn(6, classes, generator=generator), labels
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 12))
 def test_the_margin_is_positive_exactly_when_misclassified(seed: int, classes: int) -> None:
     logits, labels = random_logits(seed, classes)
     assert torch.equal(margin(logits, labels) > 0, logits.argmax(1) != labels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_cross_entropys_gradient_points_as_torchs_does(seed: int) -> None:
     logits, labels = random_logits(seed)

@@ -22,7 +22,7 @@ def example(seed: int, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor,
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, spread=st.sampled_from([0.01, 0.3, 3.0]))
 def test_a_projection_lies_in_the_ball_and_in_the_box(norm: Norm, seed: int, spread: float) -> None:
     clean, delta, eps = example(seed, spread)
@@ -33,7 +33,7 @@ def test_a_projection_lies_in_the_ball_and_in_the_box(norm: Norm, seed: int, spr
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS)
 def test_projecting_twice_changes_nothing(norm: Norm, seed: int) -> None:
     clean, delta, eps = example(seed)
@@ -41,7 +41,7 @@ def test_projecting_twice_changes_nothing(norm: Norm, seed: int) -> None:
     assert torch.allclose(project(once, clean, eps, norm), once, atol=2e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS)
 def test_the_l1_projection_is_the_nearest_point(seed: int) -> None:
     """Against an exact solution in float64, found from the sorted break points of the threshold's equation."""

@@ -11,7 +11,7 @@ from bench.core.threat import NORMS, Norm
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_a_step_has_the_asked_length_and_grows_the_linearised_loss(norm: Norm, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

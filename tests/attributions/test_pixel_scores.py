@@ -51,7 +51,7 @@ def test_the_cross_entropy_map_is_the_float64_gradient_even_where_float32_would_
     assert float(factors.min()) < 1e-8  # a confident image is among them, or this would prove nothing
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 4))
 def test_ranks_are_a_permutation_that_follows_the_scores(seed: int, levels: int) -> None:
     scores = torch.randint(0, levels, (6, 5, 5), generator=torch.Generator().manual_seed(seed)).float()

@@ -29,7 +29,7 @@ def measure(name: Measure, first: Tensor, second: Tensor, top_share: float = 0.1
     return similarities(PreparedMaps(first, top_share), PreparedMaps(second, top_share), [name])[name]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 10**6), st.sampled_from(MEASURES), st.booleans())
 def test_bounds_symmetry_scale_and_identity(seed: int, name: Measure, ties: bool) -> None:
     first, second = random_maps(seed, ties=ties), random_maps(seed + 1, ties=ties)
@@ -42,7 +42,7 @@ def test_bounds_symmetry_scale_and_identity(seed: int, name: Measure, ties: bool
     torch.testing.assert_close(own, torch.full_like(own, 0.0 if name in DISTANCES else 1.0), atol=1e-5, rtol=0)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 10**6), st.permutations(range(6)), st.integers(1, 5))
 def test_a_maps_similarity_does_not_depend_on_its_batch(seed: int, order: list[int], cut: int) -> None:
     first, second = random_maps(seed), 3.0 * random_maps(seed + 1)

@@ -8,7 +8,7 @@ from scipy import stats
 from bench.core.keyed_random import keyed_normal, keyed_uniform
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(-(2**62), 2**62), st.permutations(range(12)), st.integers(1, 11))
 def test_an_examples_numbers_do_not_depend_on_its_batch(seed: int, order: list[int], cut: int) -> None:
     ids = torch.tensor(order)

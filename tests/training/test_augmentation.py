@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bench.training.augmentation import crop_and_flip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000))
 def test_image_and_map_move_together(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

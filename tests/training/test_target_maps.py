@@ -20,7 +20,7 @@ def maps(seed: int = 0) -> torch.Tensor:
     return torch.randn(7, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 def test_permuting_keeps_each_maps_values_and_moves_about_the_asked_share(seed: int, share: float) -> None:
     before = maps(seed)

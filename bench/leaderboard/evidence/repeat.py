@@ -70,7 +70,7 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
     named = dict(run.manifest.request.named) if run.manifest else {}
     if "model" in named:
         return {**named, "dataset": str(run.shared["dataset"])}, _files(card, _PATHS)
-    if card is not None and _in_memory(card):
+    if card is not None and in_memory(card):
         return {}, "the net was in memory: pass it to bench.evaluate again, with this suite and these images"
     known = models.get(run.model)
     if known is None and not named and card is not None and not card.training:
@@ -86,7 +86,7 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
     return options, _files(card, "")
 
 
-def _in_memory(card: ModelCard) -> bool:
+def in_memory(card: ModelCard) -> bool:
     """Whether nothing says where the net came from."""
     return not (card.program or card.training or card.description or card.architecture_parameters)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench import evaluate, load_model
 from tests.conftest import Bench
 
 
@@ -55,8 +56,18 @@ def test_a_run_that_kept_none_says_how_to_keep_them(bench: Bench, tmp_path: Path
     )
     board = tmp_path / "board"
     asked = ("run", "--model", f"{tmp_path}/net.py:make", "--suite", tiny_suite, "--examples", 2)
+    asked += ("--precision", "bfloat16")
     assert bench(*asked, "--leaderboard", board)[0] == 0
     (folder,) = (board / "runs").iterdir()
     line = bench.refused("show", folder, "--output", tmp_path / "x.png")
     assert "bench run --model net.py:make --suite tiny.toml --examples 2 --leaderboard" in line
-    assert "--dataset fashion_mnist --save-adversarial keeps them" in line
+    assert "--precision bfloat16 --dataset fashion_mnist --save-adversarial keeps them" in line
+
+
+def test_a_run_of_a_net_in_memory_that_kept_none_names_no_model(bench: Bench, tmp_path: Path, tiny_suite: Path) -> None:
+    evaluate(load_model("standard"), tiny_suite, examples=2, model_id="mine", leaderboard=tmp_path, device="cpu")
+    (folder,) = (tmp_path / "runs").iterdir()
+    line = bench.refused("show", folder, "--output", tmp_path / "x.png")
+    assert "call bench.evaluate again with save_adversarial=True" in line and "mine" not in line.replace(
+        folder.name, ""
+    )

@@ -126,7 +126,7 @@ def test_a_header_that_unpacks_without_end_is_not_read(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), cut=st.integers(0, 2000))
 def test_a_damaged_archive_is_read_or_refused_but_never_crashes(
     tmp_path: Path, flips: list[tuple[int, int]], cut: int

@@ -161,7 +161,7 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         load_split("no", "test", data_dir=tmp_path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=5), cut=st.integers(0, 300))
 def test_a_damaged_file_is_read_or_refused_but_never_crashes(
     tmp_path: Path, flips: list[tuple[int, int]], cut: int

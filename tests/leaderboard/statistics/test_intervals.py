@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, multinomial, ttest_1samp
 
@@ -16,7 +16,6 @@ from bench.leaderboard.statistics.intervals import (
 )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
 def test_the_interval_is_wilsons(case: tuple[int, int]) -> None:
     successes, count = case
