@@ -17,30 +17,15 @@ from torch import Tensor
 from bench.attributions.randomise import randomised_from_the_top
 from bench.attributions.similarity import Measure, PreparedMaps, similarities
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
 from bench.protocols.base import clean_accuracy
-from bench.protocols.explanations.base import (
-    AttributionProtocol,
-    Attributions,
-    Batch,
-    TopShare,
-    UniqueNames,
-    Unit,
-    better,
-    by_example,
-    frame,
-    groups,
-    prominence_of,
-)
+from bench.protocols.explanations.base import AttributionProtocol, Batch, ComparedMaps, Unit, by_example, groups
 
 ALL = "all"
 """The stage of the sanity check at which every layer is random."""
 
 
-class Parameters(UniqueNames):
-    attributions: Attributions
-    measures: list[Measure] = Field(min_length=1)
-    top_share: TopShare = 0.1
+class Parameters(ComparedMaps):
     randomisation: bool = True
     flag_above: float = Field(default=0.5, gt=0, le=1)
     """A method is flagged if its maps of the randomised net have a mean Spearman correlation above this."""
@@ -74,7 +59,7 @@ class AttributionAgreement(AttributionProtocol):
             unit.context.on_progress(len(batch.labels))
         for first, second in itertools.combinations(originals, 2):
             found = similarities(originals[first], originals[second], self._measures)
-            yield frame(batch, _columns("agreement", first, second, found))
+            yield batch.frame(_columns("agreement", first, second, found))
         if self.parameters.randomisation:
             yield from self._randomisation(unit, batch, originals)
             unit.context.on_progress(len(batch.labels) * len(originals))
@@ -84,7 +69,7 @@ class AttributionAgreement(AttributionProtocol):
         for stage, last, net in randomised_from_the_top(unit.context.model, batch.images[:1], unit.context.seed):
             for method in self.parameters.attributions:
                 found = similarities(originals[method.name], unit.maps(method, batch, model=net), self._measures)
-                yield frame(batch, _columns("randomisation", method.name, ALL if last else stage, found))
+                yield batch.frame(_columns("randomisation", method.name, ALL if last else stage, found))
 
     @property
     def _measures(self) -> list[Measure]:
@@ -98,11 +83,10 @@ class AttributionAgreement(AttributionProtocol):
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         found = [clean_accuracy(records)]
         for (check, first, second), rows in groups(records, ("check", "attribution", "other")):
+            direction: Direction = "lower" if check == "randomisation" else "descriptive"
             for measure in self._measures:
-                prominence = prominence_of(measure, self._measures)
-                direction = better("lower", measure) if check == "randomisation" else "descriptive"
                 key = MetricKey(f"{check}/{measure}", f"{first}/{second}")
-                found.append(ExampleValues(key, by_example(rows, measure), direction, "number", prominence=prominence))
+                found.append(self.compared(measure, key, by_example(rows, measure), direction))
         return found
 
 

@@ -22,23 +22,13 @@ from bench.core.devices import exact
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.nets.logit_scale import factor_of
 from bench.protocols.base import Dependency, clean_accuracy
-from bench.protocols.explanations.base import (
-    AttributionProtocol,
-    Attributions,
-    Batch,
-    UniqueNames,
-    Unit,
-    by_example,
-    frame,
-    groups,
-)
+from bench.protocols.explanations.base import AttributionProtocol, Batch, MapParameters, Unit, by_example, groups
 
 
-class Parameters(UniqueNames):
+class Parameters(MapParameters):
     """What a suite pins: the reference net, and which of its maps the gradient is compared with."""
 
     reference_model: str = "standard"
-    attributions: Attributions
 
 
 class GradientAlignment(AttributionProtocol):
@@ -89,7 +79,7 @@ class GradientAlignment(AttributionProtocol):
                 maps = batch.attributions(reference, method, unit.context.seed)
             unit.counters["gradient_evaluations"] += cost.gradients
             aligned = _cosine(gradient, maps.expand_as(gradient))
-            yield frame(batch, {"attribution": method.name, **own, "target_alignment": aligned})
+            yield batch.frame({"attribution": method.name, **own, "target_alignment": aligned})
             unit.context.on_progress(len(batch.labels))
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> Iterator[ExampleValues]:  # noqa: ARG002

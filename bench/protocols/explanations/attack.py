@@ -18,38 +18,23 @@ from bench.attacks.norms import distance
 from bench.attributions.manipulate import heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
-from bench.attributions.similarity import DISTANCES, Measure, PreparedMaps, similarities
+from bench.attributions.similarity import DISTANCES, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
 from bench.protocols.base import EvaluationContext, clean_accuracy
-from bench.protocols.explanations.base import (
-    AttributionProtocol,
-    Attributions,
-    Batch,
-    TopShare,
-    UniqueNames,
-    Unit,
-    better,
-    by_example,
-    frame,
-    groups,
-    prominence_of,
-)
+from bench.protocols.explanations.base import AttributionProtocol, Batch, ComparedMaps, Unit, by_example, groups
 
 _HEADLINES = ("saps", "taps")
 _SIMILARITIES: dict[str, Direction] = {"saps": "higher", "taps": "lower", "taps_clean": "descriptive"}
 """Of the attacked map to the clean one and to the target, of the clean one to the target; and which way is better."""
 
 
-class Parameters(UniqueNames):
+class Parameters(ComparedMaps):
     radii: PixelRadii
     attacks: list[AnyMapAttack] = Field(min_length=1)
-    attributions: Attributions
-    measures: list[Measure] = Field(min_length=1)
-    top_share: TopShare = 0.1
     check_every: Steps = 5
 
 
@@ -95,7 +80,7 @@ class AttributionAttack(AttributionProtocol):
                 where = {"attribution": method.name, "attack": attack.kind, "norm": "linf", "eps": eps}
                 moved = distance(exact(found.images) - exact(batch.images), "linf")
                 alike = self._alike(attack, goal, source, unit.maps(method, batch, found.images))
-                yield frame(batch, {**where, "prediction_kept": found.kept, "distance": moved, **alike})
+                yield batch.frame({**where, "prediction_kept": found.kept, "distance": moved, **alike})
                 context.on_progress(len(batch.labels))
 
     def _alike(self, attack: MapAttack, goal: Goal, source: PreparedMaps, after: PreparedMaps) -> dict[str, Tensor]:
@@ -150,12 +135,8 @@ class AttributionAttack(AttributionProtocol):
                 yield ExampleValues(MetricKey("prediction_kept", *where), kept, "descriptive", "share")
                 for name, direction in _SIMILARITIES.items():
                     for measure in self.parameters.measures:
-                        headline = first and name in _HEADLINES
-                        yield ExampleValues(
-                            MetricKey(f"{name}/{measure}", *where), by_example(rows, f"{name}_{measure}"),
-                            better(direction, measure), "number",
-                            prominence=prominence_of(measure, self.parameters.measures, headline=headline),
-                        )  # fmt: skip
+                        key, values = MetricKey(f"{name}/{measure}", *where), by_example(rows, f"{name}_{measure}")
+                        yield self.compared(measure, key, values, direction, headline=first and name in _HEADLINES)
             yield from self._worst(of_radius, (attribution, "worst", "linf", eps))
 
     def _worst(self, rows: pd.DataFrame, where: tuple[str, str, str, float]) -> list[ExampleValues]:
@@ -170,8 +151,7 @@ class AttributionAttack(AttributionProtocol):
             for name, keep in (("saps", None), ("saps_correct", right)):
                 values, key = by_example(worst, f"saps_{measure}", keep), MetricKey(f"{name}/{measure}", *where)
                 headline = name == "saps" and self._is_first(where[0])
-                prominence = prominence_of(measure, self.parameters.measures, headline=headline)
-                found.append(ExampleValues(key, values, better("higher", measure), "number", prominence=prominence))
+                found.append(self.compared(measure, key, values, "higher", headline=headline))
         return found
 
     def _is_first(self, attribution: str, attack: str | None = None) -> bool:

@@ -25,9 +25,10 @@ from bench.attributions.similarity import DISTANCES, SSIM_WINDOW, Measure, Prepa
 from bench.core.errors import BenchError
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import Direction, Prominence
+from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult
 
+_TURNED: dict[Direction, Direction] = {"higher": "lower", "lower": "higher", "descriptive": "descriptive"}
 _BITS = 10
 _SIMILARITIES = ("cosine", "pearson", "spearman", "ssim")
 _ROUNDED = (*_SIMILARITIES, "centre_shift", "area")
@@ -56,19 +57,10 @@ def _method(value: Any) -> AttributionMethod:
 Attributions = Annotated[list[Annotated[AttributionMethod, PlainValidator(_method)]], Field(min_length=1)]
 
 
-def better(of_similarities: Direction, measure: Measure) -> Direction:
-    """Which way a metric of a measure is better, given which way it is of similarities: distances turn it round."""
-    turned: dict[Direction, Direction] = {"higher": "lower", "lower": "higher", "descriptive": "descriptive"}
-    return turned[of_similarities] if measure in DISTANCES else of_similarities
+class MapParameters(Section):
+    """What every suite of explanations says; its lists name nothing twice."""
 
-
-def prominence_of(measure: Measure, measures: Sequence[Measure], *, headline: bool = False) -> Prominence:
-    """How prominent a metric of a measure is: a suite's first measure stands for the others."""
-    return "detail" if measure != measures[0] else "headline" if headline else "usual"
-
-
-class UniqueNames(Section):
-    """Parameters whose lists name nothing twice."""
+    attributions: Attributions
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -77,6 +69,13 @@ class UniqueNames(Section):
             if len({getattr(one, "kind", getattr(one, "name", one)) for one in listed}) != len(listed):
                 raise ValueError(f"{what} need names that differ")
         return self
+
+
+class ComparedMaps(MapParameters):
+    """And what one says that measures how alike maps are."""
+
+    measures: list[Measure] = Field(min_length=1)
+    top_share: TopShare = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,13 @@ class Batch:
         images = self.images if images is None else images
         ids, count = self.example_ids, len(images)
         return attribute(model, images, self.labels, method, example_ids=ids, seed=seed, batch_size=count)
+
+    def frame(self, columns: Mapping[str, Any]) -> pd.DataFrame:
+        """Records of the batch: the first columns, then `columns`; float32 tensors stay float32."""
+        base = {"example_id": self.example_ids, "label": self.labels, "prediction": self.predictions}
+        values = {name: value.cpu().numpy().astype("int32") for name, value in base.items()}
+        values |= {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+        return pd.DataFrame(values)
 
 
 class AttributionProtocol(Protocol):
@@ -164,6 +170,20 @@ class AttributionProtocol(Protocol):
     def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
         """What else the records of a unit tell, which may be corrected here."""
         return []
+
+    def compared(
+        self, measure: Measure, key: MetricKey, values: pd.Series, direction: Direction, *, headline: bool = False
+    ) -> ExampleValues:
+        """A metric of a measure, of which a suite's first stands for the others.
+
+        Args:
+            direction: which way it is better of similarities: distances turn it round.
+        """
+        if measure in DISTANCES:
+            direction = _TURNED[direction]
+        shown: Prominence = "headline" if headline else "usual"
+        prominence: Prominence = shown if measure == self.parameters.measures[0] else "detail"
+        return ExampleValues(key, values, direction, "number", prominence=prominence)
 
 
 _FLAT = {
@@ -247,14 +267,6 @@ def _batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
     return [Batch(*cut) for cut in zip(*(torch.split(one, context.batch_size) for one in whole), strict=True)], findings
 
 
-def frame(batch: Batch, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Records of a batch: the first columns, then `columns`; float32 tensors stay float32."""
-    base = {"example_id": batch.example_ids, "label": batch.labels, "prediction": batch.predictions}
-    values = {name: value.cpu().numpy().astype("int32") for name, value in base.items()}
-    values |= {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
-    return pd.DataFrame(values)
-
-
 def stored(records: pd.DataFrame) -> pd.DataFrame:
     """Records as the evidence has them: ten significant bits of a similarity's distance from 1, or of another number.
 
@@ -282,5 +294,4 @@ def by_example(rows: pd.DataFrame, column: str, keep: pd.Series | None = None) -
 
 def groups(records: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
     """Groups of records in the order in which they first come; where there is no number, it is NaN."""
-    for key, rows in records.groupby(list(columns), sort=False, observed=True, dropna=False):
-        yield key if isinstance(key, tuple) else (key,), rows
+    yield from records.groupby(list(columns), sort=False, observed=True, dropna=False)

@@ -14,12 +14,11 @@ from pydantic import Field
 
 from bench.attributions.heat_maps import heat_maps
 from bench.attributions.quality.complexity import effective_complexity, entropy, sparseness
-from bench.protocols.explanations.base import Attributions, Batch, UniqueNames, Unit, frame
+from bench.protocols.explanations.base import Batch, MapParameters, Unit
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
 
 
-class Parameters(UniqueNames):
-    attributions: Attributions
+class Parameters(MapParameters):
     effective_above: float = Field(default=0.01, ge=0, lt=1)
     """A pixel counts if it has more than this of the map's largest value."""
 
@@ -47,4 +46,4 @@ class Complexity(ControlledProtocol):
                 "effective_complexity": effective_complexity(maps, self.parameters.effective_above),
             }
             unit.context.on_progress(len(batch.labels))
-            yield frame(batch, {"attribution": name, **finite(columns, signed)})
+            yield batch.frame({"attribution": name, **finite(columns, signed)})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bench.attributions.quality.faithfulness import References
 from bench.core.errors import BenchError
 from bench.protocols.explanations import faithfulness_parts as parts
-from bench.protocols.explanations.base import Attributions, Batch, UniqueNames, Unit, frame
+from bench.protocols.explanations.base import Batch, MapParameters, Unit
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
 from bench.protocols.explanations.f_fidelity import FFidelity, FineTuned, f_fidelity
 from bench.protocols.explanations.insertion import Background
@@ -26,8 +26,7 @@ from bench.protocols.explanations.insertion import Background
 _Off = Literal[False]
 
 
-class Parameters(UniqueNames):
-    attributions: Attributions
+class Parameters(MapParameters):
     multiplied: list[str] = Field(default_factory=list)
     """The methods whose maps are contributions, multiplied by the input already, which infidelity must not do again."""
     background: Background = "mean"
@@ -102,7 +101,7 @@ class Faithfulness(ControlledProtocol):
                 columns[name] |= of_subject
             unit.context.on_progress(len(batch.labels))
         for name, signed in maps.items():
-            yield frame(batch, {"attribution": name, **finite(columns[name], signed)})
+            yield batch.frame({"attribution": name, **finite(columns[name], signed)})
 
     def _measured(self, unit: Unit, batch: Batch, maps: dict[str, Tensor]) -> Iterator[parts.Columns]:
         settings, background = self.parameters, self.parameters.background

@@ -24,16 +24,7 @@ from bench.core.keyed_random import keyed_uniform
 from bench.data.specs import dataset_spec
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, clean_accuracy
-from bench.protocols.explanations.base import (
-    AttributionProtocol,
-    Attributions,
-    Batch,
-    UniqueNames,
-    Unit,
-    by_example,
-    frame,
-    groups,
-)
+from bench.protocols.explanations.base import AttributionProtocol, Batch, MapParameters, Unit, by_example, groups
 
 Background = Literal["mean", "black"]
 GAMES: dict[str, Direction] = {"insertion": "higher", "deletion": "lower"}
@@ -42,8 +33,7 @@ RANDOM = "random_order"
 _CHECK_EVERY, _TOP_SHARE = 5, 0.1
 
 
-class Parameters(UniqueNames):
-    attributions: Attributions
+class Parameters(MapParameters):
     steps: int = Field(gt=0, le=1000)
     background: Background = "mean"
     attack: FrameTarget | None = None
@@ -105,7 +95,7 @@ class Insertion(AttributionProtocol):
             curve = insertion_curve(unit.context.model, first, batch.labels, ranks, background=last, steps=steps)
             curve[~finite] = torch.nan
             where = dict(zip(("attribution", "attack", "norm", "eps", "game"), (order, *ball, game), strict=True))
-            yield frame(batch, {**where, "area": curve_area(curve)})
+            yield batch.frame({**where, "area": curve_area(curve)})
 
     def _attacked(self, unit: Unit, batch: Batch, method: AttributionMethod, eps: float) -> Tensor:
         """The images under the frame attack on the method's maps, or the gradient's where those have no derivative."""

@@ -18,12 +18,11 @@ from bench.attacks.losses import answers
 from bench.attributions.quality.localisation import Tiles, make_mosaics, pointing_game, relevance_mass, top_k_inside
 from bench.core.errors import BenchError
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.protocols.explanations.base import Attributions, Batch, TopShare, UniqueNames, Unit, by_example, frame
+from bench.protocols.explanations.base import Batch, MapParameters, TopShare, Unit, by_example
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
 
 
-class Parameters(UniqueNames):
-    attributions: Attributions
+class Parameters(MapParameters):
     top_share: TopShare = 0.1
     tiles: Tiles = "quarters"
     relevance: Literal["positive", "absolute"] = "positive"
@@ -63,7 +62,7 @@ class Localisation(ControlledProtocol):
         for name, signed in self.all_attributions(unit, seen):
             context.on_progress(len(batch.labels))
             columns = {**finite(self._measured(unit, signed, mosaics.inside), signed), "mosaic_accuracy": named}
-            yield frame(batch, {"attribution": name, **columns})
+            yield batch.frame({"attribution": name, **columns})
 
     def _measured(self, unit: Unit, signed: Tensor, inside: Tensor) -> dict[str, Tensor]:
         prepared = unit.prepared(signed.clamp_min(0.0) if self.parameters.relevance == "positive" else signed)

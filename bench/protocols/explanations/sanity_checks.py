@@ -17,29 +17,17 @@ from torch import Tensor
 
 from bench.attributions.quality.complexity import histogram_entropy
 from bench.attributions.randomise import randomised_from_the_top
-from bench.attributions.similarity import Measure, PreparedMaps, similarities
+from bench.attributions.similarity import PreparedMaps, similarities
 from bench.core.keyed_random import keyed_uniform
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues
 from bench.protocols.base import clean_accuracy
 from bench.protocols.explanations.agreement import ALL, insensitive
-from bench.protocols.explanations.base import (
-    Attributions,
-    Batch,
-    TopShare,
-    UniqueNames,
-    Unit,
-    by_example,
-    frame,
-    groups,
-)
+from bench.protocols.explanations.base import Batch, ComparedMaps, Unit, by_example, groups
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
 
 
-class Parameters(UniqueNames):
-    attributions: Attributions
-    measures: list[Measure] = Field(min_length=1)
-    top_share: TopShare = 0.1
+class Parameters(ComparedMaps):
     bins: int = Field(default=100, ge=2, le=100_000)
     """Of the histogram whose entropy is the complexity in efficient MPRT."""
     flag_above: float = Field(default=0.5, gt=0, le=1)
@@ -94,14 +82,14 @@ class SanityChecks(ControlledProtocol):
                     before, after = (histogram_entropy(one, bins) for one in (maps[name], found))
                     rise = finite({"complexity_rise": (after - before) / before}, maps[name])
                     where = {"check": "efficient_mprt", "attribution": name, "stage": ""}
-                    yield frame(batch, {**where, **finite(rise, found)})
+                    yield batch.frame({**where, **finite(rise, found)})
 
     def _similar(
         self, check: str, stage: str, attribution: str, batch: Batch, *, of: tuple[PreparedMaps, PreparedMaps]
     ) -> pd.DataFrame:
         where = {"check": check, "attribution": attribution, "stage": stage}
         found = similarities(*of, self.parameters.measures)
-        return frame(batch, {**where, **{str(measure): values for measure, values in found.items()}})
+        return batch.frame({**where, **{str(measure): values for measure, values in found.items()}})
 
     def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
         last = records[(records["check"] == "cascade") & (records["stage"] == ALL)]

@@ -11,13 +11,12 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers
 from bench.attributions.quality.cost import metered
 from bench.attributions.registry import AttributionMethod, find_method
-from bench.attributions.similarity import Measure, PreparedMaps, similarities
+from bench.attributions.similarity import PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
 from bench.core.devices import exact
 from bench.core.keyed_random import keyed_uniform
@@ -25,19 +24,7 @@ from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey
 from bench.nets.logit_scale import factor_of
 from bench.protocols.base import clean_accuracy
-from bench.protocols.explanations.base import (
-    AttributionProtocol,
-    Attributions,
-    Batch,
-    TopShare,
-    UniqueNames,
-    Unit,
-    better,
-    by_example,
-    frame,
-    groups,
-    prominence_of,
-)
+from bench.protocols.explanations.base import AttributionProtocol, Batch, ComparedMaps, Unit, by_example, groups
 
 DECOMPOSITION: dict[str, Direction] = {
     "gradient_norm": "descriptive",
@@ -52,12 +39,9 @@ sum |h(x+d)| + |h(x)|, the cosine of both; |H(x) d|, and that over |h(x+d)|. In 
 (1 - cosine) / 2 is at most the square of the change ratio."""
 
 
-class Parameters(UniqueNames):
+class Parameters(ComparedMaps):
     radii: PixelRadii
     draws: Steps
-    attributions: Attributions
-    measures: list[Measure] = Field(min_length=1)
-    top_share: TopShare = 0.1
     decomposition: bool = True
 
 
@@ -111,7 +95,7 @@ class AttributionStability(AttributionProtocol):
             for method in settings.attributions:
                 own: dict[str, Tensor] = {measure: means[f"{method.name}/{measure}"] for measure in settings.measures}
                 common = {"attribution": method.name, "attack": "uniform", "norm": "linf", "eps": eps}
-                yield frame(batch, {**common, **own, **shared})
+                yield batch.frame({**common, **own, **shared})
 
     def _draw(
         self,
@@ -140,9 +124,8 @@ class AttributionStability(AttributionProtocol):
             for measure in self.parameters.measures:
                 for name, keep in (("stability", None), ("stability_correct", sure)):
                     headline = name == "stability" and attribution == first
-                    prominence = prominence_of(measure, self.parameters.measures, headline=headline)
                     key, values = MetricKey(f"{name}/{measure}", attribution, *ball), by_example(rows, measure, keep)
-                    yield ExampleValues(key, values, better("higher", measure), "number", prominence=prominence)
+                    yield self.compared(measure, key, values, "higher", headline=headline)
             if attribution != first:
                 continue
             key, values = MetricKey("prediction_kept", "", *ball), by_example(rows, "prediction_kept")
