@@ -49,7 +49,11 @@ def randomised_from_the_top(model: nn.Module, images: Tensor, seed: int) -> Iter
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stream_key(seed, "randomise", name) & ((1 << 63) - 1))
             fresh = copy_net(layer).to("cpu")
-            _draw(fresh)
+            if isinstance(fresh, nn.MultiheadAttention):
+                fresh.out_proj.reset_parameters()
+                fresh._reset_parameters()
+            else:
+                fresh.reset_parameters()  # type: ignore[operator]
         with torch.no_grad():
             for key, value in fresh.named_parameters():
                 layer.get_parameter(key).copy_(value)
@@ -91,14 +95,6 @@ def _make_plain(layer: nn.Module) -> None:
             remove_spectral_norm(layer, hook.name)
         elif isinstance(hook, prune.BasePruningMethod):
             prune.remove(layer, hook._tensor_name)  # type: ignore[no-untyped-call]
-
-
-def _draw(layer: nn.Module) -> None:
-    if isinstance(layer, nn.MultiheadAttention):
-        layer.out_proj.reset_parameters()
-        layer._reset_parameters()
-    else:
-        layer.reset_parameters()  # type: ignore[operator]
 
 
 def _weights(layer: nn.Module) -> list[Tensor]:

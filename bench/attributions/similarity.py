@@ -180,14 +180,6 @@ def _cosine(first: PreparedMaps, second: PreparedMaps) -> Tensor:
     return ((first.scaled * second.scaled).sum(1) / lengths).clamp(-1.0, 1.0)
 
 
-def _pearson(first: PreparedMaps, second: PreparedMaps) -> Tensor:
-    return (first.centred * second.centred).sum(1).clamp(-1.0, 1.0)
-
-
-def _spearman(first: PreparedMaps, second: PreparedMaps) -> Tensor:
-    return (first.centred_ranks * second.centred_ranks).sum(1).clamp(-1.0, 1.0)
-
-
 def _ssim(first: PreparedMaps, second: PreparedMaps) -> Tensor:
     """Structural similarity (Wang et al. 2004) of the maps over their maxima: 11x11 Gaussian window, range 1."""
     (mean1, square1), (mean2, square2) = first.blurred, second.blurred
@@ -218,8 +210,8 @@ def _centre_shift(first: PreparedMaps, second: PreparedMaps) -> Tensor:
 
 _FUNCTIONS: dict[Measure, Callable[[PreparedMaps, PreparedMaps], Tensor]] = {
     "cosine": _cosine,
-    "pearson": _pearson,
-    "spearman": _spearman,
+    "pearson": lambda first, second: (first.centred * second.centred).sum(1).clamp(-1.0, 1.0),
+    "spearman": lambda first, second: (first.centred_ranks * second.centred_ranks).sum(1).clamp(-1.0, 1.0),
     "ssim": _ssim,
     "top_k": _top_k,
     "centre_shift": _centre_shift,

@@ -123,7 +123,7 @@ def complexity(peers: Peers, prepared: dict[str, Any]) -> None:
 
 
 def localisation(peers: Peers, prepared: dict[str, Any]) -> None:
-    images, inside = prepared["mosaics"].images, prepared["mosaics"].inside.numpy()[:, None]
+    images, inside = prepared["mosaics"][0], prepared["mosaics"][1].numpy()[:, None]
     plain = {**QUIET, "normalise": False, "abs": False}
     metrics = {
         "pointing_game": quantus.PointingGame(**plain), "relevance_mass": quantus.RelevanceMassAccuracy(**plain),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -79,19 +80,15 @@ def doubt_of(class_name: str, model: nn.Module, images: Tensor) -> str | None:
     if class_name == "LRP":
         unseen = [name for name in unseen if name != "relu"]  # whose derivative is its rule
     if unseen:
-        found.append(f"{len(unseen)} activations keep their plain derivative ({_listed(unseen)})")
+        found.append(f"{len(unseen)} activations keep their plain derivative ({', '.join(dict.fromkeys(unseen))})")
     if class_name not in ("DeepLift", "DeepLiftShap", "LRP"):
         return found[0] if found else None
-    found += [f"{short_name(name)} runs {count} times" for name, count in watch.reused()][:1]
+    found += [f"{short_name(name)} runs {count} times" for name, count in watch.uses.items() if count > 1][:1]
     if class_name == "LRP" and watch.sums:
         found.append(f"relevance is doubled at {watch.sums} residual sums")
     if class_name != "LRP" and watch.pools:
         found.append("contributions miss some of the logit's change at max-pooling")
     return "; ".join(found) or None
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
 
 
 class _Watch(OperationMode):
@@ -104,23 +101,16 @@ class _Watch(OperationMode):
         self.running = running
         self.activations: list[tuple[str, nn.Module | None]] = []
         self.sums = self.pools = 0
-        self._uses: dict[str, int] = {}
+        self.uses = Counter[str]()
 
     def intercept(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [one for one in tensors_in((args, kwargs)) if one.requires_grad]
         place, module = self.running[-1] if self.running else ("", None)
         if given and name in ACTIVATION_NAMES:
             self.activations.append((name, module))
-        if given and (name in ACTIVATION_NAMES or name in ("conv2d", "linear")) and not list(_children(module)):
-            self._uses[place] = self._uses.get(place, 0) + 1
+        innermost = module is None or not list(module.children())
+        if given and (name in ACTIVATION_NAMES or name in ("conv2d", "linear")) and innermost:
+            self.uses[place] += 1
         self.sums += name == "add" and len(given) == 2
         self.pools += name == "max_pool2d" and bool(given)
         return func(*args, **kwargs)
-
-    def reused(self) -> list[tuple[str, int]]:
-        """Modules that ran more than once."""
-        return [(name, count) for name, count in self._uses.items() if count > 1]
-
-
-def _children(module: nn.Module | None) -> Iterable[nn.Module]:
-    return () if module is None else module.children()

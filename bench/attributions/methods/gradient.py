@@ -50,7 +50,7 @@ def integrated_gradients(
     total = torch.zeros_like(images)
     for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
         moved = (0.5 + 0.5 * point) * _start(images, keep_graph)
-        total = total + 0.5 * weight * _gradient_at(model, moved, targets, keep_graph)
+        total = total + 0.5 * weight * gradient(model, moved.requires_grad_(True), targets, keep_graph=keep_graph)
     return total * images
 
 
@@ -74,16 +74,10 @@ def smoothgrad(
     for sample in range(samples):
         noise = keyed_normal(seed, "smoothgrad", ids, images.shape[1:], extra=torch.full_like(ids, sample))
         moved = _start(images, keep_graph) + sigma * noise.to(images)
-        total = total + _gradient_at(model, moved, targets, keep_graph)
+        total = total + gradient(model, moved.requires_grad_(True), targets, keep_graph=keep_graph)
     return total / samples
 
 
 def _start(images: Tensor, keep_graph: bool) -> Tensor:
     """The images, without a graph where nothing is to be differentiated again."""
     return images if keep_graph else images.detach()
-
-
-def _gradient_at(model: nn.Module, moved: Tensor, targets: Tensor, keep_graph: bool) -> Tensor:
-    """The gradient at inputs that were computed from the images."""
-    inputs = moved if moved.requires_grad else moved.requires_grad_(True)
-    return gradient(model, inputs, targets, keep_graph=keep_graph)

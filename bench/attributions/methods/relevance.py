@@ -9,7 +9,6 @@ Source: Bach et al. 2015; Montavon et al. 2019; rules per layer as in LGA, secti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -38,33 +37,24 @@ _BY_GRADIENT = frozenset(
 _AFFINE = frozenset({"sub", "add", "div", "mul", "true_divide"})
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Which rule stands where.
-
-    Attributes:
-        alpha: weight of the positive contributions in convolutions and residual sums; None takes the epsilon rule
-            there too. Negative contributions get `alpha - 1`. Biases take no part.
-        epsilon: stabiliser of the epsilon rule, which linear layers and averages have; the bias takes its share.
-    """
-
-    alpha: float | None
-    epsilon: float
-
-
 class RelevanceMode(RuleMode):
     """Inside this context, gradients of a logit are relevances of that logit.
 
     Activations, dropout and constant shifts and scales of the input pass relevance on unchanged; max-pooling gives it
     to the winner. A batch norm right after a convolution is merged into it, any other passes relevance on unchanged.
 
+    Attributes:
+        alpha: weight of the positive contributions in convolutions and residual sums; None takes the epsilon rule
+            there too. Negative contributions get `alpha - 1`. Biases take no part.
+        epsilon: stabiliser of the epsilon rule, which linear layers and averages have; the bias takes its share.
+
     Raises:
         BenchError: the net computes something that no rule is known for.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, alpha: float | None, epsilon: float) -> None:
         super().__init__()
-        self.rules = rules
+        self.alpha, self.epsilon = alpha, epsilon
         self._mergeable: dict[Node | None, Callable[[Tensor, Tensor], Tensor]] = {}
         """By the node of a layer's output, which changes with the output: the layer with a batch norm behind it."""
 
@@ -85,7 +75,7 @@ class RelevanceMode(RuleMode):
                 return _pass_on(inputs[0], output, name)
         if name == "add" and len(inputs) == 2 and inputs[0].shape == inputs[1].shape:
             factor = kwargs.get("alpha", 1)
-            return self._linear(lambda parts: parts[0] + factor * parts[1], inputs, None, alpha=self.rules.alpha)
+            return self._linear(lambda parts: parts[0] + factor * parts[1], inputs, None, alpha=self.alpha)
         result = func(*args, **kwargs)
         if name not in {*_BY_GRADIENT, "interpolate"} and any(value.requires_grad for value in tensors_in((result,))):
             raise BenchError(f"LRP has no rule for the operation {name!r} of this net; use another attribution.")
@@ -95,7 +85,7 @@ class RelevanceMode(RuleMode):
         named = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
         named |= kwargs
         inputs, weight, bias = named.pop("input"), named.pop("weight"), named.pop("bias", None)
-        alpha = self.rules.alpha if name == "conv2d" else None
+        alpha = self.alpha if name == "conv2d" else None
         true = self.true_inputs
 
         def layer(weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -154,7 +144,7 @@ class RelevanceMode(RuleMode):
         with torch.no_grad():
             output = apply(inputs, weight)
             output = output if offset is None else output + offset
-        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
+        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.epsilon)
         return self.by_rule([inputs], output, rule)
 
     def _linear(
@@ -165,13 +155,13 @@ class RelevanceMode(RuleMode):
             output = linear(inputs)
             output = output if offset is None else output + offset
         if alpha is None:
-            epsilon_rule = partial(_epsilon_rule, linear=linear, offset=offset, epsilon=self.rules.epsilon)
+            epsilon_rule = partial(_epsilon_rule, linear=linear, offset=offset, epsilon=self.epsilon)
             return self.by_rule(inputs, output, epsilon_rule)
 
         def split(values: Sequence[Tensor], raising: bool) -> Tensor:
             return linear([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
 
-        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.rules.epsilon)
+        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.epsilon)
         return self.by_rule(inputs, output, rule)
 
 
@@ -234,7 +224,7 @@ def _lrp(name: str, alpha: float | None, says: str) -> Callable[..., Tensor]:
     def lrp(
         model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False, epsilon: Stabiliser = 1e-6
     ) -> Tensor:
-        mode = RelevanceMode(Rules(alpha, epsilon))
+        mode = RelevanceMode(alpha, epsilon)
         source, logits, true = mode.passes(model, images, name, keep_graph=keep_graph)
         chosen = torch.zeros_like(true).scatter(1, targets[:, None], 1.0)
         with torch.set_grad_enabled(keep_graph):

@@ -14,63 +14,38 @@ from bench.attributions.quality.imputation import impute
 _TINY = 1e-30
 
 
-@dataclass(frozen=True, slots=True)
-class Infidelity:
-    """How far the changes that a map foretells are from those of the net, (N,) each.
-
-    Attributes:
-        raw: mean of (I . map - (f(x) - f(x - I)))^2 over perturbations I (Yeh et al. 2019, definition 2.1).
-        scaled: the same with the map at its best scale, at least 0, over the mean of (f(x) - f(x - I))^2: 0 where the
-            map foretells every change up to one factor, 1 where it foretells none. NaN where the net never changes.
-    """
-
-    raw: Tensor
-    scaled: Tensor
-
-
-def infidelity(foretold: Tensor, changes: Tensor) -> Infidelity:
+def infidelity(foretold: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     """From what a map foretells of each perturbation and how the net changed; (N, draws) each.
 
-    The best scale is that of Yeh et al. 2019, section 2 (`normalize=True` of captum), but never negative: a map of the
-    opposite sign explains nothing.
+    Returns:
+        raw: (N,) mean of (I . map - (f(x) - f(x - I)))^2 over perturbations I (Yeh et al. 2019, definition 2.1).
+        scaled: (N,) the same with the map at its best scale, over the mean of (f(x) - f(x - I))^2: 0 where the map
+            foretells every change up to one factor, 1 where it foretells none. NaN where the net never changes. The
+            best scale is theirs, section 2 (`normalize=True` of captum), but never negative: a map of the opposite
+            sign explains nothing.
     """
     raw = (foretold - changes).square().mean(1)
     power = changes.square().sum(1)
     both = (foretold * changes).sum(1).clamp_min(0.0)
     explained = both.square() / (foretold.square().sum(1) * power).clamp_min(_TINY)
     scaled = torch.where(power > 0, 1.0 - explained.clamp_max(1.0), torch.nan)
-    return Infidelity(raw, torch.where(foretold.isfinite().all(1), scaled, torch.nan))
+    return raw, torch.where(foretold.isfinite().all(1), scaled, torch.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
-    """How much a map changes around an image, (N,) each; NaN for a map that is zero everywhere.
+def sensitivity(maps: Tensor, moved: Tensor, distances: Tensor) -> Tensor:
+    """(2, N) how much a map changes from an image x to a copy x'; NaN for a map that is zero everywhere.
 
-    Attributes:
-        largest: the largest |map(x') - map(x)| / |map(x)| (max-sensitivity, Yeh et al. 2019, section 4).
-        lipschitz: the largest |map(x') - map(x)| / (|map(x)| |x' - x|) (Alvarez-Melis and Jaakkola 2018, of maps of
-            length 1).
+    |map(x') - map(x)| / |map(x)|, whose largest is max-sensitivity (Yeh et al. 2019, section 4); and that over
+    |x' - x|, whose largest is local Lipschitz (Alvarez-Melis and Jaakkola 2018, of maps of length 1).
+
+    Args:
+        maps, moved: attributions (N, C, H, W) of the images and their copies.
+        distances: (N,) L2 distance of the copies.
     """
-
-    largest: Tensor
-    lipschitz: Tensor
-
-    @classmethod
-    def of(cls, maps: Tensor, moved: Tensor, distances: Tensor) -> Sensitivity:
-        """Of one moved copy of each image.
-
-        Args:
-            maps, moved: attributions (N, C, H, W) of the images and their copies.
-            distances: (N,) L2 distance of the copies.
-        """
-        length = maps.flatten(1).norm(dim=1)
-        change = (moved - maps).flatten(1).norm(dim=1) / length
-        change = torch.where(length > 0, change, torch.nan)
-        return cls(change, change / distances.clamp_min(_TINY))
-
-    def worst(self, other: Sensitivity) -> Sensitivity:
-        """The larger of both, example by example."""
-        return Sensitivity(torch.maximum(self.largest, other.largest), torch.maximum(self.lipschitz, other.lipschitz))
+    length = maps.flatten(1).norm(dim=1)
+    change = (moved - maps).flatten(1).norm(dim=1) / length
+    change = torch.where(length > 0, change, torch.nan)
+    return torch.stack([change, change / distances.clamp_min(_TINY)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ have the size of one image, so that nets which take one size alone can be judged
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -21,20 +20,9 @@ from bench.data import ImageDataset
 Tiles = Literal["quarters", "whole"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mosaics:
-    """Four images in one.
-
-    Attributes:
-        images: (N, C, H, W) in [0, 1].
-        inside: (N, H, W) bool, where the explained image is.
-    """
-
-    images: Tensor
-    inside: Tensor
-
-
-def make_mosaics(data: ImageDataset, ids: Tensor, tiles: Tiles, *, seed: int, device: torch.device) -> Mosaics:
+def make_mosaics(
+    data: ImageDataset, ids: Tensor, tiles: Tiles, *, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """For each example a mosaic of it and three images of other classes of the data set, at places keyed by it.
 
     The other classes differ from each other too, where the data set has four or more.
@@ -42,6 +30,9 @@ def make_mosaics(data: ImageDataset, ids: Tensor, tiles: Tiles, *, seed: int, de
     Args:
         tiles: `whole` images of half the size, or `quarters`: of each image the part that lies where its tile does, so
             that a net which knows objects of one size at one place sees what it knows.
+
+    Returns:
+        mosaics (N, C, H, W) in [0, 1], and (N, H, W) bool, where the explained image is.
 
     Raises:
         BenchError: all images of the data set have one class.
@@ -60,7 +51,7 @@ def make_mosaics(data: ImageDataset, ids: Tensor, tiles: Tiles, *, seed: int, de
         upper, lower = torch.cat([left, right], -1).unbind(1)
         images = torch.cat([upper[..., : height // 2, :], lower[..., height // 2 :, :]], -2)
     inside = _half(height, place // 2)[:, :, None] & _half(width, place % 2)[:, None, :]
-    return Mosaics(images, inside.to(device))
+    return images, inside.to(device)
 
 
 def _others(data: ImageDataset, ids: Tensor, seed: int) -> Tensor:

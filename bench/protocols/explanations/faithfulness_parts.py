@@ -83,9 +83,9 @@ def infidelities(
     columns: Columns = {}
     unit_of_logits = factor_of(unit.context.model)
     for name, sums in foretold.items():
-        measured = quality.infidelity(torch.stack(sums, 1), torch.stack(changes, 1))
-        raw = {} if name.startswith(CONTROL) else {"infidelity_raw": measured.raw / unit_of_logits / unit_of_logits}
-        columns[name] = {"infidelity": measured.scaled, **raw}
+        raw, scaled = quality.infidelity(torch.stack(sums, 1), torch.stack(changes, 1))
+        own = {} if name.startswith(CONTROL) else {"infidelity_raw": raw / unit_of_logits / unit_of_logits}
+        columns[name] = {"infidelity": scaled, **own}
     return columns
 
 
@@ -107,14 +107,14 @@ def sensitivities(
     protocol: ControlledProtocol, unit: Unit, batch: Batch, maps: dict[str, Tensor], *, settings: SensitivityParameters
 ) -> Columns:
     """Max-sensitivity and local Lipschitz over uniform draws from the L-inf ball, cut to [0, 1]."""
-    worst: dict[str, quality.Sensitivity] = {}
+    worst: dict[str, Tensor] = {}
     for draw in range(settings.draws):
         moved = perturbed(batch, settings.radius, draw, unit.context.seed, stream="sensitivity")
         distances = (moved - batch.images).flatten(1).norm(dim=1)
         for name, copies in protocol.all_attributions(unit, replace(batch, images=moved), own=False):
-            found = quality.Sensitivity.of(maps[name], copies, distances)
-            worst[name] = found if draw == 0 else found.worst(worst[name])
-    return {name: {"max_sensitivity": one.largest, "local_lipschitz": one.lipschitz} for name, one in worst.items()}
+            found = quality.sensitivity(maps[name], copies, distances)
+            worst[name] = torch.maximum(found, worst.get(name, found))
+    return {name: {"max_sensitivity": most, "local_lipschitz": steepest} for name, (most, steepest) in worst.items()}
 
 
 def road(unit: Unit, batch: Batch, maps: dict[str, Tensor], settings: RoadParameters) -> Columns:

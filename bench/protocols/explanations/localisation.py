@@ -53,15 +53,15 @@ class Localisation(ControlledProtocol):
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         context = unit.context
-        mosaics = make_mosaics(
+        mosaics, inside = make_mosaics(
             context.dataset, batch.example_ids, self.parameters.tiles, seed=context.seed, device=context.device
         )
-        seen = replace(batch, images=mosaics.images)
+        seen = replace(batch, images=mosaics)
         with torch.no_grad():
-            named = (answers(context.model(mosaics.images)) == batch.labels).float()
+            named = (answers(context.model(mosaics)) == batch.labels).float()
         for name, signed in self.all_attributions(unit, seen):
             context.on_progress(len(batch.labels))
-            columns = {**finite(self._measured(unit, signed, mosaics.inside), signed), "mosaic_accuracy": named}
+            columns = {**finite(self._measured(unit, signed, inside), signed), "mosaic_accuracy": named}
             yield batch.frame({"attribution": name, **columns})
 
     def _measured(self, unit: Unit, signed: Tensor, inside: Tensor) -> dict[str, Tensor]:

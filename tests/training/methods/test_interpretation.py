@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.attributions.gradients import gradient_maps, input_gradient, smoothgrad_maps
+from bench.attributions.gradients import gradient_maps, smoothgrad_maps
 from bench.training.methods import Batch, InterpretationRegularization
 from tests.training.methods.nets import batch, net
 
@@ -37,7 +37,7 @@ def test_the_magnitude_term_does_not_depend_on_the_batch_size_unless_asked() -> 
 
 def test_input_gradients_are_those_of_the_true_logit() -> None:
     model, data = net(), batch()
-    _, gradient = input_gradient(model, data.images, data.labels)
+    gradient = gradient_maps(model, data.images, data.labels)
     single = data.images[2:3].clone().requires_grad_(True)
     (expected,) = torch.autograd.grad(model(single)[0, data.labels[2]], single)
     assert torch.allclose(gradient[2:3], expected, atol=1e-6)
