@@ -63,7 +63,8 @@ def clean_pass(
         parts = [checked_logits(model, model_name, batch, num_classes) for batch in torch.split(images, batch_size)]
         logits = torch.cat(parts)
         findings = _unsteady(model, images, logits, batch_size) + _coarse(logits)
-    if bool(_look_like_probabilities(logits / getattr(model, "factor", 1.0)).all()):
+    shares = logits / getattr(model, "factor", 1.0)
+    if bool(((shares >= 0) & (shares <= 1)).all()) and bool(((shares.sum(1) - 1.0).abs() < 1e-3).all()):
         evidence = f"all {len(images)} outputs lie in [0, 1] and sum to 1"
         advice = "the net seems to return probabilities; return logits, or attacks lose their gradients to saturation"
         findings.append(Finding("probabilities", "warning", evidence, advice))
@@ -211,8 +212,3 @@ def _require_logits(logits: object, model_name: str, count: int, num_classes: in
     if not bool(torch.isfinite(logits).all()):
         raise BenchError(f"model {model_name} returns NaN or infinite logits on clean images; it cannot be evaluated.")
     return logits
-
-
-def _look_like_probabilities(logits: Tensor) -> Tensor:
-    inside = ((logits >= 0) & (logits <= 1)).all(1)
-    return inside & ((logits.sum(1) - 1.0).abs() < 1e-3)

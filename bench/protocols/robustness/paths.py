@@ -8,7 +8,6 @@ take all, noise) do not get smaller with the pieces, nor does a single step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +27,6 @@ JUMP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
-    """Where examples are on their paths: (n,) margins, and their slopes over the whole path."""
-
-    margin: Tensor
-    slope: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class Path:
     """Straight ways from images to others, (n, C, H, W), of examples with the labels (n,)."""
 
@@ -49,10 +40,10 @@ class Path:
 
         Both are 0 where the margin does not move more than rounding does.
         """
-        points = [self._at(self.start.new_full((len(self.start),), part / PIECES)) for part in range(PIECES + 1)]
-        pairs = list(pairwise(points))
-        changes = torch.stack([after.margin - before.margin for before, after in pairs])
-        promised = torch.stack([(before.slope + after.slope) / (2 * PIECES) for before, after in pairs])
+        parts = (self.start.new_full((len(self.start),), part / PIECES) for part in range(PIECES + 1))
+        points = torch.stack([self._at(part) for part in parts])
+        margins, slopes = points.unbind(1)
+        changes, promised = margins[1:] - margins[:-1], (slopes[:-1] + slopes[1:]) / (2 * PIECES)
         unseen = (changes - promised).abs()
         both, larger = (changes.abs() + promised.abs()).sum(0), torch.maximum(changes.abs(), promised.abs()).sum(0)
         visible = larger > self._rounding()
@@ -60,31 +51,27 @@ class Path:
         jump = self._worst(points, unseen.argmax(0), halvings) if halvings else unseen.amax(0)
         return rough, torch.where(visible, jump / larger, 0.0)
 
-    def _worst(self, points: list[_Point], worst: Tensor, halvings: int) -> Tensor:
+    def _worst(self, points: Tensor, worst: Tensor, halvings: int) -> Tensor:
         """(n,) the unseen change of the half with more of it, of the half of that, and so on."""
-        margins, slopes = torch.stack([one.margin for one in points]), torch.stack([one.slope for one in points])
-
-        def of(index: Tensor) -> _Point:
-            return _Point(margins.gather(0, index[None])[0], slopes.gather(0, index[None])[0])
-
-        low, high, begin, length = of(worst), of(worst + 1), worst / PIECES, 1.0 / PIECES
+        low, high = (points.gather(0, index.expand(1, 2, -1))[0] for index in (worst, worst + 1))
+        begin, length = worst / PIECES, 1.0 / PIECES
         for _ in range(halvings):
             length /= 2
             middle = self._at(begin + length)
             in_first = _unseen(low, middle, length) >= _unseen(middle, high, length)
-            low, high = _either(in_first, low, middle), _either(in_first, middle, high)
+            low, high = torch.where(in_first, low, middle), torch.where(in_first, middle, high)
             begin = torch.where(in_first, begin, begin + length)
         return _unseen(low, high, length)
 
-    def _at(self, part: Tensor) -> _Point:
-        """Where (n,) parts of the paths are gone."""
+    def _at(self, part: Tensor) -> Tensor:
+        """(2, n) margins, and their slopes over the whole path, where (n,) parts of the paths are gone."""
         way = self.end - self.start
         images = (self.start + per_example(part.to(way), way) * way).detach().requires_grad_(True)
         with torch.enable_grad():
             margin = advantage(self.model(images), self.labels)
         (gradient,) = torch.autograd.grad(margin.sum(), images)
         slope = (gradient.nan_to_num(0.0, 0.0, 0.0) * way).flatten(1).sum(1)
-        return _Point(margin.detach(), slope)
+        return torch.stack([margin.detach(), slope])
 
     def _rounding(self) -> Tensor:
         with torch.no_grad():
@@ -93,10 +80,5 @@ class Path:
         return rounding
 
 
-def _unseen(low: _Point, high: _Point, length: float) -> Tensor:
-    unseen: Tensor = (high.margin - low.margin - length * (low.slope + high.slope) / 2).abs()
-    return unseen
-
-
-def _either(first: Tensor, one: _Point, other: _Point) -> _Point:
-    return _Point(torch.where(first, one.margin, other.margin), torch.where(first, one.slope, other.slope))
+def _unseen(low: Tensor, high: Tensor, length: float) -> Tensor:
+    return (high[0] - low[0] - length * (low[1] + high[1]) / 2).abs()

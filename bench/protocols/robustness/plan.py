@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,6 @@ from bench.attacks.user_files import UserFile, named_function
 from bench.catalog.cards import NAME, WORDS
 from bench.core.bounds import OneRadius, SeveralRadii
 from bench.core.errors import BenchError
-from bench.core.names import unknown_name
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
 
@@ -64,7 +63,7 @@ class Entry:
         stages = self.prepared(None).keywords.get("stages") if self.attack == "cascade" else None
         for norm in norms:
             if stages and not any(norm in stage.norms for stage in stages):
-                raise _untouched(norm, f"no stage of {self.name}")
+                raise untouched(norm, f"no stage of {self.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +103,8 @@ class Plan:
         reference = self.reference[dataset]
         return {norm: reference[norm] for norm in NORMS if norm in reference}
 
-    def require_dataset(self, name: str) -> None:
-        """Raise BenchError if there are no radii for this data set."""
-        if name not in self.radii:
-            raise unknown_name(name, self.radii, "data set for this suite")
 
-    def require_norms(self, dataset: str, used: Collection[str]) -> None:
-        """Raise BenchError where the verdict of a chain were that of no attack: `used` are norms that have one."""
-        for norm in self.radii_of(dataset):
-            if self.mode == "chained" and norm not in used:
-                raise _untouched(norm, "no attack of this suite")
-
-
-def _untouched(norm: str, what: str) -> BenchError:
+def untouched(norm: str, what: str) -> BenchError:
     return BenchError(f"{what} works in {norm}, for which there are radii; add one, or leave {norm} out of the radii.")
 
 

@@ -20,6 +20,7 @@ from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import find_attack
 from bench.attacks.user_files import UserFile, named_function
 from bench.core.files import user_cache
+from bench.core.names import unknown_name
 from bench.core.threat import Norm
 from bench.core.toml_files import Section
 from bench.leaderboard.findings import Finding
@@ -27,7 +28,7 @@ from bench.leaderboard.metrics import EXTERNAL, ExampleValues, Metric, MetricKey
 from bench.leaderboard.statistics.intervals import median_interval
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.robustness.masking import PROBE_GRADIENTS, masking_findings, transfer_dependency
-from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan
+from bench.protocols.robustness.plan import WORST, Entry, Parameters, Plan, untouched
 from bench.protocols.robustness.rows import (
     accuracies_after,
     bad_gradients,
@@ -80,7 +81,8 @@ class Robustness(Protocol):
             entry.prepared(self.program)
 
     def require_dataset(self, name: str) -> None:
-        self.plan.require_dataset(name)
+        if name not in self.plan.radii:
+            raise unknown_name(name, self.plan.radii, "data set for this suite")
         used: set[str] = set()
         for entry in self.plan.entries:
             if self.program is None and entry.is_file:
@@ -92,7 +94,9 @@ class Robustness(Protocol):
                 require = find_attack(entry.attack, self.program).require
                 if require is not None:
                     require()
-        self.plan.require_norms(name, used)
+        for norm in self.plan.radii_of(name):
+            if self.plan.mode == "chained" and norm not in used:  # its verdict were that of no attack
+                raise untouched(norm, "no attack of this suite")
 
     def dependencies(self, dataset: str, model_name: str, registry: Path | None) -> dict[str, Dependency]:
         found = transfer_dependency(dataset, model_name, registry) if self.plan.probe_every else {}
@@ -171,8 +175,7 @@ class Robustness(Protocol):
         if self.plan.mode == "distances":
             return []  # medians, as of every attack
         if self.plan.mode == "across_norms":
-            key = union_key(name)
-            return [survival(key, records)]
+            return [survival(union_key(name), records)]
         return [*robust_accuracies(records, name), *union_accuracy(records, self.plan.reference_of(dataset), name)]
 
     def _values_of_each(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
@@ -209,8 +212,7 @@ class Robustness(Protocol):
         for norm in self.plan.reference_of(dataset):
             key = MetricKey("first_broken", attack=name, norm=norm)
             first.append(ExampleValues(key, by_id["found_in_norm"] == norm, "descriptive", "share"))
-        union = union_key(name)
-        return [clean_accuracy(records), *first, survival(union, records)]
+        return [clean_accuracy(records), *first, survival(union_key(name), records)]
 
     def _values_of_distances(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
         return [clean_accuracy(records)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.attacks.verification import AttackResults
@@ -75,7 +74,8 @@ def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]
 
 def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attack: str) -> list[ExampleValues]:
     """Whether each example survives every norm at its reference radius; nothing where a norm is missing."""
-    at_reference = records[at_radii(records, reference.items())]
+    norms, eps = records["norm"].to_numpy(object), records["eps"].to_numpy()
+    at_reference = records[np.logical_or.reduce([(norms == norm) & (eps == own) for norm, own in reference.items()])]
     if at_reference["norm"].nunique() != len(reference):
         return []
     broken = at_reference.groupby("example_id")["broken"].any().reset_index()
@@ -85,13 +85,6 @@ def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attac
 def union_key(attack: str) -> MetricKey:
     """The key of an attack's union over norms."""
     return MetricKey("union_accuracy", attack=attack, norm="all")
-
-
-def at_radii(records: pd.DataFrame, radii: Iterable[tuple[str, float]]) -> NDArray[np.bool_]:
-    """(n,) which rows are at the radius of their norm."""
-    norms, eps = records["norm"].to_numpy(object), records["eps"].to_numpy()
-    found: NDArray[np.bool_] = np.logical_or.reduce([(norms == norm) & (eps == radius) for norm, radius in radii])
-    return found
 
 
 def accuracies_after(

@@ -155,7 +155,7 @@ class RobustnessUnit:
         """
         reference, total = self.plan.reference_of(self.dataset), self._start()
         frames, gained, white = [], 0, False
-        radii = self.plan.radii_of(self.dataset)
+        radii, probed = self.plan.radii_of(self.dataset), probed_norm(reference)
         for norm in radii:
             for eps in radii[norm]:
                 white = False
@@ -164,7 +164,7 @@ class RobustnessUnit:
                     frames.append(
                         robust_rows(self.context, run.name, {norm: [eps]}, self.predictions, results=own, given=given)
                     )
-                    if white and not run.attack.needs_gradients and (norm, eps) == _probed_radius(reference):
+                    if white and not run.attack.needs_gradients and (norm, eps) == (probed, reference[probed]):
                         gained += int(frames[-1]["broken"].sum())
                     white |= run.attack.needs_gradients
         strong = any(run.attack.needs_gradients for run in self.attacks.values())
@@ -237,8 +237,3 @@ class RobustnessUnit:
         ]
         counters = summed([one.counters() for one in found.values()])
         return self._result(pd.concat(frames, ignore_index=True), counters, list(found.values()))
-
-
-def _probed_radius(reference: dict[Norm, float]) -> tuple[Norm, float]:
-    norm = probed_norm(reference)
-    return norm, reference[norm]
