@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from typing import Annotated
-from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import Field
@@ -48,20 +47,6 @@ class FFidelity(Section):
     epochs: Steps
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0)]
-
-
-class FineTuned:
-    """The fine-tuned copies of the nets that this process judges, each made once."""
-
-    def __init__(self) -> None:
-        self._nets: WeakKeyDictionary[nn.Module, dict[int, nn.Module]] = WeakKeyDictionary()
-
-    def net(self, context: EvaluationContext, settings: FFidelity) -> nn.Module:
-        """The copy of the judged net; the same whichever unit asks for it."""
-        by_seed = self._nets.setdefault(context.model, {})
-        if context.seed not in by_seed:
-            by_seed[context.seed] = fine_tune(context, settings)
-        return by_seed[context.seed]
 
 
 def fine_tune(context: EvaluationContext, settings: FFidelity) -> nn.Module:

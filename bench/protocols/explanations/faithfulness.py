@@ -7,20 +7,21 @@ deletion (Petsiuk et al., BMVC 2018). Each has a section of the suite, and `fals
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import pandas as pd
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from bench.attributions.quality.faithfulness import References
 from bench.core.errors import BenchError
+from bench.protocols.base import EvaluationContext
 from bench.protocols.explanations import faithfulness_parts as parts
 from bench.protocols.explanations.base import Batch, MapParameters, Unit
 from bench.protocols.explanations.controlled import ControlledProtocol, Declared, finite
-from bench.protocols.explanations.f_fidelity import FFidelity, FineTuned, f_fidelity
+from bench.protocols.explanations.f_fidelity import FFidelity, f_fidelity, fine_tune
 from bench.protocols.explanations.insertion import Background
 
 _Off = Literal[False]
@@ -74,8 +75,7 @@ class Faithfulness(ControlledProtocol):
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
-        self._tuned = FineTuned()
-        self._references: WeakKeyDictionary[nn.Module, dict[int, dict[str, References]]] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[nn.Module, dict[tuple[str, int], Any]] = WeakKeyDictionary()
 
     @property
     def needs_training_split(self) -> bool:  # type: ignore[override]
@@ -112,14 +112,18 @@ class Faithfulness(ControlledProtocol):
         if settings.road:
             yield parts.road(unit, batch, maps, settings.road)
         if settings.sufficiency:
-            # once a process: units may be cut as small as one example
-            by_seed = self._references.setdefault(unit.context.model, {})
-            if unit.context.seed not in by_seed:
-                by_seed[unit.context.seed] = parts.references_of(self, unit, settings.sufficiency.references)
-            known = by_seed[unit.context.seed]
+            count = settings.sufficiency.references
+            known = self._once(unit.context, "references", lambda: parts.references_of(self, unit, count))
             yield parts.sufficiencies(batch, maps, known, settings.sufficiency.nearest)
         if settings.insertion:
             yield parts.insertion(unit, batch, maps, settings.insertion, background=background)
         if settings.f_fidelity:
-            tuned = self._tuned.net(unit.context, settings.f_fidelity)
+            tuned = self._once(unit.context, "tuned", partial(fine_tune, unit.context, settings.f_fidelity))
             yield f_fidelity(tuned, unit, batch, maps, settings=settings.f_fidelity)
+
+    def _once(self, context: EvaluationContext, what: str, make: Callable[[], Any]) -> Any:
+        """What is made of the judged net, once a process: units may be cut as small as one example."""
+        made = self._made.setdefault(context.model, {})
+        if (what, context.seed) not in made:
+            made[what, context.seed] = make()
+        return made[what, context.seed]
