@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.leaderboard.metrics import ExampleValues
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult, clean_accuracy
+from bench.protocols.robustness.rows import example_columns
 
 
 class Clean(Protocol):
@@ -16,8 +17,7 @@ class Clean(Protocol):
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
         predictions, findings = context.clean_pass()
-        columns = {"example_id": context.example_ids, "label": context.labels(), "prediction": predictions}
-        records = pd.DataFrame({name: values.numpy().astype("int32") for name, values in columns.items()})
+        records = pd.DataFrame(example_columns(context, predictions)).astype("int32")
         context.on_progress(len(records))
         return UnitResult(records, {}, findings)
 

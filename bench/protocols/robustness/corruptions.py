@@ -11,6 +11,7 @@ from bench.attacks.losses import answers
 from bench.core.toml_files import Section
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult, by_id, clean_accuracy
+from bench.protocols.robustness.rows import example_columns
 
 _HEADLINES = ("all", "contrast", "gaussian_blur", "gaussian_noise", "jpeg")
 
@@ -44,19 +45,14 @@ class Corruptions(Protocol):
                         corrupted = corrupt(images[part], ids[part], corruption, severity, seed=context.seed)
                         said.append(answers(context.model(corrupted)).cpu())
                 answer = torch.cat(said)
-                frames.append(
-                    pd.DataFrame(
-                        {
-                            "example_id": context.example_ids.numpy(),
-                            "label": labels.numpy(),
-                            "prediction": predictions.numpy(),
-                            "attack": corruption,
-                            "severity": severity,
-                            "corrupted_prediction": answer.numpy(),
-                            "broken": (answer != labels).numpy(),
-                        }
-                    )
-                )
+                columns = {
+                    **example_columns(context, predictions),
+                    "attack": corruption,
+                    "severity": severity,
+                    "corrupted_prediction": answer.numpy(),
+                    "broken": (answer != labels).numpy(),
+                }
+                frames.append(pd.DataFrame(columns))
                 context.on_progress(len(labels))
         records = pd.concat(frames, ignore_index=True)
         unanswered = records.loc[records["corrupted_prediction"] == -1, "example_id"].nunique()
