@@ -113,6 +113,10 @@ class ReferenceRadii(Section):
 
     reference: OneRadius = Field(min_length=1)
 
+    @property
+    def all_radii(self) -> Mapping[Norm, list[float]]:
+        return {norm: [eps] for norm, eps in self.reference.items()}
+
 
 class Radii(ReferenceRadii):
     """The radii of one data set, in pixels of [0, 1], and the one of each norm that the union is taken at."""
@@ -132,7 +136,14 @@ class Radii(ReferenceRadii):
 
     @property
     def all_radii(self) -> Mapping[Norm, list[float]]:
-        return self.radii or {norm: [eps] for norm, eps in self.reference.items()}
+        return self.radii or super().all_radii
+
+
+def plan_of(entries: Sequence[Entry], datasets: Mapping[str, ReferenceRadii], mode: Mode, **further: Any) -> Plan:
+    """A plan at the radii of each data set; `further` are other fields of `Plan`."""
+    radii = {name: section.all_radii for name, section in datasets.items()}
+    reference = {name: section.reference for name, section in datasets.items()}
+    return Plan(tuple(entries), radii, reference, mode, **further)
 
 
 def require_unique_names(entries: Sequence[Entry]) -> None:
@@ -174,9 +185,4 @@ class Parameters(Section):
     def plan(self) -> Plan:
         """What they ask for."""
         mode: Mode = "chained" if self.chained else "distances" if self.distances else "each"
-        return Plan(
-            tuple(section.entry() for section in self.attacks),
-            {name: section.all_radii for name, section in self.datasets.items()},
-            {name: section.reference for name, section in self.datasets.items()},
-            mode,
-        )
+        return plan_of([section.entry() for section in self.attacks], self.datasets, mode)

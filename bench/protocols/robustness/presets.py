@@ -16,21 +16,12 @@ from bench.catalog.cards import NAME
 from bench.core.bounds import Count, OneRadius, Queries, SeveralRadii, Steps
 from bench.core.threat import NORMS, Norm
 from bench.core.toml_files import Section
-from bench.protocols.robustness.plan import Entry, Mode, Plan, Radii, ReferenceRadii, require_unique_names
+from bench.protocols.robustness.plan import Entry, Plan, Radii, ReferenceRadii, plan_of, require_unique_names
 from bench.protocols.robustness.protocol import Robustness
 
 _Number = Field(ge=-1e7, le=1e7)
 Setting = bool | Annotated[int, _Number] | Annotated[float, _Number] | str
 Losses = Annotated[tuple[LossName, ...], Field(min_length=1, max_length=100, strict=False)]
-
-
-def at_reference(
-    entries: list[Entry], datasets: dict[str, ReferenceRadii], mode: Mode, verdict: str, probe_every: int
-) -> Plan:
-    """A plan at one radius for each norm."""
-    reference = {name: section.reference for name, section in datasets.items()}
-    radii = {name: {norm: [eps] for norm, eps in one.items()} for name, one in reference.items()}
-    return Plan(tuple(entries), radii, reference, mode, verdict=verdict, probe_every=probe_every)
 
 
 def _sigma_zero(steps: int, rounds: int = 0) -> Entry:
@@ -105,10 +96,8 @@ class CrossNormParameters(Section):
         return entries + ([_sigma_zero(self.zero_norm_steps)] if self.zero_norm_steps else [])
 
     def plan(self) -> Plan:
-        radii = {name: section.all_radii for name, section in self.datasets.items()}
-        reference = {name: section.reference for name, section in self.datasets.items()}
         pixels = {name: section.pixels for name, section in self.datasets.items() if section.pixels}
-        return Plan(tuple(self._entries()), radii, reference, pixels=pixels, norms_apart=self.norms_apart)
+        return plan_of(self._entries(), self.datasets, "each", pixels=pixels, norms_apart=self.norms_apart)
 
 
 class CrossNorm(Robustness):
@@ -132,7 +121,7 @@ class CascadeParameters(Section):
         return [Entry("cascade", "cascade", {"stages": tuple(self.stages)})]
 
     def plan(self) -> Plan:
-        return at_reference(self.entries(), self.datasets, "each", "cascade", probe_every=8)
+        return plan_of(self.entries(), self.datasets, "each", verdict="cascade")
 
 
 class AutoAttackFast(Robustness):
@@ -146,7 +135,7 @@ class AutoAttackFast(Robustness):
 
 class UnionParameters(CascadeParameters):
     def plan(self) -> Plan:
-        return at_reference(self.entries(), self.datasets, "across_norms", "cascade", probe_every=0)
+        return plan_of(self.entries(), self.datasets, "across_norms", verdict="cascade", probe_every=0)
 
 
 class Union(Robustness):
@@ -168,7 +157,7 @@ class AutoAttackParameters(Section):
     datasets: dict[str, ReferenceRadii] = Field(min_length=1)
 
     def plan(self) -> Plan:
-        return at_reference(self._entries(), self.datasets, "chained", "autoattack", probe_every=1)
+        return plan_of(self._entries(), self.datasets, "chained", verdict="autoattack", probe_every=1)
 
     def _entries(self) -> list[Entry]:
         """The components of the version, in its order, with its settings."""
@@ -216,7 +205,7 @@ class BlackBoxParameters(Section):
             Entry("square", "square", {"queries": self.queries, "patient": True}),
             Entry("hop-skip-jump", "hop_skip_jump", {"steps": self.decision_steps}, ("linf", "l2")),
         ]
-        return at_reference(entries, self.datasets, "chained", "blackbox", probe_every=4)
+        return plan_of(entries, self.datasets, "chained", verdict="blackbox", probe_every=4)
 
 
 class BlackBox(Robustness):
