@@ -6,6 +6,7 @@ the net itself. Nothing in a step waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -119,18 +120,16 @@ class _Search:
         if not has_relu(self.model, self.clean[:1]):
             betas = [None] * len(betas)
         step = _STEPS[self.attack.optimizer](self.eps, self.attack.steps)
-        current = self._uniform_start() if self.attack.random_start else self.clean
+        current = self.clean
+        if self.attack.random_start:
+            stream, ids = f"manipulate/{self.attack.kind}", self.request.example_ids
+            uniform = keyed_uniform(self.request.seed, stream, ids, current.shape[1:])
+            current = torch.lerp(self.low, self.high, uniform)
         for number, beta in enumerate(betas, start=1):
             gradient = self._gradient(current, beta)
             current = torch.minimum(torch.maximum(current - step(gradient, number), self.low), self.high)
             if number % check_every == 0 or number == len(betas):
                 self._look(current)
-
-    def _uniform_start(self) -> Tensor:
-        uniform = keyed_uniform(
-            self.request.seed, f"manipulate/{self.attack.kind}", self.request.example_ids, self.clean.shape[1:]
-        )
-        return torch.lerp(self.low, self.high, uniform)
 
     def draw_signs(self, draws: int) -> None:
         """The control: the first of some random corners of the ball that keeps the prediction."""
@@ -207,11 +206,10 @@ class _Adam:
 
     def __init__(self, eps: float, steps: int) -> None:
         self.size = _ADAM_TRAVEL * eps / steps
-        self.mean: Tensor | None = None
-        self.square: Tensor | None = None
+        self.mean = self.square = torch.zeros(())
 
     def __call__(self, gradient: Tensor, number: int) -> Tensor:
-        if self.mean is None or self.square is None:
+        if number == 1:
             self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
         self.mean.lerp_(gradient, 0.1)
         self.square.lerp_(gradient.square(), 0.001)
@@ -219,12 +217,9 @@ class _Adam:
         return self.size * corrected / ((self.square / (1 - 0.999**number)).sqrt_() + 1e-8)
 
 
-class _Sign:
-    def __init__(self, eps: float, steps: int) -> None:
-        self.size = _SIGN_TRAVEL * eps / steps
-
-    def __call__(self, gradient: Tensor, number: int) -> Tensor:  # noqa: ARG002
-        return self.size * gradient.sign()
+def _sign(eps: float, steps: int) -> Callable[[Tensor, int], Tensor]:
+    size = _SIGN_TRAVEL * eps / steps
+    return lambda gradient, _: size * gradient.sign()
 
 
-_STEPS: dict[str, type[_Adam] | type[_Sign]] = {"adam": _Adam, "sign": _Sign}
+_STEPS: dict[str, Callable[[float, int], Callable[[Tensor, int], Tensor]]] = {"adam": _Adam, "sign": _sign}

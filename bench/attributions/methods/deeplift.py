@@ -93,14 +93,12 @@ def _max_pool(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     step = (_TIED * flat.abs().amax()).clamp_min(torch.finfo(flat.dtype).tiny)
     tied = F.max_pool2d((flat / step).round(), *args, **kwargs, return_indices=True)[1]
     larger = torch.maximum(pooled, reference)
-    rise, fall = larger - reference, pooled - larger
-    own, other = where.chunk(2)[0], tied
     image = inputs.chunk(2)[0]
-    change = (image - inputs.detach().chunk(2)[1]).flatten(2)
+    change = (image.detach() - flat).flatten(2)
     parts = []
-    for index, part in ((own, rise), (other, fall)):
+    for index, part in ((where.chunk(2)[0], larger - reference), (tied, pooled - larger)):
         at = index.flatten(2)
-        moved = change.detach().gather(2, at)
+        moved = change.gather(2, at)
         # without a change there is no part of one
         quotient = part.flatten(2) / torch.where(moved == 0, 1.0, moved)
         parts.append(image.flatten(2).gather(2, at) * quotient)

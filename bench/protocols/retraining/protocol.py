@@ -97,7 +97,8 @@ class Retrain(Protocol):
             return found, []
         kept = {what: Unfinished(self._group_key(group, masks, context), what) for what in ("train", "test", "nets")}
         training, test, findings = self._data(group, context, kept)
-        progress = _Progress(context, self._training_work(group), self._steps(training, group))
+        steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
+        progress = _Progress(context, self._training_work(group), steps * self.parameters.nets(group))
         correct = retrain(
             masks, group.seeds, self.parameters.schedule(context.dataset.name), training, test=test,
             device=context.device, on_step=progress.step,
@@ -110,10 +111,6 @@ class Retrain(Protocol):
         for one in kept.values():
             one.remove()
         return records, [*findings, *leakage_finding(records, context.dataset.num_classes)]
-
-    def _steps(self, training: MaskedImages, group: Group) -> int:
-        steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
-        return steps * self.parameters.nets(group)
 
     def _data(
         self, group: Group, context: EvaluationContext, kept: Mapping[str, Unfinished]
@@ -168,7 +165,9 @@ class Retrain(Protocol):
             if not group.of_the_model:
                 places.append(ranks(free_scores(images, ids, name), ids))
                 continue
-            scores, factors = self._scores(context, images, ids, name)
+            with attacked_model(context.model):
+                found = pixel_scores(context.model, images.to(context.device), ids, name, scalar=self.parameters.scalar)
+            scores, factors = (one.cpu() for one in found)
             if kind == "blurred":
                 scores = blurred(scores, self.parameters.blur_sigma)
             broken = ~scores.flatten(1).isfinite().all(1)
@@ -185,15 +184,8 @@ class Retrain(Protocol):
                     continue
             on_maps(len(ids))
             kept.write(fits, partial(_joined, places, seen))
-        found = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
-        return torch.cat(places), found
-
-    def _scores(self, context: EvaluationContext, images: Tensor, ids: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        with attacked_model(context.model):
-            scores, factors = pixel_scores(
-                context.model, images.to(context.device), ids, name, scalar=self.parameters.scalar
-            )
-        return scores.cpu(), factors.cpu()
+        findings = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
+        return torch.cat(places), findings
 
     def _group_key(self, group: Group, masks: list[Mask], context: EvaluationContext) -> dict[str, Any]:
         """What decides the nets of a group but for the judged model, whose name stands for it."""
