@@ -112,13 +112,9 @@ class ModelCard(Section):
         return spec.num_classes if spec is not None else int(self.num_classes or 0)
 
     @model_validator(mode="after")
-    def _classes_are_known(self) -> ModelCard:
+    def _is_whole(self) -> ModelCard:
         if self.expected_classes < 2:
             raise ValueError(f"num_classes is needed, since {self.dataset} is not a known data set")
-        return self
-
-    @model_validator(mode="after")
-    def _program_is_named(self) -> ModelCard:
         if (self.architecture == "program") != (self.program is not None):
             raise ValueError("architecture 'program' and a [program] section go together")
         return self
