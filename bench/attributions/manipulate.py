@@ -39,7 +39,7 @@ class Manipulated:
         images: (N, C, H, W) verified: inside the ball (measured in float64) and [0, 1], prediction kept. The clean
             image where nothing verified, or nothing was stronger than it.
         kept: (N,) whether any perturbed image that was looked at kept the prediction.
-        rejected: how many claimed images did not verify.
+        rejected_claims: how many claimed images did not verify.
         bad_gradients: how many image gradients were NaN or infinite somewhere; those entries were taken as 0.
         flat_gradients: how many examples never had a gradient other than zero.
     """
@@ -48,7 +48,7 @@ class Manipulated:
     kept: Tensor
     gradient_evaluations: int
     claims: int
-    rejected: int
+    rejected_claims: int
     bad_gradients: int
     flat_gradients: int
 
@@ -156,13 +156,12 @@ class _Search:
         inside = (length <= self.eps * (1 + RELATIVE_TOLERANCE)).to(keeps.device)
         box = ((repaired >= 0.0) & (repaired <= 1.0)).flatten(1).all(1)
         good = keeps & inside & box
-        rejected = self.claimed & ~good
         return Manipulated(
             images=torch.where(per_example(good, repaired), repaired, self.clean),
             kept=self.kept,
             gradient_evaluations=self.evaluations,
             claims=int(self.claimed.sum()),
-            rejected=int(rejected.sum()),
+            rejected_claims=int((self.claimed & ~good).sum()),
             bad_gradients=int(self.bad),
             flat_gradients=int((~self.moved).sum()),
         )

@@ -154,11 +154,6 @@ class Protocol(ABC):
         """
         return {}
 
-    @property
-    def takes_program(self) -> bool:
-        """Whether the suite calls a function of a file of the user's own."""
-        return bool(self.program_files)
-
     def choose_program(self, files: Mapping[str, UserFile]) -> None:
         """Take, of the files that the user has named, by name, the one that the suite asks for, or a lone one.
 

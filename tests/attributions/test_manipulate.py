@@ -58,7 +58,7 @@ def test_every_image_stays_in_its_ball_and_keeps_its_prediction(
     assert torch.equal(standard(found.images).argmax(1), standard(images).argmax(1))
     changed = (found.images != images).flatten(1).any(1)
     assert changed.float().mean() > 0.5  # a weak attack may find nothing stronger than the clean image
-    assert found.claims >= int(changed.sum()) and found.rejected == 0
+    assert found.claims >= int(changed.sum()) and found.rejected_claims == 0
     assert found.kept[changed].all()
 
 

@@ -58,7 +58,7 @@ class AttributionAgreement(AttributionProtocol):
             originals[method.name] = unit.maps(method, batch)
             unit.context.on_progress(len(batch.labels))
         for first, second in itertools.combinations(originals, 2):
-            found = similarities(originals[first], originals[second], self._measures)
+            found = similarities(originals[first], originals[second], self.parameters.measures)
             yield batch.frame(_columns("agreement", first, second, found))
         if self.parameters.randomisation:
             yield from self._randomisation(unit, batch, originals)
@@ -68,12 +68,9 @@ class AttributionAgreement(AttributionProtocol):
         """One row per example, method and stage; a stage is named by the layer that was drawn last."""
         for stage, last, net in randomised_from_the_top(unit.context.model, batch.images[:1], unit.context.seed):
             for method in self.parameters.attributions:
-                found = similarities(originals[method.name], unit.maps(method, batch, model=net), self._measures)
+                maps = unit.maps(method, batch, model=net)
+                found = similarities(originals[method.name], maps, self.parameters.measures)
                 yield batch.frame(_columns("randomisation", method.name, ALL if last else stage, found))
-
-    @property
-    def _measures(self) -> list[Measure]:
-        return self.parameters.measures
 
     def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
         random = records[(records["check"] == "randomisation") & (records["other"] == ALL)]
@@ -84,7 +81,7 @@ class AttributionAgreement(AttributionProtocol):
         found = [clean_accuracy(records)]
         for (check, first, second), rows in groups(records, ("check", "attribution", "other")):
             direction: Direction = "lower" if check == "randomisation" else "descriptive"
-            for measure in self._measures:
+            for measure in self.parameters.measures:
                 key = MetricKey(f"{check}/{measure}", f"{first}/{second}")
                 found.append(self.compared(measure, key, by_example(rows, measure), direction))
         return found

@@ -122,7 +122,7 @@ class AttributionProtocol(Protocol):
         self.program_files = frozenset(found[0] for found in files if found is not None)
 
     def use_program(self, program: UserFile | None) -> None:
-        if not self.takes_program:
+        if not self.program_files:
             return
         methods = [
             find_method(one.name, program).given(**one.parameters) if named_function(one.name) else one
@@ -230,12 +230,8 @@ class Unit:
     def count(self, found: Manipulated, attack: str) -> None:
         """Add what an attack on maps cost, of what is counted at all."""
         self.flat[attack] = self.flat.get(attack, 0) + found.flat_gradients
-        costs = {
-            "gradient_evaluations": found.gradient_evaluations, "claims": found.claims,
-            "rejected_claims": found.rejected, "bad_gradients": found.bad_gradients,
-        }  # fmt: skip
         for name in self.counters:
-            self.counters[name] += costs[name]
+            self.counters[name] += getattr(found, name)
 
     def findings(self) -> list[Finding]:
         """Warnings where maps have one value everywhere, or where a map is not finite."""

@@ -149,25 +149,18 @@ def sufficiencies(
 
 def references_of(protocol: ControlledProtocol, unit: Unit, count: int) -> dict[str, quality.References]:
     """The maps of the data set's first images by every subject, those that are not finite left out."""
-    others = reference_batch(unit, count)
-    found = {}
+    context, count = unit.context, min(count, len(unit.context.dataset))
+    images = context.dataset.pixels(slice(0, count)).to(context.device)
+    with torch.no_grad():
+        cuts = torch.split(images, max(1, context.batch_size))
+        said = torch.cat([answers(context.model(cut)) for cut in cuts])
+    labels, ids = context.dataset.labels[:count].to(context.device), torch.arange(count, device=context.device)
+    others, found = Batch(images, labels, ids, said), {}
     for name, signed in protocol.all_attributions(unit, others, own=False):
         maps = heat_maps(signed)
         fine = maps.flatten(1).isfinite().all(1)
         found[name] = quality.References(others.example_ids[fine], others.predictions[fine], maps[fine])
     return found
-
-
-def reference_batch(unit: Unit, count: int) -> Batch:
-    """The data set's first images, with what the net answers there."""
-    context = unit.context
-    count = min(count, len(context.dataset))
-    images = context.dataset.pixels(slice(0, count)).to(context.device)
-    with torch.no_grad():
-        cuts = torch.split(images, max(1, context.batch_size))
-        found = torch.cat([answers(context.model(cut)) for cut in cuts])
-    labels, ids = context.dataset.labels[:count].to(context.device), torch.arange(count, device=context.device)
-    return Batch(images, labels, ids, found)
 
 
 def insertion(

@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from bench.attacks.losses import answers
 from bench.attributions.quality.localisation import Tiles, make_mosaics, pointing_game, relevance_mass, top_k_inside
@@ -61,16 +60,13 @@ class Localisation(ControlledProtocol):
             named = (answers(context.model(mosaics)) == batch.labels).float()
         for name, signed in self.all_attributions(unit, seen):
             context.on_progress(len(batch.labels))
-            columns = {**finite(self._measured(unit, signed, inside), signed), "mosaic_accuracy": named}
-            yield batch.frame({"attribution": name, **columns})
-
-    def _measured(self, unit: Unit, signed: Tensor, inside: Tensor) -> dict[str, Tensor]:
-        prepared = unit.prepared(signed.clamp_min(0.0) if self.parameters.relevance == "positive" else signed)
-        return {
-            "relevance_mass": relevance_mass(prepared.maps, inside),
-            "pointing_game": pointing_game(prepared.maps, inside),
-            "top_k_inside": top_k_inside(prepared.top, prepared.maps, inside),
-        }
+            prepared = unit.prepared(signed.clamp_min(0.0) if self.parameters.relevance == "positive" else signed)
+            columns = {
+                "relevance_mass": relevance_mass(prepared.maps, inside),
+                "pointing_game": pointing_game(prepared.maps, inside),
+                "top_k_inside": top_k_inside(prepared.top, prepared.maps, inside),
+            }
+            yield batch.frame({"attribution": name, **finite(columns, signed), "mosaic_accuracy": named})
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
         clean, *others = super().example_values(dataset, records)

@@ -61,7 +61,7 @@ class Robustness(Protocol):
         self.program_files = frozenset(found[0] for found in files if found is not None)
         self.needs_gradients = any(attack.needs_gradients for attack in known)
         self.search_takes_precision = any("precision" in attack.takes for attack in known)
-        self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.takes_program
+        self._keyed = all(attack.keyed and not attack.whole_units for attack in known) and not self.program_files
         self.keeps_under_way = not self._keyed
         self.probes_masking = bool(self.plan.probe_every) and self.plan.mode in ("each", "chained")
 
@@ -76,7 +76,7 @@ class Robustness(Protocol):
         return self.may_be_cut
 
     def use_program(self, program: UserFile | None) -> None:
-        self.program = program if self.takes_program else None
+        self.program = program if self.program_files else None
         for entry in self.plan.entries:
             entry.prepared(self.program)
 

@@ -14,16 +14,8 @@ from bench.attacks.running import Examples
 from bench.attacks.verification import RELATIVE_TOLERANCE, AttackResults, round_inside
 from bench.core.devices import exact, exact_device
 from bench.core.precision import float32_products
-from bench.core.threat import NORMS, Norm
+from bench.core.threat import Norm
 from bench.leaderboard.evidence.adversarial import AdversarialImages
-
-
-def merged(found: Sequence[AttackResults], start: AttackResults) -> AttackResults:
-    """What several attacks found together, entered into `start`."""
-    for results in found:
-        start.add(results, torch.arange(len(results.found_in["linf"])))
-        start.images |= {norm: kept for norm, kept in results.images.items() if norm not in NORMS}
-    return start
 
 
 def smallest_images(

@@ -14,14 +14,14 @@ from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import NamedAttack
 from bench.attacks.running import Examples, fewest_changes, run_attack
 from bench.attacks.verification import AttackResults
-from bench.core.threat import Norm
+from bench.core.threat import NORMS, Norm
 from bench.leaderboard.evidence.columns import summed
 from bench.leaderboard.evidence.records import ROBUSTNESS_COLUMNS
 from bench.protocols.base import EvaluationContext, UnitResult
 from bench.protocols.robustness.masking import PROBE_STEPS, SQUARE_GAINED, probe, probed_norm
 from bench.protocols.robustness.plan import Plan
 from bench.protocols.robustness.rows import example_columns, robust_rows
-from bench.protocols.robustness.saved import merged, smallest_images
+from bench.protocols.robustness.saved import smallest_images
 
 
 @dataclass(slots=True)
@@ -69,7 +69,10 @@ class RobustnessUnit:
         """With the smallest images of those that were found, where they are kept."""
         if not self.context.save_adversarial:
             return UnitResult(records, counters)
-        results = found[0] if len(found) == 1 else merged(found, self._start())
+        results = found[0] if len(found) == 1 else self._start()
+        for one in found if len(found) > 1 else ():
+            results.add(one, torch.arange(len(self.examples)))
+            results.images |= {norm: kept for norm, kept in one.images.items() if norm not in NORMS}
         images, counts = smallest_images(self.examples, results, self.plan.radii_of(self.dataset), self.changed)
         return UnitResult(records, counters | counts, adversarial=images)
 

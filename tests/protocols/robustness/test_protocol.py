@@ -229,4 +229,4 @@ def test_a_plugins_attack_has_a_name_of_its_own(
     finally:
         registry.find_attack.cache_clear()
     assert set(records["attack"]) == {"corners"} and set(records["norm"]) == {"linf"}
-    assert not suite.takes_program
+    assert not suite.program_files
