@@ -78,6 +78,24 @@ class RuleMode(OperationMode):
         return result
 
 
+def passed_back(inputs: Tensor, output: Tensor, rule: Callable[[Tensor], Tensor]) -> Tensor:
+    """`output` forward; backward what it is given goes to `inputs` as the rule makes it."""
+    result: Tensor = _PassedBack.apply(inputs, output, rule)
+    return result
+
+
+class _PassedBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, output: Tensor, rule: Callable[[Tensor], Tensor]) -> Tensor:  # noqa: ARG004
+        ctx.rule = rule
+        ctx.mark_dirty(output)  # a view could not be changed in place further on
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.rule(given[0]), None, None
+
+
 class _ByRule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, output: Tensor, rule: Rule, true: list[Tensor] | None, *inputs: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from bench.attacks.losses import picked
 from bench.attributions.operations import ACTIVATION_NAMES, OperationMode, require_no_choice, tensors_in
 from bench.attributions.registry import register_attribution
+from bench.attributions.rules import passed_back
 from bench.core.errors import BenchError
 
 _SMALL = 1e-6
@@ -60,23 +61,7 @@ def _rescaled(inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
         (derivative,) = torch.autograd.grad(activation(probe).sum(), probe)
     multiplier = torch.where(tiny, derivative, multiplier)
     both = torch.cat([multiplier, torch.zeros_like(multiplier)])
-    scaled: Tensor = _Scaled.apply(inputs, output, both)
-    return scaled
-
-
-class _Scaled(torch.autograd.Function):
-    """`output` forward; backward, the gradient times `multiplier`."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, output: Tensor, multiplier: Tensor) -> Tensor:  # noqa: ARG004
-        ctx.save_for_backward(multiplier)
-        ctx.mark_dirty(output)  # a view could not be changed in place further on
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (multiplier,) = ctx.saved_tensors
-        return gradients[0] * multiplier, None, None
+    return passed_back(inputs, output, lambda gradient: gradient * both)
 
 
 def _max_pool(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:

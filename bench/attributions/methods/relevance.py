@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from bench.attributions.operations import ACTIVATION_NAMES, tensors_in
 from bench.attributions.registry import register_attribution
-from bench.attributions.rules import RuleMode
+from bench.attributions.rules import RuleMode, passed_back
 from bench.core.errors import BenchError
 
 Stabiliser = Annotated[float, Field(gt=0, description="stabiliser of the denominators, in units of activations")]
@@ -168,21 +168,7 @@ class RelevanceMode(RuleMode):
 def _pass_on(inputs: Tensor, output: Tensor, name: str) -> Tensor:
     if output.shape != inputs.shape:
         raise BenchError(f"LRP has no rule for the broadcasting {name!r} of this net; use another attribution.")
-    passed: Tensor = _PassOn.apply(inputs, output)
-    return passed
-
-
-class _PassOn(torch.autograd.Function):
-    """`output` forward, relevance unchanged backward."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, output: Tensor) -> Tensor:  # noqa: ARG004
-        ctx.mark_dirty(output)  # a view could not be changed in place further on
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return gradients[0], None
+    return passed_back(inputs, output, lambda relevance: relevance)
 
 
 def _stabilised(values: Tensor, epsilon: float) -> Tensor:
