@@ -9,7 +9,7 @@ digest of the split's images and labels. An id may come once for each norm. A ru
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bench.data.formats.npz import read_arrays
 
 FILE_NAME = "adversarial.npz"
 _NEEDED, _OPTIONAL = ("images", "ids"), ("norms", "data_sha256")
+_SMALL = ("ids", "norms", "predictions")
 _FAR_OUTSIDE = 2.0
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every member, so that the same images make the same bytes."""
@@ -52,27 +53,19 @@ class AdversarialImages:
 
 def write_images(path: Path, parts: Sequence[AdversarialImages | Path], data_sha256: str) -> None:
     """Write the images of all parts as one file, those of files that this wrote one at a time; raises BenchError."""
-    ids: list[NDArray[np.int64]] = []
-    norms: list[NDArray[np.str_]] = []
-    predictions: list[NDArray[np.int64]] = []
-    shape: tuple[int, ...] = ()
-    for part in parts:
-        one = part if isinstance(part, AdversarialImages) else read_own(part)
-        ids.append(one.ids)
-        norms.append(one.norms)
-        predictions.append(one.predictions)
-        shape = one.images.shape[1:]
-    small = {
-        "ids": np.concatenate(ids), "norms": np.concatenate(norms), "predictions": np.concatenate(predictions),
-        "data_sha256": np.array(data_sha256),
-    }  # fmt: skip
-    count = len(small["ids"])
+
+    def each() -> Iterator[AdversarialImages]:
+        return (part if isinstance(part, AdversarialImages) else read_own(part) for part in parts)
+
+    of_parts = [({name: getattr(one, name) for name in _SMALL}, one.images.shape[1:]) for one in each()]
+    small = {name: np.concatenate([own[name] for own, _ in of_parts]) for name in _SMALL}
+    small["data_sha256"] = np.array(data_sha256)
+    count, shape = len(small["ids"]), of_parts[-1][1]
     with replaced_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         with _member(archive, "images") as stream:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
             np.lib.format.write_array_header_1_0(stream, header)
-            for part in parts:
-                one = part if isinstance(part, AdversarialImages) else read_own(part)
+            for one in each():
                 stream.write(np.ascontiguousarray(one.images, dtype="<f4").tobytes())
         for name, values in small.items():
             with _member(archive, name) as stream:
