@@ -29,10 +29,9 @@ def outputs_of_classes(label_map: LabelMap, dataset: str, *, data_dir: Path | No
     named = isinstance(label_map, Path) and not label_map.is_file()
     if named and spec is not None and spec.outputs and str(label_map) == spec.subset_of:
         return spec.outputs
-    if spec is not None and spec.class_names:
-        return read_label_map(label_map, spec.class_names, dataset)
-    split = load_split(dataset, "test", data_dir=data_dir, download=download)
-    return read_label_map(label_map, split.class_names, dataset)
+    names = spec.class_names if spec is not None else ()
+    names = names or load_split(dataset, "test", data_dir=data_dir, download=download).class_names
+    return read_label_map(label_map, names, dataset)
 
 
 def read_label_map(label_map: LabelMap, class_names: Sequence[str], dataset: str) -> tuple[int, ...]:

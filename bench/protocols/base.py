@@ -231,15 +231,10 @@ class Protocol(ABC):
 
 def clean_accuracy(records: pd.DataFrame) -> ExampleValues:
     """Whether each example is classified right without any attack."""
-    rows = first_rows(records)
+    _, places = np.unique(records["example_id"].to_numpy(), return_index=True)
+    rows = records.iloc[np.sort(places)]  # the first row of each example, in their order
     right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
     return ExampleValues(CLEAN_ACCURACY, by_id(rows, right), "higher", "share")
-
-
-def first_rows(records: pd.DataFrame) -> pd.DataFrame:
-    """The first row of each example, in their order."""
-    _, places = np.unique(records["example_id"].to_numpy(), return_index=True)
-    return records.iloc[np.sort(places)]
 
 
 def by_id(rows: pd.DataFrame, values: NDArray[Any]) -> pd.Series:

@@ -39,18 +39,14 @@ def smallest_images(
             rounded += int(changes_fool_in_255ths(examples.model, found, own.images, own.labels).sum())
     counters = {"saved_images": sum(map(len, chosen.values())), "saved_images_rounded": rounded}
     images = torch.cat([results.images[norm][rows] for norm, rows in chosen.items()])
+    with torch.no_grad(), float32_products():
+        parts = torch.split(images, examples.batch_size)
+        said = torch.cat([answers(examples.model(part.to(examples.images.device))).cpu() for part in parts])
     rows = torch.cat(list(chosen.values()))
     return AdversarialImages(
         ids=examples.ids.cpu()[rows].numpy(), norms=np.repeat(list(chosen), list(map(len, chosen.values()))),
-        images=images.numpy(), predictions=_answers(examples, images).numpy(),
+        images=images.numpy(), predictions=said.numpy(),
     ), counters  # fmt: skip
-
-
-def _answers(examples: Examples, images: Tensor) -> Tensor:
-    """What the model says of the images, (n,) int64 on the CPU."""
-    parts = torch.split(images, examples.batch_size)
-    with torch.no_grad(), float32_products():
-        return torch.cat([answers(examples.model(part.to(examples.images.device))).cpu() for part in parts])
 
 
 def _still_fool(examples: Examples, rows: Tensor, results: AttackResults, *, norm: Norm, radii: Sequence[float]) -> int:
