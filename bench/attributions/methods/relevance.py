@@ -117,8 +117,7 @@ class RelevanceMode(RuleMode):
         if named.get("weight") is not None:
             scale = scale * named["weight"]
         shift = -mean * scale if named.get("bias") is None else named["bias"] - mean * scale
-        merged: Tensor = merge(scale, shift)
-        return merged
+        return merge(scale, shift)
 
     def _weighted(
         self,

@@ -66,8 +66,7 @@ def _others(data: ImageDataset, ids: Tensor, seed: int) -> Tensor:
     nearest = drawn.argsort(1)[:, : len(present) - 1]
     classes = present[nearest[:, torch.arange(3) % (len(present) - 1)]]
     which = keyed_uniform(seed, "mosaic/images", ids, (3,)) * counts[classes]
-    found: Tensor = by_class[first[classes] + torch.minimum(which.long(), counts[classes] - 1)]
-    return found
+    return by_class[first[classes] + torch.minimum(which.long(), counts[classes] - 1)]
 
 
 def _half(size: int, second: Tensor) -> Tensor:

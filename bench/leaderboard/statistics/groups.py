@@ -150,8 +150,7 @@ def _on_line(xs: Array, ys: Array, grid: Array) -> Array:
     x0, x1, y0, y1 = (np.take_along_axis(values, below + step, axis=1) for values in (xs, ys) for step in (0, 1))
     width = x1 - x0
     share = np.divide(grid - x0, width, out=np.full_like(width, 0.5), where=width > 0).clip(0.0, 1.0)
-    line: Array = y0 + share * (y1 - y0)
-    return line
+    return y0 + share * (y1 - y0)
 
 
 def _freedom(groups: Sequence[Array], means: Array, split: int, grid: Array) -> float:

@@ -53,8 +53,7 @@ def trapezoid_weights(removed: Array) -> Array:
     Source: Bridging, section 3 (closed form of the score).
     """
     ends: Array = np.concatenate([[0.0], removed, [1.0]])
-    weights: Array = (ends[2:] - ends[:-2]) / 2.0
-    return weights
+    return (ends[2:] - ends[:-2]) / 2.0
 
 
 def score(direction: str, map_correct: Array, random_correct: Array, removed: Array, seed: int = 0) -> Score:

@@ -201,8 +201,7 @@ class Probes:
             change = advantage(logits, labels) - advantage(self.context.model(moved), labels)
         # a promise that rounding could swallow says nothing
         visible = promised > 1e-4 * (logits.amax(1) - logits.amin(1)) + 1e-5 * logits.abs().amax(1)
-        lost: Tensor = visible & ~(change > FOLLOWED * promised)
-        return lost
+        return visible & ~(change > FOLLOWED * promised)
 
     def unsteady_answers(self) -> int:
         """How many images are classified otherwise with invisible noise, in another order."""
