@@ -69,6 +69,8 @@ def pixel_scores(
 ) -> tuple[Tensor, Tensor]:
     """Scores of all pixels, high where the net looks; (N, H, W), not negative. And the factors left out, (N,).
 
+    Maps that average gradients weigh each by its factor, so that theirs is 1.
+
     `gradient` is sum_c |g_c|, `input_x_gradient` sum_c |(x_c - 0.5) g_c|, `integrated_gradients` the same with g the
     mean over 16 points between mid-grey and the image, `smoothgrad` sum_c |mean of g_c over 16 noisy images|, noise
     keyed by example. All at the label that the net predicts at each point.
@@ -95,7 +97,6 @@ def _mean_gradient(
     if gradients_a_map(name) == 1:
         return predicted_gradient(model, images, scalar)
     total = torch.zeros_like(images)
-    factors = torch.zeros(len(images), device=images.device)
     for point in range(_POINTS):
         if name == "smoothgrad":
             keys = torch.full_like(example_ids, point)
@@ -105,8 +106,7 @@ def _mean_gradient(
             moved = _BASELINE + (point + 0.5) / _POINTS * (images - _BASELINE)
         gradient, factor = predicted_gradient(model, moved, scalar)
         total += gradient * factor.clamp_min(1e-30).view(-1, 1, 1, 1)
-        factors += factor
-    return total / _POINTS, factors / _POINTS
+    return total / _POINTS, torch.ones(len(images), device=images.device)
 
 
 def free_scores(images: Tensor, example_ids: Tensor, name: str) -> Tensor:

@@ -22,6 +22,7 @@ from bench.attributions.pixel_scores import (
 )
 from bench.attributions.registry import attribute, find_method, our_methods
 from bench.core.errors import BenchError
+from bench.core.keyed_random import keyed_normal
 from bench.data import ImageDataset
 
 
@@ -49,6 +50,29 @@ def test_the_cross_entropy_map_is_the_float64_gradient_even_where_float32_would_
     scale = expected.flatten(1).norm(dim=1) / found.double().flatten(1).norm(dim=1)
     torch.testing.assert_close(scale, factors.double(), rtol=1e-3, atol=0)
     assert float(factors.min()) < 1e-8  # a confident image is among them, or this would prove nothing
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_scores_times_what_was_left_out_are_the_map_in_float64(
+    name: str, standard: nn.Module, fashion_images: tuple[Tensor, Tensor]
+) -> None:
+    images, ids = fashion_images[0][:20], torch.arange(20)
+    scores, factors = pixel_scores(standard, images, ids, name)
+    if name == "integrated_gradients":
+        ways = [0.5 + (point + 0.5) / 16 * (images - 0.5) for point in range(16)]
+    elif name == "smoothgrad":
+        noise = [keyed_normal(0, "pixel_scores", ids, (1, 28, 28), extra=torch.full_like(ids, at)) for at in range(16)]
+        ways = [(images + 0.15 * one).clamp(0, 1) for one in noise]
+    else:
+        ways = [images]
+    expected = sum(true_gradient(standard, one) for one in ways) / len(ways)
+    if name in ("input_x_gradient", "integrated_gradients"):
+        expected = expected * (images - 0.5)
+    expected = expected.abs().sum(1).flatten(1).median(1).values
+    found = (scores.double() * factors.double().view(-1, 1, 1)).flatten(1).median(1).values
+    believable = expected > 1e-13  # below that the reference itself is rounding
+    torch.testing.assert_close(found[believable], expected[believable], rtol=1e-3, atol=0)
+    assert int(believable.sum()) > 10
 
 
 @settings(max_examples=25)

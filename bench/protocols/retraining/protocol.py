@@ -281,7 +281,7 @@ def _map_findings(seen: Tensor, model: str, name: str, split: str) -> list[Findi
     if found:
         return found
     if invisible > 0.01:
-        evidence = f"{100 * invisible:.1f} % of the {split} images have a median cross-entropy gradient below 1e-7"
-        advice = "the published code ranks those by its tie-breaking noise; here the vanishing factor is left out"
+        evidence = f"{100 * invisible:.1f} % of the {split} images have a {name} map with a median below 1e-7"
+        advice = "the published code ranks those by its tie-breaking noise; here no noise is added"
         return [Finding("saturated_gradients", "note", evidence, advice)]
     return []

@@ -195,6 +195,24 @@ def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
         ranked(nn.Sequential(nn.Flatten(), Root(), net.layer))
 
 
+@pytest.mark.parametrize(("name", "invisible"), [("gradient", True), ("integrated_gradients", False)])
+def test_images_are_called_invisible_where_their_map_is(
+    name: str, invisible: bool, suite: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    """A map that averages gradients holds their vanishing factor already; it must not be counted twice."""
+    suite.write_text(SUITE.replace('["gradient"]', f'["{name}"]'))
+    protocol = protocol_for(read_suite(suite))
+    assert isinstance(protocol, Retrain)
+    group = next(group for group in protocol.parameters.groups() if group.map == name)
+    context = EvaluationContext(
+        standard, "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
+    )
+    kept = unfinished.Unfinished({}, "test")
+    _, found = protocol._ranks(group, context, fashion_test, 60, first_id=0, kept=kept)
+    assert [finding.id for finding in found] == ["saturated_gradients"] * invisible
+    assert all(finding.evidence.endswith(f"have a {name} map with a median below 1e-7") for finding in found)
+
+
 class Root(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.sqrt()
