@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from bench.attributions.pixel_scores import MapName, Scalar
 from bench.core.bounds import Count, Steps
+from bench.core.errors import BenchError
 from bench.core.toml_files import Section
 from bench.data import known_spec
 from bench.training.retraining import Mask, RetrainSchedule
@@ -86,6 +87,20 @@ class Parameters(Section):
         if self.direction == "kar":
             return [Mask(0, number) for number in numbers]
         return [Mask(number, pixels) for number in numbers]
+
+    def require_images(self, shape: tuple[int, ...], name: str) -> None:
+        """Raise BenchError if two shares leave as many pixels of images (C, H, W), or go by the same per cent."""
+        pixels = shape[-2] * shape[-1]
+        seen: dict[str, float] = {}
+        for share in self.shares:
+            kept = count(share, pixels) if self.direction == "kar" else pixels - count(share, pixels)
+            printed = f"{100 * (1.0 - kept / pixels):.0f} %"
+            if printed in seen:
+                raise BenchError(
+                    f"shares {seen[printed]} and {share} both remove {printed} of the {pixels} pixels of {name}; leave "
+                    "one out."
+                )
+            seen[printed] = share
 
     def schedule(self, dataset: str) -> RetrainSchedule:
         """How nets are trained on a data set; raises BenchError for one of the user's own."""

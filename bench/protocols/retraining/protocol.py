@@ -59,6 +59,9 @@ class Retrain(Protocol):
     def require_dataset(self, name: str) -> None:
         known_spec(name, "retraining")
 
+    def require_images(self, shape: tuple[int, ...], name: str) -> None:
+        self.parameters.require_images(shape, name)
+
     def units(self, examples: int, values: int = 1) -> list[tuple[int, int]]:  # noqa: ARG002  (nets are cut, not examples)
         return [(index, index + 1) for index in range(len(self.parameters.groups()))]
 
