@@ -25,10 +25,10 @@ def infidelity(foretold: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
             sign explains nothing.
     """
     raw = (foretold - changes).square().mean(1)
-    power = changes.square().sum(1)
-    both = (foretold * changes).sum(1).clamp_min(0.0)
-    explained = both.square() / (foretold.square().sum(1) * power).clamp_min(_TINY)
-    scaled = torch.where(power > 0, 1.0 - explained.clamp_max(1.0), torch.nan)
+    told, done = foretold / _largest(foretold), changes / _largest(changes)
+    both = (told * done).sum(1).clamp_min(0.0)
+    explained = both.square() / (told.square().sum(1) * done.square().sum(1)).clamp_min(_TINY)
+    scaled = torch.where((changes != 0).any(1), 1.0 - explained.clamp_max(1.0), torch.nan)
     return raw, torch.where(foretold.isfinite().all(1), scaled, torch.nan)
 
 
@@ -42,8 +42,10 @@ def sensitivity(maps: Tensor, moved: Tensor, distances: Tensor) -> Tensor:
         maps, moved: attributions (N, C, H, W) of the images and their copies.
         distances: (N,) L2 distance of the copies.
     """
-    length = maps.flatten(1).norm(dim=1)
-    change = (moved - maps).flatten(1).norm(dim=1) / length
+    whole, moves = maps.flatten(1), (moved - maps).flatten(1)
+    unit, unit_of_moves = _largest(whole), _largest(moves)
+    length = (whole / unit).norm(dim=1)
+    change = (moves / unit_of_moves).norm(dim=1) / length * (unit_of_moves / unit)[:, 0]
     change = torch.where(length > 0, change, torch.nan)
     return torch.stack([change, change / distances.clamp_min(_TINY)])
 
@@ -93,7 +95,12 @@ def sufficiency(similar: Tensor, predictions: Tensor, references: References) ->
 
 def _over_largest(maps: Tensor) -> Tensor:
     flat = maps.flatten(1)
-    return flat / flat.amax(1, keepdim=True).clamp_min(_TINY)
+    return flat / _largest(flat)
+
+
+def _largest(rows: Tensor) -> Tensor:
+    """(N, 1), each row's largest absolute value, by which squares neither vanish nor overflow; never 0."""
+    return rows.abs().amax(1, keepdim=True).clamp(1e-38, 1e38)
 
 
 def right_without(

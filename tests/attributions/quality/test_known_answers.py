@@ -52,6 +52,21 @@ def test_sensitivity_of_a_map_that_doubles_is_one_and_of_an_empty_map_undefined(
     assert bool(largest[1].isnan())
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-23, 1e-17, 1.0, 1e17])
+def test_infidelity_and_sensitivity_do_not_depend_on_the_scale(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    changes, other = torch.randn(2, 4, 50, generator=generator)
+    expected = 1 - ((other * changes).sum(1).clamp_min(0) / other.norm(dim=1) / changes.norm(dim=1)).square()
+    for net in (1.0, scale):
+        assert infidelity(changes * scale, changes * net).scaled.tolist() == pytest.approx([0.0] * 4, abs=1e-6)
+        torch.testing.assert_close(infidelity(other * scale, changes * net).scaled, expected, rtol=1e-5, atol=1e-6)
+    maps, moved = torch.randn(2, 4, 3, 5, 5, generator=generator)
+    length = (moved - maps).flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1)
+    found = Sensitivity.of(maps * scale, moved * scale, torch.full((4,), 0.5))
+    torch.testing.assert_close(found.largest, length)
+    torch.testing.assert_close(found.lipschitz, 2 * length)
+
+
 def test_sufficiency_counts_the_nearest_maps_but_not_the_example_itself() -> None:
     maps = torch.tensor([[[0.0, 1.0]], [[0.1, 1.0]], [[1.0, 0.0]], [[1.0, 0.1]]])
     references = References(torch.arange(4), torch.tensor([0, 0, 1, 0]), maps)
