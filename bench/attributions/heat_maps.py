@@ -29,8 +29,9 @@ def mass_centres(maps: Tensor) -> Tensor:
     An all-zero map has its centre in the middle of the image.
     """
     height, width = maps.shape[1:]
-    rows = maps.new_tensor(range(height)) - (height - 1) / 2
-    columns = maps.new_tensor(range(width)) - (width - 1) / 2
+    rows, columns = (
+        torch.arange(size, dtype=maps.dtype, device=maps.device) - (size - 1) / 2 for size in (height, width)
+    )
     scaled = divided_by_max(maps)
     mass = scaled.sum((1, 2)).clamp_min(_TINY)
     vertical = (scaled.sum(2) * rows).sum(1) / mass + (height - 1) / 2

@@ -1,7 +1,9 @@
 """Attacking heat maps: one batched loop for every attack, inside an L-inf ball and [0, 1], the prediction kept.
 
 The attack descends on the net itself, or on its softplus twin where it has ReLUs; which iterate is kept is decided on
-the net itself. Nothing in a step waits for the device.
+the net itself. A step of one of our methods does not wait for the device, but for the first where gradients go by rules
+(guided back-propagation, LRP): whether the rules' logits are the net's own is then looked at once, and again in each
+look at the net itself.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from bench.attacks.losses import answers
 from bench.attacks.norms import distance, per_example
 from bench.attacks.verification import RELATIVE_TOLERANCE, pull_inside
 from bench.attributions.activations import has_relu, smooth
-from bench.attributions.heat_maps import heat_maps
+from bench.attributions.heat_maps import heat_maps, mass_centres
 from bench.attributions.manipulations import Goal, MapAttack, RandomSign
+from bench.attributions.operations import checked_before
 from bench.attributions.registry import AttributionMethod, MapRequest
 from bench.attributions.similarity import PreparedMaps
 from bench.core.devices import exact
@@ -79,7 +82,8 @@ def manipulate(
 
 def make_goal(attack: MapAttack, maps: Tensor, logits: Tensor, donors: Tensor, top_share: float) -> Goal:
     """What `attack` aims at, from clean heat maps (N, H, W), logits (N, K) and other images' heat maps (N, H, W)."""
-    return Goal(maps, logits, attack.target(maps, donors), PreparedMaps(maps, top_share).top)
+    top = PreparedMaps(maps, top_share).top
+    return Goal(maps, logits, target=attack.target(maps, donors), top=top, centres=mass_centres(maps))
 
 
 def heat_maps_and_logits(model: nn.Module, request: MapRequest, method: AttributionMethod) -> tuple[Tensor, Tensor]:
@@ -171,7 +175,7 @@ class _Search:
         current = images.detach().requires_grad_(True)
         request = replace(self.request, images=current, keep_graph=True)
         with torch.enable_grad():
-            with smooth(beta):
+            with smooth(beta), checked_before(self.evaluations > 0):
                 maps, logits = heat_maps_and_logits(self.model, request, self.method)
             loss = self.attack.loss(maps, logits, self.goal).sum()
             if not loss.requires_grad:  # a net that is linear: its map does not depend on the image

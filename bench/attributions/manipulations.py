@@ -31,12 +31,14 @@ class Goal:
         logits: (N, K) its clean logits.
         target: (N, H, W) the map that is aimed at, or a mask; None where an attack has none.
         top: (N, k) the places of the clean maps' largest pixels.
+        centres: (N, 2) the clean maps' centres of mass.
     """
 
     maps: Tensor
     logits: Tensor
     target: Tensor | None
     top: Tensor
+    centres: Tensor
 
     @property
     def target_map(self) -> Tensor:
@@ -158,7 +160,7 @@ class MassCentre(MapAttack):
     random_start: ClassVar[bool] = True
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:  # noqa: ARG002
-        return -(mass_centres(maps) - mass_centres(goal.maps)).square().sum(1)
+        return -(mass_centres(maps) - goal.centres).square().sum(1)
 
 
 class TargetRegion(MapAttack):

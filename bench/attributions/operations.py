@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +37,7 @@ _TRANSPARENT = frozenset({
 })  # fmt: skip
 """Nodes that autograd makes by itself: for views of a tensor that was changed in place, and for hooks of modules."""
 _INSTEAD = "take gradient, integrated_gradients or smoothgrad, or a suite that attacks predictions"
+_CHECKED: ContextVar[bool] = ContextVar("checked", default=False)
 _OFF, _ROUNDING = 1e-2, 1e-4
 """How far the mode's logits may be from the net's: shares of their range, and of the largest (rounding)."""
 
@@ -71,7 +73,7 @@ class OperationMode(TorchFunctionMode):
         finally:
             self._seen = None  # lets go of the graph
         require_gradient(logits)
-        if self.rewrites:
+        if self.rewrites and not _CHECKED.get():
             self._require_same(model, inputs, logits)
         return logits
 
@@ -138,6 +140,16 @@ class OperationMode(TorchFunctionMode):
                 f"{self._purpose} finds other logits than the net itself (by up to {float(off):.2g}): the net is "
                 f"random, or does something that is not seen; {_INSTEAD}."
             )
+
+
+@contextmanager
+def checked_before(really: bool) -> Iterator[None]:
+    """Inside, modes do not hold their logits against the net's: that takes a forward pass, and waits for the device."""
+    token = _CHECKED.set(really)
+    try:
+        yield
+    finally:
+        _CHECKED.reset(token)
 
 
 @contextmanager

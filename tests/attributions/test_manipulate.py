@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.attributions import manipulations
 from bench.attributions.activations import SoftplusTwin, has_relu, smooth
 from bench.attributions.heat_maps import divided_by_mean, heat_maps, mass_centres
 from bench.attributions.manipulate import Manipulated, heat_maps_and_logits, make_goal, manipulate
@@ -34,13 +37,14 @@ def attack(
     eps: float = EPS,
     ids: Tensor | None = None,
     seed: int = 0,
+    check_every: int = 2,
 ) -> Manipulated:
     method, ids = method or find_method("gradient"), torch.arange(len(images)) if ids is None else ids
     request = MapRequest(images, labels, ids, seed)
     maps, logits = heat_maps_and_logits(model, request, method)
     donors = maps.roll(1, 0).detach()
     goal = make_goal(kind, maps.detach(), logits.detach(), donors, top_share=0.1)
-    return manipulate(model, request, method, kind, goal=goal, eps=eps, check_every=2)
+    return manipulate(model, request, method, kind, goal=goal, eps=eps, check_every=check_every)
 
 
 def maps_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -150,6 +154,36 @@ def test_where_the_prediction_cannot_be_kept_the_clean_image_stands_and_it_is_sa
     found = attack(Touchy(), images, labels, RandomSign())
     assert not found.kept.any() and found.claims == 0
     assert torch.equal(found.images, images)
+
+
+@pytest.mark.parametrize("name", ["gradient", "guided_backprop", "lrp_epsilon_plus"])
+def test_a_step_takes_no_pass_beyond_its_own_and_does_not_wait(
+    name: str, standard: nn.Module, fashion_images: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ten more steps cost; whether a method that goes by rules computes the net is looked at in the first."""
+    counts = dict.fromkeys(("waits", "copies", "centres"), 0)
+
+    def counted(what: str, function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            counts[what] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(manipulations, "mass_centres", counted("centres", mass_centres))
+    monkeypatch.setattr(Tensor, "__bool__", counted("waits", Tensor.__bool__))
+    monkeypatch.setattr(Tensor, "new_tensor", counted("copies", Tensor.new_tensor))
+    images, labels = fashion_images[0][:2], fashion_images[1][:2]
+    seen = []
+    for steps in (2, 12):
+        passes: list[object] = []
+        hook = standard.register_forward_hook(lambda *_, passes=passes: passes.append(None))
+        counts.update(dict.fromkeys(counts, 0))
+        attack(standard, images, labels, MassCentre(steps=steps), method=find_method(name), check_every=100)
+        hook.remove()
+        seen.append({**counts, "passes": len(passes)})
+    more = {what: seen[1][what] - seen[0][what] for what in seen[0]}
+    assert more == {"waits": 0, "copies": 0, "centres": 10, "passes": 10 if name == "gradient" else 20}
 
 
 def test_a_linear_net_gives_no_gradient_and_that_is_counted() -> None:
