@@ -42,7 +42,7 @@ class StackedNets(nn.Module):
         cells: how pixels must be laid out for `forward`.
 
     Raises:
-        BenchError: the architecture has another kind of layer.
+        BenchError: the architecture has another kind of layer, or one set as none of ours is.
     """
 
     def __init__(self, nets: Sequence[nn.Module], image_size: int, dtype: torch.dtype = torch.float32) -> None:
@@ -54,6 +54,9 @@ class StackedNets(nn.Module):
         self._dtype, self._side, self._channels = dtype, image_size, 0
         # "images" (G, N, C, H, W), "last" (G, N, H, W, C), "grouped" (N, G C, H, W) or "flat" (G, N, D)
         self._layout = "images"
+        for net in nets:
+            if type(net).forward is not nn.Sequential.forward:
+                raise _not_side_by_side(f"a forward pass of their own ({type(net).__name__})")
         for layers in zip(*(list(net.children()) for net in nets), strict=True):
             self._add(list(layers))
 
@@ -67,27 +70,25 @@ class StackedNets(nn.Module):
         first = layers[0]
         if isinstance(first, Normalization):
             return
+        _require_settings(first)
         if isinstance(first, nn.Conv2d):
             self._convolution(layers)
         elif isinstance(first, nn.Linear):
             self._linear(layers)
         elif isinstance(first, nn.MaxPool2d):
             self._to_grouped()
-            kernel = first.kernel_size if isinstance(first.kernel_size, int) else first.kernel_size[0]
+            kernel = _pair(first.kernel_size)[0]
             self._side //= kernel
             self._steps.append(partial(F.max_pool2d, kernel_size=kernel))
         elif isinstance(first, nn.ReLU):
             self._steps.append(partial(F.relu, inplace=True))
         elif isinstance(first, nn.Softplus):
-            self._steps.append(partial(F.softplus, beta=first.beta))
+            self._steps.append(partial(F.softplus, beta=first.beta, threshold=first.threshold))
         elif isinstance(first, nn.Flatten):
             grouped = self._layout == "grouped"
             self._steps.append(self._apart if grouped else partial(torch.flatten, start_dim=2))
         else:
-            raise BenchError(
-                f"nets with a {type(first).__name__} layer cannot be trained side by side; use a plain sequence of "
-                "convolutions, activations, max-pools and linear layers, such as patch_cnn or small_cnn."
-            )
+            raise _not_side_by_side(f"a {type(first).__name__} layer")
 
     def _convolution(self, layers: list[nn.Conv2d]) -> None:
         first = layers[0]
@@ -110,7 +111,7 @@ class StackedNets(nn.Module):
         if self._layout == "last":  # the nets flatten (C, H, W), we have (H, W, C)
             shape = (self.count, -1, self._channels, self._side * self._side)
             weights = weights.view(shape).transpose(2, 3).flatten(2)
-        biases = torch.stack([layer.bias.detach() for layer in layers])
+        biases = torch.stack([_bias(layer) for layer in layers])
         self._step(_product, weights.transpose(1, 2), biases[:, None])
         self._layout = "flat"
 
@@ -165,5 +166,33 @@ def _patch_convolution(cells: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return products.view(count, examples, rows - 1, columns - 1, -1)
 
 
-def _bias(layer: nn.Conv2d) -> Tensor:
-    return torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
+def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    return torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
+
+
+def _require_settings(layer: nn.Module) -> None:
+    """Raise BenchError where a layer is set to what `StackedNets` does not do."""
+    if isinstance(layer, nn.Conv2d):
+        wanted = {"padding_mode": "zeros", "dilation": 1, "groups": 1}
+        wanted |= {name: _pair(getattr(layer, name))[0] for name in ("kernel_size", "stride")}
+        wanted["padding"] = 0 if isinstance(layer.padding, str) else layer.padding[0]
+    elif isinstance(layer, nn.MaxPool2d):
+        kernel = _pair(layer.kernel_size)[0]
+        wanted = {"kernel_size": kernel, "stride": kernel, "padding": 0, "dilation": 1}
+        wanted |= {"ceil_mode": False, "return_indices": False}
+    else:
+        wanted = {"start_dim": 1, "end_dim": -1} if isinstance(layer, nn.Flatten) else {}
+    for name, value in wanted.items():
+        if (given := getattr(layer, name)) not in (value, (value, value)):
+            raise _not_side_by_side(f"a {type(layer).__name__} layer of {name} {given}")
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _not_side_by_side(what: str) -> BenchError:
+    return BenchError(
+        f"nets with {what} cannot be trained side by side; use a plain sequence of convolutions, activations, "
+        "max-pools and linear layers, such as patch_cnn or small_cnn."
+    )

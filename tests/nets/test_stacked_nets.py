@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from bench.core.errors import BenchError
 from bench.nets import build_net
@@ -43,3 +44,51 @@ def test_a_layer_that_cannot_be_stacked_is_refused() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
     with pytest.raises(BenchError, match="BatchNorm2d layer cannot be trained side by side"):
         StackedNets([net, net], 28)
+
+
+UNSUPPORTED: dict[str, nn.Module] = {
+    "Conv2d layer of padding_mode circular": nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular"),
+    r"Conv2d layer of dilation \(2, 2\)": nn.Conv2d(1, 4, 3, padding=2, dilation=2),
+    "Conv2d layer of groups 2": nn.Conv2d(2, 4, 3, groups=2),
+    r"Conv2d layer of kernel_size \(3, 1\)": nn.Conv2d(1, 4, (3, 1)),
+    r"Conv2d layer of stride \(1, 2\)": nn.Conv2d(1, 4, 3, stride=(1, 2)),
+    r"Conv2d layer of padding \(1, 0\)": nn.Conv2d(1, 4, 3, padding=(1, 0)),
+    "Conv2d layer of padding same": nn.Conv2d(1, 4, 3, padding="same"),
+    "MaxPool2d layer of stride 1": nn.MaxPool2d(2, stride=1),
+    r"MaxPool2d layer of kernel_size \(2, 3\)": nn.MaxPool2d((2, 3)),
+    "MaxPool2d layer of padding 1": nn.MaxPool2d(2, padding=1),
+    "MaxPool2d layer of dilation 2": nn.MaxPool2d(2, dilation=2),
+    "MaxPool2d layer of ceil_mode True": nn.MaxPool2d(2, ceil_mode=True),
+    "Flatten layer of start_dim 2": nn.Flatten(2),
+}
+
+
+@pytest.mark.parametrize("line", UNSUPPORTED)
+def test_a_layer_set_to_what_is_not_done_is_refused(line: str) -> None:
+    net = nn.Sequential(UNSUPPORTED[line])
+    with pytest.raises(BenchError, match=f"nets with a {line} cannot be trained side by side"):
+        StackedNets([net, net], 28)
+
+
+def test_a_net_whose_layers_are_not_all_it_does_is_refused() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            found: Tensor = super().forward(images) + images
+            return found
+
+    net = Residual(nn.Conv2d(1, 1, 3, padding=1))
+    with pytest.raises(BenchError, match=r"a forward pass of their own \(Residual\)"):
+        StackedNets([net, net], 28)
+
+
+def test_settings_that_are_done_give_the_logits_of_each_net_alone() -> None:
+    nets = [
+        nn.Sequential(
+            nn.Conv2d(1, 4, (3, 3), (2, 2), (1, 1), bias=False), nn.Softplus(3.0, threshold=1.0),
+            nn.MaxPool2d((2, 2), (2, 2)), nn.Flatten(), nn.Linear(4 * 3 * 3, 5, bias=False),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    images = torch.rand(2, 3, 1, 14, 14)
+    alone = torch.stack([net(one) for net, one in zip(nets, images, strict=True)])
+    torch.testing.assert_close(StackedNets(nets, 14)(images), alone)
