@@ -25,8 +25,9 @@ class LocalGradientAlignment(GradientMethod):
 
     With a constant target the step is no descent on the criterion: what moves h(x) and h(x') alike moves both by
     h(x) - h(x'), which sharpens h. Large weights then make training diverge; with `detach_reference` off they do not,
-    at about 1.2 times the time a step (benchmarks/recipe_cost.py). Weights and eps are by default those of the paper's
-    code for LeNet on CIFAR-10.
+    at about 1.2 times the time a step (benchmarks/recipe_cost.py); where h(x) vanishes and h(x') does not, the cosine
+    term's derivative by h(x) then goes with 1 / |h(x)|, and `gradient_clip` alone bounds the step. Weights and eps are
+    by default those of the paper's code for LeNet on CIFAR-10.
     """
 
     eps: float = Field(default=4 / 255, gt=0, le=1e8, description="size of the perturbation, pixels in [0, 1]")

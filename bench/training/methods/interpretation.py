@@ -110,7 +110,11 @@ def threshold_maps(maps: Tensor, threshold: float) -> Tensor:
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine similarity per example, 0 where either is all zero, with a bounded derivative; (N, ...) -> (N,)."""
+    """Cosine similarity per example, 0 where either is all zero; (N, ...) -> (N,).
+
+    Its derivative by `second` is at most 1 / |second|, and never above 1e6. That by `first`, a target elsewhere, which
+    LGA differentiates with `detach_reference` off, is at most 1 / |first|, and has no other bound than 1e12 |second|.
+    """
     first, second = first.flatten(1), second.flatten(1)
     product = torch.linalg.vector_norm(first, dim=1) * torch.sqrt(second.square().sum(1) + _SMALLEST_NORM**2)
     similarity: Tensor = (first * second).sum(1) / (product + _SMALLEST_NORM**2)

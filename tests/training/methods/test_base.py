@@ -76,6 +76,20 @@ def test_zero_gradients_give_finite_losses_and_steps() -> None:
     assert torch.equal(cosine(torch.zeros(2, 4), torch.ones(2, 4)), torch.zeros(2))
 
 
+@pytest.mark.parametrize("lengths", [(1.0, 1e-10), (1e-10, 1.0), (1e-10, 1e-10), (1e-6, 1e-6), (1.0, 1.0)])
+def test_the_derivatives_of_the_cosine_are_bounded_as_is_said(lengths: tuple[float, float]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pair = [torch.randn(50, 100, generator=generator, dtype=torch.float64) for _ in lengths]
+    first, second = (
+        (length * F.normalize(one)).requires_grad_(True) for length, one in zip(lengths, pair, strict=True)
+    )
+    slopes = [float(one.norm(dim=1).max()) for one in torch.autograd.grad(cosine(first, second).sum(), (first, second))]
+    for slope, bound in zip(slopes, (min(1 / lengths[0], 1e12 * lengths[1]), min(1 / lengths[1], 1e6)), strict=True):
+        assert 0 < slope <= bound * (1 + 1e-9)
+    if lengths == (1e-10, 1.0):
+        assert slopes[0] > 1e9 and slopes[1] < 1
+
+
 @pytest.mark.parametrize("method", [InterpretationRegularization, LocalGradientAlignment])
 def test_two_weights_of_zero_are_refused(method: type[Method]) -> None:
     weights = (
