@@ -45,25 +45,29 @@ _SOFTPLUS = {"activation": "softplus", "softplus_beta": 3.0, "gradient_clip": 0.
 """LGA code: softplus with beta 3 in every net, the plain one included, and clipping at 0.5; the weight decay is that of
 ResNet18's AdamW."""
 _LGA_CIFAR10 = {"architecture": "lenet", "augmentation": "crop_flip"}
+_LGA_IMAGENET100 = {"architecture": "resnet18"}
 _LGA_STEPS = {"learning_rate": 1e-3, "warmup_share": 0.0, "schedule": "multistep", "gamma": 0.1}
 _LGA_100_150 = {**_LGA_STEPS, "milestones": [100, 150], "architecture_parameters": {"std": [0.2023, 0.1994, 0.2010]}}
 _LGA_NETS: Mapping[str, Values] = {
     "cifar10/lenet": {"epochs": 300, "optimizer": "adam", "weight_decay": 4e-5, **_LGA_100_150},
     "cifar10/resnet18": {"epochs": 200, "optimizer": "adamw", "weight_decay": 1e-2, **_LGA_100_150},
-    "imagenet100": {"epochs": 90, "optimizer": "adamw", "weight_decay": 1e-2, "milestones": [40, 60, 80], **_LGA_STEPS},
-}
+    "imagenet100/resnet18": {
+        "epochs": 90, "optimizer": "adamw", "weight_decay": 1e-2, "milestones": [40, 60, 80], **_LGA_STEPS,
+    },
+}  # fmt: skip
 """LGA code, scripts: LeNet has Adam with coupled weight decay, ResNet18 AdamW; both MultiStep without warm-up, batches
-of 128; the gradient penalties are in units of pixels over these standard deviations."""
+of 128; the gradient penalties are in units of pixels over these standard deviations. Not as there: no random resized
+crops and flips on ImageNet-100, whose images are resized and cropped at the centre."""
 _LGA_WEIGHTS: Mapping[str, Values] = {
     "cifar10/lenet": {"eps": 4 / 255, "l2_weight": 0.01, "cosine_weight": 1.0},
     "cifar10/resnet18": {"eps": 4 / 255, "l2_weight": 0.01, "cosine_weight": 0.1},
-    "imagenet100": {"eps": 4 / 255, "l2_weight": 1.0, "cosine_weight": 0.01},
+    "imagenet100/resnet18": {"eps": 4 / 255, "l2_weight": 1.0, "cosine_weight": 0.01},
 }
 """LGA code, scripts: lamb_l2 and lamb_cos."""
 _HESSIAN_WEIGHTS: Mapping[str, Values] = {
     "cifar10/lenet": {"weight": 1e-3},
     "cifar10/resnet18": {"weight": 1e-4},
-    "imagenet100": {"weight": 1e-3, "batch_size": 64},
+    "imagenet100/resnet18": {"weight": 1e-3, "batch_size": 64},
 }
 """LGA code, scripts: lamb_hess."""
 _LGA_FASHION_MNIST = {"eps": 16 / 255, "cosine_weight": 10.0, "l2_weight": 1.0, "detach_reference": False}
@@ -114,7 +118,7 @@ def _interpretation(name: str, summary: str, fashion_mnist: Values | None = None
 
 def _smooth(name: str, summary: str, method: type[Any], table: Mapping[str, Values], **own: Any) -> RecipeTemplate:
     """A recipe for softplus nets: the same optimiser, weight decay and clipping for all of them."""
-    tables = _joined({"cifar10": _LGA_CIFAR10}, _LGA_NETS, _with(table, own))
+    tables = _joined({"cifar10": _LGA_CIFAR10, "imagenet100": _LGA_IMAGENET100}, _LGA_NETS, _with(table, own))
     return RecipeTemplate(name, summary, method, own, schedule=_SOFTPLUS, datasets=tables)
 
 

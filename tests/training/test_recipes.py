@@ -73,6 +73,7 @@ def test_first_order_methods_take_mixed_precision_and_compilation() -> None:
         assert make_recipe(name, "fashion_mnist", {"precision": "bfloat16", "compile": True}).schedule.compile
 
 
+SMOOTH = ("softplus", "hessian", "lga", "lga_l2", "lga_cosine")
 IR_CODE = {  # github.com/a1noack/interp_regularization at 9ae51df: train_mnist_ir.sh, train_cifar_ir.sh
     ("mnist", "simple_cnn"): {
         "cosine_weight": 3.0, "lambda_gm": 0.15, "threshold": 1.0, "samples": 50, "sigma": 0.15,
@@ -92,7 +93,7 @@ LGA_CODE = {  # github.com/joshua840/RobustAGA at 2c9138d: the scripts' lamb_l2,
         "l2": 0.01, "cosine": 0.1, "hessian": 1e-4, "optimizer": "adamw", "weight_decay": 1e-2,
         "epochs": 200, "milestones": [100, 150],
     },
-    ("imagenet100", "small_cnn"): {  # the ResNet18 for 224 x 224 has no name here: values of the data set
+    ("imagenet100", "resnet18"): {
         "l2": 1.0, "cosine": 0.01, "hessian": 1e-3, "optimizer": "adamw", "weight_decay": 1e-2,
         "epochs": 90, "milestones": [40, 60, 80],
     },
@@ -118,6 +119,15 @@ def test_interpretation_regularisation_has_the_papers_weights_and_optimiser(key:
     )
     small = values(make_recipe("ir_smoothgrad", key[0]))
     assert (small["cosine_weight"], small["magnitude_weight"]) == (own["cosine_weight"], own["magnitude_weight"])
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_papers_settings_come_with_its_net(name: str) -> None:
+    """Also where nobody names the net: ResNet18's settings made a small_cnn of ImageNet-100."""
+    own = make_recipe(name, "imagenet100")
+    assert own == make_recipe(name, "imagenet100", {"architecture": "resnet18"}) and own.schedule.epochs == 90
+    assert make_recipe(name, "imagenet100", {"architecture": "small_cnn"}).schedule.schedule == "cosine"
+    assert make_recipe(name, "cifar10").schedule.architecture == "lenet"
 
 
 @pytest.mark.parametrize("key", LGA_CODE, ids="/".join)
@@ -146,9 +156,6 @@ def test_gradient_alignment_and_hessian_have_the_papers_weights_and_optimiser(ke
         assert (own["gradient_clip"], own["activation"], own["softplus_beta"]) == (0.5, "softplus", 3.0)
     batches = {name: own["batch_size"] for name, own in made.items()}
     assert batches == dict.fromkeys(SMOOTH, 128) | ({"hessian": 64} if key[0] == "imagenet100" else {})
-
-
-SMOOTH = ("softplus", "hessian", "lga", "lga_l2", "lga_cosine")
 
 
 @pytest.mark.parametrize("dataset", ["fashion_mnist", "mnist", "cifar10", "imagenet100"])
