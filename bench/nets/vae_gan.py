@@ -1,7 +1,9 @@
 """The VAE-GAN of the Bridging paper (section 2.1): encoder, generator, discriminator. No classifier.
 
 Convolutions follow TensorFlow's SAME padding, batch normalisation comes after the activation with TensorFlow's
-constants. Pixels are in [-1, 1] inside and in [0, 1] outside.
+constants. Pixels are in [-1, 1] inside and in [0, 1] outside. Not as in the paper's code: spectral normalisation, of
+the 32 x 32 discriminator alone, is torch's, which divides a kernel, seen as a matrix, by its largest singular value.
+There the power iteration is on the convolution itself, and it is divided only where that norm is above 1.
 """
 
 from __future__ import annotations
