@@ -25,7 +25,8 @@ class Parameters(MapParameters):
     top_share: TopShare = 0.1
     tiles: Tiles = "quarters"
     relevance: Literal["positive", "absolute"] = "positive"
-    """What of signed maps counts: only what speaks for the class, as in the grid pointing game, or all."""
+    """What of signed maps counts: of their sums over channels what speaks for the class, as in the grid pointing game;
+    or absolute values, summed over channels."""
 
 
 class Localisation(ControlledProtocol):
@@ -60,7 +61,8 @@ class Localisation(ControlledProtocol):
             named = (answers(context.model(mosaics)) == batch.labels).float()
         for name, signed in self.all_attributions(unit, seen):
             context.on_progress(len(batch.labels))
-            prepared = unit.prepared(signed.clamp_min(0.0) if self.parameters.relevance == "positive" else signed)
+            positive = self.parameters.relevance == "positive"
+            prepared = unit.prepared(signed.sum(1, keepdim=True).clamp_min(0.0) if positive else signed)
             columns = {
                 "relevance_mass": relevance_mass(prepared.maps, inside),
                 "pointing_game": pointing_game(prepared.maps, inside),

@@ -143,6 +143,23 @@ def test_on_mosaics_the_map_of_a_net_that_sees_one_quadrant_lies_there(tmp_path:
     assert records[records["attribution"] == "control_random"]["relevance_mass"].mean() == pytest.approx(0.25, abs=0.03)
 
 
+class ColourNet(LinearNet):
+    """The same of three equal channels; its gradients of two of them cancel but for what `LinearNet` sees."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        grey, other = images[:, :1], images[:, 1:2]
+        return super().forward(grey) + 8.0 * (grey - other).sum((1, 2, 3))[:, None]
+
+
+def test_channels_are_summed_before_the_positive_part_is_taken(tmp_path: Path) -> None:
+    protocol, grey = make(tmp_path, SUITES["localisation"]), quadrants()
+    colour = replace(grey, store=grey.images.repeat(1, 3, 1, 1))
+    plain, found = (evaluate(protocol, *one, stop=24) for one in ((LinearNet(), grey), (ColourNet(), colour)))
+    plain, found = (one[one["attribution"] == "gradient"].reset_index(drop=True) for one in (plain, found))
+    columns = ["relevance_mass", "pointing_game", "top_k_inside"]
+    pd.testing.assert_frame_equal(found.loc[found["label"] == 1, columns], plain.loc[plain["label"] == 1, columns])
+
+
 def test_in_two_classes_the_random_logit_is_the_other_one_and_a_linear_map_stays_as_it_is(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 2, bias=False)).requires_grad_(False)
     net[1].weight[1] = -net[1].weight[0]
