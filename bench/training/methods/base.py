@@ -82,8 +82,8 @@ class GradientMethod(Method):
 
     In train mode a batch-norm net's output for one image depends on the other images of the batch: so do its input
     gradients, and each further pass moves the running statistics. `frozen` takes the penalised derivatives through the
-    running statistics, at the price of one more forward pass on nets that have batch norm; `batch` is what the IR and
-    LGA codes do (LGA, pitfall 2).
+    running statistics, at the price of one more forward pass on nets that have batch norm, in which dropout leaves out
+    the same units (on a CPU and on CUDA); `batch` is what the IR and LGA codes do (LGA, pitfall 2).
     """
 
     second_derivatives: ClassVar[bool] = True
@@ -96,7 +96,8 @@ class GradientMethod(Method):
         if self.batch_norm == "batch" or not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
             logits = model(images)
             return logits, logits
-        penalised = self.penalised_pass(model, images)
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):  # so that both draw the same numbers
+            penalised = self.penalised_pass(model, images)
         return model(images), penalised
 
     def penalised_pass(self, model: nn.Module, images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.training.methods import InterpretationRegularization, LocalGradientAlignment, Method, Trades
@@ -120,3 +120,19 @@ def test_batch_norm_is_kept_out_of_the_penalised_derivatives_unless_asked(method
     assert torch.allclose(statistics, once[1].running_mean)
     if isinstance(method, LocalGradientAlignment):
         assert not torch.allclose(moved, once[1].running_mean)  # the noisy pass moved them too
+
+
+def test_dropout_leaves_out_the_same_units_of_the_cross_entropy_and_of_the_penalty() -> None:
+    """As in the one pass of IR's code, and of a net without batch norm."""
+    model, seen = batch_norm_net(), []
+    model.insert(3, nn.Dropout(0.5))
+    model[3].register_forward_hook(lambda _, given, found: seen.append(found == 0))
+    method = InterpretationRegularization(target="gradient")
+    torch.manual_seed(0)
+    method.loss_terms(model, batch(maps=torch.randn(6, 1, 8, 8)))
+    following = torch.rand(3)
+    assert len(seen) == 2 and torch.equal(*seen) and 0.4 < float(seen[0].float().mean()) < 0.6
+    torch.manual_seed(0)
+    torch.randn(6, 1, 8, 8)
+    model(batch().images)
+    assert len(seen) == 3 and torch.equal(seen[0], seen[2]) and torch.equal(following, torch.rand(3))
