@@ -140,16 +140,17 @@ class AttributionAttack(AttributionProtocol):
             yield from self._worst(of_radius, (attribution, "worst", "linf", eps))
 
     def _worst(self, rows: pd.DataFrame, where: tuple[str, str, str, float]) -> list[ExampleValues]:
-        """Over all attacks, the control included, since what it finds is verified too."""
+        """Over all attacks, the control included, since what it finds is verified too; NaN where one of them is."""
         found = []
         columns = ["example_id", "label", "prediction", *(f"saps_{measure}" for measure in self.parameters.measures)]
         by_id = rows[columns].groupby("example_id", as_index=False)
         lowest, highest = by_id.min(), by_id.max()
         right = lowest["label"] == lowest["prediction"]
         for measure in self.parameters.measures:
-            worst = highest if measure in DISTANCES else lowest
-            for name, keep in (("saps", None), ("saps_correct", right)):
-                values, key = by_example(worst, f"saps_{measure}", keep), MetricKey(f"{name}/{measure}", *where)
+            column, worst = f"saps_{measure}", highest if measure in DISTANCES else lowest
+            whole = ~worst["example_id"].isin(rows.loc[rows[column].isna(), "example_id"])
+            for name, keep in (("saps", whole), ("saps_correct", right & whole)):
+                values, key = by_example(worst, column, keep), MetricKey(f"{name}/{measure}", *where)
                 headline = name == "saps" and self._is_first(where[0])
                 found.append(self.compared(measure, key, values, "higher", headline=headline))
         return found

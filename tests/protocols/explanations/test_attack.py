@@ -46,6 +46,24 @@ def test_the_worst_over_attacks_is_taken_per_example(
     assert metrics["saps_correct/cosine/gradient", "worst", EPS] == pytest.approx(right.mean(), abs=1e-6)
 
 
+def test_an_image_whose_map_is_not_finite_under_one_attack_has_no_worst(
+    tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    protocol = make(tmp_path, ATTACK)
+    records = run(protocol, standard, fashion_test).records
+    first = int(records.loc[records["label"] == records["prediction"], "example_id"].iloc[0])
+    where = (records["example_id"] == first) & (records["attack"] == "top_k")
+    broken = records.assign(saps_cosine=records["saps_cosine"].mask(where))
+    whole, found = (
+        {one.key.metric: one.n_examples for one in protocol.metrics("fashion_mnist", each) if one.key.attack == "worst"}
+        for each in (records, broken)
+    )
+    assert found == {name: count - name.endswith("/cosine") for name, count in whole.items()} and len(found) == 6
+    without = values(protocol, records[records["example_id"] != first])
+    key = "saps/cosine/gradient", "worst", EPS
+    assert values(protocol, broken)[key] == pytest.approx(without[key], abs=1e-6)
+
+
 def test_records_show_verified_distances_and_targets_only_where_there_are_some(
     tmp_path: Path, standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
