@@ -62,13 +62,14 @@ class OperationMode(TorchFunctionMode):
         """`model(inputs)` inside this mode, with its graph; `inputs` (N, C, H, W) require gradients.
 
         Raises:
-            BenchError: something of the net is not seen, or the logits are not the net's own; `purpose` begins the
-                message.
+            BenchError: the net returns no tensor, something of it is not seen, or the logits are not the net's own;
+                `purpose` begins the message of the latter two.
         """
         self._seen, self._purpose = {get_gradient_edge(inputs).node}, purpose
         try:
             with torch.enable_grad(), uncompiled(), self:
                 logits: Tensor = model(inputs)
+            require_logits(logits)
             self._require_seen([logits])
         finally:
             self._seen = None  # lets go of the graph
@@ -172,8 +173,17 @@ def require_no_choice(name: str, given: list[Tensor]) -> None:
         )
 
 
+def require_logits(given: object) -> None:
+    """Raise BenchError where what a net returns is no tensor."""
+    if not isinstance(given, Tensor):
+        raise BenchError(
+            f"the net returns a {type(given).__name__}; wrap it in a net whose forward returns the logits (N, K) alone."
+        )
+
+
 def require_gradient(logits: Tensor) -> None:
-    """Raise BenchError where logits have no graph."""
+    """Raise BenchError where logits are no tensor, or have no graph."""
+    require_logits(logits)
     if not logits.requires_grad:
         raise BenchError("the logits have no gradient to the image: the net cuts it off (detach, no_grad, rounding).")
 

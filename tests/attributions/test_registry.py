@@ -49,6 +49,23 @@ def test_our_methods_stay_in_their_order() -> None:
     ]  # fmt: skip
 
 
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.layer(images).relu().sum((2, 3))
+        return logits, logits
+
+
+@pytest.mark.parametrize("name", [*our_methods(), "grad_cam at layer"])
+def test_a_net_that_returns_no_tensor_is_refused_by_every_method_of_ours(name: str) -> None:
+    method = find_method(name.partition(" ")[0]).given(**{"layer": "layer"} if "layer" in name else {})
+    with pytest.raises(BenchError, match=r"the net returns a tuple; wrap it in a net whose forward returns the logits"):
+        attribute(TwoHeads().eval().requires_grad_(False), IMAGES, LABELS, method)
+
+
 def test_a_plain_function_gets_images_that_require_gradients_and_its_parameters() -> None:
     expected = attribute(NET, IMAGES, LABELS, find_method("gradient"))
     torch.testing.assert_close(maps_of(plain), expected)
