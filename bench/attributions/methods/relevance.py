@@ -1,8 +1,9 @@
 """Layer-wise relevance propagation (LRP), for any net made of the operations below; others are refused by name.
 
-Own, since captum's refuses softplus and flatten, lets residual additions escape (relevance is doubled there), and has
-no alpha-beta rule but alpha 1, beta 0 for inputs that are not negative. Relevance flows through autograd: each
-operation is replaced by one with the same output whose backward pass takes and gives relevance.
+Own, since captum's refuses softplus and flatten, lets residual additions escape (relevance is doubled there by every
+rule; here by alpha 2, beta 1 alone, where no summand is negative, see `_alpha_beta_rule`), and has no alpha-beta rule
+but alpha 1, beta 0 for inputs that are not negative. Relevance flows through autograd: each operation is replaced by
+one with the same output whose backward pass takes and gives relevance.
 Source: Bach et al. 2015; Montavon et al. 2019; rules per layer as in LGA, section 4.1.
 """
 
@@ -193,7 +194,11 @@ def _epsilon_rule(
 def _alpha_beta_rule(
     inputs: Sequence[Tensor], relevance: Tensor, split: Callable[..., Tensor], alpha: float, epsilon: float
 ) -> Sequence[Tensor]:
-    """R_i = (alpha z_ij+ / z_j+ - (alpha - 1) z_ij- / z_j-) R_j; an output without z+ or z- gives that part to none."""
+    """R_i = (alpha z_ij+ / z_j+ - (alpha - 1) z_ij- / z_j-) R_j; an output without z+ or z- gives that part to none.
+
+    That is the literal rule: an output without z- hands on alpha R_j in all, one without z+ (1 - alpha) R_j, and only
+    one with both R_j.
+    """
     totals = [torch.zeros_like(value) for value in inputs]
     for raising, weight in ((True, alpha), (False, 1.0 - alpha)):
         if weight == 0.0:
@@ -221,5 +226,14 @@ def _lrp(name: str, alpha: float | None, says: str) -> Callable[..., Tensor]:
 
 
 lrp_epsilon = _lrp("lrp_epsilon", None, "LRP, the epsilon rule in all layers (Bach et al. 2015); see `RelevanceMode`.")
-lrp_epsilon_plus = _lrp("lrp_epsilon_plus", 1.0, "LRP, alpha 1 beta 0 in convolutions and epsilon in linear layers.")
-lrp_alpha2_beta1 = _lrp("lrp_alpha2_beta1", 2.0, "LRP, alpha 2 beta 1 in convolutions and epsilon in linear layers.")
+lrp_epsilon_plus = _lrp(
+    "lrp_epsilon_plus", 1.0,
+    "LRP, alpha 1 beta 0 in convolutions and residual sums, epsilon in linear layers.\n\n"
+    "Of the former, an output without positive contributions hands on no relevance, the others all of theirs.",
+)  # fmt: skip
+lrp_alpha2_beta1 = _lrp(
+    "lrp_alpha2_beta1", 2.0,
+    "LRP, alpha 2 beta 1 in convolutions and residual sums, epsilon in linear layers.\n\n"
+    "In the former, only outputs with contributions of both signs conserve relevance. As the rule is written, one\n"
+    "without negative contributions hands on twice its relevance, one without positive ones the opposite of it.",
+)  # fmt: skip

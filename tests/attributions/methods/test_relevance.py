@@ -106,3 +106,33 @@ def test_nets_behind_the_adapter_keep_all_relevance(method: str) -> None:
     relevance = attribute(adapter, images, labels, find_method(method)).flatten(1).sum(1)
     expected = adapter(images).gather(1, labels[:, None]).squeeze(1)
     torch.testing.assert_close(relevance, expected.detach(), atol=1e-4, rtol=1e-3)
+
+
+class Signs(nn.Module):
+    """A bias-free convolution whose weights have one sign, added to what is left of itself if `summed`, then a linear layer."""
+
+    def __init__(self, sign: float, *, summed: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.summed, self.first, self.last = summed, nn.Conv2d(3, 6, 1, bias=False), nn.Linear(6, 4, bias=False)
+        self.first.weight.data.abs_().mul_(sign)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = F.softplus(self.first(images))
+        return self.last((features + F.relu(features) if self.summed else features).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "only_positive", "only_negative", "positive_sum"),
+    [("lrp_epsilon", 1.0, 1.0, 1.0), ("lrp_epsilon_plus", 1.0, 0.0, 1.0), ("lrp_alpha2_beta1", 2.0, -1.0, 4.0)],
+)
+def test_what_becomes_of_relevance_where_contributions_have_one_sign(
+    name: str, only_positive: float, only_negative: float, positive_sum: float, problem: tuple[Tensor, Tensor]
+) -> None:
+    """The literal rules: alpha 2, beta 1 doubles relevance without negative contributions, also at a residual sum."""
+    for net, expected in (
+        (Signs(1.0), only_positive), (Signs(-1.0), only_negative), (Signs(1.0, summed=True), positive_sum),
+    ):  # fmt: skip
+        logits = net(problem[0]).gather(1, problem[1][:, None])[:, 0]
+        found = attribute(net, *problem, find_method(name)).flatten(1).sum(1) / logits
+        torch.testing.assert_close(found, torch.full_like(found, expected), atol=1e-3, rtol=1e-3)
