@@ -29,7 +29,10 @@ def gradient(model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: b
 
 @register_attribution("input_x_gradient", differentiable=True)
 def input_x_gradient(model: nn.Module, images: Tensor, targets: Tensor, *, keep_graph: bool = False) -> Tensor:
-    """The gradient times the pixels in [0, 1] (Shrikumar et al. 2016)."""
+    """The gradient times the pixels in [0, 1], so that a black pixel has none (Shrikumar et al. 2016).
+
+    Whatever the net's own normalisation: LGA's code multiplies by normalised pixels, whose zero is the mean colour.
+    """
     return gradient(model, images, targets, keep_graph=keep_graph) * images
 
 
