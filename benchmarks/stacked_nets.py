@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attributions.pixel_scores import free_scores, ranks
+from bench.attributions.pixel_scores import free_scores, pixel_ranks
 from bench.core.memory import keep_freed_memory
 from bench.data import ImageDataset, dataset_spec, load_split
 from bench.training.retraining import (
@@ -33,7 +33,9 @@ from bench.training.retraining import (
 def masked(data: ImageDataset, part: slice, fill: Tensor, first_id: int) -> MaskedImages:
     pixels = data.pixels(part)
     ids = torch.arange(len(pixels)) + first_id
-    return MaskedImages(data.images[part], ranks(free_scores(pixels, ids, "random"), ids), data.labels[part], fill)
+    return MaskedImages(
+        data.images[part], pixel_ranks(free_scores(pixels, ids, "random"), ids), data.labels[part], fill
+    )
 
 
 def one_after_another(

@@ -5,16 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.attributions.similarity import places, sorted_keys
 from bench.nets.logit_scale import factor_of
-
-
-def pixel_ranks(maps: Tensor) -> Tensor:
-    """Rank of each pixel, 0 for the largest value; of equal values the earlier place first. (N, H, W) -> (N, H, W)."""
-    keys = sorted_keys(maps.detach().float().flatten(1))
-    count = keys.shape[1]
-    order = torch.arange(count - 1, -1, -1, device=keys.device).expand(keys.shape)
-    return torch.empty_like(order).scatter_(1, places(keys, count), order).view(maps.shape)
 
 
 def shown_counts(pixels: int, steps: int) -> list[int]:
@@ -38,7 +29,7 @@ def insertion_curve(
 
     Args:
         images: (N, C, H, W) in [0, 1].
-        ranks: (N, H, W), see `pixel_ranks`.
+        ranks: (N, H, W), see `pixel_scores.pixel_ranks`.
         background: (N, C, H, W) or broadcastable to it.
         ends: (N, 2), the first and the last value where they are known, as they are from another map's curve.
 

@@ -137,8 +137,11 @@ def blurred(scores: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))[:, 0]
 
 
-def ranks(scores: Tensor, example_ids: Tensor) -> Tensor:
+def pixel_ranks(scores: Tensor, example_ids: Tensor) -> Tensor:
     """Rank of every pixel of its image, 0 for the highest score; ties in a random order keyed by the example.
+
+    In the order of their places a map without any information would be better than a random one, since objects stand
+    in the middle.
 
     Args:
         scores: (N, H, W).
@@ -146,7 +149,7 @@ def ranks(scores: Tensor, example_ids: Tensor) -> Tensor:
     Returns:
         (N, H, W) integers, a permutation of 0..H*W-1 in each image, so that a share removes an exact count.
     """
-    flat = scores.flatten(1)
+    flat = scores.detach().float().flatten(1)
     shuffle = keyed_uniform(0, "roar/ties", example_ids, (flat.shape[1],)).to(flat.device).argsort(1)
     order = shuffle.gather(1, flat.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
     places = torch.arange(flat.shape[1], device=flat.device, dtype=rank_type(flat.shape[1])).expand_as(flat)

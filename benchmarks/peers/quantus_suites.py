@@ -16,8 +16,8 @@ from captum.attr._utils import lrp_rules
 from torch import Tensor, nn
 
 from bench.attributions.adapters.captum_doubts import give_rules
-from bench.attributions.curves import pixel_ranks
 from bench.attributions.heat_maps import heat_maps
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.attributions.quality.controls import controls
 from bench.attributions.registry import attribute
 from bench.protocols import EvaluationContext, Protocol
@@ -106,7 +106,7 @@ def alone(maps: np.ndarray) -> np.ndarray:
 
 def ranks(maps: np.ndarray) -> np.ndarray:
     """(N, 1, H, W), largest for the most important pixel, without ties."""
-    places = pixel_ranks(heat_maps(torch.from_numpy(maps)))
+    places = pixel_ranks(heat_maps(torch.from_numpy(maps)), torch.arange(len(maps)))
     return (places[0].numel() - places).double().numpy()[:, None]
 
 

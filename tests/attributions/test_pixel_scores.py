@@ -16,9 +16,9 @@ from bench.attributions.pixel_scores import (
     blurred,
     constant_maps,
     free_scores,
+    pixel_ranks,
     pixel_scores,
     predicted_gradient,
-    ranks,
 )
 from bench.attributions.registry import attribute, find_method, our_methods
 from bench.core.errors import BenchError
@@ -80,22 +80,22 @@ def test_scores_times_what_was_left_out_are_the_map_in_float64(
 def test_ranks_are_a_permutation_that_follows_the_scores(seed: int, levels: int) -> None:
     scores = torch.randint(0, levels, (6, 5, 5), generator=torch.Generator().manual_seed(seed)).float()
     ids = torch.arange(6)
-    found = ranks(scores, ids)
+    found = pixel_ranks(scores, ids)
     assert torch.equal(found.flatten(1).sort(1).values, torch.arange(25, dtype=torch.int16).expand(6, 25))
     for level in range(1, levels):
         for image in range(6):
             above = found[image][scores[image] >= level]
             assert len(above) == 0 or int(above.max()) == len(above) - 1
-    assert torch.equal(ranks(scores[2:4], ids[2:4]), found[2:4])  # whatever the batch
+    assert torch.equal(pixel_ranks(scores[2:4], ids[2:4]), found[2:4])  # whatever the batch
 
 
 def test_ranks_of_large_images_do_not_wrap_around() -> None:
     scores = torch.arange(182 * 182, dtype=torch.float32).flip(0).view(1, 182, 182)
-    assert torch.equal(ranks(scores, torch.arange(1)).flatten(), torch.arange(182 * 182, dtype=torch.int32))
+    assert torch.equal(pixel_ranks(scores, torch.arange(1)).flatten(), torch.arange(182 * 182, dtype=torch.int32))
 
 
 def test_ties_are_broken_differently_in_every_image() -> None:
-    found = ranks(torch.zeros(50, 8, 8), torch.arange(50))
+    found = pixel_ranks(torch.zeros(50, 8, 8), torch.arange(50))
     first = [int((image == 0).flatten().nonzero()) for image in found]
     assert len(set(first)) > 20
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attributions.pixel_scores import free_scores, ranks
+from bench.attributions.pixel_scores import free_scores, pixel_ranks
 from bench.data import ImageDataset
 from bench.training.retraining import (
     Mask,
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 def data(dataset: ImageDataset, start: int, stop: int, **changes: Any) -> MaskedImages:
     part = slice(start, stop)
     ids = torch.arange(start, stop)
-    places = ranks(free_scores(dataset.pixels(part), ids, "random"), ids)
+    places = pixel_ranks(free_scores(dataset.pixels(part), ids, "random"), ids)
     return MaskedImages(dataset.images[part], places, dataset.labels[part], torch.tensor([0.29]), **changes)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.losses import answers
-from bench.attributions.curves import pixel_ranks
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.attributions.quality.imputation import impute
 
 _TINY = 1e-30
@@ -117,9 +117,9 @@ def right_without(
         return answers(model(filled)) == labels
 
 
-def extreme_pixels(maps: Tensor, shares: list[float]) -> list[tuple[Tensor, Tensor]]:
+def extreme_pixels(maps: Tensor, example_ids: Tensor, shares: list[float]) -> list[tuple[Tensor, Tensor]]:
     """The most and the least important share of each map's pixels, (N, H, W) bool each; at least one pixel stays."""
-    ranks = pixel_ranks(maps)
+    ranks = pixel_ranks(maps, example_ids)
     pixels = ranks.shape[1] * ranks.shape[2]
     counts = (min(pixels - 1, max(1, round(share * pixels))) for share in shares)
     return [(ranks < count, ranks >= pixels - count) for count in counts]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attacks.losses import answers
-from bench.attributions.curves import pixel_ranks
 from bench.attributions.heat_maps import heat_maps
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.core.bounds import Count, Steps
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
@@ -103,7 +103,7 @@ def f_fidelity(
     def right(images: Tensor) -> Tensor:
         return (answers(tuned(images)) == batch.labels).float()
 
-    ranks = {name: pixel_ranks(heat_maps(found))[:, None] for name, found in maps.items()}
+    ranks = {name: pixel_ranks(heat_maps(found), ids)[:, None] for name, found in maps.items()}
     totals = {name: torch.zeros(2, len(ids), device=batch.images.device) for name in maps}
     with torch.no_grad():
         clean = right(batch.images)

@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.attacks.losses import answers, picked
-from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
+from bench.attributions.curves import curve_area, insertion_curve
 from bench.attributions.heat_maps import heat_maps
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.attributions.quality import faithfulness as quality
 from bench.core.bounds import Count, PixelRadius, Steps
 from bench.core.keyed_random import keyed_normal, keyed_uniform
@@ -129,7 +130,7 @@ def road(unit: Unit, batch: Batch, maps: dict[str, Tensor], settings: RoadParame
     for name, found in maps.items():
         both = [
             torch.stack([right(most), right(least)])
-            for most, least in quality.extreme_pixels(heat_maps(found), settings.shares)
+            for most, least in quality.extreme_pixels(heat_maps(found), batch.example_ids, settings.shares)
         ]
         most, least = torch.stack(both).mean(0)
         columns[name] = {"road": most, "road_least": least}
@@ -174,7 +175,7 @@ def insertion(
     for game, first, last in games:
         ends = None  # where all pixels are of one picture, whatever the map
         for name, found in maps.items():
-            ranks = pixel_ranks(heat_maps(found))
+            ranks = pixel_ranks(heat_maps(found), batch.example_ids)
             curve = insertion_curve(
                 unit.context.model, first, batch.labels, ranks, background=last, steps=settings.steps, ends=ends
             )

@@ -15,9 +15,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.attributions.curves import curve_area, insertion_curve, pixel_ranks
+from bench.attributions.curves import curve_area, insertion_curve
 from bench.attributions.manipulate import heat_maps_and_logits, make_goal, manipulate
 from bench.attributions.manipulations import FrameTarget
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.attributions.registry import AttributionMethod, find_method
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
@@ -86,7 +87,7 @@ class Insertion(AttributionProtocol):
 
     def _play(self, unit: Unit, batch: Batch, order: str, eps: float | None, maps: Tensor) -> Iterator[pd.DataFrame]:
         """Records of both games for one order, that of an attacked map where there is a radius."""
-        ranks, steps = pixel_ranks(maps), self.parameters.steps
+        ranks, steps = pixel_ranks(maps, batch.example_ids), self.parameters.steps
         background = background_of(unit.context, self.parameters.background)
         plain, finite = background.expand_as(batch.images), maps.flatten(1).isfinite().all(1)
         ball = ("", "", float("nan")) if eps is None else ("frame", "linf", eps)

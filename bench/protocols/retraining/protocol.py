@@ -22,9 +22,9 @@ from bench.attributions.pixel_scores import (
     constant_maps,
     free_scores,
     gradients_a_map,
+    pixel_ranks,
     pixel_scores,
     rank_type,
-    ranks,
 )
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
@@ -166,7 +166,7 @@ class Retrain(Protocol):
             part = slice(begin, min(begin + _MAP_BATCH, count))
             images, ids = data.pixels(part), torch.arange(part.start, part.stop) + first_id
             if not group.of_the_model:
-                places.append(ranks(free_scores(images, ids, name), ids))
+                places.append(pixel_ranks(free_scores(images, ids, name), ids))
                 continue
             with attacked_model(context.model):
                 found = pixel_scores(context.model, images.to(context.device), ids, name, scalar=self.parameters.scalar)
@@ -175,7 +175,7 @@ class Retrain(Protocol):
                 scores = blurred(scores, self.parameters.blur_sigma)
             broken = ~scores.flatten(1).isfinite().all(1)
             scores[broken] = 0.0
-            places.append(ranks(scores, ids))
+            places.append(pixel_ranks(scores, ids))
             median = scores.flatten(1).median(1).values * factors
             seen.append(torch.stack([constant_maps(scores) & ~broken, broken, (median < _INVISIBLE) & ~broken]))
             if not fits:  # maps of another model, or by other code, are told by the first ones

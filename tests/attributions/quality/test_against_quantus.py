@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.attacks.losses import picked
-from bench.attributions.curves import insertion_curve, pixel_ranks
+from bench.attributions.curves import insertion_curve
 from bench.attributions.heat_maps import heat_maps
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.attributions.quality.complexity import effective_complexity, entropy, histogram_entropy, sparseness
 from bench.attributions.quality.faithfulness import (
     References,
@@ -29,6 +30,8 @@ from bench.attributions.similarity import PreparedMaps
 from tests.attributions.quality import quantus_inputs as given
 
 QUANTUS: dict[str, Any] = json.loads((Path(__file__).parent / "quantus.json").read_text())
+
+IDS = torch.arange(given.COUNT)
 
 
 def same(found: Tensor, name: str, tolerance: float = 1e-5) -> bool:
@@ -80,12 +83,12 @@ def test_max_sensitivity_and_local_lipschitz_are_quantus_s_under_the_same_pertur
 
 def test_imputed_pixels_are_quantus_s() -> None:
     images, maps = given.images()[:2], given.maps()[:2, 0]
-    removed = pixel_ranks(maps) < 40
+    removed = pixel_ranks(maps, torch.arange(2)) < 40
     assert same(impute(images, removed).flatten(1), "imputed", 1e-4)
 
 
 def test_road_is_quantus_s() -> None:
-    chosen = [most for most, _ in extreme_pixels(given.maps()[:, 0].abs(), list(given.SHARES))]
+    chosen = [most for most, _ in extreme_pixels(given.maps()[:, 0].abs(), IDS, list(given.SHARES))]
     right = [right_without(given.net(), given.images(), given.labels(), most).float().mean() for most in chosen]
     assert same(torch.stack(right), "road")
 
@@ -110,7 +113,7 @@ def test_a_pixel_that_is_zero_in_all_maps_does_not_spoil_sufficiency_as_in_quant
 
 def test_the_deletion_curve_is_quantus_s_pixel_flipping() -> None:
     black, images = torch.zeros(1, 1, 1, 1), given.images()
-    ranks = pixel_ranks(given.maps()[:, 0].abs())
+    ranks = pixel_ranks(given.maps()[:, 0].abs(), IDS)
     curve = insertion_curve(
         given.net(), black.expand_as(images), given.labels(), ranks, background=images, steps=given.SIZE
     )

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attributions.curves import insertion_curve, pixel_ranks
+from bench.attributions.curves import insertion_curve
 from bench.attributions.gradients import gradient_maps
 from bench.attributions.heat_maps import heat_maps
+from bench.attributions.pixel_scores import pixel_ranks
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext
 from bench.protocols.explanations.insertion import background_of
@@ -22,7 +23,10 @@ def test_areas_are_those_under_the_curves_and_metrics_their_means(
     protocol = make(tmp_path, INSERTION)
     records = run(protocol, standard, fashion_test).records
     images, labels = fashion_test.pixels(slice(0, 24)), fashion_test.labels[:24]
-    ranks, mean = pixel_ranks(heat_maps(gradient_maps(standard, images, labels))), torch.full_like(images, 0.286)
+    ranks, mean = (
+        pixel_ranks(heat_maps(gradient_maps(standard, images, labels)), torch.arange(24)),
+        torch.full_like(images, 0.286),
+    )
     for game, shown, ground in (("insertion", images, mean), ("deletion", mean, images)):
         curve = insertion_curve(
             standard, shown, labels, ranks, background=ground, steps=protocol.parameters.steps
