@@ -23,7 +23,8 @@ from bench.core.files import write_atomically
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#6a3d9a")
 """Okabe and Ito's colours, told apart by colour-blind readers, then more."""
 LINES = ("-", "--", ":")
-"""Told apart where the colours begin again."""
+"""Told apart where the colours begin again, as points are by _MARKERS."""
+_MARKERS = "os^"
 _DPI = 150
 _METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None},
@@ -194,13 +195,14 @@ def _plain_number(shown: str, value: float, _: int | None = None) -> str:
 
 
 def _spread_line(axes: Axes, groups: Sequence[Spread], name: str, number: int) -> None:
-    colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
+    again, place = divmod(number, len(COLOURS))
+    colour, style, marker = COLOURS[place], LINES[again % len(LINES)], _MARKERS[again % len(_MARKERS)]
     ways = [one.across for one in groups], [one.up for one in groups]
     across, up = (np.array([np.mean(values) for values in way]) for way in ways)
     beside, above = (np.transpose([_reach(values) for values in way]) for way in ways)
     axes.errorbar(
         across, up, xerr=beside if beside.any() else None, yerr=above, color=colour, linestyle=style, linewidth=1.2,
-        marker="o", markersize=5, elinewidth=1, label=name,
+        marker=marker, markersize=5, elinewidth=1, label=name,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bench.reporting.figures import manifold_figure
+from bench.reporting.figures import Spread, manifold_figure, spreads_figure
 
 
 def test_each_panel_has_its_own_nets_none_in_the_colour_of_another() -> None:
@@ -19,3 +19,10 @@ def test_each_panel_has_its_own_nets_none_in_the_colour_of_another() -> None:
             *(f"adversarial, {name} (n=5)" for name in names),
         ]
         assert len({line.get_color() for line in lines}) == len(lines)
+
+
+def test_points_of_more_curves_than_there_are_colours_are_told_apart() -> None:
+    curves = {str(number): [Spread([1.0], [float(number)])] for number in range(12)}
+    (axes,) = spreads_figure({"height": curves}, "width", [], []).axes
+    looks = {(line.get_color(), line.get_marker()) for line in axes.get_lines() if line.get_marker() in "os^"}
+    assert len(looks) == 12
