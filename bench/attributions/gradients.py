@@ -6,20 +6,36 @@ import torch
 from torch import Tensor, nn
 
 
-def true_logit_gradient(logits: Tensor, inputs: Tensor, labels: Tensor, *, differentiable: bool = False) -> Tensor:
-    """d logits[i, labels[i]] / d inputs[i], (N, C, H, W); the graph of `logits` (N, K) is kept.
+def input_gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, *, differentiable: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The gradient of logit `labels[i]` with respect to image i, by one vector-Jacobian product.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        differentiable: keep the graph of the gradient, for double back-propagation.
+
+    Returns:
+        logits (N, K) with their graph, and gradients (N, C, H, W).
 
     Source: IR section 1, LGA section 1 (the logit, not the probability and not the loss).
     """
+    inputs = images.detach().requires_grad_(True)
+    logits = model(inputs)
+    return logits, true_logit_gradient(logits, inputs, labels, differentiable=differentiable)
+
+
+def true_logit_gradient(logits: Tensor, inputs: Tensor, labels: Tensor, *, differentiable: bool = False) -> Tensor:
+    """d logits[i, labels[i]] / d inputs[i], (N, C, H, W); the graph of `logits` (N, K) is kept."""
     picked = logits.gather(1, labels[:, None]).sum()
     (gradient,) = torch.autograd.grad(picked, inputs, create_graph=differentiable, retain_graph=True)
     return gradient
 
 
 def gradient_maps(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Signed input gradients of images in [0, 1] and labels (N,), detached; (N, C, H, W)."""
-    inputs = images.detach().requires_grad_(True)
-    return true_logit_gradient(model(inputs), inputs, labels).detach()
+    """Signed input gradients, detached; (N, C, H, W)."""
+    return input_gradient(model, images, labels)[1].detach()
 
 
 def smoothgrad_maps(
