@@ -63,10 +63,8 @@ def _left_in_groups() -> Iterator[int]:
             continue
         folder = PurePosixPath(root + group)
         for one in (folder, *folder.parents)[: len(folder.parts) - len(PurePosixPath(root).parts) + 1]:
-            limit, used = (
-                _text(f"{one}/{maximum}").strip(),
-                re.search(rf"^{taken} (\d+)", _text(f"{one}/memory.stat"), re.M),
-            )
+            limit = _text(f"{one}/{maximum}").strip()
+            used = re.search(rf"^{taken} (\d+)", _text(f"{one}/memory.stat"), re.MULTILINE)
             if limit.isdigit() and used is not None:
                 yield max(0, int(limit) - int(used[1]))
 

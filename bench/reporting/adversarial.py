@@ -20,7 +20,7 @@ from bench.core.threat import NORM_LABELS, NORMS
 from bench.data import ImageDataset, load_split
 from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, read_own
 from bench.leaderboard.evidence.manifest import Manifest, read_evidence
-from bench.leaderboard.evidence.repeat import in_memory
+from bench.leaderboard.evidence.repeat import in_memory, searched_in
 from bench.reporting.figures import figure_bytes
 from bench.reporting.saliency.figure import SIGNED_COLOURS
 
@@ -103,13 +103,12 @@ def _kept_images(folder: Path, manifest: Manifest) -> AdversarialImages:
         )
     if not digest:
         config = manifest.config
-        precision, _, through = config.precision.partition("-")
         named: dict[str, object] = {"model": config.model, **manifest.request.named}
         files = suite_files()
         by_name = config.suite in files and read_suite(files[config.suite]).file.version == config.suite_version
         named |= {"suite": config.suite if by_name else f"{config.suite}.toml", "examples": manifest.request.examples}
         named |= {"seed": config.seed or None, "leaderboard": folder.parent.parent}
-        named |= {"precision": None if precision == "float32" else precision, "compile": bool(through)}
+        named |= searched_in(config.precision)
         again = bench_command("run", **named, dataset=config.dataset, save_adversarial=True)
         raise BenchError(f"run {folder.name} kept no adversarial images; {again} keeps them.")
     if leads_out(path, folder.parent.parent) or not path.is_file() or sha256_file(path) != digest:

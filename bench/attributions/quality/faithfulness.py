@@ -100,7 +100,7 @@ def _over_largest(maps: Tensor) -> Tensor:
 
 def _largest(rows: Tensor) -> Tensor:
     """(N, 1), each row's largest absolute value, by which squares neither vanish nor overflow; never 0."""
-    return rows.abs().amax(1, keepdim=True).clamp(1e-38, 1e38)
+    return rows.abs().amax(1, keepdim=True).clamp(torch.finfo(torch.float32).tiny, 1e38)
 
 
 def right_without(

@@ -50,7 +50,6 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
     strangers = ", ".join(sorted(set(run.rows[is_external(run.rows)]["attack"])))
     if strangers:
         notes.append(f"numbers of {strangers} come from others' images: enter those again with bench verify")
-    precision, _, through = str(shared["precision"]).partition("-")
     command = bench_command(
         "run",
         **model,
@@ -58,8 +57,7 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
         examples=run.examples,
         seed=shared["seed"],
         fresh=True,
-        precision=None if precision == "float32" else precision,
-        compile=bool(through),
+        **searched_in(str(shared["precision"])),
     )
     return Repeat(command if model else "", "; ".join(notes))
 
@@ -84,6 +82,12 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
         weights = str(run.shared["model_sha256"])[:12]
         return options, f"the registry now holds other weights; these had digest {weights}"
     return options, _files(card, "")
+
+
+def searched_in(precision: str) -> dict[str, str | bool | None]:
+    """The options of `bench run` by which a search has a run's precision."""
+    plain, _, through = precision.partition("-")
+    return {"precision": None if plain == "float32" else plain, "compile": bool(through)}
 
 
 def in_memory(card: ModelCard) -> bool:
