@@ -48,9 +48,7 @@ class Judgement:
 def judge_all(claims: Sequence[Claim], material: Material, left_out: Mapping[str, str]) -> list[Judgement]:
     """Judge a study's claims; `left_out` says, by name, what the plan left out and why.
 
-    A claim whose input is missing counts in Holm's correction all the same: it makes no other claim easier. What a
-    training step costs is measured anew on each machine, so it is a family of its own: a busy machine changes no other
-    verdict.
+    A claim whose input is missing counts in Holm's correction all the same: it makes no other claim easier.
     """
     found: list[list[Effect] | str] = []
     for claim in claims:
@@ -58,14 +56,12 @@ def judge_all(claims: Sequence[Claim], material: Material, left_out: Mapping[str
             found.append(_finite(effects_of(claim, material)))
         except BenchError as missing:
             found.append(_missing(missing, material, left_out))
-    adjusted: dict[str, float] = {}
-    for of_this_machine in (False, True):
-        p_values = {
-            claim.id: 1.0 if isinstance(effects, str) else _p_value(claim, effects)
-            for claim, effects in zip(claims, found, strict=True)
-            if claim.kind != "check" and (claim.statistic == "step_cost") == of_this_machine
-        }
-        adjusted |= dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    p_values = {
+        claim.id: 1.0 if isinstance(effects, str) else _p_value(claim, effects)
+        for claim, effects in zip(claims, found, strict=True)
+        if claim.kind != "check"
+    }
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     alone = {
         claim.id: _judge(claim, effects, adjusted.get(claim.id)) for claim, effects in zip(claims, found, strict=True)
     }
@@ -127,8 +123,9 @@ def _judge(claim: Claim, effects: list[Effect] | str, p: float | None) -> Judgem
         else:
             verdict = "not supported" if against else "supported"
     return Judgement(
-        claim, verdict, reason, shown.value, low=shown.low, high=shown.high, count=shown.count, seeds=seeds, p=p
-    )
+        claim, verdict, reason, shown.value, low=shown.low, high=shown.high, count=shown.count,
+        seeds=None if claim.kind == "check" else seeds, p=p,
+    )  # fmt: skip
 
 
 def _gated(name: str, alone: Mapping[str, Judgement], gated: dict[str, Judgement]) -> Judgement:

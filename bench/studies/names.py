@@ -28,6 +28,11 @@ class MetricName(Section):
     as an accuracy less that of chance."""
 
     @property
+    def offset(self) -> float:
+        """The number that `minus` takes away, itself or within the metric that it names."""
+        return self.minus if isinstance(self.minus, float) else 0.0 if self.minus is None else -self.minus.offset
+
+    @property
     def key(self) -> MetricKey:
         if self.subject:
             return MetricKey(self.metric, self.subject, self.attack, self.norm, eps=self.eps)

@@ -106,11 +106,12 @@ def write_verdict(
         f"Repeat it with `{again}`.",
         "",
         "A claim is *supported* when the whole 95 % interval of its effect lies on its side and its p-value, adjusted",
-        "by Holm over the claims of this study (a training step's costs apart), is at most .05; *suggestive* when that",
-        "holds with fewer than three training seeds a side, after more tuning trials or on a suggestive control; *not",
-        "supported* when it holds of the other side without any of these; else *undecided*, as is all that rests on a",
-        "failed control. The side of a claim that two things are equal is all within its margin. Intervals cover",
-        "images and seeds, not the choice of data set, net or hyper-parameters.",
+        "by Holm over the claims of this study, is at most .05; *suggestive* when that holds with fewer than three",
+        "training seeds a side, after more tuning trials or on a suggestive control; *not supported* when it holds of",
+        "the other side without any of these; else *undecided*, as is all that rests on a failed control. The side of",
+        "a claim that two things are equal is all within its margin. Intervals cover images and training seeds; with",
+        "one seed a side images (and nets retrained for ROAR and KAR) alone, though two seeds of one method may differ",
+        "as much; never the choice of data set, net or hyper-parameters.",
         "",
     ]
     for judgement in claims:
@@ -119,7 +120,7 @@ def write_verdict(
         lines += [
             "# Checks of the implementation",
             "",
-            f"Identities, no claims: {_counts(checks)} of {len(checks)}.",
+            f"Identities, and what a training step costs here; no claims: {_counts(checks)} of {len(checks)}.",
             "",
         ]
     for judgement in checks:

@@ -26,7 +26,7 @@ class _Claim(Section):
     published: str = ""
     """The paper's own value, with its source; empty where none could be recovered."""
     kind: Literal["claim", "null", "difference_of_differences", "check"] = "claim"
-    """`null`: the effect is within the margin of 0. `check`: an identity, a check of the implementation, no claim."""
+    """`null`: the effect is within the margin of 0. `check`: an identity or a cost measured here, no claim."""
     gates: list[str] = Field(default_factory=list)
     """Claims that this one rests on: one that is not supported leaves it undecided."""
     margin: float = 0.0
@@ -37,6 +37,8 @@ class _Claim(Section):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> _Claim:
+        if self.margin and isinstance(self, Correlation | Tilt | StepCosts):
+            raise ValueError(f"{self.id}: a {self.statistic} claim is held against 0 and takes no margin")
         if self.kind == "null" and self.margin <= 0:
             raise ValueError(f"{self.id}: a null claim needs a margin above 0")
         if (self.kind == "difference_of_differences") != (getattr(self, "than", None) is not None):
@@ -147,6 +149,7 @@ class StepCosts(_Claim):
     """
 
     statistic: Literal["step_cost"]
+    kind: Literal["check"] = "check"
     better: str
     worse: str
     quantity: Literal["seconds", "memory"]

@@ -86,8 +86,8 @@ class Values:
             return found
         if isinstance(of.minus, float):
             return Value(found.value - of.minus, error, found.count)
-        start = self.value(of.minus, model)
-        return Value(found.value - start.value, float(np.hypot(error, start.error)), min(found.count, start.count))
+        start = self.value(of.minus, model)  # of one model, so in the worst case the errors add up
+        return Value(found.value - start.value, error + start.error, min(found.count, start.count))
 
     def images(self, of: MetricName, model: str) -> pd.DataFrame | None:
         """(images, nets retrained or 1) values by example id; None where the evidence is not there."""
@@ -155,9 +155,11 @@ class Groups:
     Attributes:
         arrays: (seeds, images) of each group; nets retrained for one model a side stand for seeds. None where the
             values of single images are not there.
+        offsets: the numbers that each of the arrays is less.
     """
 
     arrays: list[Array] | None
+    offsets: list[float]
     seeds: list[int]
     reason: str
     values: list[tuple[Array, float]]
@@ -199,13 +201,17 @@ def groups_of(values: Values, terms: Sequence[Term]) -> Groups:
         (
             np.array([sum(sign * one.value for sign, one in model) for model in models]),
             # seeds share their images: of their mean the images' error is that of one
-            float(np.mean([np.sqrt(sum(one.error**2 for _, one in model)) for model in models])),
+            float(np.mean([sum(one.error for _, one in model) for model in models])),
         )
         for models in of_rows
     ]
     arrays = _arrays(values, by_group)
     images = arrays[0].shape[1] if arrays else min(one.count for models in of_rows for row in models for _, one in row)
-    return Groups(arrays, [len(names) for names in by_group], ", ".join(reasons), numbers, images=images)
+    offsets = [sum(sign * of.offset for sign, of in signed) for signed in by_group.values()]
+    if arrays and len(arrays) < len(offsets):
+        offsets = [sum(offsets)]
+    seeds = [len(names) for names in by_group]
+    return Groups(arrays, offsets, seeds, reason=", ".join(reasons), values=numbers, images=images)
 
 
 def _label(of: MetricName) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,30 @@ from bench.studies.values import MissingInputError, Values
 
 def test_a_correlation_counts_models_and_its_sign() -> None:
     random = np.random.default_rng(0)
-    models = [f"m{number}" for number in range(7)]
     first, second = np.arange(7.0), -np.arange(7.0) + random.normal(0, 1.5, 7)
+    effect = _correlation(*of_models(first, second, sign="negative"))
+    assert effect.value == pytest.approx(-float(spearmanr(first, second).statistic))
+    assert effect.low < effect.value < effect.high and effect.count.startswith("7 models")
+    with pytest.raises(MissingInputError, match="4 models have both metrics"):
+        _correlation(*of_models(first[:4], second[:4], sign="negative"))
+
+
+@pytest.mark.parametrize(
+    ("order", "p"),
+    [
+        ([0, 1, 2, 3, 4, 6, 5], 14 / 5040),
+        ([0, 1, 2, 3, 4, 5, 7, 6], 16 / 40320),
+        ([0, 1, 2, 3, 4, 5, 6, 7], 2 / 40320),
+    ],
+)
+def test_few_models_p_value_is_that_of_all_orders(order: list[int], p: float) -> None:
+    """One best order and one neighbouring exchange for each gap between n models, either way round."""
+    effect = _correlation(*of_models(np.arange(len(order)), np.array(order), sign="positive"))
+    assert effect.p == pytest.approx(p)
+
+
+def of_models(first: np.ndarray, second: np.ndarray, sign: Literal["positive", "negative"]) -> Any:
+    models = [f"m{number}" for number in range(len(first))]
     rows = pd.DataFrame(
         [
             {"suite": "s", "model": model, "metric": metric, "subject": "", "attack": "", "norm": "", "eps": np.nan, "value": value,
@@ -30,13 +53,9 @@ def test_a_correlation_counts_models_and_its_sign() -> None:
     )  # fmt: skip
     claim = Correlation(
         id="c", text="", statistic="correlation", first=MetricName(suite="s", metric="a"),
-        second=MetricName(suite="s", metric="b"), models=models, sign="negative",
+        second=MetricName(suite="s", metric="b"), models=[*models, *("none",) * max(0, 3 - len(models))], sign=sign,
     )  # fmt: skip
-    effect = _correlation(Values(Path(), rows), claim)
-    assert effect.value == pytest.approx(-float(spearmanr(first, second).statistic))
-    assert effect.low < effect.value < effect.high and effect.count.startswith("7 models")
-    with pytest.raises(MissingInputError, match="4 models have both metrics"):
-        _correlation(Values(Path(), rows[rows["model"].isin(models[:4])]), claim)
+    return Values(Path(), rows), claim
 
 
 def test_the_bound_by_the_hessian_holds_for_a_smooth_net_and_fails_for_one_that_is_not(

@@ -38,6 +38,13 @@ def test_claims_that_cannot_be_meant_are_refused(changed: dict[str, Any], messag
         Study.model_validate(content)
 
 
+def test_a_claim_whose_test_is_of_no_effect_takes_no_margin() -> None:
+    tilt = {"id": "t", "text": "", "statistic": "tilt", "quantity": "perturbation_angle"}
+    assert TypeAdapter(Claim).validate_python(tilt).margin == 0
+    with pytest.raises(ValidationError, match="a tilt claim is held against 0 and takes no margin"):
+        TypeAdapter(Claim).validate_python(tilt | {"margin": 9.0})
+
+
 def test_the_claims_on_the_docs_page_can_be_declared_so() -> None:
     page = (Path(__file__).parents[2] / "docs" / "howto" / "reproduce-a-paper.md").read_text()
     declared = tomllib.loads(page.split("```toml")[1].split("```")[0])["claims"]

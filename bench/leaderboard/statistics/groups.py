@@ -25,10 +25,11 @@ _MATCHED = 11
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An effect and what it might have been: (20,000,) draws."""
+    """An effect and what it might have been: (20,000,) draws; no p-value of no effect is below `least`."""
 
     value: float
     draws: Array
+    least: float = 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -36,7 +37,8 @@ class Estimate:
 
     def p_value(self, margin: float = 0.0) -> float:
         """Two-sided, of an effect that is `margin`."""
-        return min(1.0, 2.0 * min(_share(self.draws <= margin), _share(self.draws >= margin)))
+        p = min(1.0, 2.0 * min(_share(self.draws <= margin), _share(self.draws >= margin)))
+        return p if margin else max(p, self.least)
 
     def equivalence(self, margin: float) -> float:
         """P-value of an effect that is at least `margin` away from 0: two one-sided tests (Schuirmann 1987)."""
@@ -48,37 +50,35 @@ def _share(hits: NDArray[np.bool_]) -> float:
     return min(1.0, share + 4.0 * float(np.sqrt(share * (1.0 - share) / len(hits))))
 
 
-def sum_of_groups(groups: Sequence[Array]) -> Estimate:
+def sum_of_groups(groups: Sequence[Array], offsets: Sequence[float] = ()) -> Estimate:
     """The sum of the groups' means, so a difference where those of one side are negative.
+
+    No p-value of no difference is below the exact one of as many signs as there are images that differ.
 
     Args:
         groups: (seeds, images) each, the images the same; a lone seed is taken to vary as the other groups do, or,
             where all are alone, not at all. Shares that are the same on every image, all right, say, have an interval
             by two images more, one on each end (Bonett and Price 2012).
+        offsets: what was taken from each group's values, so that with it shares are known for shares.
     """
     seeds = np.array([len(group) for group in groups])
     several = [group.mean(1).var(ddof=1) for group in groups if len(group) > 1]
     shared = float(np.mean(several)) if several else 0.0
     variances = np.array([group.mean(1).var(ddof=1) if len(group) > 1 else shared for group in groups]) / seeds
     total = np.sum([group.mean(0) for group in groups], axis=0)
-    seen, ends = total, (-np.inf, np.inf)
-    if len(total) > 1 and np.ptp(total) == 0 and all(np.isin(group, (-1.0, 0.0, 1.0)).all() for group in groups):
-        ends = (0.0 if len(groups) == 1 and total[0] >= 0 else -1.0, 1.0)
+    offset, seen, ends = sum(offsets), total, (-np.inf, np.inf)
+    shares = [(group + own).round(9) for group, own in zip(groups, offsets or [0.0] * len(groups), strict=True)]
+    if len(total) > 1 and np.ptp(total) == 0 and np.isin(np.concatenate(shares), (-1.0, 0.0, 1.0)).all():
+        ends = ((0.0 if len(groups) == 1 and shares[0].min() >= 0 else -1.0) - offset, 1.0 - offset)
         seen = np.append(total, ends)
-    draws = (_few(seen) if 1 < len(total) < FEW else _image_means(seen[:, None])[:, 0]).clip(*ends)
+    draws = _image_means(seen[:, None])[:, 0].clip(*ends)
     spread = float(variances.sum())
     if spread > 0:
         alone = seeds.min() == 1  # then one variance of all groups is estimated
         freedom = float((seeds - 1).sum()) if alone else spread**2 / float((variances**2 / (seeds - 1)).sum())
         draws = draws + np.sqrt(spread) * np.random.default_rng(1).standard_t(freedom, DRAWS)
-    return Estimate(float(total.mean()), draws)
-
-
-def _few(values: Array) -> Array:
-    """Draws of the mean of few images: Student's, since percentiles of the bootstrap are too narrow there."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    draws: Array = values.mean() + error * np.random.default_rng(0).standard_t(len(values) - 1, DRAWS)
-    return draws
+    least = 2.0 ** (1 - np.count_nonzero(total)) if len(total) > 1 else 0.0
+    return Estimate(float(total.mean()), draws, least)
 
 
 def sum_of_values(values: Sequence[tuple[Array, float]]) -> Estimate:
@@ -117,6 +117,10 @@ def front_difference(
     if low > high or (low == high and min(len(first), len(second)) > 1):
         raise ValueError("no x is reached by both fronts")
     of_x, of_y = (np.stack([point[place].mean(0) for point in points], axis=1) for place in (0, 1))
+    if np.ptp(of_y, axis=0).max() == 0 and np.isin(of_y, (0.0, 1.0)).all():  # as in `sum_of_groups`
+        first_alone = np.arange(len(points)) < len(first)
+        of_x = np.concatenate([of_x, np.repeat(of_x.mean(0)[None], 2, axis=0)])
+        of_y = np.concatenate([of_y, [first_alone, ~first_alone]])
     own = 0 if len(of_x) == len(of_y) else 3  # the same images are drawn together
     drawn = np.stack([_image_means(of_x), _image_means(of_y, own)], axis=2).reshape(DRAWS, -1)
     grid, split = np.linspace(low, high, _MATCHED), 2 * len(first)
@@ -188,11 +192,14 @@ def _seed_noise(groups: Sequence[Array], freedom: float) -> Array:
 
 
 def _image_means(columns: Array, seed: int = 0) -> Array:
-    """(draws, columns) means over images drawn with replacement from (images, columns)."""
-    count = len(columns)
+    """(draws, columns) means over images drawn with replacement from (images, columns); of few images Student's t."""
+    count, random = len(columns), np.random.default_rng(seed)
     if count == 1:
         return np.repeat(columns, DRAWS, axis=0)
-    random = np.random.default_rng(seed)
+    if count < FEW:
+        deviations = (columns - columns.mean(0)) / np.sqrt(count * (count - 1))
+        scale = np.sqrt((count - 1) / random.chisquare(count - 1, (DRAWS, 1)))
+        return np.asarray(columns.mean(0) + scale * (random.standard_normal((DRAWS, count)) @ deviations), np.float64)
     means = np.empty((DRAWS, columns.shape[1]))
     offsets = count * np.arange(_AT_ONCE)[:, None]
     for begin in range(0, DRAWS, _AT_ONCE):

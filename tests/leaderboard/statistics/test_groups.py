@@ -172,6 +172,43 @@ def test_shares_that_are_alike_on_every_image_are_not_certain() -> None:
     assert sum_of_groups([same, -same]).equivalence(0.02) < 0.05
 
 
+def test_shares_less_a_number_are_shares_all_the_same() -> None:
+    """Twelve images right of twelve, less a chance of .1."""
+    right = np.ones((3, 12))
+    plain, less = sum_of_groups([right]), sum_of_groups([right - 0.1], [0.1])
+    assert np.allclose(less.draws, plain.draws - 0.1) and less.interval[0] < 0.85
+    assert less.p_value(0.85) > 0.5 and less.interval[1] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("differing", "decided"), [(4, False), (5, False), (6, True)])
+def test_fewer_than_six_images_decide_nothing_with_any_number_of_seeds(differing: int, decided: bool) -> None:
+    first = np.zeros((3, 1000))
+    first[:, :differing] = 1
+    p = sum_of_groups([first, -np.zeros((3, 1000))]).p_value()
+    assert p >= 2.0 ** (1 - differing) and (p <= 0.05) == decided
+
+
+def test_a_front_of_few_images_finds_no_more_than_one_in_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percentiles of the images drawn again find one in seven at five images."""
+    monkeypatch.setattr(groups, "DRAWS", 1000)
+    random = np.random.default_rng(3)
+    found = 0
+    for _ in range(300):
+        fronts = [
+            [(np.full((3, 5), x), np.repeat(random.normal(0.5, 0.1, (1, 5)), 3, axis=0)) for x in (0.2, 0.8)]
+            for _ in range(2)
+        ]
+        low, high = front_difference(*fronts)[0].interval
+        found += not low <= 0 <= high
+    assert found <= 0.08 * 300
+
+
+def test_a_front_that_is_all_right_against_one_all_wrong_is_not_certain() -> None:
+    right, wrong = ([(np.full((3, 200), x), np.full((3, 200), y)) for x in (0.2, 0.8)] for y in (1.0, 0.0))
+    estimate, _ = front_difference(right, wrong)
+    assert estimate.value == 1.0 and 0.9 < estimate.interval[0] < 1.0 and estimate.p_value() < 0.01
+
+
 def test_fronts_that_do_not_meet_are_not_compared() -> None:
     with pytest.raises(ValueError, match="no x is reached by both"):
         front_difference(front([0.9, 0.8], [0, 0]), [[x - x.mean() + 0.8, y] for x, y in front([0.8, 0.8], [0, 0])])
