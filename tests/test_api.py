@@ -92,8 +92,10 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
 
     result = bench.evaluate("standard", "tiny", suite_path=tiny_suite.parent, examples=5)
     assert result.value("robust_accuracy", norm="linf", eps=0.05) <= result.value("clean_accuracy")
-    with pytest.raises(BenchError, match="2 rows have metric"):
+    with pytest.raises(BenchError, match=r"norm linf is not one row; name eps of 0\.05, 0\.1"):
         result.value("robust_accuracy", norm="linf")
+    with pytest.raises(BenchError, match=r"norm linf, eps 0\.03 is not one row; name .*eps of 0\.05, 0\.1"):
+        result.value("robust_accuracy", norm="linf", eps=0.03)
     console = Console(record=True, width=160, file=io.StringIO())
     console.print(result)
     for shown in (console.export_text(), repr(result), result._repr_html_()):
@@ -103,6 +105,8 @@ def test_a_result_shows_plots_and_answers(tiny_suite: Path) -> None:
     for other in (result, dataclasses.replace(result, model="another", suite="another")):
         with pytest.raises(BenchError, match="cannot be told apart or compared"):
             result.plot(other)
+    with pytest.raises(BenchError, match="width -1 is not from 1 to 40 inches"):
+        result.plot(width=-1)
     other = dataclasses.replace(result, model="another")
     only_clean = [dataclasses.replace(one, frame=one.frame[:1]) for one in (result, other)]
     bars = only_clean[0].plot(only_clean[1]).get_axes()

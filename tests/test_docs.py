@@ -8,10 +8,13 @@ import re
 import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
 
-from bench.leaderboard.table import read_leaderboard
+from bench.cli.main import app
+from bench.leaderboard.table import of_newest_versions, read_leaderboard
 from tests.conftest import Bench
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +109,27 @@ def test_the_table_of_suites_names_those_that_there_are() -> None:
             named.add(whole + name if name.startswith("_") else name)
     shipped = {path.stem for path in (ROOT / "suites").glob("*.toml")}
     assert named == {name for name in shipped if not name.endswith(("_quick", "_paper", "_reduced"))}
+
+
+def test_the_readme_lists_every_command() -> None:
+    group: Any = typer.main.get_command(app)
+    listed = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("##")[0]
+    assert set(re.findall(r"bench (\w+) {2,}", listed)) == set(group.commands)
+
+
+def test_the_readme_counts_where_the_sweep_is_at_or_below_autoattack() -> None:
+    rows = read_leaderboard(ROOT / "leaderboard")
+    rows = rows[(rows["metric"] == "robust_accuracy") & (rows["dataset"] == "fashion_mnist")]
+    place = ["model", "norm", "eps", "model_sha256"]
+    sweep, whole = (
+        of_newest_versions(rows[(rows["suite"] == suite) & (rows["attack"] == attack)]).groupby(place)["value"].last()
+        for suite, attack in (("cross_norm", "sweep"), ("autoattack", "autoattack"))
+    )
+    above = (sweep - whole).dropna()
+    count = f"{(above < 1e-9).sum()} of {len(above)} comparisons ({above.index.unique('model').size} models"
+    assert (
+        f"{count}, three norms) and at most\n{100 * above.max():.1f} points above" in (ROOT / "README.md").read_text()
+    )
 
 
 def test_every_metric_has_its_formula() -> None:

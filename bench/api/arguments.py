@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from bench.core.names import unknown_name
 
 
 def source_options(given: dict[str, Any]) -> SourceOptions:
-    """Keywords as the options of a model that is named by its source; raises BenchError for one that there is not."""
-    known = SourceOptions.__slots__
-    for name in given:
-        if name not in known:
-            raise unknown_name(name, known, "option")
+    """Keywords as the options of a model that is named by its source; raises BenchError."""
     named = {name: given[name] for name in ("weights", "label_map", "data_dir") if given.get(name) is not None}
     paths = {name: one if isinstance(one, Mapping) else as_path(one) for name, one in named.items()}
     tuples = {name: several(given[name], name) for name in ("mean", "std", "classes") if given.get(name) is not None}
     return SourceOptions(**{**given, **paths, **tuples})
+
+
+def require_options(given: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Raise BenchError for an option that no source of models has, naming the function's own keywords, too."""
+    for name in given:
+        if name not in SourceOptions.__slots__:
+            raise unknown_name(name, {*SourceOptions.__slots__, *inspect.signature(function).parameters}, "option")
 
 
 def several(values: Any, name: str) -> tuple[Any, ...]:

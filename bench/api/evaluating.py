@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from bench.api.arguments import as_path, as_paths, batches, require_text, source_options, whole
+from bench.api.arguments import as_path, as_paths, batches, require_options, require_text, source_options, whole
 from bench.api.in_memory import entry_of_net
 from bench.api.result import Result
 from bench.catalog.models import DEFAULT_DATASET
@@ -111,6 +111,7 @@ def _with_model(
     request: RunRequest, model: nn.Module | Path | str, model_id: str | None, options: dict[str, Any], *, executor: str
 ) -> RunRequest:
     """The request for a model that is named, or for a net in memory; raises BenchError for options of the other."""
+    require_options(options, evaluate)
     if isinstance(model, str | Path):
         options = options | {"download": request.download, "data_dir": request.data_dir}
         source = source_options(options if model_id is None else options | {"model_id": model_id})

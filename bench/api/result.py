@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,11 +71,11 @@ class Result:
         ]
         if rows.empty:
             raise unknown_name(metric, set(self.frame["metric"]), "metric")
+        named = rows
         for name, value in wanted.items():
             rows = rows if value is None else rows[rows[name] == value]
         if len(rows) != 1:
-            said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-            raise BenchError(f"{len(rows)} rows have metric {metric!r}{', ' if said else ''}{said}.")
+            raise _not_one(rows if len(rows) else named, metric, wanted)
         return float(rows["value"].iloc[0])
 
     def plot(self, *others: Result, width: float | None = None) -> Figure:
@@ -85,11 +86,13 @@ class Result:
             width: of the whole in inches, for a paper: `result.plot(width=3.25).savefig("curves.pdf")`.
 
         Raises:
-            BenchError: results of several suites, or two of one name.
+            BenchError: results of several suites, or two of one name; a width that is not from 1 to 40.
         """
         from bench.reporting.figures import new_figure
         from bench.reporting.plots import curves_figure, one_attack, robustness_figure
 
+        if width is not None and not 1 <= width <= 40:
+            raise BenchError(f"width {width!r} is not from 1 to 40 inches.")
         results = (self, *others)
         models = [one.model for one in results]
         if len({one.suite for one in results}) > 1 or len(set(models)) < len(models):
@@ -135,6 +138,15 @@ class Result:
         remarks = "".join(f"<p>{html.escape(f'{one.severity} {one.id}: {one.evidence}')}</p>" for one in self.findings)
         table = self.frame.to_html(index=False, na_rep="", escape=True)
         return f"<p><b>{html.escape(self._title())}</b></p>{table}{remarks}"
+
+
+def _not_one(rows: pd.DataFrame, metric: str, wanted: Mapping[str, object]) -> BenchError:
+    """The error where a metric's rows differ in what was not named, or none of them has what was."""
+    choices = {name: values for name in wanted if len(values := rows[name].drop_duplicates().tolist()) > 1}
+    open_ones = {name: values for name, values in choices.items() if wanted[name] is None} or choices
+    said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+    listed = "; ".join(f"{name} of {', '.join(map(str, values))}" for name, values in open_ones.items())
+    return BenchError(f"metric {metric!r}{', ' * bool(said)}{said} is not one row; name {listed}.")
 
 
 def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:

@@ -178,6 +178,9 @@ def test_images_and_labels_that_cannot_be_are_refused(
         (lambda net, few, suite: evaluated(net, suite, precision=None), "precision is a NoneType; pass its name"),
         (lambda net, few, suite: evaluated(net, suite, data_dir=3), "3 is no path"),
         (lambda net, few, suite: bench.load_model(suite, mean=lambda: 1), "mean is a function; pass a list"),
+        (lambda net, few, suite: evaluated("standard", suite, exmples=8), "'exmples'; did you mean examples"),
+        (lambda net, few, suite: evaluated(net, suite, sed=8), "'sed'; did you mean seed"),
+        (lambda net, few, suite: bench.load_model("standard", datset="mnist"), "'datset'; did you mean dataset"),
         (lambda net, few, suite: attributed(net, few, batch_size=0), "batch_size 0 is not a whole number"),
         (
             lambda net, few, suite: attributed(net, few, method=net),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.catalog.cards import ModelCard
 from bench.core.errors import bench_command
@@ -76,7 +77,8 @@ def _model(run: Run, models: Mapping[str, str]) -> tuple[Options, str]:
     options: Options = {"model": run.model, **named}
     if card is not None and card.program is not None:
         options.setdefault("program", card.program.file)
-    if known is None and "registry" not in named:
+    if known is None and not ("registry" in named and Path(str(named["registry"])).is_dir()):
+        options.pop("registry", None)
         return options, f"model {run.model} is not in this registry: name its registry in BENCH_REGISTRY"
     if known is not None and short_digest(known) != run.shared["model_sha256"]:
         weights = str(run.shared["model_sha256"])[:12]

@@ -67,11 +67,18 @@ def test_a_run_that_does_not_say_how_its_model_was_named_has_no_command(tmp_path
     assert found.command == "" and found.note.endswith("its manifest.json has the model's card")
 
 
-def test_a_registered_program_is_named_with_its_file(tmp_path: Path) -> None:
+def test_a_registered_program_is_named_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("zoo").mkdir()
     named = {"registry": "zoo", "program": "nets/net.py"}
     found = own_model(tmp_path, {"architecture": "program", "program": PROGRAM}, named=named)
     begin, end = "bench run --model fashion_mnist/mine --registry zoo --program nets/net.py --suite", "--suite"
     assert found.command == begin + REST.partition(end)[2]
+
+
+def test_a_registry_that_is_not_here_is_not_named(tmp_path: Path) -> None:
+    found = own_model(tmp_path, {"architecture": "small_cnn", "description": "d"}, named={"registry": "elsewhere"})
+    assert "--registry" not in found.command and "is not in this registry: name its registry" in found.note
 
 
 def test_a_net_in_memory_has_no_command(tmp_path: Path) -> None:
