@@ -24,8 +24,8 @@ _MARKERS: tuple[tuple[tuple[float, float], ...], ...] = (
     ((-1, -1.1), (-1, 1.1), (1, -1.1), (1, 1.1)),
 )
 _WIDTH, _HEIGHT, _TOP, _BOTTOM, _RIGHT = 353.0, 259.0, 8.0, 38.0, 8.0
-_TEXT, _CHARACTER = 10.5, 6.0
-_LABEL, _LABEL_CHARACTER = 9.0, 5.0
+_TEXT, _CHARACTER = 10.5, 6.6
+_LABEL, _LABEL_CHARACTER = 9.0, 5.6
 """Size of text, and width of a character, rather too wide, so that none is cut off or laid over another."""
 _OFFSETS = ((8, 0, "start"), (-8, 0, "end"), (0, -9, "middle"), (0, 9, "middle"), (7, -8, "start"), (-7, -8, "end"),
             (7, 8, "start"), (-7, 8, "end"))  # fmt: skip
