@@ -130,8 +130,9 @@ def test_a_lone_strength_is_compared_at_its_own_x() -> None:
     assert worse.value == pytest.approx(-better.value) and worse.p_value() < 0.05
 
 
-def test_accuracy_may_be_of_more_images_than_what_it_is_matched_for() -> None:
+def test_accuracy_may_be_of_more_images_than_what_it_is_matched_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 300 images accuracy says too little of a front that falls steeply with it; of 12,000 it says enough."""
+    monkeypatch.setattr(groups, "DRAWS", 3000)
     images = np.random.default_rng(7).random((4, 12_000))
     accuracies, stabilities = (0.90, 0.85), (0.0, 1.0)
 
@@ -190,7 +191,7 @@ def test_fewer_than_six_images_decide_nothing_with_any_number_of_seeds(differing
 
 def test_a_front_of_few_images_finds_no_more_than_one_in_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Percentiles of the images drawn again find one in seven at five images."""
-    monkeypatch.setattr(groups, "DRAWS", 1000)
+    monkeypatch.setattr(groups, "DRAWS", 500)
     random = np.random.default_rng(3)
     found = 0
     for _ in range(300):
