@@ -59,17 +59,24 @@ class Column:
 
     def shown(self, cell: Cell) -> Cell:
         """The values that people read."""
-        return Cell(1 - cell.value, 1 - cell.ci_high, 1 - cell.ci_low, cell.spread) if self.from_one else cell
+        if not self.from_one:
+            return cell
+        return replace(cell, value=1 - cell.value, ci_low=1 - cell.ci_high, ci_high=1 - cell.ci_low)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value with its interval, NaN where there is none; of a row for several models their mean, and its spread."""
+    """A value with its interval, NaN where there is none; of a row for several models their mean, and its spread.
+
+    Attributes:
+        counts: how many examples it is over; of several models each different number, ascending.
+    """
 
     value: float
     ci_low: float = math.nan
     ci_high: float = math.nan
     spread: float = math.nan
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +145,18 @@ class Board:
             raise unknown_name(name, [column.label for column in self.columns], "column")
         return self.columns.index(column)
 
+    def fewer(self, cell: Cell | None) -> dict[str, str]:
+        """What a value is over where it is not over all of the run's examples: `n`, their number."""
+        if cell is None or not cell.counts or cell.counts[0] >= self.shared["n_examples"]:
+            return {}
+        return {"n": "-".join(map(str, dict.fromkeys((cell.counts[0], cell.counts[-1]))))}
+
     def best(self, place: int) -> float | None:
-        """The best value of a column; None where no value is better than another, or there are not two."""
-        values = [cell.value for row in self.rows if (cell := row.cells[place]) is not None]
-        if len(values) < 2 or self.columns[place].direction == "descriptive":
+        """The best value of a column; None where none is better than another, there are not two, or their numbers of
+        examples differ."""
+        cells = [cell for row in self.rows if (cell := row.cells[place]) is not None]
+        values, counts = [cell.value for cell in cells], {count for cell in cells for count in cell.counts}
+        if len(values) < 2 or len(counts) > 1 or self.columns[place].direction == "descriptive":
             return None
         return min(values) if self.columns[place].lower_first else max(values)
 
@@ -152,7 +167,8 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     Raises:
         BenchError: no board has the column `sort`.
     """
-    rows = rows.assign(n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
+    most = rows.groupby("run_id")["n_examples"].transform("max")
+    rows = rows.assign(counted=rows["n_examples"], n_examples=most)
     boards, seen = [], set()
     groups: list[tuple[dict[str, Any], pd.DataFrame]]
     groups = [(dict(zip(COMPARABLE, key, strict=True)), group) for key, group in rows.groupby(list(COMPARABLE))]
@@ -204,13 +220,13 @@ def _cells(rows: pd.DataFrame) -> tuple[tuple[Column, ...], list[Row]]:
     """Columns in reading order, and a row each model, by name."""
     declared: dict[MetricKey, tuple[Direction, Unit, Prominence]] = {}
     found: dict[str, dict[MetricKey, Cell]] = {}
-    values = zip(*(rows[name].tolist() for name in ("model", "value", "ci_low", "ci_high")), strict=True)
+    values = zip(*(rows[name].tolist() for name in ("model", "counted", "value", "ci_low", "ci_high")), strict=True)
     declarations = zip(*(rows[name].tolist() for name in ("direction", "unit", "prominence")), strict=True)
-    for key, (model, *numbers), declaration in zip(keys_of(rows), values, declarations, strict=True):
+    for key, (model, count, *numbers), declaration in zip(keys_of(rows), values, declarations, strict=True):
         declared.setdefault(key, declaration)
         cells = found.setdefault(model, {})
         if not math.isnan(numbers[0]):
-            cells[key] = Cell(*numbers)
+            cells[key] = Cell(numbers[0], numbers[1], numbers[2], counts=(count,))
     columns = tuple(
         seen_from_one(column, (own.get(column.key) for own in found.values())) for column in _columns(declared)
     )

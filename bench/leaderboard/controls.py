@@ -5,9 +5,10 @@ A protocol gives a control's metric the method's key but for the subject, whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 
+from bench.leaderboard.boards import Board, Row
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import Direction, Metric, MetricKey
 
@@ -23,21 +24,21 @@ def is_control(key: MetricKey) -> bool:
     return key.subject.startswith(CONTROL)
 
 
-def beaten(figures: Iterable[tuple[MetricKey, Direction, float]]) -> dict[MetricKey, str]:
+def beaten(figures: Iterable[tuple[MetricKey, Direction, float, Hashable]]) -> dict[MetricKey, str]:
     """The figures of one run, a method's each, that a control equals or beats; and the best such control.
 
     Values alone are compared, whatever their intervals: where a control is as good by chance, the method is not shown
-    to be better either.
+    to be better either. A control whose number of examples, the last of a figure, is another is not compared.
     """
     figures = list(figures)
-    rivals: dict[MetricKey, list[tuple[float, str]]] = {}
-    for key, _, value in figures:
+    rivals: dict[tuple[MetricKey, Hashable], list[tuple[float, str]]] = {}
+    for key, _, value, count in figures:
         if is_control(key):
             name, _, rest = key.subject.partition("/")
-            rivals.setdefault(replace(key, subject=rest), []).append((value, name))
+            rivals.setdefault((replace(key, subject=rest), count), []).append((value, name))
     found = {}
-    for key, direction, value in figures if rivals else ():
-        others = rivals.get(replace(key, subject=key.subject.partition("/")[2]))
+    for key, direction, value, count in figures if rivals else ():
+        others = rivals.get((replace(key, subject=key.subject.partition("/")[2]), count))
         if others is None or is_control(key) or direction == "descriptive":
             continue
         best, name = max(others) if direction == "higher" else min(others)
@@ -48,7 +49,13 @@ def beaten(figures: Iterable[tuple[MetricKey, Direction, float]]) -> dict[Metric
 
 def beaten_metrics(metrics: Sequence[Metric]) -> dict[MetricKey, str]:
     """The same of a run's metrics."""
-    return beaten((metric.key, metric.direction, metric.value) for metric in metrics)
+    return beaten((metric.key, metric.direction, metric.value, metric.n_examples) for metric in metrics)
+
+
+def beaten_cells(board: Board, row: Row) -> dict[MetricKey, str]:
+    """The same of a row of a table."""
+    pairs = zip(board.columns, row.cells, strict=True)
+    return beaten((column.key, column.direction, cell.value, cell.counts) for column, cell in pairs if cell is not None)
 
 
 def control_findings(metrics: Sequence[Metric]) -> list[Finding]:

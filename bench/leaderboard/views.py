@@ -30,10 +30,12 @@ def by_method(board: Board, groups: Mapping[str, str]) -> Board:
 
 
 def _mean(cells: Iterable[Cell | None]) -> Cell | None:
-    values = [cell.value for cell in cells if cell is not None]
-    if not values:
+    found = [cell for cell in cells if cell is not None]
+    if not found:
         return None
-    return Cell(statistics.fmean(values), spread=statistics.stdev(values) if len(values) > 1 else math.nan)
+    values, counts = [cell.value for cell in found], {count for cell in found for count in cell.counts}
+    spread = statistics.stdev(values) if len(values) > 1 else math.nan
+    return Cell(statistics.fmean(values), spread=spread, counts=tuple(sorted(counts)))
 
 
 def pareto_front(board: Board, names: tuple[str, str]) -> Board:

@@ -4,8 +4,8 @@ from bench.leaderboard.controls import beaten, control_findings
 from bench.leaderboard.metrics import Direction, Metric, MetricKey
 
 
-def figure(metric: str, subject: str, direction: Direction, value: float) -> tuple[MetricKey, Direction, float]:
-    return MetricKey(metric, subject), direction, value
+def figure(metric: str, subject: str, direction: Direction, value: float) -> tuple[MetricKey, Direction, float, int]:
+    return MetricKey(metric, subject), direction, value, 10
 
 
 def test_a_figure_is_beaten_by_the_best_control_of_its_metric_in_its_direction() -> None:
@@ -42,8 +42,8 @@ def test_what_follows_the_method_in_a_subject_must_agree() -> None:
 
 def test_the_finding_counts_and_names_them() -> None:
     metrics = [
-        Metric(key, value, ci_low=value, ci_high=value, n_examples=10, direction=direction, unit="number")
-        for key, direction, value in (
+        Metric(key, value, ci_low=value, ci_high=value, n_examples=count, direction=direction, unit="number")
+        for key, direction, value, count in (
             figure("clean_accuracy", "", "higher", 0.9),
             figure("road", "gradient", "lower", 0.5),
             figure("road", "lrp", "lower", 0.3),

@@ -159,6 +159,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
     plan, behind = outcome.plan, beaten_metrics(outcome.metrics)
     several = len({metric.key.attack for metric in outcome.metrics if metric.key.attack}) > 1
     all_shares = all(metric.unit == "share" for metric in outcome.metrics)
+    most = max((metric.n_examples for metric in outcome.metrics), default=0)
     rows = []
     for metric in outcome.metrics:
         key = metric.key
@@ -166,6 +167,7 @@ def outcome_table(outcome: RunOutcome) -> Table:
         if key.metric == "union_accuracy":
             what, norm = "worst over all norms", ""
         what += f" {MARK}" if key in behind else ""
+        what += f" (n {metric.n_examples})" if metric.n_examples < most else ""
         radius = "" if key.eps is None else plan.suite.file.fractions.get(repr(key.eps), radius_text(key.eps))
         attack = [key.attack] if several else []
         lack, *values = _read(metric, all_shares)

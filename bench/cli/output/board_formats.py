@@ -13,9 +13,8 @@ from bench.cli.output import latex
 from bench.cli.output.rendering import interval, literal, markdown, marked, narrowest, percent, table
 from bench.core.files import csv_text
 from bench.leaderboard.boards import Board, Cell, Column, Row
-from bench.leaderboard.controls import MARK, MEANING, beaten
+from bench.leaderboard.controls import MARK, MEANING, beaten_cells
 from bench.leaderboard.labels import near_one, small_number
-from bench.leaderboard.metrics import MetricKey
 from bench.leaderboard.table import as_cell
 
 Shown = TypeVar("Shown")
@@ -41,6 +40,12 @@ def _text(cell: Cell | None, column: Column) -> str:
         return "-"
     shown = percent if column.unit == "share" else small_number if column.from_one else _plain
     return shown(column.shown(cell).value) + (f" ± {shown(cell.spread)}" if cell.spread == cell.spread else "")
+
+
+def _over(board: Board, cell: Cell | None) -> str:
+    """What a value is over, where that is less than the title or the row says: ` (n 64)`."""
+    fewer = ", ".join(f"{name} {count}" for name, count in board.fewer(cell).items())
+    return f" ({fewer})" if fewer else ""
 
 
 def _ends(cell: Cell | None, column: Column) -> str:
@@ -71,20 +76,15 @@ def _rows(
     rows = []
     for row in board.rows:
         shown: list[str | Shown] = [plain(text) for text in _names(board, row)]
-        behind = _beaten(board, row)
+        behind = beaten_cells(board, row)
         for place in places:
             cell = row.cells[place]
             text = _text(cell, board.columns[place]) + (MARK if board.columns[place].key in behind else "")
+            text += _over(board, cell)
             text += _ends(cell, board.columns[place]) if intervals else ""
             shown.append(best(text) if cell is not None and cell.value == tops[place] else plain(text))
         rows.append(shown)
     return rows
-
-
-def _beaten(board: Board, row: Row) -> dict[MetricKey, str]:
-    """What of a row a control equals or beats."""
-    pairs = zip(board.columns, row.cells, strict=True)
-    return beaten((column.key, column.direction, cell.value) for column, cell in pairs if cell is not None)
 
 
 def as_table(board: Board, *, wide: bool, width: int, intervals: bool = False) -> Table:
@@ -128,8 +128,10 @@ def _caption(board: Board, hidden: int) -> str:
     if any(column.unit == "share" for column in board.columns):
         first.insert(0, "shares in %")
     parts = [", ".join(first)]
-    if any(_beaten(board, row) for row in board.rows):
+    if any(beaten_cells(board, row) for row in board.rows):
         parts.append(MEANING)
+    if any(board.fewer(cell) for row in board.rows for cell in row.cells):
+        parts.append("n: images that a value is over, where not all of the run's; no best and no † where they differ")
     if board.marks_best_known:
         parts.append("best known: lowered by adversarial images from elsewhere, which the model has confirmed")
     if board.of_methods:
@@ -154,6 +156,8 @@ def as_csv(boards: Sequence[Board], *, intervals: bool = False) -> str:
             line |= _numbers(board, row, "value")
             for suffix, part in further.items():
                 line |= {f"{name} {suffix}": value for name, value in _numbers(board, row, part).items()}
+            for column, cell in zip(board.columns, row.cells, strict=True):
+                line |= {f"{column.label} {name}": count for name, count in board.fewer(cell).items()}
             names |= dict.fromkeys(line)
             lines.append(line)
     first = [[as_cell(name) for name in names]] if names else []

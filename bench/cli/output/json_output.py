@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.comparison.compare import SuiteComparison
     from bench.comparison.gate import RegressionReport
     from bench.data.loading import Source
-    from bench.leaderboard.boards import Board, Column, Row
+    from bench.leaderboard.boards import Board, Cell, Column, Row
     from bench.runs.execute import RunOutcome
 
 SCHEMA_VERSION = 2
@@ -122,11 +122,16 @@ def _row_entry(board: Board, row: Row) -> dict[str, Any]:
         "models": row.models if board.of_methods else 1, "run_id": row.run_id or None, "rank": row.rank,
         "best_known": row.best_known or None,
         "metrics": [
-            {**_column(column), **plain(cell)}
+            {**_column(column), **_cell_entry(cell)}
             for column, cell in zip(board.columns, row.cells, strict=True)
             if cell is not None
         ],
     }  # fmt: skip
+
+
+def _cell_entry(cell: Cell) -> dict[str, Any]:
+    found: dict[str, Any] = plain(cell)
+    return found | {"n_examples": min(found.pop("counts"), default=None)}
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from bench.core.files import sha256_bytes
 from bench.core.threat import NORM_LABELS
-from bench.leaderboard.boards import Board, Cell, Column, make_boards
+from bench.leaderboard.boards import Board, Column, make_boards
+from bench.leaderboard.boards import Row as BoardRow
 from bench.leaderboard.comparable import COMPARABLE
-from bench.leaderboard.controls import beaten
+from bench.leaderboard.controls import beaten_cells
 from bench.leaderboard.evidence.finished_runs import Run, shared_reference
 from bench.leaderboard.labels import balls
 from bench.leaderboard.table import of_newest_versions
@@ -142,7 +143,7 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
         Row(
             model=run.model, label=names.short(run.model), method=row.method, slot=names.slots[run.model],
             masking=run.masking, rank=row.rank, best_known=row.best_known,
-            cells=_numbers(board, row.cells, places, best=best),
+            cells=_numbers(board, row, places, best=best),
         )
         for row, run in zip(board.rows, runs, strict=True)
     ]  # fmt: skip
@@ -177,16 +178,15 @@ def _detail(board: Board, reference: Mapping[str, float], *, hidden: int) -> str
 
 
 def _numbers(
-    board: Board, cells: Sequence[Cell | None], places: Sequence[int], *, best: Mapping[int, float | None]
+    board: Board, row: BoardRow, places: Sequence[int], *, best: Mapping[int, float | None]
 ) -> list[Number | None]:
     """A row's numbers in these places, with what stands out of its column or falls behind a control."""
-    pairs = zip(board.columns, cells, strict=True)
-    by = beaten((column.key, column.direction, cell.value) for column, cell in pairs if cell is not None)
+    by = beaten_cells(board, row)
     return [
-        None if (cell := cells[place]) is None else Number(
+        None if (cell := row.cells[place]) is None else Number(
             (seen := (column := board.columns[place]).shown(cell)).value, seen.ci_low, seen.ci_high,
             percent=column.unit == "share", best=cell.value == best[place], beaten_by=by.get(column.key, ""),
-            from_one=column.from_one,
+            from_one=column.from_one, n=board.fewer(cell).get("n", ""),
         )
         for place in places
     ]  # fmt: skip

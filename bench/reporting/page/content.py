@@ -111,6 +111,7 @@ class Number:
     Attributes:
         from_one: whether it is what a value near 1 lacks to it, so that less is better.
         beaten_by: the control that equals or beats it, empty where none does.
+        n: how many images it is over, empty where all of the run's.
     """
 
     value: float
@@ -120,10 +121,15 @@ class Number:
     best: bool = False
     beaten_by: str = ""
     from_one: bool = False
+    n: str = ""
 
     @property
     def text(self) -> str:
         return self._text(self.value)
+
+    @property
+    def over(self) -> str:
+        return f"(n {self.n})" if self.n else ""
 
     @property
     def interval(self) -> str:
@@ -132,12 +138,12 @@ class Number:
 
     @property
     def said(self) -> str:
-        """With its interval."""
-        return f"{self.text} {self.interval}".strip()
+        """With the number of images that it is over, if not all, and its interval."""
+        return " ".join(filter(None, (self.text, self.over, self.interval)))
 
     @property
     def said_with_unit(self) -> str:
-        return f"{self.text}{' %' if self.percent else ''} {self.interval}".strip()
+        return " ".join(filter(None, (f"{self.text}{' %' if self.percent else ''}", self.over, self.interval)))
 
     @property
     def bounds(self) -> tuple[float, float] | None:
