@@ -70,6 +70,7 @@ class Cell:
 
     Attributes:
         counts: how many examples it is over; of several models each different number, ascending.
+        models: how many models of a row for several it is the mean of.
     """
 
     value: float
@@ -77,6 +78,7 @@ class Cell:
     ci_high: float = math.nan
     spread: float = math.nan
     counts: tuple[int, ...] = ()
+    models: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +147,22 @@ class Board:
             raise unknown_name(name, [column.label for column in self.columns], "column")
         return self.columns.index(column)
 
-    def fewer(self, cell: Cell | None) -> dict[str, str]:
-        """What a value is over where it is not over all of the run's examples: `n`, their number."""
-        if cell is None or not cell.counts or cell.counts[0] >= self.shared["n_examples"]:
-            return {}
-        return {"n": "-".join(map(str, dict.fromkeys((cell.counts[0], cell.counts[-1]))))}
+    def fewer(self, row: Row, cell: Cell | None) -> dict[str, str]:
+        """How many examples, `n`, and `models` a value is over where these are not all of the run's and the row's."""
+        found = {}
+        if cell and cell.counts and cell.counts[0] < self.shared["n_examples"]:
+            found["n"] = "-".join(map(str, dict.fromkeys((cell.counts[0], cell.counts[-1]))))
+        if cell and 0 < cell.models < row.models:
+            found["models"] = str(cell.models)
+        return found
 
     def best(self, place: int) -> float | None:
-        """The best value of a column; None where none is better than another, there are not two, or their numbers of
-        examples differ."""
-        cells = [cell for row in self.rows if (cell := row.cells[place]) is not None]
-        values, counts = [cell.value for cell in cells], {count for cell in cells for count in cell.counts}
-        if len(values) < 2 or len(counts) > 1 or self.columns[place].direction == "descriptive":
+        """The best value of a column; None where none is better than another, there are not two, or they are over
+        different numbers of examples or not over all models of their rows."""
+        found = [(row, cell) for row in self.rows if (cell := row.cells[place]) is not None]
+        values, counts = [cell.value for _, cell in found], {count for _, cell in found for count in cell.counts}
+        mixed = len(counts) > 1 or any("models" in self.fewer(row, cell) for row, cell in found)
+        if mixed or len(values) < 2 or self.columns[place].direction == "descriptive":
             return None
         return min(values) if self.columns[place].lower_first else max(values)
 
@@ -167,8 +173,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     Raises:
         BenchError: no board has the column `sort`.
     """
-    most = rows.groupby("run_id")["n_examples"].transform("max")
-    rows = rows.assign(counted=rows["n_examples"], n_examples=most)
+    rows = rows.assign(counted=rows["n_examples"], n_examples=rows.groupby("run_id")["n_examples"].transform("max"))
     boards, seen = [], set()
     groups: list[tuple[dict[str, Any], pd.DataFrame]]
     groups = [(dict(zip(COMPARABLE, key, strict=True)), group) for key, group in rows.groupby(list(COMPARABLE))]
@@ -227,9 +232,7 @@ def _cells(rows: pd.DataFrame) -> tuple[tuple[Column, ...], list[Row]]:
         cells = found.setdefault(model, {})
         if not math.isnan(numbers[0]):
             cells[key] = Cell(numbers[0], numbers[1], numbers[2], counts=(count,))
-    columns = tuple(
-        seen_from_one(column, (own.get(column.key) for own in found.values())) for column in _columns(declared)
-    )
+    columns = tuple(seen_from_one(one, (own.get(one.key) for own in found.values())) for one in _columns(declared))
     methods = dict(zip(rows["model"], rows["method"], strict=True))
     runs = dict(zip(rows["model"], rows["run_id"], strict=True))
     return columns, [

@@ -54,8 +54,8 @@ def beaten_metrics(metrics: Sequence[Metric]) -> dict[MetricKey, str]:
 
 def beaten_cells(board: Board, row: Row) -> dict[MetricKey, str]:
     """The same of a row of a table."""
-    pairs = zip(board.columns, row.cells, strict=True)
-    return beaten((column.key, column.direction, cell.value, cell.counts) for column, cell in pairs if cell is not None)
+    pairs = [(column, cell) for column, cell in zip(board.columns, row.cells, strict=True) if cell is not None]
+    return beaten((column.key, column.direction, cell.value, (cell.counts, cell.models)) for column, cell in pairs)
 
 
 def control_findings(metrics: Sequence[Metric]) -> list[Finding]:

@@ -35,7 +35,7 @@ def _mean(cells: Iterable[Cell | None]) -> Cell | None:
         return None
     values, counts = [cell.value for cell in found], {count for cell in found for count in cell.counts}
     spread = statistics.stdev(values) if len(values) > 1 else math.nan
-    return Cell(statistics.fmean(values), spread=spread, counts=tuple(sorted(counts)))
+    return Cell(statistics.fmean(values), spread=spread, counts=tuple(sorted(counts)), models=len(found))
 
 
 def pareto_front(board: Board, names: tuple[str, str]) -> Board:

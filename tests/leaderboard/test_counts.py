@@ -4,6 +4,7 @@ each other."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 
 from bench.cli.commands.run import outcome_table
 from bench.cli.output.board_formats import as_csv, as_latex, as_markdown, as_table
+from bench.cli.output.json_output import board_entry
 from bench.leaderboard.boards import Board, make_boards
 from bench.leaderboard.controls import beaten
 from bench.leaderboard.metrics import Metric, MetricKey
 from bench.leaderboard.table import append_rows, read_leaderboard
+from bench.leaderboard.views import by_method
 from tests.conftest import Bench
 from tests.leaderboard.rows import row
 from tests.reporting.page.pages import add_run, metric, page_of, parse
@@ -86,6 +89,28 @@ def test_the_page_shows_the_number_in_small(tmp_path: Path) -> None:
     (note,) = board.find("small")
     assert note.text == "(n 64)" and "over 64 of the run's images" in page.text
     assert [node.text for node in board.with_class("best")] == ["90.0", "90.0"]
+
+
+def test_a_mean_over_fewer_seeds_than_its_row_says_so_and_its_column_has_no_best(tmp_path: Path) -> None:
+    for model, value in (("a1", 0.9), ("a2", None), ("a3", None), ("b1", 0.8), ("b2", 0.8), ("b3", 0.8)):
+        score = {"metric": "score", "subject": "", "unit": "number", "direction": "higher", "prominence": "headline"}
+        own = [row(model, model=model, value=value) | score, row(model, model=model, norm="l2", value=0.1)]
+        append_rows(tmp_path, own)
+    (by_model,) = make_boards(read_leaderboard(tmp_path), "score sweep L-inf 0.1")
+    board = by_method(by_model, {row.name: row.name[0] for row in by_model.rows})
+    assert "| a | 3 | **10.0 ± 0.0** | 0.9 (models 1) |" in as_markdown([board])
+    assert "| b | 3 | **10.0 ± 0.0** | 0.8 ± 0 |" in as_markdown([board])
+    caption = as_table(board, wide=True, width=200).caption
+    assert board.best(board.place(board.sort.label)) is None and "models beside a value" in str(caption)
+    assert ",1\n" in as_csv([board]) and [one["models"] for one in board_entry(board)["rows"][0]["metrics"]] == [3, 1]
+    whole = replace(board, rows=board.rows[1:])
+    assert "models beside a value" not in str(as_table(whole, wide=True, width=200).caption)
+
+
+def test_a_methods_count_is_the_range_of_its_seeds(tmp_path: Path) -> None:
+    by_model = complexity(tmp_path, {"a": 64, "b": 500})
+    board = by_method(by_model, dict.fromkeys(("a", "b"), "both"))
+    assert "| both | 2 | 0.761 ± 0.0707 (n 64-500) |" in as_markdown([board])
 
 
 @pytest.mark.parametrize(("count", "said"), [(64, "sparseness grad cam (n 64)"), (500, "sparseness grad cam")])

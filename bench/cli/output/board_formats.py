@@ -42,12 +42,6 @@ def _text(cell: Cell | None, column: Column) -> str:
     return shown(column.shown(cell).value) + (f" ± {shown(cell.spread)}" if cell.spread == cell.spread else "")
 
 
-def _over(board: Board, cell: Cell | None) -> str:
-    """What a value is over, where that is less than the title or the row says: ` (n 64)`."""
-    fewer = ", ".join(f"{name} {count}" for name, count in board.fewer(cell).items())
-    return f" ({fewer})" if fewer else ""
-
-
 def _ends(cell: Cell | None, column: Column) -> str:
     """The 95 % interval, where there is one."""
     if cell is None or cell.ci_low != cell.ci_low:
@@ -80,7 +74,8 @@ def _rows(
         for place in places:
             cell = row.cells[place]
             text = _text(cell, board.columns[place]) + (MARK if board.columns[place].key in behind else "")
-            text += _over(board, cell)
+            fewer = ", ".join(f"{name} {count}" for name, count in board.fewer(row, cell).items())
+            text += f" ({fewer})" if fewer else ""
             text += _ends(cell, board.columns[place]) if intervals else ""
             shown.append(best(text) if cell is not None and cell.value == tops[place] else plain(text))
         rows.append(shown)
@@ -130,8 +125,12 @@ def _caption(board: Board, hidden: int) -> str:
     parts = [", ".join(first)]
     if any(beaten_cells(board, row) for row in board.rows):
         parts.append(MEANING)
-    if any(board.fewer(cell) for row in board.rows for cell in row.cells):
-        parts.append("n: images that a value is over, where not all of the run's; no best and no † where they differ")
+    fewer = {name for row in board.rows for cell in row.cells for name in board.fewer(row, cell)}
+    if fewer:
+        whose = {"n": "n: images that a value is over, where not all of the run's"}
+        whose |= {"models": "models beside a value: those that have it, where not all of the row's"}
+        parts += [said for name, said in whose.items() if name in fewer]
+        parts.append("no best and no † where these differ")
     if board.marks_best_known:
         parts.append("best known: lowered by adversarial images from elsewhere, which the model has confirmed")
     if board.of_methods:
@@ -157,7 +156,7 @@ def as_csv(boards: Sequence[Board], *, intervals: bool = False) -> str:
             for suffix, part in further.items():
                 line |= {f"{name} {suffix}": value for name, value in _numbers(board, row, part).items()}
             for column, cell in zip(board.columns, row.cells, strict=True):
-                line |= {f"{column.label} {name}": count for name, count in board.fewer(cell).items()}
+                line |= {f"{column.label} {name}": count for name, count in board.fewer(row, cell).items()}
             names |= dict.fromkeys(line)
             lines.append(line)
     first = [[as_cell(name) for name in names]] if names else []

@@ -131,7 +131,7 @@ def _row_entry(board: Board, row: Row) -> dict[str, Any]:
 
 def _cell_entry(cell: Cell) -> dict[str, Any]:
     found: dict[str, Any] = plain(cell)
-    return found | {"n_examples": min(found.pop("counts"), default=None)}
+    return found | {"n_examples": min(found.pop("counts"), default=None), "models": cell.models or 1}
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _numbers(
         None if (cell := row.cells[place]) is None else Number(
             (seen := (column := board.columns[place]).shown(cell)).value, seen.ci_low, seen.ci_high,
             percent=column.unit == "share", best=cell.value == best[place], beaten_by=by.get(column.key, ""),
-            from_one=column.from_one, n=board.fewer(cell).get("n", ""),
+            from_one=column.from_one, n=board.fewer(row, cell).get("n", ""),
         )
         for place in places
     ]  # fmt: skip
