@@ -25,7 +25,7 @@ SHIPPED = Path(bench.__file__).parents[1] / "leaderboard" / "ranks.json"
 
 
 def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
-    """With the rank of every model in the column the board is sorted by; see bench.leaderboard.statistics.paired.
+    """With the rank of every model that has a value in the column the board is sorted by; see `rank_with_ties`.
 
     What was tested once is remembered, as long as neither the evidence nor the rows have changed; a checkout has the
     answers of the leaderboard that comes with it.
@@ -40,7 +40,7 @@ def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
     found = _shipped().get(_digest(rests_on)) or remembered("ranks", rests_on, lambda: _ranks(board, rows, leaderboard))
     if "problem" in found:
         raise BenchError(found["problem"])
-    return replace(board, rows=tuple(replace(row, rank=found["ranks"][row.name]) for row in board.rows))
+    return replace(board, rows=tuple(replace(row, rank=found["ranks"].get(row.name)) for row in board.rows))
 
 
 def shipped_ranks(boards: Iterable[Board], rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
@@ -73,21 +73,27 @@ def _rests_on(board: Board, leaderboard: Path) -> dict[str, Any]:
 
 def _ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:
     key = board.sort.key
-    own = rows[(rows["metric"] == key.metric) & rows["run_id"].isin(board.runs.values())]
+    own = rows[(rows["metric"] == key.metric) & rows["run_id"].isin(board.runs.values()) & rows["value"].notna()]
     said = {run: value for run, one, value in zip(own["run_id"], keys_of(own), own["value"], strict=True) if one == key}
     try:
-        return {"ranks": paired.rank_with_ties({
-            model: _of_metric(leaderboard / "runs" / run, key, said.get(run)) for model, run in board.runs.items()
-        })}  # fmt: skip
+        values = {
+            model: _of_metric(leaderboard / "runs" / run, key, said[run])
+            for model, run in board.runs.items()
+            if run in said  # where it is undefined on every example there is no row
+        }
+        ranks = paired.rank_with_ties(values)
     except BenchError as error:
         return {"problem": str(error)}
+    return (
+        {"ranks": ranks} if ranks else {"problem": f"no two models have {key} on an example; sort by another column."}
+    )
 
 
-def _of_metric(folder: Path, key: MetricKey, value: float | None) -> ExampleValues:
+def _of_metric(folder: Path, key: MetricKey, value: float) -> ExampleValues:
     """A run's metric example by example, whose mean is the value that the leaderboard's row has."""
     from bench.comparison.evidence import agreeing, run_values  # with torch, which takes seconds
 
     found = run_values(folder, key).get(key)
-    if found is None or value is None or not agreeing(found, value, folder):
+    if found is None or not agreeing(found, value, folder):
         raise BenchError(f"the evidence of {folder.name} does not have {key} example by example.")
     return found

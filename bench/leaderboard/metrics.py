@@ -145,7 +145,7 @@ def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
     bounds = np.stack(mean_intervals(table))
     shares = np.array([one.unit == "share" for one in quantities])
     bounds[:, shares] = bounds[:, shares].clip(0.0, 1.0)  # Student's interval of few examples knows no bounds
-    counts = np.isfinite(table).sum(axis=0)
+    counts = (~np.isnan(table)).sum(axis=0)
     hits = np.nansum(table, axis=0)
     verdicts = shares & (counts > 0) & (np.isnan(table) | (table == 0.0) | (table == 1.0)).all(axis=0)
     for column in np.flatnonzero(verdicts):  # the bootstrap of verdicts that are all alike has no width

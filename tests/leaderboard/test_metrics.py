@@ -64,3 +64,8 @@ def test_a_key_survives_the_way_through_a_flat_record_and_through_a_frame() -> N
     keys = [KEY, MetricKey("clean_accuracy")]
     records = [Metric(key, 0.5, 0.4, 0.6, n_examples=10, direction="higher", unit="share").as_dict() for key in keys]
     assert [MetricKey.of(record) for record in records] == keys == keys_of(pd.DataFrame(records))
+
+
+def test_an_infinite_value_counts_as_a_value_and_leaves_the_mean_without_an_interval() -> None:
+    (found,) = derived_metrics([numbers(pd.Series([np.inf, np.nan] + [0.5] * 200))])
+    assert found.value == np.inf and found.n_examples == 201 and np.isnan(found.ci_low) and np.isnan(found.ci_high)

@@ -29,7 +29,7 @@ def _head(board: Board) -> list[str]:
 
 def _names(board: Board, row: Row) -> list[str]:
     """A row's cells before the metrics."""
-    rank = [str(row.rank)] if board.ranked else []
+    rank = ["" if row.rank is None else str(row.rank)] if board.ranked else []
     known = [row.best_known] if board.marks_best_known else []
     return [row.name, *known, *rank, *([str(row.models)] if board.of_methods else [])]
 

@@ -59,11 +59,11 @@ def mean_intervals(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
         values: (n_examples, n_quantities); NaN where a quantity is not defined for an example.
 
     Returns:
-        lower and upper ends, (n_quantities,) each; NaN for a quantity of less than two values.
+        lower and upper ends, (n_quantities,) each; NaN for a quantity of less than two values, or with an infinite one.
     """
     if len(values) == 0:
         raise ValueError("a mean needs at least one example")
-    counts = np.isfinite(values).sum(axis=0)
+    counts = np.where(np.isinf(values).any(axis=0), 0, (~np.isnan(values)).sum(axis=0))
     low, high = np.full((2, values.shape[1]), np.nan)
     few, many = (counts > 1) & (counts < FEW), counts >= FEW
     if few.any():

@@ -51,10 +51,10 @@ class Comparison:
 
 
 def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
-    """Compare one metric; examples for which either has no value are left out.
+    """Compare one metric; examples for which either has no value, NaN, are left out.
 
     Raises:
-        BenchError: the two were not measured on the same examples, or have no value in common.
+        BenchError: the two were not measured on the same examples, have no value in common, or an infinite one.
     """
     table, everything = _aligned([first, second])
     kept = _in_both(table, first.key)
@@ -74,17 +74,27 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
 
 
 def _aligned(values: Sequence[ExampleValues]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(m, n) values and (n,) ids, ascending, of metrics that were all measured on the same examples."""
+    """(m, n) values and (n,) ids, ascending, of metrics that were all measured on the same examples.
+
+    Raises:
+        BenchError: they were not; or a value is infinite, which is no missing value and has no mean to be compared.
+    """
     index = values[0].values.index.sort_values()
     examples = set(index)
     if any(set(one.values.index) != examples for one in values):
         raise BenchError(f"{values[0].key} was not measured on the same examples; compare runs of as many examples.")
-    return np.stack([one.values.reindex(index).to_numpy(np.float64) for one in values]), index.to_numpy()
+    table = np.stack([one.values.reindex(index).to_numpy(np.float64) for one in values])
+    if np.isinf(table).any():
+        raise BenchError(
+            f"{values[0].key} is infinite for an example, so that means cannot be compared; "
+            "its protocol must give a finite value, or NaN where it is undefined."
+        )
+    return table, index.to_numpy()
 
 
 def _in_both(pair: NDArray[np.float64], key: MetricKey) -> NDArray[np.bool_]:
     """(n,) which examples have a value in both rows."""
-    kept = np.asarray(np.isfinite(pair).all(axis=0))
+    kept = np.asarray(~np.isnan(pair).any(axis=0))
     if not kept.any():
         raise BenchError(f"{key} has no example with a value in both runs.")
     return kept
@@ -159,15 +169,17 @@ def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
     """Rank of each model on one metric: 1 plus the number of models that are significantly better.
 
     Every pair is tested on the same examples, with Holm's correction over all pairs at 5 %. Models that no test
-    separates may share a rank.
+    separates may share a rank. A model that has no value on an example where another has gets none, unless it alone has
+    any.
 
     Raises:
-        BenchError: the models were not measured on the same examples.
+        BenchError: the models were not measured on the same examples, or a value is infinite.
     """
     if not values:
         return {}
     table, _ = _aligned(list(values.values()))
-    pairs = list(itertools.combinations(range(len(values)), 2))
+    defined = ~np.isnan(table)
+    pairs = [pair for pair in itertools.combinations(range(len(values)), 2) if defined[list(pair)].all(axis=0).any()]
     compared = _compared(table, pairs, next(iter(values.values())).key)
     adjusted = holm([p_value for _, p_value in compared])
     better_is_higher = all(one.direction != "lower" for one in values.values())
@@ -176,4 +188,6 @@ def rank_with_ties(values: Mapping[str, ExampleValues]) -> dict[str, int]:
         if p_value <= ALPHA and difference != 0:
             second_wins = (difference > 0) == better_is_higher
             beaten[first if second_wins else second] += 1
-    return {model: 1 + count for model, count in zip(values, beaten, strict=True)}
+    known = np.flatnonzero(defined.any(axis=1))
+    tested = known if len(known) == 1 else np.unique(pairs)
+    return {model: 1 + beaten[place] for place, model in enumerate(values) if place in tested}

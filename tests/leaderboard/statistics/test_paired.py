@@ -66,6 +66,15 @@ def test_means_of_many_examples_are_compared_by_students_t() -> None:
     assert found.p_value == pytest.approx(expected, rel=1e-9)
 
 
+def test_an_infinite_value_is_not_left_out_as_a_missing_one_is() -> None:
+    generator = np.random.default_rng(0)
+    some = generator.normal(0.5, 0.1, 100)
+    infinite, finite = values(np.where(np.arange(100) < 50, np.inf, some), "lipschitz"), values(some - 0.3, "lipschitz")
+    for refused in (lambda: compare_values(infinite, finite), lambda: rank_with_ties({"a": infinite, "b": finite})):
+        with pytest.raises(BenchError, match="lipschitz is infinite for an example"):
+            refused()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10, 20])
 @pytest.mark.parametrize("shape", ["normal", "heavy tails", "mostly nothing"])
 def test_models_that_do_not_differ_are_told_apart_in_at_most_one_of_twenty_comparisons(shape: str, count: int) -> None:
@@ -122,3 +131,12 @@ def test_ranks_tie_where_the_test_does_not_separate_and_skip_afterwards() -> Non
     assert ranks == {"good": 1, "similar": 1, "bad": 3}
     lower = rank_with_ties({"bad": values(good, "taps"), "good": values(bad, "taps")})
     assert lower == {"good": 1, "bad": 2}
+
+
+def test_a_model_that_has_no_value_anywhere_is_left_unranked_and_the_others_are_ranked() -> None:
+    good, bad, never = np.full(40, 0.9), np.full(40, 0.1), np.full(40, np.nan)
+    ranks = rank_with_ties({"good": values(good), "never": values(never), "bad": values(bad)})
+    assert ranks == {"good": 1, "bad": 2}
+    first, second = (np.where(np.arange(40) < 20, *pair) for pair in ((good, never), (never, bad)))
+    assert rank_with_ties({"first": values(first), "second": values(second)}) == {}
+    assert rank_with_ties({"alone": values(good)}) == {"alone": 1}
