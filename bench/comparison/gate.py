@@ -18,8 +18,8 @@ from bench.core.files import sha256_file
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import Manifest, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
-from bench.leaderboard.labels import full_label
-from bench.leaderboard.metrics import Metric, keys_of
+from bench.leaderboard.labels import full_label, near_one, read_from_one
+from bench.leaderboard.metrics import Direction, Metric, Unit, keys_of
 from bench.leaderboard.statistics.paired import ALPHA
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import RunOutcome
@@ -27,6 +27,8 @@ from bench.runs.execute import RunOutcome
 Severity = Literal["failure", "warning", "note"]
 _MASKING_VERDICTS = ("no sign", "not judged", "suspicious", "masked")
 _MOST_NAMED = 3
+_LEAST_LACK = 1e-4
+"""Taken for what a value nearer to 1 lacks to it: rounding in float32 alone moves a cosine by some 1e-7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class GateRules:
 
     Attributes:
         tolerance: how much worse a share may become (0.005: half a point); other metrics may become worse by this
-            share of the baseline's value.
+            share of the baseline's value, or of what that lacks to 1 where tables show 1 - value.
         time_factor: how many times the baseline's seconds a run may take; None: not looked at.
         fail_on_time: slowness is a failure, and else a warning.
         strict: what of the baseline was not compared is a failure, and else a note.
@@ -199,7 +201,7 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
         if one.direction == "descriptive":
             continue
         loss = one.difference if one.direction == "lower" else -one.difference
-        allowed = _allowed(one.unit, one.first, rules)
+        allowed = _allowed((one.first, one.second), one.direction, one.unit, rules)
         values = f"from {_number(one.first, one.unit)} to {_number(one.second, one.unit)}"
         if loss < 0 and p_value <= ALPHA:
             suspicious = loss < -allowed
@@ -216,9 +218,13 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
             yield Remark("failure", "metric", text)
 
 
-def _allowed(unit: str, before: float, rules: GateRules) -> float:
+def _allowed(values: tuple[float, float], direction: Direction, unit: Unit, rules: GateRules) -> float:
+    """How much worse a metric may become, of its values in the baseline and now."""
     if unit == "share":
         return rules.tolerance
+    before = values[0]
+    if any(read_from_one(seen, direction, unit) for seen in (values, values[:1])):
+        return rules.tolerance * max(1.0 - before, _LEAST_LACK)
     return rules.tolerance * abs(before) if math.isfinite(before) else 0.0
 
 
@@ -235,8 +241,9 @@ def _unpaired_remarks(
         loss = (1.0 if now["direction"] == "lower" else -1.0) * (now["value"] - was["value"])
         # where there are no intervals, too few images tell nothing
         apart = now["ci_low"] > was["ci_high"] or now["ci_high"] < was["ci_low"]
-        if loss > _allowed(now["unit"], was["value"], rules) and apart:
-            text = f"{full_label(key)} went from {was['value']:.4g} to {now['value']:.4g}, intervals apart"
+        if loss > _allowed((was["value"], now["value"]), now["direction"], now["unit"], rules) and apart:
+            seen = [_number(one["value"], one["unit"]) for one in (was, now)]
+            text = f"{full_label(key)} went from {' to '.join(seen)}, intervals apart"
             yield Remark("failure", "metric", text)
 
 
@@ -269,4 +276,4 @@ def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[R
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.4g}"
+    return f"{100 * value:.1f} %" if unit == "share" else near_one(value) or f"{value:.4g}"

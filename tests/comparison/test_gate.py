@@ -23,8 +23,8 @@ from bench.comparison.gate import (
 )
 from bench.leaderboard.evidence.manifest import Result
 from bench.leaderboard.findings import Finding
-from bench.leaderboard.metrics import MetricKey
-from bench.leaderboard.statistics.paired import Comparison
+from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.leaderboard.statistics.paired import Comparison, compare_values
 from bench.leaderboard.table import read_leaderboard
 from tests.leaderboard.evidence.manifests import whole_manifest
 
@@ -123,3 +123,24 @@ def test_retraining_on_other_images_is_not_compared() -> None:
     )
     (remark,) = _digest_remarks(now, before.model_copy(update={"config": config}))
     assert remark.severity == "failure" and "the training images differ" in remark.text
+
+
+def of_images(*runs: Any, metric: str = "stability/cosine") -> SuiteComparison:
+    """Of two runs by their values of each image, where more is better."""
+    pair = [ExampleValues(MetricKey(metric), pd.Series(run), "higher", "number") for run in runs]
+    one = compare_values(pair[0], pair[1])
+    return SuiteComparison("", "tiny", "fashion_mnist", ("a", "b"), [one], [one.p_value], unpaired=[])  # fmt: skip
+
+
+def near(lack: float) -> Any:
+    """500 values that lack so much to 1 in the mean."""
+    return 1.0 - lack * np.linspace(0.5, 1.5, 500)
+
+
+def test_what_tables_read_from_one_may_lack_little_more_to_it() -> None:
+    (worse,) = _metric_remarks(of_images(near(0.0004), near(0.00493)), GateRules())
+    assert worse.severity == "failure" and "fell from 0.99960 to 0.9951 (t, p" in worse.text
+    assert not list(_metric_remarks(of_images(near(0.0004), near(0.000401)), GateRules()))
+    assert list(_metric_remarks(of_images(near(0.015), near(0.021)), GateRules())), "now farther than tables read it"
+    assert not list(_metric_remarks(of_images(near(0.0), near(1e-7)), GateRules())), "float32 rounds so"
+    assert list(_metric_remarks(of_images(near(0.0), near(0.001)), GateRules()))
