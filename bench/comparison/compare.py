@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bench.core.names import unknown_name
 from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.evidence.union_note import union_note, union_radii
 from bench.leaderboard.metrics import MetricKey, keys_of
-from bench.leaderboard.statistics.paired import Comparison, compare_values, holm
+from bench.leaderboard.statistics.paired import Comparison, compare_defined, compare_values, holm, share_values
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 
 
@@ -24,7 +25,8 @@ class SuiteComparison:
     Attributes:
         title: what the two runs share.
         runs: the two run ids.
-        unpaired: metrics that have no per-example evidence.
+        unpaired: metrics that have no per-example evidence, or no example with a value in both runs.
+        defined: on how many examples each metric has a value, of those that can be worse and are not defined on all.
         doubts: for each of the two runs, what its rows say that its evidence does not; empty where they agree.
     """
 
@@ -36,6 +38,7 @@ class SuiteComparison:
     adjusted: list[float]
     unpaired: list[MetricKey]
     doubts: tuple[str, str] = ("", "")
+    defined: Sequence[Comparison] = ()
 
 
 def compare_models(
@@ -94,12 +97,15 @@ def compare_runs(
     values = [row_values(folder, own) for folder, own in zip(folders, pair, strict=True)]
     doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
     own = [key for key in dict.fromkeys(keys_of(pd.concat(pair))) if not key.is_external]
-    paired = [key for key in own if all(key in found for found in values)]
-    comparisons = [compare_values(values[0][key], values[1][key]) for key in paired]
-    unpaired = [key for key in own if key not in paired]
+    both = {key: (values[0][key], values[1][key]) for key in own if all(key in found for found in values)}
+    comparisons = [compare_values(*pair) for pair in both.values() if share_values(*pair)]
+    unpaired = [key for key in own if key not in {one.key for one in comparisons}]
+    partial = [pair for pair in both.values() if any(one.values.hasnans for one in pair)]
+    defined = [compare_defined(*pair) for pair in partial if pair[1].direction != "descriptive"]
     return SuiteComparison(
         title=title, suite=str(pair[0]["suite"].iloc[0]), dataset=str(pair[0]["dataset"].iloc[0]), runs=runs,
         comparisons=comparisons, adjusted=_adjusted(comparisons), unpaired=unpaired, doubts=doubts,
+        defined=defined,
     )  # fmt: skip
 
 

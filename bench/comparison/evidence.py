@@ -49,10 +49,12 @@ def _protocol_of(suite: str) -> Protocol:
 
 
 def row_values(folder: Path, rows: pd.DataFrame) -> dict[MetricKey, ExampleValues]:
-    """As `run_values`, only for metrics whose mean over the examples is what the leaderboard's row says."""
+    """As `run_values`, only for metrics whose mean over the examples is what the leaderboard's row says, or that are
+    undefined on every example and so have no row."""
     values = run_values(folder)
-    said = zip(keys_of(rows), rows["value"], strict=True)
-    return {key: values[key] for key, value in said if key in values and agreeing(values[key], value, folder)}
+    said = dict(zip(keys_of(rows), rows["value"], strict=True))
+    found = {key: values[key] for key, value in said.items() if key in values and agreeing(values[key], value, folder)}
+    return found | {key: one for key, one in values.items() if key not in said and one.values.isna().all()}
 
 
 def agreeing(found: ExampleValues, value: float, folder: Path) -> bool:

@@ -20,7 +20,7 @@ from bench.leaderboard.evidence.manifest import Manifest, read_manifest
 from bench.leaderboard.findings import Finding, masking_verdict
 from bench.leaderboard.labels import full_label, near_one, read_from_one
 from bench.leaderboard.metrics import Direction, Metric, Unit, keys_of
-from bench.leaderboard.statistics.paired import ALPHA
+from bench.leaderboard.statistics.paired import ALPHA, Comparison, holm
 from bench.leaderboard.table import read_leaderboard
 from bench.runs.execute import RunOutcome
 
@@ -87,8 +87,8 @@ class RegressionReport:
 def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rules: GateRules) -> RegressionReport:
     """Compare a fresh run, whose rows are in `leaderboard`, with the latest comparable one of `baseline`.
 
-    A metric fails when it is worse by more than the tolerance and the paired test, with Holm's correction over the
-    suite's metrics that can be worse, says that it is not chance.
+    A metric fails when it is worse, or defined on a smaller share of the images, by more than the tolerance and the
+    paired test, with Holm's correction over the suite's metrics that can be worse, says that it is not chance.
 
     Raises:
         BenchError: the baseline has no run of this model and suite, or its evidence is damaged.
@@ -104,6 +104,7 @@ def check_regression(outcome: RunOutcome, leaderboard: Path, baseline: Path, rul
     comparison = compare_runs(f"{plan.entry.card.name} under {plan.suite.name}", (old, new), (baseline, leaderboard))
     remarks += [Remark("failure", "baseline", doubt) for doubt in comparison.doubts if doubt]
     remarks += _metric_remarks(comparison, rules)
+    remarks += _defined_remarks(comparison, rules)
     remarks += _unpaired_remarks(comparison, old, new, rules)
     now = set(keys_of(new))
     gone = [full_label(key) for key in keys_of(old) if key not in now and not key.is_external]
@@ -210,12 +211,24 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
                 "warning" if suspicious else "note", "metric", f"{full_label(one.key)} improved {values}{more}"
             )
         if loss > allowed and p_value <= ALPHA:
-            ids = ", ".join(map(str, one.lost[:8])) + (", ..." if len(one.lost) > 8 else "")
-            verb, examples = "rose", ""
-            if one.direction == "higher":
-                verb, examples = "fell", f"; lost examples {ids}" if one.lost else ""
+            verb, examples = ("fell", _lost(one)) if one.direction == "higher" else ("rose", "")
             text = f"{full_label(one.key)} {verb} {values} ({one.test}, p {p_value:.2g}){examples}"
             yield Remark("failure", "metric", text)
+
+
+def _lost(one: Comparison) -> str:
+    ids = ", ".join(map(str, one.lost[:8])) + (", ..." if len(one.lost) > 8 else "")
+    return f"; lost examples {ids}" if one.lost else ""
+
+
+def _defined_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[Remark]:
+    """Metrics that are defined on fewer images than in the baseline: their means say nothing of the others."""
+    adjusted = holm([one.p_value for one in comparison.defined])
+    for one, p_value in zip(comparison.defined, adjusted, strict=True):
+        if -one.difference > rules.tolerance and p_value <= ALPHA:
+            counts = " to ".join(f"{share * one.n_examples:.0f}" for share in (one.first, one.second))
+            text = f"{full_label(one.key)}: the images on which it is defined fell from {counts} of {one.n_examples}"
+            yield Remark("failure", "metric", f"{text} ({one.test}, p {p_value:.2g}){_lost(one)}")
 
 
 def _allowed(values: tuple[float, float], direction: Direction, unit: Unit, rules: GateRules) -> float:

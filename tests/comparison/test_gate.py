@@ -15,6 +15,7 @@ from bench.comparison.gate import (
     GateRules,
     RegressionReport,
     Remark,
+    _defined_remarks,
     _digest_remarks,
     _finding_remarks,
     _metric_remarks,
@@ -24,7 +25,7 @@ from bench.comparison.gate import (
 from bench.leaderboard.evidence.manifest import Result
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, MetricKey
-from bench.leaderboard.statistics.paired import Comparison, compare_values
+from bench.leaderboard.statistics.paired import Comparison, compare_defined, compare_values
 from bench.leaderboard.table import read_leaderboard
 from tests.leaderboard.evidence.manifests import whole_manifest
 
@@ -129,7 +130,10 @@ def of_images(*runs: Any, metric: str = "stability/cosine") -> SuiteComparison:
     """Of two runs by their values of each image, where more is better."""
     pair = [ExampleValues(MetricKey(metric), pd.Series(run), "higher", "number") for run in runs]
     one = compare_values(pair[0], pair[1])
-    return SuiteComparison("", "tiny", "fashion_mnist", ("a", "b"), [one], [one.p_value], unpaired=[])  # fmt: skip
+    return SuiteComparison(
+        "", "tiny", "fashion_mnist", ("a", "b"), comparisons=[one], adjusted=[one.p_value], unpaired=[],
+        defined=[compare_defined(*pair)],
+    )  # fmt: skip
 
 
 def near(lack: float) -> Any:
@@ -144,3 +148,15 @@ def test_what_tables_read_from_one_may_lack_little_more_to_it() -> None:
     assert list(_metric_remarks(of_images(near(0.015), near(0.021)), GateRules())), "now farther than tables read it"
     assert not list(_metric_remarks(of_images(near(0.0), near(1e-7)), GateRules())), "float32 rounds so"
     assert list(_metric_remarks(of_images(near(0.0), near(0.001)), GateRules()))
+
+
+def test_a_metric_that_is_undefined_on_most_images_now_fails() -> None:
+    whole, few = np.full(500, 0.81), np.where(np.arange(500) < 5, 0.41, np.nan)
+    assert not list(_metric_remarks(of_images(whole, few, metric="sparseness"), GateRules()))
+    (remark,) = _defined_remarks(of_images(whole, few, metric="sparseness"), GateRules())
+    assert remark.severity == "failure" and remark.text.startswith(
+        "sparseness: the images on which it is defined fell from 500 to 5 of 500 (McNemar, p 2e-149); lost examples 5, 6,"
+    )
+    fewer = np.where(np.arange(500) < 497, 0.81, np.nan)
+    for before, now in ((few, whole), (whole, fewer), (few, few)):  # a gain, by chance, the same
+        assert not list(_defined_remarks(of_images(before, now), GateRules()))

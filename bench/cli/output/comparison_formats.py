@@ -73,7 +73,7 @@ def print_comparison(found: SuiteComparison, shape: Shape, *, flipped: bool) -> 
     output().print(made)
     if found.unpaired:
         names = ", ".join(short_label(found, key) for key in found.unpaired)
-        output().print(f"without evidence by example, not compared: {names}", soft_wrap=True)
+        output().print(f"not compared, without values of the same images: {names}", soft_wrap=True)
     for one in found.comparisons:
         for ids, winner in ((one.gained, shape.second), (one.lost, shape.first)):
             if not ids or not (flipped or one.key.metric in ("clean_accuracy", "union_accuracy")):

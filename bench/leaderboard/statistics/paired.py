@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +71,18 @@ def compare_values(first: ExampleValues, second: ExampleValues) -> Comparison:
         second=float(pair[1].mean()), ci_low=float(low), ci_high=float(high), p_value=p_value, test=test,
         gained=tuple(gained), lost=tuple(lost),
     )  # fmt: skip
+
+
+def compare_defined(first: ExampleValues, second: ExampleValues) -> Comparison:
+    """Compare on how many of its examples one metric is defined; raises BenchError where these are not the same."""
+    pair = (replace(one, values=one.values.notna(), direction="higher", unit="share") for one in (first, second))
+    return compare_values(*pair)
+
+
+def share_values(first: ExampleValues, second: ExampleValues) -> bool:
+    """Whether any example has a value in both."""
+    ids = [one.values.dropna().index for one in (first, second)]
+    return not ids[0].intersection(ids[1]).empty
 
 
 def _aligned(values: Sequence[ExampleValues]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
