@@ -92,7 +92,7 @@ def as_table(board: Board, *, wide: bool, width: int, intervals: bool = False) -
     names, (kind, *extra) = [column.heading for column in columns], _head(board)
     rows = _rows(board, columns, str, _best, intervals=intervals)
     made = table([kind, *extra, *names], rows, right=[*extra, *names], width=width)
-    made.caption = _caption(board, len(board.columns) - len(columns))
+    made.caption = _caption(board, columns)
     made.caption_justify = "left"
     return made
 
@@ -118,27 +118,29 @@ def _best(text: str) -> Text:
     return marked(f"[bold green]*{value}[/]") + literal(space + ends)
 
 
-def _caption(board: Board, hidden: int) -> str:
+def _caption(board: Board, columns: Sequence[Column]) -> str:
+    """What stands below a table of these of the board's columns."""
     first = ["* best of its column", f"sorted by {board.sort.heading}"]
     if any(column.unit == "share" for column in board.columns):
         first.insert(0, "shares in %")
     parts = [", ".join(first)]
     if any(beaten_cells(board, row) for row in board.rows):
         parts.append(MEANING)
-    fewer = {name for row in board.rows for cell in row.cells for name in board.fewer(row, cell)}
+    cells = [(row, row.cells[board.columns.index(column)]) for row in board.rows for column in columns]
+    fewer = {name for row, cell in cells for name in board.fewer(row, cell)}
     if fewer:
         whose = {"n": "n: images that a value is over, where not all of the run's"}
         whose |= {"models": "models beside a value: those that have it, where not all of the row's"}
         parts += [said for name, said in whose.items() if name in fewer]
-        parts.append("no best and no † where these differ")
+        parts.append("no mark where these differ")
     if board.marks_best_known:
         parts.append("best known: lowered by adversarial images from elsewhere, which the model has confirmed")
     if board.of_methods:
         parts.append("± standard deviation over training seeds")
     if board.ranked:
         parts.append(f"rank: 1 + models significantly better in {board.sort.heading} (paired, Holm, 5 %)")
-    if hidden:
-        parts.append(f"{hidden} more columns with --wide")
+    if len(columns) < len(board.columns):
+        parts.append(f"{len(board.columns) - len(columns)} more columns with --wide")
     return "; ".join(parts)
 
 
