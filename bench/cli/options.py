@@ -150,6 +150,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`name=value` pairs, values as TOML has them, 8/255 as a number, bare words as strings; raises BenchError."""
     from bench.core.toml_files import parse_toml
 
+    require_once(assignments)
     parsed: dict[str, Any] = {}
     for assignment in assignments:
         name, sign, value = assignment.partition("=")
@@ -163,6 +164,14 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         except ValueError as error:
             raise BenchError(f"--set {name.strip()}: {error}.") from error
     return parsed
+
+
+def require_once(assignments: list[str]) -> None:
+    """Raise BenchError where two of `name=value` have one name: one of the values would be lost."""
+    names = [assignment.partition("=")[0].strip() for assignment in assignments]
+    for name in names:
+        if names.count(name) > 1:
+            raise BenchError(f"the parameter {name!r} is given twice; give it once.")
 
 
 def goes_on(context: typer.Context) -> bool:

@@ -102,3 +102,18 @@ def test_settings_are_read_as_toml_has_them_and_nothing_else_is_read_out_of_them
 def test_a_setting_that_nothing_can_hold_is_refused_in_one_line(value: str) -> None:
     with pytest.raises(BenchError, match="--set epochs: "):
         parse_assignments([f"epochs={value}"])
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("tune", ("--grid", "eps=abc", "--grid", "eps=0.5")),
+        ("tune", ("--grid", "eps=0.5,0.5", "--set", "eps=1")),
+        ("train", ("--set", "eps=1", "--set", " eps =2")),
+        ("train", ("--set", "compile=false", "--compile")),
+    ],
+)
+def test_a_parameter_given_twice_is_refused(bench: Bench, tmp_path: Path, command: str, given: tuple[str, ...]) -> None:
+    line = bench.refused(command, "--recipe", "at_l2", "--output", tmp_path / "t", *given)
+    assert "' is given twice; give it once." in line
+    assert not (tmp_path / "t").exists()

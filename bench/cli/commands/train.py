@@ -61,7 +61,7 @@ def train(
     from bench.training import make_recipe
     from bench.training.fitting import TrainingRequest
 
-    chosen = parse_assignments(assignments or []) | ({"compile": True} if compiled else {})
+    chosen = parse_assignments([*(assignments or []), *(["compile=true"] if compiled else [])])
     autoencoder = recipe == "vae_gan"
     made = make_recipe("standard", dataset) if autoencoder else make_recipe(recipe, dataset, chosen)
     request = TrainingRequest(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.interrupts import keeping
-from bench.cli.options import DataDir, Device, Download, parse_assignments, seed_option
+from bench.cli.options import DataDir, Device, Download, parse_assignments, require_once, seed_option
 from bench.cli.output.rendering import messages, table
 from bench.cli.output.rendering import output as standard_output
 
@@ -34,6 +34,7 @@ def tune(
     from bench.training.tuning import grid as combinations
     from bench.training.tuning import try_setting
 
+    require_once([*grid, *(assignments or [])])
     fixed = parse_assignments(assignments or [])
     settings = list(combinations(_parse_grid(grid)))
     made = [make_recipe(recipe, dataset, fixed | setting) for setting in settings]

@@ -178,7 +178,7 @@ def test_event_files_hold_what_training_csv_holds(bench: Bench, tmp_path: Path, 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     code, _, err = bench(
-        "train", "--recipe", "lga", "--output", tmp_path / "zoo", "--data-dir", data_dir, *TINY_TRAINING,
+        "train", "--recipe", "lga", "--output", tmp_path / "zoo", "--data-dir", data_dir, *TINY_TRAINING[2:],
         "--set", "epochs=2", "--tensorboard", tmp_path / "events",
     )  # fmt: skip
     assert code == 0, err
@@ -238,7 +238,7 @@ def test_a_row_of_a_search_is_of_the_epoch_whose_gradients_it_measures(
     scores = iter([0.1, 0.9, 0.3])
     monkeypatch.setattr("bench.training.trainer._validate", lambda *_: {"validation_accuracy": next(scores)})
     code, _, err = bench(
-        "tune", "--recipe", "standard", "--output", tmp_path, "--data-dir", data_dir, *TINY_TRAINING,
+        "tune", "--recipe", "standard", "--output", tmp_path, "--data-dir", data_dir, *TINY_TRAINING[2:],
         "--set", "epochs=3", "--set", "checkpoint=best_validation", "--grid", "weight_decay=0",
     )  # fmt: skip
     assert code == 0, err
