@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from bench.core.threat import NORM_LABELS, Norm, as_number
 
@@ -25,15 +25,30 @@ PixelRadius = Annotated[float, Field(gt=0, le=1), BeforeValidator(as_number)]
 _Radius = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
 
 
+def require_radius(radius: float, norm: Norm) -> None:
+    """Raise ValueError for a radius beyond `LARGEST_RADIUS`."""
+    if radius > LARGEST_RADIUS[norm]:
+        raise ValueError(
+            f"a radius of {radius:g} in {NORM_LABELS[norm]} is larger than any image of pixels in [0, 1]; "
+            f"at most {LARGEST_RADIUS[norm]:g}{', use e.g. 8/255' if norm == 'linf' else ''}"
+        )
+
+
 def _inside_the_cube(radii: dict[Norm, Any]) -> dict[Norm, Any]:
     for norm, found in radii.items():
         for radius in found if isinstance(found, list) else [found]:
-            if radius > LARGEST_RADIUS[norm]:
-                raise ValueError(
-                    f"a radius of {radius:g} in {NORM_LABELS[norm]} is larger than any image of pixels in [0, 1]; "
-                    f"at most {LARGEST_RADIUS[norm]:g}"
-                )
+            require_radius(radius, norm)
     return radii
+
+
+def _inside_its_norm(radius: float, info: ValidationInfo) -> float:
+    if "norm" in info.data:  # it is not where it is wrong itself
+        require_radius(radius, info.data["norm"])
+    return radius
+
+
+RadiusOfNorm = Annotated[float, Field(gt=0), AfterValidator(_inside_its_norm)]
+"""In the norm that the field `norm` before it names."""
 
 
 OneRadius = Annotated[dict[Norm, _Radius], AfterValidator(_inside_the_cube)]

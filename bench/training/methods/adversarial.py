@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from bench.attacks.losses import LossName
 from bench.attacks.pgd import pgd
+from bench.core.bounds import RadiusOfNorm
 from bench.core.threat import Norm
 from bench.training.methods.base import Batch, Method
 
@@ -26,7 +27,7 @@ class Adversarial(Method):
     """
 
     norm: Norm = Field(description="norm of the ball")
-    eps: float = Field(gt=0, le=1e8, description="radius, pixels in [0, 1]")
+    eps: RadiusOfNorm = Field(description="radius, pixels in [0, 1]")
     steps: int = Field(default=7, gt=0, le=100_000, description="PGD steps")
     relative_step_size: float = Field(default=2.5, gt=0, description="step size times steps, over eps")
     attack_loss: LossName = Field(default="cross_entropy", description="loss the attack maximises")

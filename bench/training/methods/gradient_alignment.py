@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.attributions.gradients import true_logit_gradient
+from bench.core.bounds import require_radius
 from bench.training.methods.base import Batch, GradientMethod
 from bench.training.methods.interpretation import cosine
 
@@ -30,7 +31,7 @@ class LocalGradientAlignment(GradientMethod):
     by default those of the paper's code for LeNet on CIFAR-10.
     """
 
-    eps: float = Field(default=4 / 255, gt=0, le=1e8, description="size of the perturbation, pixels in [0, 1]")
+    eps: float = Field(default=4 / 255, gt=0, description="size of the perturbation, pixels in [0, 1]")
     perturbation: Literal["uniform", "gaussian", "gradient", "gradient_sign"] = Field(
         default="uniform", description="kind of perturbation"
     )
@@ -42,6 +43,7 @@ class LocalGradientAlignment(GradientMethod):
     def _regularises(self) -> LocalGradientAlignment:
         if self.l2_weight == 0 and self.cosine_weight == 0:
             raise ValueError("both weights are 0; use the recipe standard for plain cross-entropy")
+        require_radius(self.eps, "l2" if self.perturbation in ("gradient", "gradient_sign") else "linf")
         return self
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

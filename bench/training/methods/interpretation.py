@@ -38,7 +38,7 @@ class InterpretationRegularization(GradientMethod):
     permuted_share: float = Field(default=0.0, ge=0, le=1, description="share of each map's values that is shuffled")
     samples: int = Field(default=50, gt=0, le=100_000, description="SmoothGrad: noisy images besides the clean one")
     sigma: float = Field(
-        default=0.15, gt=0, description="SmoothGrad: standard deviation of the noise, pixels in [0, 1]"
+        default=0.15, gt=0, le=1, description="SmoothGrad: standard deviation of the noise, pixels in [0, 1]"
     )
 
     @model_validator(mode="after")

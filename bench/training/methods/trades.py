@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from bench.attacks.pgd import attacked_model
 from bench.attacks.projections import project
 from bench.attacks.steps import steepest_step
+from bench.core.bounds import RadiusOfNorm
 from bench.core.threat import Norm
 from bench.training.methods.base import Batch, Method
 
@@ -25,7 +26,7 @@ class Trades(Method):
     """
 
     norm: Norm = Field(default="linf", description="norm of the ball")
-    eps: float = Field(gt=0, le=1e8, description="radius, pixels in [0, 1]")
+    eps: RadiusOfNorm = Field(description="radius, pixels in [0, 1]")
     beta: float = Field(default=6.0, gt=0, description="weight of the divergence, 1/lambda in the paper")
     steps: int = Field(default=7, gt=0, le=100_000, description="PGD steps")
     relative_step_size: float = Field(default=2.5, gt=0, description="step size times steps, over eps")
