@@ -6,6 +6,7 @@ not list them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,9 +77,12 @@ def write_autoencoder(folder: Path, card: AutoencoderCard) -> None:
 
 
 def list_autoencoders(registry: Path | None = None) -> list[AutoencoderEntry]:
-    """All that lie in the roots of models, `registry` first; raises BenchError for a damaged card."""
-    paths = (path for root in model_roots(registry) for path in sorted(root.glob(f"[!.]*/[!.]*/{CARD}")))
-    return [read_autoencoder(path.parent) for path in paths]
+    """All that lie in the roots of models, `registry` first, but for those whose card cannot be read."""
+    entries = []
+    for path in (path for root in model_roots(registry) for path in sorted(root.glob(f"[!.]*/[!.]*/{CARD}"))):
+        with suppress(BenchError):  # says so where it is asked for
+            entries.append(read_autoencoder(path.parent))
+    return entries
 
 
 def resolve_autoencoder(name: str, dataset: str, registry: Path | None = None) -> AutoencoderEntry:

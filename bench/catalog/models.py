@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from bench.catalog.autoencoders import AutoencoderEntry, list_autoencoders
 from bench.catalog.cards import ModelCard, read_card
 from bench.catalog.locations import model_roots, models_elsewhere
 from bench.catalog.programs import Program, parse_program, with_programs
@@ -67,10 +66,27 @@ def _checked_entry(path: Path, name: str) -> ModelEntry | BenchError:
     try:
         card = read_card(path.parent)
     except BenchError as error:
-        return error
+        return BenchError(f"{error} Mend this card, or move its folder away.")
     if card.name != name:
         return BenchError(f"model card {path} calls itself {card.name}; folder and card must agree.")
     return ModelEntry(card, path.parent)
+
+
+def broken_cards(registry: Path | None = None) -> list[BenchError]:
+    """What is wrong with each card that cannot be read."""
+    return [found for found in registered(registry).values() if isinstance(found, BenchError)]
+
+
+def find_model(name: str, registry: Path | None = None) -> ModelEntry | None:
+    """The registered model of a full name, None where there is none; raises BenchError if its card cannot be read."""
+    found = registered(registry).get(name)
+    return None if found is None else _sound(found)
+
+
+def _sound(found: ModelEntry | BenchError) -> ModelEntry:
+    if isinstance(found, BenchError):
+        raise found
+    return found
 
 
 def list_models(
@@ -82,27 +98,27 @@ def list_models(
 ) -> list[ModelEntry]:
     """Registered models in natural order of their names, those in `registry` before others of the same name.
 
+    A model whose card cannot be read is left out, unless a pattern names it.
+
     Args:
         patterns, exclude: full names or short ones of any data set, or wildcards for them (`mnist/at_*`, `at_*`); no
             patterns are all.
 
     Raises:
-        BenchError: a pattern that matches no model, or a damaged card.
+        BenchError: a pattern that matches no model, or one whose card cannot be read.
     """
-    everything = []
-    for found in registered(registry).values():
-        if isinstance(found, BenchError):
-            raise found
-        everything.append(found)
-    unwanted = {entry.card.name for entry in _named(exclude, everything)}
-    listed = [entry for entry in everything if dataset in (None, entry.card.dataset)]
-    return [entry for entry in (_named(patterns, listed) if patterns else listed) if entry.card.name not in unwanted]
+    known = registered(registry)
+    unwanted = _named(exclude, known)
+    listed = [name for name in known if dataset in (None, name.partition("/")[0])]
+    chosen = [known[name] for name in (_named(patterns, listed) if patterns else listed) if name not in unwanted]
+    return [_sound(found) for found in chosen if patterns or isinstance(found, ModelEntry)]
 
 
-def _named(patterns: Sequence[str], entries: Sequence[ModelEntry]) -> list[ModelEntry]:
-    names = dict.fromkeys(name for entry in entries for name in (entry.card.id, entry.card.name))
-    found = set(select_names(patterns, list(names), "model"))
-    return [entry for entry in entries if not found.isdisjoint((entry.card.id, entry.card.name))]
+def _named(patterns: Sequence[str], names: Collection[str]) -> list[str]:
+    """The full names that full or short ones, or wildcards for them, stand for."""
+    short = {name: name.partition("/")[2] for name in names}
+    found = set(select_names(patterns, list(dict.fromkeys([*short.values(), *names])), "model"))
+    return [name for name in names if not found.isdisjoint((short[name], name))]
 
 
 def resolve_models(
@@ -123,8 +139,8 @@ def resolve_models(
             weights that are not here are fetched, where the card says from where.
         registry: a folder of models, looked in first.
         program: the file for cards that need a program of the user's, or several, each for the cards that name it.
-        attempt: within it a model that is named by its source is built, which may run the user's code; where it keeps
-            an error to itself, that model is left out.
+        attempt: within it a model that is named by its source is built, which may run the user's code, and a card that
+            cannot be read is an error; where it keeps an error to itself, that model is left out.
 
     Raises:
         BenchError: unknown name, a full name of another data set than `dataset`, or options that no model takes.
@@ -133,14 +149,16 @@ def resolve_models(
     named = [pattern for pattern in patterns if is_source(pattern)]
     _refuse_idle_options(options, len(named))
     if dataset is not None and patterns and not named:
-        known = {*DATASETS, *(entry.card.dataset for entry in list_models(registry=registry))}
+        known = {*DATASETS, *(name.partition("/")[0] for name in registered(registry))}
         if dataset not in known and not any((Path(pattern) / "card.toml").is_file() for pattern in patterns):
             raise unknown_name(dataset, known, "data set")
     chosen: dict[str, ModelEntry] = {}
     found: list[ModelEntry] = []
     for pattern in patterns:
         with attempt(pattern) if is_source(pattern) else nullcontext():
-            found += _resolve(pattern, dataset, registry, options)
+            for one in _resolve(pattern, dataset, registry, options):
+                with attempt(pattern):
+                    found.append(_sound(one))
     for entry in found:
         name, built = entry.card.name, entry.build is not None
         if dataset not in (None, entry.card.dataset):
@@ -174,13 +192,15 @@ def entry_from_source(text: str, dataset: str | None, options: SourceOptions) ->
     )
 
 
-def _resolve(pattern: str, dataset: str | None, registry: Path | None, options: SourceOptions) -> list[ModelEntry]:
+def _resolve(
+    pattern: str, dataset: str | None, registry: Path | None, options: SourceOptions
+) -> Sequence[ModelEntry | BenchError]:
     if is_source(pattern):
         return [entry_from_source(pattern, dataset, options)]
     folder = _folder(pattern, dataset, registry)
     if folder is not None:
         return [ModelEntry(read_card(folder), folder, named={"model": pattern})]
-    known = {entry.card.name: entry for entry in list_models(registry=registry)}
+    known = registered(registry)
     what, elsewhere = "model", [full for full in known if full.endswith(f"/{pattern}")]
     if "/" not in pattern:
         name = dataset or DEFAULT_DATASET
@@ -218,20 +238,6 @@ def _folder(pattern: str, dataset: str | None, registry: Path | None) -> Path | 
     plain = not (pattern.startswith(".") or path.is_absolute() or (os.sep != "/" and os.sep in pattern))
     full = pattern if "/" in pattern else f"{dataset or DEFAULT_DATASET}/{pattern}"
     return None if plain and full in registered(registry) else path
-
-
-def require_weights(digests: Collection[str], registry: Path | None = None, *, download: bool = False) -> None:
-    """Raise BenchError unless weights of these digests are here, or can be fetched, where a registered card names them.
-
-    They may be of models or of autoencoders.
-    """
-    entries: list[ModelEntry | AutoencoderEntry] = [*list_models(registry=registry), *list_autoencoders(registry)]
-    for entry in entries:
-        if entry.card.weights.sha256 in digests:
-            if download:
-                entry.weights.fetch()
-            if not entry.weights.path.exists():
-                entry.weights.read()  # says what to do
 
 
 def load_model(entry: ModelEntry, device: torch.device | str = "cpu") -> nn.Module:

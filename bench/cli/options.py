@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.output.rendering import warn
 from bench.core.errors import BenchError
 from bench.core.threat import as_number
 
@@ -115,6 +116,13 @@ def require_masking_probe(plans: Sequence[RunPlan], verdicts: Sequence[str]) -> 
             f"nothing in {suites} looks for gradient masking; add a suite that does, as cross_norm_quick.",
             option="fail_on",
         )
+
+
+def warn_of_broken_cards(registry: Path | None) -> None:
+    """A line for each model that is left out because its card cannot be read."""
+    from bench.catalog.models import broken_cards
+
+    warn(f"a model is left out: {error}" for error in broken_cards(registry))
 
 
 def seed_option(text: str) -> Any:

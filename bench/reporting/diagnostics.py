@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bench.catalog.models import list_models, load_model
+from bench.catalog.models import broken_cards, list_models, load_model
 from bench.catalog.suites import list_suites
 from bench.core.errors import BenchError, bench_command
 from bench.core.packages import installed_version
@@ -81,6 +81,8 @@ def _data_sets(data_dir: Path | None) -> str:
 
 
 def _models(registry: Path | None) -> str:
+    for error in broken_cards(registry):
+        raise error
     entries = list_models(registry=registry)
     programs = [entry for entry in entries if entry.card.program is not None]
     for entry in entries:

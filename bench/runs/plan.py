@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import bench
-from bench.catalog.models import ModelEntry, require_weights, resolve_models
+from bench.catalog.models import ModelEntry, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.suites import Suite, resolve_suites
 from bench.core.devices import resolve_device
@@ -28,7 +28,7 @@ from bench.protocols import Protocol
 from bench.runs.batch_size import images_within_memory
 from bench.runs.failures import Failures
 from bench.runs.fitting import FittedData, in_precision, load_fitted, share_programs, skipped
-from bench.runs.ready import check_model
+from bench.runs.ready import check_model, require_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bench.catalog.models import ModelEntry, load_model
+from bench.catalog.autoencoders import AutoencoderEntry, list_autoencoders
+from bench.catalog.models import ModelEntry, list_models, load_model
 from bench.core.devices import current_device
 from bench.core.errors import BenchError, is_interrupt
 from bench.core.memory import is_out_of_memory
@@ -190,3 +192,17 @@ def _has_gradients(net: nn.Module, images: Tensor, device: torch.device) -> bool
             return has_gradient(net, images) and has_gradient(net, images[:1])
     except BenchError:
         return False
+
+
+def require_weights(digests: Collection[str], registry: Path | None = None, *, download: bool = False) -> None:
+    """Raise BenchError unless weights of these digests are here, or can be fetched, where a registered card names them.
+
+    They may be of models or of autoencoders.
+    """
+    entries: list[ModelEntry | AutoencoderEntry] = [*list_models(registry=registry), *list_autoencoders(registry)]
+    for entry in entries:
+        if entry.card.weights.sha256 in digests:
+            if download:
+                entry.weights.fetch()
+            if not entry.weights.path.exists():
+                entry.weights.read()  # says what to do

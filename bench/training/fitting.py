@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.catalog.cards import Gradients
-from bench.catalog.models import list_models, load_model, resolve_models
+from bench.catalog.models import find_model, load_model, resolve_models
 from bench.catalog.sources import SourceOptions
 from bench.catalog.state_files import state_bytes, weights_of
 from bench.core.devices import device_label
@@ -186,7 +186,7 @@ def find_source(request: TrainingRequest, net_parameters: dict[str, Any]) -> Sou
     beside = request.output / request.dataset / name
     if (beside / "card.toml").is_file():
         entry = resolve_models([str(beside.resolve())])[0]
-    elif name in {entry.card.id for entry in list_models(request.dataset)}:
+    elif find_model(f"{request.dataset}/{name}") is not None:
         entry = resolve_models([name], request.dataset, options=SourceOptions(download=request.download))[0]
     else:
         named = {"recipe": name} if name in TEMPLATES else {"recipe": "RECIPE", "id": name}

@@ -13,7 +13,7 @@ import bench
 from bench.api import list_models as list_names
 from bench.catalog.cards import read_card, write_card
 from bench.catalog.locations import shipped
-from bench.catalog.models import list_models, load_model, resolve_models
+from bench.catalog.models import broken_cards, list_models, load_model, resolve_models
 from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from tests.conftest import Bench, ModelCopy
@@ -134,8 +134,8 @@ def test_a_wheel_says_where_the_models_are_that_it_lacks(
 
 
 def test_a_data_set_without_models_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    of_fashion = resolve_models(["fashion_mnist/standard"])
-    monkeypatch.setattr("bench.catalog.models.list_models", lambda **_: of_fashion)
+    (standard,) = resolve_models(["fashion_mnist/standard"])
+    monkeypatch.setattr("bench.catalog.models.registered", lambda _: {"fashion_mnist/standard": standard})
     with pytest.raises(BenchError, match="no model of cifar10; train one"):
         resolve_models(["at_l2"], "cifar10")
 
@@ -206,7 +206,17 @@ def test_a_card_with_an_unknown_key_is_refused(model_copy: ModelCopy) -> None:
 def test_a_card_must_agree_with_its_folder(model_copy: ModelCopy) -> None:
     model_copy.rewrite_card(id="other")
     with pytest.raises(BenchError, match="folder and card must agree"):
-        list_models()
+        list_models(patterns=["copy"])
+
+
+def test_a_broken_card_matters_only_where_its_model_is_asked_for(model_copy: ModelCopy) -> None:
+    (model_copy.folder / "card.toml").write_text("")
+    assert resolve_models(["standard"])[0].card.name == "fashion_mnist/standard"
+    assert "copy" not in {entry.card.id for entry in list_models(exclude=["copy"], patterns=["fashion_mnist/*"])}
+    assert len(broken_cards()) == 1
+    for pattern in ("copy", "fashion_mnist/copy", "cop*", "all"):
+        with pytest.raises(BenchError, match=r"copy/card\.toml: .* Mend this card, or move its folder away\."):
+            resolve_models([pattern])
 
 
 def test_a_missing_weights_file_is_named(model_copy: ModelCopy) -> None:

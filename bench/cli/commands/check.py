@@ -22,6 +22,7 @@ from bench.cli.options import (
     Json,
     masking_to_fail_on,
     require_masking_probe,
+    warn_of_broken_cards,
 )
 from bench.cli.output.rendering import messages, output, tell_failures, tell_skipped
 from bench.core.errors import BenchError
@@ -92,10 +93,12 @@ def check(
     from bench.leaderboard.merge import merge_leaderboards
     from bench.leaderboard.table import FILE_NAME, read_leaderboard
 
+    warn_of_broken_cards(evaluation.registry)
+
     executor, rules, failures = place.choose(evaluation.device), gate.rules(), Failures(fast=fail_fast)
     with ExitStack() as stack:
         folder = leaderboard or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-check-")))
-        models, suites = model or ["all"], suite or ["cross_norm_quick"]
+        models, suites = model or _sound(evaluation), suite or ["cross_norm_quick"]
         request = evaluation.request(models, suites, folder, own=own, executor=executor)
         earlier = set(read_leaderboard(folder)["run_id"]) if (folder / FILE_NAME).exists() else set()
         with _written_down(junit, failures, annotate=not as_json):
@@ -112,6 +115,14 @@ def check(
         raise typer.Exit(EXIT_FAILED)
     if not update and not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(EXIT_NEGATIVE)
+
+
+def _sound(evaluation: Evaluation) -> list[str]:
+    """All models of the data set but those whose card cannot be read."""
+    from bench.catalog.models import DEFAULT_DATASET, list_models
+
+    found = list_models(evaluation.dataset or DEFAULT_DATASET, evaluation.registry)
+    return [entry.card.name for entry in found] or ["all"]
 
 
 @contextmanager

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.option_groups import OwnModel, with_groups
-from bench.cli.options import EXIT_NEGATIVE, DataDir, Device, Download, Json, Program, Registry, goes_on
+from bench.cli.options import (
+    EXIT_NEGATIVE,
+    DataDir,
+    Device,
+    Download,
+    Json,
+    Program,
+    Registry,
+    goes_on,
+    warn_of_broken_cards,
+)
 from bench.cli.output.rendering import output, percent, table
 
 if TYPE_CHECKING:
@@ -44,6 +54,7 @@ def list_command(
     from bench.catalog.models import list_models
     from bench.data.loading import require_dataset
 
+    warn_of_broken_cards(registry)
     found = list_models(dataset, registry, patterns=patterns or (), exclude=exclude or ())
     if dataset is not None and not found:
         require_dataset(dataset)

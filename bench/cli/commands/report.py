@@ -17,6 +17,7 @@ from bench.cli.options import (
     OnlySuite,
     Program,
     Registry,
+    warn_of_broken_cards,
 )
 from bench.cli.output.rendering import messages, output
 
@@ -54,6 +55,7 @@ def report(
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
     from bench.reporting.leaderboard_page import make_report
 
+    warn_of_broken_cards(registry)
     with messages().status("Writing the page"):
         outcome = make_report(
             directory, output_file, title=title, dataset=dataset, suite=suite, images=images if saliency else 0,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.attacks.verification import AttackResults
 from bench.catalog.cards import read_card
-from bench.catalog.models import ModelEntry, list_models, load_model
+from bench.catalog.models import ModelEntry, find_model, load_model
 from bench.core.threat import NORMS, Norm
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.statistics.intervals import wilson
@@ -170,7 +170,7 @@ def transfer_dependency(dataset: str, model_name: str, registry: Path | None) ->
 def _transfer_entry(dataset: str, model_name: str, registry: Path | None) -> ModelEntry | None:
     """The registry's standard model of this data set, unless it is the one under test or there is none."""
     name = f"{dataset}/{_SOURCE}"
-    return next((entry for entry in list_models(dataset, registry) if entry.card.name == name != model_name), None)
+    return None if name == model_name else find_model(name, registry)
 
 
 def _transfer_source(context: EvaluationContext) -> nn.Module | None:

@@ -55,6 +55,26 @@ def test_a_model_that_fails_does_not_keep_the_others_from_being_run(
     assert code == 2 and out == "" and err.count("no luck today") == 1
 
 
+@pytest.mark.parametrize("command", ["models", "report", "check"])
+def test_a_broken_card_is_named_in_one_line_where_all_models_count(
+    bench: Bench, tmp_path: Path, model_copy: ModelCopy, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model_copy.folder / "card.toml").write_text("")
+    monkeypatch.chdir(tmp_path)  # no leaderboard is here, so that two of the commands end early
+    _, out, err = bench(command)
+    assert err.count(f"warning a model is left out: model card {model_copy.folder / 'card.toml'}: ") == 1
+    assert command != "models" or "fashion_mnist/standard" in out
+
+
+def test_a_broken_card_that_all_models_include_is_one_of_the_failures(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy
+) -> None:
+    (model_copy.folder / "card.toml").write_text("")
+    models = ("--model", "cop*", "--model", "standard")
+    code, out, err = bench("run", *models, "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert code == 2 and "fashion_mnist/standard under tiny" in out and "Mend this card" in err
+
+
 def test_a_model_that_cannot_be_built_or_loaded_fails_alone(
     bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, model_copy: ModelCopy
 ) -> None:
