@@ -111,9 +111,10 @@ class Epochs:
     def _require_finite(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
             if not math.isfinite(value):
+                kept = f" The last good state is in {self.folder}." if self.rows else ""
                 raise BenchError(
                     f"training diverged: the term {name!r} is {value} in epoch {int(row['epoch'])}; "
-                    f"lower its weight or the learning rate. The last good state is in {self.folder}."
+                    f"lower its weight or the learning rate.{kept}"
                 )
 
     def _save(self) -> None:

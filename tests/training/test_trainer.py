@@ -173,8 +173,10 @@ def test_a_diverging_loss_stops_with_epoch_and_term_and_keeps_the_last_good_stat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_learning_rate_factor", lambda *_: 1e30)
-        with pytest.raises(BenchError, match=r"training diverged: the term 'cross_entropy' is .* in epoch 2"):
+        with pytest.raises(BenchError, match=r"the term 'cross_entropy' is .* in epoch 2.* last good state is in "):
             fit("standard", tmp_path, epochs=3)
+        with pytest.raises(BenchError, match=r"in epoch 1; lower its weight or the learning rate\.$"):
+            fit("standard", tmp_path / "none", epochs=3)
     assert (tmp_path / CHECKPOINT).read_bytes() == good
 
 
