@@ -98,7 +98,7 @@ def resolve_autoencoder(name: str, dataset: str, registry: Path | None = None) -
         if not found:
             raise BenchError(
                 f"there is no autoencoder {name} of {dataset}; train it with `"
-                + bench_command("train", recipe="vae_gan", dataset=dataset, output="DIR")
+                + bench_command("train", recipe="vae_gan", id=name, dataset=dataset, output="DIR")
                 + "` and set BENCH_REGISTRY=DIR."
             )
         entry = read_autoencoder(found[0])
