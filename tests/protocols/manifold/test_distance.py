@@ -199,13 +199,23 @@ def test_the_area_counts_pairs() -> None:
 
 def test_a_missing_foreign_or_damaged_autoencoder_is_refused(suite: Path, registry: Path) -> None:
     protocol = protocol_for(read_suite(suite))
-    with pytest.raises(BenchError, match="no autoencoder vae_gan of cifar10; train it with .* --id vae_gan --dataset"):
+    with pytest.raises(BenchError, match=r"no autoencoder vae_gan of cifar10; train it with .* --id vae_gan --dataset"):
         protocol.dependencies("cifar10", "cifar10/net", None)
     with pytest.raises(BenchError, match="unknown data set for this suite 'mnist'"):
         protocol.require_dataset("mnist")
     publish(registry, "cifar10", claimed="fashion_mnist")
     with pytest.raises(BenchError, match="was trained on fashion_mnist; the manifold of cifar10 needs one"):
         protocol.dependencies("cifar10", "cifar10/net", None)
+
+
+def test_a_missing_reference_model_is_named_as_such(suite: Path, registry: Path) -> None:
+    publish(registry)
+    suite.write_text(SUITE.replace('autoencoder = "vae_gan"', 'reference_model = "bridging_standard"'))
+    line = (
+        r"no model fashion_mnist/bridging_standard, the suite's reference_model; .* --id bridging_standard --dataset f"
+    )
+    with pytest.raises(BenchError, match=line):
+        protocol_for(read_suite(suite)).dependencies("fashion_mnist", "fashion_mnist/net", None)
 
 
 def test_weights_that_are_not_the_cards_are_refused(
