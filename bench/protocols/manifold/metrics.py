@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,8 @@ MANIFOLD_COLUMNS = {
 FILTERS = ("fooled_reference", "fooled_itself")
 """Which adversarial images count: those that change the reference model's label (the paper), or the model's own."""
 _RESAMPLES = 500
+_FEWEST = 6
+"""Of fewer values the smallest and the largest hold the median less often than 95 % of the time."""
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +51,7 @@ def _explained_bounds(records: pd.DataFrame, explained: float) -> tuple[float, f
     errors, spreads = (records[name].to_numpy(np.float64) ** 2 for name in ("clean_distance", "spread"))
     linearised = explained + ((1.0 - explained) * spreads - errors) / max(float(spreads.mean()), 1e-12)
     (low,), (high,) = mean_intervals(linearised[:, None])
-    return float(low), float(high)
+    return float(low), float(np.minimum(high, 1.0))  # Student's interval knows no largest value
 
 
 def auroc(negatives: Array, positives: Array) -> Array:
@@ -74,7 +77,7 @@ def distance_metrics(records: pd.DataFrame) -> list[Metric]:
     """Medians, their ratio and AUROC under both filters; what the reconstruction of clean images is worth."""
     clean = records["clean_distance"].to_numpy(dtype=np.float64)
     explained = explained_variance(records)
-    of_clean = float(_median(clean)), *bootstrap(_median, clean, resamples=_RESAMPLES)
+    of_clean = float(_median(clean)), *_bounds(_median, clean)
     metrics = [
         _metric("explained_variance", "", "", (explained, *_explained_bounds(records, explained)), count=len(clean)),
         _metric("clean_manifold_distance", "", "", of_clean, count=len(clean)),
@@ -99,10 +102,19 @@ def _distances(clean: Array, adversarial: Array, chosen: str) -> list[Metric]:
     }
     found = []
     for name, statistic in statistics.items():
-        bounds = bootstrap(statistic, clean, adversarial, resamples=_RESAMPLES, seed=1)
+        bounds = _bounds(statistic, clean, adversarial, seed=1)
         value = float(statistic(clean, adversarial))
         found.append(_metric(name, chosen, "l2", (value, *bounds), count=len(adversarial)))
     return found
+
+
+def _bounds(statistic: Callable[..., Array], *samples: Array, seed: int = 0) -> tuple[float, float]:
+    """The bootstrap's interval; none of so few images that no ranks hold a median, and none without a width."""
+    if min(map(len, samples)) >= _FEWEST:
+        low, high = bootstrap(statistic, *samples, resamples=_RESAMPLES, seed=seed)
+        if low < high:
+            return low, high
+    return math.nan, math.nan
 
 
 def _median(distances: Array) -> Array:

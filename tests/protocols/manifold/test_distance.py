@@ -189,6 +189,20 @@ def test_the_explained_variance_has_the_interval_of_a_ratio_of_means() -> None:
     assert (metric.ci_low, metric.ci_high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
+@pytest.mark.parametrize("count", [3, 5, 6, 40])
+def test_no_interval_of_few_images_is_impossible_or_without_width(count: int) -> None:
+    clean = np.linspace(1.0, 4.0, count)
+    records = pd.DataFrame({"clean_distance": clean, "spread": 6.0, "adversarial_distance": clean + 9})
+    records[[name for name in MANIFOLD_COLUMNS if name not in records]] = 0
+    records["reference_adversarial_prediction"] = 1
+    found = {one.key.metric: one for one in distance_metrics(records)}
+    assert found["explained_variance"].ci_high <= 1.0 and found["manifold_auroc"].value == 1.0
+    assert np.isnan([found["manifold_auroc"].ci_low, found["manifold_auroc"].ci_high]).all()
+    for name in ("clean_manifold_distance", "manifold_distance", "manifold_distance_ratio"):
+        low, high = found[name].ci_low, found[name].ci_high
+        assert low < high if count >= 6 else np.isnan([low, high]).all()
+
+
 def test_the_area_counts_pairs() -> None:
     random = np.random.default_rng(0)
     clean, adversarial = random.integers(0, 9, 40).astype(float), random.integers(2, 11, 30).astype(float)
