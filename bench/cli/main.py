@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +41,8 @@ EXIT_INTERRUPTED = 130
 """As typer says it; the process exits with `interrupts.exit_code()`."""
 EXIT_READER_GONE = 141
 """128 + SIGPIPE, as a shell reports of other programs."""
+
+_FREE_TEXT = ("--title", "--description")
 
 app = typer.Typer(
     name="bench",
@@ -104,6 +107,7 @@ def run_command(arguments: list[str]) -> int:
     """Run one command; the exit code: 0 done, 1 negative verdict, 2 error, 128 + a signal's number, 141 reader gone."""
     interrupts.forget()
     try:
+        _refuse_empty_values(arguments)
         outcome = app(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
         return _fail(with_flags(str(error), error.named_options(), arguments))
@@ -127,6 +131,18 @@ def run_command(arguments: list[str]) -> int:
     if outcome == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0
+
+
+def _refuse_empty_values(arguments: list[str]) -> None:
+    """Raise BenchError for an option without a value, which a shell's variable that is not set leaves.
+
+    Of a path it would be the working directory.
+    """
+    for before, word in pairwise(["", *arguments]):
+        flag, sign, value = word.partition("=")
+        flag = before if not word else flag if sign and not value else ""
+        if flag.startswith("--") and flag not in _FREE_TEXT:
+            raise BenchError(f"the value of {flag} is empty; give one, or leave the option out.")
 
 
 def with_flags(message: str, options: tuple[str, ...], arguments: list[str]) -> str:

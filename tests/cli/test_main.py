@@ -31,6 +31,14 @@ def test_an_error_from_below_names_no_flag_and_the_command_line_adds_it(bench: B
     assert line.endswith("make one with `bench run`, or name another folder (--leaderboard).")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [["run", "--model", "a", "--leaderboard", ""], ["models", "--registry="], ["models", "--registry", "", "list"]],
+)
+def test_an_empty_path_is_not_the_working_directory(bench: Bench, given: list[str]) -> None:
+    assert "is empty; give one, or leave the option out." in bench.refused(*given)
+
+
 def test_a_mistake_in_a_subcommands_options_names_that_subcommands_help(bench: Bench) -> None:
     assert bench.refused("run", "--modle", "standard").endswith("See `bench run --help`.")
     assert bench.refused("models", "list", "--datset", "mnist").endswith("See `bench models list --help`.")
