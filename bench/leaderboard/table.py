@@ -78,7 +78,7 @@ def check_leaderboard(folder: Path) -> None:
 def read_leaderboard(folder: Path) -> pd.DataFrame:
     """All rows, typed; raises BenchError when there is no leaderboard or it is not one of ours."""
     path = folder / FILE_NAME
-    if not path.is_file():
+    if not path.exists():
         raise BenchError(
             f"there is no {path}; make one with `bench run`, or name another folder.", option="leaderboard"
         )
@@ -150,10 +150,9 @@ def _content(path: Path) -> tuple[str, list[list[str]]]:
         content = read_regular(path).decode("utf-8-sig")  # spreadsheets put a byte-order mark before it
     except (FileNotFoundError, NotADirectoryError):
         return "", []
-    except UnicodeDecodeError as error:
-        raise BenchError(
-            f"{path} is not a text file; move it away or name another folder.", option="leaderboard"
-        ) from error
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        what = "a folder" if isinstance(error, IsADirectoryError) else "not a text file"
+        raise BenchError(f"{path} is {what}; move it away or name another folder.", option="leaderboard") from error
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}.") from error
     try:

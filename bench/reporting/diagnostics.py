@@ -101,7 +101,7 @@ def _suites() -> str:
 
 
 def _leaderboard(folder: Path) -> str:
-    if not (folder / FILE_NAME).is_file():
+    if not (folder / FILE_NAME).exists():
         return f"none yet in {folder}"
     rows = read_leaderboard(folder)
     runs = rows["run_id"].unique().tolist()

@@ -21,6 +21,8 @@ from bench.leaderboard.table import (
     read_leaderboard,
     select_rows,
 )
+from bench.reporting.diagnostics import _leaderboard
+from tests.conftest import Bench
 from tests.leaderboard.rows import row
 
 DESIGN = (
@@ -108,6 +110,18 @@ def test_a_full_disk_leaves_the_leaderboard_as_it_was(tmp_path: Path, monkeypatc
 def test_a_missing_leaderboard_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="bench run"):
         read_leaderboard(tmp_path)
+
+
+def test_a_leaderboard_that_is_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.csv").mkdir()
+    for read in (read_leaderboard, check_leaderboard, _leaderboard):
+        with pytest.raises(BenchError, match=r"leaderboard\.csv is a folder; move it away or name another folder\."):
+            read(tmp_path)
+
+
+def test_a_leaderboard_without_rows_says_so(tmp_path: Path, bench: Bench) -> None:
+    (tmp_path / "leaderboard.csv").touch()
+    assert "has no rows yet; make some with `bench run`." in bench.refused("leaderboard", "--leaderboard", tmp_path)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

@@ -81,6 +81,8 @@ def leaderboard(
     if as_json and output_format not in (Format.table, Format.json):
         raise BenchError(f"--json or --format {output_format}, not both.")
     rows = select_rows(read_leaderboard(directory), dataset=[dataset], suite=[suite], model=model or [])
+    if rows.empty:
+        raise BenchError(f"the leaderboard in {directory} has no rows yet; make some with `bench run`.")
     rows = rows if all_versions else of_newest_versions(rows)
     boards = [_with_union(board, directory) for board in make_boards(rows, sort)]
     warn(board_doubts(directory, rows))
