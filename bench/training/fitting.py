@@ -134,6 +134,9 @@ def fit(
     if dataset.sha256 == test.sha256:
         raise BenchError(f"{dataset.source} and {test.source} are the same images; a test split has to be others.")
     source = find_source(request, net_parameters)
+    torch.manual_seed(request.seed)
+    model = build_net(request.recipe.schedule.architecture, net_parameters)
+    model = _prepared(model.to(request.device), dataset.pixels(slice(0, 2)).to(request.device))
     request.prepare_work()
     maps = None
     if source is not None:
@@ -141,10 +144,8 @@ def fit(
             source, dataset, split_validation(len(dataset))[0],
             seed=request.seed, device=request.device, on_progress=on_targets,
         )  # fmt: skip
-        maps = request.recipe.method.target_maps(wanted)
-    torch.manual_seed(request.seed)
-    model = build_net(request.recipe.schedule.architecture, net_parameters)
-    model = _prepared(model.to(request.device), dataset.pixels(slice(0, 2)).to(request.device))
+        with torch.random.fork_rng([request.device] if request.device.type == "cuda" else []):
+            maps = request.recipe.method.target_maps(wanted)
     run = train(
         request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
         target_maps=maps, test=test, on_progress=on_progress,

@@ -85,13 +85,13 @@ def train_vae_gan(
     request.require_free()
     spec = request.spec
     dataset, test = request.load("train"), request.load("test")
-    request.prepare_work()
     parameters: dict[str, Any] = {
         "in_channels": spec.in_channels, "image_size": spec.image_size, "code_size": recipe.code_size,
         "width": recipe.width,
     }  # fmt: skip
     torch.manual_seed(request.seed)
     net = VaeGan(**parameters).to(request.device).to(memory_format=torch.channels_last)
+    request.prepare_work()
     run = _Run(recipe, net, dataset, request.seed, device=request.device)
     fingerprint = sha256_bytes(f"{recipe!r} {request.seed} {dataset.sha256}".encode())
     epochs = Epochs(request.work, fingerprint, {"net": net, **run.optimizers}, recipe.epochs, on_progress=on_progress)

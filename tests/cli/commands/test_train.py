@@ -121,6 +121,9 @@ def test_training_mistakes_are_refused_before_anything_is_written(
     assert "train that first: bench train --recipe RECIPE --id nobody" in bench.refused(
         "train", "--recipe", "ir_gradient", "--set", "source_model=nobody", *common
     )
+    assert "unknown architecture 'nope'" in bench.refused(
+        "train", "--recipe", "lga", "--set", "architecture=nope", *common
+    )
     monkeypatch.setattr(loading, "_further_places", lambda spec: [])
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
     assert "(--download or --data-dir)" in bench.refused("train", "--recipe", "standard", "--output", output)
