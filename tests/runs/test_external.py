@@ -134,6 +134,7 @@ def test_the_file_that_a_run_keeps_is_one_that_verify_reads(bench: Bench, tmp_pa
     ("change", "said"),
     [
         ({"images": np.zeros((2, 1, 28, 27), np.float32)}, "needs (n, 1, 28, 28)"),
+        ({"images": np.zeros((0, 1, 28, 28), np.float32), "ids": np.zeros(0, np.int64)}, "holds no images"),
         ({"images": np.zeros((2, 1, 28, 28), np.uint8)}, "are bytes"),
         ({"images": np.full((2, 1, 28, 28), np.nan, np.float32)}, "NaN"),
         ({"images": np.full((2, 1, 28, 28), 255.0, np.float32)}, "pixels up to 255"),

@@ -117,6 +117,8 @@ def _images(images: NDArray[Any], path: Path, dataset: ImageDataset) -> NDArray[
         raise BenchError(
             f"images in {path} have shape {images.shape}; {dataset.name} needs (n, {', '.join(map(str, shape))})."
         )
+    if not len(images):
+        raise BenchError(f"{path} holds no images; give one or more.")
     if images.dtype == np.uint8:
         raise BenchError(
             f"images in {path} are bytes; store (images / 255).astype('float32'), so that nothing else is meant."
