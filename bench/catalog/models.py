@@ -200,6 +200,8 @@ def _resolve(
     folder = _folder(pattern, dataset, registry)
     if folder is not None:
         return [ModelEntry(read_card(folder), folder, named={"model": pattern})]
+    if Path(pattern).name == "card.toml":
+        raise BenchError(f"{pattern} is a card; name the folder that it lies in.")
     known = registered(registry)
     what, elsewhere = "model", [full for full in known if full.endswith(f"/{pattern}")]
     if "/" not in pattern:

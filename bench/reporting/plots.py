@@ -70,8 +70,13 @@ def draw_plot(
     for board in (one for one in every if table in one.title):
         newest.setdefault(tuple(board.shared[name] for name in _BESIDE_VERSION), board)
     boards = list(newest.values())
+    if not every:
+        raise BenchError(f"the leaderboard in {leaderboard} has no rows yet; make some with `bench run`.")
+    if not boards:
+        titles = "; ".join(board.title for board in every[:6])
+        raise BenchError(f"no table has {table!r} in its title; there are: {titles}.", option="table")
     if len(boards) != 1:
-        found = "; ".join(board.title for board in (boards or every)[:6])
+        found = "; ".join(board.title for board in boards[:6])
         message = f"these are {len(boards)} tables of {len(every)} ({found}); name one."
         raise BenchError(message, option=("dataset", "suite", "table"))
     with mpl.rc_context({"font.family": font, "font.size": font_size, "axes.titlesize": "medium"}):

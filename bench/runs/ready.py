@@ -80,7 +80,7 @@ def check_model(
         images = dataset.pixels(slice(0, 3)).to(device)
         # two and then one: a net that was exported for a fixed number of images is found here
         with random_numbers_of(device, "check"):
-            clean_pass(model, name, images, dataset.num_classes, batch_size=2)
+            _require_answers(model, entry, images, dataset.num_classes)
             unfit: dict[str, BenchError] = {}
             for suite, protocol in suites.items():
                 try:
@@ -97,6 +97,17 @@ def check_model(
         if not is_out_of_memory(error):
             raise
         raise no_room(device, name, "a single image") from error
+
+
+def _require_answers(model: nn.Module, entry: ModelEntry, images: Tensor, num_classes: int) -> None:
+    """Raise BenchError where the net cannot take the images; it names the size that the user has them resized to."""
+    try:
+        clean_pass(model, entry.card.name, images, num_classes, batch_size=2)
+    except BenchError as error:
+        side = entry.named.get("input_size")
+        if side is None:
+            raise
+        raise BenchError(f"{str(error).rstrip('.')}; images are resized to {side}.", option="input_size") from error
 
 
 def _searched_in(model: nn.Module, name: str, precision: Precision, images: Tensor) -> Precision:

@@ -219,6 +219,11 @@ def test_a_broken_card_matters_only_where_its_model_is_asked_for(model_copy: Mod
             resolve_models([pattern])
 
 
+def test_a_card_in_place_of_its_folder_says_so(model_copy: ModelCopy) -> None:
+    with pytest.raises(BenchError, match=r"card\.toml is a card; name the folder that it lies in\."):
+        resolve_models([str(model_copy.folder / "card.toml")])
+
+
 def test_a_missing_weights_file_is_named(model_copy: ModelCopy) -> None:
     model_copy.weights.unlink()
     with pytest.raises(BenchError, match=r"cannot read the weights .*weights\.safetensors"):

@@ -55,6 +55,13 @@ def test_a_model_that_fails_does_not_keep_the_others_from_being_run(
     assert code == 2 and out == "" and err.count("no luck today") == 1
 
 
+def test_a_size_that_the_net_does_not_take_is_named(
+    bench: Bench, tmp_path: Path, flaky: Path, tiny_suite: Path
+) -> None:
+    asked = ("run", "--model", f"{flaky}:make", "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
+    assert bench.refused(*asked, "--input-size", 14).endswith("; images are resized to 14 (--input-size).")
+
+
 @pytest.mark.parametrize("command", ["models", "report", "check"])
 def test_a_broken_card_is_named_in_one_line_where_all_models_count(
     bench: Bench, tmp_path: Path, model_copy: ModelCopy, command: str, monkeypatch: pytest.MonkeyPatch

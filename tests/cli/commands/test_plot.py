@@ -110,3 +110,4 @@ def test_of_tables_that_differ_in_the_suites_version_alone_the_newest_is_drawn(b
     assert "version 1" in bench(*drawing, "--table", "version 1")[1]
     append_rows(board, [row("seed", seed=1, metric="clean_accuracy", value=0.5)])
     assert "these are 2 tables of 3" in bench.refused(*drawing)
+    assert "no table has 'foo' in its title; there are: fashion_mnist" in bench.refused(*drawing, "--table", "foo")
