@@ -46,6 +46,10 @@ def compare(
 
     if as_json and output_format is Format.latex:
         raise BenchError(f"--json or --format {output_format}, not both.")
+    if images is not None:
+        from bench.reporting.figures import require_picture
+
+        require_picture(images, "images")
     shape = Shape(first, second, [name.strip() for name in columns.split(",")] if columns else [], intervals)
     found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
     shown = with_metrics(found, metric) if metric else found
