@@ -170,7 +170,9 @@ def _known_failure(error: Exception) -> int | None:
     format_message = getattr(error, "format_message", None)
     if callable(format_message):
         command = getattr(getattr(error, "ctx", None), "command_path", "bench")
-        return _fail(f"{format_message()} See `{command} --help`.") if format_message() else EXIT_FAILED
+        message = format_message().replace("Value error, ", "").strip()  # pydantic's words, which typer leaves in
+        message += "" if message.endswith((".", "?", "!", ")")) else "."
+        return _fail(f"{message} See `{command} --help`.") if message.strip(".") else EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         _reader_gone()  # what is left of the output cannot be written either
         return _fail(f"the output cannot be written: {error.strerror}; make room, or write elsewhere.")

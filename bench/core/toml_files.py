@@ -95,8 +95,11 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
 
 def explain(error: ValidationError) -> str:
     """All problems of a pydantic error in one line: where, and what is expected."""
-    problems = []
+    problems, places = [], [one["loc"] for one in error.errors()]
     for problem in error.errors():
+        depth = len(problem["loc"])
+        if any(len(place) > depth and place[:depth] == problem["loc"] for place in places):
+            continue  # it follows from one inside: a list of one wrong item counts as an empty one
         place = ".".join(str(part) for part in problem["loc"])
         reason = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
         problems.append(f"{place}{': ' if place else ''}{reason[0].lower()}{reason[1:]}")

@@ -43,3 +43,10 @@ def test_a_mistake_in_a_subcommands_options_names_that_subcommands_help(bench: B
     assert bench.refused("run", "--modle", "standard").endswith("See `bench run --help`.")
     assert bench.refused("models", "list", "--datset", "mnist").endswith("See `bench models list --help`.")
     assert bench.refused("rnu").endswith("See `bench --help`.")
+    assert bench.refused("run", "--seed", "-1").endswith("equal to 0. See `bench run --help`.")
+    assert "Invalid value for '--format': 'foo' is not one of" in bench.refused("leaderboard", "--format", "foo")
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_table_is_printed(bench: Bench) -> None:
+    code, out, err = bench("compare", "standard", "at_linf", "--images", "x.foo")
+    assert (code, out) == (2, "") and "the picture x.foo must end in .png" in err
