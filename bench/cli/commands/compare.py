@@ -46,10 +46,7 @@ def compare(
 
     if as_json and output_format is Format.latex:
         raise BenchError(f"--json or --format {output_format}, not both.")
-    if images is not None:
-        from bench.reporting.figures import require_picture
-
-        require_picture(images, "images")
+    _require_picture(images)
     shape = Shape(first, second, [name.strip() for name in columns.split(",")] if columns else [], intervals)
     found, skipped = compare_models(first, second, leaderboard, dataset=dataset, suite=suite)
     shown = with_metrics(found, metric) if metric else found
@@ -69,3 +66,11 @@ def compare(
 
         draw_flips(found, (first, second), images, leaderboard=leaderboard, data_dir=data_dir)
         (messages if as_json or output_format is Format.latex else output)().print(f"images: {images}", soft_wrap=True)
+
+
+def _require_picture(path: Path | None) -> None:
+    """Raise BenchError before anything is printed where the picture that is asked for cannot be written."""
+    if path is not None:
+        from bench.reporting.figures import require_picture
+
+        require_picture(path, "images")
