@@ -54,12 +54,13 @@ class Failures:
         try:
             yield
         except Exception as error:
+            if all(one.error is not error for one in self.found):
+                self.found.append(Failure(model, suite, error))
             if self.fast:
                 raise
             if not isinstance(error, BenchError):
                 logger.exception("%s failed", model)
             _let_go(error)
-            self.found.append(Failure(model, suite, error))
 
     def raise_lone(self, others: int) -> None:
         """Raise the only failure where there are no `others` that go on: nothing is left to be listed."""

@@ -136,6 +136,8 @@ def _written_down(junit: Path | None, failures: Failures, *, annotate: bool) -> 
     try:
         yield
     except Exception as error:
+        if not annotate and failures.found:  # standard output is for the JSON document then
+            _print_json([], failures)
         errors = [*(one for one in failures.found if one.error is not error), Failure("bench check", "", error)]
         announce([], errors, annotate=annotate)
         if junit is not None:
@@ -147,19 +149,23 @@ def _show(verdicts: list[RegressionReport], failures: Failures, junit: Path | No
     from bench.cli.output.check_output import announce, show_summary, write_junit
 
     if as_json:
-        from bench.cli.output.json_output import failure_entries, not_compared_entries, print_json, verdict_entry
-
-        print_json(
-            "check", passed=not failures.found and all(verdict.passed for verdict in verdicts),
-            verdicts=[verdict_entry(one) for one in verdicts if not one.not_compared],
-            not_compared=not_compared_entries(verdicts), failures=failure_entries(failures),
-        )  # fmt: skip
+        _print_json(verdicts, failures)
     else:
         show_summary(verdicts)
     announce(verdicts, failures.found, annotate=not as_json)
     if junit is not None:
         write_junit(verdicts, junit, failures.found)
         (messages if as_json else output)().print(f"junit:    {junit}", soft_wrap=True)
+
+
+def _print_json(verdicts: list[RegressionReport], failures: Failures) -> None:
+    from bench.cli.output.json_output import failure_entries, not_compared_entries, print_json, verdict_entry
+
+    print_json(
+        "check", passed=not failures.found and all(verdict.passed for verdict in verdicts),
+        verdicts=[verdict_entry(one) for one in verdicts if not one.not_compared],
+        not_compared=not_compared_entries(verdicts), failures=failure_entries(failures),
+    )  # fmt: skip
 
 
 def _evaluate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +80,6 @@ def run(
 
     A run that fails does not keep the others from being done; all that failed are listed at the end, with exit code 2.
     """
-    from bench.cli.output.json_output import failure_entries, print_json, run_entry
     from bench.cli.output.run_progress import carry_out
     from bench.runs.plan import plan_runs
 
@@ -88,24 +89,39 @@ def run(
         model, suite, leaderboard, own=own, executor=executor, precision=precision, save_adversarial=save_adversarial,
         expect_clean=expect_clean, compile=compiled,
     )  # fmt: skip
-    with messages().status("Checking models, data and suites"):
-        plans = plan_runs(request, failures)
-    tell_skipped(failures)
-    require_masking_probe(plans, fatal)
+    outcomes: list[RunOutcome] = []
 
-    def take(outcome: RunOutcome) -> RunOutcome:
+    def take(outcome: RunOutcome) -> None:
+        outcomes.append(outcome)
         if not as_json:
             _print(outcome, leaderboard)
-        return outcome
 
     go_on = f"run the same command again{' without --fresh' if fresh else ''} to go on"
-    outcomes = carry_out(plans, leaderboard, executor, failures, take=take, fresh=fresh, go_on=go_on)
-    if as_json:
-        print_json("run", runs=[run_entry(one) for one in outcomes], failures=failure_entries(failures))
+    with _in_json(outcomes, failures, wanted=as_json):
+        with messages().status("Checking models, data and suites"):
+            plans = plan_runs(request, failures)
+        tell_skipped(failures)
+        require_masking_probe(plans, fatal)
+        carry_out(plans, leaderboard, executor, failures, take=take, fresh=fresh, go_on=go_on)
     tell_failures(failures, len(outcomes))
     if failures.found:
         raise typer.Exit(EXIT_FAILED)
     _fail_on(outcomes, fatal)
+
+
+@contextmanager
+def _in_json(outcomes: Sequence[RunOutcome], failures: Failures, *, wanted: bool) -> Iterator[None]:
+    """One document at the end, where it is wanted; also where the failure of a run, the only one say, is that end."""
+    from bench.cli.output.json_output import failure_entries, print_json, run_entry
+
+    try:
+        yield
+    except Exception:
+        if wanted and failures.found:
+            print_json("run", runs=[run_entry(one) for one in outcomes], failures=failure_entries(failures))
+        raise
+    if wanted:
+        print_json("run", runs=[run_entry(one) for one in outcomes], failures=failure_entries(failures))
 
 
 def _fail_on(outcomes: Sequence[RunOutcome], fatal: Sequence[str]) -> None:

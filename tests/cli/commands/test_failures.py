@@ -82,6 +82,20 @@ def test_a_broken_card_that_all_models_include_is_one_of_the_failures(
     assert code == 2 and "fashion_mnist/standard under tiny" in out and "Mend this card" in err
 
 
+@pytest.mark.parametrize(("factory", "suite"), [("make", "tiny"), ("broken", "")])
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_the_only_model_that_fails_is_in_the_json_document(
+    bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, command: str, factory: str, suite: str
+) -> None:
+    models = ("--model", f"{flaky}:{factory}", "--suite", tiny_suite)
+    more = ("--update", "--baseline", tmp_path / "base") if command == "check" else ()
+    code, out, err = bench(command, *models, "--leaderboard", tmp_path / "board", "--json", *more)
+    document = json.loads(out)
+    (told,) = document["failures"]
+    assert code == 2 and told["suite"] == suite and told["reason"] in err
+    assert not document["runs" if command == "run" else "verdicts"]
+
+
 def test_a_model_that_cannot_be_built_or_loaded_fails_alone(
     bench: Bench, tmp_path: Path, tiny_suite: Path, flaky: Path, model_copy: ModelCopy
 ) -> None:
