@@ -22,6 +22,8 @@ _MARKERS: tuple[tuple[tuple[float, float], ...], ...] = (
     tuple(((x - y) / 3.7, (x + y) / 3.7) for x, y in _PLUS),
     ((-1.1, -1), (1.1, -1), (-1.1, 1), (1.1, 1)),
     ((-1, -1.1), (-1, 1.1), (1, -1.1), (1, 1.1)),
+    ((-0.65, -1.4), (0.65, -1.4), (0.65, 1.4), (-0.65, 1.4)),
+    ((-1.4, -0.65), (1.4, -0.65), (1.4, 0.65), (-1.4, 0.65)),
 )
 _WIDTH, _HEIGHT, _TOP, _BOTTOM, _RIGHT = 353.0, 259.0, 8.0, 38.0, 8.0
 _TEXT, _CHARACTER = 10.5, 6.6
@@ -226,7 +228,7 @@ def _path(frame: _Frame, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _shape(slot: int) -> int:
-    """Which marker: 108 slots have a colour and marker each that no other of them has."""
+    """Which marker: 132 slots have a colour and marker each that no other of them has."""
     return (slot + slot // SERIES_COLOURS) % len(_MARKERS)
 
 

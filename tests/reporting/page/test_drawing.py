@@ -96,4 +96,4 @@ def test_two_drawings_share_no_id() -> None:
 
 
 def test_a_hundred_models_are_told_apart() -> None:
-    assert len({swatch(slot, joined=False) for slot in range(108)}) == 108
+    assert len({swatch(slot, joined=False) for slot in range(132)}) == 132
