@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.api.arguments import as_path, require_options, require_text, source_options, texts
+from bench.api.arguments import as_path, as_paths, require_options, require_text, source_options, texts
 from bench.catalog.models import list_models as list_entries
 from bench.catalog.models import load_model as load_entry
 from bench.catalog.models import resolve_models
@@ -47,7 +47,7 @@ def load_model(
     require_text(dataset=dataset or "")
     require_options(options, load_model)
     entries = resolve_models(
-        [str(name)], dataset, options=source_options(options), registry=as_path(registry), program=as_path(program)
+        [str(name)], dataset, options=source_options(options), registry=as_path(registry), programs=as_paths(program)
     )
     if len(entries) != 1:
         raise BenchError(f"{str(name)!r} stands for {len(entries)} models; name one.")

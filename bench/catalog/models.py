@@ -127,7 +127,7 @@ def resolve_models(
     *,
     options: SourceOptions | None = None,
     registry: Path | None = None,
-    program: Path | Sequence[Path] | None = None,
+    programs: Sequence[Path] = (),
     attempt: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[ModelEntry]:
     """The models that names, wildcards, `all`, folders holding a card.toml, or sources stand for.
@@ -138,7 +138,7 @@ def resolve_models(
         options: how a model that is named by its source is to be taken; see bench.catalog.sources. With `download`,
             weights that are not here are fetched, where the card says from where.
         registry: a folder of models, looked in first.
-        program: the file for cards that need a program of the user's, or several, each for the cards that name it.
+        programs: files for cards that need a program of the user's, each for the cards that name it.
         attempt: within it a model that is named by its source is built, which may run the user's code, and a card that
             cannot be read is an error; where it keeps an error to itself, that model is left out.
 
@@ -166,7 +166,7 @@ def resolve_models(
         if built and name in chosen:
             raise BenchError(f"two models would be called {name}; give one of them another name.", option="model_id")
         chosen[name] = entry
-    entries = with_programs(list(chosen.values()), [program] if isinstance(program, Path) else program or [])
+    entries = with_programs(list(chosen.values()), programs)
     for entry in entries if options.download else ():
         entry.weights.fetch()
     return entries

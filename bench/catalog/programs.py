@@ -61,7 +61,8 @@ class Program:
         if sha256 is not None and digest != sha256:
             raise BenchError(
                 f"{self.path} is not the program that the model's card names (sha256 {digest[:12]}..., card says "
-                f"{sha256[:12]}...)."
+                f"{sha256[:12]}...).",
+                option="program",
             )
         # what its code prints is no result of ours
         with plain_torch(), redirect_stdout(sys.stderr):
@@ -189,22 +190,21 @@ def parse_program(text: str) -> Program | None:
     return Program(SUFFIXES[suffix], Path(text)) if suffix in SUFFIXES else None
 
 
-def with_programs(entries: list[ModelEntry], programs: Sequence[Path]) -> list[ModelEntry]:
-    """The entries with the file that each card asks for: that of its name, or a lone one.
+def with_programs(entries: Sequence[ModelEntry], programs: Sequence[Path]) -> list[ModelEntry]:
+    """The entries with the file that each card asks for: that of its digest, else of its name, or a lone one.
 
     Raises:
-        BenchError: a file that no card asks for.
+        BenchError: a file that cannot be read, or that no card asks for.
     """
-    found, idle = [], set(programs)
-    for entry in entries:
-        asked = entry.card.program if entry.build is None else None
-        by_name = [path for path in programs if asked and path.name == asked.file]
-        own = next(iter(by_name or (programs if asked and len(programs) == 1 else ())), None)
-        idle.discard(own or Path())
-        found.append(replace(entry, program=own) if asked else entry)
-    if idle:
+    digests = {sha256_bytes(read_named(path, "the program")): path for path in programs}
+    names = {path.name: path for path in programs}
+    asked = {entry.card.name: entry.card.program for entry in entries if entry.build is None and entry.card.program}
+    own = {name: digests.get(facts.sha256) or names.get(facts.file) for name, facts in asked.items()}
+    if len(programs) == 1 and not any(own.values()):
+        own = dict.fromkeys(own, programs[0])
+    if idle := set(programs) - set(own.values()):
         line = f"{min(idle)} is the program of none of these models, and no suite asks for it."
-        if all(entry.card.program is None or entry.build is not None for entry in entries):
+        if not asked:
             line = "a program is only for models whose card has a [program] section; none of these has one."
         raise BenchError(line, option="program")
-    return found
+    return [replace(entry, program=own.get(entry.card.name, entry.program)) for entry in entries]

@@ -69,13 +69,6 @@ SuitePath = Annotated[
     typer.Option("--suite-path", help="Folder of suites beside the shipped ones; BENCH_SUITES does the same."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document in place of tables (docs/json.md).")]
-Program = Annotated[
-    Path | None,
-    typer.Option(
-        "--program",
-        help="The file that a card's section `program`, or an attack of a suite, needs; running it is your decision.",
-    ),
-]
 Programs = Annotated[
     list[Path] | None,
     typer.Option(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from torch import Tensor
 
 from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, list_models
+from bench.catalog.programs import with_programs
 from bench.catalog.suites import list_suites
 from bench.comparison.ranks import ranked_board
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, read_named, sha256_bytes, write_atomically
+from bench.core.files import clear_disk_errors, write_atomically
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset, load_split
 from bench.leaderboard.boards import Board
@@ -66,7 +66,7 @@ def make_report(
     download: bool = False,
     plain: bool = False,
     registry: Path | None = None,
-    program: Path | None = None,
+    programs: Sequence[Path] = (),
     base: str | None = None,
 ) -> ReportOutcome:
     """Write the page; nothing is written unless all of it could be made.
@@ -74,7 +74,7 @@ def make_report(
     Args:
         images: how many a model in the saliency panels; 0 leaves them out.
         plain: whether the page is to be readable without JavaScript, at several times the size.
-        program: the file of registered models whose card has a [program] section, for their saliency panels.
+        programs: files of registered models whose card has a [program] section, for their saliency panels.
         base: where the leaderboard's folder is found, for links to evidence: an address, or a path from the page; None:
             beside the page or below it, if it lies there.
 
@@ -95,7 +95,7 @@ def make_report(
         for run in _newest(runs)
         if run.model in known and short_digest(known[run.model].card.weights.sha256) == run.shared["model_sha256"]
     }
-    same = _with_program(same, program)
+    same = {entry.card.name: entry for entry in with_programs(list(same.values()), programs)}
     load = functools.partial(load_split, split="test", data_dir=data_dir, download=download)
     saliency, remarks = _saliency(runs, same, images, load, device=resolve_device(device)) if images else ([], [])
     adversarial, missing = _adversarial(runs, leaderboard, data_dir, download=download) if images else ([], [])
@@ -138,24 +138,6 @@ def _newest(runs: Iterable[Run]) -> list[Run]:
     """The newest run of every model."""
     newest = {run.model: run for run in sorted(runs, key=lambda run: str(run.shared["finished_at"]))}
     return [newest[name] for name in sorted(newest)]
-
-
-def _with_program(entries: Mapping[str, ModelEntry], program: Path | None) -> dict[str, ModelEntry]:
-    """The entries, those whose card names this very file with it; raises BenchError where none does."""
-    if program is None:
-        return dict(entries)
-    digest = sha256_bytes(read_named(program, "the program"))
-    own = {
-        name: dataclasses.replace(entry, program=program)
-        for name, entry in entries.items()
-        if entry.card.program is not None and entry.card.program.sha256 == digest
-    }
-    if not own:
-        raise BenchError(
-            f"no registered model on this page has {program} as its program (sha256 {digest[:12]}...).",
-            option="program",
-        )
-    return {**entries, **own}
 
 
 def _saliency(

@@ -185,7 +185,7 @@ def plan_runs(request: RunRequest, failures: Failures | None = None) -> list[Run
     files, of_models = share_programs(request.programs, suites)
     named = resolve_models(
         request.models, request.dataset, options=request.source or SourceOptions(download=request.download),
-        registry=request.registry, program=of_models, attempt=failures.of,
+        registry=request.registry, programs=of_models, attempt=failures.of,
     )  # fmt: skip
     entries = [*request.entries, *named]
     suites = [suite for suite in suites if in_precision(suite, precision, request, failures)]

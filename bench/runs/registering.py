@@ -15,6 +15,7 @@ from torch import nn
 
 from bench.catalog.cards import Accuracy, ModelCard, write_card
 from bench.catalog.models import ModelEntry, entry_from_source, load_model, registered, resolve_models
+from bench.catalog.programs import with_programs
 from bench.catalog.sources import SourceOptions, describe_kinds, is_source
 from bench.catalog.state_files import state_bytes, weights_of
 from bench.core.errors import BenchError
@@ -108,7 +109,7 @@ class CardVerdict:
 
 
 def verify_cards(
-    names: Sequence[str], dataset: str | None = None, *, registry: Path | None = None, program: Path | None = None,
+    names: Sequence[str], dataset: str | None = None, *, registry: Path | None = None, programs: Sequence[Path] = (),
     examples: int, device: torch.device, data_dir: Path | None = None, download: bool = False,
 ) -> list[CardVerdict]:  # fmt: skip
     """Load every model, or those that are named, measure its clean accuracy again, and compare both with its card.
@@ -118,9 +119,9 @@ def verify_cards(
     """
     if names:
         verdicts: list[CardVerdict] = []
-        entries = resolve_models(names, dataset, registry=registry, program=program)
+        entries = resolve_models(names, dataset, registry=registry, programs=programs)
     else:
-        entries, verdicts = _all_cards(dataset, registry, program)
+        entries, verdicts = _all_cards(dataset, registry, programs)
     datasets: dict[str, ImageDataset | BenchError] = {}
     for entry in entries:
         name = entry.card.dataset
@@ -134,7 +135,7 @@ def verify_cards(
 
 
 def _all_cards(
-    dataset: str | None, registry: Path | None, program: Path | None
+    dataset: str | None, registry: Path | None, programs: Sequence[Path]
 ) -> tuple[list[ModelEntry], list[CardVerdict]]:
     """Every card there is, and a verdict for each that cannot even be read, so that one does not hide the others."""
     entries, verdicts = [], []
@@ -142,9 +143,8 @@ def _all_cards(
         if isinstance(found, BenchError):
             verdicts.append(CardVerdict(name, "wrong", str(found)))
         elif dataset in (None, found.card.dataset):
-            own = program if found.card.program is not None else None
-            entries.append(dataclasses.replace(found, program=own))
-    return entries, verdicts
+            entries.append(found)
+    return with_programs(entries, programs), verdicts
 
 
 def _verify(

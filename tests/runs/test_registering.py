@@ -57,6 +57,19 @@ def test_an_added_model_has_a_card_and_verifies(bench: Bench, added: Path, code:
     assert status == 0 and "1 not checked" in out and "name that file if you trust it" in out
 
 
+def test_of_several_programs_each_card_gets_its_own(bench: Bench, added: Path, code: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second.py"
+    second.write_text(FACTORY + "\n# another file\n")
+    own = ("--weights", WEIGHTS, "--registry", added, "--model-id", "second", "--examples", 20)
+    assert bench("models", "add", f"{second}:make", *own)[0] == 0
+    verify = ("models", "verify", "--registry", added, "mine", "second", "--examples", 20)
+    second.rename(tmp_path / "renamed.py")  # a card knows its program by digest
+    status, out, _ = bench(*verify, "--program", code, "--program", tmp_path / "renamed.py")
+    assert status == 0 and "2 right" in out
+    status, out, _ = bench(*verify, "--program", tmp_path / "renamed.py")
+    assert status == 0 and "1 right, 1 not checked" in out
+
+
 def test_a_card_never_runs_a_program_that_the_user_has_not_named(
     bench: Bench, added: Path, code: Path, tmp_path: Path, tiny_suite: Path
 ) -> None:

@@ -188,7 +188,7 @@ def _evaluate(
     suites, (_, of_models) = [suite.name for suite in named], share_programs(request.programs, named)
     entries = resolve_models(
         request.models, request.dataset, options=request.source, registry=request.registry,
-        program=of_models, attempt=failures.of,
+        programs=of_models, attempt=failures.of,
     )  # fmt: skip
     failures.raise_lone(len(entries))
     if not update:

@@ -16,7 +16,7 @@ from bench.cli.options import (
     Device,
     Download,
     Json,
-    Program,
+    Programs,
     Registry,
     goes_on,
     warn_of_broken_cards,
@@ -165,7 +165,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Models; wildcards allowed. [default: all]")] = None,
     dataset: OnlyDataset = None,
     registry: Registry = None,
-    program: Program = None,
+    program: Programs = None,
     examples: Annotated[
         int, typer.Option("--examples", min=1, help="Test images to measure clean accuracy on.")
     ] = 1000,
@@ -179,8 +179,8 @@ def verify(
     from bench.runs.registering import verify_cards
 
     verdicts = verify_cards(
-        names or [], dataset, registry=registry, program=program, examples=examples, device=resolve_device(device),
-        data_dir=data_dir, download=download,
+        names or [], dataset, registry=registry, programs=program or (), examples=examples,
+        device=resolve_device(device), data_dir=data_dir, download=download,
     )  # fmt: skip
     counts = {state: sum(verdict.state == state for verdict in verdicts) for state in ("right", "wrong", "not checked")}
     if as_json:

@@ -15,7 +15,7 @@ from bench.cli.options import (
     LeaderboardDir,
     OnlyDataset,
     OnlySuite,
-    Program,
+    Programs,
     Registry,
     warn_of_broken_cards,
 )
@@ -50,7 +50,7 @@ def report(
     data_dir: DataDir = None,
     download: Download = False,
     registry: Registry = None,
-    program: Program = None,
+    program: Programs = None,
 ) -> None:
     """Write the leaderboard as one self-contained web page: tables, plots, models, how to repeat each number."""
     from bench.reporting.leaderboard_page import make_report
@@ -59,7 +59,7 @@ def report(
     with messages().status("Writing the page"):
         outcome = make_report(
             directory, output_file, title=title, dataset=dataset, suite=suite, images=images if saliency else 0,
-            device=device, data_dir=data_dir, download=download, plain=plain, registry=registry, program=program,
+            device=device, data_dir=data_dir, download=download, plain=plain, registry=registry, programs=program or (),
             base=base,
         )  # fmt: skip
     for remark in outcome.remarks:

@@ -14,7 +14,7 @@ from bench.cli.options import (
     Download,
     ModelDataset,
     Models,
-    Program,
+    Programs,
     Registry,
     parse_positions,
     parse_radius,
@@ -66,7 +66,7 @@ def saliency(
     data_dir: DataDir = None,
     download: Download = False,
     registry: Registry = None,
-    program: Program = None,
+    program: Programs = None,
     *,
     own: OwnModel,
 ) -> None:
@@ -76,7 +76,7 @@ def saliency(
     with messages().status("Drawing the maps"):
         outcome = make_panel(
             model, parse_positions(image), method, attack, eps=parse_radius(eps), output=output_file, dataset=dataset,
-            seed=seed, device=device, data_dir=data_dir, download=download, registry=registry, program=program,
+            seed=seed, device=device, data_dir=data_dir, download=download, registry=registry, programs=program or (),
             source=own.source_options(download=download, data_dir=data_dir),
         )  # fmt: skip
     for remark in outcome.remarks:

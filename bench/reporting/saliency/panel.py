@@ -51,7 +51,7 @@ def make_panel(
     data_dir: Path | None = None,
     download: bool = False,
     registry: Path | None = None,
-    program: Path | None = None,
+    programs: Sequence[Path] = (),
     source: SourceOptions | None = None,
 ) -> PanelOutcome:
     """Write the panel; nothing is written unless all of it could be made, and then at once.
@@ -71,7 +71,7 @@ def make_panel(
     kind = require_picture(output)
     settings = _settings(methods, attack, eps, seed)
     place = resolve_device(device)
-    chosen = resolve_models(models, dataset, options=source, registry=registry, program=program)
+    chosen = resolve_models(models, dataset, options=source, registry=registry, programs=programs)
     ids = list(dict.fromkeys(images))
     if not ids:
         raise BenchError("name at least one image by its position, from 0.", option="image")

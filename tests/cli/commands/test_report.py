@@ -75,7 +75,7 @@ def test_a_registered_program_has_panels_a_readable_card_and_a_command_that_repe
     report = ("report", "--leaderboard", folder, "--registry", tmp_path / "zoo", "--output", output, "--images", 1)
     assert "mine: it needs net.py; name that file as the program if you trust it" in bench(*report)[2]
     refused = bench.refused(*report, "--program", tiny_suite)
-    assert f"no registered model on this page has {tiny_suite} as its program" in refused and "(--program)" in refused
+    assert f"{tiny_suite} is not the program that the model's card names" in refused and "(--program)" in refused
     code, _, err = bench(*report, "--program", program)
     assert code == 0 and "no saliency panel" not in err
     page = parse(unpack_all(output.read_text()))
