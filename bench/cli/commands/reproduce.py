@@ -20,6 +20,7 @@ from bench.cli.options import (
     Registry,
     parse_batch_size,
     seed_option,
+    warn_of_broken_cards,
 )
 from bench.cli.output.rendering import messages, output, table, tell_failures
 from bench.runs.failures import Failures
@@ -78,6 +79,7 @@ def reproduce(
     from bench.studies.reproduce import reproduce as carry_out
     from bench.studies.study import find_study
 
+    warn_of_broken_cards(registry)
     found = find_study(study, dataset)
     folder = output or leaderboard / "studies" / f"{found.name}-{scale}{f'-seed{seed}' if seed else ''}"
     executor, failures = place.choose(device), Failures(fast=False)

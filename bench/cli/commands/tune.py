@@ -59,11 +59,10 @@ def _show(value: Any) -> str:
 
 
 def _parse_grid(entries: list[str]) -> dict[str, list[Any]]:
-    """`name=value,value` as TOML values, bare words as strings."""
+    """`name=value,value` as TOML values, bare words as strings, each once."""
     parsed: dict[str, list[Any]] = {}
     for entry in entries:
         name, _, values = entry.partition("=")
-        parsed[name.strip()] = [
-            value for part in values.split(",") for value in parse_assignments([f"{name}={part}"]).values()
-        ]
+        each = (value for part in values.split(",") for value in parse_assignments([f"{name}={part}"]).values())
+        parsed[name.strip()] = list(dict.fromkeys(each))
     return parsed

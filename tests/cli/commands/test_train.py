@@ -228,7 +228,8 @@ def test_a_search_keeps_every_trial_and_does_not_repeat_one(bench: Bench, tmp_pa
     assert all(0 <= float(row["validation_accuracy"]) <= 1 and 0 < float(row["stability_8/255"]) <= 1 for row in rows)
     assert {path.name for path in (output / "fashion_mnist").iterdir()} == {".lock", "tuning.csv"}
     before = path.read_bytes()
-    assert bench(*common, "--grid", "cosine_weight=1", "--grid", "l2_weight=0.1")[0] == 0
+    code, shown, _ = bench(*common, "--grid", "cosine_weight=1,1.0", "--grid", "l2_weight=0.1,.1")
+    assert code == 0 and shown.count("cosine_weight") == 1
     assert path.read_bytes() == before
     assert bench(*common, "--grid", "l2_weight=0.2")[0] == 0
     assert path.read_bytes().startswith(before) and len(path.read_text().splitlines()) == 4
