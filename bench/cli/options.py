@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bench.runs.plan import RunPlan
 
 DEFAULT_LEADERBOARD = Path("leaderboard")
+_BARE_POINT = re.compile(r"^([-+]?)\.(?=\d)")
 
 Models = Annotated[
     list[str],
@@ -148,20 +150,21 @@ def parse_positions(texts: list[str]) -> list[int]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`name=value` pairs, values as TOML has them, 8/255 as a number, bare words as strings; raises BenchError."""
+    """`name=value` pairs, values as TOML has them, 8/255 and .5 numbers, bare words strings; raises BenchError."""
     from bench.core.toml_files import parse_toml
 
     require_once(assignments)
     parsed: dict[str, Any] = {}
     for assignment in assignments:
         name, sign, value = assignment.partition("=")
-        if not sign or not name.strip() or not value.strip():
+        value = _BARE_POINT.sub(r"\g<1>0.", value.strip())
+        if not sign or not name.strip() or not value:
             raise BenchError(f"{assignment!r} is not PARAMETER=VALUE.")
         try:
             content = parse_toml(f"value = {value}")
-            parsed[name.strip()] = content["value"] if len(content) == 1 else value.strip()
+            parsed[name.strip()] = content["value"] if len(content) == 1 else value
         except tomllib.TOMLDecodeError:
-            parsed[name.strip()] = as_number(value.strip())
+            parsed[name.strip()] = as_number(value)
         except ValueError as error:
             raise BenchError(f"--set {name.strip()}: {error}.") from error
     return parsed

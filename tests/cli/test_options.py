@@ -91,10 +91,11 @@ def test_a_seed_from_python_is_bounded_too(tmp_path: Path) -> None:
 
 
 def test_settings_are_read_as_toml_has_them_and_nothing_else_is_read_out_of_them() -> None:
-    given = ["epochs=3", "eps=0.1", "decay=true", "architecture=lenet", "more={depth = 28}", "word=a b", "two=1\nb = 2"]
+    given = ["epochs=3", "eps=0.1", "weight=-.5", "decay=true", "architecture=lenet", "more={depth = 28}"]
+    given += ["word=a b", "two=1\nb = 2"]
     assert parse_assignments(given) == {
-        "epochs": 3, "eps": 0.1, "decay": True, "architecture": "lenet", "more": {"depth": 28}, "word": "a b",
-        "two": "1\nb = 2",
+        "epochs": 3, "eps": 0.1, "weight": -0.5, "decay": True, "architecture": "lenet", "more": {"depth": 28},
+        "word": "a b", "two": "1\nb = 2",
     }  # fmt: skip
 
 
