@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from bench.attributions.pixel_scores import free_scores, pixel_ranks
 from bench.core.memory import keep_freed_memory
-from bench.data import ImageDataset, dataset_spec, load_split
+from bench.data import DATASETS, ImageDataset, load_split
 from bench.training.retraining import (
     Mask,
     MaskedImages,
@@ -82,8 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    spec = dataset_spec("fashion_mnist")
-    assert spec is not None
+    spec = DATASETS["fashion_mnist"]
     data = load_split("fashion_mnist", "test")  # timing and equality do not care which images are learnt
     fill = torch.full((1,), spec.mean[0])
     training = masked(data, slice(0, options.examples), fill, 0)

@@ -22,7 +22,7 @@ from bench.core.errors import BenchError, in_one_line, is_interrupt
 from bench.core.memory import is_out_of_memory
 from bench.core.names import require_safe_name
 from bench.core.toml_files import explain
-from bench.data import dataset_spec, load_split
+from bench.data import DATASETS, load_split
 from bench.nets.adapter import Adapter, AdapterSettings
 from bench.nets.intake import own_net
 from bench.protocols.clean_pass import checked_logits, has_gradient, require_unit_pixels
@@ -57,7 +57,7 @@ def entry_of_net(
     net: object, dataset: str, model_id: str, data_dir: Path | None, adaptation: Mapping[str, Any]
 ) -> ModelEntry:
     """The entry of a net in memory that can be planned and run like one of the registry; raises BenchError."""
-    spec = dataset_spec(dataset)
+    spec = DATASETS.get(dataset)
     frozen = take_net(net, adaptation).cpu()
     card = ModelCard(
         schema_version=1,

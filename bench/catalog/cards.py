@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from bench.core.toml_files import Section, read_toml, validate, write_toml
-from bench.data.specs import dataset_spec
+from bench.data.specs import DATASETS
 
 ProgramKind = Literal["python", "torchscript", "export", "onnx"]
 SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
@@ -108,7 +108,7 @@ class ModelCard(Section):
     @property
     def expected_classes(self) -> int:
         """How many logits the net must return."""
-        spec = dataset_spec(self.dataset)
+        spec = DATASETS.get(self.dataset)
         return spec.num_classes if spec is not None else int(self.num_classes or 0)
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from bench.catalog.locations import shipped
 from bench.catalog.suites import Suite
 from bench.core.names import require_safe_name, unknown_name
 from bench.core.toml_files import read_toml, validate
-from bench.data import DATASETS, dataset_spec
+from bench.data import DATASETS
 from bench.data.declared import DeclaredRadii
 from bench.data.loading import declaration_of
 
@@ -39,7 +39,7 @@ def suite_for(suite: Suite, dataset: str, data_dir: Path | None = None) -> Suite
 def radii_advice(suite: Suite, dataset: str) -> str:
     """What to do about a suite that has no section for a data set of the user's own; empty where nothing helps."""
     sections = suite.file.parameters.get("datasets")
-    if not isinstance(sections, dict) or not sections or dataset_spec(dataset) is not None:
+    if not isinstance(sections, dict) or not sections or DATASETS.get(dataset) is not None:
         return ""
     return (
         f' For a data set of your own, {dataset}.toml in the data dir says whose radii to use, radii = "'
@@ -50,7 +50,7 @@ def radii_advice(suite: Suite, dataset: str) -> str:
 def _section(suite: Suite, dataset: str, data_dir: Path | None) -> dict[str, Any] | None:
     sections = suite.file.parameters["datasets"]
     declared = declaration_of(dataset, data_dir)
-    spec = dataset_spec(dataset)
+    spec = DATASETS.get(dataset)
     radii = declared.radii if declared is not None else None
     if isinstance(radii, DeclaredRadii):
         return _fitted(radii, sections)

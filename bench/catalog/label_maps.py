@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
 from bench.core.toml_files import read_text
-from bench.data import dataset_spec, load_split
+from bench.data import DATASETS, load_split
 
 LabelMap = Path | Mapping[str, int]
 
@@ -25,7 +25,7 @@ def outputs_of_classes(label_map: LabelMap, dataset: str, *, data_dir: Path | No
     Raises:
         BenchError: no such data set, or the map does not fit it; see `read_label_map`.
     """
-    spec = dataset_spec(dataset)
+    spec = DATASETS.get(dataset)
     named = isinstance(label_map, Path) and not label_map.is_file()
     if named and spec is not None and spec.outputs and str(label_map) == spec.subset_of:
         return spec.outputs

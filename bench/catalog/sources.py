@@ -21,7 +21,7 @@ from bench.catalog.state_files import read_state, weights_of
 from bench.core.errors import BenchError, reason_of
 from bench.core.names import require_safe_name, safe_name
 from bench.core.toml_files import validate
-from bench.data.specs import dataset_spec
+from bench.data.specs import DATASETS
 from bench.nets import build_net
 from bench.nets.adapter import Adapter, AdapterSettings
 from bench.nets.external.robustbench_zoo import fit_checkpoint, zoo_entry
@@ -126,7 +126,7 @@ class NamedSource:
             "method": METHOD,
             "dataset": self.dataset,
             "description": self.text if parse_program(self.text) is None else "",
-            "num_classes": None if dataset_spec(self.dataset) else self._classes(built),
+            "num_classes": None if DATASETS.get(self.dataset) else self._classes(built),
             "architecture": built.architecture,
             "architecture_parameters": built.parameters,
             "weights": weights_of(built.net),
@@ -174,7 +174,7 @@ class NamedSource:
     def _outputs(self, found: Pretrained, own_weights: bool) -> int:
         if self.options.num_classes is not None:
             return self.options.num_classes
-        spec = dataset_spec(self.dataset)
+        spec = DATASETS.get(self.dataset)
         return spec.num_classes if own_weights and spec and not self.options.classes else found.num_classes
 
     def _from_robustbench(self, text: str) -> Built:
@@ -212,7 +212,7 @@ class NamedSource:
 
     def _require_outputs(self, built: Built) -> None:
         """Raise BenchError for a `num_classes` that is missing, or would be left unused: a known data set says it."""
-        spec, given = dataset_spec(self.dataset), self.options.num_classes
+        spec, given = DATASETS.get(self.dataset), self.options.num_classes
         if spec is None and not self._classes(built):
             raise BenchError(
                 f"{self.dataset} is no data set that ships; say how many classes it has.", option="num_classes"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.data.specs import DATASETS, DatasetSpec, dataset_spec, known_spec
+from bench.data.specs import DATASETS, DatasetSpec, known_spec
 
 if TYPE_CHECKING:
     from bench.data.dataset import ImageDataset
     from bench.data.loading import describe_sources, load_split
 
-__all__ = ["DATASETS", "DatasetSpec", "ImageDataset", "dataset_spec", "describe_sources", "known_spec", "load_split"]
+__all__ = ["DATASETS", "DatasetSpec", "ImageDataset", "describe_sources", "known_spec", "load_split"]
 
 
 def __getattr__(name: str) -> Any:

@@ -121,13 +121,8 @@ DATASETS: dict[str, DatasetSpec] = {
 }
 
 
-def dataset_spec(name: str) -> DatasetSpec | None:
-    """The known spec of that name, or None for a folder of the user's own."""
-    return DATASETS.get(name)
-
-
 def known_spec(name: str, work: str) -> DatasetSpec:
-    """The same; raises BenchError where nets are trained for `work` and nothing is known of the data set."""
-    if (spec := dataset_spec(name)) is None:
+    """What is known of a data set; raises BenchError where nets are trained for `work` and nothing is."""
+    if (spec := DATASETS.get(name)) is None:
         raise BenchError(f"{work} on {name} is not possible: nets are trained on {', '.join(DATASETS)} alone.")
     return spec

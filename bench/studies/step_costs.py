@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.attacks.pgd import attacked_model
 from bench.core.memory import keep_freed_memory, limit_openmp_spinning
-from bench.data import DATASETS, ImageDataset, dataset_spec
+from bench.data import DATASETS, ImageDataset
 from bench.nets import build_net
 from bench.nets.preparation import prepare_net
 from bench.training.methods import Batch
@@ -107,9 +107,7 @@ class _Held:
 def speed() -> float:
     """How many times slower this machine is than the idle reference; measured in about a second, once a process."""
     limit_openmp_spinning()
-    spec = dataset_spec("fashion_mnist")
-    assert spec is not None  # noqa: S101
-    net = build_net("small_cnn", spec.net_parameters)
+    net = build_net("small_cnn", DATASETS["fashion_mnist"].net_parameters)
     images = torch.rand(256, 1, 28, 28, requires_grad=True)
     times = []
     with attacked_model(net):

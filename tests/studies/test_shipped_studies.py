@@ -10,7 +10,7 @@ from torch import nn
 from bench.catalog.locations import shipped
 from bench.catalog.suites import resolve_suites
 from bench.core.errors import BenchError
-from bench.data import dataset_spec
+from bench.data import known_spec
 from bench.nets import build_net
 from bench.studies.names import expand
 from bench.studies.scales import AUTOENCODER
@@ -68,9 +68,7 @@ def test_every_training_of_a_study_is_a_recipe_with_a_net_of_this_version(
                 make_vae_gan_recipe(study.dataset, model.parameters)
                 continue
             recipe = make_recipe(model.recipe, study.dataset, model.parameters)
-            spec = dataset_spec(study.dataset)
-            assert spec is not None
-            parameters = recipe.architecture_parameters(spec)
+            parameters = recipe.architecture_parameters(known_spec(study.dataset, "training"))
             if (key := f"{recipe.schedule.architecture} {parameters}") not in built:
                 build_net(recipe.schedule.architecture, parameters)
                 built.add(key)

@@ -22,7 +22,7 @@ from bench.attributions.pixel_scores import pixel_ranks
 from bench.attributions.registry import AttributionMethod, find_method
 from bench.core.bounds import PixelRadius
 from bench.core.keyed_random import keyed_uniform
-from bench.data.specs import dataset_spec
+from bench.data.specs import DATASETS
 from bench.leaderboard.metrics import Direction, ExampleValues, MetricKey, Prominence
 from bench.protocols.base import EvaluationContext, clean_accuracy
 from bench.protocols.explanations.base import AttributionProtocol, Batch, MapParameters, Unit, by_example, groups
@@ -126,7 +126,7 @@ def background_of(context: EvaluationContext, background: Background) -> Tensor:
     channels = context.dataset.shape[1]
     if background == "black":
         return torch.zeros(1, channels, 1, 1, device=context.device)
-    spec = dataset_spec(context.dataset.name)
+    spec = DATASETS.get(context.dataset.name)
     # over the whole split, so that it is the same for every work unit
     mean = context.dataset.channel_means if spec is None else torch.tensor(spec.mean)
     return mean.to(torch.float32).view(1, channels, 1, 1).to(context.device)
