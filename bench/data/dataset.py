@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.names import unknown_name
+from bench.data.formats.encoded import EncodedImages
 
 _CHUNK = 256
 """Images that are looked at together where all of them are."""
-
-
-class ImageStore(Protocol):
-    """Images that are read when asked for, so that memory does not grow with their number."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, C, H, W)."""
-
-    def read(self, rows: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 of the rows (n,) int64; raises BenchError for an image that cannot be read."""
-
-    def take(self, rows: Tensor) -> ImageStore:
-        """These rows only, in this order; reads nothing."""
-
-    def content(self) -> Iterator[bytes]:
-        """What the digest is of: all that decides the pixels, image by image."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +31,7 @@ class ImageDataset:
 
     name: str
     split: str
-    store: Tensor | ImageStore
+    store: Tensor | EncodedImages
     labels: Tensor
     class_names: tuple[str, ...]
     source: str

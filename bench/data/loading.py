@@ -16,8 +16,7 @@ from bench.core.names import require_safe_name, unknown_name
 from bench.core.packages import load_plugin, plugin_names
 from bench.data.dataset import ImageDataset, require_folder
 from bench.data.declared import DatasetFile, find_declaration
-from bench.data.formats.idx import read_idx
-from bench.data.formats.layouts import Layout, find_layout, make_dataset, read_torchvision
+from bench.data.formats.layouts import Layout, find_layout, read_idx_split, read_torchvision
 from bench.data.formats.layouts import Split as Split
 from bench.data.specs import DATASETS, DatasetSpec
 
@@ -70,7 +69,9 @@ def load_split(name: str, split: Split, *, data_dir: Path | None = None, downloa
     if spec is None:
         raise _unknown_dataset(name, split, named)
     if download and spec.torchvision_class is not None:
-        return _download(spec, split)
+        with clear_disk_errors(cache_dir()):
+            cache_dir().mkdir(parents=True, exist_ok=True)
+        return read_torchvision(spec, split, cache_dir(), download=True)
     raise _missing(spec, split)
 
 
@@ -165,16 +166,8 @@ def _read_embedded() -> ImageDataset:
         path = folder / file_name
         if not path.is_file() or sha256_file(path) != digest:
             raise BenchError(f"the embedded file {path} is missing or damaged; install ribench again.")
-    images = read_idx(folder / "t10k-images-idx3-ubyte.gz", 3).unsqueeze(1)
-    labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz", 1).to(torch.int64)
-    return make_dataset(DATASETS["fashion_mnist"], "test", images, labels, source="embedded")
-
-
-def _download(spec: DatasetSpec, split: Split) -> ImageDataset:
-    root = cache_dir()
-    with clear_disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-    return read_torchvision(spec, split, root, download=True)
+    images, labels = (folder / file_name for file_name in _EMBEDDED_DIGESTS)
+    return read_idx_split(DATASETS["fashion_mnist"], "test", images, labels, source="embedded")
 
 
 def _load_plugin(name: str, split: Split) -> ImageDataset:
@@ -201,15 +194,12 @@ def _missing(spec: DatasetSpec, split: Split) -> BenchError:
         if spec.name == "fashion_mnist"
         else f"put an ImageFolder {spec.name}/{split}/<class>/* into a data dir or {cache_dir()}"
     )
+    lies_in = f"{spec.idx_folder}/raw/*-ubyte[.gz]" if spec.idx_folder else "cifar-10-batches-py"
     return BenchError(
         f"the {split} split of {spec.name} is not on this machine; allow its download, name a data dir (or set "
-        f"BENCH_DATA_DIR) with {_layout(spec)}, or {other}.",
+        f"BENCH_DATA_DIR) with {lies_in}, or {other}.",
         option=("download", "data_dir"),
     )
-
-
-def _layout(spec: DatasetSpec) -> str:
-    return f"{spec.idx_folder}/raw/*-ubyte[.gz]" if spec.idx_folder else "cifar-10-batches-py"
 
 
 def _unknown_dataset(name: str, split: Split, named: Sequence[Path]) -> BenchError:

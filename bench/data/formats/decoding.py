@@ -34,11 +34,6 @@ class Preparation:
     crop: int | None = None
     interpolation: Interpolation = "bilinear"
 
-    @property
-    def fixes_size(self) -> bool:
-        """Whether images of any size come out alike."""
-        return self.crop is not None
-
 
 def decode(
     content: bytes, preparation: Preparation, name: str, size: tuple[int, int] | None = None
@@ -61,7 +56,7 @@ def decode(
                     f"{name} has more than 8 bits a channel (mode {image.mode}), its pixels would lie outside [0, 1]; "
                     "convert it to 8 bits."
                 )
-            if size is not None and not preparation.fixes_size and (image.height, image.width) != size:
+            if size is not None and preparation.crop is None and (image.height, image.width) != size:
                 raise BenchError(
                     f"{name} is {image.width}x{image.height}, expected {size[1]}x{size[0]}; resize the images first, "
                     "or set `resize` and `crop` in a TOML file of the data set."
@@ -78,8 +73,7 @@ def _prepare(image: Image.Image, preparation: Preparation, name: str) -> NDArray
     width, height = image.size
     if preparation.resize is not None:
         width, height = _resized(width, height, preparation.resize, name)
-        resampling = Image.Resampling[preparation.interpolation.upper()]
-        image = image.resize((width, height), resampling)
+        image = image.resize((width, height), Image.Resampling[preparation.interpolation.upper()])
     if preparation.crop is not None:
         side = preparation.crop
         if min(width, height) < side:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.files import read_regular
-from bench.data.dataset import ImageStore
 from bench.data.formats.decoding import Preparation, decode
 
 SMALL = 64
@@ -53,7 +52,7 @@ class ImageFiles:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """An ImageStore that decodes what it is asked for and keeps nothing.
+    """Images that are decoded when asked for, and not kept, so that memory does not grow with their number.
 
     Attributes:
         rows: (N,) int64, which images of the source, in which order.
@@ -67,9 +66,11 @@ class EncodedImages:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
         return (len(self.rows), self.preparation.channels, *self.size)
 
     def read(self, rows: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 of the rows (n,) int64; raises BenchError for an image that cannot be read."""
         images = np.empty((len(rows), *self.size, self.preparation.channels), dtype=np.uint8)
         for position, number in enumerate(self.rows[rows].tolist()):
             name = self.source.name(number)
@@ -77,15 +78,17 @@ class EncodedImages:
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def take(self, rows: Tensor) -> EncodedImages:
+        """These rows only, in this order; reads nothing."""
         return replace(self, rows=self.rows[rows])
 
     def content(self) -> Iterator[bytes]:
+        """What the digest is of: all that decides the pixels, image by image."""
         yield repr(self.preparation).encode()
         for number in self.rows.tolist():
             yield self.source.content(number)
 
 
-def open_images(source: EncodedSource, preparation: Preparation, image_size: int | None) -> Tensor | ImageStore:
+def open_images(source: EncodedSource, preparation: Preparation, image_size: int | None) -> Tensor | EncodedImages:
     """The images of a source: decoded at once where they are small, when asked for elsewhere.
 
     Args:
@@ -95,11 +98,6 @@ def open_images(source: EncodedSource, preparation: Preparation, image_size: int
     Raises:
         BenchError: an unreadable image, images of several sizes or of more than 8 bits, as far as they are read here.
     """
-    if preparation.crop is not None:
-        side = preparation.crop
-    elif image_size is not None:
-        side = image_size
-    else:
-        side = decode(source.content(0), preparation, source.name(0)).shape[0]
+    side = preparation.crop or image_size or decode(source.content(0), preparation, source.name(0)).shape[0]
     store = EncodedImages(source, torch.arange(len(source)), preparation, (side, side))
     return store.read(torch.arange(len(source))) if side <= SMALL else store

@@ -24,10 +24,7 @@ _LARGEST = 1 << 31
 
 def find_idx(folder: Path, name: str) -> Path | None:
     """`folder/name` or `folder/name.gz`, whichever is there."""
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
-    return None
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

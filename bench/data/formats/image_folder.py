@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.data.dataset import ImageStore
 from bench.data.formats.decoding import Preparation
-from bench.data.formats.encoded import ImageFiles, open_images
+from bench.data.formats.encoded import EncodedImages, ImageFiles, open_images
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".
 
 def read_image_folder(
     root: Path, preparation: Preparation, image_size: int | None
-) -> tuple[Tensor | ImageStore, Tensor, tuple[str, ...]]:
+) -> tuple[Tensor | EncodedImages, Tensor, tuple[str, ...]]:
     """The images below `root`: small ones in memory, others read when asked for.
 
     The images are interleaved by class (first of each class, second of each class, ...), so that the first N are

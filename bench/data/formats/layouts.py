@@ -15,9 +15,10 @@ from torch import Tensor
 from bench.core.errors import BenchError
 from bench.data.class_lists import class_list
 from bench.data.class_order import number_as_known
-from bench.data.dataset import ImageDataset, ImageStore
+from bench.data.dataset import ImageDataset
 from bench.data.declared import DatasetFile, expand, find_declaration
 from bench.data.formats.decoding import Preparation
+from bench.data.formats.encoded import EncodedImages
 from bench.data.formats.idx import find_idx, read_idx
 from bench.data.formats.image_folder import read_image_folder
 from bench.data.formats.npz import names_split, read_npz
@@ -26,7 +27,7 @@ from bench.data.specs import DATASETS, DatasetSpec
 
 Split = Literal["train", "test"]
 
-_Read = tuple[Tensor | ImageStore, Tensor, tuple[str, ...]]
+_Read = tuple[Tensor | EncodedImages, Tensor, tuple[str, ...]]
 _IDX_STEMS: dict[Split, str] = {"train": "train", "test": "t10k"}
 _TEST_NAMES = ("test", "val", "validation")
 
@@ -80,7 +81,7 @@ def _known(folder: Path, spec: DatasetSpec, split: Split) -> Layout | None:
             images, labels = (find_idx(place, file) for file in files)
             # a bare folder of IDX files does not say whose they are; only the data set's own system folder may be bare
             if images and labels and (place != folder or str(folder) == spec.system_folder):
-                return Layout(partial(_read_idx, spec, split, images, labels), str(place))
+                return Layout(partial(read_idx_split, spec, split, images, labels, str(place)), str(place))
     if spec.name == "cifar10" and (folder / "cifar-10-batches-py").is_dir():
         place = folder / "cifar-10-batches-py"
         return Layout(lambda: read_torchvision(spec, split, folder, download=False), str(place))
@@ -124,7 +125,7 @@ def _files(wanted: _Wanted, found: Sequence[Path], declaration: DatasetFile | No
         return _layout(wanted, first, lambda: read_image_folder(first, preparation, size))
     if first.suffix == ".npz":
         return _npz(wanted, first)
-    columns = Columns(declaration.image_column, declaration.label_column) if declaration is not None else Columns()
+    columns = Columns() if declaration is None else Columns(declaration.image_column, declaration.label_column)
     return _layout(wanted, first.parent, lambda: read_parquet(found, preparation, size, columns))
 
 
@@ -135,7 +136,7 @@ def _declared(wanted: _Wanted, declaration: DatasetFile, declared_in: Path) -> L
     layout = dataclasses.replace(_files(wanted, files, declaration), fixed_size=declaration.crop is None)
     if declaration.classes is None:
         return _subset(layout, spec) if spec is not None and spec.subset_of is not None else layout
-    return _chosen(layout, declaration.classes)
+    return _subset(layout, declaration.classes)
 
 
 def _refuse_preparation(declaration: DatasetFile, declared_in: Path) -> None:
@@ -146,21 +147,16 @@ def _refuse_preparation(declaration: DatasetFile, declared_in: Path) -> None:
         )
 
 
-def _chosen(layout: Layout, classes: str | list[str]) -> Layout:
-    """Only some classes of a layout."""
+def _subset(layout: Layout, classes: str | list[str] | DatasetSpec) -> Layout:
+    """Only some classes of a layout: those of a shipped list, those named here, or those of a data set that it is."""
 
     def read() -> ImageDataset:
+        if isinstance(classes, DatasetSpec):
+            return dataclasses.replace(layout.read().subset(classes.class_names, classes.outputs), name=classes.name)
         if isinstance(classes, str):
             listed = class_list(classes)
             return layout.read().subset(listed.names, listed.positions)
         return layout.read().subset(classes)
-
-    return dataclasses.replace(layout, read=read)
-
-
-def _subset(layout: Layout, spec: DatasetSpec) -> Layout:
-    def read() -> ImageDataset:
-        return dataclasses.replace(layout.read().subset(spec.class_names, spec.outputs), name=spec.name)
 
     return dataclasses.replace(layout, read=read)
 
@@ -197,14 +193,10 @@ def _npz(wanted: _Wanted, path: Path) -> Layout:
     return _layout(wanted, path, read)
 
 
-def _read_idx(spec: DatasetSpec, split: Split, images: Path, labels: Path) -> ImageDataset:
+def read_idx_split(spec: DatasetSpec, split: Split, images: Path, labels: Path, source: str) -> ImageDataset:
+    """A split of a known data set in two IDX files."""
     pixels, numbers = read_idx(images, 3).unsqueeze(1), read_idx(labels, 1).to(torch.int64)
-    return make_dataset(spec, split, pixels, numbers, source=str(images.parent))
-
-
-def make_dataset(spec: DatasetSpec, split: Split, images: Tensor, labels: Tensor, source: str) -> ImageDataset:
-    """A split of a known data set that is in memory."""
-    return ImageDataset(spec.name, split, images, labels, class_names=spec.class_names, source=source)
+    return ImageDataset(spec.name, split, pixels, numbers, class_names=spec.class_names, source=source)
 
 
 def read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: bool) -> ImageDataset:
@@ -222,4 +214,5 @@ def read_torchvision(spec: DatasetSpec, split: Split, root: Path, *, download: b
         ) from error
     images = torch.as_tensor(data.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return make_dataset(spec, split, images, torch.as_tensor(data.targets, dtype=torch.int64), source=str(root))
+    labels = torch.as_tensor(data.targets, dtype=torch.int64)
+    return ImageDataset(spec.name, split, images, labels, class_names=spec.class_names, source=str(root))

@@ -27,6 +27,11 @@ _PAIRS = (*_SPLIT_PAIRS, ("images", "labels"), ("x", "y"), ("data", "labels"))
 _LARGEST = 1 << 36
 """Bytes of one array, unpacked."""
 _LONGEST_HEADER = 1 << 16
+_UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError, RuntimeError, SyntaxError,
+    TypeError, OverflowError,
+)  # fmt: skip
+"""Also what is raised for a member that is encrypted, packed otherwise, or has a senseless header."""
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
@@ -72,15 +77,8 @@ def read_arrays(path: Path, choose: Callable[[set[str]], list[str]]) -> dict[str
                 _check_size(archive, name, path)
         with np.load(path, allow_pickle=False) as stored:
             return {name: np.asarray(stored[name]) for name in wanted}
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError) as error:
-        raise _unreadable(path, error) from error
-    except (NotImplementedError, RuntimeError, SyntaxError, RecursionError, TypeError, OverflowError) as error:
-        # what zipfile and NumPy raise for a member that is encrypted, packed otherwise, or has a senseless header
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: BaseException) -> BenchError:
-    return BenchError(f"cannot read {path} as a NumPy archive: {reason_of(error)}.")
+    except _UNREADABLE as error:
+        raise BenchError(f"cannot read {path} as a NumPy archive: {reason_of(error)}.") from error
 
 
 def _pair(members: set[str], split: str, path: Path) -> list[str]:

@@ -26,9 +26,8 @@ from torch import Tensor
 from bench.core.errors import BenchError, reason_of
 from bench.core.memory import free_memory
 from bench.core.names import unknown_name
-from bench.data.dataset import ImageStore
 from bench.data.formats.decoding import Preparation
-from bench.data.formats.encoded import open_images
+from bench.data.formats.encoded import EncodedImages, open_images
 
 _MOST_CLASSES = 1 << 20
 _SHARD = re.compile(r"(.*)-(\d{1,9})-of-(\d{1,9})\.parquet")
@@ -43,8 +42,8 @@ class Columns:
 
 
 def read_parquet(
-    files: Sequence[Path], preparation: Preparation, image_size: int | None, columns: Columns | None = None
-) -> tuple[Tensor | ImageStore, Tensor, tuple[str, ...]]:
+    files: Sequence[Path], preparation: Preparation, image_size: int | None, columns: Columns
+) -> tuple[Tensor | EncodedImages, Tensor, tuple[str, ...]]:
     """The images of parquet files, in the order of the rows: small ones in memory, others read when asked for.
 
     Args:
@@ -60,8 +59,8 @@ def read_parquet(
     _require_all_shards(files)
     schema = _schema(files[0])
     features = _features(schema, files[0])
-    image = _image_column(schema, (columns or Columns()).image, files[0])
-    label = _label_column(schema, features, (columns or Columns()).label, files[0])
+    image = _image_column(schema, columns.image, files[0])
+    label = _label_column(schema, features, columns.label, files[0])
     rows = ParquetImages.open(files, image)
     names = _class_names(features, label)
     for path in files[1:]:
