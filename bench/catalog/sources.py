@@ -227,12 +227,9 @@ class NamedSource:
     def _identifier(self) -> str:
         if self.options.model_id is not None:
             return require_safe_name(self.options.model_id, "model id")
-        program = parse_program(self.text)
-        if program is not None:
-            name = f"{program.path.stem}-{program.factory}" if program.factory else program.path.stem
-        else:
-            name = self.text.replace(":", "-")
-        return safe_name(name)
+        if (program := parse_program(self.text)) is None:
+            return safe_name(self.text.replace(":", "-"))
+        return safe_name("-".join(filter(None, (program.path.stem, program.factory))))
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

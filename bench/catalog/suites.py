@@ -82,7 +82,10 @@ class Suite:
 
 def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path, ...] = ()) -> Suite:
     """Read one suite file, and what it extends; raises BenchError. `children` are files that extend this one."""
-    content = _with_numbers(read_toml(path, "suite"))
+    fractions: dict[str, str] = {}
+    content = read_toml(path, "suite")
+    parameters = replace_fractions(content.get("parameters", {}), fractions)
+    content |= {"parameters": parameters, "fractions": fractions} if fractions else {}
     if path.resolve() in children:
         raise BenchError(f"suite {path} extends itself, by way of {', '.join(one.name for one in children)}.")
     if "extends" not in content:
@@ -102,13 +105,6 @@ def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path,
     inherited = parent.file.model_dump(exclude={"name", "version", "description"})
     merged = _merge(inherited, content, depth=0)
     return Suite(validate(SuiteFile, merged, f"suite {path}"), path, (parent_path, *parent.extends))
-
-
-def _with_numbers(content: dict[str, Any]) -> dict[str, Any]:
-    """Parsed TOML with its fractions as numbers; `fractions` has their texts, where there are any."""
-    fractions: dict[str, str] = {}
-    parameters = replace_fractions(content.get("parameters", {}), fractions)
-    return content | ({"parameters": parameters, "fractions": fractions} if fractions else {})
 
 
 def _merge(inherited: dict[str, Any], own: dict[str, Any], depth: int) -> dict[str, Any]:

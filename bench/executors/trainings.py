@@ -40,10 +40,6 @@ class Training:
     """What is trained in place of the request's recipe."""
 
     @property
-    def name(self) -> str:
-        return self.request.name
-
-    @property
     def source(self) -> str | None:
         """The model that its target maps come from."""
         return None if self.autoencoder else self.request.recipe.method.source
@@ -77,7 +73,7 @@ def train_all(trainings: Sequence[Training], workers: int | None = None, failure
         _SideBySide(trainings).carry_out(count, failures)
         return
     for training in trainings:
-        with failures.of(training.name):
+        with failures.of(training.request.name):
             _train(training.request, training.autoencoder, training.watch())
 
 
@@ -95,7 +91,7 @@ class _SideBySide:
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         self._waiting = list(trainings)
-        self._unfinished = {training.name for training in trainings}
+        self._unfinished = {training.request.name for training in trainings}
         self._running: dict[Future[None], tuple[Training, int]] = {}
         self._told: dict[int, Callable[[Progress], None]] = {}
 
@@ -123,12 +119,12 @@ class _SideBySide:
                     training, number = self._running.pop(call)
                     if isinstance(call.exception(), BrokenExecutor):
                         count -= 1
-                        _warn_of_end(training.name, call, left=count)
+                        _warn_of_end(training.request.name, call, left=count)
                         self._waiting.insert(0, training)
                         continue
-                    with failures.of(training.name):
+                    with failures.of(training.request.name):
                         call.result()
-                    self._unfinished.remove(training.name)
+                    self._unfinished.remove(training.request.name)
                     idle.append(number)
 
     def _next(self) -> Training | None:

@@ -124,8 +124,9 @@ def execute(
             observer.run_stopped(plan, plan.work - sum(map(plan.work_of, left)))
         raise
     except BaseException as error:
+        kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
         with suppress(BenchError):  # the disk may be what has failed
-            run.stop("failed", _reason(error))
+            run.stop("failed", shared_text(" ".join(f"{kind}{error}".split()))[:300])
         raise
     finally:
         run.release()
@@ -176,12 +177,6 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     run.finish()
     elapsed = round(time.monotonic() - began, 2)
     return RunOutcome(plan, run.path, run.manifest, elapsed, resumed_units=resumed)
-
-
-def _reason(error: BaseException) -> str:
-    """One line about what ended a run, for its manifest."""
-    kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
-    return shared_text(" ".join(f"{kind}{error}".split()))[:300]
 
 
 def _merge_findings(found: list[Finding], units: int) -> list[Finding]:

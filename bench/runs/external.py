@@ -7,7 +7,7 @@ which say what stands under both; so no number can rise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def enter_images(plan: RunPlan, path: Path, name: str, leaderboard: Path) -> Ext
     # two that lower one run side by side would each leave out what the other has found
     with locked(leaderboard / ".verify.lock", f"another bench verify is at work in {leaderboard}; wait for it."):
         manifest, records = _run_to_lower(plan, leaderboard)
-        judged = _Judged(plan, ready_model(plan), records)
+        judged = _Judged(plan, ready_model(plan), records, radii)
         judged.take(images)
         records = with_external_rows(records, judged.results, judged.fewest, attack, radii=radii)
         return _written(plan, leaderboard, manifest, records, judged=judged, images=images, attack=attack, file=path)
@@ -125,12 +125,10 @@ def _run_to_lower(plan: RunPlan, leaderboard: Path) -> tuple[Manifest, pd.DataFr
 class _Judged:
     """Images under judgement: what holds, what does not, and why."""
 
-    def __init__(self, plan: RunPlan, model: nn.Module, records: pd.DataFrame) -> None:
-        self.plan, self.model = plan, model
-        protocol = plan.protocol
-        self.radii: dict[Norm, list[float]] = (
-            protocol.plan.radii_of(plan.dataset.name) if isinstance(protocol, Robustness) else {}
-        )
+    def __init__(
+        self, plan: RunPlan, model: nn.Module, records: pd.DataFrame, radii: Mapping[Norm, Sequence[float]]
+    ) -> None:
+        self.plan, self.model, self.radii = plan, model, radii
         first = records.drop_duplicates("example_id").sort_values("example_id")
         self.ids = torch.tensor(first["example_id"].to_numpy(dtype=np.int64))
         self.labels = torch.tensor(first["label"].to_numpy(dtype=np.int64))

@@ -61,20 +61,16 @@ def ready_model(plan: RunPlan) -> nn.Module:
     """
     keep_freed_memory()
     plan.require_same_dependencies()
-    if plan.net is not None:
-        return _for_search(scaled_net(plan.net, plan.dataset, plan.device), plan)
-    net = prepared_net(plan.entry, plan.dataset, plan.device)
-    if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
-        raise BenchError(
-            f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
-            "or is another on this machine, or it remembers what it has seen."
-        )
-    return _for_search(scaled_net(net, plan.dataset, plan.device), plan)
-
-
-def _for_search(net: nn.Module, plan: RunPlan) -> nn.Module:
-    """The net, compiled beside itself where the search goes through torch.compile."""
-    if plan.precision != uncompiled(plan.precision):
+    net = plan.net
+    if net is None:
+        net = prepared_net(plan.entry, plan.dataset, plan.device)
+        if plan.answers is not None and not same_answers(plan.answers, fixed_answers(net, plan.dataset, plan.device)):
+            raise BenchError(
+                f"model {plan.entry.card.name} answers otherwise than when the run was planned; its code has changed "
+                "or is another on this machine, or it remembers what it has seen."
+            )
+    net = scaled_net(net, plan.dataset, plan.device)
+    if plan.precision != uncompiled(plan.precision):  # compiled beside itself
         compile_net(net, plan.precision, plan.dataset.pixels(slice(0, 2)).to(plan.device))
     return net
 
