@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 from bench.leaderboard.statistics import paired
 
+logger = logging.getLogger(__name__)
 SHIPPED = Path(bench.__file__).parents[1] / "leaderboard" / "ranks.json"
 """In a checkout; docs/make_ranks.py writes it."""
 
@@ -41,6 +43,15 @@ def ranked_board(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
     if "problem" in found:
         raise BenchError(found["problem"])
     return replace(board, rows=tuple(replace(row, rank=found["ranks"].get(row.name)) for row in board.rows))
+
+
+def ranked_if_tested(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
+    """As `ranked_board`, or the board as it is where its evidence allows no test."""
+    try:
+        return ranked_board(board, rows, leaderboard)
+    except BenchError as error:
+        logger.info("no ranks: %s", error)
+        return board
 
 
 def shipped_ranks(boards: Iterable[Board], rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -187,11 +186,7 @@ def _plain_numbers(axes: Axes, log: Collection[str]) -> None:
     for axis, (low, high) in (limits[name] for name in log):
         shown = "123456789" if high < 8 * low else "125"
         for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
-            set_formatter(FuncFormatter(functools.partial(_plain_number, shown)))
-
-
-def _plain_number(shown: str, value: float, _: int | None = None) -> str:
-    return f"{value:g}" if f"{value:e}"[0] in shown else ""
+            set_formatter(FuncFormatter(lambda value, _, shown=shown: f"{value:g}" if f"{value:e}"[0] in shown else ""))
 
 
 def _spread_line(axes: Axes, groups: Sequence[Spread], name: str, number: int) -> None:

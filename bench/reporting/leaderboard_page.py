@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -17,13 +15,12 @@ from bench.attributions.registry import find_method
 from bench.catalog.models import ModelEntry, list_models
 from bench.catalog.programs import with_programs
 from bench.catalog.suites import list_suites
-from bench.comparison.ranks import ranked_board
+from bench.comparison.ranks import ranked_if_tested
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
 from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset, load_split
-from bench.leaderboard.boards import Board
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard, select_rows
@@ -33,7 +30,6 @@ from bench.reporting.page.page import PageSource, build_page
 from bench.reporting.page.saliency import AdversarialSet, SaliencySet, adversarial_set, saliency_set
 from bench.reporting.saliency.rows import PanelSettings, PredictionAttack, panel_rows
 
-logger = logging.getLogger(__name__)
 _NAMED = 4
 """Models that a remark names."""
 
@@ -107,20 +103,12 @@ def make_report(
         folders={name: entry.folder for name, entry in same.items()},
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in known.items()},
-        ranker=lambda board: _ranked(board, rows, leaderboard),
+        ranker=lambda board: ranked_if_tested(board, rows, leaderboard),
     )  # fmt: skip
     content = build_page(source).encode()
     write_atomically(output, content)
     models = len({run.model for run in runs})
     return ReportOutcome(output, size=len(content), models=models, runs=len(runs), remarks=remarks)
-
-
-def _ranked(board: Board, rows: pd.DataFrame, leaderboard: Path) -> Board:
-    try:
-        return ranked_board(board, rows, leaderboard)
-    except BenchError as error:
-        logger.info("no ranks: %s", error)
-        return board
 
 
 def _check(path: Path, images: int) -> None:

@@ -176,9 +176,7 @@ def _averaged(values: Values, of: MetricName, name: str) -> pd.Series[float]:
 
 
 def _stability(computed: Computations, claim: Stability) -> Effect:
-    sides = [
-        expand([group] if isinstance(group, str) else group, computed.entries) for group in (claim.better, claim.worse)
-    ]
+    sides = [expand(group, computed.entries) for group in (claim.better, claim.worse)]
     if not all(sides):
         raise MissingInputError("a side of the claim has no models")
     arrays = [
@@ -193,7 +191,7 @@ def _stability(computed: Computations, claim: Stability) -> Effect:
 
 
 def _bound(computed: Computations, claim: Bound) -> Effect:
-    names = expand([claim.model] if isinstance(claim.model, str) else claim.model, computed.entries)
+    names = expand(claim.model, computed.entries)
     if not names:
         raise MissingInputError("the claim has no models")
     found = [computed.bound(name, claim.radius) for name in names]

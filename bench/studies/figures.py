@@ -85,8 +85,7 @@ def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Fi
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for order in orders or [list(runs)]:
         for group in order:
-            names = [group] if isinstance(group, str) else group
-            for run in (runs[name] for name in expand(names, runs) if name in runs):
+            for run in (runs[name] for name in expand(group, runs) if name in runs):
                 path = request.leaderboard / "runs" / run / "examples.parquet"
                 if path.is_file():
                     records = read_records(path)

@@ -44,8 +44,9 @@ Group = str | Annotated[list[str], Field(min_length=1)]
 """A model, or training seeds of one: ids, patterns as `ir_gradient_seed*`, or `ir_gradient+`: it and its seeds."""
 
 
-def expand(names: Sequence[str], known: Collection[str]) -> list[str]:
+def expand(names: str | Sequence[str], known: Collection[str]) -> list[str]:
     """Ids as they are, patterns as the known ids that fit, `name+` as the id and its training seeds; each once."""
-    names = [one for name in names for one in ((name[:-1], f"{name[:-1]}_seed*") if name.endswith("+") else (name,))]
+    given = [names] if isinstance(names, str) else names
+    names = [one for name in given for one in ((name[:-1], f"{name[:-1]}_seed*") if name.endswith("+") else (name,))]
     found = (fnmatch.filter(sorted(known), name) if "*" in name else [name] for name in names)
     return list(dict.fromkeys(name for part in found for name in part))

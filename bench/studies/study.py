@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import graphlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
@@ -196,16 +196,11 @@ class Study(Section):
     dataset: str = NAME
     differences: list[str]
     figures: list[FigureName]
-    scales: dict[ScaleName, Scale] = Field(min_length=1)
+    scales: Annotated[dict[ScaleName, Scale], BeforeValidator(extended), Field(min_length=1)]
     claims: list[Claim] = Field(min_length=1)
     pictures: list[Picture] = Field(default_factory=list)
     experiments: list[Experiment] = Field(default_factory=list)
     """Every table and figure that the paper has on this data set."""
-
-    @field_validator("scales", mode="before")
-    @classmethod
-    def _extended(cls, scales: Any) -> Any:
-        return extended(scales)
 
     @model_validator(mode="after")
     def _claims_have_names_of_their_own(self) -> Study:

@@ -66,7 +66,7 @@ class Values:
 
     def names(self, group: Group) -> tuple[str, ...]:
         """The models of a group; raises MissingInputError if there are none."""
-        names = expand([group] if isinstance(group, str) else group, set(self.rows["model"]))
+        names = expand(group, set(self.rows["model"]))
         if not names:
             raise MissingInputError(f"no model is called {group if isinstance(group, str) else ' or '.join(group)}")
         return tuple(names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from dataclasses import replace
 from enum import StrEnum
@@ -154,16 +153,10 @@ def _ranked(board: Board, rows: pd.DataFrame, directory: Path, asked: bool | Non
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             warn([f"no ranks in {board.title}: there is no evidence of run {gone[0]}{more}; restore it."])
         return board
-    from bench.comparison.ranks import ranked_board
+    from bench.comparison.ranks import ranked_board, ranked_if_tested
 
-    try:
-        return ranked_board(board, rows, directory)
-    except BenchError as error:
-        if asked:
-            raise
-        # ranks were not asked for; `--ranks` says why there are none
-        logging.getLogger(__name__).info("no ranks: %s", error)
-        return board
+    # `--ranks` says why there are none
+    return (ranked_board if asked else ranked_if_tested)(board, rows, directory)
 
 
 def _print(boards: list[Board], output_format: Format, *, wide: bool, intervals: bool) -> None:

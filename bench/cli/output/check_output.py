@@ -47,7 +47,8 @@ def announce(verdicts: Sequence[RegressionReport], errors: Sequence[Failure] = (
             for remark in verdict.remarks
         ]
         for level, where, text in told:
-            typer.echo(f"::{level} title={_property(where)}::{_data(text)}")
+            title = _data(where).replace(":", "%3A").replace(",", "%2C")
+            typer.echo(f"::{level} title={title}::{_data(text)}")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         try:
@@ -59,10 +60,6 @@ def announce(verdicts: Sequence[RegressionReport], errors: Sequence[Failure] = (
 
 def _data(text: str) -> str:
     return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def markdown_summary(verdicts: Sequence[RegressionReport], errors: Sequence[Failure] = ()) -> str:

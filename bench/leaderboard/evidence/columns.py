@@ -28,11 +28,7 @@ def metric_fields(flat: Any) -> Any:
 def metric_columns(metrics: list[Metric]) -> dict[str, Any]:
     """Metrics as JSON has them, their numbers with six digits as in the rows; the records have them all."""
     rows = (metric.as_dict() for metric in metrics)
-    return _in_columns([row | {name: _six_digits(row[name]) for name in _NUMBERS} for row in rows])
-
-
-def _six_digits(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+    return _in_columns([row | {name: row[name] and float(f"{row[name]:.6g}") for name in _NUMBERS} for row in rows])
 
 
 def metric_rows(columns: Any) -> Any:

@@ -227,9 +227,7 @@ def _may_resume(folder: Path, manifest: Manifest) -> bool:
         earlier = read_manifest(folder)
     except BenchError:
         return False
-    if earlier.config != manifest.config or earlier.status == "finished":
-        return False
-    if not _RUN_ID.fullmatch(folder.name):
+    if earlier.config != manifest.config or earlier.status == "finished" or not _RUN_ID.fullmatch(folder.name):
         return False
     if manifest.answers is None or (earlier.answers and same_answers(earlier.answers, manifest.answers)):
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
 from statistics import NormalDist
 from typing import Literal
 
@@ -157,10 +158,7 @@ def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """
     if len(values) < FEW:
         return _median_ranks(np.sort(values))
-
-    def lower_median(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.quantile(drawn, 0.5, axis=1, method="lower")
-
+    lower_median = partial(np.quantile, q=0.5, axis=1, method="lower")
     return bootstrap(lower_median, values, resamples=1000, method="nearest")
 
 
