@@ -105,10 +105,8 @@ def build_page(source: PageSource) -> str:
         methods=sorted({str(run.shared["method"]) for run in runs}),
         newest=max(str(run.shared["finished_at"]) for run in runs),
         versions=sorted({str(run.shared["bench_version"]) for run in runs}),
-        saliency=[_shown_first(one, content["curves"]) for one in source.saliency if one.panels],
         links=source.links or Links(source.leaderboard),
         leaderboard=source.leaderboard,
-        adversarial=source.adversarial,
         names=names,
         swatches={name: swatch(slot, joined=False) for name, slot in names.slots.items()},
         model_anchor=model_anchor,
@@ -146,7 +144,9 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]
             folders=source.folders,
         ),
     }
-    return {name: [one for one in part if one is not None] for name, part in parts.items()}
+    found = {name: [one for one in part if one is not None] for name, part in parts.items()}
+    saliency = [_shown_first(one, found["curves"]) for one in source.saliency if one.panels]
+    return found | {"saliency": saliency, "adversarial": list(source.adversarial)}
 
 
 def _shown_first(one: SaliencySet, curves: Sequence[PlotGroup]) -> tuple[SaliencySet, list[str], list[str]]:

@@ -5,6 +5,13 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const byId = (id) => document.getElementById(id);
   const announce = (text) => { byId("announce").textContent = text; };
+  const makeButton = (label, act, kind = "") => {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: kind });
+    const told = () => { button.textContent = typeof label === "string" ? label : label(); };
+    button.addEventListener("click", () => { act(button); told(); });
+    told();
+    return button;
+  };
 
   const PRINTED = 130;  // rows of all tables that paper has: about eight sheets
 
@@ -18,16 +25,11 @@
   let theme = themes.includes(remembered()) ? remembered() : "auto";
   if (theme !== "auto") root.dataset.theme = theme;
   const addThemeButton = () => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.id = "theme";
-    const label = () => { button.textContent = `Theme: ${theme}`; };
-    button.addEventListener("click", () => {
+    const button = makeButton(() => `Theme: ${theme}`, () => {
       theme = themes[(themes.indexOf(theme) + 1) % themes.length];
       applyTheme(theme);
-      label();
     });
-    label();
+    button.id = "theme";
     byId("tools").append(button);
   };
 
@@ -105,17 +107,10 @@
       const first = new Set(group.dataset.few.split("|"));
       const models = all("[data-model]", group);
       for (const part of models) part.classList.toggle("rest", !first.has(part.dataset.model));
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "entry";
       const count = all(".legend [data-model]", group).length;
-      const label = () => {
-        button.textContent = group.classList.contains("everything") ? "Best of each method" : `All ${count} models`;
-      };
-      button.addEventListener("click", () => { group.classList.toggle("everything"); label(); });
-      label();
+      const label = () => group.classList.contains("everything") ? "Best of each method" : `All ${count} models`;
       const item = document.createElement("li");
-      item.append(button);
+      item.append(makeButton(label, () => group.classList.toggle("everything"), "entry"));
       group.querySelector(".legend").append(item);
     }
   };
@@ -264,17 +259,13 @@
   };
   const startDownloads = () => {
     for (const table of all(".board table, .panel table, .run .numbers table")) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "csv";
-      button.textContent = "Download CSV";
-      button.addEventListener("click", () => {
+      const button = makeButton("Download CSV", () => {
         const link = document.createElement("a");
         link.href = URL.createObjectURL(new Blob([asCsv(table)], { type: "text/csv" }));
         link.download = `${(table.caption?.textContent ?? "table").split(/[,:;(]/)[0].trim().replace(/[^\w-]+/g, "_")}.csv`;
         link.click();
         setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-      });
+      }, "csv");
       const bar = table.closest(".board")?.querySelector(".bar-of");
       if (bar) bar.append(button); else table.closest(".scroll").before(button);
     }
