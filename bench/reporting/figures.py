@@ -44,14 +44,10 @@ def new_figure(columns: int, *, width: float = 4.0, height: float = 3.4) -> tupl
     return figure, list(axes[0])
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write `name.png` and `name.svg`, the same bytes for the same figure; raises BenchError."""
-    paths = []
-    for kind in ("png", "svg"):
-        paths.append(folder / f"{name}.{kind}")
-        content = figure_bytes(figure, kind)
-        write_atomically(paths[-1], few_colours(content) if kind == "png" else content)
-    return paths
+    write_atomically(folder / f"{name}.png", few_colours(figure_bytes(figure, "png")))
+    write_atomically(folder / f"{name}.svg", figure_bytes(figure, "svg"))
 
 
 def few_colours(png: bytes) -> bytes:

@@ -39,7 +39,8 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
             judgement.claim.id, judgement.verdict,
             *(effect_text(number) for number in (judgement.effect, judgement.low, judgement.high)),
             judgement.count, judgement.claim.published, judgement.reason, judgement.claim.kind,
-            "" if judgement.seeds is None else str(judgement.seeds), _p(judgement), judgement.gates,
+            "" if judgement.seeds is None else str(judgement.seeds),
+            "" if judgement.p is None else f"{judgement.p:.2g}", judgement.gates,
             "yes" if judgement.claim.headline else "",
         ]
         for judgement in judgements
@@ -168,17 +169,13 @@ def _claim_lines(judgement: Judgement) -> list[str]:
     claim = judgement.claim
     lines = [f"## {claim.id}: {judgement.verdict}", "", claim.text, ""]
     if judgement.effect is not None:
-        p = "" if judgement.p is None else f"adjusted p {_p(judgement)}; "
+        p = "" if judgement.p is None else f"adjusted p {judgement.p:.2g}; "
         lines.append(f"- {_interval(judgement)}{p}{judgement.count}")
     lines.append(f"- {judgement.reason}")
     if judgement.gates:
         lines.append(f"- rests on {judgement.gates}")
     lines.append(f"- published: {claim.published or 'no number of the paper could be recovered'}")
     return [*lines, ""]
-
-
-def _p(judgement: Judgement) -> str:
-    return "" if judgement.p is None else f"{judgement.p:.2g}"
 
 
 def effect_text(number: float | None) -> str:

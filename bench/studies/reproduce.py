@@ -79,7 +79,8 @@ def reproduce(
         ]
         plan = replace(plan, left_out=[shared_text(text) for text in (*plan.left_out, *failed)])
         tilt = run_tilt() if any(step.kind == "tilt" for step in plan.steps) else None
-        rows = study_rows(request, runs)
+        rows = read_leaderboard(request.leaderboard) if runs else pd.DataFrame({name: [] for name in COLUMNS})
+        rows = rows[rows["run_id"].isin(runs)].reset_index(drop=True)
         scale = request.study.scale(request.scale)
         left_out = dict(entry.replace(f"model {scale.prefix}", "model ", 1).split(": ", 1) for entry in plan.left_out)
         computed = Computations(
@@ -172,11 +173,3 @@ def _trials(request: StudyRequest) -> dict[str, int]:
     tables = [read_trials(root / request.study.dataset / "tuning.csv") for root in roots]
     counts = pd.concat(tables).drop_duplicates()["recipe"].value_counts()
     return {str(recipe): int(count) for recipe, count in counts.items()}
-
-
-def study_rows(request: StudyRequest, runs: set[str]) -> pd.DataFrame:
-    """The rows of the study's runs, the latest of each model and suite."""
-    if not runs:
-        return pd.DataFrame({name: [] for name in COLUMNS})
-    rows = read_leaderboard(request.leaderboard)
-    return rows[rows["run_id"].isin(runs)].reset_index(drop=True)

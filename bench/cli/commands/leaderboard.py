@@ -183,32 +183,26 @@ def _print(boards: list[Board], output_format: Format, *, wide: bool, intervals:
 
 
 def _views(boards: list[Board], by: By, pareto: str | None, directory: Path, registry: Path | None) -> list[Board]:
-    """The boards as `_view` has them, of fronts those with both columns; raises BenchError where none has."""
-    found, problems = [], []
-    for board in boards:
-        try:
-            found.append(_view(board, by, pareto, directory, registry=registry))
-        except BenchError as error:
-            problems.append(error)
-    if problems and (pareto is None or not found):
-        raise problems[0]
-    return found
-
-
-def _view(board: Board, by: By, pareto: str | None, directory: Path, registry: Path | None) -> Board:
-    """The board with seeds taken together, or cut to its Pareto front."""
+    """With seeds taken together, and cut to the Pareto fronts of those with both columns; raises BenchError."""
     from bench.leaderboard.views import by_method, pareto_front
     from bench.reporting.card_columns import with_stability
 
     if by is By.method:
         from bench.comparison.seed_groups import seed_groups
 
-        board = by_method(board, seed_groups(board, directory))
+        boards = [by_method(board, seed_groups(board, directory)) for board in boards]
     if pareto is None:
-        return board
+        return boards
     names = [name.strip() for name in pareto.split(",")]
     if len(names) != 2:
         raise BenchError(f"--pareto {pareto!r} is not two columns; write it as 'clean, L-inf 0.1'.")
-    if by is By.model:
-        board = with_stability(board, names, directory, registry)
-    return pareto_front(board, (names[0], names[1]))
+    found, problems = [], []
+    for board in boards:
+        try:
+            whole = with_stability(board, names, directory, registry) if by is By.model else board
+            found.append(pareto_front(whole, (names[0], names[1])))
+        except BenchError as error:
+            problems.append(error)
+    if problems and not found:
+        raise problems[0]
+    return found

@@ -122,15 +122,10 @@ def _table_order(table: BoardTable, tables: Sequence[BoardTable]) -> tuple[Any, 
     models = max(len(other.rows) for other in tables if str(other.runs[0].shared["dataset"]) == dataset)
     attacked = any(column.key.metric == "robust_accuracy" for column in table.columns)
     size = -len(table.rows), -table.images
-    older = _is_older(table, tables)
-    return -models, dataset, not attacked, is_smaller_copy(table, tables), older, *size, table.title, table.id
-
-
-def _is_older(table: BoardTable, others: Sequence[BoardTable]) -> bool:
-    """Whether another table is of a newer version of the suite on the same data set."""
-    own, *rest = (one.runs[0].shared for one in (table, *others))
+    own, *rest = (one.runs[0].shared for one in (table, *tables))
     same = [one for one in rest if all(one[name] == own[name] for name in ("dataset", "split", "suite"))]
-    return any(one["suite_version"] > own["suite_version"] for one in same)
+    older = any(one["suite_version"] > own["suite_version"] for one in same)
+    return -models, dataset, not attacked, is_smaller_copy(table, tables), older, *size, table.title, table.id
 
 
 def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
