@@ -18,7 +18,6 @@ from bench.leaderboard.labels import full_label
 from bench.leaderboard.metrics import keys_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.table import Table
 
@@ -110,8 +109,11 @@ class Result:
         else:
             figure, axes = new_figure(len(results), width=(width or 6.0 * len(results)) / len(results))
             for ax, one in zip(axes, results, strict=True):
-                _draw_bars(ax, one.frame)
-                ax.set_title(one.model)
+                value, low, high = (one.frame[name] for name in ("value", "ci_low", "ci_high"))
+                errors = [(value - low).clip(lower=0), (high - value).clip(lower=0)]
+                ax.barh([full_label(key) for key in keys_of(one.frame)], value, xerr=errors)
+                ax.invert_yaxis()
+                ax.set(xlabel="value, 95 % interval", title=one.model)
         figure.suptitle(f"{', '.join(models)} under {self.suite}", fontsize="medium")
         return figure
 
@@ -147,14 +149,6 @@ def _not_one(rows: pd.DataFrame, metric: str, wanted: Mapping[str, object]) -> B
     said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
     listed = "; ".join(f"{name} of {', '.join(map(str, values))}" for name, values in open_ones.items())
     return BenchError(f"metric {metric!r}{', ' * bool(said)}{said} is not one row; name {listed}.")
-
-
-def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
-    names = [full_label(key) for key in keys_of(rows)]
-    errors = [(rows["value"] - rows["ci_low"]).clip(lower=0), (rows["ci_high"] - rows["value"]).clip(lower=0)]
-    ax.barh(names, rows["value"], xerr=errors)
-    ax.invert_yaxis()
-    ax.set_xlabel("value, 95 % interval")
 
 
 def _cell(value: object) -> str:

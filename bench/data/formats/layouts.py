@@ -22,7 +22,7 @@ from bench.data.formats.encoded import EncodedImages
 from bench.data.formats.idx import find_idx, read_idx
 from bench.data.formats.image_folder import read_image_folder
 from bench.data.formats.npz import names_split, read_npz
-from bench.data.formats.parquet import Columns, read_parquet
+from bench.data.formats.parquet import read_parquet
 from bench.data.specs import DATASETS, DatasetSpec
 
 Split = Literal["train", "test"]
@@ -125,8 +125,8 @@ def _files(wanted: _Wanted, found: Sequence[Path], declaration: DatasetFile | No
         return _layout(wanted, first, lambda: read_image_folder(first, preparation, size))
     if first.suffix == ".npz":
         return _npz(wanted, first)
-    columns = Columns() if declaration is None else Columns(declaration.image_column, declaration.label_column)
-    return _layout(wanted, first.parent, lambda: read_parquet(found, preparation, size, columns))
+    image, label = (None, None) if declaration is None else (declaration.image_column, declaration.label_column)
+    return _layout(wanted, first.parent, lambda: read_parquet(found, preparation, size, image=image, label=label))
 
 
 def _declared(wanted: _Wanted, declaration: DatasetFile, declared_in: Path) -> Layout:

@@ -33,21 +33,14 @@ _MOST_CLASSES = 1 << 20
 _SHARD = re.compile(r"(.*)-(\d{1,9})-of-(\d{1,9})\.parquet")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns to read; None finds them."""
-
-    image: str | None = None
-    label: str | None = None
-
-
 def read_parquet(
-    files: Sequence[Path], preparation: Preparation, image_size: int | None, columns: Columns
+    files: Sequence[Path], preparation: Preparation, image_size: int | None, *, image: str | None, label: str | None
 ) -> tuple[Tensor | EncodedImages, Tensor, tuple[str, ...]]:
     """The images of parquet files, in the order of the rows: small ones in memory, others read when asked for.
 
     Args:
         files: one split, in order.
+        image, label: columns; None finds them.
         image_size: the side every image must have if the preparation leaves sizes; None takes the first image's.
 
     Returns:
@@ -59,8 +52,8 @@ def read_parquet(
     _require_all_shards(files)
     schema = _schema(files[0])
     features = _features(schema, files[0])
-    image = _image_column(schema, columns.image, files[0])
-    label = _label_column(schema, features, columns.label, files[0])
+    image = _image_column(schema, image, files[0])
+    label = _label_column(schema, features, label, files[0])
     rows = ParquetImages.open(files, image)
     names = _class_names(features, label)
     for path in files[1:]:

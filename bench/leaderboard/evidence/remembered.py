@@ -37,7 +37,9 @@ def remembered(what: str, rests_on: Mapping[str, Any], find: Callable[[], Found]
     found = find()
     try:
         write_atomically(path, json.dumps(found).encode())
-        _forget_the_oldest(folder)
+        kept = list(folder.glob("*.json"))
+        for old in filter(is_old, kept if len(kept) > _MOST else ()):
+            old.unlink(missing_ok=True)
     except (BenchError, OSError) as error:
         logger.info("%s are not kept: %s", what, error)
     return found
@@ -66,10 +68,3 @@ def _code() -> str:
     points = (point for group in groups for point in metadata.entry_points(group=group))
     plugins = [[point.group, point.name, point.dist.version if point.dist else ""] for point in points]
     return sha256_bytes(json.dumps([sources, sorted(plugins)]).encode())
-
-
-def _forget_the_oldest(folder: Path) -> None:
-    kept = list(folder.glob("*.json"))
-    for path in kept if len(kept) > _MOST else []:
-        if is_old(path):
-            path.unlink(missing_ok=True)
