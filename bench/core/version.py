@@ -46,8 +46,7 @@ def code_version() -> str:
 @lru_cache(maxsize=1)
 def package_versions() -> dict[str, str]:
     """Name -> version of the packages beside torch that numbers come from, as far as they are installed."""
-    versions = {name: installed_version(name) for name in _PACKAGES}
-    return {name: version for name, version in versions.items() if version is not None}
+    return {name: version for name in _PACKAGES if (version := installed_version(name)) is not None}
 
 
 @lru_cache(maxsize=1)

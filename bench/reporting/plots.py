@@ -72,12 +72,11 @@ def draw_plot(
     boards = list(newest.values())
     if not every:
         raise BenchError(f"the leaderboard in {leaderboard} has no rows yet; make some with `bench run`.")
+    titles = "; ".join(board.title for board in (boards or every)[:6])
     if not boards:
-        titles = "; ".join(board.title for board in every[:6])
         raise BenchError(f"no table has {table!r} in its title; there are: {titles}.", option="table")
     if len(boards) != 1:
-        found = "; ".join(board.title for board in boards[:6])
-        message = f"these are {len(boards)} tables of {len(every)} ({found}); name one."
+        message = f"these are {len(boards)} tables of {len(every)} ({titles}); name one."
         raise BenchError(message, option=("dataset", "suite", "table"))
     with mpl.rc_context({"font.family": font, "font.size": font_size, "axes.titlesize": "medium"}):
         figure = _figure(kind, boards[0], rows, columns, width=width)

@@ -28,8 +28,6 @@ from bench.runs.failures import Failures
 if TYPE_CHECKING:
     from bench.studies.plan import StudyPlan, StudyRequest
     from bench.studies.reproduce import StudyOutcome
-    from bench.studies.scales import Scale
-    from bench.studies.study import Experiment
 
 
 StudyDataset = Annotated[
@@ -107,7 +105,12 @@ def _print_plan(request: StudyRequest, plan: StudyPlan) -> None:
     later = [(step.kind, step.name, "to do with --train", _time(step.seconds)) for step in plan.untrained]
     output().print(table(["step", "what", "state", "time"], [*steps, *later], right=("time",)))
     if request.study.experiments:
-        rows = [_experiment(scale, plan, experiment) for experiment in request.study.experiments]
+        rows = []
+        for experiment in request.study.experiments:
+            of_it = plan.of(experiment, scale.prefix)
+            left = sum(not step.done for step in of_it)
+            state = f"to do: {left} of {len(of_it)}" if left else "done" if of_it else "not at this scale"
+            rows.append([experiment.what, state, _time(plan.time_of(of_it))])
         output().print(table(["table or figure of the paper", "state", "time"], rows, right=("time",)))
     shown = {step.model for step in plan.untrained}
     for reason in plan.left_out:
@@ -119,13 +122,6 @@ def _print_plan(request: StudyRequest, plan: StudyPlan) -> None:
     if plan.untrained:
         more = plan.seconds + plan.time_of(plan.untrained)
         output().print(f"with --train about {_time(more)}", soft_wrap=True)
-
-
-def _experiment(scale: Scale, plan: StudyPlan, experiment: Experiment) -> tuple[str, str, str]:
-    steps = plan.of(experiment, scale.prefix)
-    left = sum(not step.done for step in steps)
-    state = f"to do: {left} of {len(steps)}" if left else "done" if steps else "not at this scale"
-    return experiment.what, state, _time(plan.time_of(steps))
 
 
 def _time(seconds: float) -> str:
