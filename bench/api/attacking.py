@@ -24,7 +24,7 @@ from bench.core.devices import exact_device
 from bench.core.errors import BenchError
 from bench.core.keyed_random import keyed_uniform
 from bench.core.keywords import checked_keywords
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.core.threat import NORM_LABELS, NORMS, Norm, as_number
 from bench.core.torch_state import undisturbed
 from bench.nets.logit_scale import at_usual_scale
@@ -97,8 +97,7 @@ def attack(
     Raises:
         BenchError: a net, images, labels, a norm, a radius, an attack, a parameter or a number that cannot be.
     """
-    if norm not in NORMS:
-        raise unknown_name(str(norm), NORMS, "norm")
+    require_known([norm], NORMS, "norm")
     named = parameters | {name: one for name, one in (("steps", steps), ("losses", losses)) if one is not None}
     run = _named(attack, named, norm)
     seed = whole(seed, "seed", 0)
@@ -134,14 +133,11 @@ def _named(attack: object, parameters: dict[str, Any], norm: Norm) -> NamedAttac
 
 
 def _require_pgd(steps: object = 40, losses: object = LOSSES, **others: object) -> None:
-    for name in others:
-        raise unknown_name(name, ("steps", "losses"), "parameter of PGD")
+    require_known(others, ("steps", "losses"), "parameter of PGD")
     whole(steps, "steps")
     if not isinstance(losses, list | tuple) or not losses:
         raise BenchError(f"losses are {losses!r}; name one or more of {', '.join(LOSSES)} in a list.")
-    for loss in losses:
-        if loss not in LOSSES:
-            raise unknown_name(str(loss), LOSSES, "loss")
+    require_known(losses, LOSSES, "loss")
 
 
 def _run(run: NamedAttack, part: Examples, norm: Norm, eps: float) -> Found:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.catalog.locations import shipped
 from bench.catalog.suites import Suite
-from bench.core.names import require_safe_name, unknown_name
+from bench.core.names import require_known, require_safe_name
 from bench.core.toml_files import read_toml, validate
 from bench.data import DATASETS
 from bench.data.declared import DeclaredRadii
@@ -56,8 +56,7 @@ def _section(suite: Suite, dataset: str, data_dir: Path | None) -> dict[str, Any
         return _fitted(radii, sections)
     if radii is not None:
         shipped_ones = (path.stem for path in (shipped("suites") / "datasets").glob("*.toml"))
-        if radii not in (known := {*sections, *shipped_ones, *DATASETS}):
-            raise unknown_name(radii, known, f"radii in {dataset}.toml")
+        require_known(radii, {*sections, *shipped_ones, *DATASETS}, f"radii in {dataset}.toml")
     for name in (radii, dataset, spec.subset_of if spec is not None else None):
         if name is None:
             continue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.core.toml_files import read_text
 from bench.data import DATASETS, load_split
 
@@ -50,9 +50,7 @@ def read_label_map(label_map: LabelMap, class_names: Sequence[str], dataset: str
             f"{dataset} has two classes called {twice!r}; name the outputs by position, such as 0,1,2.",
             option="classes",
         )
-    unknown = [name for name in content if name not in class_names]
-    if unknown:
-        raise unknown_name(str(unknown[0]), class_names, f"class of {dataset} in the label map {path}")
+    require_known(content, class_names, f"class of {dataset} in the label map {path}")
     missing = [name for name in class_names if name not in content]
     if missing:
         raise BenchError(f"the label map {path} has no output for class {missing[0]!r} of {dataset}.")

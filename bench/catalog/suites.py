@@ -22,7 +22,7 @@ from bench.catalog.locations import shipped, suite_folders
 from bench.core.bounds import Count, Version
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
-from bench.core.names import select_names, unknown_name
+from bench.core.names import require_known, select_names
 from bench.core.threat import parse_fraction, replace_fractions
 from bench.core.toml_files import Section, read_toml, validate
 
@@ -98,8 +98,7 @@ def read_suite(path: Path, suite_path: Path | None = None, children: tuple[Path,
         parent_path = _of_version(name, suite_path, (*children, path.resolve()))
     elif not name.endswith(".toml"):
         files = suite_files(suite_path)
-        if name not in files:
-            raise unknown_name(name, files, f"suite to extend in {path}")
+        require_known(name, files, f"suite to extend in {path}")
         parent_path = files[name]
     parent = read_suite(parent_path, suite_path, (*children, path.resolve()))
     inherited = parent.file.model_dump(exclude={"name", "version", "description"})
@@ -171,8 +170,7 @@ def _of_version(pattern: str, suite_path: Path | None, children: tuple[Path, ...
     if pattern in older:
         return older[pattern]
     (name, _, version), files = pattern.partition("@"), suite_files(suite_path)
-    if name not in files:
-        raise unknown_name(name, files, "suite")
+    require_known(name, files, "suite")
     newest = read_suite(files[name], suite_path, children).file.version
     if version == str(newest):
         return files[name]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from bench.core.errors import BenchError
 from bench.core.files import sha256_bytes
@@ -43,6 +44,13 @@ def unknown_name(name: str, known: Iterable[str], what: str) -> BenchError:
     if len(names) > _MOST_LISTED:
         listed += f" and {len(names) - _MOST_LISTED} more"
     return BenchError(f"unknown {what} {name!r}; known: {listed}.")
+
+
+def require_known(names: str | Iterable[Any], known: Collection[Any], what: str) -> None:
+    """Raise the error of `unknown_name` for the first of these names, or for this one, that is not known."""
+    for name in [names] if isinstance(names, str) else names:
+        if name not in known:
+            raise unknown_name(str(name), known, what)
 
 
 def natural_key(name: str) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.data.formats.encoded import EncodedImages
 
 _CHUNK = 256
@@ -129,9 +129,7 @@ class ImageDataset:
                 return torch.tensor([known.get(str(position), position) for position in positions])
             if list(self.class_names) != sorted(self.class_names):  # sorted ones say nothing of their numbers
                 return torch.tensor(positions)
-        missing = [name for name in classes if name not in known]
-        if missing:
-            raise unknown_name(missing[0], known, f"class of {self.name} ({self.source})")
+        require_known(classes, known, f"class of {self.name} ({self.source})")
         return torch.tensor([known[name] for name in classes])
 
     def stored(self, indices: Tensor | slice) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.core.errors import BenchError
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.executors.base import Executor
 from bench.executors.local_pool import LocalPool
 
@@ -29,8 +29,7 @@ def choose_executor(
     Raises:
         BenchError: an unknown name, options that do not go together, or Ray is not installed.
     """
-    if name not in NAMES:
-        raise unknown_name(name, NAMES, "executor")
+    require_known(name, NAMES, "executor")
     if name == "local":
         given = {"ray_address": ray_address, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
         for option, value in given.items():

@@ -15,7 +15,7 @@ from bench.attacks.norms import distance
 from bench.catalog.suites import read_suite, suite_files
 from bench.core.errors import BenchError, bench_command
 from bench.core.files import leads_out, sha256_file, write_atomically
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.core.threat import NORM_LABELS, NORMS
 from bench.data import ImageDataset, load_split
 from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, read_own
@@ -59,8 +59,7 @@ def find_run(run: str, leaderboard: Path) -> Path:
     if (Path(run) / "manifest.json").is_file():
         return Path(run)
     runs = sorted(path.parent.name for path in (leaderboard / "runs").glob("*/manifest.json"))
-    if run not in runs:
-        raise unknown_name(run, runs, f"run in {leaderboard}")
+    require_known(run, runs, f"run in {leaderboard}")
     return leaderboard / "runs" / run
 
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from bench.catalog.cards import NAME
 from bench.catalog.locations import shipped
 from bench.core.errors import BenchError
-from bench.core.names import unknown_name
+from bench.core.names import require_known, unknown_name
 from bench.core.toml_files import Section, read_toml, validate
 from bench.studies.names import Group, MetricName
 from bench.studies.pictures import Picture
@@ -251,13 +251,11 @@ def find_study(name: str, dataset: str | None = None) -> Study:
             raise BenchError(f"study {name} is of {study.dataset}.", option="dataset")
         return study
     known = _shipped()
-    if name not in known:
-        raise unknown_name(name, known, "study")
+    require_known(name, known, "study")
     if dataset is None:
         return read_study(known[name])
     by_dataset = {study.dataset: study for study in _of_paper(name)}
-    if dataset not in by_dataset:
-        raise unknown_name(dataset, by_dataset, f"data set of study {name}")
+    require_known(dataset, by_dataset, f"data set of study {name}")
     return by_dataset[dataset]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,5 @@ CLASS_LISTS = {"imagenet100": IMAGENET100}
 
 def class_list(name: str) -> ClassList:
     """A shipped list by its name; raises BenchError."""
-    if name not in CLASS_LISTS:
-        raise unknown_name(name, CLASS_LISTS, "list of classes")
+    require_known(name, CLASS_LISTS, "list of classes")
     return CLASS_LISTS[name]

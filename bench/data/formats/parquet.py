@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bench.core.errors import BenchError, reason_of
 from bench.core.memory import free_memory
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.data.formats.decoding import Preparation
 from bench.data.formats.encoded import EncodedImages, open_images
 
@@ -207,9 +207,7 @@ def _labels(files: Sequence[Path], column: str, names: tuple[str, ...] | None) -
     if values and isinstance(values[0], str):
         names = names or tuple(sorted(set(values)))
         numbers = {name: number for number, name in enumerate(names)}
-        unknown = [value for value in values if value not in numbers]
-        if unknown:
-            raise unknown_name(unknown[0], names, f"class in {files[0]}")
+        require_known(values, numbers, f"class in {files[0]}")
         return torch.tensor([numbers[value] for value in values]), names
     if values and not (min(values) >= 0 and max(values) < _MOST_CLASSES):
         raise BenchError(

@@ -14,7 +14,7 @@ from bench.catalog.sources import SourceOptions
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import write_atomically
-from bench.core.names import unknown_name
+from bench.core.names import require_known
 from bench.data import load_split
 from bench.reporting.figures import figure_bytes, require_picture
 from bench.reporting.saliency.figure import draw_panel
@@ -101,8 +101,7 @@ def _settings(methods: Sequence[str], attack: str, eps: float, seed: int) -> Pan
     shown = [method.given() for method in methods_named(methods)]
     if not shown:
         raise BenchError(f"name at least one attribution method: {', '.join(method_names())}.", option="method")
-    if attack not in MANIPULATIONS:
-        raise unknown_name(attack, MANIPULATIONS, "attack on maps")
+    require_known(attack, MANIPULATIONS, "attack on maps")
     if not (math.isfinite(eps) and 0.0 < eps <= 1.0):
         raise BenchError(f"eps {eps} is not a radius; pixels are in [0, 1], use e.g. 8/255.", option="eps")
     chosen = MANIPULATIONS[attack].model_validate({})
