@@ -43,7 +43,8 @@ def diagnose(leaderboard: Path, data_dir: Path | None, registry: Path | None = N
         version = installed_version(package)
         yield Check(package, version is not None, version or f"not installed; pip install {package}")
     yield Check("extras", True, _extras())
-    yield Check("devices", True, _devices())
+    gpus = [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    yield Check("devices", True, ", ".join([f"cpu ({torch.get_num_threads()} threads)", *gpus]))
     yield _guarded(
         "embedded data", lambda: f"fashion_mnist test split, {len(load_split('fashion_mnist', 'test'))} images"
     )
@@ -61,12 +62,6 @@ def _extras() -> str:
     if "ribench[robustbench]" in missing and find_spec("robustbench") is not None:
         said += "; the package robustbench here is a part of torchattacks, see docs/install.md"
     return f"{said}; pip install {' '.join(map(repr, missing))} adds more" if missing else said
-
-
-def _devices() -> str:
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
-    found += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
-    return ", ".join(found)
 
 
 def _data_sets(data_dir: Path | None) -> str:

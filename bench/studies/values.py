@@ -113,7 +113,9 @@ class Values:
         name = f"{full_label(of.key)} of {model} under {of.suite}"
         try:
             if of.key.metric in ("roar_score", "kar_score", "retrained_accuracy"):
-                return _retrained(of.key, self._evidence(folder))
+                if folder.name not in self._records:
+                    self._records[folder.name] = read_evidence(folder)[1]
+                return _retrained(of.key, self._records[folder.name])
             found = run_values(folder, of.key).get(of.key)
         except BenchError as error:
             raise MissingInputError(f"{name}: {error}") from error
@@ -122,11 +124,6 @@ class Values:
         if not agreeing(found, float(rows["value"].iloc[0]), folder):
             raise MissingInputError(f"{name} is not what the records of its run say")
         return found.values.astype("float64").to_frame(0)
-
-    def _evidence(self, folder: Path) -> pd.DataFrame:
-        if folder.name not in self._records:
-            self._records[folder.name] = read_evidence(folder)[1]
-        return self._records[folder.name]
 
 
 def _retrained(key: MetricKey, records: pd.DataFrame) -> pd.DataFrame | None:
