@@ -96,15 +96,12 @@ def clean_accuracy(
     return right / count, count
 
 
-State = Literal["right", "wrong", "not checked"]
-
-
 @dataclass(frozen=True, slots=True)
 class CardVerdict:
     """What was found about one card."""
 
     model: str
-    state: State
+    state: Literal["right", "wrong", "not checked"]
     detail: str
 
 

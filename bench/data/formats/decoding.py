@@ -12,7 +12,6 @@ from PIL import Image, UnidentifiedImageError
 
 from bench.core.errors import BenchError, reason_of
 
-Interpolation = Literal["bilinear", "bicubic"]
 _EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"))
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "WEBP", "TIFF", "GIF", "JPEG2000")
 """Pillow knows more: of EPS it runs a program."""
@@ -32,7 +31,7 @@ class Preparation:
     channels: int = 3
     resize: int | None = None
     crop: int | None = None
-    interpolation: Interpolation = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
 def decode(

@@ -32,7 +32,6 @@ _UNREADABLE = (
     TypeError, OverflowError,
 )  # fmt: skip
 """Also what is raised for a member that is encrypted, packed otherwise, or has a senseless header."""
-_Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def read_npz(path: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
@@ -112,7 +111,7 @@ def _check_size(archive: zipfile.ZipFile, name: str, path: Path) -> None:
         )
 
 
-def _header(stream: Any) -> _Header:
+def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)
