@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.core.errors import BenchError
-from bench.core.files import read_regular
+from bench.core.files import read_named
 from bench.data.formats.decoding import Preparation, decode
 
 SMALL = 64
@@ -41,10 +40,7 @@ class ImageFiles:
         return len(self.paths)
 
     def content(self, number: int) -> bytes:
-        try:
-            return read_regular(self.paths[number])
-        except OSError as error:
-            raise BenchError(f"cannot read image {self.paths[number]}: {error.strerror}.") from error
+        return read_named(self.paths[number], "image")
 
     def name(self, number: int) -> str:
         return str(self.paths[number])
