@@ -81,10 +81,8 @@ class Adapter(nn.Module):
     def contradiction(self) -> str | None:
         """What the buffers, just loaded, say differently from the settings; None where they agree."""
         fresh = Adapter(nn.Identity(), self.settings)
-        for name, said in fresh.named_buffers():
-            if not torch.equal(said, self.get_buffer(name).cpu()):
-                return name
-        return None
+        differ = (name for name, said in fresh.named_buffers() if not torch.equal(said, self.get_buffer(name).cpu()))
+        return next(differ, None)
 
 
 class PlainEval(nn.Module):

@@ -19,7 +19,7 @@ class QuickFlatten(nn.Flatten):
         """(N, ...) -> (N, features)."""
         if _is_channels_last(inputs):
             register: Any = inputs.register_hook  # without types in some releases of torch
-            register(_channels_last)
+            register(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         return super().forward(inputs)
 
 
@@ -31,7 +31,3 @@ def _is_channels_last(inputs: Tensor) -> bool:
         and not torch._C._are_functorch_transforms_active()  # vmap knows one format
         and inputs.is_contiguous(memory_format=torch.channels_last)
     )
-
-
-def _channels_last(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=torch.channels_last)

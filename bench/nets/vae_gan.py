@@ -8,6 +8,7 @@ There the power iteration is on the convolution itself, and it is divided only w
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -82,12 +83,7 @@ class _SameConv(nn.Module):
         return padded
 
 
-def _norm(channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
-def _norm1(size: int) -> nn.Module:
-    return nn.BatchNorm1d(size, eps=1e-3, momentum=0.01)
+_norm, _norm1 = (partial(kind, eps=1e-3, momentum=0.01) for kind in (nn.BatchNorm2d, nn.BatchNorm1d))
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
