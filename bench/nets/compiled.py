@@ -86,20 +86,14 @@ def compile_net(net: nn.Module, precision: Precision, images: Tensor) -> None:
 
 def require_compiler(device: torch.device) -> None:
     """Raise BenchError where torch.compile would find nothing to compile with."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    name, lacking = os.environ.get("CXX", usual), ""
     if device.type == "cuda":
         from torch.utils import _triton
 
         triton: Any = _triton
-        if not triton.has_triton():
-            raise BenchError(
-                "torch.compile needs triton on a GPU; install it, or search with the net as it is.", option="compile"
-            )
-        return
-    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    name = os.environ.get("CXX", usual)
-    if shutil.which(name) is None:
-        raise BenchError(
-            f"torch.compile needs a C++ compiler and there is no {name}; install it, name another one in CXX, or "
-            "search with the net as it is.",
-            option="compile",
-        )
+        lacking = "" if triton.has_triton() else "triton on a GPU; install it"
+    elif shutil.which(name) is None:
+        lacking = f"a C++ compiler and there is no {name}; install it, name another one in CXX"
+    if lacking:
+        raise BenchError(f"torch.compile needs {lacking}, or search with the net as it is.", option="compile")
