@@ -91,14 +91,15 @@ class GradientMethod(Method):
         default="frozen", description="statistics behind the penalised derivatives: frozen (running) or batch"
     )
 
-    def logits_twice(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, K) logits for the cross-entropy, and those to be differentiated by the input; the same where possible."""
+    def logits_twice(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The input, (N, K) logits for the cross-entropy, and those to be differentiated by it; one where possible."""
+        images = batch.images.detach().requires_grad_(True)
         if self.batch_norm == "batch" or not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
             logits = model(images)
-            return logits, logits
+            return images, logits, logits
         with torch.random.fork_rng([images.device] if images.is_cuda else []):  # so that both draw the same numbers
             penalised = self.penalised_pass(model, images)
-        return model(images), penalised
+        return images, model(images), penalised
 
     def penalised_pass(self, model: nn.Module, images: Tensor) -> Tensor:
         """(N, K) logits of a further pass, only to be differentiated."""

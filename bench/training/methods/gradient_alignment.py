@@ -47,8 +47,7 @@ class LocalGradientAlignment(GradientMethod):
         return self
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        inputs = batch.images.detach().requires_grad_(True)
-        logits, penalised = self.logits_twice(model, inputs)
+        inputs, logits, penalised = self.logits_twice(model, batch)
         reference = true_logit_gradient(penalised, inputs, batch.labels, differentiable=not self.detach_reference)
         noisy = (batch.images + self.eps * self._direction(batch, reference)).detach().requires_grad_(True)
         noisy_logits = self.penalised_pass(model, noisy)

@@ -30,8 +30,7 @@ class JacobianRegularization(GradientMethod):
     projections: int = Field(default=1, gt=0, le=100_000, description="random projections a step")
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        images = batch.images.detach().requires_grad_(True)
-        logits, penalised = self.logits_twice(model, images)
+        images, logits, penalised = self.logits_twice(model, batch)
         total = torch.zeros((), device=images.device, dtype=images.dtype)
         for _ in range(self.projections):
             direction = torch.randn(logits.shape, generator=batch.generator).to(logits)
@@ -51,8 +50,7 @@ class InputGradientRegularization(GradientMethod):
     weight: float = Field(default=0.5, gt=0, description="weight of the gradient's norm")
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        images = batch.images.detach().requires_grad_(True)
-        logits, penalised = self.logits_twice(model, images)
+        images, logits, penalised = self.logits_twice(model, batch)
         losses = F.cross_entropy(penalised, batch.labels, reduction="none")
         (gradient,) = torch.autograd.grad(losses.sum(), images, create_graph=True)
         squares = gradient.flatten(1).square().sum(1).mean()
@@ -78,8 +76,7 @@ class HessianRegularization(GradientMethod):
         return "the Hessian of a relu net is 0 everywhere, so there is nothing to penalise; use activation=softplus"
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        inputs = batch.images.detach().requires_grad_(True)
-        logits, penalised = self.logits_twice(model, inputs)
+        inputs, logits, penalised = self.logits_twice(model, batch)
         gradient = true_logit_gradient(penalised, inputs, batch.labels, differentiable=True)
         noise = torch.randn(inputs.shape, generator=batch.generator).to(inputs)
         # in normalised space a pixel is x / std: both the direction and the result take one factor std

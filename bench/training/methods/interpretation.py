@@ -69,8 +69,7 @@ class InterpretationRegularization(GradientMethod):
         return threshold_maps(maps, self.threshold)
 
     def loss_terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        inputs = batch.images.detach().requires_grad_(True)
-        logits, penalised = self.logits_twice(model, inputs)
+        inputs, logits, penalised = self.logits_twice(model, batch)
         gradient = true_logit_gradient(penalised, inputs, batch.labels, differentiable=True)
         terms = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
         if self.cosine_weight > 0:
