@@ -121,7 +121,8 @@ class Epochs:
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         state = {"fingerprint": self.fingerprint, "parts": parts, "rows": self.rows, "seconds": self.seconds}
         write_state(self.folder / CHECKPOINT, state)
-        write_atomically(self.folder / "training.csv", _table(self.rows))
+        table = csv_text([self.rows[0], *([f"{row[name]:.6g}" for name in self.rows[0]] for row in self.rows)])
+        write_atomically(self.folder / "training.csv", table.encode())
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
@@ -142,8 +143,3 @@ class Epochs:
             part.load_state_dict(parts[name])
         self.rows, self.seconds = list(state["rows"]), float(state["seconds"])
         logger.info("resuming after epoch %d", len(self.rows))
-
-
-def _table(rows: list[dict[str, float]]) -> bytes:
-    """training.csv: one row an epoch."""
-    return csv_text([rows[0], *([f"{row[name]:.6g}" for name in rows[0]] for row in rows)]).encode()

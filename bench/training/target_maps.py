@@ -60,14 +60,6 @@ class Wanted:
                 return load_file(path)["maps"]
             except (SafetensorError, KeyError, OSError):
                 logger.warning("the cached target maps %s are damaged; computing them again", path)
-        maps = self._computed(maps_of)
-        try:
-            write_atomically(path, save({"maps": maps}))
-        except BenchError as error:
-            logger.warning("target maps are not cached: %s", error)
-        return maps
-
-    def _computed(self, maps_of: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Tensor:
         maps = torch.empty((len(self.indices), *self.dataset.images.shape[1:]))
         with attacked_model(self.source.net):
             for begin in range(0, len(maps), _BATCH_SIZE):
@@ -75,4 +67,8 @@ class Wanted:
                 images, labels = self.dataset.pixels(self.indices[part]), self.dataset.labels[self.indices[part]]
                 maps[part] = maps_of(self.source.net, images.to(self.device), labels.to(self.device)).cpu()
                 self.on_progress(min(begin + _BATCH_SIZE, len(maps)), len(maps))
+        try:
+            write_atomically(path, save({"maps": maps}))
+        except BenchError as error:
+            logger.warning("target maps are not cached: %s", error)
         return maps
