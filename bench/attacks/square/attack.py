@@ -20,7 +20,7 @@ from bench.attacks.losses import advantage
 from bench.attacks.norms import distance, per_example
 from bench.attacks.projections import project_l1_box
 from bench.attacks.registry import AttackResult, register_attack
-from bench.attacks.square.corners import CornerSearch
+from bench.attacks.square.corners import CHECK_EVERY, CornerSearch
 from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.bounds import Queries
 from bench.core.keyed_random import keyed_uniform
@@ -32,8 +32,7 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries after which the share is halved, for any number of queries, as AutoAttack has it."""
 LARGE = 50
 """After so many queries windows are small enough to leave most of a good start as it is."""
-CHECK_EVERY = 16
-"""Queries between two looks at what is broken, each of which waits for the device."""
+
 _BLOCK = 256
 _TINY = 1e-12
 
@@ -145,13 +144,11 @@ class _WindowSearch:
         shared = torch.zeros(1, dtype=torch.int64)
         for begin in range(0, self.queries, _BLOCK):
             count = min(_BLOCK, self.queries - begin)
-            numbers = keyed_uniform(self.seed, f"square/{self.norm}", shared, (count, 5), extra=shared + begin)[
-                0
-            ].tolist()
+            (numbers,) = keyed_uniform(self.seed, f"square/{self.norm}", shared, (count, 5), extra=shared + begin)
             key = torch.full_like(ids, begin)
             uniform = keyed_uniform(self.seed, f"square/{self.norm}/signs", ids, (count, channels, 1, 1), extra=key)
             signs = (uniform < 0.5).to(self.clean.dtype).mul_(2.0).sub_(1.0)
-            yield from zip(numbers, signs.unbind(1), strict=True)
+            yield from zip(numbers.tolist(), signs.unbind(1), strict=True)
 
     def _drop_done(self, query: int) -> bool:
         """Let what is broken or given up go; returns whether anything is left."""
@@ -207,7 +204,9 @@ class _WindowSearch:
         second = delta[..., top_2 : top_2 + side, left_2 : left_2 + side]
         old = first.clone()
         old_length = self._length(old)
-        free = self._free(delta)
+        length = distance(delta, self.norm)
+        whole, spent = (self.eps**2, length.square()) if self.norm == "l2" else (self.eps, length)
+        free = per_example((whole.to(delta.dtype) - spent).clamp_min_(0.0), delta)  # what of it is left
         second.zero_()
         kept = self._length(first)  # what lies outside of the second window
         within = self.delta[..., top_2 : top_2 + side, left_2 : left_2 + side]
@@ -218,13 +217,6 @@ class _WindowSearch:
             budget = (free / delta.shape[1] + kept + self._length(within)).mul_(delta.shape[1])
         first.copy_(new.mul_(budget / (self._length(new) + _TINY)))
         return delta
-
-    def _free(self, delta: Tensor) -> Tensor:
-        """(N, 1, 1, 1) what of the budget the perturbation leaves: eps^2 - |delta|^2 in L2, eps - |delta| in L1."""
-        length = distance(delta, self.norm)
-        budget, spent = (self.eps**2, length.square()) if self.norm == "l2" else (self.eps, length)
-        free = budget.to(delta.dtype) - spent
-        return per_example(free.clamp_min_(0.0), delta)
 
     def _feasible(self, delta: Tensor) -> Tensor:
         """The image that a perturbation leads to, in the ball and in [0, 1]; overwrites the perturbation."""

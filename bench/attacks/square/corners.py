@@ -20,7 +20,7 @@ from bench.attacks.square.early_stopping import EarlyStopping
 from bench.core.keyed_random import keyed_uniform
 
 CHECK_EVERY = 16
-"""Steps between two looks at what is done, each of which waits for the device."""
+"""Steps, or queries, between two looks at what is done, each of which waits for the device."""
 _AHEAD = 8
 """Proposals looked at for each that is put before the net."""
 _FULL_BATCH = 48
@@ -71,7 +71,7 @@ class CornerSearch:
         self.query, self.improved = torch.zeros_like(self.labels), torch.zeros_like(self.labels)
         self.prospects = None if self.patient else EarlyStopping.start(self.margin, len(self.sides))
         self.found = self.best.clone()
-        self.proposals = _Proposals.draw(self.seed, self.ids, self.sides, self.clean)
+        self.proposals = _Windows.draw(self.seed, self.ids, self.sides, self.clean)
         # worth its work where the net is slow beside it and proposals repeat
         worth = self.clean.device.type == "cpu" and self.clean[0, 0].numel() << channels <= 4 * len(self.sides)
         self.seen = _SeenCorners.start(self.best, self.high) if worth else None
@@ -88,7 +88,7 @@ class CornerSearch:
         """Put each example's next `at_once` proposals before the net and take the first that is better."""
         ahead = at_once if self.seen is None else at_once * _AHEAD
         numbers = self.query[:, None] + torch.arange(ahead, device=self.query.device)
-        window = self.proposals.at(numbers)
+        window = self.proposals.pick(numbers)
         worthy, keys = numbers < len(self.sides), numbers
         if self.seen is not None:
             keys = self.seen.keys(window)
@@ -153,7 +153,22 @@ class _Windows:
     side: Tensor
     bright: Tensor
 
+    @classmethod
+    def draw(cls, seed: int, ids: Tensor, sides: list[int], images: Tensor) -> _Windows:
+        """All proposals of all examples, (N, queries)."""
+        channels, height, width = images.shape[1:]
+        side = torch.tensor(sides, dtype=torch.int64, device=images.device)
+        uniform = keyed_uniform(seed, "square/linf", ids, (2 + channels, len(sides)))
+        top, left = (uniform[:, 0] * (height - side)).long(), (uniform[:, 1] * (width - side)).long()
+        return cls(top, left, side.expand_as(top), (uniform[:, 2:] < 0.5).transpose(1, 2).contiguous())
+
+    def keep(self, kept: Tensor) -> None:
+        self.top, self.left, self.bright = self.top[kept], self.left[kept], self.bright[kept]
+        self.side = self.side[:1].expand_as(self.top)  # the same of all examples
+
     def pick(self, chosen: Tensor) -> _Windows:
+        """Those of these numbers (N, k); past the last one, the last."""
+        chosen = chosen.clamp_max(self.top.shape[1] - 1)
         channels = chosen[..., None].expand(-1, -1, self.bright.shape[2])
         top, left, side = (values.gather(1, chosen) for values in (self.top, self.left, self.side))
         return _Windows(top, left, side, self.bright.gather(1, channels))
@@ -168,33 +183,6 @@ class _Windows:
         inside = (within_rows[..., None] & within_columns[..., None, :])[:, :, None]
         colour = torch.where(self.bright[..., None, None], high[:, None], low[:, None])
         return torch.where(inside, colour, images[:, None])
-
-
-@dataclass(slots=True)
-class _Proposals:
-    """All proposals of all examples, (N, queries)."""
-
-    top: Tensor
-    left: Tensor
-    bright: Tensor
-    side: Tensor
-
-    @classmethod
-    def draw(cls, seed: int, ids: Tensor, sides: list[int], images: Tensor) -> _Proposals:
-        channels, height, width = images.shape[1:]
-        side = torch.tensor(sides, dtype=torch.int64, device=images.device)
-        uniform = keyed_uniform(seed, "square/linf", ids, (2 + channels, len(sides)))
-        top, left = (uniform[:, 0] * (height - side)).long(), (uniform[:, 1] * (width - side)).long()
-        return cls(top, left, (uniform[:, 2:] < 0.5).transpose(1, 2).contiguous(), side)
-
-    def at(self, numbers: Tensor) -> _Windows:
-        """The proposals of these numbers (N, K); past the last one, the last."""
-        numbers = numbers.clamp_max(len(self.side) - 1)
-        every = _Windows(self.top, self.left, self.side.expand_as(self.top), self.bright)
-        return every.pick(numbers)
-
-    def keep(self, kept: Tensor) -> None:
-        self.top, self.left, self.bright = self.top[kept], self.left[kept], self.bright[kept]
 
 
 @dataclass(slots=True)
