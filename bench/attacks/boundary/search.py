@@ -15,8 +15,6 @@ Sources of the parts: the ball that follows the distance, Rony et al., CVPR 2019
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -71,22 +69,11 @@ class Boundary(Section):
     standing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """One norm's steps.
-
-    Attributes:
-        first, last: a step's length over the ball's radius, in L1 its share of the way to the linearised boundary.
-        momentum: share of the last move that is added to the next.
-    """
-
-    first: float
-    last: float
-    momentum: float
-
-
-PACES: dict[Norm, Pace] = {"linf": Pace(0.3, 0.005, 0.5), "l2": Pace(0.3, 0.005, 0.5), "l1": Pace(1.0, 0.02, 0.5)}
-"""Chosen on training images of at_l2, ir_smoothgrad (Fashion-MNIST) and of a small net whose distances are known."""
+PACES: dict[Norm, tuple[float, float]] = {"linf": (0.3, 0.005), "l2": (0.3, 0.005), "l1": (1.0, 0.02)}
+"""The first and the last step's length over the ball's radius, in L1 its share of the way to the linearised boundary.
+Chosen on training images of at_l2, ir_smoothgrad (Fashion-MNIST) and of a small net whose distances are known."""
+MOMENTUM = 0.5
+"""The share of the last move that is added to the next; chosen as the paces are."""
 
 
 def refine_found(
@@ -171,11 +158,14 @@ class _Search:
             self._remember(logits, share)
             order = self._most_promising(gradient, gain) if kept else None
             moved = self._moved(gradient, gain, share)
-            moved += PACES[self.norm].momentum * (self.points - self.previous)
+            moved += MOMENTUM * (self.points - self.previous)
             self.previous = self.points
             self.points = project(moved, self.clean, self.eps, self.norm)
             if order is not None:
-                self._keep(order[:kept])
+                count = len(self.nearest)
+                rows = (order[:kept] * count + torch.arange(count, device=order.device)).flatten()
+                self.points, self.previous, self.eps = self.points[rows], self.previous[rows], self.eps[rows]
+                self.clean, self.labels, self.aimed = self.clean[rows], self.labels[rows], self.aimed[rows]
 
     def _most_promising(self, gradient: Tensor, gain: Tensor) -> Tensor:
         """(R, n) each image's rows, those with the shortest way first: so far, and on to the linearised boundary."""
@@ -183,13 +173,6 @@ class _Search:
         to_boundary = -slope[:, -1] / distance(slope[:, :-1], DUAL[self.norm])
         length = distance(self.points - self.clean, self.norm) + to_boundary
         return length.nan_to_num(torch.inf).view(-1, len(self.nearest)).argsort(stable=True, dim=0)
-
-    def _keep(self, rows: Tensor) -> None:
-        """Go on with some of each image's rows; (K, n)."""
-        count = len(self.nearest)
-        chosen = (rows * count + torch.arange(count, device=rows.device)).flatten()
-        self.points, self.previous, self.eps = self.points[chosen], self.previous[chosen], self.eps[chosen]
-        self.clean, self.labels, self.aimed = self.clean[chosen], self.labels[chosen], self.aimed[chosen]
 
     def measure(self) -> None:
         """Look at the points that the last step led to."""
@@ -210,11 +193,11 @@ class _Search:
         self.eps = torch.minimum(torch.where(wrong, followed, self.eps * (1 + shrink)), below)
 
     def _moved(self, gradient: Tensor, gain: Tensor, share: float) -> Tensor:
-        pace, within = PACES[self.norm], _in_phase(share, self.norm)
+        within = _in_phase(share, self.norm)
         if self.norm == "l1" and share >= TANGENT:
             return torch.lerp(self.points, self._tangent(gradient, gain), _between(TANGENT_PACE, within))
         sparsity = torch.full_like(self.eps, _between(SPARSITY, within))
-        size = _between((pace.first, pace.last), within)
+        size = _between(PACES[self.norm], within)
         steps = steepest_step(gradient, self.points, size * self.eps, self.norm, sparsity=sparsity)
         if self.norm == "l1":
             dense = steepest_step(gradient, self.points, DENSE * size * self.eps, "l2", sparsity=sparsity)
