@@ -58,11 +58,6 @@ class _ActiveBatch:
     def take(self, chosen: Tensor) -> _ActiveBatch:
         return _ActiveBatch(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
 
-    def join(self, other: _ActiveBatch) -> _ActiveBatch:
-        return _ActiveBatch(
-            *(torch.cat([getattr(self, entry.name), getattr(other, entry.name)]) for entry in fields(self))
-        )
-
     def put(self, where: Tensor, other: _ActiveBatch) -> None:
         for entry in fields(self):
             getattr(self, entry.name)[where] = getattr(other, entry.name)
@@ -220,9 +215,8 @@ class NormSweep:
         verified = self.results.judge(
             self.model, part.found_images, part.clean, part.label, eps=part.eps, norm=self.norm, examples=part.example
         )
-        finished = verified & self.results.broken(self.norm, float(self._radii[-1]))[part.example.cpu()].to(
-            verified.device
-        )
+        broken = self.results.broken(self.norm, float(self._radii[-1]))[part.example.cpu()]
+        finished = verified & broken.to(verified.device)
         part.found = torch.zeros_like(part.found)
         lower = self._next_radius(part.example)
         part.radius_index = torch.where(verified, lower, part.radius_index)
