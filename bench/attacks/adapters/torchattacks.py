@@ -55,29 +55,16 @@ def find(class_name: str) -> Attack:
         names = Literal[tuple(parameters)]  # type: ignore[valid-type]
         parameters["relative_parameters"] = Keyword(dict[names, float], {})  # type: ignore[valid-type]
     return described(
-        partial(_run, class_name) if takes_eps else partial(_run_without_radius, class_name),
-        f"torchattacks:{class_name}", norms=(), kind="fixed" if takes_eps else "minimum", parameters=parameters,
-        keyed=False, whole_units=True,
+        partial(_run, class_name, takes_eps), f"torchattacks:{class_name}", norms=(),
+        kind="fixed" if takes_eps else "minimum", parameters=parameters, keyed=False, whole_units=True,
     )  # fmt: skip
 
 
 def _run(
-    class_name: str,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: Tensor,
-    relative_parameters: dict[str, float] | None = None,
-    **parameters: Any,
-) -> AttackResult:
+    class_name: str, takes_eps: bool, model: nn.Module, images: Tensor, labels: Tensor, *, eps: Tensor,
+    relative_parameters: dict[str, float] | None = None, **parameters: Any,
+) -> AttackResult:  # fmt: skip
     radius = float(eps[0])
-    relative = {name: factor * radius for name, factor in (relative_parameters or {}).items()}
-    attack = getattr(import_torchattacks(), class_name)(model, eps=radius, **parameters, **relative)
-    return AttackResult(attack(images, labels))
-
-
-def _run_without_radius(
-    class_name: str, model: nn.Module, images: Tensor, labels: Tensor, **parameters: Any
-) -> AttackResult:
+    parameters |= {name: factor * radius for name, factor in (relative_parameters or {}).items()}
+    parameters |= {"eps": radius} if takes_eps else {}
     return AttackResult(getattr(import_torchattacks(), class_name)(model, **parameters)(images, labels))
