@@ -40,18 +40,15 @@ def corrupt(images: Tensor, example_ids: Tensor, corruption: Corruption, severit
     return _FUNCTIONS[corruption](images, severity - 1, example_ids, seed).clamp(0.0, 1.0)
 
 
-def _normal(images: Tensor, ids: Tensor, seed: int, name: str) -> Tensor:
-    return keyed_normal(seed, f"corruption/{name}", ids, images.shape[1:])
-
-
 def _gaussian_noise(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:
-    return images + (0.04, 0.08, 0.12, 0.18, 0.26)[level] * _normal(images, ids, seed, "gaussian_noise")
+    noise = keyed_normal(seed, "corruption/gaussian_noise", ids, images.shape[1:])
+    return images + (0.04, 0.08, 0.12, 0.18, 0.26)[level] * noise
 
 
 def _shot_noise(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:
     """Photon counting with a normal in place of the Poisson law, whose mean and variance it keeps."""
     photons = (60.0, 25.0, 12.0, 5.0, 3.0)[level]
-    return images + (images / photons).sqrt() * _normal(images, ids, seed, "shot_noise")
+    return images + (images / photons).sqrt() * keyed_normal(seed, "corruption/shot_noise", ids, images.shape[1:])
 
 
 def _impulse_noise(images: Tensor, level: int, ids: Tensor, seed: int) -> Tensor:

@@ -165,9 +165,8 @@ def _found(
 def _require_unchanged(run: NamedAttack, examples: Examples, before: dict[str, str]) -> None:
     """Raise BenchError where an attack has changed weights or buffers that the model does not change itself."""
     model, after = examples.model, state_of(examples.model)
-    changed = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}.intersection(
-        changes(before, after)
-    )
+    own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    changed = own.intersection(changes(before, after))
     if changed:
         with torch.no_grad():
             model(examples.images[:1])
@@ -217,12 +216,8 @@ def _going_on(run: NamedAttack, examples: Examples, keywords: dict[str, Any]) ->
         result = result if isinstance(result, AttackResult) else AttackResult(result)
         if not isinstance(net, PreparedModel):
             return result
-        gradients, queries = result.gradients, result.queries
-        return AttackResult(
-            result.images,
-            net.gradients if gradients is None else gradients,
-            net.forwards if queries is None else queries,
-        )
+        gradients = net.gradients if result.gradients is None else result.gradients
+        return AttackResult(result.images, gradients, net.forwards if result.queries is None else result.queries)
 
     if unit is None or run.attack.keyed or not isinstance(net, PreparedModel):
         return call()

@@ -39,12 +39,10 @@ def _untargeted(name: str, loss: ApgdLoss) -> Callable[..., AttackResult]:
         batch_size: int = 256, iterations: Steps = 100, restarts: Steps | None = None,
     ) -> AttackResult:  # fmt: skip
         """APGD on the cross-entropy (`apgd-ce`) or the DLR loss (`apgd-dlr`); None: as many restarts as AutoAttack."""
-        starts = restarts or RESTARTS[norm]
-        found = apgd(
-            model, images, labels, ids, norm=norm, eps=eps, loss=loss, iterations=iterations, restarts=starts,
-            seed=seed, batch_size=batch_size,
-        )  # fmt: skip
-        return AttackResult(found)
+        return AttackResult(apgd(
+            model, images, labels, ids, norm=norm, eps=eps, loss=loss, iterations=iterations,
+            restarts=restarts or RESTARTS[norm], seed=seed, batch_size=batch_size,
+        ))  # fmt: skip
 
     return attack
 
@@ -58,12 +56,10 @@ def apgd_targeted(
     batch_size: int = 256, iterations: Steps = 100, targets: Steps | None = None,
 ) -> AttackResult:  # fmt: skip
     """APGD on the targeted DLR loss, towards the nearest classes; None: as many as AutoAttack has."""
-    starts = targets or TARGETS[norm]
-    found = apgd(
-        model, images, labels, ids, norm=norm, eps=eps, loss="dlr-targeted", iterations=iterations, restarts=starts,
-        seed=seed, batch_size=batch_size,
-    )  # fmt: skip
-    return AttackResult(found)
+    return AttackResult(apgd(
+        model, images, labels, ids, norm=norm, eps=eps, loss="dlr-targeted", iterations=iterations,
+        restarts=targets or TARGETS[norm], seed=seed, batch_size=batch_size,
+    ))  # fmt: skip
 
 
 def apgd(
