@@ -82,13 +82,13 @@ class PreparedMaps:
     @cached_property
     def centred_ranks(self) -> Tensor:
         """(N, H * W) ranks less their mean, of length 1; zero for a constant map."""
-        return _unit(_centred(_average_ranks(self.keys)))
+        return _centred_unit(_average_ranks(self.keys))
 
     @cached_property
     def centred(self) -> Tensor:
         """(N, H * W) values less their mean, of length 1; zero for a constant map."""
         varies = (self.scaled.amax(1) > self.scaled.amin(1)).float()[:, None]
-        return _unit(_centred(self.scaled) * varies)
+        return _centred_unit(self.scaled) * varies
 
     @cached_property
     def top(self) -> Tensor:
@@ -120,12 +120,12 @@ def sorted_keys(values: Tensor) -> Tensor:
     bits = (values + 0.0).contiguous().view(torch.int32).to(torch.int64)  # + 0.0 turns -0.0 into 0.0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     position = torch.arange(count - 1, -1, -1, device=values.device)
-    keys = (ordered << _INDEX_BITS) | position
-    if keys.device.type == "cpu":
-        array = keys.numpy()
-        array.sort(axis=1)
-        return torch.from_numpy(array)
-    return keys.sort(dim=1).values
+    return ascending((ordered << _INDEX_BITS) | position)
+
+
+def ascending(rows: Tensor) -> Tensor:
+    """Each row sorted; on a CPU by numpy, many times as fast as torch, which also tells where."""
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1)) if rows.device.type == "cpu" else rows.sort(dim=1).values
 
 
 def places(keys: Tensor, count: int) -> Tensor:
@@ -152,13 +152,9 @@ def _running_max(values: Tensor) -> Tensor:
     return values.cummax(1).values
 
 
-def _centred(values: Tensor) -> Tensor:
-    return values - values.mean(1, keepdim=True)
-
-
-def _unit(values: Tensor) -> Tensor:
-    unit: Tensor = values / values.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    return unit
+def _centred_unit(values: Tensor) -> Tensor:
+    centred = values - values.mean(1, keepdim=True)
+    return centred.div(centred.norm(dim=1, keepdim=True).clamp_min(1e-30))
 
 
 def _blur(images: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ All take absolute values, scale changes nothing, and a map that is zero everywhe
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from bench.attributions.similarity import ascending
 from bench.core.devices import exact
 
 
@@ -17,7 +17,7 @@ def sparseness(maps: Tensor) -> Tensor:
 
     sum_k (2 k - P - 1) v_k / (P sum_k v_k), v ascending (Hurley and Rickard 2009; Chalasani et al. 2020).
     """
-    values = _ascending(_shares(maps))
+    values = ascending(_shares(maps))
     count = values.shape[1]
     weights = torch.arange(1 - count, count, 2, device=values.device, dtype=values.dtype)
     gini: Tensor = (values * weights).sum(1) / count
@@ -63,12 +63,6 @@ def histogram_entropy(attributions: Tensor, bins: int) -> Tensor:
     counts.scatter_add_(1, places, torch.ones_like(values))
     found: Tensor = torch.special.entr(counts / values.shape[1]).sum(1).float()
     return found.to(attributions.device)
-
-
-def _ascending(values: Tensor) -> Tensor:
-    if values.device.type == "cpu":  # many times as fast as torch's, which also tells where
-        return torch.from_numpy(np.sort(values.numpy(), axis=1))
-    return values.sort(dim=1).values
 
 
 def _shares(maps: Tensor) -> Tensor:
