@@ -49,17 +49,12 @@ class Goal:
 
 
 class MapAttack(Section, ABC):
-    """One attack on heat maps and its parameters, as a suite pins them.
-
-    Attributes of a class:
-        optimizer: how the loss is descended: Adam at 4 eps over steps (LGA, section 4.4), or sign steps.
-        has_target: whether the attack aims at a map, so that similarity to it is reported (TAPS).
-        random_start: whether it starts at a keyed uniform point of the ball in place of the image.
-    """
+    """One attack on heat maps and its parameters, as a suite pins them."""
 
     optimizer: ClassVar[Optimizer] = "sign"
-    has_target: ClassVar[bool] = False
+    """How the loss is descended: Adam at 4 eps over steps (LGA, section 4.4), or sign steps."""
     random_start: ClassVar[bool] = False
+    """Whether it starts at a keyed uniform point of the ball in place of the image."""
     kind: str
     steps: Steps = 100
 
@@ -68,7 +63,10 @@ class MapAttack(Section, ABC):
         return [20.0] * self.steps
 
     def target(self, clean: Tensor, donors: Tensor) -> Tensor | None:  # noqa: ARG002
-        """The target map or mask, from the clean maps (N, H, W) and the maps of other images (N, H, W)."""
+        """The target map or mask, from the clean maps (N, H, W) and the maps of other images (N, H, W).
+
+        Similarity to it is reported (TAPS); None where the attack aims at no map.
+        """
         return None
 
     @abstractmethod
@@ -89,7 +87,6 @@ class FrameTarget(MapAttack):
 
     kind: Literal["frame"] = "frame"
     optimizer: ClassVar[Optimizer] = "adam"
-    has_target: ClassVar[bool] = True
     map_weight: float = Field(default=0.5, gt=0, le=1)
     width_share: float = Field(default=5 / 32, gt=0, lt=0.5)
 
@@ -97,9 +94,8 @@ class FrameTarget(MapAttack):
         return frame_map(clean, self.width_share)
 
     def loss(self, maps: Tensor, logits: Tensor, goal: Goal) -> Tensor:
-        return self.map_weight * self.score(maps, goal) + (1 - self.map_weight) * (logits - goal.logits).square().mean(
-            1
-        )
+        change = (logits - goal.logits).square().mean(1)
+        return self.map_weight * self.score(maps, goal) + (1 - self.map_weight) * change
 
     def score(self, maps: Tensor, goal: Goal) -> Tensor:
         return (divided_by_max(maps) - goal.target_map).square().sum((1, 2))
@@ -115,7 +111,6 @@ class TargetImage(MapAttack):
 
     kind: Literal["target_image"] = "target_image"
     optimizer: ClassVar[Optimizer] = "adam"
-    has_target: ClassVar[bool] = True
     output_weight: float = Field(default=25.0, ge=0, le=1e12)
     first_beta: float = Field(default=10.0, gt=1e-6, le=1e6)
     last_beta: float = Field(default=100.0, gt=1e-6, le=1e6)
@@ -167,7 +162,6 @@ class TargetRegion(MapAttack):
     """Sign steps that bring the map's mass into a region (Ghorbani, Abid, Zou 2019): the image's emptiest quarter."""
 
     kind: Literal["target_region"] = "target_region"
-    has_target: ClassVar[bool] = True
 
     def target(self, clean: Tensor, donors: Tensor) -> Tensor:  # noqa: ARG002
         return emptiest_quarter(clean)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.attacks.norms import distance
 from bench.attributions.manipulate import heat_maps_and_logits, make_goal, manipulate
-from bench.attributions.manipulations import AnyMapAttack, Goal, MapAttack
+from bench.attributions.manipulations import AnyMapAttack, Goal
 from bench.attributions.registry import AttributionMethod, MapRequest, find_method
 from bench.attributions.similarity import DISTANCES, PreparedMaps, similarities
 from bench.core.bounds import PixelRadii, Steps
@@ -79,17 +79,17 @@ class AttributionAttack(AttributionProtocol):
                 unit.count(found, attack.kind)
                 where = {"attribution": method.name, "attack": attack.kind, "norm": "linf", "eps": eps}
                 moved = distance(exact(found.images) - exact(batch.images), "linf")
-                alike = self._alike(attack, goal, source, unit.maps(method, batch, found.images))
+                alike = self._alike(goal, source, unit.maps(method, batch, found.images))
                 yield batch.frame({**where, "prediction_kept": found.kept, "distance": moved, **alike})
                 context.on_progress(len(batch.labels))
 
-    def _alike(self, attack: MapAttack, goal: Goal, source: PreparedMaps, after: PreparedMaps) -> dict[str, Tensor]:
+    def _alike(self, goal: Goal, source: PreparedMaps, after: PreparedMaps) -> dict[str, Tensor]:
         """The columns of similarities."""
         measures = self.parameters.measures
         columns = {f"saps_{name}": value for name, value in similarities(source, after, measures).items()}
         nothing = source.maps.new_full((len(source.maps),), torch.nan)
         for prefix, maps in (("taps_clean", source), ("taps", after)):
-            if attack.has_target and goal.target is not None:
+            if goal.target is not None:
                 target = PreparedMaps(goal.target, self.parameters.top_share)
                 columns |= {f"{prefix}_{name}": value for name, value in similarities(maps, target, measures).items()}
             else:
