@@ -47,12 +47,10 @@ class OperationMode(TorchFunctionMode):
 
     An operation has one name however it is called (`relu_`, `aten.relu.default` and `clamp(min=0)` are a relu), and a
     function that does not change its argument.
-
-    Attributes of a class:
-        rewrites: whether `intercept` puts something else in the place of operations.
     """
 
     rewrites: ClassVar[bool] = True
+    """Whether `intercept` puts something else in the place of operations."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -45,30 +45,18 @@ class ControlledProtocol(AttributionProtocol):
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count * len(self.subjects())
 
-    def attributions(
-        self, unit: Unit, batch: Batch, method: AttributionMethod, *, model: nn.Module | None = None, own: bool = True
-    ) -> Tensor:
-        """Signed attributions, whose cost is counted.
+    def all_attributions(
+        self, unit: Unit, batch: Batch, *, model: nn.Module | None = None, own: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Signed attributions by every subject in turn, whose cost is counted.
+
+        What is made of another's map is not computed anew.
 
         Args:
             model: another net than the judged one.
             own: whether these are the unit's examples themselves, so that a map which is zero or not finite is told of.
         """
-        context, count = unit.context, len(batch.labels)
-        net = context.model if model is None else model
-        with metered(net, context.device) as cost:
-            found = batch.attributions(net, method, context.seed)
-        for name, amount in {"maps": count, **{name: getattr(cost, name) for name in _COSTS}}.items():
-            unit.counters[f"{name}/{method.name}"] = unit.counters.get(f"{name}/{method.name}", 0) + amount
-        unit.counters["gradient_evaluations"] += cost.gradients
-        if own:
-            unit.see(method, batch, unit.prepared(found), clean=True)
-        return found
-
-    def all_attributions(
-        self, unit: Unit, batch: Batch, *, model: nn.Module | None = None, own: bool = True
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Signed attributions by every subject in turn; what is made of another's map is not computed anew."""
+        net = unit.context.model if model is None else model
         methods, seen = self.subjects(), dict[str, Tensor]()
         for method in methods:
             made: Tensor | None = None
@@ -77,7 +65,13 @@ class ControlledProtocol(AttributionProtocol):
             elif (source := seen.get(_MADE_OF.get(method.name, ""))) is not None:
                 made = batch.images * source
             used = method if made is None else replace(method, function=partial(_given, made))
-            found = self.attributions(unit, batch, used, model=model, own=own)
+            with metered(net, unit.context.device) as cost:
+                found = batch.attributions(net, used, unit.context.seed)
+            for name, amount in {"maps": len(batch.labels), **{name: getattr(cost, name) for name in _COSTS}}.items():
+                unit.counters[f"{name}/{method.name}"] = unit.counters.get(f"{name}/{method.name}", 0) + amount
+            unit.counters["gradient_evaluations"] += cost.gradients
+            if own:
+                unit.see(used, batch, unit.prepared(found), clean=True)
             if not seen or method.name in _MADE_OF.values():
                 seen[method.name] = found
             yield method.name, found
