@@ -1,20 +1,29 @@
-"""Records of retrained nets that no judged model has a part in: every model is held against the same ones."""
+"""What ROAR and KAR keep in the user's cache: records that no judged model has a part in, and what is under way.
+
+Every model is held against the same such records. Maps and trainings under way are kept so that a stop loses little.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 
 from bench.core.errors import BenchError
-from bench.core.files import clear_disk_errors, sha256_bytes, user_cache
+from bench.core.files import clear_disk_errors, is_old, sha256_bytes, user_cache
+from bench.core.torch_state import read_state, write_state
 from bench.leaderboard.evidence.records import read_records, write_records
 from bench.protocols.retraining.metrics import RETRAINING_COLUMNS
+from bench.training.epochs import Stateful
 
 logger = logging.getLogger(__name__)
+EVERY_SECONDS = 30.0
+"""Between two states that are written down: so much a stop loses."""
 _VERSION = 1
 
 
@@ -43,3 +52,57 @@ class RecordCache:
             write_records(self.path, records)
         except BenchError as error:
             logger.warning("retrained nets are not cached: %s", error)
+
+
+class Unfinished:
+    """One thing that takes long, of one group, e.g. its training.
+
+    What is kept is used again only where it fits what is to be gone on with.
+    """
+
+    def __init__(self, group: Mapping[str, Any], what: str) -> None:
+        self._folder = user_cache("retraining")
+        self._path = self._folder / f"{sha256_bytes(json.dumps([group, what], sort_keys=True).encode())}.pt"
+        self._written = time.monotonic()
+
+    def read(self, fits: str) -> dict[str, Any]:
+        """What was written down last with the same `fits`; empty where there is nothing."""
+        found = read_state(self._path)
+        return found["state"] if found.get("fits") == fits else {}
+
+    def write(self, fits: str, state: Callable[[], dict[str, Any]]) -> None:
+        """Write the state down, if the last time was long enough ago."""
+        if time.monotonic() - self._written < EVERY_SECONDS:
+            return
+        try:
+            write_state(self._path, {"fits": fits, "state": state()})
+        except BenchError as error:
+            logger.warning("a training under way is not kept: %s", error)
+        for path in self._folder.glob("*.pt"):
+            with suppress(OSError):
+                if is_old(path):
+                    path.unlink()
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+class UnfinishedTraining:
+    """Keeps the nets of `retrain` as they are trained."""
+
+    def __init__(self, kept: Unfinished, fits: str) -> None:
+        self._kept, self._fits = kept, fits
+
+    def restore(self, parts: Mapping[str, Stateful]) -> int:
+        """Put the parts where they were; returns how many steps that is, 0 where nothing was kept."""
+        state = self._kept.read(self._fits)
+        for name, part in parts.items() if state else ():
+            part.load_state_dict(state[name])
+        return int(state["steps"]) if state else 0
+
+    def keep(self, parts: Mapping[str, Stateful], steps: int) -> None:
+        self._kept.write(
+            self._fits, lambda: {"steps": steps, **{name: part.state_dict() for name, part in parts.items()}}
+        )

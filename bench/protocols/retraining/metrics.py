@@ -98,11 +98,8 @@ def correct_matrix(records: pd.DataFrame) -> tuple[Array, Array]:
 
 def map_scores(direction: str, records: pd.DataFrame) -> dict[str, Score]:
     """The score of every map but the random one."""
-    scores = {}
-    for name in dict.fromkeys(records["map"]):
-        if name not in ("unmasked", "random"):
-            scores[str(name)] = _score_against(direction, records, str(name), "random")
-    return scores
+    names = [str(name) for name in dict.fromkeys(records["map"]) if name not in ("unmasked", "random")]
+    return {name: _score_against(direction, records, name, "random") for name in names}
 
 
 def _score_against(direction: str, records: pd.DataFrame, name: str, other: str) -> Score:

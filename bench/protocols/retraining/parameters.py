@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,14 +80,11 @@ class Parameters(Section):
         """What the nets of a group may see, of images of so many pixels."""
         if group.map == "unmasked":
             return [Mask(0, pixels)]
+        numbers = [count(share, pixels) for share in self.shares]
         if self.direction == "kar" and group.map == "random":
             # the same nets as ROAR's baseline where the shares are symmetric: what is kept is random either way
-            kept = sorted((count(share, pixels) for share in self.shares), reverse=True)
-            return [Mask(pixels - number, pixels) for number in kept]
-        numbers = [count(share, pixels) for share in self.shares]
-        if self.direction == "kar":
-            return [Mask(0, number) for number in numbers]
-        return [Mask(number, pixels) for number in numbers]
+            return [Mask(pixels - number, pixels) for number in sorted(numbers, reverse=True)]
+        return [Mask(0, number) if self.direction == "kar" else Mask(number, pixels) for number in numbers]
 
     def require_images(self, shape: tuple[int, ...], name: str) -> None:
         """Raise BenchError if two shares leave as many pixels of images (C, H, W), or go by the same per cent."""
@@ -104,16 +102,9 @@ class Parameters(Section):
 
     def schedule(self, dataset: str) -> RetrainSchedule:
         """How nets are trained on a data set; raises BenchError for one of the user's own."""
-        spec = known_spec(dataset, "retraining")
-        return RetrainSchedule(
-            architecture=self.architecture,
-            architecture_parameters=spec.net_parameters | self.architecture_parameters,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            decay=self.decay,
-            precision=self.precision,
-        )
+        parameters = known_spec(dataset, "retraining").net_parameters | self.architecture_parameters
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(RetrainSchedule)}
+        return RetrainSchedule(**own | {"architecture_parameters": parameters})
 
 
 def count(share: float, pixels: int) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,10 +32,9 @@ from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric
 from bench.protocols.base import EvaluationContext, Protocol, UnitResult
 from bench.protocols.clean_pass import clean_pass
-from bench.protocols.retraining.cache import RecordCache
+from bench.protocols.retraining.cache import RecordCache, Unfinished, UnfinishedTraining
 from bench.protocols.retraining.metrics import MASK_ONLY, RETRAINING_COLUMNS, leakage_finding, retraining_metrics
 from bench.protocols.retraining.parameters import Group, Parameters
-from bench.protocols.retraining.unfinished import Unfinished, UnfinishedTraining
 from bench.training.retraining import Mask, MaskedImages, retrain
 
 _MAP_BATCH = 250
@@ -186,7 +184,7 @@ class Retrain(Protocol):
                     on_maps(done)
                     continue
             on_maps(len(ids))
-            kept.write(fits, partial(_joined, places, seen))
+            kept.write(fits, lambda: {"places": torch.cat(places), "seen": torch.cat(seen, 1)})
         findings = [] if not seen else _map_findings(torch.cat(seen, 1), context.model_name, name, data.split)
         return torch.cat(places), findings
 
@@ -209,21 +207,19 @@ class Retrain(Protocol):
         }
 
     def _records(self, group: Group, masks: list[Mask], correct: Tensor, pixels: int) -> pd.DataFrame:
-        rows = []
-        for seed, of_seed in zip(group.seeds, correct, strict=True):
-            for mask, of_net in zip(masks, of_seed, strict=True):
-                kept = mask.last_kept - mask.first_kept
-                rows.append(
-                    {
-                        "map": group.map,
-                        "seed": seed,
-                        "removed": 1.0 - kept / pixels,
-                        "kept_pixels": kept,
-                        "correct": int(of_net.sum()),
-                        "n_examples": len(of_net),
-                        "correct_bits": np.packbits(of_net.numpy()).tobytes(),
-                    }
-                )
+        kept = [(seed, mask.last_kept - mask.first_kept) for seed in group.seeds for mask in masks]
+        rows = [
+            {
+                "map": group.map,
+                "seed": seed,
+                "removed": 1.0 - count / pixels,
+                "kept_pixels": count,
+                "correct": int(of_net.sum()),
+                "n_examples": len(of_net),
+                "correct_bits": np.packbits(of_net.numpy()).tobytes(),
+            }
+            for (seed, count), of_net in zip(kept, correct.flatten(0, 1), strict=True)
+        ]
         return pd.DataFrame(rows).astype(RETRAINING_COLUMNS)
 
     def example_values(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
@@ -231,10 +227,6 @@ class Retrain(Protocol):
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         return retraining_metrics(self.parameters.direction, records)
-
-
-def _joined(places: list[Tensor], seen: list[Tensor]) -> dict[str, Tensor]:
-    return {"places": torch.cat(places), "seen": torch.cat(seen, 1)}
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -15,8 +15,8 @@ from bench.core.errors import BenchError
 from bench.data import ImageDataset
 from bench.leaderboard.table import read_leaderboard
 from bench.protocols import EvaluationContext, protocol_for
+from bench.protocols.retraining import cache
 from bench.protocols.retraining import protocol as module
-from bench.protocols.retraining import unfinished
 from bench.protocols.retraining.metrics import correct_matrix, map_scores
 from bench.protocols.retraining.parameters import count
 from bench.protocols.retraining.protocol import Retrain
@@ -179,7 +179,7 @@ def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
             net.requires_grad_(False), "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
         )
         ranks, findings = protocol._ranks(
-            group, context, fashion_test, 60, first_id=0, kept=unfinished.Unfinished({}, "test")
+            group, context, fashion_test, 60, first_id=0, kept=cache.Unfinished({}, "test")
         )
         return ranks, [f"{finding.id}: {finding.evidence}" for finding in findings]
 
@@ -207,7 +207,7 @@ def test_images_are_called_invisible_where_their_map_is(
     context = EvaluationContext(
         standard, "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
     )
-    kept = unfinished.Unfinished({}, "test")
+    kept = cache.Unfinished({}, "test")
     _, found = protocol._ranks(group, context, fashion_test, 60, first_id=0, kept=kept)
     assert [finding.id for finding in found] == ["saturated_gradients"] * invisible
     assert all(finding.evidence.endswith(f"have a {name} map with a median below 1e-7") for finding in found)

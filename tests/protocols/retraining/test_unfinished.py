@@ -13,8 +13,8 @@ from torch import nn
 from bench.catalog.suites import read_suite
 from bench.data import ImageDataset
 from bench.protocols import EvaluationContext, protocol_for
+from bench.protocols.retraining import cache
 from bench.protocols.retraining import protocol as module
-from bench.protocols.retraining import unfinished
 from tests.protocols.retraining.test_protocol import CPU, SUITE, split
 
 
@@ -29,7 +29,7 @@ def test_maps_and_nets_that_were_under_way_go_on_and_become_the_same(
     common["training"] = split(fashion_test, slice(9000, 9600), "train")
     given = (standard, "net", fashion_test, number)
     whole = protocol.evaluate(EvaluationContext(*given, stop=number + 1, **common))
-    monkeypatch.setattr(unfinished, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(cache, "EVERY_SECONDS", 0.0)
     calls, original, files = [], module.pixel_scores, tmp_path / "cache" / "retraining"
 
     def counted(*arguments: Any, **named: Any) -> Any:
