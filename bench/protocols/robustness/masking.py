@@ -105,27 +105,21 @@ def _settled(
 def _signs_seen(
     probes: Probes, eps: float, own: Tensor, probed: int, *, left: Tensor, farthest: float, on_step: Callable[[], None]
 ) -> dict[str, int]:
-    """What the signs are counted from.
-
-    Args:
-        own: (n,) bool, what the run's own attacks have broken.
-        left: (n,) bool, what of it is attacked.
-    """
-    first = probes.attempt(eps, "softmax_cross_entropy", left)
-    single = first.broken
+    """What the signs are counted from; `own` (n,) bool is what the run has broken, `left` (n,) what is attacked."""
+    single, first_ends = probes.attempt(eps, "softmax_cross_entropy", left)
     on_step()
     # what one start breaks is broken: the others say what they break in addition
-    again = single | probes.attempt(eps, "softmax_cross_entropy", left & ~single, restart=1).broken
+    again = single | probes.attempt(eps, "softmax_cross_entropy", left & ~single, restart=1)[0]
     on_step()
-    second = probes.attempt(eps, "margin", left & ~single)
-    margin = single | second.broken
+    by_margin, second_ends = probes.attempt(eps, "margin", left & ~single)
+    margin = single | by_margin
     on_step()
     white = again | margin | own
     counts = {
         "random": probes.random_outputs(),
         **probes.clean_gradients(),
         "unsteady": probes.unsteady_answers(),
-        "unseen": probes.unseen_changes(eps, first.ends, left),
+        "unseen": probes.unseen_changes(eps, first_ends, left),
         "single": int(single.sum()),
         "restart": int(again.sum()),
         "margin": int(margin.sum()),
@@ -134,19 +128,19 @@ def _signs_seen(
         "lost": probes.lost(2 * eps, single, farthest),
     }
     on_step()
-    counts["square_gained"] = int(probes.square(eps, white, second.ends).sum())
+    counts["square_gained"] = int(probes.square(eps, white, second_ends).sum())
     on_step()
     if probes.all_results:
         counts["probe_gained"] = int((white & ~own).sum())
     if probes.norm == "linf":
         far = single | ~left
-        far |= probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~far, steps=FAR_STEPS).broken
-        far |= probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~far).broken
+        far |= probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~far, steps=FAR_STEPS)[0]
+        far |= probes.attempt(UNBOUNDED, "softmax_cross_entropy", ~far)[0]
         on_step()
         counts |= {"unbounded_examples": len(own), "unbounded": int(far.sum())}
     source = _transfer_source(probes.context)
     if source is not None:
-        transferred = probes.attempt(eps, "margin", ~white, source=source).broken
+        transferred, _ = probes.attempt(eps, "margin", ~white, source=source)
         on_step()
         counts |= {"transfer_probed": probed, "transfer_gained": int(transferred.sum())}
     return counts

@@ -46,7 +46,8 @@ class Path:
         changes, promised = margins[1:] - margins[:-1], (slopes[:-1] + slopes[1:]) / (2 * PIECES)
         unseen = (changes - promised).abs()
         both, larger = (changes.abs() + promised.abs()).sum(0), torch.maximum(changes.abs(), promised.abs()).sum(0)
-        visible = larger > self._rounding()
+        with torch.no_grad():
+            visible = larger > rounding(self.model(self.start))
         rough = torch.where(visible, unseen.sum(0) / both, 0.0)
         jump = self._worst(points, unseen.argmax(0), halvings) if halvings else unseen.amax(0)
         return rough, torch.where(visible, jump / larger, 0.0)
@@ -73,11 +74,10 @@ class Path:
         slope = (gradient.nan_to_num(0.0, 0.0, 0.0) * way).flatten(1).sum(1)
         return torch.stack([margin.detach(), slope])
 
-    def _rounding(self) -> Tensor:
-        with torch.no_grad():
-            logits = self.model(self.start)
-        rounding: Tensor = 1e-4 * (logits.amax(1) - logits.amin(1)) + 1e-5 * logits.abs().amax(1)
-        return rounding
+
+def rounding(logits: Tensor) -> Tensor:
+    """(N,) how far rounding may move the margins of logits (N, K)."""
+    return 1e-4 * (logits.amax(1) - logits.amin(1)) + 1e-5 * logits.abs().amax(1)
 
 
 def _unseen(low: Tensor, high: Tensor, length: float) -> Tensor:

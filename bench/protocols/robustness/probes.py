@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from bench.core.keyed_random import keyed_uniform
 from bench.core.threat import Norm
 from bench.nets.logit_scale import factor_of, unscaled
 from bench.protocols.base import EvaluationContext
-from bench.protocols.robustness.paths import HALVINGS, JUMP, ROUGH, Path
+from bench.protocols.robustness.paths import HALVINGS, JUMP, ROUGH, Path, rounding
 
 STEPS = 20
 QUERIES = 200
@@ -30,17 +30,6 @@ FOLLOWED = 0.1
 """Less than this share of the change that the gradient promises means that they do not."""
 INVISIBLE = 1e-4
 """Noise of at most this in each pixel, a fortieth of a grey level, changes no answer of a net that looks at images."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What plain PGD did: (n,) bool whether its last iterate is broken, verified, and those (n, C, H, W).
-
-    Where it was not tried nothing is broken, and the last iterate is the image.
-    """
-
-    broken: Tensor
-    ends: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +52,10 @@ class Probes:
     def attempt(
         self, eps: float, loss: LossName, among: Tensor, *, steps: int | None = None, restart: int = 0,
         source: nn.Module | None = None,
-    ) -> Attempt:  # fmt: skip
-        """Plain PGD on those of `among` (n,) bool.
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Plain PGD, STEPS steps unless told, on `among` (n,) bool; on `source`, where it is not the net under test.
 
-        Args:
-            steps: STEPS where it is None.
-            source: the net that is attacked, where it is not the one under test.
+        Gives (n,) bool, whether its last iterates are broken, verified, and those (n, C, H, W): the image elsewhere.
         """
         broken, ends = torch.zeros_like(among), self.clean.clone()
         for part in self._parts(among):
@@ -84,7 +71,7 @@ class Probes:
                 step_size=2.5 * eps / count, loss=loss, start=start,
             )  # fmt: skip
             broken[part] = self._verified(part, ends[part], eps, enter=source is None)
-        return Attempt(broken, ends)
+        return broken, ends
 
     def lost(self, eps: float, single: Tensor, farthest: float) -> int:
         """How many of `single` (n,) bool, broken at half of `eps`, are not at it; where rows have it, others too."""
@@ -92,7 +79,7 @@ class Probes:
         if eps <= farthest and self.all_results:
             standing = torch.stack([~results.broken(self.norm, eps) for results in self.all_results]).any(0)
             among |= standing[self.places].to(among.device)
-        return int((single & ~self.attempt(eps, "softmax_cross_entropy", among).broken).sum())
+        return int((single & ~self.attempt(eps, "softmax_cross_entropy", among)[0]).sum())
 
     def _verified(self, part: Tensor, found: Tensor, eps: float, *, enter: bool) -> Tensor:
         model, clean, labels = self.context.model, self.clean[part], self.labels[part]
@@ -164,7 +151,7 @@ class Probes:
 
     def unseen_changes(self, eps: float, ends: Tensor, among: Tensor) -> int:
         """How many of `among` change margins by stairs or steps unseen by gradients, to `ends` or the brightest."""
-        return self._count(lambda part: self._surprises(part, eps, ends), among)
+        return sum(int(self._surprises(part, eps, ends).sum()) for part in self._parts(among))
 
     def _surprises(self, part: Tensor, eps: float, ends: Tensor) -> Tensor:
         clean, model = self.clean[part], self.context.model
@@ -200,8 +187,7 @@ class Probes:
         with torch.no_grad():
             change = advantage(logits, labels) - advantage(self.context.model(moved), labels)
         # a promise that rounding could swallow says nothing
-        visible = promised > 1e-4 * (logits.amax(1) - logits.amin(1)) + 1e-5 * logits.abs().amax(1)
-        return visible & ~(change > FOLLOWED * promised)
+        return (promised > rounding(logits)) & ~(change > FOLLOWED * promised)
 
     def unsteady_answers(self) -> int:
         """How many images are classified otherwise with invisible noise, in another order."""
@@ -215,16 +201,9 @@ class Probes:
 
     def random_outputs(self) -> int:
         """How many images get other logits the second time (relative difference above 1e-4)."""
-        return self._count(self._differs)
-
-    def _differs(self, part: Tensor) -> Tensor:
         with torch.no_grad():
-            first, second = self.context.model(self.clean[part]), self.context.model(self.clean[part])
-        different: Tensor = (first - second).norm(dim=1) > 1e-4 * first.norm(dim=1)
-        return different
-
-    def _count(self, flags: Callable[[Tensor], Tensor], among: Tensor | None = None) -> int:
-        return sum(int(flags(part).sum()) for part in self._parts(among))
+            twice = [[self.context.model(self.clean[part]) for _ in range(2)] for part in self._parts()]
+        return sum(int(((one - other).norm(dim=1) > 1e-4 * one.norm(dim=1)).sum()) for one, other in twice)
 
     def _parts(self, among: Tensor | None = None) -> Sequence[Tensor]:
         """Indices of all examples, or of those of `among` (n,) bool, batch by batch."""

@@ -18,7 +18,7 @@ from bench.leaderboard.findings import Finding
 from bench.nets.logit_scale import at_usual_scale, factor_of
 from bench.protocols import EvaluationContext
 from bench.protocols.robustness.masking import FEWEST, _transfer_source, masking_findings, probe
-from bench.protocols.robustness.probes import Attempt, Probes
+from bench.protocols.robustness.probes import Probes
 from bench.runs.plan import RunRequest, plan_runs
 from benchmarks.strength.masked import MASKED
 from tests.conftest import Bench
@@ -141,13 +141,17 @@ def test_what_one_start_breaks_is_not_attacked_by_the_next_and_counts_the_same(
 ) -> None:
     attempt, attacked = Probes.attempt, [0]
 
-    def counted(self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any) -> Attempt:
+    def counted(
+        self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         attacked[0] += int(among.sum())
         return attempt(self, eps, loss, among, **named)
 
-    def anew(self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any) -> Attempt:
-        found = counted(self, eps, loss, torch.ones_like(among), **named)
-        return Attempt(found.broken & among, found.ends)
+    def anew(
+        self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        broken, ends = counted(self, eps, loss, torch.ones_like(among), **named)
+        return broken & among, ends
 
     monkeypatch.setattr(Probes, "attempt", counted)
     once, fewer = report(at_linf, fashion_test, 16), attacked[0]
@@ -167,7 +171,9 @@ def test_what_the_run_has_broken_at_every_radius_is_not_attacked_again_and_it_is
         predictions = at_linf(context.images()).argmax(1)
     attempt, attacked = Probes.attempt, torch.zeros(8, dtype=torch.bool)
 
-    def counted(self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any) -> Attempt:
+    def counted(
+        self: Probes, eps: float, loss: LossName, among: Tensor, **named: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         attacked[self.places[among]] = True
         return attempt(self, eps, loss, among, **named)
 
