@@ -98,7 +98,7 @@ class RobustnessUnit:
     def each(self) -> UnitResult:
         """Every attack on all examples."""
         radii, found = self.plan.radii_of(self.dataset), {name: self._start() for name in self.attacks}
-        used: dict[str, list[Norm]] = {name: [] for name in self.attacks}
+        used: dict[str, dict[Norm, list[float]]] = {name: {} for name in self.attacks}
         frames = []
         for name, norm in self.calls:
             run = self.attacks[name]
@@ -109,14 +109,12 @@ class RobustnessUnit:
             run_attack(run, self.examples, norm, radii[norm], results=own, on_progress=self.context.on_progress)
             if self.plan.norms_apart:
                 found[name].add(own, torch.arange(len(self.examples)))
-            used[name].append(norm)
+            used[name][norm] = radii[norm]
         # ours are to tell robustness; what another's finds alone stays as it is
         strong = [found[name] for name, run in self.attacks.items() if run.attack.needs_gradients]
         counters = self._probed(list(found.values()), strong)
         frames += [
-            robust_rows(
-                self.context, name, {norm: radii[norm] for norm in used[name]}, self.predictions, results=results
-            )
+            robust_rows(self.context, name, used[name], self.predictions, results=results)
             for name, results in found.items()
             if used[name]
         ]
@@ -163,7 +161,10 @@ class RobustnessUnit:
             for eps in radii[norm]:
                 white = False
                 for run in (self.attacks[name] for name, used in self.calls if used == norm):
-                    own, given = self._on_standing(run, norm, eps, total)
+                    own, given = AttackResults.start(self.predictions, self.context.labels()), ~total.broken(norm, eps)
+                    found, rows = self._attacked(run, norm, eps, given)
+                    for results in (total, own):
+                        results.add(found, rows)
                     frames.append(
                         robust_rows(self.context, run.name, {norm: [eps]}, self.predictions, results=own, given=given)
                     )
@@ -177,21 +178,15 @@ class RobustnessUnit:
         frames.append(robust_rows(self.context, self.plan.verdict, radii, self.predictions, results=total))
         return self._result(pd.concat(frames, ignore_index=True), counters, [total])
 
-    def _on_standing(
-        self, run: NamedAttack, norm: Norm, eps: float, total: AttackResults
-    ) -> tuple[AttackResults, Tensor]:
-        """What an attack finds where `total` stands, which gets it too; and (n,) bool, what it was given."""
-        own = AttackResults.start(self.predictions, self.context.labels())
-        given = ~total.broken(norm, eps)
+    def _attacked(self, run: NamedAttack, norm: Norm, eps: float, given: Tensor) -> tuple[AttackResults, Tensor]:
+        """What an attack finds of those examples that it is `given` (n,) bool, and their indices."""
         rows = given.nonzero().squeeze(1)
+        labels = self.context.labels()[rows]
+        found = AttackResults.start(labels, labels, self._kept(rows))
         if len(rows):
-            labels = self.context.labels()[rows]
-            found = AttackResults.start(labels, labels, self._kept(rows))
             run_attack(run, self.examples.take(rows), norm, [eps], results=found)
-            for results in (total, own):
-                results.add(found, rows)
         self.context.on_progress(len(self.examples))
-        return own, given
+        return found, rows
 
     def across_norms(self) -> UnitResult:
         """Each norm on what those before it left standing: for each example which norm is the first to break it.
@@ -202,11 +197,7 @@ class RobustnessUnit:
         found_in, said = [""] * len(labels), torch.where(standing, -1, self.predictions)
         total, (run,) = self._start(), self.attacks.values()
         for norm, eps in self.plan.reference_of(self.dataset).items():
-            rows = standing.nonzero().squeeze(1)
-            found = AttackResults.start(labels[rows], labels[rows], self._kept(rows))
-            if len(rows):
-                run_attack(run, self.examples.take(rows), norm, [eps], results=found)
-            self.context.on_progress(len(labels))
+            found, rows = self._attacked(run, norm, eps, standing)
             broken = rows[found.broken(norm, eps)]
             for example in broken.tolist():
                 found_in[example] = norm
