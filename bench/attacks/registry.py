@@ -131,8 +131,7 @@ def find_attack(name: str, file: UserFile | None = None) -> Attack:
     Args:
         file: the file of the user's; only what the user has named is opened.
 
-    Raises:
-        BenchError: unknown, not installed, or not to be loaded.
+    Raises BenchError where it is unknown, not installed, or not to be loaded.
     """
     ours = our_attacks()
     if name in ours:
@@ -163,13 +162,12 @@ def our_attacks() -> dict[str, Attack]:
     """The attacks of this package, by name."""
     import bench.attacks
 
-    found = {}
-    for module in pkgutil.walk_packages(bench.attacks.__path__, "bench.attacks."):
-        for function in vars(importlib.import_module(module.name)).values():
-            if inspect.isfunction(function) and hasattr(function, _MARK):
-                attack = described(function, **getattr(function, _MARK))
-                found[attack.name] = attack
-    return found
+    names = [module.name for module in pkgutil.walk_packages(bench.attacks.__path__, "bench.attacks.")]
+    functions = [
+        one for name in names for one in vars(importlib.import_module(name)).values() if inspect.isfunction(one)
+    ]
+    attacks = [described(one, **getattr(one, _MARK)) for one in functions if hasattr(one, _MARK)]
+    return {attack.name: attack for attack in attacks}
 
 
 def described(function: Callable[..., Any], name: str, **facts: Any) -> Attack:

@@ -159,13 +159,9 @@ def our_methods() -> dict[str, AttributionMethod]:
     from bench.attributions import methods
 
     modules = dict.fromkeys((*methods.SHOWN_FIRST, *(module.name for module in pkgutil.iter_modules(methods.__path__))))
-    found = {}
-    for module in modules:
-        for function in vars(importlib.import_module(f"{methods.__name__}.{module}")).values():
-            if hasattr(function, _MARK):
-                method = _described(function, **getattr(function, _MARK))
-                found[method.name] = method
-    return found
+    every = [one for name in modules for one in vars(importlib.import_module(f"{methods.__name__}.{name}")).values()]
+    found = [_described(one, **getattr(one, _MARK)) for one in every if hasattr(one, _MARK)]
+    return {method.name: method for method in found}
 
 
 def find_method(name: str, file: UserFile | None = None) -> AttributionMethod:
