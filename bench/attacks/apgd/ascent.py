@@ -141,7 +141,8 @@ class Ascent:
             until += 1
             if until == interval and not last:
                 self._checkpoint(state, interval, width)
-                until, interval = 0, _next_interval(self.norm, interval, iterations)
+                until, shorter = 0, interval - max(int(0.03 * iterations), 1)
+                interval = interval if self.norm == "l1" else max(shorter, int(0.06 * iterations), 1)
             if (iteration + 1) % CHECK_EVERY == 0 and not self._drop_broken(state):
                 break
         self._drop_broken(state)
@@ -240,9 +241,3 @@ def _sparse_signs(gradient: Tensor, share: Tensor) -> Tensor:
 
 
 _UNTARGETED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": softmax_cross_entropy, "dlr": dlr}
-
-
-def _next_interval(norm: Norm, interval: int, iterations: int) -> int:
-    if norm == "l1":
-        return interval
-    return max(interval - max(int(0.03 * iterations), 1), int(0.06 * iterations), 1)

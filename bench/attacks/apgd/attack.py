@@ -83,7 +83,9 @@ def apgd(
     for examples, restart in pair_batches(len(images), restarts, batch_size, lambda: broken):
         aimed = labels[examples] if targets is None else targets[examples, restart]
         pairs = Pairs(examples, images[examples], labels[examples], aimed, eps=eps[examples])
-        start = _noise(pairs.clean, ids[examples], restart, norm, stream=f"apgd/{loss}", seed=seed)
+        draw = keyed_uniform if norm == "linf" else keyed_normal
+        start = draw(seed, f"apgd/{loss}/{norm}", ids[examples], images.shape[1:], extra=restart)
+        start = start.mul_(2.0).sub_(1.0) if norm == "linf" else start
         ascent = Ascent(model, norm, loss, found, broken=broken)
         if norm == "l1":
             _in_stages(ascent, pairs, start, iterations)
@@ -91,12 +93,6 @@ def apgd(
             radius = per_example(pairs.radius(), start)
             ascent.run(pairs, scaled(start, norm).mul_(radius).add_(pairs.clean), iterations)
     return found
-
-
-def _noise(images: Tensor, ids: Tensor, restart: Tensor, norm: Norm, stream: str, seed: int) -> Tensor:
-    if norm == "linf":
-        return keyed_uniform(seed, f"{stream}/{norm}", ids, images.shape[1:], extra=restart).mul_(2.0).sub_(1.0)
-    return keyed_normal(seed, f"{stream}/{norm}", ids, images.shape[1:], extra=restart)
 
 
 def _in_stages(ascent: Ascent, pairs: Pairs, points: Tensor, iterations: int) -> None:
