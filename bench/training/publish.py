@@ -43,7 +43,7 @@ def train_and_publish(
 
 
 def _card(request: TrainingRequest, fitted: Fit) -> ModelCard:
-    model = fitted.run.model
+    model, source, described = fitted.run.model, fitted.source, describe_recipe(request.recipe)
 
     def correct(data: ImageDataset, indices: Tensor | slice) -> float:
         return accuracy(model, data.pixels(indices).to(request.device), data.labels[indices].to(request.device))
@@ -61,26 +61,21 @@ def _card(request: TrainingRequest, fitted: Fit) -> ModelCard:
             validation=correct(fitted.dataset, split_validation(len(fitted.dataset))[1]),
             test=correct(fitted.test, slice(None)),
         ),
-        gradients=measure_gradients(request, model, fitted.dataset, fitted.source),
-        training=_training_facts(request, fitted),
-    )
-
-
-def _training_facts(request: TrainingRequest, fitted: Fit) -> Training:
-    run, source, described = fitted.run, fitted.source, describe_recipe(request.recipe)
-    return Training(
-        recipe=request.recipe.name,
-        **described,
-        departs="; ".join(departures(request.recipe.name, request.dataset, described)) or None,
-        seed=request.seed,
-        data_sha256=fitted.dataset.sha256,
-        training_examples=run.training_examples,
-        validation_examples=run.validation_examples,
-        source_model=source.name if source else None,
-        source_sha256=source.sha256 if source else None,
-        **environment(request.device),
-        minutes=round(run.seconds / 60, 2),
-        finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        gradients=measure_gradients(request, model, fitted.dataset, source),
+        training=Training(
+            recipe=request.recipe.name,
+            **described,
+            departs="; ".join(departures(request.recipe.name, request.dataset, described)) or None,
+            seed=request.seed,
+            data_sha256=fitted.dataset.sha256,
+            training_examples=fitted.run.training_examples,
+            validation_examples=fitted.run.validation_examples,
+            source_model=source.name if source else None,
+            source_sha256=source.sha256 if source else None,
+            **environment(request.device),
+            minutes=round(fitted.run.seconds / 60, 2),
+            finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        ),
     )
 
 
@@ -89,9 +84,8 @@ def remeasure(
 ) -> ModelEntry:
     """Write a fresh `[gradients]` section into the model's card: stability, and alignment where it has targets.
 
-    Raises:
-        BenchError: the card does not say how the model was trained, the training split is missing or another one than
-            it was trained on, or the source of its target maps is not the one it had.
+    Raises BenchError where the card does not say how the model was trained, the training split is missing or another
+    one than it was trained on, or the source of its target maps is not the one it had.
     """
     card = entry.card
     training = card.training

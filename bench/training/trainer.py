@@ -156,7 +156,9 @@ class _Trainer:
 
     def __init__(self, recipe: Recipe, model: nn.Module, seed: int, device: torch.device) -> None:
         self.recipe, self.model, self.seed, self.device = recipe, model, seed, device
-        self.net = _for_steps(recipe.schedule, model, device)
+        # shares the parameters of `model`, which goes on being validated itself, in float32
+        net = MixedPrecision(model, device.type) if recipe.schedule.precision == "bfloat16" else model
+        self.net = cast(nn.Module, torch.compile(net)) if recipe.schedule.compile else net
         self.best = _Best()
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(recipe.schedule, parameters)
@@ -203,15 +205,6 @@ class _Trainer:
         if score > self.best.score:
             self.best.score, self.best.epoch = score, epoch
             self.best.weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
-
-
-def _for_steps(schedule: Schedule, model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` in mixed precision and compiled where the schedule asks for it.
-
-    It shares the parameters; validation goes on using `model` itself in float32.
-    """
-    net = MixedPrecision(model, device.type) if schedule.precision == "bfloat16" else model
-    return cast(nn.Module, torch.compile(net)) if schedule.compile else net
 
 
 def _optimizer(schedule: Schedule, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

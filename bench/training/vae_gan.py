@@ -200,17 +200,13 @@ class _Run:
         for name, gradients in found.items():
             self._update(name, gradients)
         for _ in range(self.recipe.discriminator_steps - 1):
-            self._discriminator_step(images, generator)
+            with torch.no_grad():
+                fakes = net.project(images, self._normal(len(images), generator))
+                others = net.generate(self._normal(len(images), generator))
+            loss = _discrimination(net.discriminate(images), net.discriminate(fakes), net.discriminate(others))
+            self._update("discriminator", self._gradients("discriminator", loss))
         terms = {"reconstruction": reconstruction, "divergence": divergence, "deception": deception}
         return {name: term.detach() for name, term in {**terms, "discrimination": discrimination}.items()}
-
-    def _discriminator_step(self, images: Tensor, generator: torch.Generator) -> None:
-        net = self.net
-        with torch.no_grad():
-            rebuilt = net.project(images, self._normal(len(images), generator))
-            sampled = net.generate(self._normal(len(images), generator))
-        loss = _discrimination(net.discriminate(images), net.discriminate(rebuilt), net.discriminate(sampled))
-        self._update("discriminator", self._gradients("discriminator", loss))
 
     def _gradients(self, part: str, loss: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(loss, list(self.net.get_submodule(part).parameters()), retain_graph=True)
