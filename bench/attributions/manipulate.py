@@ -220,9 +220,7 @@ class _Adam:
         return self.size * corrected / ((self.square / (1 - 0.999**number)).sqrt_() + 1e-8)
 
 
-def _sign(eps: float, steps: int) -> Callable[[Tensor, int], Tensor]:
-    size = _SIGN_TRAVEL * eps / steps
-    return lambda gradient, _: size * gradient.sign()
-
-
-_STEPS: dict[str, Callable[[float, int], Callable[[Tensor, int], Tensor]]] = {"adam": _Adam, "sign": _sign}
+_STEPS: dict[str, Callable[[float, int], Callable[[Tensor, int], Tensor]]] = {
+    "adam": _Adam,
+    "sign": lambda eps, steps: lambda gradient, _: _SIGN_TRAVEL * eps / steps * gradient.sign(),
+}

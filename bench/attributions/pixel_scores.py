@@ -80,7 +80,20 @@ def pixel_scores(
     """
     if name not in MAPS:
         raise BenchError(f"unknown attribution {name!r} for ROAR and KAR; use {', '.join(MAPS)}.")
-    gradient, factors = _mean_gradient(model, images, example_ids, name, scalar=scalar)
+    if gradients_a_map(name) == 1:
+        gradient, factors = predicted_gradient(model, images, scalar)
+    else:
+        gradient, factors = torch.zeros_like(images), torch.ones(len(images), device=images.device)
+        for point in range(_POINTS):
+            if name == "smoothgrad":
+                keys = torch.full_like(example_ids, point)
+                noise = keyed_normal(0, "pixel_scores", example_ids, images.shape[1:], extra=keys).to(images.device)
+                moved = (images + _SIGMA * noise).clamp_(0.0, 1.0)
+            else:
+                moved = _BASELINE + (point + 0.5) / _POINTS * (images - _BASELINE)
+            slope, factor = predicted_gradient(model, moved, scalar)
+            gradient += slope * factor.clamp_min(1e-30).view(-1, 1, 1, 1)
+        gradient /= _POINTS
     if name in ("input_x_gradient", "integrated_gradients"):
         gradient = gradient * (images - _BASELINE)
     return gradient.abs().sum(1), factors
@@ -89,24 +102,6 @@ def pixel_scores(
 def gradients_a_map(name: str) -> int:
     """How many gradients of the net a map takes."""
     return 1 if name in ("gradient", "input_x_gradient") else _POINTS
-
-
-def _mean_gradient(
-    model: nn.Module, images: Tensor, example_ids: Tensor, name: str, scalar: Scalar
-) -> tuple[Tensor, Tensor]:
-    if gradients_a_map(name) == 1:
-        return predicted_gradient(model, images, scalar)
-    total = torch.zeros_like(images)
-    for point in range(_POINTS):
-        if name == "smoothgrad":
-            keys = torch.full_like(example_ids, point)
-            noise = keyed_normal(0, "pixel_scores", example_ids, images.shape[1:], extra=keys).to(images.device)
-            moved = (images + _SIGMA * noise).clamp_(0.0, 1.0)
-        else:
-            moved = _BASELINE + (point + 0.5) / _POINTS * (images - _BASELINE)
-        gradient, factor = predicted_gradient(model, moved, scalar)
-        total += gradient * factor.clamp_min(1e-30).view(-1, 1, 1, 1)
-    return total / _POINTS, torch.ones(len(images), device=images.device)
 
 
 def free_scores(images: Tensor, example_ids: Tensor, name: str) -> Tensor:
