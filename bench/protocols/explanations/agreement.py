@@ -60,17 +60,14 @@ class AttributionAgreement(AttributionProtocol):
         for first, second in itertools.combinations(originals, 2):
             found = similarities(originals[first], originals[second], self.parameters.measures)
             yield batch.frame(_columns("agreement", first, second, found))
-        if self.parameters.randomisation:
-            yield from self._randomisation(unit, batch, originals)
-            unit.context.on_progress(len(batch.labels) * len(originals))
-
-    def _randomisation(self, unit: Unit, batch: Batch, originals: dict[str, PreparedMaps]) -> Iterator[pd.DataFrame]:
-        """One row per example, method and stage; a stage is named by the layer that was drawn last."""
+        if not self.parameters.randomisation:
+            return
         for stage, last, net in randomised_from_the_top(unit.context.model, batch.images[:1], unit.context.seed):
             for method in self.parameters.attributions:
                 maps = unit.maps(method, batch, model=net)
                 found = similarities(originals[method.name], maps, self.parameters.measures)
                 yield batch.frame(_columns("randomisation", method.name, ALL if last else stage, found))
+        unit.context.on_progress(len(batch.labels) * len(originals))
 
     def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
         random = records[(records["check"] == "randomisation") & (records["other"] == ALL)]

@@ -153,7 +153,11 @@ class AttributionProtocol(Protocol):
                 has_relu(model, images)
 
     def evaluate(self, context: EvaluationContext) -> UnitResult:
-        batches, findings = _batches(context)
+        images, labels = context.images(), context.labels().to(context.device)
+        with attacked_model(context.model):
+            predictions, findings = context.clean_pass()
+        whole = images, labels, context.example_ids.to(context.device), predictions.to(context.device)
+        batches = [Batch(*cut) for cut in zip(*(torch.split(one, context.batch_size) for one in whole), strict=True)]
         unit = Unit(context, getattr(self.parameters, "top_share", 1.0), dict.fromkeys(self.counted, 0))
         with attacked_model(context.model):
             records = pd.concat([rows for batch in batches for rows in self.rows(unit, batch)], ignore_index=True)
@@ -252,15 +256,6 @@ class Unit:
             )
             found.append(Finding("non_finite_maps", "warning", evidence, advice))
         return found
-
-
-def _batches(context: EvaluationContext) -> tuple[list[Batch], list[Finding]]:
-    """The unit in batches, with the clean predictions; raises BenchError for a model that cannot be judged."""
-    images, labels = context.images(), context.labels().to(context.device)
-    with attacked_model(context.model):
-        predictions, findings = context.clean_pass()
-    whole = images, labels, context.example_ids.to(context.device), predictions.to(context.device)
-    return [Batch(*cut) for cut in zip(*(torch.split(one, context.batch_size) for one in whole), strict=True)], findings
 
 
 def stored(records: pd.DataFrame) -> pd.DataFrame:

@@ -101,7 +101,10 @@ class ManifoldDistance(Protocol):
             images = context.dataset.pixels(part).to(context.device)
             labels = context.dataset.labels[part].to(context.device)
             ids = torch.arange(part.start, part.stop)
-            blind += _bad_gradients(context.model, images, labels, settings.loss)
+            inputs = images.detach().clone().requires_grad_(True)
+            losses = LOSS_FUNCTIONS[settings.loss](context.model(inputs), labels)
+            (gradient,) = torch.autograd.grad(losses.sum(), inputs)
+            blind += int((~gradient.flatten(1).isfinite().all(1)).sum())
             adversarial = pgd(
                 context.model, images, labels, norm="l2", eps=settings.eps, steps=settings.steps,
                 step_size=settings.step_size, loss=settings.loss,
@@ -159,10 +162,3 @@ class ManifoldDistance(Protocol):
 
     def further_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:  # noqa: ARG002
         return distance_metrics(records)
-
-
-def _bad_gradients(model: nn.Module, images: Tensor, labels: Tensor, loss: LossName) -> int:
-    """How many clean images have a gradient with NaN or infinite values."""
-    inputs = images.detach().clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(LOSS_FUNCTIONS[loss](model(inputs), labels).sum(), inputs)
-    return int((~gradient.flatten(1).isfinite().all(1)).sum())

@@ -130,7 +130,10 @@ class Robustness(Protocol):
         predictions, findings = context.clean_pass()
         attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
         attacking = replace(context, on_progress=lambda images: context.on_progress(_CALL * images))
-        under_way = self._under_way(context)
+        # where a unit cannot be cut, what its attacks have come to is kept from one process to the next
+        where = context.start, context.stop, context.batch_size, context.device, context.save_adversarial
+        kept = bool(context.identity) and not self._keyed
+        under_way = UnderWay(user_cache("attacks"), f"{context.identity} {where}") if kept else None
         unit = RobustnessUnit(
             self.plan, attacking, predictions, attacks, calls=self._calls(context.dataset.name),
             probe_work=self._probing() * len(predictions), on_probe=context.on_progress, under_way=under_way,
@@ -143,13 +146,6 @@ class Robustness(Protocol):
             findings.append(bad_gradients(bad, result.counters["gradient_evaluations"]))
         result.findings = findings + self._remarks(context)
         return result
-
-    def _under_way(self, context: EvaluationContext) -> UnderWay | None:
-        """Where a unit cannot be cut, what its attacks have come to is kept from one process to the next."""
-        if self._keyed or not context.identity:
-            return None
-        where = context.start, context.stop, context.batch_size, context.device, context.save_adversarial
-        return UnderWay(user_cache("attacks"), f"{context.identity} {where}")
 
     def _remarks(self, context: EvaluationContext) -> list[Finding]:
         classes = context.dataset.num_classes
@@ -207,11 +203,9 @@ class Robustness(Protocol):
         return norm in (entry.norms or self._norms_of(entry, dataset))
 
     def _values_of_across_norms(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:
-        by_id, name = records.set_index("example_id"), self.plan.entries[0].name
-        first = []
-        for norm in self.plan.reference_of(dataset):
-            key = MetricKey("first_broken", attack=name, norm=norm)
-            first.append(ExampleValues(key, by_id["found_in_norm"] == norm, "descriptive", "share"))
+        found_in, name = records.set_index("example_id")["found_in_norm"], self.plan.entries[0].name
+        keys = {norm: MetricKey("first_broken", attack=name, norm=norm) for norm in self.plan.reference_of(dataset)}
+        first = [ExampleValues(key, found_in == norm, "descriptive", "share") for norm, key in keys.items()]
         return [clean_accuracy(records), *first, survival(union_key(name), records)]
 
     def _values_of_distances(self, dataset: str, records: pd.DataFrame) -> list[ExampleValues]:  # noqa: ARG002
