@@ -206,7 +206,7 @@ class _WindowSearch:
         old_length = self._length(old)
         length = distance(delta, self.norm)
         whole, spent = (self.eps**2, length.square()) if self.norm == "l2" else (self.eps, length)
-        free = per_example((whole.to(delta.dtype) - spent).clamp_min_(0.0), delta)  # what of it is left
+        free = per_example((whole.to(delta.dtype) - spent).clamp_min_(0.0), delta)  # what the perturbation leaves
         second.zero_()
         kept = self._length(first)  # what lies outside of the second window
         within = self.delta[..., top_2 : top_2 + side, left_2 : left_2 + side]

@@ -67,7 +67,7 @@ class References:
     def distances(self, maps: Tensor) -> Tensor:
         """(N, R) Euclidean distances of maps (N, H, W) over their largest values, each pixel over its standard
         deviation in the references; a pixel that never changes there is left out."""
-        own, others = _over_largest(maps), _over_largest(self.maps)
+        own, others = (flat / _largest(flat) for flat in (maps.flatten(1), self.maps.flatten(1)))
         spread = others.std(0, correction=0)
         scale = torch.where(spread > 0, 1.0 / spread, 0.0)
         return torch.cdist(own * scale, others * scale, compute_mode="donot_use_mm_for_euclid_dist")
@@ -91,11 +91,6 @@ def sufficiency(similar: Tensor, predictions: Tensor, references: References) ->
     same = similar & (predictions[:, None] == references.answers)
     count = similar.sum(1)
     return torch.where(count > 0, same.sum(1) / count, torch.nan)
-
-
-def _over_largest(maps: Tensor) -> Tensor:
-    flat = maps.flatten(1)
-    return flat / _largest(flat)
 
 
 def _largest(rows: Tensor) -> Tensor:

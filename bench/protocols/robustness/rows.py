@@ -35,10 +35,7 @@ def robust_rows(
 ) -> pd.DataFrame:
     """One row for each example, norm and radius, with the columns of ROBUSTNESS_COLUMNS.
 
-    Args:
-        attack: what the rows are called.
-        predictions: (n,) of the clean images.
-        given: (n,) bool, which examples the attack was given; None for all.
+    Of those examples alone that it was `given` (n,) bool, None for all; `predictions` (n,) are of the clean images.
     """
     frames = [
         pd.DataFrame(
