@@ -62,8 +62,6 @@ def manipulate(
 ) -> Manipulated:  # fmt: skip
     """Attack the heat maps of a batch; the model in eval mode, its parameters' gradients off.
 
-    Raises BenchError where the method cannot be differentiated.
-
     Args:
         goal: made with `make_goal`.
         eps: radius of the L-inf ball, pixels in [0, 1].

@@ -35,7 +35,9 @@ _INDEX_BITS = 32
 class PreparedMaps:
     """Heat maps with what measures need of one map alone, computed once and kept.
 
-    The measure `top_k` looks at the share `top_share` of the pixels, at least one.
+    Attributes:
+        maps: (N, H, W), on the scale they came in.
+        top_share: the share of the pixels that `top_k` looks at, at least one pixel.
     """
 
     maps: Tensor

@@ -35,7 +35,10 @@ def robust_rows(
 ) -> pd.DataFrame:
     """One row for each example, norm and radius, with the columns of ROBUSTNESS_COLUMNS.
 
-    Of those examples alone that it was `given` (n,) bool, None for all; `predictions` (n,) are of the clean images.
+    Args:
+        attack: what the rows are called.
+        predictions: (n,) of the clean images.
+        given: (n,) bool, which examples the attack was given; None for all.
     """
     frames = [
         pd.DataFrame(
