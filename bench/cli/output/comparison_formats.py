@@ -91,7 +91,8 @@ def as_table(found: SuiteComparison, shape: Shape) -> Table:
         rows = [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows]
     made = table(head, rows, right=head[1:])
     made.caption = (
-        "p: two-sided, Holm over this suite's metrics; * below 0.05; examples: how many only one of the two has"
+        "p: two-sided, Holm over this suite's metrics; * below 0.05; examples: how many only one of the two has, "
+        "and of how many where not of all"
     )
     made.caption_justify = "left"
     return made
@@ -110,10 +111,10 @@ def _cells(found: SuiteComparison, shape: Shape) -> tuple[list[str], list[list[s
     names = [shape.first, shape.second, "difference", "examples", "p"]
     wanted = select_names(shape.columns or ["all"], names, "column")
     kept = [place for name in wanted for place, own in enumerate(names) if own == name]
-    rows = []
+    rows, most = [], max((one.n_examples for one in found.comparisons), default=0)
     for one, adjusted in zip(found.comparisons, found.adjusted, strict=True):
         lack = FROM_ONE if _is_from_one(one) else ""
-        cells = _row(one, adjusted, intervals=shape.intervals)
+        cells = _row(one, adjusted, most, intervals=shape.intervals)
         rows.append([lack + short_label(found, one.key), *(cells[place] for place in kept)])
     return ["metric", *(columns[place] for place in kept)], rows
 
@@ -126,7 +127,7 @@ def _signed(value: float) -> str:
     return ("-" if value < 0 else "+") + small_number(abs(value))
 
 
-def _row(one: Comparison, adjusted: float, *, intervals: bool) -> list[str]:
+def _row(one: Comparison, adjusted: float, most: int, *, intervals: bool) -> list[str]:
     scale, digits = (100, 1) if one.unit == "share" else (1, 4)
     values = [f"{scale * value:.{digits}f}" for value in (one.first, one.second)]
     found = [f"{scale * value:+.{digits}f}" for value in (one.difference, one.ci_low, one.ci_high)]
@@ -136,5 +137,6 @@ def _row(one: Comparison, adjusted: float, *, intervals: bool) -> list[str]:
     has_interval = intervals and one.ci_low == one.ci_low
     difference = f"{found[0]} [{found[1]}, {found[2]}]" if has_interval else found[0]
     flips = f"+{len(one.gained)} -{len(one.lost)}" if one.test == "McNemar" else ""
+    flips += f" of {one.n_examples}" if one.n_examples < most else ""
     mark = "*" if adjusted <= ALPHA else ""
-    return [*values, difference, flips, f"{adjusted:.2g}{mark}"]
+    return [*values, difference, flips.lstrip(), f"{adjusted:.2g}{mark}"]

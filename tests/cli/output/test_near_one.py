@@ -75,6 +75,17 @@ def test_a_comparison_shows_them_too_and_the_sign_of_its_difference_is_theirs(mo
     assert "$1 -$ stability/cosine" in as_latex(found, Shape("a", "b"))
 
 
+def test_a_comparison_says_of_how_many_images_where_a_metric_has_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shared: dict[str, Any] = {"first": 0.5, "second": 0.75, "ci_low": 0.1, "ci_high": 0.4, "p_value": 0.5}
+    clean = Comparison(MetricKey("clean"), "higher", "share", n_examples=4, test="McNemar", gained=(1,), **shared)
+    mass = Comparison(MetricKey("mass"), "higher", "number", n_examples=3, test="sign flips", **shared)
+    found = SuiteComparison(
+        "both", "tiny", "fashion_mnist", runs=("1", "2"), comparisons=[clean, mass], adjusted=[1.0, 1.0], unpaired=[]
+    )
+    assert cells(as_table(found, Shape("a", "b")))[4] == ["+1 -0", "of 3"]
+
+
 def test_curves_show_them_too(tmp_path: Path) -> None:
     common: dict[str, Any] = {
         "metric": "stability/cosine", "subject": "gradient", "attack": "uniform", "norm": "linf", "direction": "higher",
