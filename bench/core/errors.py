@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bench.core.memory import is_out_of_memory
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
 
 class BenchError(Exception):
     """Something the user can mend. The message is one line: what is wrong, then what to do.
 
-    It is complete for a caller from Python and names no flag of the command line.
+    It is complete for a caller from Python and names no flag of the command line. Control characters, which a name in
+    a file of anybody's may hold, become spaces.
 
     Args:
         option: the parameter, or several, that would help, by the name that the command line's option has, e.g.
@@ -20,7 +24,7 @@ class BenchError(Exception):
     """
 
     def __init__(self, message: str, *, option: str | tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+        super().__init__(_CONTROL.sub(" ", message))
         self.options = (option,) if isinstance(option, str) else option
 
     def named_options(self) -> tuple[str, ...]:

@@ -22,3 +22,10 @@ def test_an_error_keeps_its_options_on_the_way_from_another_process() -> None:
 def test_a_command_to_copy_has_a_flag_for_each_value_and_is_quoted_for_a_shell() -> None:
     line = bench_command("run", model=["a", "my model"], examples=None, fresh=True, download=False, batch_size=5)
     assert line == "bench run --model a --model 'my model' --fresh --batch-size 5"
+
+
+def test_a_message_is_one_line_whatever_names_it_holds() -> None:
+    assert (
+        str(BenchError("no array of a\nb\r\n\x1b[31mc\u2028d in x.npz: ä, 日本."))
+        == "no array of a b [31mc d in x.npz: ä, 日本."
+    )

@@ -14,7 +14,7 @@ from bench.catalog.locations import shipped
 from bench.core.errors import BenchError
 from bench.leaderboard.statistics.groups import sum_of_groups
 from bench.leaderboard.table import read_leaderboard
-from bench.studies.names import MetricName
+from bench.studies.names import MetricName, expand
 from bench.studies.study import find_study, read_study
 from bench.studies.values import Values, groups_of
 from tests.conftest import TINY_SUITE, Bench
@@ -283,7 +283,7 @@ def test_runs_that_are_done_count_without_the_training_split(tmp_path: Path, mon
     study = find_study("bridging")
     scale, rows = study.scale("quick"), read_leaderboard(ROOT / "leaderboard")
     request = StudyRequest(study, "quick", tmp_path, ROOT / "leaderboard")
-    models = scale.only["roar"]
+    models = expand(scale.only["roar"], set(rows["model"]))
     plans, reason = usable_plans(request, scale, scale.suites["roar"], models, rows=rows)
     assert [plan.entry.card.id for plan in plans] == models and reason is None
     missing = rows[rows["model"] != "standard"]

@@ -132,7 +132,7 @@ def test_what_is_made_of_the_gradient_takes_no_second_one_and_tells_what_it_cost
     unit = Unit(context, 1.0, {"gradient_evaluations": 0})
     batch = Batch(torch.rand(8, 1, 28, 28), torch.arange(8) % 2, torch.arange(8), torch.zeros(8))
     made = dict(protocol.all_attributions(unit, batch))["input_x_gradient"]
-    assert torch.equal(made, protocol.attributions(unit, batch, protocol.parameters.attributions[1]))
+    assert torch.equal(made, batch.attributions(context.model, protocol.parameters.attributions[1], context.seed))
 
 
 def test_on_mosaics_the_map_of_a_net_that_sees_one_quadrant_lies_there(tmp_path: Path) -> None:
