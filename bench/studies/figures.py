@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from bench.leaderboard.best_known import is_external
 from bench.leaderboard.evidence.records import read_records
-from bench.leaderboard.metrics import keys_of
 from bench.protocols.manifold.metrics import kept
 from bench.reporting.figures import manifold_figure, new_figure, roar_figure, save_figure
 from bench.reporting.plots import one_attack, robustness_figure
@@ -56,18 +55,21 @@ def _figures(request: StudyRequest, rows: pd.DataFrame, material: Material) -> d
 
 
 def _retraining_figures(rows: pd.DataFrame) -> dict[str, Figure]:
+    """A panel for each net, of means over its training seeds."""
     figures = {}
     for suite in sorted({name for name in rows["suite"] if name.startswith(("roar", "kar"))}):
         of_suite = rows[(rows["suite"] == suite) & (rows["metric"] == "retrained_accuracy")]
         curves: dict[str, Any] = {}
-        for model in dict.fromkeys(of_suite["model"]):
-            own = of_suite[of_suite["model"] == model]
+        for net, own in of_suite.groupby(of_suite["model"].str.replace(r"_seed\d+$", "", regex=True), sort=False):
             lines: dict[str, list[tuple[float, float]]] = {}
-            for key, value in zip(keys_of(own), own["value"], strict=True):
-                name, share = key.parts
+            for subject, value in own.groupby("subject", sort=False)["value"].mean().items():
+                name, share = str(subject).split("/")
                 if name != "unmasked":
                     lines.setdefault(name, []).append((float(share) / 100, value))
-            curves[model] = {name: tuple(zip(*sorted(points), strict=True)) for name, points in lines.items()}
+            seeds = own["model"].nunique()
+            curves[f"{net}, {seeds} seeds" if seeds > 1 else net] = {
+                name: tuple(zip(*sorted(points), strict=True)) for name, points in lines.items()
+            }
         figures[f"curves_{suite}"] = roar_figure(curves, suite)
     return figures
 
