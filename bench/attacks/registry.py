@@ -131,7 +131,8 @@ def find_attack(name: str, file: UserFile | None = None) -> Attack:
     Args:
         file: the file of the user's; only what the user has named is opened.
 
-    Raises BenchError where it is unknown, not installed, or not to be loaded.
+    Raises:
+        BenchError: unknown, not installed, or not to be loaded.
     """
     ours = our_attacks()
     if name in ours:

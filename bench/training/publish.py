@@ -84,8 +84,9 @@ def remeasure(
 ) -> ModelEntry:
     """Write a fresh `[gradients]` section into the model's card: stability, and alignment where it has targets.
 
-    Raises BenchError where the card does not say how the model was trained, the training split is missing or another
-    one than it was trained on, or the source of its target maps is not the one it had.
+    Raises:
+        BenchError: the card does not say how the model was trained, the training split is missing or another one than
+            it was trained on, or the source of its target maps is not the one it had.
     """
     card = entry.card
     training = card.training

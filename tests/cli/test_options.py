@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from bench.cli.commands.tune import _parse_grid
 from bench.cli.main import app
 from bench.cli.option_groups import ExecutorOptions, OwnModel
 from bench.cli.options import parse_assignments
@@ -118,3 +119,7 @@ def test_a_parameter_given_twice_is_refused(bench: Bench, tmp_path: Path, comman
     line = bench.refused(command, "--recipe", "at_l2", "--output", tmp_path / "t", *given)
     assert "' is given twice; give it once." in line
     assert not (tmp_path / "t").exists()
+
+
+def test_a_grid_takes_lists_and_a_value_that_comes_twice_once() -> None:
+    assert _parse_grid(["milestones=[100]", "eps=.5,0.5,1"]) == {"milestones": [[100]], "eps": [0.5, 1]}

@@ -65,6 +65,8 @@ def _run(
     relative_parameters: dict[str, float] | None = None, **parameters: Any,
 ) -> AttackResult:  # fmt: skip
     radius = float(eps[0])
-    parameters |= {name: factor * radius for name, factor in (relative_parameters or {}).items()}
-    parameters |= {"eps": radius} if takes_eps else {}
-    return AttackResult(getattr(import_torchattacks(), class_name)(model, **parameters)(images, labels))
+    relative = {name: factor * radius for name, factor in (relative_parameters or {}).items()}
+    own = {"eps": radius} if takes_eps else {}
+    # a keyword given twice, by itself and relative to eps, is an error of this call
+    attack = getattr(import_torchattacks(), class_name)(model, **own, **parameters, **relative)
+    return AttackResult(attack(images, labels))

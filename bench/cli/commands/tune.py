@@ -63,6 +63,6 @@ def _parse_grid(entries: list[str]) -> dict[str, list[Any]]:
     parsed: dict[str, list[Any]] = {}
     for entry in entries:
         name, _, values = entry.partition("=")
-        each = (value for part in values.split(",") for value in parse_assignments([f"{name}={part}"]).values())
-        parsed[name.strip()] = list(dict.fromkeys(each))
+        each = [value for part in values.split(",") for value in parse_assignments([f"{name}={part}"]).values()]
+        parsed[name.strip()] = [value for place, value in enumerate(each) if value not in each[:place]]
     return parsed
