@@ -16,6 +16,7 @@ from bench.catalog.models import ModelEntry, list_models
 from bench.catalog.programs import with_programs
 from bench.catalog.suites import list_suites
 from bench.comparison.ranks import ranked_if_tested
+from bench.comparison.seed_groups import seed_groups
 from bench.core.devices import resolve_device
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
@@ -24,6 +25,7 @@ from bench.data import ImageDataset, load_split
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.rows import short_digest
 from bench.leaderboard.table import read_leaderboard, select_rows
+from bench.leaderboard.views import by_method
 from bench.reporting.adversarial import adversarial_rows
 from bench.reporting.page.links import links_for
 from bench.reporting.page.page import PageSource, build_page
@@ -104,6 +106,7 @@ def make_report(
         suites={suite.name: suite.sha256 for suite in list_suites()},
         models={name: entry.card.weights.sha256 for name, entry in known.items()},
         ranker=lambda board: ranked_if_tested(board, rows, leaderboard),
+        by_method=lambda board: by_method(board, seed_groups(board, leaderboard)),
     )  # fmt: skip
     content = build_page(source).encode()
     write_atomically(output, content)

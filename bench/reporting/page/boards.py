@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,10 +18,10 @@ from bench.leaderboard.controls import beaten_cells
 from bench.leaderboard.evidence.finished_runs import Run, shared_reference
 from bench.leaderboard.labels import balls
 from bench.leaderboard.table import of_newest_versions
-from bench.reporting.page.content import Names, Number, anchor
+from bench.reporting.page.content import DataTable, Names, Number, anchor
 
-Ranker = Callable[[Board], Board]
-"""Adds ranks to a board whose evidence allows a test."""
+Reviser = Callable[[Board], Board]
+"""Adds ranks to a board whose evidence allows a test, or has a row for all training seeds of a method."""
 _MANY_COLUMNS = 9
 _TOO_MANY_COLUMNS = 60
 _OVERVIEW = "overview"
@@ -57,6 +57,7 @@ class BoardTable:
         sort: position of the column that the rows are sorted by.
         runs: the latest run of each model, in the order of the rows.
         source: where the suite comes from, as its file says.
+        methods: means over training seeds, where any method has several.
     """
 
     id: str
@@ -69,6 +70,7 @@ class BoardTable:
     rows: Sequence[Row]
     runs: Sequence[Run]
     source: str = ""
+    methods: DataTable | None = None
 
     @property
     def judges_masking(self) -> bool:
@@ -102,7 +104,12 @@ class BoardTable:
 
 
 def make_tables(
-    rows: pd.DataFrame, runs: Sequence[Run], names: Names, ranker: Ranker | None = None
+    rows: pd.DataFrame,
+    runs: Sequence[Run],
+    names: Names,
+    *,
+    ranker: Reviser | None = None,
+    by_method: Reviser | None = None,
 ) -> list[BoardTable]:
     """One table for each group of comparable runs: attacks on predictions first, of most models and images before
     others; then a suite's older versions, smaller copies last.
@@ -113,7 +120,8 @@ def make_tables(
     tables = []
     for board in make_boards(of_newest_versions(rows)):
         ranked = board if ranker is None or len(board.rows) < 2 else ranker(board)
-        tables.append(_table(ranked, [by_id[row.run_id] for row in board.rows], names))
+        table = _table(ranked, [by_id[row.run_id] for row in board.rows], names)
+        tables.append(replace(table, methods=by_method and _means(by_method(board))))
     return sorted(tables, key=lambda table: _table_order(table, tables))
 
 
@@ -160,6 +168,23 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
     )
 
 
+def _means(board: Board) -> DataTable | None:
+    """The central columns of a board by method; None where no row stands for several models."""
+    if not any(row.models > 1 for row in board.rows):
+        return None
+    places = [place for place, column in enumerate(board.columns) if column.central]
+    headers = [f"{(one := board.columns[place]).heading}{' %' if one.unit == 'share' else ''}" for place in places]
+    rows = []
+    for row in board.rows:
+        shown = [row.name, str(row.models)]
+        for place, number in zip(places, _numbers(board, row, places, best={}), strict=True):
+            fewer = ", ".join(f"{name} {count}" for name, count in board.fewer(row, row.cells[place]).items())
+            shown.append("-" if number is None else f"{number.text} ({fewer})" if fewer else number.text)
+        rows.append(shown)
+    caption = "Means over training seeds ± standard deviation, sorted by " + board.sort.heading
+    return DataTable(caption, ["method", "models", *headers], rows)
+
+
 def _detail(board: Board, reference: Mapping[str, float], *, hidden: int) -> str:
     shared, count = board.shared, len(board.rows)
     union = balls(reference) if any(column.key.metric == "union_accuracy" for column in board.columns) else ""
@@ -180,8 +205,8 @@ def _numbers(
     return [
         None if (cell := row.cells[place]) is None else Number(
             (seen := (column := board.columns[place]).shown(cell)).value, seen.ci_low, seen.ci_high,
-            percent=column.unit == "share", best=cell.value == best[place], beaten_by=by.get(column.key, ""),
-            from_one=column.from_one, n=board.fewer(row, cell).get("n", ""),
+            percent=column.unit == "share", best=cell.value == best.get(place), beaten_by=by.get(column.key, ""),
+            from_one=column.from_one, n=board.fewer(row, cell).get("n", ""), spread=cell.spread,
         )
         for place in places
     ]  # fmt: skip

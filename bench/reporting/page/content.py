@@ -112,6 +112,7 @@ class Number:
         from_one: whether it is what a value near 1 lacks to it, so that less is better.
         beaten_by: the control that equals or beats it, empty where none does.
         n: how many images it is over, empty where all of the run's.
+        spread: standard deviation over the models that it is the mean of, NaN where it is one model's.
     """
 
     value: float
@@ -122,10 +123,11 @@ class Number:
     beaten_by: str = ""
     from_one: bool = False
     n: str = ""
+    spread: float = math.nan
 
     @property
     def text(self) -> str:
-        return self._text(self.value)
+        return self._text(self.value) + ("" if math.isnan(self.spread) else f" ± {self._text(self.spread)}")
 
     @property
     def over(self) -> str:

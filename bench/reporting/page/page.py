@@ -18,7 +18,7 @@ from markupsafe import Markup
 import bench
 from bench.catalog.cards import ModelCard
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
-from bench.reporting.page.boards import Ranker, is_smaller_copy, make_tables
+from bench.reporting.page.boards import Reviser, is_smaller_copy, make_tables
 from bench.reporting.page.content import Names, PlotGroup, anchor
 from bench.reporting.page.curves import robustness_curves
 from bench.reporting.page.findings import finding_groups
@@ -45,6 +45,7 @@ class PageSource:
         suites: name -> digest of the suites that ship with this version.
         models: full name -> digest of the registered weights.
         ranker: adds ranks to a board; without it tables have none.
+        by_method: a board with a row for all training seeds of a method; without it tables have no such means.
         folders: full name of a model -> the folder of its card.
         links: how the page reaches files of the leaderboard; None: not at all.
         runs: those of the rows, where they have been read already.
@@ -60,7 +61,8 @@ class PageSource:
     models: Mapping[str, str] = field(default_factory=dict)
     saliency: Sequence[SaliencySet] = ()
     adversarial: Sequence[AdversarialSet] = ()
-    ranker: Ranker | None = None
+    ranker: Reviser | None = None
+    by_method: Reviser | None = None
     folders: Mapping[str, Path] = field(default_factory=dict)
     links: Links | None = None
     runs: list[Run] | None = None
@@ -122,7 +124,7 @@ def build_page(source: PageSource) -> str:
 
 def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]:
     """All parts; a part that has nothing to show is empty, and the template leaves its section out."""
-    tables = make_tables(source.rows, runs, names, source.ranker)
+    tables = make_tables(source.rows, runs, names, ranker=source.ranker, by_method=source.by_method)
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
     cards = {name: card for name in names.slots if (card := source.cards.get(name) or _card(runs, name))}
     tradeoffs = [robustness_tradeoffs(table, names) for table in drawn] + stability_tradeoffs(drawn, cards, names)

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from bench.comparison.seed_groups import seed_groups
+from bench.leaderboard.boards import Board
 from bench.leaderboard.table import read_leaderboard
+from bench.leaderboard.views import by_method
 from bench.reporting.page.page import PageSource, build_page
 from tests.reporting.page.pages import Node, full_board, page_of, parse
 
@@ -51,8 +54,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made_up = folder / "made_up.html"
     made_up.write_text(page_of(full_board(folder / "board"), plain=False))
     shipped = folder / "shipped.html"
-    shipped.write_text(build_page(PageSource(read_leaderboard(SHIPPED), SHIPPED, "Shipped")))
+    shipped.write_text(build_page(PageSource(read_leaderboard(SHIPPED), SHIPPED, "Shipped", by_method=_by_method)))
     return {"made up": made_up, "shipped": shipped}
+
+
+def _by_method(board: Board) -> Board:
+    return by_method(board, seed_groups(board, SHIPPED))
 
 
 class Visit:
@@ -72,7 +79,8 @@ class Visit:
 
     def visible_models(self) -> list[str]:
         found: list[str] = self.page.eval_on_selector_all(
-            "details.board[open] tbody tr", "rows => rows.filter(row => row.offsetParent).map(row => row.dataset.model)"
+            "details.board[open] .board-table tbody tr",
+            "rows => rows.filter(row => row.offsetParent).map(row => row.dataset.model)",
         )
         return found
 

@@ -94,13 +94,13 @@ def test_the_filter_holds_for_tables_plots_and_sections(visit: Any) -> None:
 def test_columns_can_be_chosen(visit: Any) -> None:
     page = visit("shipped").page
     headers = "heads => heads.filter(head => head.offsetParent).map(head => head.textContent.trim())"
-    overview = page.eval_on_selector_all("details.board[open] th[scope=col]", headers)
+    overview = page.eval_on_selector_all("details.board[open] .board-table th[scope=col]", headers)
     page.locator("details.board[open] [data-views]").select_option("L2")
-    chosen = page.eval_on_selector_all("details.board[open] th[scope=col]", headers)
+    chosen = page.eval_on_selector_all("details.board[open] .board-table th[scope=col]", headers)
     norms = [{name.split()[0] for name in names if name.startswith("L")} for names in (overview, chosen)]
     assert norms == [{"L-inf", "L2", "L1"}, {"L2"}]
     cells = page.eval_on_selector(
-        "details.board[open] tbody tr", "row => [...row.cells].filter(cell => cell.offsetParent).length"
+        "details.board[open] .board-table tbody tr", "row => [...row.cells].filter(cell => cell.offsetParent).length"
     )
     assert cells == len(chosen)
 

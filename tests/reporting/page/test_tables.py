@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.leaderboard.table import read_leaderboard
+from bench.leaderboard.views import by_method
 from tests.reporting.page.pages import (
     EVIL,
     EVIL_SCRIPT,
@@ -229,3 +230,15 @@ def test_values_near_one_stand_as_what_they_lack_in_tables_and_plots(tmp_path: P
     rows = [[cell.text for cell in row.walk() if cell.tag in ("th", "td")] for row in panel.find("tbody")[0].find("tr")]
     assert [row[2] for row in rows] == ["0.000088 [0.000088, 0.000098]", "0.00091 [0.00091, 0.00092]"]
     assert [row[3] for row in rows] == ["yes", "no"]  # less is better there
+
+
+def test_a_method_with_several_seeds_has_its_mean_and_spread_above_the_models(folder: Path) -> None:
+    groups = {"alpha": "first", "beta": "first", EVIL: EVIL}
+    page = parse(page_of(folder, by_method=lambda board: by_method(board, groups)))
+    (means,) = page.with_class("methods")  # of the one suite that both seeds ran under
+    board = next(one for one in page.with_class("board") if means in one.walk())
+    assert board.find("h3")[0].text == "cross_norm"
+    header, other, first = ([cell.text for cell in row.walk() if cell.tag in ("th", "td")] for row in means.find("tr"))
+    assert header[:3] == ["method", "models", "clean %"] and header[-1] == "union %"
+    assert first[:3] == ["first", "2", "85.0 ± 7.1"] and first[-1] == "40.0 ± 14.1"
+    assert other[:3] == [EVIL, "1", "70.0"] and other[-1] == "50.0"

@@ -56,7 +56,7 @@
   };
   const sortAsRemembered = () => {
     const [board, column, direction] = (state.get("sort") ?? "").split(" ");
-    const header = byId(board)?.querySelector("table")?.tHead.rows[0].cells[Number(column)];
+    const header = byId(board)?.querySelector(".board-table")?.tHead.rows[0].cells[Number(column)];
     const button = header?.querySelector("button");
     for (let tries = 0; button && tries < 2 && header.getAttribute("aria-sort") !== direction; tries += 1) sortBy(button);
   };
@@ -89,6 +89,7 @@
         if (some && fits && !board.open) { board.open = true; board.dataset.brought = ""; }
         if (!some && "brought" in board.dataset) { board.open = false; delete board.dataset.brought; }
       }
+      for (const means of all("details.methods")) means.classList.toggle("filtered", some);
       byId("filter-status").textContent = `${kept.size} of ${methods.size} models`;
       remember({ models: text.value, method: method.value, dataset: dataset?.value });
     };
@@ -120,7 +121,7 @@
     for (const select of all("[data-views]")) {
       select.closest("label").hidden = false;
       select.addEventListener("change", () => {
-        const table = select.closest("details").querySelector("table");
+        const table = select.closest("details").querySelector(".board-table");
         const headers = [...table.tHead.rows[0].cells];
         const off = headers.map((header) => header.dataset.in !== undefined
           && !header.dataset.in.split("|").includes(select.value));
@@ -266,7 +267,7 @@
         link.click();
         setTimeout(() => URL.revokeObjectURL(link.href), 10000);
       }, "csv");
-      const bar = table.closest(".board")?.querySelector(".bar-of");
+      const bar = table.matches(".board-table") && table.closest(".board").querySelector(".bar-of");
       if (bar) bar.append(button); else table.closest(".scroll").before(button);
     }
   };
