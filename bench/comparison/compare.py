@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.comparison.evidence import evidence_doubt, row_values
@@ -13,7 +14,7 @@ from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
 from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.evidence.union_note import union_note, union_radii
-from bench.leaderboard.metrics import MetricKey, keys_of
+from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_defined, compare_values, holm, share_values
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 
@@ -25,7 +26,8 @@ class SuiteComparison:
     Attributes:
         title: what the two runs share.
         runs: the two run ids.
-        unpaired: metrics that have no per-example evidence, or no example with a value in both runs.
+        unpaired: metrics that have no per-example evidence, no example with a value in both runs, or an infinite value.
+        infinite: those of them that are infinite for an example of either run.
         defined: on how many examples each metric has a value, of those that can be worse and are not defined on all.
         doubts: for each of the two runs, what its rows say that its evidence does not; empty where they agree.
     """
@@ -37,6 +39,7 @@ class SuiteComparison:
     comparisons: list[Comparison]
     adjusted: list[float]
     unpaired: list[MetricKey]
+    infinite: Sequence[MetricKey] = ()
     doubts: tuple[str, str] = ("", "")
     defined: Sequence[Comparison] = ()
 
@@ -98,15 +101,22 @@ def compare_runs(
     doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
     own = [key for key in dict.fromkeys(keys_of(pd.concat(pair))) if not key.is_external]
     both = {key: (values[0][key], values[1][key]) for key in own if all(key in found for found in values)}
-    comparisons = [compare_values(*pair) for pair in both.values() if share_values(*pair)]
+    infinite = [key for key, pair in both.items() if any(map(_is_infinite, pair))]
+    finite = [pair for key, pair in both.items() if key not in infinite]
+    comparisons = [compare_values(*pair) for pair in finite if share_values(*pair)]
     unpaired = [key for key in own if key not in {one.key for one in comparisons}]
     partial = [pair for pair in both.values() if any(one.values.hasnans for one in pair)]
     defined = [compare_defined(*pair) for pair in partial if pair[1].direction != "descriptive"]
     return SuiteComparison(
         title=title, suite=str(pair[0]["suite"].iloc[0]), dataset=str(pair[0]["dataset"].iloc[0]), runs=runs,
-        comparisons=comparisons, adjusted=_adjusted(comparisons), unpaired=unpaired, doubts=doubts,
-        defined=defined,
+        comparisons=comparisons, adjusted=_adjusted(comparisons), unpaired=unpaired, infinite=infinite,
+        doubts=doubts, defined=defined,
     )  # fmt: skip
+
+
+def _is_infinite(one: ExampleValues) -> bool:
+    """Whether the metric is infinite for any example, so that its mean cannot be compared."""
+    return bool(np.isinf(one.values.to_numpy(np.float64)).any())
 
 
 def _adjusted(comparisons: list[Comparison]) -> list[float]:

@@ -14,7 +14,7 @@ from bench.catalog.suites import Suite, SuiteFile
 from bench.core.errors import BenchError, in_one_line
 from bench.leaderboard.evidence.doubts import row_doubt
 from bench.leaderboard.evidence.manifest import read_evidence
-from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
+from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of, mean_value
 from bench.leaderboard.table import as_written
 from bench.protocols import Protocol, protocol_for
 
@@ -58,9 +58,9 @@ def row_values(folder: Path, rows: pd.DataFrame) -> dict[MetricKey, ExampleValue
 
 
 def agreeing(found: ExampleValues, value: float, folder: Path) -> bool:
-    """Whether the mean over the examples is the value that a leaderboard's row has."""
-    mean = float(np.nanmean(found.values.to_numpy(np.float64)))
-    if np.isclose(mean, value, rtol=1e-5, atol=1e-6):
+    """Whether the mean over the examples is the value that a leaderboard's row has; both may be NaN."""
+    mean = mean_value(found.values.to_numpy(np.float64))
+    if np.isclose(mean, value, rtol=1e-5, atol=1e-6, equal_nan=True):
         return True
     logger.warning("%s of run %s is %.6g, its records say %.6g", found.key, folder.name, value, mean)
     return False

@@ -244,7 +244,9 @@ def _allowed(values: tuple[float, float], direction: Direction, unit: Unit, rule
 def _unpaired_remarks(
     comparison: SuiteComparison, old: pd.DataFrame, new: pd.DataFrame, rules: GateRules
 ) -> Iterator[Remark]:
-    """Metrics without evidence by example: worse beyond the tolerance, and the intervals do not touch."""
+    """Metrics whose means over the examples cannot be tested: worse beyond the tolerance, and the intervals do not
+    touch, or infinitely worse, or no number any more. What else is infinite for an example is not compared.
+    """
     compared = {one.key for one in comparison.comparisons}
     before = dict(zip(keys_of(old), old.to_dict("records"), strict=True))
     for key, now in zip(keys_of(new), new.to_dict("records"), strict=True):
@@ -254,10 +256,15 @@ def _unpaired_remarks(
         loss = (1.0 if now["direction"] == "lower" else -1.0) * (now["value"] - was["value"])
         # where there are no intervals, too few images tell nothing
         apart = now["ci_low"] > was["ci_high"] or now["ci_high"] < was["ci_low"]
-        if loss > _allowed((was["value"], now["value"]), now["direction"], now["unit"], rules) and apart:
+        worse = loss > _allowed((was["value"], now["value"]), now["direction"], now["unit"], rules)
+        lost = key in comparison.infinite and math.isfinite(was["value"]) and math.isnan(now["value"])
+        if lost or (worse and (apart or math.isinf(loss))):
             seen = [_number(one["value"], one["unit"]) for one in (was, now)]
-            text = f"{full_label(key)} went from {' to '.join(seen)}, intervals apart"
+            text = f"{full_label(key)} went from {' to '.join(seen)}{', intervals apart' * apart}"
             yield Remark("failure", "metric", text)
+        elif key in comparison.infinite:
+            text = f"not compared, since it is infinite for an image: {full_label(key)}"
+            yield Remark("failure" if rules.strict else "note", "metric", text)
 
 
 def _finding_remarks(outcome: RunOutcome, manifest: Manifest) -> Iterator[Remark]:

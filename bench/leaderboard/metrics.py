@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.core.threat import radius_text
 from bench.leaderboard.statistics.intervals import mean_intervals, wilson
@@ -130,6 +131,13 @@ def derived_metrics(quantities: Sequence[ExampleValues]) -> list[Metric]:
     return [metric for metric in found if metric is not None]
 
 
+def mean_value(values: NDArray[np.float64]) -> float:
+    """The mean of the values that are there; NaN, which is no result, where that is minus infinity or undefined."""
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        mean = float(np.nanmean(values))
+    return mean if mean > -np.inf else np.nan
+
+
 def _share(one: ExampleValues) -> Metric:
     successes, count = int(one.values.sum()), len(one.values)
     return Metric(one.key, successes / count, *wilson(successes, count), count, one.direction, one.unit, one.prominence)
@@ -152,7 +160,7 @@ def _means(quantities: Sequence[ExampleValues]) -> list[Metric | None]:
         bounds[:, column] = wilson(int(hits[column]), int(counts[column]))
     return [
         Metric(
-            key=one.key, value=float(np.nanmean(table[:, column])), ci_low=float(bounds[0, column]),
+            key=one.key, value=mean_value(table[:, column]), ci_low=float(bounds[0, column]),
             ci_high=float(bounds[1, column]), n_examples=int(counts[column]), direction=one.direction, unit=one.unit,
             prominence=one.prominence,
         )

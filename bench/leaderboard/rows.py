@@ -55,7 +55,7 @@ Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Radius = Annotated[Finite | None, BeforeValidator(_absent)]
 Number = Annotated[Annotated[float, AfterValidator(_known)] | None, BeforeValidator(_absent)]
-"""Infinite where a distance is and no example was found."""
+"""Infinite where a distance is and no example was found, or a plug-in's metric is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def with_metrics(found: Sequence[SuiteComparison], patterns: Sequence[str]) -> l
         kept = [not wanted.isdisjoint(name) for name in own]
         comparisons, adjusted = list(compress(one.comparisons, kept)), list(compress(one.adjusted, kept))
         if comparisons:
-            chosen.append(replace(one, comparisons=comparisons, adjusted=adjusted, unpaired=[]))
+            chosen.append(replace(one, comparisons=comparisons, adjusted=adjusted, unpaired=[], infinite=()))
     return chosen
 
 
@@ -71,9 +71,11 @@ def print_comparison(found: SuiteComparison, shape: Shape, *, flipped: bool) -> 
     output().print(f"\n{shape.second} minus {shape.first}: {found.title}", style="bold", soft_wrap=True)
     warn(doubt for doubt in found.doubts if doubt)
     output().print(made)
-    if found.unpaired:
-        names = ", ".join(short_label(found, key) for key in found.unpaired)
-        output().print(f"not compared, without values of the same images: {names}", soft_wrap=True)
+    apart = [key for key in found.unpaired if key not in found.infinite]
+    for why, keys in (("without values of the same images", apart), ("infinite for an image", found.infinite)):
+        if keys:
+            names = ", ".join(short_label(found, key) for key in keys)
+            output().print(f"not compared, {why}: {names}", soft_wrap=True)
     for one in found.comparisons:
         for ids, winner in ((one.gained, shape.second), (one.lost, shape.first)):
             if not ids or not (flipped or one.key.metric in ("clean_accuracy", "union_accuracy")):
