@@ -18,6 +18,7 @@ from bench.leaderboard.best_known import is_external, lowered_rows
 from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.labels import FROM_ONE, label, read_from_one, with_decimals
 from bench.leaderboard.metrics import Direction, MetricKey, Prominence, Unit, keys_of
+from bench.leaderboard.order import comparable, order_note, set_apart, sorted_rows
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy", "union_accuracy")
 _FEW = 5
@@ -90,6 +91,7 @@ class Row:
         run_id: empty where the row stands for several models.
         models: how many models it stands for; 0 where it is one model's own.
         best_known: whose adversarial images have lowered it below what the suite's own attacks found; empty if none.
+        apart: whether its value in the column the board is sorted by is held against no other's; `order.comparable`.
         rank: 1 plus the number of models significantly better in the column the board is sorted by; None if not tested.
     """
 
@@ -100,6 +102,7 @@ class Row:
     models: int = 0
     rank: int | None = None
     best_known: str = ""
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Board:
     Attributes:
         title: names what all rows share.
         shared: the columns of COMPARABLE.
-        rows: best first by the column `sort`.
+        rows: best first by the column `sort`; those that stand apart come after the others.
         note: what the title adds to what is shared: a precision, digests.
     """
 
@@ -136,6 +139,11 @@ class Board:
         return any(row.rank is not None for row in self.rows)
 
     @property
+    def order_note(self) -> str:
+        """What a reader has to know of the order: which rows stand apart; empty where none does."""
+        return order_note(self.rows)
+
+    @property
     def runs(self) -> dict[str, str]:
         """Model -> id of the run that its row comes from."""
         return {row.name: row.run_id for row in self.rows}
@@ -159,9 +167,8 @@ class Board:
     def best(self, place: int) -> float | None:
         """The best value of a column; None where none is better than another, there are not two, or they are over
         different numbers of examples or not over all models of their rows."""
-        found = [(row, cell) for row in self.rows if (cell := row.cells[place]) is not None]
-        values, counts = [cell.value for _, cell in found], {count for _, cell in found for count in cell.counts}
-        mixed = len(counts) > 1 or any("models" in self.fewer(row, cell) for row, cell in found)
+        values = [cell.value for row in self.rows if (cell := row.cells[place]) is not None]
+        mixed = sum(comparable(self.rows, place)) < len(values)
         if mixed or len(values) < 2 or self.columns[place].direction == "descriptive":
             return None
         return min(values) if self.columns[place].lower_first else max(values)
@@ -185,8 +192,8 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
         seen |= {column.label for column in columns}
         by = _named(columns, sort) if sort else _default_sort(columns)
         if by is not None:
-            title = table_title(shared, note)
-            boards.append(Board(title, shared, columns, sorted_rows(found, columns, by), sort=by, note=note))
+            ordered = sorted_rows(set_apart(found, [columns.index(by)]), columns, by)
+            boards.append(Board(table_title(shared, note), shared, columns, ordered, sort=by, note=note))
     if not boards and sort is not None:
         raise unknown_name(sort, seen, "metric to sort by")
     return boards
@@ -202,16 +209,6 @@ def _named(columns: Sequence[Column], name: str) -> Column | None:
     """The column of that label or heading; its radius may be written as a decimal."""
     exact = [column for column in columns if name in (column.label, column.heading)]
     return next(iter(exact + [column for column in columns if with_decimals(column.label) == name]), None)
-
-
-def sorted_rows(rows: Iterable[Row], columns: tuple[Column, ...], by: Column) -> tuple[Row, ...]:
-    place, sign = columns.index(by), 1 if by.lower_first else -1
-
-    def order(row: Row) -> float:
-        cell = row.cells[place]
-        return math.inf if cell is None else sign * cell.value
-
-    return tuple(sorted(rows, key=order))
 
 
 def _latest(group: pd.DataFrame) -> pd.DataFrame:

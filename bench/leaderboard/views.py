@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bench.leaderboard.boards import Board, Cell, Row, sorted_rows
+from bench.leaderboard.boards import Board, Cell, Row
 from bench.leaderboard.labels import FROM_ONE, select_labels
+from bench.leaderboard.order import set_apart, sorted_rows
 
 
 def by_method(board: Board, groups: Mapping[str, str]) -> Board:
@@ -26,6 +27,7 @@ def by_method(board: Board, groups: Mapping[str, str]) -> Board:
         )
         for name, own in members.items()
     ]
+    rows = set_apart(rows, [board.columns.index(board.sort)])
     return replace(board, rows=sorted_rows(rows, board.columns, board.sort))
 
 
@@ -39,7 +41,10 @@ def _mean(cells: Iterable[Cell | None]) -> Cell | None:
 
 
 def pareto_front(board: Board, names: tuple[str, str]) -> Board:
-    """Two columns, and the rows that no other row equals or beats in both, best in the first on top (ties kept)."""
+    """Two columns, and the rows that no other row equals or beats in both, best in the first on top (ties kept).
+
+    A row whose values cannot be held against the others' is beaten by none, beats none and stands apart.
+    """
     places = [board.place(name) for name in dict.fromkeys(names)]
     columns = tuple(board.columns[place] for place in places)
     rows, points = [], []
@@ -50,7 +55,9 @@ def pareto_front(board: Board, names: tuple[str, str]) -> Board:
             points.append(
                 [-one.value if column.lower_first else one.value for one, column in zip(cells, columns, strict=True)]
             )
-    front = sorted_rows([rows[place] for place in undominated(points)], columns, columns[0])
+    rows = set_apart(rows, range(len(places)))
+    best = undominated(points, [row.apart for row in rows])
+    front = sorted_rows([rows[place] for place in best], columns, columns[0])
     title = f"{board.title}: Pareto front of {names[0]} and {names[1]}, {len(front)} of {len(board.rows)}"
     return Board(title, board.shared, columns, front, sort=columns[0])
 
@@ -79,10 +86,15 @@ def with_columns(boards: Sequence[Board], names: Sequence[str]) -> list[Board]:
     return chosen
 
 
-def undominated(points: Sequence[Sequence[float]]) -> list[int]:
-    """The positions of the points that no other equals or beats in all coordinates; equal points all stay."""
+def undominated(points: Sequence[Sequence[float]], apart: Sequence[bool]) -> list[int]:
+    """The positions of the points that no other equals or beats in all coordinates; equal points all stay.
+
+    Args:
+        apart: for each point whether it is held against no other, so that it stays and none goes for it.
+    """
+    held = [point for point, alone in zip(points, apart, strict=True) if not alone]
     return [
         place
-        for place, point in enumerate(points)
-        if not any(other != point and all(map(float.__ge__, other, point)) for other in points)
+        for place, (point, alone) in enumerate(zip(points, apart, strict=True))
+        if alone or not any(other != point and all(map(float.__ge__, other, point)) for other in held)
     ]

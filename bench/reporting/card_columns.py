@@ -47,5 +47,6 @@ def with_stability(board: Board, names: Sequence[str], leaderboard: Path, regist
 
 
 def _stability(card: ModelCard | None, radius: str) -> Cell | None:
-    value = card.gradients.stability.get(radius) if card and card.gradients else None
-    return None if value is None else Cell(value)
+    gradients = card.gradients if card else None
+    value = gradients.stability.get(radius) if gradients else None
+    return None if gradients is None or value is None else Cell(value, counts=(gradients.examples,))

@@ -186,7 +186,10 @@ def _legend_below(figure: Figure, handles: list[Any], labels: list[str], *, hand
 
 
 def pareto_figure(board: Board, names: tuple[str, str], *, width: float) -> Figure:
-    """Two columns against each other, a point a model; those that no other beats in both are numbered and joined."""
+    """Two columns against each other, a point a model; those that no other beats in both are numbered and joined.
+
+    Those over another number of images than most are numbered and named so, and not joined.
+    """
     figure, (axes,) = new_figure(1, width=width, height=max(2.2, 0.75 * width))
     places = [board.place(name) for name in names]
     points = {
@@ -196,15 +199,20 @@ def pareto_figure(board: Board, names: tuple[str, str], *, width: float) -> Figu
         for row in board.rows
     }
     points = {name: point for name, point in points.items() if len(point) == 2}
-    front = {row.name: points[row.name] for row in pareto_front(board, names).rows}
+    kept = pareto_front(board, names).rows
+    front, apart = {row.name: points[row.name] for row in kept}, {row.name for row in kept if row.apart}
     others = [point for name, point in points.items() if name not in front]
     if others:
         across, up = zip(*others, strict=True)
         axes.scatter(across, up, s=12, color="0.65", label="others")
-    axes.plot(*zip(*sorted(front.values()), strict=True), "o-", color=COLOURS[0], markersize=4, linewidth=1)
+    for style, chosen in (("o-", front.keys() - apart), ("D", apart)):
+        if chosen:
+            joined = sorted(front[name] for name in chosen)
+            axes.plot(*zip(*joined, strict=True), style, color=COLOURS[0], markersize=4, linewidth=1)
     for number, point in enumerate(front.values(), start=1):
         axes.annotate(str(number), (point[0], point[1]), xytext=(3, 3), textcoords="offset points", fontsize="small")
-    numbered = [f"{number} {name}" for number, name in enumerate(front, start=1)]
+    words = dict.fromkeys(apart, " (other images)")
+    numbered = [f"{number} {name}{words.get(name, '')}" for number, name in enumerate(front, start=1)]
     _legend_below(figure, [axes.plot([], [], " ")[0] for _ in front], numbered, handle=0)
     axes.set(xlabel=board.columns[places[0]].heading, ylabel=board.columns[places[1]].heading)
     axes.margins(x=0.15, y=0.1)

@@ -102,8 +102,9 @@ def test_a_mean_over_fewer_seeds_than_its_row_says_so_and_its_column_has_no_best
     assert "| b | 3 | **10.0 ± 0.0** | 0.8 ± 0 |" in as_markdown([board])
     caption = as_table(board, wide=True, width=200).caption
     assert board.best(board.place(board.sort.label)) is None and "models beside a value" in str(caption)
-    assert ",1\n" in as_csv([board]) and [one["models"] for one in board_entry(board)["rows"][0]["metrics"]] == [3, 1]
-    whole = replace(board, rows=board.rows[1:])
+    assert ",1\n" in as_csv([board]) and [one["models"] for one in board_entry(board)["rows"][1]["metrics"]] == [3, 1]
+    assert board.order_note == "last and not compared, over another number of images or models: a"
+    whole = replace(board, rows=board.rows[:1])
     assert "models beside a value" not in str(as_table(whole, wide=True, width=200).caption)
 
 

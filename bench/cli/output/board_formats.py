@@ -133,6 +133,8 @@ def _caption(board: Board, columns: Sequence[Column]) -> str:
         whose |= {"models": "models beside a value: those that have it, where not all of the row's"}
         parts += [said for name, said in whose.items() if name in fewer]
         parts.append("no mark where these differ")
+    if board.order_note:
+        parts.append(board.order_note)
     if board.marks_best_known:
         parts.append("best known: lowered by adversarial images from elsewhere, which the model has confirmed")
     if board.of_methods:
@@ -154,6 +156,7 @@ def as_csv(boards: Sequence[Board], *, intervals: bool = False) -> str:
         further |= {"low": "ci_low", "high": "ci_high"} if intervals else {}
         for row in board.rows:
             line = dict(zip(head, map(as_cell, [*board.shared.values(), *_names(board, row)]), strict=True))
+            line |= {"apart": "yes" if row.apart else ""} if board.order_note else {}
             line |= _numbers(board, row, "value")
             for suffix, part in further.items():
                 line |= {f"{name} {suffix}": value for name, value in _numbers(board, row, part).items()}
@@ -177,7 +180,14 @@ def as_markdown(boards: Sequence[Board], *, intervals: bool = False) -> str:
     for board in boards:
         head = [*_head(board), *(markdown(column.heading) for column in board.columns)]
         rows = _rows(board, board.columns, markdown, lambda text: f"**{markdown(text)}**", intervals=intervals)
-        lines = [f"### {markdown(board.title)}", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+        note = [f"{markdown(board.order_note[:1].upper() + board.order_note[1:])}.", ""] if board.order_note else []
+        lines = [
+            f"### {markdown(board.title)}",
+            "",
+            *note,
+            f"| {' | '.join(head)} |",
+            f"|---|{'---:|' * (len(head) - 1)}",
+        ]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
     return "\n".join(parts)
 
@@ -186,7 +196,7 @@ def as_latex(boards: Sequence[Board], *, intervals: bool = False) -> str:
     """One booktabs table a board."""
     return "\n".join(
         latex.board_table(
-            board.title, _head(board), board.columns,
+            "; ".join(filter(None, (board.title, board.order_note))), _head(board), board.columns,
             _rows(board, board.columns, latex.escaped, latex.bold, intervals=intervals),
         )
         for board in boards

@@ -120,7 +120,7 @@ def _row_entry(board: Board, row: Row) -> dict[str, Any]:
     return {
         "model": None if board.of_methods else row.name, "method": row.name if board.of_methods else row.method,
         "models": row.models if board.of_methods else 1, "run_id": row.run_id or None, "rank": row.rank,
-        "best_known": row.best_known or None,
+        "best_known": row.best_known or None, "apart": row.apart,
         "metrics": [
             {**_column(column), **_cell_entry(cell)}
             for column, cell in zip(board.columns, row.cells, strict=True)

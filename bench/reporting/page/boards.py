@@ -17,6 +17,7 @@ from bench.leaderboard.comparable import COMPARABLE
 from bench.leaderboard.controls import beaten_cells
 from bench.leaderboard.evidence.finished_runs import Run, shared_reference
 from bench.leaderboard.labels import balls
+from bench.leaderboard.order import comparable
 from bench.leaderboard.table import of_newest_versions
 from bench.reporting.page.content import DataTable, Names, Number, anchor
 
@@ -142,13 +143,14 @@ def _table(board: Board, runs: list[Run], names: Names) -> BoardTable:
         columns = [column for column in columns if column.prominence != "detail" or column == board.sort]
     places = [board.columns.index(column) for column in columns]
     best = {place: board.best(place) for place in places}
+    alike = zip(*(comparable(board.rows, place) for place in places), strict=True)
     rows = [
         Row(
             model=run.model, label=names.short(run.model), method=row.method, slot=names.slots[run.model],
             masking=run.masking, rank=row.rank, best_known=row.best_known,
-            cells=_numbers(board, row, places, best=best),
+            cells=_numbers(board, row, dict(zip(places, held, strict=True)), best=best),
         )
-        for row, run in zip(board.rows, runs, strict=True)
+        for row, run, held in zip(board.rows, runs, alike, strict=True)
     ]  # fmt: skip
     views_of = _views(columns, reference := shared_reference(runs))
     shown = dict.fromkeys(view for views in views_of for view in views)
@@ -193,22 +195,26 @@ def _detail(board: Board, reference: Mapping[str, float], *, hidden: int) -> str
         f"{shared['suite_version']}, seed {shared['seed']}{board.note}, {count} "
         f"model{'s' if count > 1 else ''}"
     )
-    detail += f"; union of {union}" if union else ""
+    detail += "".join(f"; {more}" for more in (union and f"union of {union}", board.order_note) if more)
     return f"{detail}; {hidden} metrics of other similarity measures are in leaderboard.csv" if hidden else detail
 
 
 def _numbers(
-    board: Board, row: BoardRow, places: Sequence[int], *, best: Mapping[int, float | None]
+    board: Board, row: BoardRow, alike: Mapping[int, bool], *, best: Mapping[int, float | None]
 ) -> list[Number | None]:
-    """A row's numbers in these places, with what stands out of its column or falls behind a control."""
+    """A row's numbers, with what stands out of its column, falls behind a control or can be held against no other.
+
+    Args:
+        alike: the places of the columns, and in each whether the number can be held against others.
+    """
     by = beaten_cells(board, row)
     return [
         None if (cell := row.cells[place]) is None else Number(
             (seen := (column := board.columns[place]).shown(cell)).value, seen.ci_low, seen.ci_high,
             percent=column.unit == "share", best=cell.value == best.get(place), beaten_by=by.get(column.key, ""),
-            from_one=column.from_one, n=board.fewer(row, cell).get("n", ""), spread=cell.spread,
+            from_one=column.from_one, n=board.fewer(row, cell).get("n", ""), apart=not held, spread=cell.spread,
         )
-        for place in places
+        for place, held in alike.items()
     ]  # fmt: skip
 
 

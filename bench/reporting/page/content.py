@@ -113,6 +113,7 @@ class Number:
         beaten_by: the control that equals or beats it, empty where none does.
         n: how many images it is over, empty where all of the run's.
         spread: standard deviation over the models that it is the mean of, NaN where it is one model's.
+        apart: whether it is held against no other of its column, being over another number of images than most.
     """
 
     value: float
@@ -124,6 +125,7 @@ class Number:
     from_one: bool = False
     n: str = ""
     spread: float = math.nan
+    apart: bool = False
 
     @property
     def text(self) -> str:

@@ -10,6 +10,7 @@ from bench.core.threat import radius_text
 from bench.leaderboard.evidence.finished_runs import shared_reference
 from bench.leaderboard.labels import balls
 from bench.leaderboard.labels import name as metric_name
+from bench.leaderboard.order import usual_count
 from bench.leaderboard.views import undominated
 from bench.reporting.page.boards import BoardTable
 from bench.reporting.page.content import DataTable, LegendEntry, Names, Number, Panel, PlotGroup, anchor, draw_panel
@@ -31,11 +32,17 @@ class Spot:
         """What lies up, better when higher."""
         return -self.y.value if self.y.from_one else self.y.value
 
+    @property
+    def apart(self) -> bool:
+        """Whether it is held against no other."""
+        return self.x.apart or self.y.apart
+
 
 def front(spots: Sequence[Spot]) -> list[Spot]:
-    """The spots that no other equals or beats in both values, from left to right."""
-    kept = undominated([(one.x.value, one.goodness) for one in spots])
-    return sorted((spots[place] for place in kept), key=lambda one: (one.x.value, -one.goodness))
+    """The spots that no other equals or beats in both values, from left to right; without those that stand apart."""
+    held = [one for one in spots if not one.apart]
+    kept = undominated([(one.x.value, one.goodness) for one in held], [False] * len(held))
+    return sorted((held[place] for place in kept), key=lambda one: (one.x.value, -one.goodness))
 
 
 def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
@@ -57,7 +64,7 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
 _ROBUST = (
     "Each point is a model, with its 95 % intervals; up and to the right is better. The dashed line is the Pareto "
     "front: no other model is at least as good in both. Being on it is a matter of the point values; look whether the "
-    "intervals separate."
+    "intervals separate. A model measured on another number of images than most is held against none."
 )
 
 
@@ -71,12 +78,20 @@ def stability_tradeoffs(tables: Sequence[BoardTable], cards: Mapping[str, ModelC
 def _card_group(dataset: str, cards: Mapping[str, ModelCard], names: Names) -> PlotGroup | None:
     measured: dict[str, list[Spot]] = {}
     examples: set[str] = set()
-    for name, card in cards.items():
+    own = {name: card for name, card in cards.items() if card.dataset == dataset}
+    counts = {
+        name: (card.accuracy.test_examples, card.gradients.examples)
+        for name, card in own.items()
+        if card.accuracy.test is not None and card.gradients is not None
+    }
+    usual = usual_count(counts.values())
+    for name, card in own.items():
         gradients, accuracy = card.gradients, card.accuracy.test
-        if card.dataset != dataset or accuracy is None or gradients is None:
+        if accuracy is None or gradients is None:
             continue
+        across = Number(accuracy, percent=True, apart=counts[name] != usual)
         for radius, cosine in gradients.stability.items():
-            measured.setdefault(radius, []).append(Spot(name, Number(accuracy, percent=True), Number(cosine)))
+            measured.setdefault(radius, []).append(Spot(name, across, Number(cosine)))
         examples.add(f"{gradients.examples:,}")
     panels = [
         _panel(anchor("stability", dataset, position), ("test accuracy", f"gradient cosine, noise {radius}"), spots,
@@ -149,8 +164,13 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
     heading = f"{y_name[0].upper()}{y_name[1:]}"
     title = f"{heading} against {x_name}"
     rows = [
-        [names.short(one.model), one.x.said, one.y.said, "yes" if one in best else "no"]
-        for one in sorted(spots, key=lambda one: -one.goodness)
+        [
+            names.short(one.model),
+            one.x.said,
+            one.y.said,
+            "other images" if one.apart else "yes" if one in best else "no",
+        ]
+        for one in sorted(spots, key=lambda one: (one.apart, -one.goodness))
     ]
     return draw_panel(
         identity, heading, title=title,

@@ -43,9 +43,11 @@
     header.setAttribute("aria-sort", direction);
     const sign = direction === "ascending" ? 1 : -1;
     const value = (row) => row.cells[header.cellIndex].dataset.value;
+    const apart = (row) => "apart" in row.cells[header.cellIndex].dataset; // over another number of images: last
     const compare = (first, second) => {
       const [a, b] = [value(first), value(second)];
       if (a === "" || b === "") return (a === "") - (b === "");
+      if (apart(first) !== apart(second)) return apart(first) - apart(second);
       const difference = Number(a) - Number(b);
       return sign * (Number.isNaN(difference) ? a.localeCompare(b) : difference);
     };
