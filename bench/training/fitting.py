@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,22 @@ class TrainingRequest:
                     shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True, exist_ok=True)
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Prepare the work folder; what fails in here leaves it only if it holds a whole epoch, to be gone on from.
+
+        Raises:
+            BenchError: as `prepare_work`.
+        """
+        self.prepare_work()
+        try:
+            yield
+        except BaseException:
+            with suppress(BenchError), alone_in(self.work):  # another training may have begun there
+                if not (self.work / CHECKPOINT).exists():
+                    shutil.rmtree(self.work, ignore_errors=True)
+            raise
+
     def publish(self, net: nn.Module, write_card: Callable[[Path], None]) -> None:
         """Write weights and card beside training.csv, and move the finished model into its place."""
         write_atomically(self.work / "weights.safetensors", state_bytes(net))
@@ -137,19 +154,19 @@ def fit(
     torch.manual_seed(request.seed)
     model = build_net(request.recipe.schedule.architecture, net_parameters)
     model = _prepared(model.to(request.device), dataset.pixels(slice(0, 2)).to(request.device))
-    request.prepare_work()
-    maps = None
-    if source is not None:
-        wanted = Wanted(
-            source, dataset, split_validation(len(dataset))[0],
-            seed=request.seed, device=request.device, on_progress=on_targets,
+    with request.at_work():
+        maps = None
+        if source is not None:
+            wanted = Wanted(
+                source, dataset, split_validation(len(dataset))[0],
+                seed=request.seed, device=request.device, on_progress=on_targets,
+            )  # fmt: skip
+            with torch.random.fork_rng([request.device] if request.device.type == "cuda" else []):
+                maps = request.recipe.method.target_maps(wanted)
+        run = train(
+            request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
+            target_maps=maps, test=test, on_progress=on_progress,
         )  # fmt: skip
-        with torch.random.fork_rng([request.device] if request.device.type == "cuda" else []):
-            maps = request.recipe.method.target_maps(wanted)
-    run = train(
-        request.recipe, model, dataset, seed=request.seed, device=request.device, folder=request.work,
-        target_maps=maps, test=test, on_progress=on_progress,
-    )  # fmt: skip
     return Fit(run, net_parameters, source, dataset, test=test)
 
 

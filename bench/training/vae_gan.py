@@ -91,11 +91,11 @@ def train_vae_gan(
     }  # fmt: skip
     torch.manual_seed(request.seed)
     net = VaeGan(**parameters).to(request.device).to(memory_format=torch.channels_last)
-    request.prepare_work()
     run = _Run(recipe, net, dataset, request.seed, device=request.device)
     fingerprint = sha256_bytes(f"{recipe!r} {request.seed} {dataset.sha256}".encode())
     epochs = Epochs(request.work, fingerprint, {"net": net, **run.optimizers}, recipe.epochs, on_progress=on_progress)
-    epochs.run(lambda number: run.epoch(number, epochs), recipe.stop_after)
+    with request.at_work():
+        epochs.run(lambda number: run.epoch(number, epochs), recipe.stop_after)
     card = AutoencoderCard(
         schema_version=1,
         id=request.name,
