@@ -15,7 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
@@ -205,21 +205,23 @@ def is_old(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, busy: str = "") -> Iterator[None]:
+def locked(path: Path, busy: str = "", seconds: float | None = None) -> Iterator[None]:
     """Hold the lock file `path`, which all processes share.
 
     Args:
         busy: said at once where another process holds it; empty: that one is waited for.
+        seconds: how long at most, infinite where it takes what it takes; LOCK_SECONDS by default.
 
     Raises:
         BenchError: another process holds it for too long, or the file system has no locks.
     """
-    lock = FileLock(path, timeout=0.0 if busy else LOCK_SECONDS)
+    seconds = LOCK_SECONDS if seconds is None else seconds
+    lock = FileLock(path, timeout=0.0 if busy else seconds if math.isfinite(seconds) else -1)
     with clear_disk_errors(path):
         try:
             lock.acquire()
         except Timeout as error:
-            waited = f"another process has held {path} for {LOCK_SECONDS:.0f} seconds; end it, or try again later."
+            waited = f"another process has held {path} for {seconds:.0f} seconds; end it, or try again later."
             raise BenchError(busy or waited) from error
         except NotImplementedError as error:
             raise BenchError(f"the file system of {path} has no locks; choose a folder on another one.") from error
@@ -227,6 +229,24 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def computed_once(path: Path) -> Iterator[None]:
+    """Look into the cache at `path`, and fill it, while no other process does: one that is at it is waited for.
+
+    Nothing is waited for where no lock can be had, as beside a cache that cannot be written.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        with ExitStack() as stack:
+            with suppress(BenchError, OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(lock, seconds=math.inf))
+            yield
+    finally:
+        with suppress(OSError):  # whoever waits for it has it open, and finds the cache filled
+            lock.unlink()
 
 
 def csv_text(lines: Iterable[Iterable[str]]) -> str:

@@ -26,7 +26,7 @@ from bench.attributions.pixel_scores import (
     rank_type,
 )
 from bench.core.errors import BenchError
-from bench.core.files import sha256_bytes
+from bench.core.files import computed_once, sha256_bytes
 from bench.data import ImageDataset, known_spec
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric
@@ -90,12 +90,23 @@ class Retrain(Protocol):
     ) -> tuple[pd.DataFrame, list[Finding]]:
         pixels = context.dataset.shape[2] * context.dataset.shape[3]
         masks = self.parameters.masks(group, pixels)
-        cache = RecordCache(self._cache_key(group, masks, context)) if not group.of_the_model else None
-        found = cache.read() if cache is not None else None
-        if found is not None:
-            counters["nets_from_cache"] += len(found)
-            context.on_progress(self.unit_work("", context.start, context.stop))
-            return found, []
+        if group.of_the_model:
+            return self._trained_group(group, masks, context, counters)
+        cache = RecordCache(self._cache_key(group, masks, context))
+        with computed_once(cache.path):
+            found = cache.read()
+            if found is not None:
+                counters["nets_from_cache"] += len(found)
+                context.on_progress(self.unit_work("", context.start, context.stop))
+                return found, []
+            records, findings = self._trained_group(group, masks, context, counters)
+            cache.write(records)
+            return records, findings
+
+    def _trained_group(
+        self, group: Group, masks: list[Mask], context: EvaluationContext, counters: dict[str, int]
+    ) -> tuple[pd.DataFrame, list[Finding]]:
+        pixels = context.dataset.shape[2] * context.dataset.shape[3]
         kept = {what: Unfinished(self._group_key(group, masks, context), what) for what in ("train", "test", "nets")}
         training, test, findings = self._data(group, context, kept)
         steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
@@ -107,8 +118,6 @@ class Retrain(Protocol):
         )  # fmt: skip
         counters["nets_trained"] += self.parameters.nets(group)
         records = self._records(group, masks, correct, pixels)
-        if cache is not None:
-            cache.write(records)
         for one in kept.values():
             one.remove()
         return records, [*findings, *leakage_finding(records, context.dataset.num_classes)]
