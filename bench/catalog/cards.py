@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from bench.core.names import SAFE_NAME
 from bench.core.toml_files import Section, read_toml, validate, write_toml
 from bench.data.specs import DATASETS
 
 ProgramKind = Literal["python", "torchscript", "export", "onnx"]
 SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
-NAME = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+NAME = Field(pattern=rf"^{SAFE_NAME}$")
 WORDS = Field(min_length=1, max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")
 """One line without characters that a terminal obeys."""
 

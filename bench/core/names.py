@@ -13,12 +13,17 @@ from bench.core.files import sha256_bytes
 
 _MOST_LISTED = 40
 _LONGEST = 80
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SAFE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""The pattern of what can be a file's name on every system, as a model's id and a run's have to be."""
+
+
+def is_safe_name(text: str) -> bool:
+    return re.fullmatch(SAFE_NAME, text) is not None
 
 
 def require_safe_name(name: str, what: str) -> str:
     """Return `name` if it can be a file's name on every system; raise BenchError otherwise."""
-    if not _SAFE_NAME.fullmatch(name):
+    if not is_safe_name(name):
         raise BenchError(f"{what} {name!r} is not a plain name; use letters, digits, '.', '_' and '-'.")
     return name
 

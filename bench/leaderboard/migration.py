@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.files import read_regular
+from bench.core.names import is_safe_name
 from bench.leaderboard.metrics import Direction, Prominence, Unit
 
 _SEARCH = re.compile(r"(.*), (\w+) search")
@@ -26,7 +27,6 @@ _KEPT = (
 )  # fmt: skip
 _RESULT = ("metrics", "findings", "counters", "seconds", "examples_sha256")
 """Facts that version 2 has by name, what it has as it was, and what became the result."""
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ENDS_IN_NUMBER = re.compile(r"(.*)_(\d{1,3})")
 _DIGITS = 6
 _WITH_SUBJECT = frozenset({"prediction_kept", "insertion", "deletion"})
@@ -173,7 +173,7 @@ class _Figures:
 
     def _of_run(self, run_id: str) -> dict[str, str]:
         with suppress(OSError, ValueError, RecursionError, TypeError, LookupError, AttributeError):
-            if not _RUN_ID.fullmatch(run_id):
+            if not is_safe_name(run_id):
                 return {}
             content = json.loads(read_regular(self._runs / run_id / "manifest.json"))
             metrics = content.get("result", content)["metrics"]

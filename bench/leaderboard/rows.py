@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from bench.core.names import SAFE_NAME
 from bench.leaderboard.metrics import Direction, Prominence, Unit
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _absent(value: Any) -> Any:
 Name = Annotated[str, StringConstraints(max_length=400), AfterValidator(_printable)]
 Digest = Annotated[Name, AfterValidator(short_digest)]
 """Older rows, and those of a run that is written now, have it whole."""
-RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\z", max_length=200)]
+RunId = Annotated[str, StringConstraints(pattern=rf"^{SAFE_NAME}\z", max_length=200)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Radius = Annotated[Finite | None, BeforeValidator(_absent)]

@@ -90,6 +90,14 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, columns=list(COLUMNS)).astype(DTYPES)
 
 
+def rows_to_show(folder: Path, **wanted: Sequence[str | None]) -> pd.DataFrame:
+    """Those of `read_leaderboard` that `select_rows` leaves; raises BenchError as both do, and where there are none."""
+    rows = select_rows(read_leaderboard(folder), **wanted)
+    if rows.empty:
+        raise BenchError(f"the leaderboard in {folder} has no rows yet; make some with `bench run`.")
+    return rows
+
+
 def select_rows(rows: pd.DataFrame, **wanted: Sequence[str | None]) -> pd.DataFrame:
     """The rows whose columns match one of these names or wildcards each; None among them stands for no wish.
 

@@ -24,7 +24,7 @@ from bench.core.threat import NORMS, Norm
 from bench.data import ImageDataset, load_split
 from bench.leaderboard.evidence.finished_runs import Run, read_runs
 from bench.leaderboard.rows import short_digest
-from bench.leaderboard.table import read_leaderboard, select_rows
+from bench.leaderboard.table import rows_to_show
 from bench.leaderboard.views import by_method
 from bench.reporting.adversarial import adversarial_rows
 from bench.reporting.page.links import links_for
@@ -81,11 +81,7 @@ def make_report(
     """
     _check(output, images)
     links = links_for(leaderboard, output, base)
-    rows = select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite])
-    if rows.empty:
-        raise BenchError(
-            f"the leaderboard in {leaderboard} has no rows yet that could be shown; make some with `bench run`."
-        )
+    rows = rows_to_show(leaderboard, dataset=[dataset], suite=[suite])
     runs = read_runs(rows, leaderboard)
     known = {entry.card.name: entry for entry in list_models(registry=registry)}
     same = {

@@ -23,7 +23,7 @@ from bench.leaderboard.comparable import COMPARABLE
 from bench.leaderboard.evidence.doubts import board_doubts
 from bench.leaderboard.labels import FROM_ONE, full_label, read_from_one
 from bench.leaderboard.metrics import keys_of
-from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
+from bench.leaderboard.table import of_newest_versions, rows_to_show
 from bench.leaderboard.views import pareto_front
 from bench.reporting.figures import COLOURS, LINES, cycle_colours, figure_bytes, new_figure, require_picture
 
@@ -62,16 +62,12 @@ def draw_plot(
     installed = (*font_manager.font_family_aliases, *font_manager.get_font_names())
     if font.casefold() not in (name.casefold() for name in installed):
         raise BenchError(f"no font {font!r} is installed; use serif, sans-serif or monospace, or install it.")
-    rows = of_newest_versions(
-        select_rows(read_leaderboard(leaderboard), dataset=[dataset], suite=[suite], model=models)
-    )
+    rows = of_newest_versions(rows_to_show(leaderboard, dataset=[dataset], suite=[suite], model=models))
     every = make_boards(rows)
     newest: dict[tuple[object, ...], Board] = {}  # make_boards has a suite's newest version first
     for board in (one for one in every if table in one.title):
         newest.setdefault(tuple(board.shared[name] for name in _BESIDE_VERSION), board)
     boards = list(newest.values())
-    if not every:
-        raise BenchError(f"the leaderboard in {leaderboard} has no rows yet; make some with `bench run`.")
     titles = "; ".join(board.title for board in (boards or every)[:6])
     if not boards:
         raise BenchError(f"no table has {table!r} in its title; there are: {titles}.", option="table")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import bench
 from bench.core.errors import BenchError
-from bench.core.names import natural_key, require_safe_name, safe_name, select_names, unknown_name
+from bench.core.names import SAFE_NAME, natural_key, require_safe_name, safe_name, select_names, unknown_name
 
 KNOWN = ["standard", "at_linf", "at_l2", "ir_gradient"]
 
@@ -54,3 +57,9 @@ def test_a_plain_name_is_made_of_any_text(text: str) -> None:
 def test_names_that_are_plain_stay_and_letters_that_are_lost_still_count() -> None:
     assert safe_name("my_net.v2-make") == "my_net.v2-make" and safe_name("_net-make") == "net-make"
     assert len({safe_name(text) for text in ("сеть-make", "нить-make", "make", "a" * 300, "a" * 301)}) == 5
+
+
+def test_what_a_safe_name_is_is_written_once() -> None:
+    sources = sorted(Path(bench.__file__).parent.rglob("*.py"))
+    again = [path.name for path in sources if SAFE_NAME in path.read_text()]
+    assert again == ["names.py"]

@@ -75,13 +75,11 @@ def leaderboard(
         return
     from bench.leaderboard.boards import make_boards
     from bench.leaderboard.evidence.doubts import board_doubts
-    from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
+    from bench.leaderboard.table import of_newest_versions, rows_to_show
 
     if as_json and output_format not in (Format.table, Format.json):
         raise BenchError(f"--json or --format {output_format}, not both.")
-    rows = select_rows(read_leaderboard(directory), dataset=[dataset], suite=[suite], model=model or [])
-    if rows.empty:
-        raise BenchError(f"the leaderboard in {directory} has no rows yet; make some with `bench run`.")
+    rows = rows_to_show(directory, dataset=[dataset], suite=[suite], model=model or [])
     rows = rows if all_versions else of_newest_versions(rows)
     boards = [_with_union(board, directory) for board in make_boards(rows, sort)]
     warn(board_doubts(directory, rows))

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, is_old, sha256_file, sweep, write_atomically
+from bench.core.names import is_safe_name
 from bench.leaderboard.evidence.adversarial import FILE_NAME, AdversarialImages, write_images
 from bench.leaderboard.evidence.answers import same_answers
 from bench.leaderboard.evidence.manifest import Environment, Manifest, Result, UnitStats, read_manifest
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _CODE = re.compile(r"[0-9][0-9A-Za-z.+-]{,59}|[0-9a-f]{40}(-dirty)?")
 """A version of this package, or a commit."""
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def now() -> str:
@@ -227,7 +227,7 @@ def _may_resume(folder: Path, manifest: Manifest) -> bool:
         earlier = read_manifest(folder)
     except BenchError:
         return False
-    if earlier.config != manifest.config or earlier.status == "finished" or not _RUN_ID.fullmatch(folder.name):
+    if earlier.config != manifest.config or earlier.status == "finished" or not is_safe_name(folder.name):
         return False
     if manifest.answers is None or (earlier.answers and same_answers(earlier.answers, manifest.answers)):
         return True

@@ -38,13 +38,11 @@ class Score:
         value: integral over the removed fraction of the accuracy gap to random (sign by direction).
         interval: two-level bootstrap, over seeds and over test images.
         seeds_interval: Student's t over the seeds' own scores.
-        by_seed: the score of each seed.
     """
 
     value: float
     interval: tuple[float, float]
     seeds_interval: tuple[float, float]
-    by_seed: tuple[float, ...]
 
 
 def trapezoid_weights(removed: Array) -> Array:
@@ -68,12 +66,7 @@ def score(direction: str, map_correct: Array, random_correct: Array, removed: Ar
     gaps = sign * (random_correct - map_correct)
     per_image: Array = np.einsum("spe,p->se", gaps, trapezoid_weights(removed))
     by_seed = per_image.mean(1)
-    return Score(
-        float(by_seed.mean()),
-        _bootstrap(per_image, seed),
-        t_interval(by_seed),
-        tuple(float(value) for value in by_seed),
-    )
+    return Score(float(by_seed.mean()), _bootstrap(per_image, seed), t_interval(by_seed))
 
 
 def _bootstrap(per_image: Array, seed: int) -> tuple[float, float]:

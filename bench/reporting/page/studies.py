@@ -18,10 +18,11 @@ from markupsafe import Markup
 
 from bench.core.errors import BenchError
 from bench.core.files import leads_out, read_regular
+from bench.core.names import SAFE_NAME
 
 FILE_NAME = "verdict.md"
 _DEEPER = 2
-_OWN_FIGURE = re.compile(r"figures/[A-Za-z0-9][A-Za-z0-9._-]*\.svg")
+_OWN_FIGURE = re.compile(rf"figures/{SAFE_NAME}\.svg")
 _MOST_BYTES = 200_000
 logger = logging.getLogger(__name__)
 

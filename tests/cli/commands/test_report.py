@@ -145,7 +145,10 @@ def test_bad_input_gives_one_line_and_writes_no_page(
 def test_an_empty_leaderboard_is_refused(bench: Bench, board: Path, tmp_path: Path) -> None:
     path = board / "leaderboard.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    assert "has no rows yet" in bench.refused("report", "--leaderboard", board, "--output", tmp_path / "page.html")
+    for command, name in (("report", "page.html"), ("plot robustness", "plot.svg"), ("leaderboard", "")):
+        output = ("--output", tmp_path / name) if name else ()
+        line = bench.refused(*command.split(), "--leaderboard", board, *output)
+        assert "has no rows yet; make some with `bench run`." in line
 
 
 def test_a_verdict_that_cannot_be_read_is_refused_and_the_old_page_kept(
