@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
+from bench.core.version import package_versions
 
 
 def resolve_device(name: str) -> torch.device:
@@ -66,6 +67,12 @@ def worker_device(device: torch.device, number: int) -> torch.device:
 def current_device(device: torch.device) -> AbstractContextManager[object]:
     """Make a GPU torch's current one for a while: other people's code allocates on `cuda`, whichever that is."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def computed_by(device: torch.device) -> str:
+    """What decides a number's last digits: torch, the packages that numbers come from and the device, as one line."""
+    versions = {"torch": str(torch.__version__)} | package_versions()
+    return ", ".join([device_label(device), *(f"{name} {version}" for name, version in versions.items())])
 
 
 def device_label(device: torch.device) -> str:

@@ -120,6 +120,7 @@ class Epochs:
     def _save(self) -> None:
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         state = {"fingerprint": self.fingerprint, "parts": parts, "rows": self.rows, "seconds": self.seconds}
+        state["torch"] = str(torch.__version__)
         write_state(self.folder / CHECKPOINT, state)
         table = csv_text([self.rows[0], *([f"{row[name]:.6g}" for name in self.rows[0]] for row in self.rows)])
         write_atomically(self.folder / "training.csv", table.encode())
@@ -143,3 +144,6 @@ class Epochs:
             part.load_state_dict(parts[name])
         self.rows, self.seconds = list(state["rows"]), float(state["seconds"])
         logger.info("resuming after epoch %d", len(self.rows))
+        former, now = state.get("torch"), str(torch.__version__)
+        if former not in (None, now):
+            logger.warning("the epochs up to %d are of torch %s, the others will be of %s", len(self.rows), former, now)

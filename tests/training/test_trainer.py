@@ -147,6 +147,14 @@ def test_a_state_of_another_training_is_not_resumed(tmp_path: Path) -> None:
         fit("standard", tmp_path, epochs=4)
 
 
+def test_a_training_that_goes_on_under_another_torch_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit("standard", tmp_path, epochs=2, stop_after=1)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    torch.save(state | {"torch": "1.0"}, tmp_path / CHECKPOINT)
+    fit("standard", tmp_path, epochs=2)
+    assert "the epochs up to 1 are of torch 1.0, the others will be of" in caplog.text
+
+
 def test_a_second_training_in_the_same_folder_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
     recipe = make_recipe("standard", "fashion_mnist")
     request = TrainingRequest(recipe, "fashion_mnist", tmp_path, torch.device("cpu"), fresh=True)

@@ -28,6 +28,8 @@ EVERY_SECONDS = 30.0
 """Between two writes: so much a stop loses."""
 _IN_MEMORY = 512 << 20
 """Bytes of answers that wait to be written; a call of the attack that has more within EVERY_SECONDS is soon over."""
+_BY = "by"
+"""In the folder of a unit, what has computed it."""
 _ON_DISK = 4 << 30
 """Bytes of answers that one call of the attack leaves on the disk until it returns; later ones are not kept."""
 
@@ -35,10 +37,22 @@ _ON_DISK = 4 << 30
 class UnderWay:
     """The calls of attacks in one work unit, in their order; kept in the user's cache until the unit is done."""
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        """Take all that decides the unit's verdicts, but for the attacks' random numbers, as its `identity`."""
+    def __init__(self, folder: Path, identity: str, by: str) -> None:
+        """Begin a unit, or go on with one that was stopped.
+
+        Args:
+            folder: of all units, (its digest) / (number of the call).
+            identity: all that decides the unit's verdicts, but for the attacks' random numbers.
+            by: what computes, as `computed_by` says; what others have kept is not mixed with it, but removed.
+        """
         self._above = folder
         self._folder = folder / sha256_bytes(identity.encode())
+        self._by = by
+        if self._folder.is_dir() and (former := read_state(self._folder / _BY).get("by", "an older version")) != by:
+            logger.warning(
+                "an attack under way begins again, since other versions or another device began it: %s", former
+            )
+            self.remove()
         self._written = time.monotonic()
         self._results: dict[str, dict[str, Any]] = {}
         self._calls = 0
@@ -59,7 +73,8 @@ class UnderWay:
         """Write these files and the results that wait, if the last time was long enough ago; whether it was."""
         if time.monotonic() - self._written < EVERY_SECONDS:
             return False
-        for name, content in (self._results | {name: made() for name, made in answers.items()}).items():
+        made_now = {name: made() for name, made in answers.items()}
+        for name, content in ({_BY: {"by": self._by}} | self._results | made_now).items():
             try:
                 write_state(self._folder / name, content)
             except BenchError as error:

@@ -57,17 +57,24 @@ class RecordCache:
 class Unfinished:
     """One thing that takes long, of one group, e.g. its training.
 
-    What is kept is used again only where it fits what is to be gone on with.
+    What is kept is used again only where it fits what is to be gone on with, and was computed as that will be.
     """
 
-    def __init__(self, group: Mapping[str, Any], what: str) -> None:
+    def __init__(self, group: Mapping[str, Any], what: str, by: str) -> None:
+        """Take what computes as `by`, as `computed_by` says it."""
+        self._what, self._by = what, by
         self._folder = user_cache("retraining")
         self._path = self._folder / f"{sha256_bytes(json.dumps([group, what], sort_keys=True).encode())}.pt"
         self._written = time.monotonic()
 
     def read(self, fits: str) -> dict[str, Any]:
-        """What was written down last with the same `fits`; empty where there is nothing."""
+        """What was written down last with the same `fits` by the same versions and device; empty where nothing was."""
         found = read_state(self._path)
+        if found and (former := found.get("by", "an older version")) != self._by:
+            said = "what was under way (%s) begins again, since other versions or another device began it: %s"
+            logger.warning(said, self._what, former)
+            self.remove()
+            return {}
         return found["state"] if found.get("fits") == fits else {}
 
     def write(self, fits: str, state: Callable[[], dict[str, Any]]) -> None:
@@ -75,7 +82,7 @@ class Unfinished:
         if time.monotonic() - self._written < EVERY_SECONDS:
             return
         try:
-            write_state(self._path, {"fits": fits, "state": state()})
+            write_state(self._path, {"fits": fits, "by": self._by, "state": state()})
         except BenchError as error:
             logger.warning("a training under way is not kept: %s", error)
         for path in self._folder.glob("*.pt"):

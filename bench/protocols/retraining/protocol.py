@@ -25,6 +25,7 @@ from bench.attributions.pixel_scores import (
     pixel_scores,
     rank_type,
 )
+from bench.core.devices import computed_by
 from bench.core.errors import BenchError
 from bench.core.files import computed_once, sha256_bytes
 from bench.data import ImageDataset, known_spec
@@ -92,7 +93,8 @@ class Retrain(Protocol):
         masks = self.parameters.masks(group, pixels)
         if group.of_the_model:
             return self._trained_group(group, masks, context, counters)
-        cache = RecordCache(self._cache_key(group, masks, context))
+        # of one version of torch: a run is not to mix two
+        cache = RecordCache(self._cache_key(group, masks, context) | {"torch": str(torch.__version__)})
         with computed_once(cache.path):
             found = cache.read()
             if found is not None:
@@ -107,7 +109,8 @@ class Retrain(Protocol):
         self, group: Group, masks: list[Mask], context: EvaluationContext, counters: dict[str, int]
     ) -> tuple[pd.DataFrame, list[Finding]]:
         pixels = context.dataset.shape[2] * context.dataset.shape[3]
-        kept = {what: Unfinished(self._group_key(group, masks, context), what) for what in ("train", "test", "nets")}
+        key, by = self._group_key(group, masks, context), computed_by(context.device)
+        kept = {what: Unfinished(key, what, by) for what in ("train", "test", "nets")}
         training, test, findings = self._data(group, context, kept)
         steps = self.parameters.epochs * math.ceil(len(training.labels) / self.parameters.batch_size)
         progress = _Progress(context, self._training_work(group), steps * self.parameters.nets(group))

@@ -19,6 +19,7 @@ import pandas as pd
 from bench.attacks.adapters.under_way import UnderWay
 from bench.attacks.registry import find_attack
 from bench.attacks.user_files import UserFile, named_function
+from bench.core.devices import computed_by
 from bench.core.files import user_cache
 from bench.core.names import unknown_name
 from bench.core.threat import Norm
@@ -131,9 +132,9 @@ class Robustness(Protocol):
         attacks = {entry.name: entry.prepared(self.program) for entry in self.plan.entries}
         attacking = replace(context, on_progress=lambda images: context.on_progress(_CALL * images))
         # where a unit cannot be cut, what its attacks have come to is kept from one process to the next
-        where = context.start, context.stop, context.batch_size, context.device, context.save_adversarial
-        kept = bool(context.identity) and not self._keyed
-        under_way = UnderWay(user_cache("attacks"), f"{context.identity} {where}") if kept else None
+        where = f"{context.identity} {(context.start, context.stop, context.batch_size, context.save_adversarial)}"
+        kept, by = bool(context.identity) and not self._keyed, computed_by(context.device)
+        under_way = UnderWay(user_cache("attacks"), where, by) if kept else None
         unit = RobustnessUnit(
             self.plan, attacking, predictions, attacks, calls=self._calls(context.dataset.name),
             probe_work=self._probing() * len(predictions), on_probe=context.on_progress, under_way=under_way,

@@ -48,11 +48,13 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY_SECONDS", 0.0)
 
 
-def attacked(run: NamedAttack, net: nn.Module, data: ImageDataset, folder: Path | None) -> AttackResults:
+def attacked(
+    run: NamedAttack, net: nn.Module, data: ImageDataset, folder: Path | None, by: str = "this"
+) -> AttackResults:
     """Two radii of the attack; what it comes to is kept in the folder."""
     images, labels = data.pixels(slice(0, COUNT)), data.labels[:COUNT]
     results = AttackResults.start(labels, labels)
-    unit = None if folder is None else UnderWay(folder, "a unit")
+    unit = None if folder is None else UnderWay(folder, "a unit", by)
     examples = Examples(net, images, labels, torch.arange(COUNT), num_classes=10, batch_size=6, under_way=unit)
     norm: Norm = "linf" if "linf" in run.attack.norms or not run.attack.norms else "l2"
     with random_numbers_of(torch.device("cpu"), "unit"):
@@ -144,3 +146,20 @@ def test_no_more_is_kept_than_memory_and_disk_may_hold(
     with pytest.raises(KeyboardInterrupt):
         attacked(run, net, fashion_test, tmp_path)
     assert 20_000 < sum(path.stat().st_size for path in tmp_path.rglob("*.pt")) < 80_000
+
+
+def test_what_another_torch_or_device_has_begun_begins_again_and_says_so(
+    standard: nn.Module, fashion_test: ImageDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, whole = named_attack("torchattacks:PGD", {"steps": 4}), Stopping(standard)
+    expected = attacked(run, whole, fashion_test, None)
+    net = Stopping(standard)
+    net.last = whole.calls // 2
+    with pytest.raises(KeyboardInterrupt):
+        attacked(run, net, fashion_test, tmp_path, "cpu, torch 1.0")
+    net.calls, net.last = 0, 1 << 30
+    found = attacked(run, net, fashion_test, tmp_path, "cpu, torch 2.0")
+    assert net.calls == whole.calls and torch.equal(found.distances["linf"], expected.distances["linf"])
+    assert [line.getMessage() for line in caplog.records if "begins again" in line.getMessage()] == [
+        "an attack under way begins again, since other versions or another device began it: cpu, torch 1.0"
+    ]

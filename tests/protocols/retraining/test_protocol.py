@@ -179,7 +179,7 @@ def test_maps_that_are_not_finite_are_ranked_at_random_with_a_warning(
             net.requires_grad_(False), "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
         )
         ranks, findings = protocol._ranks(
-            group, context, fashion_test, 60, first_id=0, kept=cache.Unfinished({}, "test")
+            group, context, fashion_test, 60, first_id=0, kept=cache.Unfinished({}, "test", "this")
         )
         return ranks, [f"{finding.id}: {finding.evidence}" for finding in findings]
 
@@ -207,7 +207,7 @@ def test_images_are_called_invisible_where_their_map_is(
     context = EvaluationContext(
         standard, "net", fashion_test, 0, stop=60, seed=0, device=CPU, batch_size=60, examples=60
     )
-    kept = cache.Unfinished({}, "test")
+    kept = cache.Unfinished({}, "test", "this")
     _, found = protocol._ranks(group, context, fashion_test, 60, first_id=0, kept=kept)
     assert [finding.id for finding in found] == ["saturated_gradients"] * invisible
     assert all(finding.evidence.endswith(f"have a {name} map with a median below 1e-7") for finding in found)

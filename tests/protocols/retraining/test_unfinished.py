@@ -57,3 +57,14 @@ def test_maps_and_nets_that_were_under_way_go_on_and_become_the_same(
     assert told[:2] == [625, 375], "maps count as much as an epoch of one net; those of 500 images were kept"
     assert told[2] >= sum(reported[5:9]) and sum(told) == protocol.unit_work("", number, number + 1)  # type: ignore[attr-defined]
     assert not list(files.glob("*.pt"))
+
+
+def test_what_another_torch_or_device_has_begun_begins_again_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.setattr(cache, "EVERY_SECONDS", 0.0)
+    cache.Unfinished({}, "nets", "cpu, torch 1.0").write("fits", lambda: {"steps": 3})
+    assert cache.Unfinished({}, "nets", "cpu, torch 1.0").read("fits") == {"steps": 3}
+    assert cache.Unfinished({}, "nets", "cpu, torch 2.0").read("fits") == {}
+    assert "what was under way (nets) begins again" in caplog.text and "torch 1.0" in caplog.text
