@@ -18,6 +18,8 @@ from bench.core.toml_files import Section, explain
 REQUIRED = inspect.Parameter.empty
 _ALIKE = {"steps": "iterations", "iterations": "steps"}
 """What one attack calls so, another calls otherwise."""
+_NO_TYPE = (PydanticUserError, TypeError, NameError)
+"""What pydantic raises where an annotation is no type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,33 @@ def checked_keywords(what: str, keywords: Mapping[str, Keyword], given: Mapping[
     missing = [name for name, one in keywords.items() if one.default is REQUIRED and name not in given]
     if missing:
         raise BenchError(f"{what} needs the parameter {missing[0]}, which is not given.")
-    fields: dict[str, Any] = {f"keyword_{number}": _field(name, keywords[name]) for number, name in enumerate(given)}
+    hints = {name: keywords[name].hint for name in given}
     try:
-        values = create_model("Keywords", __base__=_Keywords, **fields)(**given)
+        model = _model(hints)
+    except _NO_TYPE:  # only then each by itself: a model takes a millisecond or two
+        model = _model({name: _type_or_any(hint) for name, hint in hints.items()})
+    try:
+        values = model(**given)
     except ValidationError as error:
         raise BenchError(f"{what}: {explain(error)}.") from error
-    return dict(zip(given, (getattr(values, name) for name in fields), strict=True))
+    return dict(zip(given, (getattr(values, name) for name in model.model_fields), strict=True))
 
 
-def _field(name: str, keyword: Keyword) -> tuple[Any, Any]:
-    hint = keyword.hint
+def _model(hints: Mapping[str, Any]) -> type[_Keywords]:
+    """Of values with these annotations; raises one of _NO_TYPE where an annotation is none."""
+    fields: dict[str, Any] = {f"keyword_{number}": _field(*one) for number, one in enumerate(hints.items())}
+    return create_model("Keywords", __base__=_Keywords, **fields)
+
+
+def _type_or_any(hint: Any) -> Any:
     try:
-        create_model("Probe", __base__=_Keywords, value=(hint, ...))
-    except (PydanticUserError, TypeError, NameError):
-        hint = Any  # an annotation that is no type
+        _model({"value": hint})
+    except _NO_TYPE:
+        return Any
+    return hint
+
+
+def _field(name: str, hint: Any) -> tuple[Any, Any]:
     inner = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
     lenient = False if typing.get_origin(inner) is tuple else None
     return hint, Field(alias=name, strict=lenient)

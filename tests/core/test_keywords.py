@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 import pytest
 from pydantic import Field
@@ -57,3 +57,11 @@ def test_what_others_call_steps_is_suggested() -> None:
 def test_a_parameter_without_a_default_must_be_given() -> None:
     with pytest.raises(BenchError, match="attack mine needs the parameter needed, which is not given"):
         checked_keywords("attack mine", KEYWORDS, {})
+
+
+def test_a_value_whose_annotation_is_no_type_may_be_anything_and_the_others_are_checked() -> None:
+    keywords = {"free": Keyword(Required[int]), "steps": Keyword(Annotated[int, Field(gt=0)])}
+    given = {"free": object(), "steps": 2}
+    assert checked_keywords("attack mine", keywords, given) == given
+    with pytest.raises(BenchError, match="steps: input should be greater than 0"):
+        checked_keywords("attack mine", keywords, given | {"steps": 0})
