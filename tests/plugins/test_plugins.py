@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -205,6 +206,19 @@ def test_without_the_package_its_names_are_unknown_and_nothing_is_imported() -> 
     with pytest.raises(BenchError, match="unknown data set 'stripes'"):
         load_split("stripes", "test")
     assert "example_plugin" not in sys.modules
+
+
+def test_a_package_that_is_installed_meanwhile_is_seen_and_one_that_is_gone_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "example_plugin-1.0.dist-info"
+    for there in (False, True, False):
+        if there:
+            shutil.copytree(EXAMPLE / name, tmp_path / name)
+        else:
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        assert plugin_names("bench.recipes") == ["slow_start"] * there
 
 
 def test_listing_names_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bench.attacks import registry
+from bench.core import packages
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
 from bench.data import ImageDataset
@@ -220,7 +221,7 @@ def test_a_plugins_attack_has_a_name_of_its_own(
     monkeypatch.syspath_prepend(tmp_path)
     point = metadata.EntryPoint("corners", "their_package:corners", registry.GROUP)
     monkeypatch.setattr(
-        metadata, "entry_points", lambda **asked: [point] if asked.get("name", "corners") == "corners" else []
+        packages, "_announced", lambda **asked: [point] if asked.get("name", "corners") == "corners" else []
     )
     registry.find_attack.cache_clear()
     try:
