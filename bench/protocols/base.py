@@ -232,7 +232,8 @@ class Protocol(ABC):
 def clean_accuracy(records: pd.DataFrame) -> ExampleValues:
     """Whether each example is classified right without any attack."""
     _, places = np.unique(records["example_id"].to_numpy(), return_index=True)
-    rows = records.iloc[np.sort(places)]  # the first row of each example, in their order
+    own = records[["example_id", "label", "prediction"]]
+    rows = own.iloc[np.sort(places)]  # the first row of each example, in their order
     right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
     return ExampleValues(CLEAN_ACCURACY, by_id(rows, right), "higher", "share")
 

@@ -62,6 +62,7 @@ class Corruptions(Protocol):
         """Verdicts by corruption and severity; shares of an example's severities, whose rows hang together."""
         found = [clean_accuracy(records)]
         kinds, severities = records["attack"].to_numpy(object), records["severity"].to_numpy()
+        records = records[["example_id", "broken"]]
         for corruption in self.parameters.corruptions:
             of_kind = records[kinds == corruption]
             of_severity = severities[kinds == corruption]
