@@ -7,12 +7,13 @@ import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import bench
@@ -89,14 +90,8 @@ def build_page(source: PageSource) -> str:
     }
     names = Names(slots, len(datasets) > 1)
     content = _gather(source, runs, names)
-    environment = Environment(
-        loader=PackageLoader("bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"linked": linked, "breakable": breakable}
-    environment.filters["packing"] = Markup if source.plain else _packed
     style, script = _asset("page.css"), _asset("page.js")
-    html = environment.get_template("page.html.j2").render(
+    html = _template(source.plain).render(
         title=source.title,
         content=content,
         runs=runs,
@@ -120,6 +115,16 @@ def build_page(source: PageSource) -> str:
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return _tidy(html) + "\n"
+
+
+@cache  # translating it takes a good part of a small page's time
+def _template(plain: bool) -> Template:
+    environment = Environment(
+        loader=PackageLoader("bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"linked": linked, "breakable": breakable, "packing": Markup if plain else _packed}
+    return environment.get_template("page.html.j2")
 
 
 def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]:
