@@ -17,9 +17,8 @@ from PIL import Image
 from bench.core.errors import BenchError
 from bench.data import DATASETS, loading
 from bench.data.loading import describe_sources, load_split
+from tests.conftest import EMBEDDED_SHA256
 from tests.data.formats.test_idx import idx
-
-EMBEDDED_SHA256 = "3581bf52f521803120533f28e81ae934decd1771980630083c739dc6da7d3bc6"
 
 
 @pytest.fixture(autouse=True)
