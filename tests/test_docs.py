@@ -49,10 +49,17 @@ def one_of_each() -> list[str]:
 
 
 @pytest.mark.parametrize("line", one_of_each())
-def test_a_documented_command_exists_with_its_options(bench: Bench, line: str) -> None:
+def test_a_documented_command_exists_with_its_options(bench: Bench, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("typer.rich_utils.rich_format_help", lambda **_: None)  # what it looks like, the next test sees
     words = [word.replace("|", " ").split()[0] for word in shlex.split(line, comments=True)]
     code, _, err = bench(*words, "--help")
     assert code == 0, err
+
+
+@pytest.mark.parametrize("command", sorted({line.split()[0] for line in commands()}))
+def test_a_documented_command_has_its_help(bench: Bench, command: str) -> None:
+    code, out, err = bench(command, "--help")
+    assert code == 0 and f"Usage: bench {command}" in out, err
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
