@@ -104,12 +104,16 @@ def _largest_move(slope: Tensor, room: Tensor, eps: Tensor, norm: Norm) -> Tenso
         spent = room.gather(1, order).cumsum(1)
         moved = torch.minimum(room.gather(1, order), (eps - (spent - room.gather(1, order))).clamp_min(0.0))
         return torch.zeros_like(room).scatter(1, order, moved)
-    low, high = torch.zeros_like(eps), (1e6 / slope.amax(1, keepdim=True).clamp_min(1e-300)).expand_as(eps)
-    for _ in range(100):  # the factor at which min(factor * slope, room) has length eps
-        middle = (low + high) / 2
-        short = torch.minimum(middle * slope, room).norm(dim=1, keepdim=True) < eps
-        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-    return torch.minimum(low * slope, room)
+    # min(factor * slope, room) has length eps; pixels come to the end of their room in the order of these factors
+    full, order = (room / slope.clamp_min(1e-300)).sort(1)
+    ended = room.gather(1, order).square().cumsum(1)
+    moving = slope.gather(1, order).square().flip(1).cumsum(1).flip(1)
+    later = torch.cat([moving[:, 1:], torch.zeros_like(eps)], 1)
+    count = (ended + later * full.square() < eps.square()).sum(1, keepdim=True)
+    used = torch.cat([torch.zeros_like(eps), ended], 1).gather(1, count)
+    left = torch.cat([moving, torch.zeros_like(eps)], 1).gather(1, count)
+    factor = ((eps.square() - used).clamp_min(0.0) / left.clamp_min(1e-300)).sqrt()
+    return torch.minimum(factor * slope, room)
 
 
 def fewest_values(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -56,16 +56,13 @@ def _exact_l1(delta: torch.Tensor, clean: torch.Tensor, eps: float) -> torch.Ten
     magnitude = delta.abs()
     room = torch.where(delta > 0, 1 - clean, clean)
 
-    def length(threshold: float) -> float:
-        return float(torch.minimum((magnitude - threshold).clamp_min(0), room).sum())
-
-    if length(0.0) <= eps:
+    breaks = torch.cat([torch.zeros(1).double(), magnitude, (magnitude - room).clamp_min(0)]).unique()
+    lengths = torch.minimum((magnitude - breaks[:, None]).clamp_min(0), room).sum(1)  # falling
+    if lengths[0] <= eps:
         return torch.copysign(torch.minimum(magnitude, room), delta)
-    breaks = sorted({0.0, *magnitude.tolist(), *(magnitude - room).clamp_min(0).tolist()})
-    low = max(point for point in breaks if length(point) > eps)
-    high = min(point for point in breaks if length(point) <= eps)
-    share = (length(low) - eps) / (length(low) - length(high))
-    threshold = low + share * (high - low)
+    last = int((lengths > eps).sum()) - 1
+    share = (lengths[last] - eps) / (lengths[last] - lengths[last + 1])
+    threshold = torch.lerp(breaks[last], breaks[last + 1], share)
     return torch.copysign(torch.minimum((magnitude - threshold).clamp_min(0), room), delta)
 
 
