@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import SwinTransformer
 
 from bench.attributions.registry import attribute, find_method
 from bench.core.errors import BenchError
@@ -23,6 +21,8 @@ def images(height: int, width: int) -> Tensor:
 
 
 def vit(**kinds: Any) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer  # takes seconds, of which other workers need none
+
     torch.manual_seed(0)
     net = VisionTransformer(img_size=(32, 48), patch_size=8, embed_dim=20, depth=2, num_heads=2, num_classes=5, **kinds)
     nn.init.normal_(net.head.weight)
@@ -30,6 +30,8 @@ def vit(**kinds: Any) -> nn.Module:
 
 
 def swin() -> nn.Module:
+    from torchvision.models import SwinTransformer
+
     torch.manual_seed(0)
     net = SwinTransformer([4, 4], 24, [1, 1], [2, 2], [4, 4], stochastic_depth_prob=0.0, num_classes=5)
     return net.eval().requires_grad_(False)

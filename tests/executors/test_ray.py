@@ -24,13 +24,13 @@ from tests.conftest import torch_threads
 from tests.executors.processes import descendants, require_gone
 from tests.runs.test_execute import slow_suite, start, wait_for_a_part
 
-ray = pytest.importorskip("ray")
 __all__ = ["slow_suite"]  # a fixture
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread here as in a worker, and nobody's cluster by accident."""
+    """One thread here as in a worker, and nobody's cluster by accident; Ray is imported only where a test runs."""
+    pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with torch_threads(1):
@@ -40,6 +40,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def two_nodes() -> Iterator[Any]:
     """Two nodes of one CPU each; the second may be killed."""
+    import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -81,6 +82,8 @@ def require_same_evidence(one: RunOutcome, other: RunOutcome) -> None:
 
 @pytest.mark.slow
 def test_a_cluster_of_this_machine_leaves_the_local_executors_evidence(tmp_path: Path, tiny_suite: Path) -> None:
+    import ray
+
     far = run(tmp_path / "far", tiny_suite, workers=1)
     require_same_evidence(far, run(tmp_path / "here", tiny_suite))
     assert read_manifest(far.folder).environment.executor.name == "ray"

@@ -17,8 +17,6 @@ from bench.core.threat import Norm
 from bench.data import ImageDataset
 from tests.executors.processes import run_python
 
-PGD = named_attack("torchattacks:PGD", {"steps": 5, "relative_parameters": {"alpha": 0.5}})
-
 
 def test_torchattacks_is_imported_only_when_one_of_its_attacks_runs(tmp_path: Path) -> None:
     code = "import bench.cli.main, bench.runs.execute, bench.protocols, sys; print('torchattacks' in sys.modules)"
@@ -54,12 +52,13 @@ def attack(
 def test_its_verdicts_repeat_and_leave_the_global_generator_alone(
     standard: nn.Module, fashion_test: ImageDataset
 ) -> None:
+    pgd = named_attack("torchattacks:PGD", {"steps": 5, "relative_parameters": {"alpha": 0.5}})
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = attack(standard, fashion_test, PGD, "linf", radii=[0.02, 0.05], count=60)
+    first = attack(standard, fashion_test, pgd, "linf", radii=[0.02, 0.05], count=60)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
-    second = attack(standard, fashion_test, PGD, "linf", radii=[0.02, 0.05], count=60)
+    second = attack(standard, fashion_test, pgd, "linf", radii=[0.02, 0.05], count=60)
     assert torch.equal(first.distances["linf"], second.distances["linf"])
 
 
