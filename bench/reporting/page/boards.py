@@ -179,7 +179,7 @@ def _means(board: Board) -> DataTable | None:
     rows = []
     for row in board.rows:
         shown = [row.name, str(row.models)]
-        for place, number in zip(places, _numbers(board, row, places, best={}), strict=True):
+        for place, number in zip(places, _numbers(board, row, dict.fromkeys(places, True), best={}), strict=True):
             fewer = ", ".join(f"{name} {count}" for name, count in board.fewer(row, row.cells[place]).items())
             shown.append("-" if number is None else f"{number.text} ({fewer})" if fewer else number.text)
         rows.append(shown)
