@@ -2,7 +2,7 @@
 
 Foolbox takes the trust region to be `lr` times the number of values of the whole batch, so that in a batch of fifty an
 image's region would be fifty times as wide as alone: images go in alone. Numba (in the extra `peers`) compiles the
-solver of a norm once a process, which takes 30 to 50 s and is not counted.
+solver of a norm once a process, which takes 25 to 60 s of the processor and is not counted.
 """
 
 from __future__ import annotations
