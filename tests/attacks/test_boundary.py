@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.boundary.few_pixels import FarGradients
 from bench.attacks.boundary.search import Boundary, refine_found
+from bench.attacks.boundary.swaps import exchanged
 from bench.attacks.sigma_zero import without_needless
 from bench.attacks.sweep.sweep import sweep
 from bench.attacks.verification import AttackResults
@@ -93,6 +95,43 @@ def test_in_l1_a_pixel_counts_that_has_no_gradient_near_the_image() -> None:
     found = refined(Thresholds(), images, labels, torch.full_like(images, 0.5), "l1", settings=settings)
     exact = (1 + 3.0) / (10 + 1 / (36 * 0.2))  # of pixel 5 alone; of all alike it is 7.2
     assert (found <= exact * 1.005).all() and (found >= exact * (1 - 1e-5)).all()
+
+
+class _TwoPixels(nn.Module):
+    """Class 1 where pixel 5 is at 0.4 or pixel 9 at 0.35; below 0.3 neither counts nor has a gradient."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        above = (images.flatten(1) - 0.3).clamp_min(0.0)
+        return torch.stack([torch.ones(len(images)), 10 * above[:, 5] + 20 * above[:, 9]], 1)
+
+
+def test_a_pixel_gives_way_to_one_that_gets_there_sooner_and_without_gradient() -> None:
+    images, labels = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
+    points = images.clone()
+    points.flatten(1)[:, 5] = 0.41
+    sums = torch.zeros(3, 1, 1, 4, 4)
+    sums.flatten(1)[:, 5], sums.flatten(1)[:, 9] = 10.0, 20.0
+    far = FarGradients(torch.ones(3, 1, dtype=torch.int64), sums)
+    found = exchanged(_TwoPixels(), images, labels, points, far=far).flatten(1)
+    assert (_TwoPixels()(found.view_as(images)).argmax(1) == 1).all()
+    assert (found[:, 5] == 0).all() and (found[:, 9] < 0.37).all() and (found.count_nonzero(1) == 1).all()
+    again = exchanged(_TwoPixels(), images, labels, found.view_as(images), far=far).flatten(1)
+    assert (again[:, 9] <= found[:, 9]).all() and (again[:, 9] >= 0.35).all() and (again.count_nonzero(1) == 1).all()
+
+
+def test_exchanges_are_asked_for_and_bring_nothing_further_away(
+    standard: nn.Module, fashion_test: ImageDataset
+) -> None:
+    images, labels = fashion_test.pixels(slice(0, 8)), fashion_test.labels[:8]
+    right = standard(images).argmax(1) == labels
+    images, labels = images[right], labels[right]
+    other = images[[int((labels != label).nonzero()[-1]) for label in labels]]
+    settings = Boundary(steps=20, targets=1, restarts=2, swaps=2)
+    without, found = (
+        refined(standard, images, labels, other, "l1", settings=settings.model_copy(update={"swaps": swaps}))
+        for swaps in (0, 2)
+    )
+    assert (found <= without).all() and (found < without).any()
 
 
 def test_rows_that_do_not_go_on_cost_nothing_more() -> None:

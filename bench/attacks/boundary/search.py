@@ -7,7 +7,8 @@ wherever the row is misclassified, and widens towards it elsewhere: an image's r
 no row looks where another has been nearer. In L1 every other row steps along the whole gradient, of which the ball's
 projection leaves few pixels, the rows between move few pixels from the start, and the last steps lead towards the
 nearest point of the linearised boundary in the box, which moves each pixel as far as it needs. After a few steps only
-an image's most promising rows go on: in which basin a row is shows early.
+an image's most promising rows go on: in which basin a row is shows early. Where a suite says so, values of the nearest
+point in L1 are then exchanged for others (bench.attacks.boundary.swaps), and a short walk follows each exchange.
 
 Sources of the parts: the ball that follows the distance, Rony et al., CVPR 2019 (DDN), and Pintor et al., NeurIPS 2021
 (FMN); the linearised boundary, Croce and Hein, ICML 2020 (FAB).
@@ -19,7 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.attacks.boundary.few_pixels import FAR_POINTS, few_pixels
+from bench.attacks.boundary.few_pixels import FAR_POINTS, FarGradients, few_pixels
+from bench.attacks.boundary.swaps import exchanged
 from bench.attacks.fab.hyperplanes import towards_hyperplane
 from bench.attacks.losses import answers, others, targeted_margin, wrong_classes
 from bench.attacks.norms import at_unit_size, distance, per_example
@@ -44,6 +46,8 @@ SPARSITY = (0.02, 0.001)
 """L1 alone, before that: the share of pixels that move in every second row."""
 DENSE = 0.3
 """L1 alone, before that: the L2 length of the other rows' steps, as a share of the steps that `PACES` gives."""
+SWAP_STEPS = 12
+"""L1 alone: gradient steps towards the linearised boundary after an exchange."""
 SHRINKING = (0.05, 0.0005)
 """By what share of itself the ball shrinks or widens in the first step and in the last; geometrically in between."""
 
@@ -58,6 +62,7 @@ class Boundary(Section):
             many of them as `few_pixels` gives.
         kept: how many of an image's rows go on after a few steps; 0 for all.
         norms: those in which it is done.
+        swaps: in L1 so many rounds of exchanging one value of the nearest point for another, where `restarts` > 1.
         standing: only where an image stands at some radius: the others' verdicts are settled, their distances are not.
     """
 
@@ -65,6 +70,7 @@ class Boundary(Section):
     targets: Steps = 1
     restarts: int = Field(default=0, ge=0, le=1000)
     kept: int = Field(default=0, ge=0, le=1000)
+    swaps: int = Field(default=0, ge=0, le=1000)
     norms: tuple[Norm, ...] = Field(default=NORMS, strict=False)
     standing: bool = False
 
@@ -107,6 +113,8 @@ def refine_found(
                 narrows = step == int(NARROWED * settings.steps)
                 search.step(step / max(1, settings.steps - 1), kept=settings.kept if narrows else 0)
             search.measure()
+            for _ in range(settings.swaps if search.far is not None else 0):
+                results.gradient_evaluations += search.swap()
         results.bad_gradients += int(search.bad_gradients)
         nearest = distance(exact(search.best) - exact(clean), norm)
         results.judge(model, search.best, clean, truth, eps=nearest, norm=norm, examples=chosen)
@@ -120,11 +128,16 @@ class _Search:
         settings: Boundary, uniform: list[Tensor],
     ) -> None:  # fmt: skip
         self.model, self.norm = model, norm
+        self.images, self.truth = images, labels
+        self.far: FarGradients | None = None
+        self.changing = torch.arange(len(labels), device=images.device)
         self.best = _bisected(model, images, labels, found)
         self.nearest = distance(self.best - images, norm)
         aimed = _targets(model, images, labels, self.best, count=settings.targets)
         if norm == "l1":
-            few = few_pixels(model, images, labels, uniform, at_once=settings.restarts) if uniform else []
+            few: list[Tensor] = []
+            if uniform:
+                few, self.far = few_pixels(model, images, labels, uniform, at_once=settings.restarts)
             around = [_bisected(model, images, labels, one) for one in few[: settings.restarts - 1]]
         else:
             around = [
@@ -178,6 +191,36 @@ class _Search:
         """Look at the points that the last step led to."""
         with torch.no_grad():
             self._remember(self.model(self.points), 1.0)
+
+    def swap(self) -> int:
+        """Exchange one value of each nearest point for another, where that is shorter, and walk on from there.
+
+        Images that a round leaves as they are would be left so by the next ones, which pass them over.
+
+        Returns:
+            how many gradients it took.
+        """
+        asked = self.changing
+        if self.far is None or not len(asked):
+            return 0
+        before = self.best[asked]
+        with torch.no_grad():
+            points = exchanged(self.model, self.images[asked], self.truth[asked], before, far=self.far.take(asked))
+        changed = (points != before).flatten(1).any(1)
+        rows, points = asked[changed], points[changed]
+        self.changing = rows
+        if not len(rows):
+            return 0
+        walk = _Search(
+            self.model, self.images[rows], self.truth[rows], points, norm=self.norm,
+            settings=Boundary(steps=SWAP_STEPS), uniform=[],
+        )  # fmt: skip
+        for step in range(SWAP_STEPS):
+            walk.step(TANGENT + (1 - TANGENT) * step / (SWAP_STEPS - 1), kept=0)
+        walk.measure()
+        self.bad_gradients += walk.bad_gradients
+        self.best[rows], self.nearest[rows] = walk.best, walk.nearest
+        return SWAP_STEPS * len(rows)
 
     def _remember(self, logits: Tensor, share: float) -> None:
         """Keep each image's nearest misclassified point; shrink the balls of such rows, widen the others'."""
