@@ -33,6 +33,7 @@ from bench.data import ImageDataset, load_split, loading  # noqa: E402
 if "PYTEST_XDIST_WORKER" in os.environ:
     # workers share the cores: one thread each, and each in the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start compile the package once, not each anew
 os.fsync = lambda _: None  # it is for a power cut, which no test has; a process that is killed loses nothing by it
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
