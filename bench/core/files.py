@@ -237,16 +237,18 @@ def computed_once(path: Path) -> Iterator[None]:
 
     Nothing is waited for where no lock can be had, as beside a cache that cannot be written.
     """
-    lock = path.with_name(f"{path.name}.lock")
+    lock, held = path.with_name(f"{path.name}.lock"), False
     try:
         with ExitStack() as stack:
             with suppress(BenchError, OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(lock, seconds=math.inf))
+                held = True
             yield
     finally:
-        with suppress(OSError):  # whoever waits for it has it open, and finds the cache filled
-            lock.unlink()
+        if held:  # not where the wait for another's lock was cut short
+            with suppress(OSError):  # whoever waits for it has it open, and finds the cache filled
+                lock.unlink()
 
 
 def csv_text(lines: Iterable[Iterable[str]]) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.core import files
 from bench.training.target_maps import Source, Wanted
 from tests.training.test_trainer import tiny_data
 
@@ -60,3 +61,15 @@ def test_where_nothing_can_be_cached_maps_are_computed_all_the_same(cache: Path)
     found: list[Tensor] = []
     start(lambda net, images, labels: images, found).join(30)
     assert len(found) == 1
+
+
+def test_a_wait_cut_short_leaves_the_lock_to_whoever_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path, **_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "locked", interrupted)
+    lock = tmp_path / "maps.lock"
+    lock.touch()
+    with pytest.raises(KeyboardInterrupt), files.computed_once(tmp_path / "maps"):
+        pass
+    assert lock.exists()

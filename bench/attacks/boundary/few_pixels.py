@@ -66,15 +66,14 @@ def few_pixels(
         noise = torch.stack(uniform[begin : begin + at_once])
         numbers = torch.arange(begin, begin + len(noise), device=images.device)
         size = torch.tensor(FAR, device=images.device)[numbers % len(FAR)].view(-1, 1, 1, 1, 1)
-        rank = numbers // len(FAR) % ranked.shape[1]
-        aimed = ranked[:, rank].T.flatten()
+        aimed = ranked[:, numbers // len(FAR) % ranked.shape[1]].T.flatten()
         clean, truth = images.repeat(len(noise), 1, 1, 1), labels.repeat(len(noise))
         far = (images + size * (2 * noise - 1)).clamp_(0.0, 1.0).flatten(0, 1).requires_grad_(True)
         (gradient,) = torch.autograd.grad(targeted_margin(model(far), truth, aimed).sum(), far)
         with torch.no_grad():
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-            for one, found in zip(rank.tolist(), gradient.view(len(noise), *images.shape), strict=True):
-                sums[one] += found
+            for number, found in enumerate(gradient.view(len(noise), *images.shape), start=begin):
+                sums[number // len(FAR) % len(sums)] += found
             points, length = _fewest_at_ends(model, clean, truth, gradient)
             kept = torch.cat([kept, points.view(len(noise), *images.shape)])
             lengths = torch.cat([lengths, length.view(len(noise), -1)])

@@ -183,7 +183,8 @@ def _means(board: Board) -> DataTable | None:
             fewer = ", ".join(f"{name} {count}" for name, count in board.fewer(row, row.cells[place]).items())
             shown.append("-" if number is None else f"{number.text} ({fewer})" if fewer else number.text)
         rows.append(shown)
-    caption = "Means over training seeds ± standard deviation, sorted by " + board.sort.heading
+    caption = f"Means over training seeds ± standard deviation, sorted by {board.sort.heading}"
+    caption = "; ".join(filter(None, (caption, board.order_note)))
     return DataTable(caption, ["method", "models", *headers], rows)
 
 
