@@ -233,7 +233,7 @@ def _correlation(values: Values, claim: Correlation) -> Effect:
     points, seeds = [], []
     for group in claim.models:
         try:
-            names = values.names(group)
+            names = values.names(group, claim.first.suite, claim.second.suite)
             pair = [np.mean([values.value(of, name).value for name in names]) for of in (claim.first, claim.second)]
         except MissingInputError:
             continue

@@ -215,7 +215,7 @@ def _suite_steps(
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")
     sample = sample_plans(request, scale, role, names, usable=plans)
-    done = lent_runs(rows, sample, scale.under(role, names.absent), request.leaderboard)
+    done = lent_runs(rows, sample, scale.lent_to(role, names.here, names.absent), request.leaderboard)
     return [
         *(Step("run", f"{name} under {suite}", seconds, done=True, role=role) for name in done),
         *(

@@ -152,7 +152,8 @@ def _run_all(request: StudyRequest, watch: Watch, failures: Failures) -> tuple[d
         # what is not usable the plan has said already, and the claims on it will
         usable, _ = usable_plans(request, scale, suite, scale.under(role, names.here), rows=before)
         sample = sample_plans(request, scale, role, names, usable=usable)
-        runs |= set(lent_runs(before, sample, scale.under(role, names.absent), request.leaderboard).values())
+        lent = scale.lent_to(role, names.here, names.absent)
+        runs |= set(lent_runs(before, sample, lent, request.leaderboard).values())
         roles |= {plan.suite.name: role for plan in sample}
         plans += usable
     for position, plan in enumerate(plans, start=1):

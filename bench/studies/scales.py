@@ -74,11 +74,18 @@ class Scale(Section):
     """Recipe -> minutes of a training on one core of the reference machine, the other one at work too."""
     only: dict[str, list[str]] = Field(default_factory=dict)
     """The claims' name of a suite -> models, ids or patterns, where not all are run under it."""
+    lent: dict[str, list[str]] = Field(default_factory=dict)
+    """The same -> models of which finished runs on the leaderboard count too, though the study makes none."""
 
     def under(self, role: str, models: Sequence[str]) -> list[str]:
         """Those of the models that are run under a suite."""
         wanted = set(expand(self.only.get(role, ["*"]), models))
         return [name for name in models if name in wanted]
+
+    def lent_to(self, role: str, here: Sequence[str], absent: Sequence[str]) -> list[str]:
+        """Models whose finished runs count though none is made: of `absent` there are no weights."""
+        extra = set(expand(self.lent.get(role, []), here)).difference(self.under(role, here))
+        return [*self.under(role, absent), *(name for name in here if name in extra)]
 
     def resolved(self) -> Scale:
         """The same with whole ids and one entry a training, all of a seed's before the next seed's."""
@@ -88,8 +95,11 @@ class Scale(Section):
         rounds = range(max((count for _, count in counts), default=0))
         train = [self._one(line, seed, ids) for seed in rounds for line, count in counts if seed < count]
         models = [self.prefix + name for name in self.models]
-        only = {role: [self.prefix + name for name in names] for role, names in self.only.items()}
-        return self.model_copy(update={"train": train, "models": models, "only": only})
+        only, lent = (
+            {role: [self.prefix + name for name in names] for role, names in table.items()}
+            for table in (self.only, self.lent)
+        )
+        return self.model_copy(update={"train": train, "models": models, "only": only, "lent": lent})
 
     def _one(self, line: TrainedModel, seed: int, ids: set[str]) -> TrainedModel:
         if line.recipe == AUTOENCODER:
@@ -114,9 +124,10 @@ class Scale(Section):
         again = [name for name, suite in self.suites.items() if list(self.suites.values()).count(suite) > 1]
         if again:
             raise ValueError(f"suites has one suite under several names: {', '.join(again)}")
-        unknown = [name for name in self.only if name not in self.suites]
-        if unknown:
-            raise ValueError(f"only names no suite of the scale: {', '.join(unknown)}")
+        for key, table in (("only", self.only), ("lent", self.lent)):
+            unknown = [name for name in table if name not in self.suites]
+            if unknown:
+                raise ValueError(f"{key} names no suite of the scale: {', '.join(unknown)}")
         timeless = [line.id for line in self.train if self._minutes(line) is None]
         if timeless:
             raise ValueError(f"minutes lacks the recipe of {', '.join(timeless)}")

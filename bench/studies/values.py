@@ -64,9 +64,11 @@ class Values:
         self._images: dict[tuple[MetricName, str], pd.DataFrame | None] = {}
         self._records: dict[str, pd.DataFrame] = {}
 
-    def names(self, group: Group) -> tuple[str, ...]:
-        """The models of a group; raises MissingInputError if there are none."""
-        names = expand(group, set(self.rows["model"]))
+    def names(self, group: Group, *suites: str) -> tuple[str, ...]:
+        """The models of a group, of a pattern those that were run under the suites; raises MissingInputError if none."""
+        known = set(self.rows["model"])
+        tested = [set(self.rows.loc[self.rows["suite"] == suite, "model"]) for suite in suites]
+        names = expand(group, known.intersection(*tested)) or expand(group, known)
         if not names:
             raise MissingInputError(f"no model is called {group if isinstance(group, str) else ' or '.join(group)}")
         return tuple(names)
@@ -184,7 +186,7 @@ def groups_of(values: Values, terms: Sequence[Term]) -> Groups:
     by_group: dict[tuple[str, ...], list[tuple[float, MetricName]]] = {}
     reasons, before = [], ""
     for sign, of, group in terms:
-        names = values.names(group)
+        names = values.names(group, of.suite)
         by_group.setdefault(names, []).append((sign, of))
         label = _label(of)
         mean = np.mean([values.value(of, name).value for name in names])
