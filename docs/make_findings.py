@@ -13,7 +13,7 @@ LEADERBOARD = Path(__file__).parents[1] / "leaderboard"
 PAGE = LEADERBOARD / "README.md"
 _BLOCK = re.compile(r"(<!-- findings: .*? -->\n).*(<!-- end of findings -->)", re.DOTALL)
 _COUNTS = re.compile(r"\d[^.]* of \d+ claims")
-_FINDING = re.compile(r"^\d+\. .*$", re.MULTILINE)
+_FINDING = re.compile(r"^(\d+\. .* interval \[[^]]*\])", re.MULTILINE)
 
 
 def main() -> None:
@@ -28,14 +28,14 @@ def page() -> str:
 
 
 def findings() -> Iterator[str]:
-    """For each study how many claims stand, and the sentences that its verdict begins with."""
+    """For each study how many claims stand, and the sentences that its verdict begins with, up to the interval."""
     for verdict in sorted(LEADERBOARD.glob("studies/*/verdict.md")):
         first, *_ = verdict.read_text(encoding="utf-8").split("\n## ")
         paper = first.splitlines()[0].removeprefix("# ").partition(": ")[2]
         name = verdict.parent.name
         counts = _COUNTS.search(first)
         about = f"{paper}. {counts[0]}." if counts else f"{paper}."
-        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", about, "", *_FINDING.findall(first))
+        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", about, "", *(f"{one}." for one in _FINDING.findall(first)))
 
 
 if __name__ == "__main__":

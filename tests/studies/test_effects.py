@@ -110,3 +110,11 @@ def test_what_a_step_costs_less_than_another_is_a_share_of_the_others(monkeypatc
     )
     assert time.value == pytest.approx((0.5 + 0.5 + 0.45) / 3) and 0.4 < time.low < time.value and time.p < 0.01
     assert memory.value == 0.25 and "(counted)" in memory.reason
+
+
+def test_of_a_pattern_count_the_seeds_that_were_run_and_names_must_all_be_there() -> None:
+    rows = pd.DataFrame({"suite": ["roar", "main", "main", "main"], "model": ["a", "a", "a_seed1", "b"]})
+    values = Values(Path(), rows)
+    assert values.names("a+", "main") == ("a", "a_seed1") and values.names("a+", "main", "roar") == ("a",)
+    assert values.names(["a", "a_seed1"], "roar") == ("a", "a_seed1"), "whose missing metric is then reported"
+    assert values.names("b+", "roar") == ("b",)

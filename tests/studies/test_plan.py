@@ -39,6 +39,18 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_
     alone.write_text(study.read_text().replace('models = ["standard", "at_linf", "copy"]', 'models = ["copy"]', 1))
     _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")  # no model of the study is here at all
     assert re.search(r"copy under \S+ +have", out)
+    alone.write_text(study.read_text().replace("\n[[", '\n[scales.quick.only]\nmain = ["standard"]\n\n[[', 1))
+    text = alone.read_text()
+    _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")
+    assert "at_linf under" not in out
+    alone.write_text(text.replace("\n[[", '\n[scales.quick.lent]\nmain = ["at_linf"]\n\n[[', 1))
+    _, out, _ = bench("reproduce", alone, "--leaderboard", board, "--plan")  # counts where it is done
+    assert re.search(r"at_linf under \S+ +have", out)
+    _, out, _ = bench("reproduce", alone, "--leaderboard", tmp_path / "empty", "--plan")  # and is done nowhere
+    assert "standard under" in out and "at_linf under" not in out
+    code, _, err = bench("reproduce", alone, "--leaderboard", board, "--device", "cpu")
+    assert code == 0, err
+    assert "at_linf" in claims(board / "studies" / "tiny_study-quick")["true"]["detail"]
     _, out, _ = bench("reproduce", study, "--leaderboard", board, "--plan", "--train")  # nothing is done twice
     assert not re.search(r"train +copy", out) and re.search(r"copy under \S+ +have", out)
     more = 'id = "heir"\nrecipe = "ir_gradient"\nparameters = { source_model = "copy" }\nminutes = 1\n\n[[claims]]'
