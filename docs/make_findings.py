@@ -35,7 +35,8 @@ def findings() -> Iterator[str]:
         name = verdict.parent.name
         counts = _COUNTS.search(first)
         about = f"{paper}. {counts[0]}." if counts else f"{paper}."
-        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", about, "", *(f"{one}." for one in _FINDING.findall(first)))
+        yield from ("", f"### [{name}](studies/{name}/verdict.md)", "", about, "")
+        yield from (f"{one}." for one in _FINDING.findall(first))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Values:
         self._records: dict[str, pd.DataFrame] = {}
 
     def names(self, group: Group, *suites: str) -> tuple[str, ...]:
-        """The models of a group, of a pattern those that were run under the suites; raises MissingInputError if none."""
+        """The models of a group; of a pattern, those run under the suites; raises MissingInputError if none."""
         known = set(self.rows["model"])
         tested = [set(self.rows.loc[self.rows["suite"] == suite, "model"]) for suite in suites]
         names = expand(group, known.intersection(*tested)) or expand(group, known)
