@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from bench.catalog.cards import read_card
 from bench.catalog.locations import shipped
 from bench.core.errors import BenchError
+from bench.data import known_spec
+from bench.nets import build_net
 from bench.training import Recipe, list_recipes, make_recipe
 from bench.training.methods import Adversarial
 from bench.training.recipes import departures
+from bench.training.templates import TEMPLATES
 from bench.training.trainer import describe_recipe
 
 
@@ -83,30 +87,35 @@ def test_first_order_methods_take_mixed_precision_and_compilation() -> None:
 
 
 SMOOTH = ("softplus", "hessian", "lga", "lga_l2", "lga_cosine")
+IR_PENALTIES = [name for name in TEMPLATES if name.startswith("ir_")] + ["jacobian", "input_gradient"]
 IR_CODE = {  # github.com/a1noack/interp_regularization at 9ae51df: train_mnist_ir.sh, train_cifar_ir.sh
     ("mnist", "simple_cnn"): {
         "cosine_weight": 3.0, "lambda_gm": 0.15, "threshold": 1.0, "samples": 50, "sigma": 0.15,
         "epochs": 100, "batch_size": 50, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-5,
+        "batch_norm": "frozen",
     },
     ("cifar10", "wide_resnet"): {
         "cosine_weight": 0.75, "lambda_gm": 0.005, "threshold": 1.0, "samples": 50, "sigma": 0.15,
         "epochs": 200, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4,
+        "batch_norm": "batch",
     },
 }  # fmt: skip
+"""Batch norm: train_models.py differentiates in train mode; SimpleCNN has none, and keeps our default."""
 LGA_CODE = {  # github.com/joshua840/RobustAGA at 2c9138d: the scripts' lamb_l2, lamb_cos, lamb_hess and optimisers
     ("cifar10", "lenet"): {
         "l2": 0.01, "cosine": 1.0, "hessian": 1e-3, "optimizer": "adam", "weight_decay": 4e-5,
-        "epochs": 300, "milestones": [100, 150],
+        "epochs": 300, "milestones": [100, 150], "batch_norm": "frozen",
     },
     ("cifar10", "resnet18"): {
         "l2": 0.01, "cosine": 0.1, "hessian": 1e-4, "optimizer": "adamw", "weight_decay": 1e-2,
-        "epochs": 200, "milestones": [100, 150],
+        "epochs": 200, "milestones": [100, 150], "batch_norm": "batch",
     },
     ("imagenet100", "resnet18"): {
         "l2": 1.0, "cosine": 0.01, "hessian": 1e-3, "optimizer": "adamw", "weight_decay": 1e-2,
-        "epochs": 90, "milestones": [40, 60, 80],
+        "epochs": 90, "milestones": [40, 60, 80], "batch_norm": "batch",
     },
 }  # fmt: skip
+"""Batch norm: the scripts' classifiers differentiate in train mode; LeNet has none, and keeps our default."""
 
 
 def values(recipe: Recipe) -> dict[str, Any]:
@@ -128,6 +137,18 @@ def test_interpretation_regularisation_has_the_papers_weights_and_optimiser(key:
     )
     small = values(make_recipe("ir_smoothgrad", key[0]))
     assert (small["cosine_weight"], small["magnitude_weight"]) == (own["cosine_weight"], own["magnitude_weight"])
+
+
+@pytest.mark.parametrize("key", [*IR_CODE, *LGA_CODE], ids="/".join)
+def test_penalties_of_a_papers_net_with_batch_norm_are_taken_in_train_mode(key: tuple[str, str]) -> None:
+    """By every recipe of that paper with a penalty; only nets that have batch norm are asked for it."""
+    expected = (IR_CODE | LGA_CODE)[key]["batch_norm"]
+    names = IR_PENALTIES if key in IR_CODE else [name for name in SMOOTH if name != "softplus"]
+    made = {name: make_recipe(name, key[0], {"architecture": key[1]}) for name in names}
+    assert {name: values(recipe)["batch_norm"] for name, recipe in made.items()} == dict.fromkeys(names, expected)
+    parameters = next(iter(made.values())).architecture_parameters(known_spec(key[0], "training"))
+    layers = build_net(key[1], parameters).modules()
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in layers) == (expected == "batch")
 
 
 @pytest.mark.parametrize("name", SMOOTH)

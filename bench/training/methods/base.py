@@ -83,7 +83,8 @@ class GradientMethod(Method):
     In train mode a batch-norm net's output for one image depends on the other images of the batch: so do its input
     gradients, and each further pass moves the running statistics. `frozen` takes the penalised derivatives through the
     running statistics, at the price of one more forward pass on nets that have batch norm, in which dropout leaves out
-    the same units (on a CPU and on CUDA); `batch` is what the IR and LGA codes do (LGA, pitfall 2).
+    the same units (on a CPU and on CUDA); `batch` is what the IR and LGA codes do (LGA, pitfall 2), and the recipes for
+    their nets that have batch norm.
     """
 
     second_derivatives: ClassVar[bool] = True
