@@ -38,7 +38,8 @@ def write_tables(folder: Path, rows: pd.DataFrame, judgements: Sequence[Judgemen
         [
             judgement.claim.id, judgement.verdict,
             *(effect_text(number) for number in (judgement.effect, judgement.low, judgement.high)),
-            judgement.count, judgement.claim.published, judgement.reason, judgement.claim.kind,
+            judgement.count, "ours" if judgement.claim.ours else judgement.claim.published, judgement.reason,
+            judgement.claim.kind,
             "" if judgement.seeds is None else str(judgement.seeds),
             "" if judgement.p is None else f"{judgement.p:.2g}", judgement.gates,
             "yes" if judgement.claim.headline else "",
@@ -174,7 +175,8 @@ def _claim_lines(judgement: Judgement) -> list[str]:
     lines.append(f"- {judgement.reason}")
     if judgement.gates:
         lines.append(f"- rests on {judgement.gates}")
-    lines.append(f"- published: {claim.published or 'no number of the paper could be recovered'}")
+    published = claim.published or "no number of the paper could be recovered"
+    lines.append("- ours, of no paper" if claim.ours else f"- published: {published}")
     return [*lines, ""]
 
 

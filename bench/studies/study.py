@@ -25,6 +25,8 @@ class _Claim(Section):
     text: str
     published: str = ""
     """The paper's own value, with its source; empty where none could be recovered."""
+    ours: bool = False
+    """A control or a question of ours, which no paper has a value of."""
     kind: Literal["claim", "null", "difference_of_differences", "check"] = "claim"
     """`null`: the effect is within the margin of 0. `check`: an identity or a cost measured here, no claim."""
     gates: list[str] = Field(default_factory=list)
@@ -37,6 +39,8 @@ class _Claim(Section):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> _Claim:
+        if self.ours and self.published:
+            raise ValueError(f"{self.id}: what is ours has no published value")
         if self.margin and isinstance(self, Correlation | Tilt | StepCosts):
             raise ValueError(f"{self.id}: a {self.statistic} claim is held against 0 and takes no margin")
         if self.kind == "null" and self.margin <= 0:

@@ -63,6 +63,7 @@ worse = "at_linf"
 [[claims]]
 id = "open"
 text = "A model against itself."
+ours = true
 statistic = "difference"
 of = { suite = "main", metric = "clean_accuracy" }
 better = "standard"
@@ -161,7 +162,10 @@ def test_a_study_runs_judges_draws_and_is_not_done_twice(bench: Bench, study: Pa
     assert first.startswith("1. Adversarial training helps. *Suggestive*: effect ") and numbers in first
     assert "\n2. " not in verdict and judged["true"]["headline"] == "yes" and not judged["false"]["headline"]
     assert "## true: suggestive" in verdict and "- published: 42" in verdict and "- everything" in verdict
-    assert "published: no number of the paper could be recovered" in verdict
+    sections = {part.split(":")[0]: part for part in verdict.split("\n## ")}
+    assert "- published: no number of the paper could be recovered" in sections["false"]
+    assert "- ours, of no paper" in sections["open"] and "published" not in sections["open"]
+    assert [judged[name]["published"] for name in ("true", "false", "open")] == ["42", "", "ours"]
     results = (folder / "results.md").read_text()
     assert f"{values['at_linf']:.4f} [" in results and "L-inf 0.05" not in results  # no claim is on it
     for name in ("robustness_tiny",):

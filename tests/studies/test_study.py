@@ -25,6 +25,7 @@ LONE = {"name": "a", "tuning": "a", "strengths": ["a"]}
         ({"kind": "null"}, "a null claim needs a margin"),
         ({"kind": "difference_of_differences"}, "needs `than`"),
         ({"than": {"of": of("m"), "better": "a", "worse": "b"}}, "needs `than`"),
+        ({"ours": True, "published": "42"}, "what is ours has no published value"),
         ({"statistic": "front", "matched": of("m"), "better": LONE, "worse": LONE}, "one of the two methods needs two"),
     ],
 )
