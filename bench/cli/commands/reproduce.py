@@ -42,8 +42,9 @@ StudyScale = Annotated[
     str,
     typer.Option(
         "--scale",
-        help="quick (from shipped models); standard (a night; bridging and lga on fashion_mnist); on a paper's own "
-        "data set (--dataset) reduced (two cores, half a day) and paper (its nets, epochs and seeds, for a GPU).",
+        help="quick (from shipped models); standard (on fashion_mnist, lga: an hour, bridging: over a day); on a "
+        "paper's own data set (--dataset) reduced (two cores, half a day) and paper (its nets, epochs and seeds, for "
+        "a GPU).",
     ),
 ]
 
