@@ -13,6 +13,7 @@ from bench.core.errors import BenchError
 from bench.data import known_spec
 from bench.nets import build_net
 from bench.studies.names import expand
+from bench.studies.plan import _TILT_SECONDS
 from bench.studies.scales import AUTOENCODER
 from bench.studies.study import Study, find_study, read_study
 from bench.training import make_recipe
@@ -110,3 +111,18 @@ def test_every_table_and_figure_has_lines_at_the_scale_paper(name: str) -> None:
         assert set(experiment.suites) <= set(scale.suites)
         assert not experiment.suites or expand(experiment.models, ids), experiment.what
         assert all(expand([pattern], ids) for pattern in experiment.models if experiment.suites), experiment.what
+
+
+@pytest.mark.parametrize("paper", DATASETS)
+def test_quick_takes_at_most_half_an_hour_on_the_shipped_models(paper: str) -> None:
+    """Without trainings, on an empty leaderboard; by the declared seconds, which no machine's speed changes."""
+    study = find_study(paper)
+    scale = study.scale("quick")
+    here = {path.parent.name for path in (shipped("models") / study.dataset).glob("*/card.toml")}
+    wanted = expand([*scale.models, *(model.id for model in scale.train)], here)
+    models = [name for name in wanted if name in here]
+    seconds = {role: scale.seconds[role] * len(scale.under(role, models)) for role in scale.suites}
+    assert len(models) > 4 and all(seconds.values())
+    if any(claim.statistic == "tilt" for claim in study.claims_at("quick")):
+        seconds["tilt"] = _TILT_SECONDS
+    assert sum(seconds.values()) <= 1800, seconds
