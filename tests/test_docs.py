@@ -18,6 +18,7 @@ import typer
 from bench.cli.main import app
 from bench.leaderboard.table import of_newest_versions, read_leaderboard
 from tests.conftest import Bench
+from tests.quotations import misquoted, quoting
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "leaderboard" / "README.md"]
@@ -98,7 +99,56 @@ def test_the_leaderboards_page_concludes_nothing_that_no_verdict_says() -> None:
     assert [line for line in found.splitlines() if re.match(r"\d", line) and line.rstrip(".") not in said] == []
     own = re.sub(r"^ {4}.*$|\(.*?\)", "", before + after, flags=re.MULTILINE)
     assert re.findall(r"\d+\.\d+|\d+ ?%|points|\brobust accuracy\b", own) == [], "figures stand in a verdict"
-    assert len(find.PAGE.read_text().splitlines()) < 100
+
+
+def test_the_leaderboards_page_is_one_page() -> None:
+    assert len((ROOT / "leaderboard" / "README.md").read_text().split()) <= 1500
+
+
+def test_a_page_that_links_a_verdict_quotes_its_figures() -> None:
+    cards = (ROOT / "models").rglob("autoencoder.toml")
+    shares = [found for card in cards for found in re.findall(r"^explained_variance = (\S+)", card.read_text(), re.M)]
+    wrong = {}
+    for page in PAGES:
+        for study, text in quoting(page.read_text()):
+            verdict = ROOT / "leaderboard" / "studies" / study / "verdict.md"
+            wrong[page.relative_to(ROOT), study] = misquoted(text, verdict.read_text(), shares)
+    assert any(page == Path("README.md") for page, _ in wrong)
+    assert {place: figures for place, figures in wrong.items() if figures} == {}
+
+
+VERDICT = """# a study: 2020
+1. One. *Supported*: effect 1.4993, 95 % interval [1.3430, 1.6560]; adjusted p 0.048; of 6.9622.
+2. Two. *Undecided*: effect 0.0025, 95 % interval [-0.0120, 0.0660]; adjusted p 0.71; explains 57.5 % of it.
+6 supported, 12 undecided of 18 claims. """
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("less by 1.50 [1.34, 1.66] of 6.96, p .048; 57.5 % (the other 79.5 %), 0.2 points", []),
+        ("1.4993, 95 % interval [1.3430, 1.6560]: 6 supported, 12 undecided of 18 claims, three seeds at 8/255", []),
+        ("1.50 [1.34, 1.67]", ["1.50 [1.34, 1.67]"]),
+        ("0.0025 [1.34, 1.66]", ["0.0025 [1.34, 1.66]"]),  # of two claims
+        ("-1.50 [1.34, 1.66]", ["-1.50 [1.34, 1.66]"]),
+        ("of 6.97", ["6.97"]),
+        ("p = .71 and p of .049, p .0025", ["p .049", "p .0025"]),
+        ("58.5 % or 59 %, 0.3 points", ["58.5 %", "59 %"]),
+        ("16 supported, 2 undecided of 17 claims", ["16 supported", "2 undecided", "17 claims"]),
+    ],
+)
+def test_a_figure_that_a_verdict_does_not_have_is_found(text: str, wrong: list[str]) -> None:
+    assert misquoted(text, VERDICT, ["0.7946"]) == wrong
+
+
+def test_a_figure_is_of_the_verdict_that_is_linked_beside_it() -> None:
+    page = (
+        "0.1 of nothing.\n\nFirst 0.2, [a](studies/a-quick/verdict.md) 0.3, then ([b](../studies/b/verdict.md)): 0.4\n"
+        "`--eps 0.5` 0.6.\n\n| study | found |\n|---|---|\n| c | 0.7 ([c](studies/c/verdict.md)) |\n| d | 0.8 |\n"
+        "- [e](studies/e/verdict.md)\n- 0.9"
+    )
+    found = {study: re.findall(r"0\.\d", text) for study, text in quoting(page)}
+    assert found == {"a-quick": ["0.2", "0.3"], "b": ["0.4", "0.6"], "c": ["0.7"], "e": []}
 
 
 def test_the_leaderboards_ranks_are_what_its_evidence_says() -> None:

@@ -98,6 +98,15 @@ def test_every_suite_of_a_study_is_there_and_every_claim_is_of_models_that_a_sca
         assert [one for one in named if "*" not in one and one.removesuffix("+") not in known] == [], claim.id
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_control_is_of_no_paper_and_says_so(name: str) -> None:
+    claims = read_study(shipped("suites") / "studies" / f"{name}.toml").claims
+    controls = [claim for claim in claims if claim.id.startswith("control_") or claim.text.startswith("Control")]
+    gates = {gate for claim in claims for gate in claim.gates} & {claim.id for claim in controls}
+    assert gates or not controls
+    assert [claim.id for claim in controls if not claim.ours] == []
+
+
 def _models(scale: Any) -> list[str]:
     return [*(name.removesuffix("+") for name in scale.models if "*" not in name), *(model.id for model in scale.train)]
 
