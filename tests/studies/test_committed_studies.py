@@ -42,7 +42,10 @@ def section(row: dict[str, str]) -> Iterator[str]:
     yield f"- {row['detail']}"
     if row["gates"]:
         yield f"- rests on {row['gates']}"
-    yield f"- published: {row['published'] or 'no number of the paper could be recovered'}"
+    if row["published"] == "ours":
+        yield "- ours, of no paper"
+    else:
+        yield f"- published: {row['published'] or 'no number of the paper could be recovered'}"
 
 
 def headlines(folder: Path) -> list[str]:
