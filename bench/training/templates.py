@@ -38,7 +38,7 @@ _IR_BATCH_NORM: Mapping[str, Values] = {"cifar10/wide_resnet": {"batch_norm": "b
 """IR code, train_models.py: the net is in train mode, and the Jacobian, double back-propagation and interpretation
 regularisation are all differentiated from the pass of the cross-entropy. SimpleCNN has no batch norm."""
 _IR_FASHION_MNIST = {"cosine_weight": 1.0, "magnitude_weight": 0.3}
-"""Ours, chosen on the validation split: MNIST's weights cost 12 points of accuracy here."""
+"""Ours, chosen on the validation split: after three epochs 86.08 %, with MNIST's weights 79.04 % (tuning.csv)."""
 _IR_MNIST = {"cosine_weight": 3.0, "magnitude_weight": 1.06, "epochs": 6}
 """IR code, train_mnist_ir.sh: 3 and 0.15 on one norm over a batch of 50, so 0.15 * sqrt(50) here."""
 _IR_CIFAR10 = {"cosine_weight": 0.75, "magnitude_weight": 0.0566, "epochs": 10, **_CIFAR10}
