@@ -99,7 +99,7 @@ def write_verdict(
     claims, checks = ([one for one in judgements if (one.claim.kind == "check") == check] for check in (False, True))
     shipped_one = (shipped("suites") / "studies" / f"{study.name}.toml").is_file()
     name = study.name if shipped_one else f"{study.name}.toml"
-    again = bench_command("reproduce", name, scale=request.scale, seed=request.seed or None)
+    again = bench_command("reproduce", name, scale=request.scale, seed=request.seed or None, registry=request.registry)
     lines = [
         f"# {study.name}: {study.paper}",
         "",

@@ -267,6 +267,9 @@ def test_methods_are_compared_at_equal_cost_and_equal_tuning() -> None:
     tuned = judged(made, front, trials={"a": 9, "b": 1})["front"]
     assert tuned.verdict == "suggestive" and "more tuning trials" in tuned.reason
     assert judged(made, front, trials={"a": 9})["front"].verdict == "suggestive"  # nobody knows what b had
+    lone = front | {"better": methods["better"] | {"strengths": ["a0_seed0", "a1_seed0"]}}
+    lone = judged(made, lone, trials={"a": 4, "b": 4})["front"]
+    assert lone.verdict == "suggestive" and lone.seeds == 1 and "fewer than 3 training seeds" in lone.reason
     turned = front | {"better": methods["worse"], "worse": methods["better"]}
     assert judged(made, turned, trials={"a": 4, "b": 4})["front"].verdict == "not supported"
     beaten = judged(made, turned, trials={"a": 9, "b": 1})["front"]

@@ -92,23 +92,23 @@ IR_CODE = {  # github.com/a1noack/interp_regularization at 9ae51df: train_mnist_
     ("mnist", "simple_cnn"): {
         "cosine_weight": 3.0, "lambda_gm": 0.15, "threshold": 1.0, "samples": 50, "sigma": 0.15,
         "epochs": 100, "batch_size": 50, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-5,
-        "batch_norm": "frozen",
+        "batch_norm": "frozen", "augmentation": "none",
     },
     ("cifar10", "wide_resnet"): {
         "cosine_weight": 0.75, "lambda_gm": 0.005, "threshold": 1.0, "samples": 50, "sigma": 0.15,
         "epochs": 200, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4,
-        "batch_norm": "batch",
+        "batch_norm": "batch", "augmentation": "crop_flip",
     },
 }  # fmt: skip
 """Batch norm: train_models.py differentiates in train mode; SimpleCNN has none, and keeps our default."""
 LGA_CODE = {  # github.com/joshua840/RobustAGA at 2c9138d: the scripts' lamb_l2, lamb_cos, lamb_hess and optimisers
     ("cifar10", "lenet"): {
         "l2": 0.01, "cosine": 1.0, "hessian": 1e-3, "optimizer": "adam", "weight_decay": 4e-5,
-        "epochs": 300, "milestones": [100, 150], "batch_norm": "frozen",
+        "epochs": 300, "milestones": [100, 150], "batch_norm": "frozen", "augmentation": "crop_flip",
     },
     ("cifar10", "resnet18"): {
         "l2": 0.01, "cosine": 0.1, "hessian": 1e-4, "optimizer": "adamw", "weight_decay": 1e-2,
-        "epochs": 200, "milestones": [100, 150], "batch_norm": "batch",
+        "epochs": 200, "milestones": [100, 150], "batch_norm": "batch", "augmentation": "crop_flip",
     },
     ("imagenet100", "resnet18"): {
         "l2": 1.0, "cosine": 0.01, "hessian": 1e-3, "optimizer": "adamw", "weight_decay": 1e-2,
