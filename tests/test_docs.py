@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import functools
 import importlib.util
+import fnmatch
 import re
 import shlex
 from pathlib import Path
@@ -156,6 +157,19 @@ def test_the_leaderboards_ranks_are_what_its_evidence_says() -> None:
     assert made.SHIPPED.read_text() == made.content(), (
         "leaderboard/ranks.json is out of date: python docs/make_ranks.py"
     )
+
+
+def test_the_leaderboard_has_what_the_gate_of_ci_compares_with() -> None:
+    gate = re.search(
+        r"^bench check (.*) --suite (\w+) --baseline leaderboard$", (ROOT / ".ci" / "run").read_text(), re.M
+    )
+    assert gate
+    shipped = {path.parent.name for path in (ROOT / "models" / "fashion_mnist").glob("*/card.toml")}
+    patterns = re.findall(r"--model '?([^' ]+)", gate[1])
+    gated = {name for name in shipped if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
+    rows = committed_rows()
+    judged = set(rows.loc[(rows["suite"] == gate[2]) & (rows["dataset"] == "fashion_mnist"), "model"])
+    assert len(gated) > 10 and gated <= judged, gated - judged
 
 
 def test_every_page_of_the_docs_is_found_from_their_first() -> None:
