@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import fnmatch
 import functools
 import importlib.util
-import fnmatch
 import re
 import shlex
 from pathlib import Path
