@@ -59,7 +59,7 @@ def draw_picture(picture: Picture, values: Values) -> tuple[Figure, str] | None:
     """The picture and its caption, which names what is not there yet; None where nothing is."""
     labels = picture.labels or [full_label(of.key) for of in picture.y]
     panels: dict[str, dict[str, list[Spread]]] = {}
-    missing: dict[str, list[str]] = {}
+    missing: dict[str, dict[str, None]] = {}
     for number, (label, of) in enumerate(zip(labels, picture.y, strict=True)):
         panel = panels.setdefault(picture.y_label if picture.profile else label, {})
         for curve in picture.curves:
@@ -69,7 +69,7 @@ def draw_picture(picture: Picture, values: Values) -> tuple[Figure, str] | None:
                     spread = _spread(picture, of, group, values, at=places[place] if places else None)
                     panel.setdefault(curve.name, []).append(spread)
                 except MissingInputError:
-                    missing.setdefault(group if isinstance(group, str) else group[0], []).append(label)
+                    missing.setdefault(group if isinstance(group, str) else group[0], {})[label] = None
     if not any(panels.values()):
         return None
     x_label = picture.x_label or ("" if picture.x is None else full_label(picture.x.key))
@@ -77,11 +77,8 @@ def draw_picture(picture: Picture, values: Values) -> tuple[Figure, str] | None:
         {label: panel for label, panel in panels.items() if panel}, x_label, ticks=labels if picture.profile else [],
         log=picture.log,
     )  # fmt: skip
-    absent = [
-        group if len(where) >= len(labels) else f"{group} ({', '.join(dict.fromkeys(where))})"
-        for group, where in missing.items()
-    ]
-    note = f" Not there yet: {', '.join(absent)}." if absent else ""
+    absent = (one if len(where) == len(labels) else f"{one} ({', '.join(where)})" for one, where in missing.items())
+    note = f" Not there yet: {', '.join(absent)}." if missing else ""
     return figure, f"{picture.title.rstrip('.')}. Points are means over training seeds, bars their range.{note}"
 
 

@@ -61,6 +61,9 @@ def test_groups_without_a_measured_place_stand_where_the_study_says(tmp_path: Pa
     assert drawn is not None
     assert places(drawn[0]) == [[(0.0, 0.25), (1.0, 0.5)]], "what is not measured yet is left out"
     assert places(drawn[0], panel=1) == [[(0.0, 0.89), (0.5, 0.7), (1.0, 0.8)]]
+    curves.append({"name": "again", "groups": ["half_done"], "at": [0.5]})  # twice in the panel that lacks it
+    drawn = draw_picture(picture(x=None, y=[ROBUST, CLEAN], curves=curves), values(tmp_path))
+    assert drawn is not None
     assert drawn[1].endswith(" Not there yet: half_done (robust accuracy (sweep, L-inf 0.1)).")
 
 

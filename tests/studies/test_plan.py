@@ -70,6 +70,16 @@ def test_finished_runs_of_a_net_whose_weights_are_gone_count_and_only_needed_is_
     assert not re.search(r"copy under \S+ +have", out)
 
 
+def test_a_verdict_by_a_registry_names_it_in_the_command_that_repeats_it(
+    bench: Bench, study: Path, tmp_path: Path
+) -> None:
+    study.write_text(study.read_text().replace("\n[[", '\n[scales.quick.only]\nmain = ["nowhere"]\n\n[[', 1))
+    named = ("--registry", ROOT / "models" / "studies", "--leaderboard", tmp_path / "board")
+    code, _, err = bench("reproduce", study, *named, "--output", tmp_path / "out")
+    assert code == 0, err
+    assert f"--scale quick --registry {ROOT / 'models' / 'studies'}`" in (tmp_path / "out" / "verdict.md").read_text()
+
+
 def test_a_model_that_cannot_be_judged_takes_no_other_out_of_the_study(
     bench: Bench, study: Path, tmp_path: Path, model_copy: ModelCopy
 ) -> None:
