@@ -17,6 +17,7 @@ DIGESTS = {
     "attribution_attack_quick": "1082c7b4edbd6e0bfae741421e37b3eafaf1ae99414f1f877010c43d8136f7fd",
     "attribution_attack_maps": "3b1353d07c21f2a778ddc8a8bad06d4e07cf24aefbb1243199aa8d019d11e7d0",
     "attribution_stability": "dead1e0acf7bf00124e5dc65bdf110c74e544e941dfd0decf36c0cb55957c301",
+    "attribution_stability_five": "2f6187f69b036866928ad0cc0ba80391bfaff28f16764d261988034b83d04124",
     "attribution_stability_quick": "0e811b83a243955b4214b3d7c9d5cf6cc0b387a9d0de05211bc107425e2273ae",
     "autoattack": "a9cc10d8b59df3a78ab55e3ca07acfb785b00a2fc2faa6d8b25c210f22a042cf",
     "autoattack_fast": "78b62526de3414b86fdd8777f21bc3c15cf2c957be4c3e1d0a9aa21785385c4f",
