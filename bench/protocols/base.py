@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
@@ -231,13 +230,11 @@ class Protocol(ABC):
 
 def clean_accuracy(records: pd.DataFrame) -> ExampleValues:
     """Whether each example is classified right without any attack."""
-    _, places = np.unique(records["example_id"].to_numpy(), return_index=True)
-    own = records[["example_id", "label", "prediction"]]
-    rows = own.iloc[np.sort(places)]  # the first row of each example, in their order
-    right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
-    return ExampleValues(CLEAN_ACCURACY, by_id(rows, right), "higher", "share")
+    first = ~records["example_id"].duplicated().to_numpy()  # of the rows that an example has
+    ids, labels, said = (records[name].to_numpy()[first] for name in ("example_id", "label", "prediction"))
+    return ExampleValues(CLEAN_ACCURACY, by_id(ids, labels == said), "higher", "share")
 
 
-def by_id(rows: pd.DataFrame, values: NDArray[Any]) -> pd.Series:
-    """A value for each row, indexed by its example's id."""
-    return pd.Series(values, index=pd.Index(rows["example_id"].to_numpy(), name="example_id"), copy=False)
+def by_id(ids: NDArray[Any], values: NDArray[Any]) -> pd.Series:
+    """A value for each example, indexed by its id; both (n,)."""
+    return pd.Series(values, index=pd.Index(ids, name="example_id"), copy=False)

@@ -63,13 +63,13 @@ class Corruptions(Protocol):
         found = [clean_accuracy(records)]
         kinds, severities = records["attack"].to_numpy(object), records["severity"].to_numpy()
         records = records[["example_id", "broken"]]
+        ids, stands = records["example_id"].to_numpy(), ~records["broken"].to_numpy(bool)
         for corruption in self.parameters.corruptions:
-            of_kind = records[kinds == corruption]
-            of_severity = severities[kinds == corruption]
+            of_kind = kinds == corruption
             for severity in SEVERITIES:
-                rows = of_kind[of_severity == severity]
-                found.append(_accuracy(f"{corruption}/{severity}", by_id(rows, ~rows["broken"].to_numpy(bool))))
-            found.append(_accuracy(corruption, 1.0 - of_kind.groupby("example_id")["broken"].mean()))
+                rows = of_kind & (severities == severity)
+                found.append(_accuracy(f"{corruption}/{severity}", by_id(ids[rows], stands[rows])))
+            found.append(_accuracy(corruption, 1.0 - records[of_kind].groupby("example_id")["broken"].mean()))
         return [*found, _accuracy("all", 1.0 - records.groupby("example_id")["broken"].mean())]
 
 

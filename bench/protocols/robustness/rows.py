@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.attacks.verification import AttackResults
@@ -65,23 +66,22 @@ def robust_accuracies(records: pd.DataFrame, attack: str) -> list[ExampleValues]
     """Whether each example survives at every norm and radius, norms in the order of NORMS, L0 the last."""
     found = []
     norms, radii = records["norm"].to_numpy(object), records["eps"].to_numpy()
-    verdicts = records[["example_id", "broken"]]  # to take rows of all columns costs most of the time
     for norm in (*NORMS, "l0"):
         of_norm = norms == norm
         for eps in np.unique(radii[of_norm]).tolist():
             key = MetricKey("robust_accuracy", attack=attack, norm=norm, eps=eps)
-            found.append(survival(key, verdicts[of_norm & (radii == eps)]))
+            found.append(survival(key, records, of_norm & (radii == eps)))
     return found
 
 
 def union_accuracy(records: pd.DataFrame, reference: Mapping[Norm, float], attack: str) -> list[ExampleValues]:
     """Whether each example survives every norm at its reference radius; nothing where a norm is missing."""
     norms, eps = records["norm"].to_numpy(object), records["eps"].to_numpy()
-    at_reference = records[np.logical_or.reduce([(norms == norm) & (eps == own) for norm, own in reference.items()])]
-    if at_reference["norm"].nunique() != len(reference):
+    in_each = [(norms == norm) & (eps == own) for norm, own in reference.items()]
+    if not all(rows.any() for rows in in_each):
         return []
-    broken = at_reference.groupby("example_id")["broken"].any().reset_index()
-    return [survival(union_key(attack), broken)]
+    at_reference = records[["example_id", "broken"]][np.logical_or.reduce(in_each)]
+    return [survival(union_key(attack), at_reference.groupby("example_id")["broken"].any().reset_index())]
 
 
 def union_key(attack: str) -> MetricKey:
@@ -110,9 +110,11 @@ def accuracies_after(
     return found
 
 
-def survival(key: MetricKey, rows: pd.DataFrame) -> ExampleValues:
-    """A share of examples that stand, from rows that say of each whether it is broken."""
-    return ExampleValues(key, by_id(rows, ~rows["broken"].to_numpy(bool)), "higher", "share")
+def survival(key: MetricKey, records: pd.DataFrame, rows: NDArray[np.bool_] | slice = slice(None)) -> ExampleValues:
+    """A share of examples that stand, from those rows of records that say of each whether it is broken."""
+    # columns apart, since to take rows of a whole table costs most of the time
+    ids, broken = records["example_id"].to_numpy()[rows], records["broken"].to_numpy(bool)[rows]
+    return ExampleValues(key, by_id(ids, ~broken), "higher", "share")
 
 
 def bad_gradients(bad: int, total: int) -> Finding:
