@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,8 @@ def test_an_export_for_a_fixed_number_of_images_is_refused_before_it_runs(
     for count in (1, 2):
         torch.export.save(torch.export.export(standard, (torch.rand(count, 1, 28, 28),)), tmp_path / "net.pt2")
         run = ("run", "--model", tmp_path / "net.pt2", "--suite", tiny_suite, "--leaderboard", tmp_path / "board")
-        assert f"(1, 28, 28) in a batch of {3 - count}: Guard failed" in bench.refused(*run)
+        said = bench.refused(*run)  # in the words of torch 2.6 and of later ones
+        assert re.search(rf"\(1, 28, 28\) in a batch of {3 - count}: (Guard failed|Expected input)", said)
 
 
 class Bomb:
@@ -147,7 +149,11 @@ BAD = {
     ),
     "a factory that ends the process": ("{code}:leaves", {}, "leaves gave no net .SystemExit: 0"),
     "a factory that raises no exception": ("{code}:raises_oddly", {}, "raises_oddly gave no net .Odd: odd"),
-    "a pickled object in place of an export": ("{code}", {}, "export file .*net.pt2 gave no net .RuntimeError"),
+    "a pickled object in place of an export": (
+        "{code}",
+        {},
+        "export file .*net.pt2 gave no net .(RuntimeError|KeyError)",
+    ),
     "a std that is no number": ("{code}:make", {"mean": (0.5,), "std": (float("nan"),)}, "std.0: .* finite number"),
     "a std that divides by nothing": ("{code}:make", {"mean": (0.5,), "std": (1e-50,)}, "std.0: "),
     "a file without its function": (
