@@ -21,15 +21,10 @@ from bench.core.keyed_random import stream_key
 from bench.core.precision import float32_products
 
 logger = logging.getLogger(__name__)
-
-
-def _default_device() -> torch.device:
-    return torch.empty(0).device  # torch 2.6 cannot say it once somebody has set it to None
-
-
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
-    (_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
+    # a tensor's, since torch 2.6 cannot say the default device once somebody has set it to None
+    (lambda: torch.empty(0).device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     *(
@@ -55,7 +50,7 @@ def plain_torch() -> Iterator[None]:
         for device_type in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device_type):
                 stack.enter_context(torch.autocast(device_type, enabled=False))
-        if _default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         torch.set_default_dtype(torch.float32)
         yield
