@@ -1,7 +1,8 @@
 """manifold_distance: how far adversarial examples lie from the image manifold, by one encode-decode pass of a VAE-GAN.
 
-Source: Bridging, section 2.1; the distance with the mean code, the second filter and the reconstruction's quality are
-additions of ours.
+Source: Bridging, section 2.1; the distance with the mean code, the second filter, the reconstruction's quality and the
+control are additions of ours. The control has the same perturbation turned by a quarter, as far from the image: texture
+and length are the same, where it lies in the image is not.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric
 from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
+from bench.protocols.manifold.control import turned_images
 from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics, explained_variance, kept_values
 from bench.protocols.robustness.rows import bad_gradients
 
@@ -109,6 +111,7 @@ class ManifoldDistance(Protocol):
                 context.model, images, labels, norm="l2", eps=settings.eps, steps=settings.steps,
                 step_size=settings.step_size, loss=settings.loss,
             )  # fmt: skip
+            turned = turned_images(images, adversarial - images)
             with torch.no_grad():
                 columns = {
                     "example_id": ids,
@@ -120,6 +123,7 @@ class ManifoldDistance(Protocol):
                     "perturbation": distance(adversarial - images, "l2"),
                     "clean_distance": self._distances(autoencoder, images, ids, stream=0, seed=context.seed),
                     "adversarial_distance": self._distances(autoencoder, adversarial, ids, stream=1, seed=context.seed),
+                    "turned_distance": self._distances(autoencoder, turned, ids, stream=2, seed=context.seed),
                     "spread": distance(images - mean_image.to(images), "l2"),
                 }
             frames.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}))

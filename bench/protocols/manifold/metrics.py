@@ -22,9 +22,11 @@ MANIFOLD_COLUMNS = {
     "perturbation": "float64",
     "clean_distance": "float64",
     "adversarial_distance": "float64",
+    "turned_distance": "float64",
     "spread": "float64",
 }
-"""One row an example. Distances are L2, pixels in [0, 1]; `spread` is that of the clean image to the mean image."""
+"""One row an example. Distances are L2, pixels in [0, 1]; `spread` is that of the clean image to the mean image,
+`turned_distance` that of the control, NaN where it has none."""
 FILTERS = ("fooled_reference", "fooled_itself")
 """Which adversarial images count: those that change the reference model's label (the paper), or the model's own."""
 _RESAMPLES = 500
@@ -65,12 +67,17 @@ def auroc(negatives: Array, positives: Array) -> Array:
 
 
 def kept_values(records: pd.DataFrame) -> list[ExampleValues]:
-    """Whether each filter keeps each example's adversarial image."""
+    """Whether each filter keeps each example's adversarial image; by how much it lies farther away than its control."""
     by_id = records.set_index("example_id")
-    return [
-        ExampleValues(MetricKey("kept_share", chosen, norm="l2"), kept(by_id, chosen), "descriptive", "share")
-        for chosen in FILTERS
-    ]
+    found = []
+    for chosen in FILTERS:
+        keep = kept(by_id, chosen)
+        found.append(ExampleValues(MetricKey("kept_share", chosen, norm="l2"), keep, "descriptive", "share"))
+        if "turned_distance" in by_id:  # not in records of version 1
+            excess = (by_id["adversarial_distance"] - by_id["turned_distance"]).where(keep)
+            key = MetricKey("manifold_excess", chosen, norm="l2")
+            found.append(ExampleValues(key, excess, "descriptive", "number"))
+    return found
 
 
 def distance_metrics(records: pd.DataFrame) -> list[Metric]:

@@ -134,7 +134,8 @@ def test_a_gradient_that_is_not_finite_is_a_finding_and_no_distance(
     black = int((fashion_test.images[:60, 0, 14, 14] == 0).sum())
     (finding,) = [finding for finding in result.findings if finding.id == "bad_gradients"]
     assert 0 < black < 60 and finding.evidence == f"{black} of 60 image gradients were NaN or infinite"
-    assert np.isfinite(result.records.to_numpy(dtype=float)).all()
+    assert np.isfinite(result.records.drop(columns="turned_distance").to_numpy(dtype=float)).all()
+    assert np.isfinite(result.records["turned_distance"]).sum() > 50
     assert np.isfinite([metric.value for metric in metrics_of(result.records)]).all()
 
 
@@ -171,6 +172,10 @@ def test_the_filters_and_their_metrics(
         assert metric.value == pytest.approx(median) and metric.ci_low <= median <= metric.ci_high
         ratio = metrics["manifold_distance_ratio", name].value
         assert ratio == pytest.approx(median / records["clean_distance"].median())
+        gaps = records.loc[changed, "adversarial_distance"] - records.loc[changed, "turned_distance"]
+        assert metrics["manifold_excess", name].value == pytest.approx(gaps.mean()) and gaps.abs().max() > 0.01
+    older = metrics_of(records.drop(columns="turned_distance"))
+    assert "manifold_excess" not in {one.key.metric for one in older}, "records of the suite's first version"
 
 
 def test_the_explained_variance_has_the_interval_of_a_ratio_of_means() -> None:
