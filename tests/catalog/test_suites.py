@@ -46,7 +46,7 @@ DIGESTS = {
     "manifold_distance": "7b2dca8a4d4e81a60ab6ab414d9d19dcd2a4ba5c1584a96b1094f1598ff4cc4e",
     "manifold_distance_paper": "e9ba7bd5674846736ba71e7a3823bb23dc599771ef78b082cc07c229e98d2181",
     "manifold_distance_reduced": "3592e03c3d1c00627fbf39f44b7c992f87bf414595937719e3032aafe047b202",
-    "minimum_norm": "91c45c690d8398429cbece5acb0ddba0b21f4b13439c3d9edcd9dab72f111bf4",
+    "minimum_norm": "70b0ed02bdda6bde57948cf647a2d10261c144f59a3dcaa074c6d9ed8c133cac",
     "msd": "6f565abc245fc0dddc3bdd62770ac758388c98e0e09d259f2487655439aedfdb",
     "ramp": "0c9fcd2784381708832c6781c96ee503a0d0e3dd6add916c28cdae75a70c71bf",
     "roar": "16cb39951d9f9fa1899f43af3a8633dfe29c8a302ea07e177b5cdefc14aabb4e",
