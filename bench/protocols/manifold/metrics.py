@@ -73,7 +73,7 @@ def kept_values(records: pd.DataFrame) -> list[ExampleValues]:
     for chosen in FILTERS:
         keep = kept(by_id, chosen)
         found.append(ExampleValues(MetricKey("kept_share", chosen, norm="l2"), keep, "descriptive", "share"))
-        if "turned_distance" in by_id:  # not in records of version 1
+        if "turned_distance" in by_id:  # records of before the control have none
             excess = (by_id["adversarial_distance"] - by_id["turned_distance"]).where(keep)
             key = MetricKey("manifold_excess", chosen, norm="l2")
             found.append(ExampleValues(key, excess, "descriptive", "number"))

@@ -175,7 +175,7 @@ def test_the_filters_and_their_metrics(
         gaps = records.loc[changed, "adversarial_distance"] - records.loc[changed, "turned_distance"]
         assert metrics["manifold_excess", name].value == pytest.approx(gaps.mean()) and gaps.abs().max() > 0.01
     older = metrics_of(records.drop(columns="turned_distance"))
-    assert "manifold_excess" not in {one.key.metric for one in older}, "records of the suite's first version"
+    assert "manifold_excess" not in {one.key.metric for one in older}, "records of before the control"
 
 
 def test_the_explained_variance_has_the_interval_of_a_ratio_of_means() -> None:
