@@ -41,14 +41,3 @@ class Normalization(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
-
-
-def make_activation(name: str, softplus_beta: float) -> nn.Module:
-    """`relu`, or `softplus` with the given beta (LGA, section 1.3: beta 3 makes input gradients differentiable)."""
-    if name == "relu":
-        return nn.ReLU()
-    if name == "softplus":
-        if softplus_beta <= 0:
-            raise ValueError("softplus_beta must be positive")
-        return nn.Softplus(beta=softplus_beta)
-    raise ValueError(f"unknown activation {name!r}, use relu or softplus")

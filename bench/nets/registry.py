@@ -16,7 +16,7 @@ from torch import nn
 from bench.core.errors import BenchError, reason_of
 from bench.core.names import unknown_name
 from bench.core.packages import load_plugin, plugin_names
-from bench.nets.layers import Normalization, make_activation
+from bench.nets.layers import Normalization
 
 NetFactory = Callable[..., nn.Module]
 _GROUP = "bench.models"
@@ -33,7 +33,8 @@ class NetOptions:
 
     Attributes:
         mean, std: per channel, of pixels in [0, 1].
-        activation: `relu` or `softplus`, the latter with `softplus_beta`.
+        activation: `relu` or `softplus`, the latter with `softplus_beta` (LGA, section 1.3: beta 3 makes input
+            gradients differentiable).
     """
 
     in_channels: int
@@ -52,7 +53,13 @@ class NetOptions:
 
     def act(self) -> nn.Module:
         """A fresh activation."""
-        return make_activation(self.activation, self.softplus_beta)
+        if self.activation == "relu":
+            return nn.ReLU()
+        if self.activation != "softplus":
+            raise ValueError(f"unknown activation {self.activation!r}, use relu or softplus")
+        if self.softplus_beta <= 0:
+            raise ValueError("softplus_beta must be positive")
+        return nn.Softplus(beta=self.softplus_beta)
 
 
 def register_classifier(layers: Callable[..., Mapping[str, nn.Module]]) -> NetFactory:
