@@ -22,16 +22,11 @@ def resnet18(net: NetOptions) -> dict[str, nn.Module]:
         inner.maxpool = nn.Identity()
     elif net.in_channels != 3:
         inner.conv1 = nn.Conv2d(net.in_channels, 64, 7, stride=2, padding=3, bias=False)
-    _replace_relu(inner, net)
-    return {"net": inner}
-
-
-def _replace_relu(inner: nn.Module, net: NetOptions) -> None:
-    """Put a fresh activation in place of every ReLU; never an in-place one, which double back-propagation forbids."""
     for module in inner.modules():
         for name, child in module.named_children():
-            if isinstance(child, nn.ReLU):
+            if isinstance(child, nn.ReLU):  # which works in place, and double back-propagation forbids that
                 setattr(module, name, net.act())
+    return {"net": inner}
 
 
 class _WideBlock(nn.Module):
