@@ -85,8 +85,10 @@ class StackedNets(nn.Module):
         elif isinstance(first, nn.Softplus):
             self._steps.append(partial(F.softplus, beta=first.beta, threshold=first.threshold))
         elif isinstance(first, nn.Flatten):
-            grouped = self._layout == "grouped"
-            self._steps.append(self._apart if grouped else partial(torch.flatten, start_dim=2))
+            if self._layout == "grouped":
+                self._steps.append(lambda images: images.view(len(images), self.count, -1).transpose(0, 1))
+            else:
+                self._steps.append(partial(torch.flatten, start_dim=2))
         else:
             raise _not_side_by_side(f"a {type(first).__name__} layer")
 
@@ -127,9 +129,6 @@ class StackedNets(nn.Module):
             order = (1, 0, 4, 2, 3) if self._layout == "last" else (1, 0, 2, 3, 4)
             self._steps.append(lambda images: images.permute(order).flatten(1, 2))
             self._layout = "grouped"
-
-    def _apart(self, images: Tensor) -> Tensor:
-        return images.view(len(images), self.count, -1).transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
