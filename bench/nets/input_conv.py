@@ -31,15 +31,7 @@ class InputConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, channels, H', W')."""
-        if not self._only_the_image_asks(images):
-            return super().forward(images)
-        values: Tensor = _InputConvolution.apply(
-            images, self.weight, self.bias, self.stride, self.padding, self.dilation
-        )
-        return values
-
-    def _only_the_image_asks(self, images: Tensor) -> bool:
-        return (
+        only_the_image_asks = (
             images.device.type == "cpu"
             and images.requires_grad
             and torch.is_grad_enabled()
@@ -49,6 +41,12 @@ class InputConv2d(nn.Conv2d):
             # LRP and its like have to see the convolution itself, in the pass forward and in that backward
             and not torch._C._is_torch_function_mode_enabled()
         )
+        if not only_the_image_asks:
+            return super().forward(images)
+        values: Tensor = _InputConvolution.apply(
+            images, self.weight, self.bias, self.stride, self.padding, self.dilation
+        )
+        return values
 
 
 class _InputConvolution(torch.autograd.Function):

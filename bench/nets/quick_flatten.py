@@ -17,17 +17,14 @@ class QuickFlatten(nn.Flatten):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, ...) -> (N, features)."""
-        if _is_channels_last(inputs):
+        channels_last = (
+            inputs.requires_grad
+            and inputs.dim() == 4
+            and not inputs.is_leaf  # which would keep a hook of every pass
+            and not torch._C._are_functorch_transforms_active()  # vmap knows one format
+            and inputs.is_contiguous(memory_format=torch.channels_last)
+        )
+        if channels_last:
             register: Any = inputs.register_hook  # without types in some releases of torch
             register(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         return super().forward(inputs)
-
-
-def _is_channels_last(inputs: Tensor) -> bool:
-    return (
-        inputs.requires_grad
-        and inputs.dim() == 4
-        and not inputs.is_leaf  # which would keep a hook of every pass
-        and not torch._C._are_functorch_transforms_active()  # vmap knows one format
-        and inputs.is_contiguous(memory_format=torch.channels_last)
-    )
