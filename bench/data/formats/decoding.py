@@ -71,7 +71,10 @@ def decode(
 def _prepare(image: Image.Image, preparation: Preparation, name: str) -> NDArray[np.uint8]:
     width, height = image.size
     if preparation.resize is not None:
-        width, height = _resized(width, height, preparation.resize, name)
+        shorter, longer = preparation.resize, int(preparation.resize * max(width, height) / min(width, height))
+        if longer > _LONGEST_SIDE:
+            raise BenchError(f"{name} is {width}x{height}, too long to resize its shorter side to {shorter}.")
+        width, height = (shorter, longer) if width <= height else (longer, shorter)
         image = image.resize((width, height), Image.Resampling[preparation.interpolation.upper()])
     if preparation.crop is not None:
         side = preparation.crop
@@ -80,11 +83,3 @@ def _prepare(image: Image.Image, preparation: Preparation, name: str) -> NDArray
         left, top = round((width - side) / 2.0), round((height - side) / 2.0)
         image = image.crop((left, top, left + side, top + side))
     return np.asarray(image, dtype=np.uint8)
-
-
-def _resized(width: int, height: int, shorter: int, name: str) -> tuple[int, int]:
-    short, long = min(width, height), max(width, height)
-    longer = int(shorter * long / short)
-    if longer > _LONGEST_SIDE:
-        raise BenchError(f"{name} is {width}x{height}, too long to resize its shorter side to {shorter}.")
-    return (shorter, longer) if width <= height else (longer, shorter)
