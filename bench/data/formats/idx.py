@@ -33,7 +33,14 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     Raises:
         BenchError: the file is unreadable, truncated, too long, or of another kind.
     """
-    return parse_idx(_read_bytes(path, dimensions), dimensions, str(path))
+    try:
+        with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as stream:
+            header = stream.read(4 + 4 * dimensions)
+            # one byte more than it announces, where there is more: a small file may unpack to a large one
+            content = header + stream.read(math.prod(_shape(header, dimensions, str(path))) + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BenchError(f"cannot read {path}: {error}; fetch it again.") from error
+    return parse_idx(content, dimensions, str(path))
 
 
 def parse_idx(content: bytes, dimensions: int, name: str) -> Tensor:
@@ -56,13 +63,3 @@ def _shape(header: bytes, dimensions: int, name: str) -> tuple[int, ...]:
     if zeros != 0 or kind != _UINT8 or stated != dimensions or math.prod(shape) > _LARGEST:
         raise BenchError(f"{name} is not an IDX file of {dimensions}-dimensional bytes; fetch it again.")
     return tuple(shape)
-
-
-def _read_bytes(path: Path, dimensions: int) -> bytes:
-    """The header and what it announces, one byte more where there is more: a small file may unpack to a large one."""
-    try:
-        with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as stream:
-            header = stream.read(4 + 4 * dimensions)
-            return header + stream.read(math.prod(_shape(header, dimensions, str(path))) + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BenchError(f"cannot read {path}: {error}; fetch it again.") from error
