@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.core.names import require_known
-
 
 @dataclass(frozen=True, slots=True)
 class ClassList:
@@ -29,9 +27,3 @@ def _read(name: str) -> ClassList:
 
 IMAGENET100 = _read("imagenet100")
 CLASS_LISTS = {"imagenet100": IMAGENET100}
-
-
-def class_list(name: str) -> ClassList:
-    """A shipped list by its name; raises BenchError."""
-    require_known(name, CLASS_LISTS, "list of classes")
-    return CLASS_LISTS[name]

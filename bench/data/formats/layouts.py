@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.data.class_lists import class_list
+from bench.core.names import require_known
+from bench.data.class_lists import CLASS_LISTS
 from bench.data.class_order import number_as_known
 from bench.data.dataset import ImageDataset
 from bench.data.declared import DatasetFile, expand, find_declaration
@@ -131,20 +132,16 @@ def _files(wanted: _Wanted, found: Sequence[Path], declaration: DatasetFile | No
 
 def _declared(wanted: _Wanted, declaration: DatasetFile, declared_in: Path) -> Layout:
     files, spec = expand(str(declaration.place(wanted.split)), declared_in), wanted.spec
-    if files[0].suffix == ".npz" and not files[0].is_dir():
-        _refuse_preparation(declaration, declared_in)
-    layout = dataclasses.replace(_files(wanted, files, declaration), fixed_size=declaration.crop is None)
-    if declaration.classes is None:
-        return _subset(layout, spec) if spec is not None and spec.subset_of is not None else layout
-    return _subset(layout, declaration.classes)
-
-
-def _refuse_preparation(declaration: DatasetFile, declared_in: Path) -> None:
-    if declaration.resize or declaration.crop or declaration.channels:
+    archive = files[0].suffix == ".npz" and not files[0].is_dir()
+    if archive and (declaration.resize or declaration.crop or declaration.channels):
         raise BenchError(
             f"data set {declared_in}: resize, crop and channels are for image files; store the arrays of an .npz file "
             "as they are wanted."
         )
+    layout = dataclasses.replace(_files(wanted, files, declaration), fixed_size=declaration.crop is None)
+    if declaration.classes is None:
+        return _subset(layout, spec) if spec is not None and spec.subset_of is not None else layout
+    return _subset(layout, declaration.classes)
 
 
 def _subset(layout: Layout, classes: str | list[str] | DatasetSpec) -> Layout:
@@ -154,7 +151,8 @@ def _subset(layout: Layout, classes: str | list[str] | DatasetSpec) -> Layout:
         if isinstance(classes, DatasetSpec):
             return dataclasses.replace(layout.read().subset(classes.class_names, classes.outputs), name=classes.name)
         if isinstance(classes, str):
-            listed = class_list(classes)
+            require_known(classes, CLASS_LISTS, "list of classes")
+            listed = CLASS_LISTS[classes]
             return layout.read().subset(listed.names, listed.positions)
         return layout.read().subset(classes)
 
