@@ -136,20 +136,15 @@ def _images(images: NDArray[Any], path: Path) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(images))
     if images.dtype.kind != "f":
         raise BenchError(f"{path} has images of type {images.dtype}; store uint8, or floats in [0, 1].")
-    return _from_floats(np.ascontiguousarray(images, dtype=np.float32), path)
-
-
-def _from_floats(images: NDArray[np.float32], path: Path) -> Tensor:
-    """As uint8 where every pixel is a whole 255th, so that the digest is that of the same images stored as uint8."""
-    low, high = float(images.min()), float(images.max())
+    floats = np.ascontiguousarray(images, dtype=np.float32)
+    low, high = float(floats.min()), float(floats.max())
     if not (low >= 0.0 and high <= 1.0):  # also catches NaN
         raise BenchError(
             f"{path} has pixels from {low:.4g} to {high:.4g}; store uint8, or floats in [0, 1], not normalised."
         )
-    whole = np.rint(images * 255.0)
-    if np.abs(images * 255.0 - whole).max() < 1e-3:
-        return torch.from_numpy(whole.astype(np.uint8))
-    return torch.from_numpy(images)
+    whole = np.rint(floats * 255.0)
+    # as uint8 where every pixel is a whole 255th, so that the digest is that of the same images stored as uint8
+    return torch.from_numpy(whole.astype(np.uint8) if np.abs(floats * 255.0 - whole).max() < 1e-3 else floats)
 
 
 def _labels(labels: NDArray[Any], path: Path) -> Tensor:
