@@ -86,7 +86,11 @@ def checked_keywords(what: str, keywords: Mapping[str, Keyword], given: Mapping[
 
 def _model(hints: Mapping[str, Any]) -> type[_Keywords]:
     """Of values with these annotations; raises one of _NO_TYPE where an annotation is none."""
-    fields: dict[str, Any] = {f"keyword_{number}": _field(*one) for number, one in enumerate(hints.items())}
+    fields: dict[str, Any] = {}
+    for number, (name, hint) in enumerate(hints.items()):
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+        lenient = False if typing.get_origin(inner) is tuple else None
+        fields[f"keyword_{number}"] = (hint, Field(alias=name, strict=lenient))
     return create_model("Keywords", __base__=_Keywords, **fields)
 
 
@@ -96,9 +100,3 @@ def _type_or_any(hint: Any) -> Any:
     except _NO_TYPE:
         return Any
     return hint
-
-
-def _field(name: str, hint: Any) -> tuple[Any, Any]:
-    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
-    lenient = False if typing.get_origin(inner) is tuple else None
-    return hint, Field(alias=name, strict=lenient)
