@@ -26,6 +26,8 @@ from bench.core.errors import BenchError
 
 Stabiliser = Annotated[float, Field(gt=0, description="stabiliser of the denominators, in units of activations")]
 Linear = Callable[[Sequence[Tensor]], Tensor]
+Split = Callable[[Sequence[Tensor], bool], Tensor]
+"""Of inputs the contributions that raise an output, or those that lower it."""
 _LINEAR = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "interpolate"})
 _BY_GRADIENT = frozenset(
     {"flatten", "unflatten", "view", "view_as", "reshape", "contiguous", "to", "float", "clone", "permute", "transpose",
@@ -69,14 +71,13 @@ class RelevanceMode(RuleMode):
             if name == "batch_norm":
                 return self._batch_norm(func, args, kwargs)
             if name in _LINEAR and kwargs.get("mode") not in ("nearest", "nearest-exact"):
-                return self._linear(lambda parts: func(parts[0], *args[1:], **kwargs), inputs, None, alpha=None)
+                return self._linear(lambda parts: func(parts[0], *args[1:], **kwargs), inputs)
             if name in ACTIVATION_NAMES or name in _AFFINE:
                 with torch.no_grad():
                     output = func(*args, **kwargs)
                 return _pass_on(inputs[0], output, name)
         if name == "add" and len(inputs) == 2 and inputs[0].shape == inputs[1].shape:
-            factor = kwargs.get("alpha", 1)
-            return self._linear(lambda parts: parts[0] + factor * parts[1], inputs, None, alpha=self.alpha)
+            return self._sum(inputs, kwargs.get("alpha", 1))
         result = func(*args, **kwargs)
         if name not in {*_BY_GRADIENT, "interpolate"} and any(value.requires_grad for value in tensors_in((result,))):
             raise BenchError(f"LRP has no rule for the operation {name!r} of this net; use another attribution.")
@@ -86,7 +87,6 @@ class RelevanceMode(RuleMode):
         named = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
         named |= kwargs
         inputs, weight, bias = named.pop("input"), named.pop("weight"), named.pop("bias", None)
-        alpha = self.alpha if name == "conv2d" else None
         true = self.true_inputs
 
         def layer(weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -96,7 +96,8 @@ class RelevanceMode(RuleMode):
 
             self.true_inputs = true  # also when a batch norm further on asks for the layer once more
             offset = None if bias is None else (bias if name == "linear" else bias.view(-1, 1, 1))
-            output = self._weighted(apply, inputs, weight, offset, alpha=alpha)
+            split = self._split(apply, inputs, weight) if name == "conv2d" and self.alpha is not None else None
+            output = self._linear(lambda parts: apply(parts[0], weight), [inputs], offset, split)
             self._mergeable[output.grad_fn] = lambda scale, shift: layer(
                 weight * scale.view(-1, *([1] * (weight.dim() - 1))), shift if bias is None else bias * scale + shift
             )
@@ -120,17 +121,8 @@ class RelevanceMode(RuleMode):
         shift = -mean * scale if named.get("bias") is None else named["bias"] - mean * scale
         return merge(scale, shift)
 
-    def _weighted(
-        self,
-        apply: Callable[[Tensor, Tensor], Tensor],
-        inputs: Tensor,
-        weight: Tensor,
-        offset: Tensor | None,
-        alpha: float | None,
-    ) -> Tensor:
-        """A convolution or linear layer, its alpha-beta contributions split by the signs of input and weight."""
-        if alpha is None:
-            return self._linear(lambda parts: apply(parts[0], weight), [inputs], offset, alpha=None)
+    def _split(self, apply: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, weight: Tensor) -> Split:
+        """The contributions of a convolution, split by the signs of input and weight."""
         signed = weight.clamp_max(0.0), weight.clamp_min(0.0)
         # behind a ReLU half of the products are 0; where a map is differentiated, their derivatives at 0 are not
         one_sign = self.true_inputs is None and bool(inputs.amin() >= 0.0)
@@ -141,27 +133,28 @@ class RelevanceMode(RuleMode):
             above, below = values[0].clamp_min(0.0), values[0].clamp_max(0.0)
             return apply(above, signed[raising]) + apply(below, signed[not raising])
 
-        with torch.no_grad():
-            output = apply(inputs, weight)
-            output = output if offset is None else output + offset
-        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.epsilon)
-        return self.by_rule([inputs], output, rule)
+        return split
+
+    def _sum(self, inputs: Sequence[Tensor], factor: float) -> Tensor:
+        def added(parts: Sequence[Tensor]) -> Tensor:
+            return parts[0] + factor * parts[1]
+
+        def split(values: Sequence[Tensor], raising: bool) -> Tensor:
+            return added([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
+
+        return self._linear(added, inputs, split=split)
 
     def _linear(
-        self, linear: Linear, inputs: Sequence[Tensor], offset: Tensor | None, *, alpha: float | None
+        self, linear: Linear, inputs: Sequence[Tensor], offset: Tensor | None = None, split: Split | None = None
     ) -> Tensor:
-        """An operation linear in all its inputs, by the epsilon rule or, without weights, the alpha-beta rule."""
+        """An operation linear in all its inputs, by the alpha-beta rule where its contributions can be split."""
         with torch.no_grad():
             output = linear(inputs)
             output = output if offset is None else output + offset
-        if alpha is None:
+        if split is None or self.alpha is None:
             epsilon_rule = partial(_epsilon_rule, linear=linear, offset=offset, epsilon=self.epsilon)
             return self.by_rule(inputs, output, epsilon_rule)
-
-        def split(values: Sequence[Tensor], raising: bool) -> Tensor:
-            return linear([value.clamp_min(0.0) if raising else value.clamp_max(0.0) for value in values])
-
-        rule = partial(_alpha_beta_rule, split=split, alpha=alpha, epsilon=self.epsilon)
+        rule = partial(_alpha_beta_rule, split=split, alpha=self.alpha, epsilon=self.epsilon)
         return self.by_rule(inputs, output, rule)
 
 
