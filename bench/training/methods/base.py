@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -103,20 +101,14 @@ class GradientMethod(Method):
         return images, model(images), penalised
 
     def penalised_pass(self, model: nn.Module, images: Tensor) -> Tensor:
-        """(N, K) logits of a further pass, only to be differentiated."""
-        with frozen_batch_norm(model) if self.batch_norm == "frozen" else nullcontext():
+        """(N, K) logits of a further pass, only to be differentiated; frozen batch norms keep their statistics."""
+        norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        frozen = norms if self.batch_norm == "frozen" else []
+        for layer in frozen:
+            layer.eval()
+        try:
             logits: Tensor = model(images)
+        finally:
+            for layer in frozen:
+                layer.train()
         return logits
-
-
-@contextmanager
-def frozen_batch_norm(model: nn.Module) -> Iterator[None]:
-    """Batch-norm layers use their running statistics and leave them as they are; other layers stay in their mode."""
-    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training]
-    for layer in layers:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.train()
