@@ -5,7 +5,9 @@ They have the contract of attribution methods, so that whatever judges a method 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,15 +25,19 @@ BLURRED = f"{CONTROL}blurred"
 def controls(first: AttributionMethod) -> list[AttributionMethod]:
     """The four controls; the blurred map is that of `first`."""
 
-    def blurred_map(model: nn.Module, images: Tensor, targets: Tensor, **offered: object) -> Tensor:
-        maps = first.function(model, images, targets, **offered, **first.parameters).detach()
-        return blurred_maps(maps)
+    def control(name: str, function: Callable[..., Tensor], *takes: str) -> AttributionMethod:
+        return AttributionMethod(f"{CONTROL}{name}", function, frozenset(takes), {}, signed=False)
 
-    plain = AttributionMethod(f"{CONTROL}random", _random, frozenset({"ids", "seed"}), {}, signed=False)
+    def random(_: nn.Module, images: Tensor, __: Tensor, *, ids: Tensor, seed: int) -> Tensor:
+        return keyed_uniform(seed, "control", ids, (1, *images.shape[2:])).to(images)
+
+    def blurred_map(*given: Any, **offered: Any) -> Tensor:
+        return blurred_maps(first.function(*given, **offered, **first.parameters).detach())
+
     return [
-        plain,
-        replace(plain, name=f"{CONTROL}sobel", function=_sobel, takes=frozenset({"ids"})),
-        replace(plain, name=f"{CONTROL}image", function=_image, takes=frozenset()),
+        control("random", random, "ids", "seed"),
+        control("sobel", lambda _, images, __, ids: free_scores(images.detach(), ids, "sobel")[:, None], "ids"),
+        control("image", lambda _, images, __: images.detach()),
         replace(first, name=BLURRED, function=blurred_map, parameters={}, signed=False),
     ]
 
@@ -39,15 +45,3 @@ def controls(first: AttributionMethod) -> list[AttributionMethod]:
 def blurred_maps(attributions: Tensor) -> Tensor:
     """The control made of a method's signed maps; (N, C, H, W) -> (N, 1, H, W)."""
     return blurred(heat_maps(attributions), BLUR_SIGMA)[:, None]
-
-
-def _random(model: nn.Module, images: Tensor, targets: Tensor, *, ids: Tensor, seed: int) -> Tensor:  # noqa: ARG001
-    return keyed_uniform(seed, "control", ids, (1, *images.shape[2:])).to(images)
-
-
-def _sobel(model: nn.Module, images: Tensor, targets: Tensor, *, ids: Tensor) -> Tensor:  # noqa: ARG001
-    return free_scores(images.detach(), ids, "sobel")[:, None]
-
-
-def _image(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG001
-    return images.detach()
