@@ -10,6 +10,7 @@ import inspect
 import logging
 import os
 import warnings
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -50,19 +51,15 @@ def find(class_name: str) -> Attack:
     }  # fmt: skip
     if class_name not in known:
         raise unknown_name(class_name, known, "Foolbox attack")
-    found = known[class_name]
+    found: Any = known[class_name]
     kind = "minimum" if issubclass(found, attacks.base.MinimizationAttack) else "fixed"
+    norms = NORMS
+    with suppress(TypeError, ValueError, AttributeError, KeyError):
+        norms = (_NORMS[found().distance.p],)
     return described(
-        partial(_run, class_name, kind), f"foolbox:{class_name}", norms=_norms_of(found), kind=kind,
+        partial(_run, class_name, kind), f"foolbox:{class_name}", norms=norms, kind=kind,
         parameters=keywords_of(found.__init__, 1, ()), keyed=False,
     )  # fmt: skip
-
-
-def _norms_of(found: Any) -> tuple[Norm, ...]:
-    try:
-        return (_NORMS[found().distance.p],)
-    except (TypeError, ValueError, AttributeError, KeyError):
-        return NORMS
 
 
 def _run(
