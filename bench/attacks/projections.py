@@ -36,13 +36,21 @@ def project_l1_box(delta: Tensor, clean: Tensor, eps: Tensor) -> Tensor:
     """Euclidean projection of `delta` onto {||d||_1 <= eps, clean + d in [0, 1]}.
 
     The solution is sign(delta) * min(max(|delta| - t, 0), room) for one threshold t >= 0 per example, where `room` is
-    how far the pixel can move in that direction. t is the root of a decreasing piecewise-linear function; it is found
-    by bisection, whose feasible end is taken.
+    how far the pixel can move in that direction. t is the root of sum(|d|) - eps, a decreasing piecewise-linear
+    function, 0 where that is negative at 0; it is found by bisection, whose feasible end is taken.
     Source of the problem: Croce and Hein, "Mind the box: l1-APGD", ICML 2021, section 3.
     """
     magnitude = delta.abs().flatten(1)
     room = room_to_move(delta, clean).flatten(1)
-    threshold = _l1_threshold(magnitude, room, eps)
+    shrunk = torch.empty_like(magnitude)
+    low, high = torch.zeros_like(eps), magnitude.amax(1)
+    inside = torch.minimum(magnitude, room).sum(1) <= eps
+    for _ in range(_L1_ITERATIONS):
+        middle = 0.5 * (low + high)
+        torch.sub(magnitude, middle[:, None], out=shrunk)
+        too_big = torch.minimum(shrunk.clamp_min_(0.0), room, out=shrunk).sum(1) > eps
+        low, high = torch.where(too_big, middle, low), torch.where(too_big, high, middle)
+    threshold = torch.where(inside, 0.0, high)
     kept = torch.minimum(magnitude.sub_(threshold[:, None]).clamp_min_(0.0), room)
     return torch.copysign(kept.view_as(delta), delta)
 
@@ -53,16 +61,3 @@ def room_to_move(direction: Tensor, images: Tensor) -> Tensor:
     Written without comparisons: element-wise work on booleans is some ten times slower on a CPU.
     """
     return direction.sign().mul_(0.5 - images).add_(0.5)
-
-
-def _l1_threshold(magnitude: Tensor, room: Tensor, eps: Tensor) -> Tensor:
-    """The root, per row, of t -> sum(min(max(magnitude - t, 0), room)) - eps; 0 where that is negative at 0."""
-    shrunk = torch.empty_like(magnitude)
-    low, high = torch.zeros_like(eps), magnitude.amax(1)
-    inside = torch.minimum(magnitude, room).sum(1) <= eps
-    for _ in range(_L1_ITERATIONS):
-        middle = 0.5 * (low + high)
-        torch.sub(magnitude, middle[:, None], out=shrunk)
-        too_big = torch.minimum(shrunk.clamp_min_(0.0), room, out=shrunk).sum(1) > eps
-        low, high = torch.where(too_big, middle, low), torch.where(too_big, high, middle)
-    return torch.where(inside, 0.0, high)
