@@ -57,10 +57,6 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def device(self) -> torch.device:
-        return self.images.device
-
     def take(self, chosen: Tensor) -> Examples:
         """Those of the indices `chosen`, as copies."""
         chosen = chosen.to(self.labels.device)
@@ -93,7 +89,8 @@ def run_attack(
         on_progress(count)
 
     if "results" in run.attack.takes:
-        radii_given = torch.tensor(falling, dtype=exact_dtype(examples.device), device=examples.device)
+        device = examples.images.device
+        radii_given = torch.tensor(falling, dtype=exact_dtype(device), device=device)
         _called(run, examples, norm, falling[0], radii=radii_given, results=results, on_progress=progress)
     elif run.attack.kind == "fixed":
         for eps in radii:
@@ -151,7 +148,7 @@ def _found(
     prepared = PreparedModel(examples.model, examples.num_classes, examples.batch_size).eval()
     # what a stranger's attack writes into its images stays there
     given = examples if run.attack.trusted else examples.take(torch.arange(len(examples)))
-    radii = torch.tensor(curve, dtype=exact_dtype(given.device), device=given.device)
+    radii = torch.tensor(curve, dtype=exact_dtype(given.images.device), device=given.images.device)
     before = None if run.attack.trusted else state_of(examples.model)
     result = _called(run, replace(given, model=prepared), norm, eps, **({"radii": radii} if curve else {}))
     prepared.eval()
@@ -193,7 +190,7 @@ def _judge(
 
 def _called(run: NamedAttack, examples: Examples, norm: str, eps: float, **further: Any) -> AttackResult:
     """The attack's result as it is; its random numbers are its own, and torch's generators stay as they were."""
-    attack, seed, device = run.attack, examples.seed, examples.device
+    attack, seed, device = run.attack, examples.seed, examples.images.device
     if attack.kind == "fixed":
         seed = stream_key(seed, run.name, norm, eps) % _SEEDS
     offered = {
@@ -203,7 +200,7 @@ def _called(run: NamedAttack, examples: Examples, norm: str, eps: float, **furth
     }  # fmt: skip
     keywords = {name: value for name, value in offered.items() if name in attack.takes} | dict(run.keywords)
     key = (examples.seed, run.name, *([] if attack.whole_units else [norm]), eps, int(examples.ids[0]))
-    with nullcontext() if attack.keyed else random_numbers_of(examples.images.device, *key), _told(run, norm):
+    with nullcontext() if attack.keyed else random_numbers_of(device, *key), _told(run, norm):
         return _going_on(run, examples, keywords)
 
 
