@@ -50,9 +50,9 @@ def integrated_gradients(
     Gauss-Legendre points, as captum's default, so that few of them meet the completeness axiom.
     """
     points, weights = np.polynomial.legendre.leggauss(steps)
-    total = torch.zeros_like(images)
+    total, start = torch.zeros_like(images), images if keep_graph else images.detach()
     for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
-        moved = (0.5 + 0.5 * point) * _start(images, keep_graph)
+        moved = (0.5 + 0.5 * point) * start
         total = total + 0.5 * weight * gradient(model, moved.requires_grad_(True), targets, keep_graph=keep_graph)
     return total * images
 
@@ -73,14 +73,9 @@ def smoothgrad(
 
     An image and its perturbed copy get the same noise, so that their maps differ by the perturbation alone.
     """
-    total = torch.zeros_like(images)
+    total, start = torch.zeros_like(images), images if keep_graph else images.detach()
     for sample in range(samples):
         noise = keyed_normal(seed, "smoothgrad", ids, images.shape[1:], extra=torch.full_like(ids, sample))
-        moved = _start(images, keep_graph) + sigma * noise.to(images)
+        moved = start + sigma * noise.to(images)
         total = total + gradient(model, moved.requires_grad_(True), targets, keep_graph=keep_graph)
     return total / samples
-
-
-def _start(images: Tensor, keep_graph: bool) -> Tensor:
-    """The images, without a graph where nothing is to be differentiated again."""
-    return images if keep_graph else images.detach()
