@@ -41,23 +41,18 @@ class RectifiedGradients(RuleMode):
             return func(*args, **kwargs)
         self.activations += 1
         inputs: Tensor = args[0]
-        if self.true_inputs:
-            return self._again(func, args, kwargs)
+        if self.true_inputs:  # the map is differentiated, and so the activation's derivative
+            place = self.true_inputs[0].view_as(self.true_inputs[0])
+            (slope,) = torch.autograd.grad(func(place, *args[1:], **kwargs).sum(), place, create_graph=True)
+            with torch.no_grad():
+                output: Tensor = func(*args, **kwargs)
+            return self.by_rule([inputs], output, lambda _, given: (given.clamp_min(0.0) * slope,))
         activated: Tensor = func(*args, **kwargs)
         if self.rule == "deconvolution":
             activated = inputs + (activated - inputs).detach()
         if activated.requires_grad:  # not where the net itself cuts gradients off
             activated.register_hook(lambda gradient: gradient.clamp_min(0.0))  # type: ignore[no-untyped-call]
         return activated
-
-    def _again(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The guided rule, with a derivative that can be differentiated."""
-        true: Tensor = (self.true_inputs or [])[0]
-        place = true.view_as(true)
-        (slope,) = torch.autograd.grad(func(place, *args[1:], **kwargs).sum(), place, create_graph=True)
-        with torch.no_grad():
-            output: Tensor = func(*args, **kwargs)
-        return self.by_rule([args[0]], output, lambda _, given: (given.clamp_min(0.0) * slope,))
 
 
 @register_attribution("guided_backprop", differentiable=True)
