@@ -105,9 +105,7 @@ def retrain(
     dtype = torch.bfloat16 if schedule.precision == "bfloat16" else torch.float32
     side = training.images.shape[-1]
     model = StackedNets([net for net in built for _ in masks], side, dtype).to(device)
-    see, see_test = (
-        _View(data, masks, len(seeds), built[0], cells=model.cells, device=device) for data in (training, test)
-    )  # fmt: skip
+    see, see_test = (_View(data, masks, built[0], model.cells, device=device) for data in (training, test))
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
     count = len(training.labels)
     steps = math.ceil(count / schedule.batch_size)
@@ -129,25 +127,20 @@ def retrain(
             on_step(model.count)
             if under_way is not None:
                 under_way.keep(parts, epoch * steps + step + 1)
-    return _correct(model, see_test).view(len(seeds), len(masks), -1)
-
-
-def _correct(model: StackedNets, test: _View) -> Tensor:
-    found = []
+    right = []
     with torch.no_grad():
-        for chosen in torch.split(torch.arange(len(test.labels), device=test.labels.device), _TEST_BATCH):
-            logits = model(test.images(chosen.expand(test.seeds, -1)))
-            found.append(logits.argmax(2) == test.labels[chosen])
-    return torch.cat(found, 1).cpu()
+        for chosen in torch.split(torch.arange(len(test.labels), device=device), _TEST_BATCH):
+            logits = model(see_test.images(chosen.expand(len(seeds), -1)))
+            right.append(logits.argmax(2) == see_test.labels[chosen])
+    return torch.cat(right, 1).cpu().view(len(seeds), len(masks), -1)
 
 
 class _View:
     """A split as the nets see it: masked batches for all seeds and masks at once, without slow comparisons."""
 
     def __init__(
-        self, data: MaskedImages, masks: Sequence[Mask], seeds: int, net: nn.Module, cells: Cells, device: torch.device
+        self, data: MaskedImages, masks: Sequence[Mask], net: nn.Module, cells: Cells, device: torch.device
     ) -> None:
-        self.seeds = seeds
         pixels = data.ranks.shape[1] * data.ranks.shape[2]
         mean, std = (value.detach().view(1, -1, 1, 1) for value in normalisation(net))
         fill = data.fill.view(1, -1, 1, 1)

@@ -46,7 +46,7 @@ def test_masked_batches_are_those_that_comparisons_give(fashion_test: ImageDatas
     from bench.nets.stacked_nets import Cells
 
     images = data(fashion_test, 0, 20, shapes_only=shapes_only)
-    view = _View(images, MASKS, 1, fresh_net(SCHEDULE, 0), cells=Cells(), device=CPU)
+    view = _View(images, MASKS, fresh_net(SCHEDULE, 0), cells=Cells(), device=CPU)
     chosen = torch.tensor([3, 11, 19])
     found = view.images(chosen[None])
     for mask, batch in zip(MASKS, found, strict=True):
