@@ -92,13 +92,12 @@ def fit_checkpoint(net: nn.Module, state: Mapping[str, Tensor], name: str) -> No
 def _import_zoo(module: str) -> types.ModuleType:
     if module in sys.modules:
         return sys.modules[module]
-    spec = importlib.util.find_spec("robustbench") if "robustbench" not in sys.modules else None
-    standing = sys.modules.get("robustbench")
-    if spec is None and standing is None:
-        raise BenchError(f"a RobustBench model needs the package robustbench; install it: {_INSTALL}.")
     _refuse_overwritten()
+    standing = sys.modules.get("robustbench")
     if standing is None:
-        assert spec is not None  # noqa: S101  looked at above
+        spec = importlib.util.find_spec("robustbench")
+        if spec is None:
+            raise BenchError(f"a RobustBench model needs the package robustbench; install it: {_INSTALL}.")
         shell = types.ModuleType("robustbench")
         shell.__path__ = list(spec.submodule_search_locations or [])
         sys.modules["robustbench"] = shell
