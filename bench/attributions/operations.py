@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -151,14 +151,10 @@ def checked_before(really: bool) -> Iterator[None]:
         _CHECKED.reset(token)
 
 
-@contextmanager
-def uncompiled() -> Iterator[None]:
+def uncompiled() -> AbstractContextManager[object]:
     """Inside, compiled nets run as they were before: nothing is hidden, and second derivatives exist."""
-    if "torch._dynamo" not in sys.modules:  # there is no compiled net, and importing this takes a second
-        yield
-    else:
-        with torch.compiler.set_stance("force_eager"):
-            yield
+    # without this module, which takes a second to import, there is no compiled net
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def require_no_choice(name: str, given: list[Tensor]) -> None:
