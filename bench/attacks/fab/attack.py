@@ -61,12 +61,10 @@ def fab_targeted(
     nearest = torch.full((len(images),), torch.inf, device=images.device)
     classes = nearest_classes(model, images, labels, targets, batch_size=batch_size)
     for examples, number in pair_batches(len(images), classes.shape[1], batch_size, nearest.isfinite):
-        aimed, radius = classes[examples, number], eps[examples]
-        search = _Search(
-            model, images[examples], labels[examples], aimed, examples=examples, norm=norm, eps=radius, patient=patient,
-            found=found, nearest=nearest,
-        )  # fmt: skip
-        search.run(iterations)
+        _Search(
+            model, images[examples], labels[examples], classes[examples, number], examples=examples, norm=norm,
+            eps=eps[examples], patient=patient, found=found, nearest=nearest,
+        ).run(iterations)  # fmt: skip
     return AttackResult(found)
 
 
