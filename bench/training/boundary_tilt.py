@@ -164,7 +164,14 @@ def run_tilt(seeds: Sequence[int] = range(5)) -> TiltStudy:
 
 
 def _train(data: TiltData, radii: list[float], seeds: list[int]) -> Weights:
-    weights = _initial(seeds)
+    # Glorot-uniform weights and zero biases; the nets of one seed start alike at every strength
+    limit = math.sqrt(6.0 / (2 + _HIDDEN))
+    generators = [_generator("init", seed) for seed in seeds]
+    first, second = (
+        torch.stack([(2 * torch.rand(shape, generator=generator) - 1) * limit for generator in generators])
+        for shape in ((2, _HIDDEN), (_HIDDEN, 2))
+    )
+    weights = Weights(first, torch.zeros(len(seeds), 1, _HIDDEN), second, torch.zeros(len(seeds), 1, 2))
     eps = torch.tensor(radii).view(-1, 1, 1)
     plain = radii.count(0.0)  # these come first and need no attack
     parameters = [value.requires_grad_(True) for value in weights]
@@ -185,17 +192,6 @@ def _train(data: TiltData, radii: list[float], seeds: list[int]) -> Weights:
 
 def _generator(purpose: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(stream_key("boundary_tilt", purpose, seed) & ((1 << 63) - 1))
-
-
-def _initial(seeds: list[int]) -> Weights:
-    """Glorot-uniform weights and zero biases; the nets of one seed start alike at every strength."""
-    limit = math.sqrt(6.0 / (2 + _HIDDEN))
-    generators = [_generator("init", seed) for seed in seeds]
-    first, second = (
-        torch.stack([(2 * torch.rand(shape, generator=generator) - 1) * limit for generator in generators])
-        for shape in ((2, _HIDDEN), (_HIDDEN, 2))
-    )
-    return Weights(first, torch.zeros(len(seeds), 1, _HIDDEN), second, torch.zeros(len(seeds), 1, 2))
 
 
 def _describe(data: TiltData, weights: Weights, adversarial: Tensor, strength: str, seed: int) -> TiltedNet:
