@@ -64,7 +64,7 @@ class Epochs:
     fingerprint: str
     parts: Mapping[str, Stateful]
     total: int
-    on_progress: Callable[[Progress], None] | None = None
+    on_progress: Callable[[Progress], None] = lambda _: None
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -92,7 +92,7 @@ class Epochs:
                 self.seconds += row["seconds"]
                 self.rows.append(row)
                 self._save()
-                self.report(Progress(number + 1, self.total, 0, 1, row=row))
+                self.on_progress(Progress(number + 1, self.total, 0, 1, row=row))
 
     def mean(self, epoch: int, steps: int, terms: Iterable[dict[str, Tensor]]) -> dict[str, float]:
         """The row of an epoch: what its steps give, each its share of the mean, summed up; those who watch are told."""
@@ -101,12 +101,8 @@ class Epochs:
             for name, value in found.items():
                 totals[name] = totals[name] + value if name in totals else value
             if step % 10 == 0:
-                self.report(Progress(epoch, self.total, step, steps))
+                self.on_progress(Progress(epoch, self.total, step, steps))
         return {name: float(total) for name, total in totals.items()}
-
-    def report(self, progress: Progress) -> None:
-        if self.on_progress is not None:
-            self.on_progress(progress)
 
     def _require_finite(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():

@@ -137,7 +137,7 @@ class Fit:
 def fit(
     request: TrainingRequest,
     *,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     on_targets: Callable[[int, int], None] = lambda *_: None,
 ) -> Fit:
     """Train what the request asks for; its state lies in `request.work` until someone publishes or removes it.

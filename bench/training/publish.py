@@ -26,7 +26,7 @@ from bench.training.trainer import describe_recipe, split_validation
 def train_and_publish(
     request: TrainingRequest,
     *,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     on_targets: Callable[[int, int], None] = lambda *_: None,
 ) -> ModelEntry:
     """Train and write `output/<data set>/<id>/{weights.safetensors,training.csv,card.toml}`.

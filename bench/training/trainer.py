@@ -66,7 +66,7 @@ def train(
     folder: Path,
     target_maps: Tensor | None = None,
     test: ImageDataset | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrainingRun:
     """Train `model` by `recipe` on the training part of `dataset`.
 

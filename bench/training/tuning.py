@@ -28,7 +28,7 @@ def grid(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def try_setting(
-    request: TrainingRequest, changed: Mapping[str, Any], on_progress: Callable[[Progress], None] | None = None
+    request: TrainingRequest, changed: Mapping[str, Any], on_progress: Callable[[Progress], None] = lambda _: None
 ) -> dict[str, Any]:
     """Train one setting, measure it on held-out training examples, write its row; a row that is there is returned.
 

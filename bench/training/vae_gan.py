@@ -73,7 +73,7 @@ def make_vae_gan_recipe(dataset: str, overrides: Mapping[str, Any] | None = None
 
 
 def train_vae_gan(
-    recipe: VaeGanRecipe, request: TrainingRequest, *, on_progress: Callable[[Progress], None] | None = None
+    recipe: VaeGanRecipe, request: TrainingRequest, *, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> AutoencoderEntry:
     """Train and write `output/<data set>/<id>/{weights.safetensors,training.csv,autoencoder.toml}`.
 
