@@ -26,8 +26,7 @@ def softplus(inputs: Tensor, beta: float) -> Tensor:
         # LRP and its like have to see the softplus itself
         and not torch._C._is_torch_function_mode_enabled()
     )
-    values: Tensor = _Softplus.apply(inputs, beta) if quick else F.softplus(inputs, beta=beta)
-    return values
+    return _Softplus.apply(inputs, beta) if quick else F.softplus(inputs, beta=beta)
 
 
 class QuickSoftplus(nn.Softplus):

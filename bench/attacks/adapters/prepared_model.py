@@ -66,8 +66,7 @@ class PreparedModel(nn.Module):
         return logits
 
     def _with_gradient(self, net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        logits: Tensor = net(images) if self.answers is None else _Kept.apply(images, net, self.answers)
-        return logits
+        return net(images) if self.answers is None else _Kept.apply(images, net, self.answers)
 
 
 class _Kept(torch.autograd.Function):

@@ -25,8 +25,7 @@ class SearchNet:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, K) logits, float32."""
-        logits: Tensor = self.net(images) if self._compiled is None else self._compiled(self._given, images)
-        return logits
+        return self.net(images) if self._compiled is None else self._compiled(self._given, images)
 
     def products(self) -> AbstractContextManager[None]:
         """The precision of products of float32 numbers while the search runs."""

@@ -20,8 +20,7 @@ def sparseness(maps: Tensor) -> Tensor:
     values = ascending(_shares(maps))
     count = values.shape[1]
     weights = torch.arange(1 - count, count, 2, device=values.device, dtype=values.dtype)
-    gini: Tensor = (values * weights).sum(1) / count
-    return gini
+    return (values * weights).sum(1) / count
 
 
 def entropy(maps: Tensor) -> Tensor:
