@@ -35,11 +35,7 @@ def outputs_of_classes(label_map: LabelMap, dataset: str, *, data_dir: Path | No
 
 
 def read_label_map(label_map: LabelMap, class_names: Sequence[str], dataset: str) -> tuple[int, ...]:
-    """The outputs in the order of `class_names`.
-
-    Raises:
-        BenchError: no JSON object of whole numbers, or its keys are not the classes, each once.
-    """
+    """The outputs in the order of `class_names`; raises BenchError unless the map gives these alone whole numbers."""
     path = label_map if isinstance(label_map, Path) else "of this call"
     content = _content(label_map) if isinstance(label_map, Path) else dict(label_map)
     if not isinstance(content, dict) or not content:

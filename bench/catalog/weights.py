@@ -51,11 +51,7 @@ class WeightsFile:
         return user_cache("weights", f"{self.weights.sha256}.safetensors")
 
     def read(self) -> bytes:
-        """The bytes of the file, their digest checked.
-
-        Raises:
-            BenchError: they are not on this machine, cannot be read, or are not those of the card.
-        """
+        """The file's bytes, digest checked; raises BenchError if they are not here, unreadable, or not the card's."""
         path = self.path
         if path.parent == self.folder and leads_out(path, self.folder):
             raise BenchError(

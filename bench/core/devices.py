@@ -12,11 +12,7 @@ from bench.core.version import package_versions
 
 
 def resolve_device(name: str) -> torch.device:
-    """The torch device for a name of the command line.
-
-    Raises:
-        BenchError: the name is no device, or that device is not on this machine.
-    """
+    """The torch device for a name of the command line; raises BenchError if it is none, or not on this machine."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -101,11 +101,7 @@ def architectures() -> list[str]:
 
 
 def build_net(name: str, parameters: Mapping[str, Any]) -> nn.Module:
-    """Build a net, in float32 on the CPU.
-
-    Raises:
-        BenchError: the architecture is unknown, or does not take these parameters.
-    """
+    """Build a net, in float32 on the CPU; raises BenchError if it is unknown, or does not take these parameters."""
     factory = _FACTORIES.get(name) or _from_plugin(name)
     try:
         return factory(**parameters)

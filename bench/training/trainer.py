@@ -44,11 +44,7 @@ class TrainingRun:
 
 
 def split_validation(count: int) -> tuple[Tensor, Tensor]:
-    """Training and validation indices: the same held-out examples for every recipe and seed.
-
-    Raises:
-        BenchError: too few to hold one out.
-    """
+    """Training and validation indices, the same for every recipe and seed; raises BenchError for too few examples."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2020))
     held_out = min(VALIDATION_EXAMPLES, count // 6)
     if held_out == 0:

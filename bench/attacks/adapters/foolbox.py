@@ -39,11 +39,7 @@ def import_foolbox() -> Any:
 
 
 def find(class_name: str) -> Attack:
-    """An attack of Foolbox, in the norm that it says it works in, or in every one where it says none.
-
-    Raises:
-        BenchError: not installed, or unknown.
-    """
+    """An attack of Foolbox, in its own norm, or in all if it says none; raises BenchError: not installed, unknown."""
     attacks = import_foolbox().attacks
     known = {
         name: value for name, value in vars(attacks).items()

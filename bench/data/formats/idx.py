@@ -28,11 +28,7 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """Read a uint8 IDX file of that many dimensions.
-
-    Raises:
-        BenchError: the file is unreadable, truncated, too long, or of another kind.
-    """
+    """Read a uint8 IDX file of that many dimensions; raises BenchError: unreadable, too short or long, another kind."""
     try:
         with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as stream:
             header = stream.read(4 + 4 * dimensions)

@@ -69,11 +69,7 @@ def build_robustbench_net(dataset: str, threat: str, name: str) -> nn.Module:
 
 
 def fit_checkpoint(net: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Load a checkpoint of the zoo's format, `module.` and `model.` prefixes and all.
-
-    Raises:
-        BenchError: it lacks weights of the net, or has others.
-    """
+    """Load a checkpoint, the zoo's prefixes and all; raises BenchError if it lacks weights of the net, or has more."""
     own = net.state_dict()
     plain = {key.removeprefix("module.").removeprefix("model."): value for key, value in state.items()}
     wrapped = {f"model.{key}": value for key, value in plain.items()}
