@@ -63,9 +63,7 @@ class UnderWay:
         return Answers(self, self._folder / f"{self._calls:05d}", _checksum(given))
 
     def returned(self, call: Path, result: dict[str, Any]) -> None:
-        """A call is over: what it returned takes the place of the answers to it."""
-        for path in call.parent.glob(f"{call.name}-*.pt"):
-            path.unlink(missing_ok=True)
+        """A call is over, and this is what it returned."""
         self._results[f"{call.name}.pt"] = result
         self.write({})
 
@@ -117,6 +115,7 @@ class Answers:
         return found if found and found["given"] == self._given else {}
 
     def returned(self, **result: Any) -> None:
+        self._forget()  # what it returned takes the place of the answers to it
         self._unit.returned(self._call, {"given": self._given, **result})
 
     def ask(self, question: Tensor, compute: Callable[[], Tensor]) -> Tensor:
