@@ -96,8 +96,7 @@ def _walked(decided: _Decided, images: Tensor, labels: Tensor, *, norm: Norm, ep
     target = foolbox.PyTorchModel(decided, bounds=(0, 1), device=images.device)
     misclassified = foolbox.criteria.Misclassification
     blended = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50, directions=DIRECTIONS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of images that no noise fools
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of images that no noise fools
         starts = blended.run(target, images, misclassified(labels))
     unfooled = (decided(starts).argmax(1) == labels).nonzero().squeeze(1)
     if len(unfooled):

@@ -30,8 +30,7 @@ REFUSED = {
 
 def import_torchattacks() -> Any:
     """Import torchattacks, quietly; raises BenchError if it cannot be imported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return optional_import("torchattacks", "an attack of torchattacks", "torchattacks")
 
 

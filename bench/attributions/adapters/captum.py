@@ -117,8 +117,7 @@ def find(name: str) -> AttributionMethod:
 
 
 def _class(name: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return getattr(optional_import("captum.attr", "an attribution method of captum", "captum"), name)
 
 
@@ -152,8 +151,7 @@ def _look(name: str, class_name: str, model: nn.Module, images: Tensor, **parame
 def _attribute(
     maps: _Maps, model: nn.Module, images: Tensor, targets: Tensor, *, ids: Tensor, seed: int, **parameters: Any
 ) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of hooks, which go on a copy
+    with warnings.catch_warnings(action="ignore"):  # of hooks, which go on a copy
         return maps(_Batch(model, images, targets, ids, seed=seed), parameters).detach()
 
 

@@ -62,8 +62,7 @@ def zoo_entry(dataset: str, threat: str, name: str) -> Mapping[str, Any]:
 
 def build_robustbench_net(dataset: str, threat: str, name: str) -> nn.Module:
     """The net alone, with random weights; raises BenchError as `zoo_entry` does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         net: nn.Module = zoo_entry(dataset, threat, name)["model"]()
     return net
 
@@ -98,8 +97,7 @@ def _import_zoo(module: str) -> types.ModuleType:
         shell.__path__ = list(spec.submodule_search_locations or [])
         sys.modules["robustbench"] = shell
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return importlib.import_module(module)
     except ImportError as error:
         raise BenchError(f"RobustBench's model zoo cannot be imported ({error}); install it: {_INSTALL}.") from error

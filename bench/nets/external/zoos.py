@@ -39,8 +39,7 @@ def timm(
     """
     package = timm_package(name)
     _refuse_loading(arguments or {})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         net = package.create_model(
             name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **(arguments or {})
         )
