@@ -119,16 +119,11 @@ def _tilt_figure(study: TiltStudy) -> Figure:
         axes.contourf(ticks.numpy(), ticks.numpy(), second, levels=levels, colors=_CLASS_COLOURS, alpha=0.25)
         _points(axes, study)
         adversarial = study.adversarial[strength][first]
-        axes.scatter(
-            adversarial[:, 0].numpy(), adversarial[:, 1].numpy(), s=1, color="#d62728", linewidths=0, rasterized=True
-        )
-        start, end = study.data.means[0], adversarial.mean(0)
-        axes.annotate(
-            "",
-            xy=(float(end[0]), float(end[1])),
-            xytext=(float(start[0]), float(start[1])),
-            arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.5},
-        )
+        across, up = adversarial.numpy().T
+        axes.scatter(across, up, s=1, color="#d62728", linewidths=0, rasterized=True)
+        start, end = study.data.means[0].tolist(), adversarial.mean(0).tolist()
+        arrow = {"arrowstyle": "->", "color": "black", "linewidth": 1.5}
+        axes.annotate("", xy=(end[0], end[1]), xytext=(start[0], start[1]), arrowprops=arrow)
         nets = [net for net in study.nets if net.strength == strength]
         tilt = sum(net.tilt_from_means for net in nets) / len(nets)
         axes.set_title(f"{strength}: {tilt:.1f}° from the means' line", fontsize=10)
