@@ -21,11 +21,13 @@ def rows_of(leaderboard: Path) -> pd.DataFrame | None:
     return read_leaderboard(leaderboard) if (leaderboard / FILE_NAME).is_file() else None
 
 
-def latest_run(rows: pd.DataFrame, plan: RunPlan, leaderboard: Path) -> str | None:
+def latest_run(rows: pd.DataFrame | None, plan: RunPlan, leaderboard: Path) -> str | None:
     """The id of the latest finished run of the same model, suite, data, number of examples and seed, if any.
 
     Equal weights are not the same model where the evidence has other answers of the net.
     """
+    if rows is None:
+        return None
     card = plan.entry.card
     own = rows[(rows["model"] == card.id) & (rows["model_sha256"] == short_digest(card.weights.sha256))]
     return next((run for run in _finished(own, plan) if _answers_alike(leaderboard / "runs" / run, plan)), None)

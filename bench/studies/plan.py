@@ -215,19 +215,11 @@ def _suite_steps(
     if reason is not None:
         left_out.append(f"suite {suite}: {reason}")
     sample = sample_plans(request, scale, role, names, usable=plans)
-    done = lent_runs(rows, sample, scale.lent_to(role, names.here, names.absent), request.leaderboard)
+    lent = lent_runs(rows, sample, scale.lent_to(role, names.here, names.absent), request.leaderboard)
+    own = [(plan.entry.card.id, latest_run(rows, plan, request.leaderboard)) for plan in plans]
     return [
-        *(Step("run", f"{name} under {suite}", seconds, done=True, role=role) for name in done),
-        *(
-            Step(
-                "run",
-                f"{plan.entry.card.id} under {suite}",
-                seconds,
-                role=role,
-                done=rows is not None and latest_run(rows, plan, request.leaderboard) is not None,
-            )
-            for plan in plans
-        ),
+        Step("run", f"{name} under {suite}", seconds, done=run is not None, role=role)
+        for name, run in (*lent.items(), *own)
     ]
 
 

@@ -90,8 +90,7 @@ def reproduce(
         # claims and pictures leave the prefix out
         models = rows["model"].str.removeprefix(scale.prefix) if len(rows) else rows["model"]
         named = rows.assign(suite=rows["suite"].map(roles), model=models)
-        suites = scale.suites
-        material = Material(Values(request.leaderboard, named), suites, tilt, computed, trials=_trials(request))
+        material = Material(Values(request.leaderboard, named), scale.suites, tilt, computed, trials=_trials(request))
         judgements = judge_all(request.study.claims_at(request.scale), material, left_out)
         seconds = time.perf_counter() - began
         _write(request, plan, rows, judgements, material=material, seconds=seconds)
@@ -157,14 +156,12 @@ def _run_all(request: StudyRequest, watch: Watch, failures: Failures) -> tuple[d
         roles |= {plan.suite.name: role for plan in sample}
         plans += usable
     for position, plan in enumerate(plans, start=1):
-        rows = rows_of(request.leaderboard)
-        if rows is None or latest_run(rows, plan, request.leaderboard) is None:
+        if latest_run(rows_of(request.leaderboard), plan, request.leaderboard) is None:
             with failures.of(plan.entry.card.id, plan.suite.name):
                 watcher = watch(plan, f"[{position}/{len(plans)}] ")
                 execute(plan, request.leaderboard, observer=watcher, executor=request.executor)
     rows = rows_of(request.leaderboard)
-    if rows is not None:
-        runs |= {run for plan in plans if (run := latest_run(rows, plan, request.leaderboard)) is not None}
+    runs |= {run for plan in plans if (run := latest_run(rows, plan, request.leaderboard)) is not None}
     return roles, runs
 
 
