@@ -62,9 +62,8 @@ def judge_all(claims: Sequence[Claim], material: Material, left_out: Mapping[str
         if claim.kind != "check"
     }
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    alone = {
-        claim.id: _judge(claim, effects, adjusted.get(claim.id)) for claim, effects in zip(claims, found, strict=True)
-    }
+    judged = zip(claims, found, strict=True)
+    alone = {claim.id: _judge(claim, effects, adjusted.get(claim.id)) for claim, effects in judged}
     gated: dict[str, Judgement] = {}
     for claim in claims:
         _gated(claim.id, alone, gated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +68,8 @@ def effects_of(claim: Claim, material: Material) -> list[Effect]:
         than = [] if claim.than is None else [(-sign, of, group) for sign, of, group in _terms(claim.than)]
         return [_of_terms(material.values, [*_terms(claim), *than], claim)]
     if isinstance(claim, Ordering):
-        steps = zip(claim.models[1:], claim.models[:-1], strict=True)
-        return [
-            _of_terms(material.values, [(1.0, claim.of, more), (-1.0, claim.of, less)], claim) for more, less in steps
-        ]
+        steps = [[(1.0, claim.of, more), (-1.0, claim.of, less)] for less, more in pairwise(claim.models)]
+        return [_of_terms(material.values, terms, claim) for terms in steps]
     if isinstance(claim, Front):
         return [_front(material, claim)]
     if isinstance(claim, Stability):
@@ -239,16 +238,14 @@ def _correlation(values: Values, claim: Correlation) -> Effect:
             continue
         points.append(pair)
         seeds.append(len(names))
-    if len(points) < _LEAST_MODELS:
-        raise MissingInputError(
-            f"{len(points)} models have both metrics, and a correlation needs at least {_LEAST_MODELS}"
-        )
+    count = len(points)
+    if count < _LEAST_MODELS:
+        raise MissingInputError(f"{count} models have both metrics, and a correlation needs at least {_LEAST_MODELS}")
     first, second = zip(*points, strict=True)
     sign = 1.0 if claim.sign == "positive" else -1.0
     value = sign * float(spearmanr(first, second).statistic)
     # Fisher's z with the variance of Bonett and Wright 2000; models share data and baselines, so it is still too narrow
-    error = np.sqrt((1 + value**2 / 2) / max(1, len(points) - 3))
-    count = len(points)
+    error = np.sqrt((1 + value**2 / 2) / max(1, count - 3))
     whole = 1 - 6 / (count * (count**2 - 1))  # halfway from the second largest value that so many ranks can give to 1
     center = np.arctanh(np.clip(value, -whole, whole))
     low, high = min(value, np.tanh(center - 1.96 * error)), max(value, np.tanh(center + 1.96 * error))
@@ -261,7 +258,7 @@ def _correlation(values: Values, claim: Correlation) -> Effect:
     else:
         p = 2 * float(ndtr(-abs(center) / error))
     return Effect(
-        value, float(low), float(high), f"{len(points)} models, {min(seeds)} seed{'s' * (min(seeds) > 1)} each",
+        value, float(low), float(high), f"{count} models, {min(seeds)} seed{'s' * (min(seeds) > 1)} each",
         reason=f"Spearman {sign * value:+.2f}, counted towards the claim; models share data and baselines, the "
         "interval takes them as independent", p=p, seeds=min(seeds),
     )  # fmt: skip

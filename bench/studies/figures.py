@@ -79,11 +79,8 @@ def _manifold_figures(request: StudyRequest, rows: pd.DataFrame) -> dict[str, Fi
     of_suite = rows[rows["metric"] == "manifold_distance"].drop_duplicates("model", keep="last")
     prefix = request.study.scale(request.scale).prefix
     runs = dict(zip(of_suite["model"].str.removeprefix(prefix), of_suite["run_id"], strict=True))
-    orders = [
-        claim.models[::-1]
-        for claim in request.study.claims_at(request.scale)
-        if isinstance(claim, Ordering) and claim.of.metric == "manifold_distance"
-    ]
+    claims = [claim for claim in request.study.claims_at(request.scale) if isinstance(claim, Ordering)]
+    orders = [claim.models[::-1] for claim in claims if claim.of.metric == "manifold_distance"]
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for order in orders or [list(runs)]:
         for group in order:

@@ -119,12 +119,8 @@ def write_verdict(
     for judgement in claims:
         lines += _claim_lines(judgement)
     if checks:
-        lines += [
-            "# Checks of the implementation",
-            "",
-            f"Identities, and what a training step costs here; no claims: {_counts(checks)} of {len(checks)}.",
-            "",
-        ]
+        said = f"Identities, and what a training step costs here; no claims: {_counts(checks)} of {len(checks)}."
+        lines += ["# Checks of the implementation", "", said, ""]
     for judgement in checks:
         lines += _claim_lines(judgement)
     lines += ["## What differs from the paper", "", *(f"- {text}" for text in study.differences), ""]

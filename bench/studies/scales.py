@@ -161,9 +161,8 @@ def _each(line: TrainedModel) -> list[TrainedModel]:
     if not line.varied:
         return [line]
     ((name, values),) = line.varied.items()
-    return [
-        line.model_copy(
-            update={"id": f"{line.id}_{number:02d}", "parameters": line.parameters | {name: value}, "varied": {}}
-        )
-        for number, value in enumerate(values, start=1)
-    ]
+    made = []
+    for number, value in enumerate(values, start=1):
+        own = {"id": f"{line.id}_{number:02d}", "parameters": line.parameters | {name: value}, "varied": {}}
+        made.append(line.model_copy(update=own))
+    return made
