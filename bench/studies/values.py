@@ -196,14 +196,11 @@ def groups_of(values: Values, terms: Sequence[Term]) -> Groups:
         [[(sign, values.value(of, name)) for sign, of in signed] for name in names]
         for names, signed in by_group.items()
     ]
-    numbers = [
-        (
-            np.array([sum(sign * one.value for sign, one in model) for model in models]),
-            # seeds share their images: of their mean the images' error is that of one
-            float(np.mean([sum(one.error for _, one in model) for model in models])),
-        )
-        for models in of_rows
-    ]
+    numbers = []
+    for models in of_rows:
+        sums = np.array([sum(sign * one.value for sign, one in model) for model in models])
+        # seeds share their images: of their mean the images' error is that of one
+        numbers.append((sums, float(np.mean([sum(one.error for _, one in model) for model in models]))))
     arrays = _arrays(values, by_group)
     images = arrays[0].shape[1] if arrays else min(one.count for models in of_rows for row in models for _, one in row)
     offsets = [sum(sign * of.offset for sign, of in signed) for signed in by_group.values()]
