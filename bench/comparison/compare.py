@@ -14,7 +14,7 @@ from bench.core.errors import BenchError, bench_command
 from bench.core.names import unknown_name
 from bench.leaderboard.comparable import COMPARABLE, table_notes, table_title
 from bench.leaderboard.evidence.union_note import union_note, union_radii
-from bench.leaderboard.metrics import ExampleValues, MetricKey, keys_of
+from bench.leaderboard.metrics import MetricKey, keys_of
 from bench.leaderboard.statistics.paired import Comparison, compare_defined, compare_values, holm, share_values
 from bench.leaderboard.table import of_newest_versions, read_leaderboard, select_rows
 
@@ -101,7 +101,7 @@ def compare_runs(
     doubts = (evidence_doubt(folders[0], pair[0]), evidence_doubt(folders[1], pair[1]))
     own = [key for key in dict.fromkeys(keys_of(pd.concat(pair))) if not key.is_external]
     both = {key: (values[0][key], values[1][key]) for key in own if all(key in found for found in values)}
-    infinite = [key for key, pair in both.items() if any(map(_is_infinite, pair))]
+    infinite = [key for key, pair in both.items() if any(np.isinf(one.values.astype(float)).any() for one in pair)]
     finite = [pair for key, pair in both.items() if key not in infinite]
     comparisons = [compare_values(*pair) for pair in finite if share_values(*pair)]
     unpaired = [key for key in own if key not in {one.key for one in comparisons}]
@@ -112,11 +112,6 @@ def compare_runs(
         comparisons=comparisons, adjusted=_adjusted(comparisons), unpaired=unpaired, infinite=infinite,
         doubts=doubts, defined=defined,
     )  # fmt: skip
-
-
-def _is_infinite(one: ExampleValues) -> bool:
-    """Whether the metric is infinite for any example, so that its mean cannot be compared."""
-    return bool(np.isinf(one.values.to_numpy(np.float64)).any())
 
 
 def _adjusted(comparisons: list[Comparison]) -> list[float]:

@@ -134,13 +134,10 @@ def _report(outcome: RunOutcome, remarks: list[Remark], comparison: SuiteCompari
 
 def weights_remarks(entry: ModelEntry) -> list[Remark]:
     """A failure where the weights file is not the one that its card names."""
-    if (
-        entry.build is not None
-        or not entry.weights.path.is_file()
-        or sha256_file(entry.weights.path) == entry.card.weights.sha256
-    ):
+    path = entry.weights.path
+    if entry.build is not None or not path.is_file() or sha256_file(path) == entry.card.weights.sha256:
         return []
-    text = f"the weights {entry.weights.path} changed without a new card; restore the file or publish a new card"
+    text = f"the weights {path} changed without a new card; restore the file or publish a new card"
     return [Remark("failure", "digest", text)]
 
 
@@ -207,9 +204,8 @@ def _metric_remarks(comparison: SuiteComparison, rules: GateRules) -> Iterator[R
         if loss < 0 and p_value <= ALPHA:
             suspicious = loss < -allowed
             more = "; suspicious unless something was done for it: read the findings" if suspicious else ""
-            yield Remark(
-                "warning" if suspicious else "note", "metric", f"{full_label(one.key)} improved {values}{more}"
-            )
+            text = f"{full_label(one.key)} improved {values}{more}"
+            yield Remark("warning" if suspicious else "note", "metric", text)
         if loss > allowed and p_value <= ALPHA:
             verb, examples = ("fell", _lost(one)) if one.direction == "higher" else ("rose", "")
             text = f"{full_label(one.key)} {verb} {values} ({one.test}, p {p_value:.2g}){examples}"
@@ -289,10 +285,8 @@ def _gravity(finding: Finding) -> tuple[bool, int]:
 def _time_remarks(seconds: float, before: float, rules: GateRules) -> Iterator[Remark]:
     # a tiny run may have taken 0.00 s
     if rules.time_factor is not None and before > 0 and seconds > rules.time_factor * before:
-        severity: Severity = "failure" if rules.fail_on_time else "warning"
-        yield Remark(
-            severity, "time", f"took {seconds:.1f} s, {seconds / before:.1f} times the baseline's {before:.1f} s"
-        )
+        text = f"took {seconds:.1f} s, {seconds / before:.1f} times the baseline's {before:.1f} s"
+        yield Remark("failure" if rules.fail_on_time else "warning", "time", text)
 
 
 def _number(value: float, unit: str) -> str:

@@ -95,9 +95,8 @@ def _ranks(board: Board, rows: pd.DataFrame, leaderboard: Path) -> dict[str, Any
         ranks = paired.rank_with_ties(values)
     except BenchError as error:
         return {"problem": str(error)}
-    return (
-        {"ranks": ranks} if ranks else {"problem": f"no two models have {key} on an example; sort by another column."}
-    )
+    nothing = {"problem": f"no two models have {key} on an example; sort by another column."}
+    return {"ranks": ranks} if ranks else nothing
 
 
 def _of_metric(folder: Path, key: MetricKey, value: float) -> ExampleValues:
