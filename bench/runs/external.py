@@ -232,13 +232,9 @@ def _written(
         metrics=metrics, findings=[*(one for one in base.result.findings if one.id != finding.id), finding],
         counters=base.result.counters, seconds=base.result.seconds,
     )  # fmt: skip
-    manifest = base.model_copy(
-        update={
-            "config": base.config.model_copy(update={"dependencies": dependencies}),
-            "request": base.request.model_copy(update={"save_adversarial": False}),
-            "status": "running",
-        }
-    )
+    config = base.config.model_copy(update={"dependencies": dependencies})
+    request = base.request.model_copy(update={"save_adversarial": False})
+    manifest = base.model_copy(update={"config": config, "request": request, "status": "running"})
     run = open_run(leaderboard, manifest, fresh=True)
     try:
         held = judged.held

@@ -81,12 +81,9 @@ def missing_units(plan: RunPlan, done: Iterable[UnitStats]) -> list[WorkUnit]:
     known = sorted(done, key=lambda stats: stats.start)
     sizes = [one.stop - one.start for one in known]
     seconds, count = sum(one.seconds for one in known), sum(sizes)
-    return [
-        part
-        for unit in plan.units
-        for gap in _gaps(unit, known)
-        for part in pieces(plan, gap, seconds / count if count else 0.0, max(sizes, default=1))
-    ]
+    pace, smallest = seconds / count if count else 0.0, max(sizes, default=1)
+    gaps = [gap for unit in plan.units for gap in _gaps(unit, known)]
+    return [part for gap in gaps for part in pieces(plan, gap, pace, smallest)]
 
 
 def _gaps(unit: WorkUnit, known: list[UnitStats]) -> Iterator[WorkUnit]:

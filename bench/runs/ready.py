@@ -70,11 +70,9 @@ def check_model(
             says: it may remember what it has seen.
         expect_clean: the clean accuracy that the model is known to have; another one is an error.
     """
-    name = entry.card.name
-    if entry.card.expected_classes != dataset.num_classes:
-        raise BenchError(
-            f"model {name} is for {entry.card.expected_classes} classes, {dataset.name} has {dataset.num_classes}."
-        )
+    name, classes = entry.card.name, entry.card.expected_classes
+    if classes != dataset.num_classes:
+        raise BenchError(f"model {name} is for {classes} classes, {dataset.name} has {dataset.num_classes}.")
     try:
         model = prepared_net(entry, dataset, device)
         images = dataset.pixels(slice(0, 3)).to(device)

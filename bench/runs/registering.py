@@ -52,14 +52,9 @@ def add_model(
         raise BenchError(f"{folder} exists already; choose another name, or delete it.", option="model_id")
     net = load_model(entry, device)
     accuracy, count = clean_accuracy(net, entry.card.name, test, examples, device=device)
-    card = ModelCard.model_validate(
-        entry.card.model_dump()
-        | {
-            "method": method,
-            "description": entry.card.description if description is None else description,
-            "accuracy": Accuracy(test=accuracy, test_examples=count).model_dump(),
-        }
-    )
+    told = {"method": method, "accuracy": Accuracy(test=accuracy, test_examples=count).model_dump()}
+    told |= {} if description is None else {"description": description}
+    card = ModelCard.model_validate(entry.card.model_dump() | told)
     _publish(folder, card, state_bytes(net))
     return ModelEntry(card, folder)
 
@@ -89,9 +84,8 @@ def clean_accuracy(
     count, right = min(examples, len(dataset)), 0
     for begin in range(0, count, _BATCH):
         chosen = slice(begin, min(begin + _BATCH, count))
-        predictions, _ = clean_pass(
-            net, name, dataset.pixels(chosen).to(device), dataset.num_classes, batch_size=_BATCH
-        )
+        images = dataset.pixels(chosen).to(device)
+        predictions, _ = clean_pass(net, name, images, dataset.num_classes, batch_size=_BATCH)
         right += int((predictions == dataset.labels[chosen]).sum())
     return right / count, count
 
