@@ -66,10 +66,8 @@ class LocalPool(Executor):
         super().__exit__(*error)
 
     def stats(self) -> ExecutorStats:
-        threads = self._threads or torch.get_num_threads()
-        return ExecutorStats(
-            name="local", workers=max(1, len(self._took_part)), workers_lost=self._lost, threads=threads
-        )
+        threads, workers = self._threads or torch.get_num_threads(), max(1, len(self._took_part))
+        return ExecutorStats(name="local", workers=workers, workers_lost=self._lost, threads=threads)
 
     def _compute(
         self, plan: RunPlan, units: Sequence[WorkUnit], advanced: Callable[[int], None]

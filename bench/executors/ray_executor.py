@@ -42,17 +42,9 @@ class RayWorker(Worker):
         self._ray = ray
         self._at = (-1, 0)
         self._question: Future[tuple[int, int]] | None = None
-        self._actor = (
-            ray.remote(UnitWorker)
-            .options(
-                num_cpus=shares.cpus,
-                num_gpus=shares.gpus,
-                max_restarts=0,
-                max_concurrency=2,  # so that `progress` is answered during `compute`
-                scheduling_strategy="SPREAD",
-            )
-            .remote()
-        )
+        # two calls at a time, so that `progress` is answered during `compute`
+        own = {"num_cpus": shares.cpus, "num_gpus": shares.gpus, "max_concurrency": 2, "max_restarts": 0}
+        self._actor = ray.remote(UnitWorker).options(**own, scheduling_strategy="SPREAD").remote()
 
     def load(self, job: Job) -> Future[Any]:
         return self._actor.load.remote(*job.shipment).future()  # type: ignore[no-any-return]

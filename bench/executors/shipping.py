@@ -109,23 +109,20 @@ def unpack_plan(
 
 def _pack_model(entry: ModelEntry) -> tuple[bytes, bytes | None]:
     """Its weights and its program."""
-    if entry.card.program is None and entry.card.architecture not in architectures():
+    card = entry.card
+    if card.program is None and card.architecture not in architectures():
         raise BenchError(
-            f"model {entry.card.name} is only in this process's memory, so it cannot go to other workers; "
+            f"model {card.name} is only in this process's memory, so it cannot go to other workers; "
             "register it (`bench models add`), name it as FILE.py:FACTORY, or evaluate it here."
         )
     built = entry.build is not None
     weights = state_bytes(load_model(entry)) if built else read_named(entry.weights.path, "the weights")
-    program = None if entry.card.program is None or entry.program is None else read_named(entry.program, "the model")
+    program = None if card.program is None or entry.program is None else read_named(entry.program, "the model")
+    digests = card.weights.sha256, card.program and card.program.sha256
     # a file that has changed since the run was planned must not come back as every worker's failure
-    for content, digest in (
-        (weights, entry.card.weights.sha256),
-        (program, entry.card.program and entry.card.program.sha256),
-    ):
+    for content, digest in zip((weights, program), digests, strict=True):
         if content is not None and sha256_bytes(content) != digest:
-            raise BenchError(
-                f"a file of model {entry.card.name} has changed since the run was planned; start it again."
-            )
+            raise BenchError(f"a file of model {card.name} has changed since the run was planned; start it again.")
     return weights, program
 
 

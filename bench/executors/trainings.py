@@ -104,9 +104,8 @@ class _SideBySide:
             while self._unfinished:
                 while idle and (training := self._next()) is not None:
                     number = idle.popleft()
-                    request = dataclasses.replace(
-                        training.request, device=worker_device(training.request.device, number)
-                    )
+                    device = worker_device(training.request.device, number)
+                    request = dataclasses.replace(training.request, device=device)
                     helpers[number].at[:] = [0] * 4  # so that its last training's progress is not told as this one's
                     call = helpers[number].submit(_train_there, request, training.autoencoder, threads)
                     self._running[call], self._told[number] = (training, number), training.watch()
