@@ -53,10 +53,8 @@ def merge_leaderboards(sources: Sequence[Path], into: Path, but: Collection[str]
 
 
 def _runs(folder: Path) -> dict[str, pd.DataFrame]:
-    rows = read_leaderboard(folder)
-    return {
-        str(run_id): group[list(COLUMNS)].reset_index(drop=True) for run_id, group in rows.groupby("run_id", sort=False)
-    }
+    runs = read_leaderboard(folder).groupby("run_id", sort=False)
+    return {str(run_id): rows.reset_index(drop=True) for run_id, rows in runs}
 
 
 def _require_same(run_id: str, ours: pd.DataFrame, theirs: pd.DataFrame, source: Path) -> None:

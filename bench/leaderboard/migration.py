@@ -73,7 +73,7 @@ def migrated_name(metric: str, attack: str) -> tuple[str, str, str, Direction, U
         metric, subject = first, "/".join(rest)
     elif metric in _WITH_MAP:
         subject, attack = attack, ""
-    elif (numbered and numbered[1] == "retrained_accuracy") or (numbered and numbered[1] == "corruption_accuracy"):
+    elif numbered and numbered[1] in ("retrained_accuracy", "corruption_accuracy"):
         first = metric = numbered[1]
         subject, attack = f"{attack}/{numbered[2]}", ""
     return metric, subject, attack, _direction(first, rest), _unit(first, metric), _prominence(metric, subject, attack)
@@ -125,11 +125,9 @@ def migrated_manifest(old: Mapping[str, Any]) -> dict[str, Any]:
     config = {name: value for name, value in facts.items() if name not in (*digests, "search_precision")}
     config["precision"] = facts.get("search_precision", "float32")
     # the masking probe's source decides what is noticed, and no number
+    decides = {"transfer_source_sha256": "findings"}
     config["dependencies"] = {
-        name.removesuffix("_sha256"): {
-            "sha256": facts[name],
-            "decides": "findings" if name == "transfer_source_sha256" else "metrics",
-        }
+        name.removesuffix("_sha256"): {"sha256": facts[name], "decides": decides.get(name, "metrics")}
         for name in digests
     } or None
     environment = {name: versions[name] for name in ("bench", "torch", "python", "commit") if name in versions} | {

@@ -64,15 +64,11 @@ def superseded_runs(folder: Path) -> list[Superseded]:
                 by = by[by["run_id"].map(keeps_images)]
             if len(by) and f'"{run.run_id}"'.encode() not in named:
                 files = (path for path in (folder / "runs" / str(run.run_id)).rglob("*") if path.is_file())
-                one = Superseded(
-                    run_id=str(run.run_id),
-                    model=f"{run.dataset}/{run.model}",
-                    suite=str(run.suite),
-                    suite_version=int(str(run.suite_version)),
-                    by=str(by.iloc[-1]["run_id"]),
-                    size=sum(path.stat().st_size for path in files),
-                )
-                found.append(one)
+                size, version = sum(path.stat().st_size for path in files), int(str(run.suite_version))
+                found.append(Superseded(
+                    str(run.run_id), f"{run.dataset}/{run.model}", str(run.suite), version,
+                    by=str(by.iloc[-1]["run_id"]), size=size,
+                ))  # fmt: skip
     return found
 
 

@@ -17,16 +17,11 @@ def by_method(board: Board, groups: Mapping[str, str]) -> Board:
     members: dict[str, list[Row]] = {}
     for row in board.rows:
         members.setdefault(groups[row.name], []).append(row)
-    rows = [
-        Row(
-            name,
-            name,
-            tuple(map(_mean, zip(*(row.cells for row in own), strict=True))),
-            models=len(own),
-            best_known=", ".join(dict.fromkeys(row.best_known for row in own if row.best_known)),
-        )
-        for name, own in members.items()
-    ]
+    rows = []
+    for name, own in members.items():
+        cells = tuple(map(_mean, zip(*(row.cells for row in own), strict=True)))
+        known = ", ".join(dict.fromkeys(row.best_known for row in own if row.best_known))
+        rows.append(Row(name, name, cells, models=len(own), best_known=known))
     rows = set_apart(rows, [board.columns.index(board.sort)])
     return replace(board, rows=sorted_rows(rows, board.columns, board.sort))
 
@@ -71,11 +66,8 @@ def with_columns(boards: Sequence[Board], names: Sequence[str]) -> list[Board]:
     Raises:
         BenchError: a name that no board has.
     """
-    wanted = select_labels(
-        [name.removeprefix(FROM_ONE) for name in names],
-        (column.label for board in boards for column in board.columns),
-        "column",
-    )
+    labels = (column.label for board in boards for column in board.columns)
+    wanted = select_labels([name.removeprefix(FROM_ONE) for name in names], labels, "column")
     chosen = []
     for board in boards:
         places = {column.label: place for place, column in enumerate(board.columns)}

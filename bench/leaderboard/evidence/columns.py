@@ -20,9 +20,8 @@ def metric_fields(flat: Any) -> Any:
     if not isinstance(flat, dict):
         return flat
     key = {name: flat[name] for name in KEY_COLUMNS if name in flat}
-    return {name: math.nan if value is None else value for name, value in flat.items() if name not in key} | {
-        "key": key
-    }
+    rest = {name: math.nan if value is None else value for name, value in flat.items() if name not in key}
+    return rest | {"key": key}
 
 
 def metric_columns(metrics: list[Metric]) -> dict[str, Any]:

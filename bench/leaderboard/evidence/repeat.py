@@ -51,14 +51,9 @@ def repeat(run: Run, suites: Mapping[str, str], models: Mapping[str, str]) -> Re
     strangers = ", ".join(sorted(set(run.rows[is_external(run.rows)]["attack"])))
     if strangers:
         notes.append(f"numbers of {strangers} come from others' images: enter those again with bench verify")
+    search = searched_in(str(shared["precision"]))
     command = bench_command(
-        "run",
-        **model,
-        suite=suite,
-        examples=run.examples,
-        seed=shared["seed"],
-        fresh=True,
-        **searched_in(str(shared["precision"])),
+        "run", **model, suite=suite, examples=run.examples, seed=shared["seed"], fresh=True, **search
     )
     return Repeat(command if model else "", "; ".join(notes))
 
