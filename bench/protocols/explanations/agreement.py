@@ -87,13 +87,9 @@ class AttributionAgreement(AttributionProtocol):
 def insensitive(similarities_to_random: Mapping[str, float], above: float) -> list[Finding]:
     """A warning for each method whose maps hardly change as all weights are drawn anew; mean Spearman by method."""
     advice = "they show the image more than the model; don't read them as an explanation of it"
+    evidence = "{} maps of the net with all weights random have a mean Spearman of {:.2f} with the model's own"
     return [
-        Finding(
-            f"insensitive_{method}",
-            "warning",
-            f"{method} maps of the net with all weights random have a mean Spearman of {mean:.2f} with the model's own",
-            advice,
-        )
+        Finding(f"insensitive_{method}", "warning", evidence.format(method, mean), advice)
         for method, mean in similarities_to_random.items()
         if mean > above
     ]

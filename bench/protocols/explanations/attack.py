@@ -99,26 +99,15 @@ class AttributionAttack(AttributionProtocol):
     def remarks(self, unit: Unit, records: pd.DataFrame) -> list[Finding]:  # noqa: ARG002
         parameters, count = self.parameters, unit.context.stop - unit.context.start
         tries = count * len(parameters.attributions) * len(parameters.radii)
-        found = [
-            Finding(
-                f"transferred_{method.name}",
-                "note",
-                f"{method.name} cannot be differentiated, so its images were made against the gradient",
-                "an attack of its own could be stronger",
-            )
-            for method in parameters.attributions
-            if not method.differentiable
-        ]
-        found += [
-            Finding(
-                f"flat_maps_{kind}",
-                "warning",
-                f"{kind} never saw a gradient other than zero in {number} of {tries} attacks",
-                "the net's second derivatives vanish; its maps may look more robust than they are",
-            )
-            for kind, number in unit.flat.items()
-            if number
-        ]
+        found = []
+        for name in (method.name for method in parameters.attributions if not method.differentiable):
+            evidence = f"{name} cannot be differentiated, so its images were made against the gradient"
+            found.append(Finding(f"transferred_{name}", "note", evidence, "an attack of its own could be stronger"))
+        for kind, number in unit.flat.items():
+            if number:
+                evidence = f"{kind} never saw a gradient other than zero in {number} of {tries} attacks"
+                advice = "the net's second derivatives vanish; its maps may look more robust than they are"
+                found.append(Finding(f"flat_maps_{kind}", "warning", evidence, advice))
         if bad := unit.counters["bad_gradients"]:
             evidence = f"{bad} gradients on {count} images were NaN or infinite"
             advice = "the attacks are blind there; mend the net's backward pass"

@@ -46,10 +46,9 @@ class Localisation(ControlledProtocol):
 
     def require_images(self, shape: tuple[int, ...], name: str) -> None:
         super().require_images(shape, name)
-        if min(shape[-2:]) < 4:
-            raise BenchError(
-                f"mosaics need images of at least 4x4 pixels, those of {name} have {shape[-2]}x{shape[-1]}."
-            )
+        height, width = shape[-2:]
+        if min(height, width) < 4:
+            raise BenchError(f"mosaics need images of at least 4x4 pixels, those of {name} have {height}x{width}.")
 
     def rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         context = unit.context

@@ -6,7 +6,7 @@ the decomposition on the side is that of the bound in section 1.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -81,13 +81,12 @@ class AttributionStability(AttributionProtocol):
     def _rows(self, unit: Unit, batch: Batch) -> Iterator[pd.DataFrame]:
         settings = self.parameters
         references = {method.name: _maps(unit, batch, method) for method in settings.attributions}
-        hessian = _HessianProducts(unit.context.model, batch) if settings.decomposition else None
+        hessian = _Hessian(unit.context.model, batch) if settings.decomposition else None
         for eps in settings.radii:
             totals: dict[str, Tensor] = {}
             for draw in range(settings.draws):
-                for name, values in self._draw(
-                    unit, batch, perturbed(batch, eps, draw, unit.context.seed), references, hessian=hessian
-                ):
+                noisy = perturbed(batch, eps, draw, unit.context.seed)
+                for name, values in self._draw(unit, batch, noisy, references, hessian=hessian):
                     totals[name] = totals[name] + exact(values) if name in totals else exact(values)
                 unit.context.on_progress(len(batch.labels))
             means = {name: (total / settings.draws).float() for name, total in totals.items()}
@@ -98,12 +97,7 @@ class AttributionStability(AttributionProtocol):
                 yield batch.frame({**common, **own, **shared})
 
     def _draw(
-        self,
-        unit: Unit,
-        batch: Batch,
-        noisy: Tensor,
-        references: Mapping[str, PreparedMaps],
-        hessian: _HessianProducts | None,
+        self, unit: Unit, batch: Batch, noisy: Tensor, references: dict[str, PreparedMaps], hessian: _Hessian | None
     ) -> Iterator[tuple[str, Tensor]]:
         """What one perturbed copy of each image says, by name: (N,) each."""
         logits, gradient = _gradient(unit, batch, noisy)
@@ -161,7 +155,7 @@ def _maps(
     return unit.maps(method, batch, noisy)
 
 
-class _HessianProducts:
+class _Hessian:
     """H(x) d by one more backward pass through the gradient's graph, which is built once a batch."""
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
