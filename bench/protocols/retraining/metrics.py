@@ -125,10 +125,9 @@ def retraining_metrics(direction: str, records: pd.DataFrame) -> list[Metric]:
         name, removed = str(nets["map"].iloc[0]), float(nets["removed"].iloc[0])
         accuracies = (nets["correct"] / nets["n_examples"]).to_numpy(dtype=np.float64)
         low, high = t_interval(accuracies)
+        bounds = max(0.0, low), min(1.0, high)
         key, value = MetricKey("retrained_accuracy", f"{name}/{100 * removed:.0f}"), float(accuracies.mean())
-        metrics.append(
-            Metric(key, value, max(0.0, low), min(1.0, high), n_examples=count, direction="descriptive", unit="share")
-        )
+        metrics.append(Metric(key, value, *bounds, count, "descriptive", "share"))
     return metrics
 
 

@@ -45,13 +45,8 @@ class Corruptions(Protocol):
                         corrupted = corrupt(images[part], ids[part], corruption, severity, seed=context.seed)
                         said.append(answers(context.model(corrupted)).cpu())
                 answer = torch.cat(said)
-                columns = {
-                    **example_columns(context, predictions),
-                    "attack": corruption,
-                    "severity": severity,
-                    "corrupted_prediction": answer.numpy(),
-                    "broken": (answer != labels).numpy(),
-                }
+                columns = example_columns(context, predictions) | {"attack": corruption, "severity": severity}
+                columns |= {"corrupted_prediction": answer.numpy(), "broken": (answer != labels).numpy()}
                 frames.append(pd.DataFrame(columns))
                 context.on_progress(len(labels))
         records = pd.concat(frames, ignore_index=True)

@@ -87,9 +87,8 @@ def probe(
     settled = _settled(all_results, reference, radii or {})[chosen].to(context.device)
     counts |= {"settled": int(settled.sum())}
     farthest = max(radii[norm]) if radii else torch.inf
-    return _prefixed(
-        counts | _signs_seen(probes, eps, own, counts["probed"], left=~settled, farthest=farthest, on_step=on_step)
-    )
+    seen = _signs_seen(probes, eps, own, counts["probed"], left=~settled, farthest=farthest, on_step=on_step)
+    return _prefixed(counts | seen)
 
 
 def _settled(

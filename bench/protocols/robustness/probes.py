@@ -101,13 +101,9 @@ class Probes:
         broken, places = found.broken(self.norm, eps), self.places[part.cpu()]
         for results in self.all_results:
             new = broken & ~results.broken(self.norm, eps)[places]
-            results.record(
-                places[new],
-                self.norm,
-                {norm: values[new] for norm, values in found.distances.items()},
-                found.predictions[self.norm][new],
-                images=found.images[self.norm][new] if found.images else None,
-            )
+            distances = {norm: values[new] for norm, values in found.distances.items()}
+            images = found.images[self.norm][new] if found.images else None
+            results.record(places[new], self.norm, distances, found.predictions[self.norm][new], images=images)
         return broken
 
     def square(self, eps: float, white: Tensor, ends: Tensor) -> Tensor:
@@ -193,10 +189,9 @@ class Probes:
         """How many images are classified otherwise with invisible noise, in another order."""
         noise = keyed_uniform(self.context.seed, "masking/invisible", self.ids, self.clean.shape[1:])
         noisy = (self.clean + INVISIBLE * (2.0 * noise - 1.0)).clamp_(0.0, 1.0).flip(0)
+        batches = torch.split(noisy, self.context.batch_size)
         with torch.no_grad():
-            said = torch.cat(
-                [answers(self.context.model(images)) for images in torch.split(noisy, self.context.batch_size)]
-            )
+            said = torch.cat([answers(self.context.model(images)) for images in batches])
         return int((said.flip(0) != self.labels).sum())
 
     def random_outputs(self) -> int:

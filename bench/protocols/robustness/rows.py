@@ -41,22 +41,16 @@ def robust_rows(
         predictions: (n,) of the clean images.
         given: (n,) bool, which examples the attack was given; None for all.
     """
-    frames = [
-        pd.DataFrame(
-            {
-                **example_columns(context, predictions),
-                "attack": attack,
-                "norm": norm,
-                "eps": eps,
-                "broken": results.broken(norm, eps).numpy(),
-                "distance": results.distances[norm].numpy(),
-                "adversarial_prediction": results.predictions[norm].numpy(),
-                "found_in_norm": [NORMS[index] if index >= 0 else "" for index in results.found_in[norm].tolist()],
-            }
-        )
-        for norm in radii
-        for eps in radii[norm]
-    ]
+    shared, frames = example_columns(context, predictions) | {"attack": attack}, []
+    for norm in radii:
+        found = {
+            "distance": results.distances[norm].numpy(),
+            "adversarial_prediction": results.predictions[norm].numpy(),
+            "found_in_norm": [NORMS[index] if index >= 0 else "" for index in results.found_in[norm].tolist()],
+        }
+        for eps in radii[norm]:
+            broken = results.broken(norm, eps).numpy()
+            frames.append(pd.DataFrame({**shared, "norm": norm, "eps": eps, "broken": broken, **found}))
     if given is not None:
         frames = [frame[given.numpy()] for frame in frames]
     return pd.concat(frames, ignore_index=True).astype(ROBUSTNESS_COLUMNS)
