@@ -132,15 +132,10 @@ def _time(seconds: float) -> str:
 def _print_outcome(outcome: StudyOutcome) -> None:
     from bench.studies.report import effect_text
 
-    rows = [
-        [
-            judgement.claim.id,
-            judgement.verdict,
-            effect_text(judgement.effect),
-            "" if judgement.low is None else f"[{effect_text(judgement.low)}, {effect_text(judgement.high)}]",
-        ]
-        for judgement in outcome.judgements
-    ]
+    rows = []
+    for one in outcome.judgements:
+        interval = "" if one.low is None else f"[{effect_text(one.low)}, {effect_text(one.high)}]"
+        rows.append([one.claim.id, one.verdict, effect_text(one.effect), interval])
     output().print(table(["claim", "verdict", "effect", "95 % interval"], rows, right=("effect",)))
     output().print(f"planned {_time(outcome.planned_seconds)}, took {_time(outcome.seconds)}", soft_wrap=True)
     output().print(f"verdict: {outcome.folder / 'verdict.md'}", soft_wrap=True)

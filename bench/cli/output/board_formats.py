@@ -181,14 +181,9 @@ def as_markdown(boards: Sequence[Board], *, intervals: bool = False) -> str:
         head = [*_head(board), *(markdown(column.heading) for column in board.columns)]
         rows = _rows(board, board.columns, markdown, lambda text: f"**{markdown(text)}**", intervals=intervals)
         note = [f"{markdown(board.order_note[:1].upper() + board.order_note[1:])}.", ""] if board.order_note else []
-        lines = [
-            f"### {markdown(board.title)}",
-            "",
-            *note,
-            f"| {' | '.join(head)} |",
-            f"|---|{'---:|' * (len(head) - 1)}",
-        ]
-        parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
+        first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
+        lines = [f"### {markdown(board.title)}", "", *note, first, f"|---|{'---:|' * (len(head) - 1)}", *others]
+        parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 

@@ -95,18 +95,16 @@ def write_junit(verdicts: Sequence[RegressionReport], path: Path, errors: Sequen
     )  # fmt: skip
     for error in errors:
         names = {"classname": printable(error.suite) or "bench check", "name": printable(error.model)}
-        ElementTree.SubElement(
-            ElementTree.SubElement(root, "testcase", names), "error", message=printable(error.reason)
-        )
+        case = ElementTree.SubElement(root, "testcase", names)
+        ElementTree.SubElement(case, "error", message=printable(error.reason))
     for verdict in verdicts:
         names = {"classname": printable(verdict.suite), "name": printable(verdict.model)}
         case = ElementTree.SubElement(root, "testcase", names, time=f"{verdict.seconds:.3f}")
         failed = [printable(remark.text) for remark in verdict.remarks if remark.severity == "failure"]
         if failed:
             ElementTree.SubElement(case, "failure", message=failed[0]).text = "\n".join(failed)
-        others = [
-            f"{remark.severity}: {printable(remark.text)}" for remark in verdict.remarks if remark.severity != "failure"
-        ]
+        notes = [remark for remark in verdict.remarks if remark.severity != "failure"]
+        others = [f"{remark.severity}: {printable(remark.text)}" for remark in notes]
         others += [f"{printable(full_label(one.key))} {one.value:.6g}" for one in verdict.metrics]
         if others:
             ElementTree.SubElement(case, "system-out").text = "\n".join(others)
