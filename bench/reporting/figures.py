@@ -53,9 +53,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 def few_colours(png: bytes) -> bytes:
     """A picture with at most 256 colours, which is all that lines and text have: a third of the size."""
     stream = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        stream, "png", optimize=True
-    )
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(stream, "png", optimize=True)
     return stream.getvalue()
 
 

@@ -82,12 +82,9 @@ def build_page(source: PageSource) -> str:
     runs = read_runs(source.rows, source.leaderboard) if source.runs is None else source.runs
     datasets = {str(run.shared["dataset"]) for run in runs}
     models = sorted({run.model for run in runs})
-    # every plot is of one data set
-    slots = {
-        name: slot
-        for one in sorted(datasets)
-        for slot, name in enumerate(m for m in models if m.partition("/")[0] == one)
-    }
+    slots: dict[str, int] = {}
+    for one in sorted(datasets):  # every plot is of one data set
+        slots |= {name: slot for slot, name in enumerate(m for m in models if m.partition("/")[0] == one)}
     names = Names(slots, len(datasets) > 1)
     content = _gather(source, runs, names)
     style, script = _asset("page.css"), _asset("page.js")
@@ -133,7 +130,7 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
     cards = {name: card for name in names.slots if (card := source.cards.get(name) or _card(runs, name))}
     tradeoffs = [robustness_tradeoffs(table, names) for table in drawn] + stability_tradeoffs(drawn, cards, names)
-    shown = {table.id: table.runs for table in tables}
+    shown, links = {table.id: table.runs for table in tables}, source.links or Links(source.leaderboard)
     parts: dict[str, list[Any]] = {
         "tables": tables,
         "curves": [robustness_curves(table) for table in drawn],
@@ -142,13 +139,7 @@ def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]
         "findings": finding_groups([run for own in shown.values() for run in own]),
         "studies": read_studies(source.leaderboard),
         "models": model_sections(
-            shown,
-            cards,
-            names,
-            suites=source.suites,
-            models=source.models,
-            links=source.links or Links(source.leaderboard),
-            folders=source.folders,
+            shown, cards, names, suites=source.suites, models=source.models, links=links, folders=source.folders
         ),
     }
     found = {name: [one for one in part if one is not None] for name, part in parts.items()}

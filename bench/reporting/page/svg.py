@@ -250,10 +250,8 @@ def _short(value: float) -> str:
 
 def swatch(slot: int, *, joined: bool = True) -> Markup:
     """A small drawing of a series' line and marker, for legends."""
-    line = (
-        Markup('<path d="M-12 0H12" stroke-width="2" stroke-dasharray="{}"/>').format(_dashes(slot)) if joined else ""
-    )
+    line = Markup('<path d="M-12 0H12" stroke-width="2" stroke-dasharray="{}"/>').format(_dashes(slot))
     return Markup(
         '<svg class="swatch" viewBox="-13 -5 26 10" aria-hidden="true" style="color:var(--series-{})">{}'
         '<path d="{}" stroke="none" fill="currentColor"/></svg>'
-    ).format(slot % SERIES_COLOURS, line, _marker(slot, 4))
+    ).format(slot % SERIES_COLOURS, line if joined else "", _marker(slot, 4))

@@ -51,12 +51,10 @@ def robustness_tradeoffs(table: BoardTable, names: Names) -> PlotGroup | None:
         norm: (f"robust accuracy, {balls({norm: eps})}", table.column("robust_accuracy", norm, eps))
         for norm, eps in shared_reference(table.runs).items()
     } | {"union": ("worst over all norms", table.column("union_accuracy", "all"))}
-    panels = [
-        _panel(
-            f"{table.id}-tradeoff-{short}", ("clean accuracy", name), _spots(table, place), names, detail=table.detail
-        )
-        for short, (name, place) in targets.items()
-    ]
+    panels = []
+    for short, (name, place) in targets.items():
+        labels, spots = ("clean accuracy", name), _spots(table, place)
+        panels.append(_panel(f"{table.id}-tradeoff-{short}", labels, spots, names, detail=table.detail))
     title, dataset = f"Robustness, {table.title}", str(table.runs[0].shared["dataset"])
     return _group(f"{table.id}-tradeoffs", (title, table.detail, _ROBUST), panels, names=names, dataset=dataset)
 
@@ -163,15 +161,10 @@ def _panel(identity: str, labels: tuple[str, str], spots: list[Spot], names: Nam
     series = [_series(one, names, labels) for one in spots]
     heading = f"{y_name[0].upper()}{y_name[1:]}"
     title = f"{heading} against {x_name}"
-    rows = [
-        [
-            names.short(one.model),
-            one.x.said,
-            one.y.said,
-            "other images" if one.apart else "yes" if one in best else "no",
-        ]
-        for one in sorted(spots, key=lambda one: (one.apart, -one.goodness))
-    ]
+    rows = []
+    for one in sorted(spots, key=lambda one: (one.apart, -one.goodness)):
+        on_front = "other images" if one.apart else "yes" if one in best else "no"
+        rows.append([names.short(one.model), one.x.said, one.y.said, on_front])
     return draw_panel(
         identity, heading, title=title,
         alt=f"Scatter plot of {y_name} against {x_name} for {len(spots)} models. On the Pareto front, from left to "

@@ -102,8 +102,7 @@ def _draw_row(page: _Page, row: PanelRow, headings: Sequence[_Heading], places: 
 
 
 def _picture(axes: Axes, title: str) -> Axes:
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.5, color="0.6")
     # a long name is written small, or it would run into its neighbour's
     axes.set_title(title, fontsize=min(_TITLE_SIZE, (_CELL + _GAP) / (_CHARACTER * len(title))), pad=3)

@@ -170,7 +170,10 @@ def panel_rows(
     """
     model = prepared_net(entry, dataset, device)
     with attacked_model(model), float32_products(), random_numbers_of(device, settings.seed, "saliency"):
-        batch, findings = _batch(model, entry, dataset, torch.tensor(example_ids), device=device)
+        ids = torch.tensor(example_ids)
+        pixels, labels = dataset.pixels(ids).to(device), dataset.labels[ids].to(device)
+        predictions, findings = clean_pass(model, entry.card.name, pixels, dataset.num_classes, batch_size=len(ids))
+        batch = Batch(pixels, labels, ids.to(device), predictions.to(device))
         model = scaled_net(model, dataset, device)
         # every method once before the attack: one that the net does not support is refused before the long part
         clean = [batch.attributions(model, method, settings.seed) for method in settings.methods]
@@ -203,14 +206,6 @@ def panel_rows(
         for row in range(len(after))
     ]
     return rows, findings
-
-
-def _batch(
-    model: nn.Module, entry: ModelEntry, dataset: ImageDataset, ids: Tensor, device: torch.device
-) -> tuple[Batch, list[Finding]]:
-    images, labels = dataset.pixels(ids).to(device), dataset.labels[ids].to(device)
-    predictions, findings = clean_pass(model, entry.card.name, images, dataset.num_classes, batch_size=len(ids))
-    return Batch(images, labels, ids.to(device), predictions.to(device)), findings
 
 
 def _attacked(context: EvaluationContext, batch: Batch, settings: PanelSettings) -> tuple[Tensor, Tensor]:
