@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -154,8 +155,9 @@ def _found(
     prepared.eval()
     if before is not None:
         _require_unchanged(run, examples, before)
-    results.gradient_evaluations += result.gradients or 0
-    results.queries += result.queries or 0
+    with _told(run, norm):  # a stranger's may be any kind of number, or none
+        results.gradient_evaluations += operator.index(result.gradients or 0)
+        results.queries += operator.index(result.queries or 0)
     return replace(examples, model=prepared), _images(run, result, (len(curve),) if curve else (), examples.images)
 
 

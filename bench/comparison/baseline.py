@@ -26,18 +26,6 @@ def baseline_rows(baseline: Path) -> pd.DataFrame:
     return read_leaderboard(baseline)
 
 
-def require_baseline(wanted: Sequence[tuple[str, str, str]], baseline: Path) -> None:
-    """Raise BenchError, before any work, for a (data set, model, suite) of which the baseline has no run."""
-    rows = baseline_rows(baseline)
-    known = set(zip(rows["dataset"], rows["model"], rows["suite"], strict=True))
-    missing = [f"{model} under {suite}" for data, model, suite in wanted if (data, model, suite) not in known]
-    if missing:
-        raise BenchError(
-            f"the baseline {baseline} has no run of {', '.join(missing)}; add them with an update of the baseline.",
-            option="update",
-        )
-
-
 def comparable_rows(plan: RunPlan, baseline: Path, but: str = "") -> pd.DataFrame:
     """The rows of the baseline's latest run like the one that is planned, which may be the run `but` itself.
 
@@ -51,6 +39,10 @@ def comparable_rows(plan: RunPlan, baseline: Path, but: str = "") -> pd.DataFram
         "n_examples": plan.examples, "precision": plan.precision,
         "dependencies_sha256": short_digest(plan.config.dependencies_sha256),
     }  # fmt: skip
+    named = [plan.dataset.name, plan.entry.card.id, plan.suite.name]
+    if not (rows[["dataset", "model", "suite"]] == named).all(axis=1).any():
+        missing = f"the baseline {baseline} has no run of {plan.entry.card.name} under {plan.suite.name}"
+        raise BenchError(f"{missing}; add it with an update of the baseline.", option="update")
     # metrics may have been taken over fewer examples than the run's
     most = rows.groupby("run_id")["n_examples"].transform("max")
     left = rows.assign(n_examples=most)[rows["run_id"] != but]

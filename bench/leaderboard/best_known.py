@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
+from bench.leaderboard.evidence.doubts import may_be_one_net
 from bench.leaderboard.metrics import EXTERNAL, MetricKey, keys_of
 
 _LOWERED = ["value", "ci_low", "ci_high"]
@@ -17,12 +19,15 @@ def is_external(rows: pd.DataFrame) -> pd.Series[bool]:
     return rows["attack"].str.startswith(EXTERNAL)
 
 
-def lowered_rows(rows: pd.DataFrame, group: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The rows, lowered where images that were verified against the very same weights say less; and whose, by model.
+def lowered_rows(
+    rows: pd.DataFrame, group: pd.DataFrame, leaderboard: Path | None
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows, lowered where images that were verified against the very same net say less; and whose, by model.
 
     Args:
         rows: of the latest run of each model, without those of others' images.
         group: all rows that are comparable with them, of every run.
+        leaderboard: where evidence tells nets of equal weights apart, as two programs are; None where there is none.
     """
     external = group[is_external(group)]
     whose: dict[str, list[str]] = {}
@@ -31,6 +36,10 @@ def lowered_rows(rows: pd.DataFrame, group: pd.DataFrame) -> tuple[pd.DataFrame,
     rows = rows.copy()
     for model, own in rows.groupby("model", sort=False):
         same = (external["model"] == model) & (external["model_sha256"] == own["model_sha256"].iloc[0])
+        if leaderboard is not None:
+            run = own["run_id"].iloc[0]
+            of_it = [one for one in external["run_id"][same].unique() if may_be_one_net(leaderboard, run, one)]
+            same &= external["run_id"].isin(of_it)
         verdicts = _verdicts(keys_of(own), own.index)
         for key, (_, found) in zip(keys_of(external[same]), external[same].iterrows(), strict=True):
             place = verdicts.get(replace(key, attack=""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -174,8 +175,10 @@ class Board:
         return min(values) if self.columns[place].lower_first else max(values)
 
 
-def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
+def make_boards(rows: pd.DataFrame, sort: str | None = None, leaderboard: Path | None = None) -> list[Board]:
     """Boards of all groups of comparable rows, in the order of COMPARABLE, a suite's newest version first.
+
+    Where the `leaderboard` that the rows are of is given, others' images lower rows of the very net alone.
 
     Raises:
         BenchError: no board has the column `sort`.
@@ -186,7 +189,7 @@ def make_boards(rows: pd.DataFrame, sort: str | None = None) -> list[Board]:
     groups = [(dict(zip(COMPARABLE, key, strict=True)), group) for key, group in rows.groupby(list(COMPARABLE))]
     groups.sort(key=lambda one: (one[0]["dataset"], one[0]["split"], one[0]["suite"], -one[0]["suite_version"]))
     for (shared, group), note in zip(groups, table_notes([shared for shared, _ in groups]), strict=True):
-        latest, whose = lowered_rows(_latest(group[~is_external(group)]), group)
+        latest, whose = lowered_rows(_latest(group[~is_external(group)]), group, leaderboard)
         columns, found = _cells(latest)
         found = [replace(row, best_known=whose.get(row.name, "")) for row in found]
         seen |= {column.label for column in columns}

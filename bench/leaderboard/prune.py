@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from bench.core.files import clear_disk_errors, locked, read_named, write_atomically
 from bench.leaderboard.evidence.adversarial import FILE_NAME as FILE_OF_IMAGES
+from bench.leaderboard.evidence.doubts import may_be_one_net
 from bench.leaderboard.metrics import EXTERNAL
 from bench.leaderboard.table import FILE_NAME, read_leaderboard
 
@@ -33,7 +35,7 @@ class Superseded:
 
 
 def superseded_runs(folder: Path) -> list[Superseded]:
-    """Runs of an older version of a suite under whose newest the same weights have been judged, on the same data, with
+    """Runs of an older version of a suite under whose newest the same net has been judged, on the same data, with
     the same seed and precision, and runs that were repeated, on the same kind of device too; on no fewer images. What
     a study in `studies/` names stays, what others' images have lowered, and a run that kept its adversarial images as
     long as no later one did.
@@ -60,6 +62,7 @@ def superseded_runs(folder: Path) -> list[Superseded]:
                 continue
             older = run.suite_version < newest["suite_version"].max()
             by = _taking_place(newest, run, _OF_VERSIONS) if older else _repeats(alike, run)
+            by = by[by["run_id"].map(partial(may_be_one_net, folder, str(run.run_id))).astype(bool)]
             if keeps_images(run.run_id):
                 by = by[by["run_id"].map(keeps_images)]
             if len(by) and f'"{run.run_id}"'.encode() not in named:

@@ -25,6 +25,7 @@ from bench.leaderboard.evidence.manifest import Dependency as Dependency
 from bench.leaderboard.findings import Finding
 from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey, derived_metrics
 from bench.protocols.clean_pass import clean_pass
+from bench.protocols.plugin_results import checked_metrics, checked_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +210,17 @@ class Protocol(ABC):
         """All metrics of a run, with their intervals."""
         return [*derived_metrics(list(self.example_values(dataset, records))), *self.further_metrics(dataset, records)]
 
-    def checked_metrics(self, dataset: str, records: pd.DataFrame) -> list[Metric]:
-        """As `metrics`; raises BenchError where a plug-in fails, or gives one of them twice."""
+    def checked_evaluate(self, context: EvaluationContext) -> UnitResult:
+        """As `evaluate`; raises BenchError where a plug-in fails, or returns what cannot be kept."""
+        with self.blamed():
+            result = self.evaluate(context)
+            return checked_result(result) if self.plugin else result
+
+    def checked_metrics(self, dataset: str, records: pd.DataFrame, examples: int) -> list[Metric]:
+        """As `metrics`, of a run of so many examples; raises BenchError where a plug-in fails, or gives one twice."""
         with self.blamed():
             found = self.metrics(dataset, records)
+            found = checked_metrics(found, examples) if self.plugin else found
         twice = [key for key, count in Counter(metric.key for metric in found).items() if count > 1]
         if twice:
             raise BenchError(f"the plug-in {self.plugin!r} in bench.protocols gives the metric {twice[0]} twice.")

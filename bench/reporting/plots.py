@@ -63,7 +63,7 @@ def draw_plot(
     if font.casefold() not in (name.casefold() for name in installed):
         raise BenchError(f"no font {font!r} is installed; use serif, sans-serif or monospace, or install it.")
     rows = of_newest_versions(rows_to_show(leaderboard, dataset=[dataset], suite=[suite], model=models))
-    every = make_boards(rows)
+    every = make_boards(rows, leaderboard=leaderboard)
     newest: dict[tuple[object, ...], Board] = {}  # make_boards has a suite's newest version first
     for board in (one for one in every if table in one.title):
         newest.setdefault(tuple(board.shared[name] for name in _BESIDE_VERSION), board)
@@ -75,16 +75,18 @@ def draw_plot(
         message = f"these are {len(boards)} tables of {len(every)} ({titles}); name one."
         raise BenchError(message, option=("dataset", "suite", "table"))
     with mpl.rc_context({"font.family": font, "font.size": font_size, "axes.titlesize": "medium"}):
-        figure = _figure(kind, boards[0], rows, columns, width=width)
+        figure = _figure(kind, boards[0], rows, columns, width=width, leaderboard=leaderboard)
         write_atomically(output, figure_bytes(figure, picture))
     return boards[0].title, board_doubts(leaderboard, rows)
 
 
-def _figure(kind: Kind, board: Board, rows: pd.DataFrame, columns: tuple[str, str], *, width: float) -> Figure:
+def _figure(
+    kind: Kind, board: Board, rows: pd.DataFrame, columns: tuple[str, str], *, width: float, leaderboard: Path
+) -> Figure:
     if kind == "pareto":
         return pareto_figure(board, columns, width=width)
     own = rows[rows["run_id"].isin(board.runs.values()) & ~is_external(rows)]
-    (rows, _), models = lowered_rows(own, rows), list(board.runs)
+    (rows, _), models = lowered_rows(own, rows, leaderboard), list(board.runs)
     if kind == "robustness":
         chosen = one_attack(rows)
         if not (chosen["metric"] == "robust_accuracy").any():

@@ -81,8 +81,7 @@ def evaluate_within_memory(protocol: Protocol, context: EvaluationContext) -> tu
     while True:
         progress = _Progress(context)
         try:
-            with protocol.blamed():
-                return protocol.evaluate(dataclasses.replace(context, on_progress=progress)), context.batch_size
+            return protocol.checked_evaluate(dataclasses.replace(context, on_progress=progress)), context.batch_size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

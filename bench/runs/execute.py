@@ -125,7 +125,7 @@ def execute(
         raise
     except BaseException as error:
         kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
-        with suppress(BenchError):  # the disk may be what has failed
+        with suppress(Exception):  # the disk may be what has failed, or what the manifest was given
             run.stop("failed", shared_text(" ".join(f"{kind}{error}".split()))[:300])
         raise
     finally:
@@ -164,7 +164,7 @@ def _finish(plan: RunPlan, run: RunFolder, leaderboard: Path, resumed: int, bega
     # several where the machines differ, or a run went on on another one
     environment.device = ", ".join(sorted({unit.device for unit in units}))
     environment.batch_size = min(unit.batch_size for unit in units)
-    metrics = plan.protocol.checked_metrics(plan.dataset.name, records)
+    metrics = plan.protocol.checked_metrics(plan.dataset.name, records, plan.examples)
     counters = summed(unit.counters for unit in units)
     findings = _merge_findings([finding for unit in units for finding in unit.findings], len(units))
     findings += [*plan.protocol.findings(counters), *claim_findings(counters, plan.precision)]

@@ -116,7 +116,10 @@ class RunPlan:
         """
         size = self.unit_images
         if size is None or not self.protocol.fills_device:
-            cuts = self.protocol.units(self.examples, math.prod(self.dataset.shape[1:]))
+            with self.protocol.blamed():
+                cuts = self.protocol.units(self.examples, math.prod(self.dataset.shape[1:]))
+                if not cuts:
+                    raise ValueError("it cuts a run into no work units")
             return [WorkUnit(index, *bounds) for index, bounds in enumerate(cuts)]
         starts = [0, *range(min(self.batch_size, size), self.examples, size)]
         return [piece(start, stop) for start, stop in pairwise([*starts, self.examples])]

@@ -20,6 +20,7 @@ from bench.catalog.sources import SourceOptions, describe_kinds, is_source
 from bench.catalog.state_files import state_bytes, weights_of
 from bench.core.errors import BenchError
 from bench.core.files import clear_disk_errors, write_atomically
+from bench.core.toml_files import validate
 from bench.data import ImageDataset, load_split
 from bench.protocols.clean_pass import clean_pass
 
@@ -54,7 +55,7 @@ def add_model(
     accuracy, count = clean_accuracy(net, entry.card.name, test, examples, device=device)
     told = {"method": method, "accuracy": Accuracy(test=accuracy, test_examples=count).model_dump()}
     told |= {} if description is None else {"description": description}
-    card = ModelCard.model_validate(entry.card.model_dump() | told)
+    card = validate(ModelCard, entry.card.model_dump() | told, f"model {model}")
     _publish(folder, card, state_bytes(net))
     return ModelEntry(card, folder)
 
@@ -170,9 +171,10 @@ def _compare(card: ModelCard, accuracy: float, count: int, total: int) -> CardVe
     if stated is None:
         return CardVerdict(card.name, "right", f"{measured}; the card states none")
     # the same images must give the same share, but for images that lie within rounding of the decision
-    same = count == (card.accuracy.test_examples or total)
-    spread = max(stated * (1.0 - stated), 1.0 / count) / count
-    slack = 1.0 / count + 1e-3 if same else _STANDARD_ERRORS * spread**0.5
+    seen = card.accuracy.test_examples or total
+    (fewer, _), (more, share) = sorted([(count, accuracy), (seen, stated)])
+    spread = max(share * (1.0 - share), 1.0 / fewer) * (1.0 / fewer - 1.0 / more)  # the fewer are among the more
+    slack = 1.0 / count + 1e-3 if count == seen else _STANDARD_ERRORS * spread**0.5
     if abs(accuracy - stated) > slack:
         return CardVerdict(card.name, "wrong", f"{measured}, card says {100 * stated:.1f} %")
     return CardVerdict(card.name, "right", f"digest, shapes, {measured} (card {100 * stated:.1f} %)")

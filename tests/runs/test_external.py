@@ -175,13 +175,28 @@ def test_without_a_run_to_lower_nothing_is_written(
 def test_images_lower_no_rows_of_another_net_of_the_same_weights(
     bench: Bench, tmp_path: Path, tiny_suite: Path, model_copy: ModelCopy
 ) -> None:
-    asked = ("--model", "copy", "--suite", tiny_suite, "--leaderboard", tmp_path / "board", "--examples", 2)
+    board = ("--leaderboard", tmp_path / "board")
+    asked = ("--model", "copy", "--suite", tiny_suite, *board, "--examples", 12)
+    images = np.zeros((12, 1, 28, 28), np.float32)
+    tiny_suite.write_text(TINY_SUITE.replace("0.1", "1.0"))  # a ball that every image lies in
     assert bench("run", *asked)[0] == 0
-    file = stored(tmp_path, images=np.zeros((1, 1, 28, 28), np.float32), ids=np.array([0]))
-    assert bench("verify", file, *asked)[0] == 0
+    assert bench("verify", stored(tmp_path, images=images, ids=np.arange(12)), *asked)[0] == 0
+    rows = pd.read_csv(tmp_path / "board" / "leaderboard.csv")
+    theirs = rows["attack"].astype(str).str.startswith("external:")
+    rows.loc[theirs, "value"] = -1.0
+    rows.to_csv(tmp_path / "board" / "leaderboard.csv", index=False)
+    assert "external:theirs" in bench("leaderboard", *board, "--wide")[1]
     parameters = read_card(model_copy.folder).architecture_parameters
     model_copy.rewrite_card(architecture_parameters={**parameters, "activation": "softplus", "softplus_beta": 1.0})
-    assert "there is no finished run of these weights" in bench.refused("verify", file, *asked)
+    line = bench.refused("verify", stored(tmp_path, images=images, ids=np.arange(12)), *asked)
+    assert "there is no finished run of these weights" in line
+    assert bench("run", *asked)[0] == 0
+    assert "external:theirs" not in bench("leaderboard", *board, "--wide")[1], "the row is the other net's"
+    page = tmp_path / "page.html"
+    assert bench("report", *board, "--output", page, "--plain")[0] == 0
+    assert "external:theirs" not in page.read_text().split("<h2", 2)[1]
+    lowered = set(rows.loc[theirs, "run_id"])
+    assert {run.by for run in superseded_runs(tmp_path / "board")} == lowered, "the other net's run repeats none"
 
 
 def test_in_l0_images_count_up_to_the_largest_number_of_pixels_and_runs_of_another_seed_stay(

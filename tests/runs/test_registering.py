@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_an_added_model_has_a_card_and_verifies(bench: Bench, added: Path, code:
     assert status == 0 and "1 right" in out
     status, out, _ = bench(*verify)
     assert status == 0 and "1 not checked" in out and "name that file if you trust it" in out
+
+
+def test_a_card_of_few_images_is_right_and_a_bad_method_is_refused(bench: Bench, code: Path, tmp_path: Path) -> None:
+    own = ("models", "add", f"{code}:make", "--weights", WEIGHTS, "--registry", tmp_path / "few")
+    for count in (12, 40):
+        assert bench(*own, "--model-id", f"net{count}", "--examples", count)[0] == 0
+    card = tmp_path / "few" / "fashion_mnist" / "net12" / "card.toml"
+    card.write_text(re.sub(r"test = [\d.]+", "test = 0.7", card.read_text()))  # 19 points off, of 12 images
+    status, out, _ = bench("models", "verify", "net*", "--registry", tmp_path / "few", "--program", code)
+    assert status == 0 and "2 right" in out
+    assert "method" in bench.refused(*own, "--model-id", "other", "--method", "a\nb")
+    assert not (tmp_path / "few" / "fashion_mnist" / "other").exists()
 
 
 def test_of_several_programs_each_card_gets_its_own(bench: Bench, added: Path, code: Path, tmp_path: Path) -> None:

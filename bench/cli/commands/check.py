@@ -175,9 +175,9 @@ def _evaluate(
     from bench.catalog.models import resolve_models
     from bench.catalog.suites import resolve_suites
     from bench.cli.output.run_progress import carry_out
-    from bench.comparison.baseline import comparable_plans, require_baseline
+    from bench.comparison.baseline import comparable_plans
     from bench.comparison.gate import RegressionReport, check_regression, first_verdict, unchecked, weights_remarks
-    from bench.runs.fitting import is_named, share_programs
+    from bench.runs.fitting import share_programs
     from bench.runs.plan import plan_runs
 
     if not update and request.leaderboard.resolve() == baseline.resolve():
@@ -191,9 +191,6 @@ def _evaluate(
         programs=of_models, attempt=failures.of,
     )  # fmt: skip
     failures.raise_lone(len(entries))
-    if not update:
-        sure = [suite.name for suite in named if is_named(suite, request)]
-        require_baseline([(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in sure], baseline)
     looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]
     left = None if update else unchecked(looked_at, baseline, rules)
     verdicts = [] if left is None else [left]
@@ -207,7 +204,6 @@ def _evaluate(
     tell_skipped(failures)
     require_masking_probe(plans, rules.masking)
     if not update:
-        require_baseline([(plan.dataset.name, plan.entry.card.id, plan.suite.name) for plan in plans], baseline)
         plans = comparable_plans(plans, baseline, failures)
     judge = first_verdict if update else check_regression
     take = partial(judge, leaderboard=request.leaderboard, baseline=baseline, rules=rules)

@@ -81,7 +81,7 @@ def leaderboard(
         raise BenchError(f"--json or --format {output_format}, not both.")
     rows = rows_to_show(directory, dataset=[dataset], suite=[suite], model=model or [])
     rows = rows if all_versions else of_newest_versions(rows)
-    boards = [_with_union(board, directory) for board in make_boards(rows, sort)]
+    boards = [_with_union(board, directory) for board in make_boards(rows, sort, directory)]
     warn(board_doubts(directory, rows))
     if by is By.model and pareto is None:
         boards = [_ranked(board, rows, directory, ranks) for board in boards]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.core.files import sha256_file
+from bench.leaderboard.evidence.answers import may_be_same
 from bench.leaderboard.evidence.remembered import file_digests, remembered
 from bench.leaderboard.metrics import Columns, keys_of
 from bench.leaderboard.rows import run_columns
@@ -88,3 +89,17 @@ def _metrics(manifest: Manifest, columns: Columns) -> Iterator[str]:
     gone = len(written.keys() - read.keys())
     if gone:
         yield f"{gone} metrics are missing"
+
+
+def may_be_one_net(leaderboard: Path, first: str, second: str) -> bool:
+    """Whether two runs of equal weights may be of one net, as far as their evidence can be read: weights say nothing of
+    what a user's program does with them."""
+    from bench.leaderboard.evidence.manifest import read_manifest  # takes long
+
+    if first == second:
+        return True
+    try:
+        one, other = (read_manifest(leaderboard / "runs" / run) for run in (first, second))
+    except BenchError:
+        return True
+    return one.config.program_sha256 == other.config.program_sha256 and may_be_same(one.answers, other.answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -109,6 +110,7 @@ def make_tables(
     runs: Sequence[Run],
     names: Names,
     *,
+    leaderboard: Path | None = None,
     ranker: Reviser | None = None,
     by_method: Reviser | None = None,
 ) -> list[BoardTable]:
@@ -119,7 +121,7 @@ def make_tables(
     """
     by_id = {run.run_id: run for run in runs}
     tables = []
-    for board in make_boards(of_newest_versions(rows)):
+    for board in make_boards(of_newest_versions(rows), leaderboard=leaderboard):
         ranked = board if ranker is None or len(board.rows) < 2 else ranker(board)
         table = _table(ranked, [by_id[row.run_id] for row in board.rows], names)
         tables.append(replace(table, methods=by_method and _means(by_method(board))))

@@ -126,7 +126,9 @@ def _template(plain: bool) -> Template:
 
 def _gather(source: PageSource, runs: list[Run], names: Names) -> dict[str, Any]:
     """All parts; a part that has nothing to show is empty, and the template leaves its section out."""
-    tables = make_tables(source.rows, runs, names, ranker=source.ranker, by_method=source.by_method)
+    tables = make_tables(
+        source.rows, runs, names, leaderboard=source.leaderboard, ranker=source.ranker, by_method=source.by_method
+    )
     drawn = [table for table in tables if not is_smaller_copy(table, tables)]
     cards = {name: card for name in names.slots if (card := source.cards.get(name) or _card(runs, name))}
     tradeoffs = [robustness_tradeoffs(table, names) for table in drawn] + stability_tradeoffs(drawn, cards, names)

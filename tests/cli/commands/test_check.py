@@ -185,7 +185,7 @@ def test_github_gets_annotations_and_a_summary(
 def test_what_the_baseline_does_not_have_is_named_before_any_work(
     bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path
 ) -> None:
-    assert "no run of at_linf under tiny" in bench.refused(
+    assert "no run of fashion_mnist/at_linf under tiny" in bench.refused(
         "check", "--model", "at_linf", "--suite", suite, "--baseline", baseline
     )
     assert "there is no" in bench.refused(
@@ -205,6 +205,17 @@ def test_a_baseline_that_cannot_be_compared_with_is_refused_before_any_work(
     (evidence,) = baseline.glob("runs/*/examples.parquet")
     evidence.write_bytes(b"damaged")
     assert "examples.parquet" in bench.refused(*asked)
+
+
+def test_a_model_that_the_baseline_lacks_does_not_keep_the_others_from_being_judged(
+    bench: Bench, model_copy: ModelCopy, suite: Path, baseline: Path, tmp_path: Path
+) -> None:
+    asked = ("check", "--model", "at_l2", "--model", model_copy.folder, "--suite", suite, "--baseline", baseline)
+    code, out, err = bench(*asked, "--examples", 60, "--junit", tmp_path / "junit.xml", "--json")
+    assert code == 2 and "has no run of fashion_mnist/at_l2 under" in " ".join(err.split())
+    assert [verdict["model"] for verdict in json.loads(out)["verdicts"]] == ["fashion_mnist/copy"]
+    report = (tmp_path / "junit.xml").read_text()
+    assert report.count("<error") == 1 and 'name="fashion_mnist/copy"' in report
 
 
 def test_an_update_tells_of_the_run_that_it_adds_and_of_a_model_that_came_to_nothing(
