@@ -41,9 +41,11 @@ def radii_advice(suite: Suite, dataset: str) -> str:
     sections = suite.file.parameters.get("datasets")
     if not isinstance(sections, dict) or not sections or DATASETS.get(dataset) is not None:
         return ""
+    keys = {key for section in sections.values() for key in section}
+    own = ", or its own" if keys <= DeclaredRadii.model_fields.keys() else ""
     return (
         f' For a data set of your own, {dataset}.toml in the data dir says whose radii to use, radii = "'
-        f'{next(iter(sections))}", or its own.'
+        f'{next(iter(sections))}"{own}.'
     )
 
 

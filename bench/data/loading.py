@@ -97,7 +97,7 @@ class Source(NamedTuple):
 def describe_sources(data_dir: Path | None = None) -> list[Source]:
     """Every known data set, and those of one's own in the data dirs; reads no images."""
     named = data_dirs(data_dir)
-    names = [*DATASETS, *sorted(_own_names(named) - {*DATASETS})]
+    names = [*DATASETS, *sorted({*_own_names(named), *plugin_names(PLUGINS)} - {*DATASETS})]
     return [_describe(name, split, named) for name in names for split in _SPLITS]
 
 
@@ -106,7 +106,8 @@ def _describe(name: str, split: Split, named: Sequence[Path]) -> Source:
         layout = _find(name, split, named)
     except BenchError as error:
         return Source(name, split, None, str(error))
-    return Source(name, split, None if layout is None else layout.place)
+    elsewhere = "plug-in" if name not in DATASETS and name in plugin_names(PLUGINS) else None
+    return Source(name, split, elsewhere if layout is None else layout.place)
 
 
 def _find(name: str, split: Split, named: Sequence[Path]) -> Layout | None:

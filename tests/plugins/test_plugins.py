@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
 import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -21,8 +24,10 @@ from bench.catalog.locations import model_roots
 from bench.comparison.evidence import _protocol_of
 from bench.core.errors import BenchError
 from bench.core.packages import load_plugin, plugin_names
-from bench.data import load_split
-from bench.leaderboard.metrics import ExampleValues, MetricKey
+from bench.data import describe_sources, load_split
+from bench.leaderboard.evidence.manifest import read_manifest
+from bench.leaderboard.findings import Finding
+from bench.leaderboard.metrics import ExampleValues, Metric, MetricKey
 from bench.leaderboard.table import read_leaderboard
 from bench.nets import build_net
 from bench.training.recipes import list_recipes, make_recipe
@@ -76,6 +81,7 @@ def test_an_attribution_method_of_a_plugin_stands_beside_ours() -> None:
         find_method("checkers").given(sise=2)
     with pytest.raises(BenchError, match="the plug-in 'broken_maps' of example-plugin"):
         find_method("broken_maps")
+    assert {one.where for one in describe_sources() if one.name == "stripes"} == {"plug-in"}
 
 
 @pytest.mark.usefixtures("example")
@@ -184,6 +190,54 @@ def test_a_protocol_of_a_plugin_that_raises_gives_one_line_and_so_does_a_metric_
     assert "bench.protocols failed (ZeroDivisionError" in bench.refused(
         "compare", *["prototypes"] * 2, "--leaderboard", tmp_path
     )
+
+
+def _with(**changes: object) -> Callable[..., object]:
+    """`evaluate` whose result is another in one thing."""
+    return lambda evaluate: lambda *given: dataclasses.replace(evaluate(*given), **changes)
+
+
+SHARE = ExampleValues(MetricKey("odd"), pd.Series([1.5] * 20), "higher", "share")
+SLIPS: dict[str, tuple[str, Callable[[Any], object], str]] = {
+    "no result": ("evaluate", lambda _: lambda *_: None, "evaluate returns NoneType"),
+    "records": ("evaluate", _with(records={"example_id": [0]}), "not a UnitResult of a table"),
+    "a column": ("evaluate", _with(records=pd.DataFrame({"example_id": [object()]})), "ArrowInvalid"),
+    "a counter": ("evaluate", _with(counters={"queries": 1.5}), "TypeError"),
+    "a finding": ("evaluate", _with(findings=[Finding("a", "grave", "b", "c")]), "severity"),  # type: ignore[arg-type]
+    "no finding": ("evaluate", _with(findings=["odd"]), "TypeError"),
+    "no units": ("units", lambda _: lambda *_: [], "it cuts a run into no work units"),
+    "a share": ("example_values", lambda _: lambda *_: [SHARE], "odd is a share and 1.5"),
+    "few": ("units", lambda _: lambda *_: [(0, 17)], "no metric is over all 20 examples of the run"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_what_a_protocol_of_a_plugin_must_not_return_gives_one_line_and_no_row(
+    bench: Bench, tmp_path: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch, slip: str
+) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    run = ("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path)
+    method, change, said = SLIPS[slip]
+    monkeypatch.setattr(example.Clean, method, change(getattr(example.Clean, method)))
+    line = bench.refused(*run)
+    assert "the plug-in 'errors' in bench.protocols failed" in line and said in line
+    assert not (tmp_path / "leaderboard.csv").exists()
+
+
+def test_counters_and_counts_of_numpy_are_numbers_too(
+    bench: Bench, tmp_path: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    changed = _with(counters={"queries": np.int64(3)})(example.Clean.evaluate)
+    numbers: Any = (np.float32(2), 1.0, 3.0, np.int64(20))
+    further = Metric(MetricKey("further"), *numbers, direction="lower", unit="number")
+    monkeypatch.setattr(example.Clean, "evaluate", changed)
+    monkeypatch.setattr(example.Clean, "further_metrics", lambda *_: [further])
+    run = ("run", "--model", "stripes/prototypes", "--suite", tmp_path / "suite.toml", "--leaderboard", tmp_path)
+    assert bench(*run)[0] == 0
+    assert (read_leaderboard(tmp_path)["metric"] == "further").any()
+    (folder,) = (tmp_path / "runs").glob("2*")
+    assert read_manifest(folder).result.counters["queries"] == 3
 
 
 @pytest.mark.usefixtures("example")

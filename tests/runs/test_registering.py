@@ -213,6 +213,13 @@ def test_a_model_named_by_its_source_runs_without_a_registry(
     ours = bench("run", "--model", "standard", "--suite", tiny_suite, "--leaderboard", tmp_path / "other")
     assert ours[0] == 0
     assert list(read_leaderboard(tmp_path / "other")["value"]) == list(rows["value"])
+    assert "takes the place" not in bench(*run, "--model-id", "nameless")[2], "these are its own weights"
+    net = shipped("models") / "fashion_mnist" / "lga" / "weights.safetensors"
+    for name, told in (("nameless", True), ("another", False)):
+        others = ("--model-id", name, "--suite", "clean", "--examples", 2, "--leaderboard", tmp_path)
+        status, _, err = bench("run", "--model", f"{code}:make", "--weights", net, *others)
+        said = f"fashion_mnist/{name} takes the place of a net of other weights"
+        assert status == 0 and (said in " ".join(err.split())) == told
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from bench.cli.options import (
     masking_to_fail_on,
     require_masking_probe,
 )
-from bench.cli.output.rendering import interval, messages, number, output, table, tell_failures, tell_skipped
+from bench.cli.output.rendering import interval, messages, number, output, table, tell_failures, tell_skipped, warn
 from bench.core.threat import NORM_LABELS, radius_text
 from bench.leaderboard.findings import masking_verdict
 from bench.runs.failures import Failures
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from bench.leaderboard.metrics import Metric
     from bench.runs.execute import RunOutcome
+    from bench.runs.plan import RunPlan
 
 
 SaveAdversarial = Annotated[
@@ -101,12 +102,30 @@ def run(
         with messages().status("Checking models, data and suites"):
             plans = plan_runs(request, failures)
         tell_skipped(failures)
+        warn(_displaced(plans, leaderboard))
         require_masking_probe(plans, fatal)
         carry_out(plans, leaderboard, executor, failures, take=take, fresh=fresh, go_on=go_on)
     tell_failures(failures, len(outcomes))
     if failures.found:
         raise typer.Exit(EXIT_FAILED)
     _fail_on(outcomes, fatal)
+
+
+def _displaced(plans: Sequence[RunPlan], leaderboard: Path) -> list[str]:
+    """A line for each model named by its source of whose name the leaderboard shows a net of other weights so far."""
+    from bench.leaderboard.rows import short_digest
+    from bench.leaderboard.table import FILE_NAME, read_leaderboard
+
+    own = {plan.entry.card.name: plan.entry.card for plan in plans if plan.entry.build is not None}
+    if not own or not (leaderboard / FILE_NAME).is_file():
+        return []
+    rows = read_leaderboard(leaderboard).sort_values("finished_at", kind="stable")
+    shown = dict(zip(rows["dataset"] + "/" + rows["model"], rows["model_sha256"], strict=True))
+    return [
+        f"{name} takes the place of a net of other weights in {leaderboard}; --model-id gives it a name of its own"
+        for name, card in own.items()
+        if shown.get(name, digest := short_digest(card.weights.sha256)) != digest
+    ]
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from bench.attributions.quality.cost import metered
 from bench.attributions.registry import find_method
-from bench.catalog.models import ModelEntry, load_model, resolve_models
+from bench.catalog.models import ModelEntry, load_model
 from bench.core.devices import exact
 from bench.leaderboard.metrics import ExampleValues, MetricKey, Prominence
 from bench.nets.logit_scale import factor_of
 from bench.protocols.base import Dependency, clean_accuracy
 from bench.protocols.explanations.base import AttributionProtocol, Batch, MapParameters, Unit, by_example, groups
+from bench.protocols.reference_models import reference_entry
 
 
 class Parameters(MapParameters):
@@ -51,8 +52,7 @@ class GradientAlignment(AttributionProtocol):
         return own | {"reference_model": Dependency(self._entry(dataset, registry).card.weights.sha256)}
 
     def _entry(self, dataset: str, registry: Path | None) -> ModelEntry:
-        (entry,) = resolve_models([self.parameters.reference_model], dataset, registry=registry)
-        return entry
+        return reference_entry(self.parameters.reference_model, dataset, registry)
 
     def _reference(self, unit: Unit) -> nn.Module:
         context = unit.context

@@ -20,9 +20,8 @@ from bench.attacks.losses import LOSS_FUNCTIONS, LossName, answers
 from bench.attacks.norms import distance
 from bench.attacks.pgd import pgd
 from bench.catalog.autoencoders import AutoencoderEntry, load_autoencoder, resolve_autoencoder
-from bench.catalog.models import ModelEntry, find_model, load_model, resolve_models
+from bench.catalog.models import ModelEntry, load_model
 from bench.core.bounds import LARGEST_RADIUS, Steps
-from bench.core.errors import BenchError, bench_command
 from bench.core.keyed_random import keyed_normal
 from bench.core.names import unknown_name
 from bench.core.toml_files import Section
@@ -32,6 +31,7 @@ from bench.nets.vae_gan import VaeGan
 from bench.protocols.base import Dependency, EvaluationContext, Protocol, UnitResult, clean_accuracy
 from bench.protocols.manifold.control import turned_images
 from bench.protocols.manifold.metrics import MANIFOLD_COLUMNS, distance_metrics, explained_variance, kept_values
+from bench.protocols.reference_models import reference_entry
 from bench.protocols.robustness.rows import bad_gradients
 
 
@@ -78,16 +78,7 @@ class ManifoldDistance(Protocol):
 
     def _entries(self, dataset: str, registry: Path | None) -> tuple[AutoencoderEntry, ModelEntry]:
         autoencoder = resolve_autoencoder(self.parameters.autoencoder, dataset, registry)
-        name = self.parameters.reference_model
-        full = name if "/" in name else f"{dataset}/{name}"
-        if find_model(full, registry) is None and not (Path(name) / "card.toml").is_file():
-            raise BenchError(
-                f"there is no model {full}, the suite's reference_model; train it with `"
-                + bench_command("train", recipe="RECIPE", id=name, dataset=dataset, output="DIR")
-                + "` and set BENCH_REGISTRY=DIR."
-            )
-        (reference,) = resolve_models([name], dataset, registry=registry)
-        return autoencoder, reference
+        return autoencoder, reference_entry(self.parameters.reference_model, dataset, registry)
 
     def work(self, dataset: str, count: int) -> int:  # noqa: ARG002
         return count

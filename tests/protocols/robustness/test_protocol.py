@@ -198,6 +198,8 @@ def test_a_strangers_cheating_claims_are_rejected_and_said(tmp_path: Path, bench
     [
         (("tries = 10", "trise = 10"), "did you mean tries"),
         (("return AttackResult(found)", "return AttackResult(found / 0)"), "NaN or infinite"),
+        (("return AttackResult(found)", "return AttackResult(found, 5.5)"), "cannot be interpreted as an integer"),
+        (("return AttackResult(found)", "return AttackResult(found, queries='few')"), "failed on this model: TypeError"),
         (("found = images.clone()", "found = images.clone(; "), "cannot be loaded (SyntaxError"),
         (("found = images.clone()", "raise OSError('gone')"), "failed on this model: OSError: gone"),
     ],
