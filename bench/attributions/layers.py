@@ -29,12 +29,9 @@ def running_modules(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
     def leave(*_: Any) -> None:
         running.pop()
 
-    def enter_as(name: str, module: nn.Module) -> Callable[..., None]:
-        return lambda *_: running.append((name, module))
-
     handles = []
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter_as(name, module)))
+        handles.append(module.register_forward_pre_hook(lambda *_, entry=(name, module): running.append(entry)))
         handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield running
