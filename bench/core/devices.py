@@ -73,6 +73,4 @@ def computed_by(device: torch.device) -> str:
 
 def device_label(device: torch.device) -> str:
     """What the leaderboard prints: `cpu`, or the GPU's name."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return device.type
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

@@ -124,11 +124,8 @@ def _find(name: str, split: Split, named: Sequence[Path]) -> Layout | None:
 
 def declaration_of(name: str, data_dir: Path | None = None) -> DatasetFile | None:
     """What a TOML file in a data dir declares of a data set, if there is one; raises BenchError for a bad file."""
-    for folder in [*data_dirs(data_dir), *_further_places(DATASETS.get(name))]:
-        found = find_declaration(folder, name)
-        if found is not None:
-            return found[0]
-    return None
+    places = [*data_dirs(data_dir), *_further_places(DATASETS.get(name))]
+    return next((found[0] for place in places if (found := find_declaration(place, name)) is not None), None)
 
 
 def _own_names(named: Sequence[Path]) -> set[str]:
