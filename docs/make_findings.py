@@ -12,6 +12,7 @@ from pathlib import Path
 LEADERBOARD = Path(__file__).parents[1] / "leaderboard"
 PAGE = LEADERBOARD / "README.md"
 _BLOCK = re.compile(r"(<!-- findings: .*? -->\n).*(<!-- end of findings -->)", re.DOTALL)
+_CITATION = re.compile(r"(.*\(.*arXiv [\d.]+\))(.*)")
 _COUNTS = re.compile(r"\d[^.]* of \d+ claims")
 _FINDING = re.compile(r"^(\d+\. .* interval \[[^]]*\])", re.MULTILINE)
 
@@ -29,9 +30,12 @@ def page() -> str:
 
 def findings() -> Iterator[str]:
     """For each study how many claims stand, and the sentences that its verdict begins with, up to the interval."""
+    named: set[str] = set()
     for verdict in sorted(LEADERBOARD.glob("studies/*/verdict.md")):
         first, *_ = verdict.read_text(encoding="utf-8").split("\n## ")
         paper = first.splitlines()[0].removeprefix("# ").partition(": ")[2]
+        cited, on = _CITATION.fullmatch(paper).groups() if _CITATION.fullmatch(paper) else (paper, "")
+        paper, named = f"The same paper{on}" if cited in named else paper, named | {cited}
         name = verdict.parent.name
         counts = _COUNTS.search(first)
         about = f"{paper}. {counts[0]}." if counts else f"{paper}."
