@@ -34,7 +34,8 @@ def findings() -> Iterator[str]:
     for verdict in sorted(LEADERBOARD.glob("studies/*/verdict.md")):
         first, *_ = verdict.read_text(encoding="utf-8").split("\n## ")
         paper = first.splitlines()[0].removeprefix("# ").partition(": ")[2]
-        cited, on = _CITATION.fullmatch(paper).groups() if _CITATION.fullmatch(paper) else (paper, "")
+        citation = _CITATION.fullmatch(paper)
+        cited, on = citation.groups() if citation else (paper, "")
         paper, named = f"The same paper{on}" if cited in named else paper, named | {cited}
         name = verdict.parent.name
         counts = _COUNTS.search(first)
