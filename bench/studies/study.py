@@ -214,8 +214,9 @@ class Study(Section):
         unknown = [f"{claim.id}: {gate}" for claim in self.claims for gate in claim.gates if gate not in names]
         if unknown:
             raise ValueError(f"gates that are no claims: {', '.join(unknown)}")
-        if any(gate.scales for claim in self.claims for gate in self.claims if gate.id in claim.gates):
-            raise ValueError("a claim that others rest on is judged at all scales")
+        rests = [(claim, gate) for claim in self.claims for gate in self.claims if gate.id in claim.gates]
+        if any(gate.scales and not set(claim.scales or self.scales) <= {*gate.scales} for claim, gate in rests):
+            raise ValueError("a claim that others rest on is judged wherever they are")
         try:
             graphlib.TopologicalSorter({claim.id: claim.gates for claim in self.claims}).prepare()
         except graphlib.CycleError as error:

@@ -80,11 +80,11 @@ def test_a_verdict_begins_with_the_tables_headlines_and_counts(folder: Path) -> 
 
 
 @each
-def test_a_verdict_begins_with_five_sentences_that_each_have_a_figure(folder: Path) -> None:
+def test_a_verdict_begins_with_up_to_five_sentences_that_each_have_a_figure(folder: Path) -> None:
     number = r"-?\d+\.\d+"
     whole = re.compile(rf"\*: effect {number}, 95 % interval \[{number}, {number}\]; ")
     lines = headlines(folder)
-    assert len(lines) == 5 and [line for line in lines if not whole.search(line)] == []
+    assert 2 <= len(lines) <= 5 and [line for line in lines if not whole.search(line)] == []
 
 
 @each
@@ -94,7 +94,7 @@ def test_every_model_of_a_verdict_is_shipped_or_can_be_trained(folder: Path) -> 
     missing = [run for run in plan["runs"] if run not in models_of_runs()]
     assert missing == [], "leaderboard.csv does not have them"
     prefix, ran = study.scale(plan["scale"]).prefix, {models_of_runs()[run] for run in plan["runs"]}
-    parts = [one.model_dump() for one in (*study.claims_at(plan["scale"]), *study.pictures)]
+    parts = [one.model_dump() for one in study.claims_at(plan["scale"])]
     named = expand(groups(parts), {model.removeprefix(prefix) for model in ran})
     used = ran | {prefix + model for model in named}
     assert sorted(used - here(study.dataset) - trainable(study.dataset)) == []
@@ -113,8 +113,7 @@ def studies() -> dict[str, Study]:
 
 
 def here(dataset: str) -> set[str]:
-    folders = (ROOT / "models" / dataset, ROOT / "models" / "studies" / dataset)
-    return {path.parent.name for folder in folders for path in folder.glob("*/card.toml")}
+    return {path.parent.name for path in (ROOT / "models" / dataset).glob("*/card.toml")}
 
 
 def trainable(dataset: str) -> set[str]:

@@ -74,10 +74,11 @@ def test_a_verdict_by_a_registry_names_it_in_the_command_that_repeats_it(
     bench: Bench, study: Path, tmp_path: Path
 ) -> None:
     study.write_text(study.read_text().replace("\n[[", '\n[scales.quick.only]\nmain = ["nowhere"]\n\n[[', 1))
-    named = ("--registry", ROOT / "models" / "studies", "--leaderboard", tmp_path / "board")
+    (tmp_path / "mine").mkdir()
+    named = ("--registry", tmp_path / "mine", "--leaderboard", tmp_path / "board")
     code, _, err = bench("reproduce", study, *named, "--output", tmp_path / "out")
     assert code == 0, err
-    assert f"--scale quick --registry {ROOT / 'models' / 'studies'}`" in (tmp_path / "out" / "verdict.md").read_text()
+    assert f"--scale quick --registry {tmp_path / 'mine'}`" in (tmp_path / "out" / "verdict.md").read_text()
 
 
 def test_a_model_that_cannot_be_judged_takes_no_other_out_of_the_study(
