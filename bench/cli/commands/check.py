@@ -175,7 +175,7 @@ def _evaluate(
     from bench.catalog.models import resolve_models
     from bench.catalog.suites import resolve_suites
     from bench.cli.output.run_progress import carry_out
-    from bench.comparison.baseline import comparable_plans
+    from bench.comparison.baseline import baseline_rows, comparable_plans
     from bench.comparison.gate import RegressionReport, check_regression, first_verdict, unchecked, weights_remarks
     from bench.runs.fitting import share_programs
     from bench.runs.plan import plan_runs
@@ -191,6 +191,8 @@ def _evaluate(
         programs=of_models, attempt=failures.of,
     )  # fmt: skip
     failures.raise_lone(len(entries))
+    if not update:
+        baseline_rows(baseline)  # that there is one
     looked_at = [(entry.card.dataset, entry.card.id, suite) for entry in entries for suite in suites]
     left = None if update else unchecked(looked_at, baseline, rules)
     verdicts = [] if left is None else [left]
