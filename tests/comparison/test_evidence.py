@@ -11,7 +11,7 @@ from bench.leaderboard.metrics import keys_of
 from bench.leaderboard.table import read_leaderboard
 
 BOARD = Path(__file__).parents[2] / "leaderboard"
-NO_MEANS = "median_distance|explained_variance|clean_manifold_distance|manifold_|roar_|kar_|retrained_accuracy"
+NO_MEANS = "median_distance|explained_variance|clean_manifold_distance|manifold_[da]|roar_|kar_|retrained_accuracy"
 """Metrics that are no means over examples."""
 
 
